@@ -1,0 +1,80 @@
+"""Every key of a run, with its meaning; other configs change some of them.
+
+Sizes are in models.py, the paper's stages (Table 2) in stages.py. [P] marks
+what the paper records, [D] our default where it is silent. Any key can be set
+on the command line: `--config.data.seed=3`.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """All sections but `model` and `stages`, which every config chooses."""
+  c = ml_collections.ConfigDict()
+  c.name = "emma"
+
+  c.data = ml_collections.ConfigDict(dict(
+      seed=0,  # of shuffling, dropout and packing
+      tokenizer="tiny",  # the embedded world's; see data/tokenizer.py
+      # Picture sides in pixels: multiples of 32. Pictures of another size are
+      # resized to fit and padded, never distorted.
+      height=96,
+      width=96,
+      native=False,  # True: keep a picture's own size when sampling
+      min_tokens=1,  # of a picture at native size [D 256 at full size]
+      max_tokens=64,  # [D 4096 at full size]
+      max_pixels=64_000_000,  # larger files are refused as bombs
+      max_turns=3,  # question-answer pairs kept of a conversation
+      text_dropout=0.1,  # [D] prompt left out, for guidance
+      reference_dropout=0.1,  # [D] reference left out, for guidance
+      max_bad_share=0.01,  # more broken records than this end the run
+      min_seen=1000,  # ... once so many records were seen
+      workers=0,  # data processes; 0 reads in threads
+      threads=1,
+      buffer=4,  # batches read ahead
+      # name -> world:TASK:SPLIT or jsonl:PATH
+      sources=dict(
+          understanding="world:understanding:train",
+          stem="world:stem:train",
+          drawing="world:drawing:train",
+          editing="world:editing:train",
+      ),
+  ))
+
+  c.train = ml_collections.ConfigDict(dict(
+      seed=0,  # of initialisation, flow times and noise
+      log_every=20,  # steps
+      save_every=200,  # steps
+      keep=2,  # newest checkpoints kept
+      keep_every=0,  # also keep multiples of this step; 0: none
+      evaluate=True,  # score after every stage, and write the report
+  ))
+
+  c.optimizer = ml_collections.ConfigDict(dict(
+      b1=0.9,  # [P]
+      b2=0.999,  # [P]
+      eps=1e-8,  # [P]
+      weight_decay=0.0,  # [D]
+      clip_norm=1.0,  # [D] over the trained part only
+  ))
+
+  c.sample = ml_collections.ConfigDict(dict(
+      steps=50,  # [D] Euler steps = model evaluations
+      shift=3.0,  # [D] of the times, towards noise
+      text_guidance=4.0,  # [D] drawing
+      edit_text_guidance=4.0,  # [D] editing, instruction
+      edit_image_guidance=1.5,  # [D] editing, reference
+      max_tokens=32,  # of an answer
+      averaged=True,  # use the EMA weights
+  ))
+
+  c.evaluate = ml_collections.ConfigDict(dict(
+      samples=120,  # per task at the end of the run
+      stage_samples=48,  # per task after each stage before the last
+      held_out_samples=60,  # per held-out set
+      batch=48,
+      seed=0,
+      steps=20,  # Euler steps when scoring; 0: sample.steps
+      split="test",
+  ))
+  return c

@@ -1,0 +1,86 @@
+"""Model sizes; one code path, from tiny to 4B."""
+
+import ml_collections
+
+
+def tiny() -> ml_collections.ConfigDict:
+  """An EMMA for the embedded world: 96x96 pictures, 3x3 tokens, two cores."""
+  return ml_collections.ConfigDict(dict(
+      kind="emma",
+      dtype="float32",  # faster than bfloat16 on CPUs
+      llm=dict(
+          vocab_size=1024,
+          width=128,
+          mlp_width=384,
+          num_layers=6,
+          num_shallow=3,  # N = M [D]
+          num_heads=4,
+          num_kv_heads=2,
+          head_dim=32,
+          rope_theta=10000.0,
+          norm_eps=1e-6,
+          tie_embeddings=True,
+          shallow_shared=("qk",),  # [P]
+          deep_shared=(),  # [P]
+          final_norm_shared=False,  # [D]
+          scan_unroll=6,  # unrolled: XLA's CPU loops cost more than they save
+          remat="none",  # none, full or dots
+      ),
+      vision=dict(
+          encoder=dict(
+              width=96,
+              mlp_width=256,
+              num_layers=4,
+              num_heads=4,
+              patch_size=16,
+              native_grid=6,
+              norm_eps=1e-6,
+              num_channels=3,
+              position_resize="bicubic",
+              scan_unroll=4,
+          ),
+          experts=True,
+          num_expert_layers=1,  # [D 3 of 27]
+          router_width=32,  # [D]
+          router_threshold=0.5,  # [D] above: STEM
+      ),
+      autoencoder=tiny_autoencoder(),
+      fusion=fusion(),
+  ))
+
+
+def fusion(**changes) -> ml_collections.ConfigDict:
+  """Channel-wise fusion [P] and the [D] details of the adapters."""
+  return ml_collections.ConfigDict(dict(
+      mode="channel",  # [P]; "token" is the comparison
+      reference_branch="gen",  # [D]; or "und"
+      position_base=10000.0,  # [D] fixed 2D sin-cos
+      position_scale=1.0,
+      time_channels=256,  # [D] sinusoids of the time
+      time_scale=1000.0,
+      norm_eps=1e-6,
+  ) | changes)
+
+
+def tiny_autoencoder() -> ml_collections.ConfigDict:
+  """A 32x DC-AE below 1M parameters, of the published block kinds."""
+  return ml_collections.ConfigDict(dict(
+      in_channels=3,
+      latent_channels=32,
+      attention_head_dim=32,
+      encoder_block_types=("ResBlock",) * 4 + ("EfficientViTBlock",) * 2,
+      encoder_block_out_channels=(8, 16, 32, 64, 96, 128),
+      encoder_layers_per_block=(0, 1, 1, 1, 1, 1),
+      encoder_qkv_multiscales=((), (), (), (), (), ()),
+      downsample_block_type="pixel_unshuffle",
+      encoder_out_shortcut=True,
+      decoder_block_types=("ResBlock",) * 4 + ("EfficientViTBlock",) * 2,
+      decoder_block_out_channels=(8, 24, 48, 64, 96, 128),
+      decoder_layers_per_block=(0, 1, 1, 1, 1, 1),
+      decoder_qkv_multiscales=((), (), (), (), (), ()),
+      decoder_norm_types=("rms_norm",) * 6,
+      decoder_act_fns=("silu",) * 6,
+      upsample_block_type="pixel_shuffle",
+      decoder_in_shortcut=True,
+      decoder_conv_act_fn="relu",
+  ))

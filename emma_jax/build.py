@@ -1,0 +1,158 @@
+"""From a config's sections to frozen dataclasses and models, once.
+
+A config is nested dicts (an ml_collections ConfigDict, or the JSON that a
+checkpoint keeps of it). Every key is passed on by name, so an unknown or a
+missing one is an error here, not a silent default later.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from emma_jax.data import images
+from emma_jax.data import tokenizer as tokenizer_lib
+from emma_jax.data.packing import Layout
+from emma_jax.data.transforms import ToSample
+from emma_jax.models.adapters import FusionConfig
+from emma_jax.models.dcae import Autoencoder, DcaeConfig
+from emma_jax.models.emma import Emma, EmmaConfig, init_params
+from emma_jax.models.experts import TowerConfig
+from emma_jax.models.llm import LlmConfig
+from emma_jax.models.siglip2 import SiglipConfig
+
+KINDS = ("emma", "autoencoder")
+
+
+class ConfigError(ValueError):
+  """A config section that does not fit; the message names the key."""
+
+
+def plain(value: Any) -> Any:
+  """ConfigDicts as dicts and sequences as lists: what JSON gives back."""
+  if hasattr(value, "items"):
+    return {k: plain(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [plain(v) for v in value]
+  return value
+
+
+def make(cls: type, section: Mapping[str, Any], name: str, **more: Any) -> Any:
+  """`cls(**section, **more)` with the section's name in every error."""
+  fields = {f.name for f in dataclasses.fields(cls)}
+  given = {k: _tuples(v) for k, v in section.items()} | more
+  unknown = sorted(set(given) - fields)
+  if unknown:
+    raise ConfigError(f"config.{name} has unknown keys {unknown}; it takes "
+                      f"{sorted(fields)}.")
+  try:
+    return cls(**given)
+  except (TypeError, ValueError) as error:
+    raise ConfigError(f"config.{name}: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+  if isinstance(value, (list, tuple)):
+    return tuple(_tuples(v) for v in value)
+  return value
+
+
+def dcae_config(model: Mapping[str, Any]) -> DcaeConfig:
+  return make(DcaeConfig, model["autoencoder"], "model.autoencoder")
+
+
+def emma_config(model: Mapping[str, Any]) -> EmmaConfig:
+  """`config.model` of kind "emma"."""
+  vision = dict(model["vision"])
+  encoder = make(SiglipConfig, vision.pop("encoder"), "model.vision.encoder")
+  return EmmaConfig(
+      llm=make(LlmConfig, model["llm"], "model.llm"),
+      vision=make(TowerConfig, vision, "model.vision", encoder=encoder),
+      autoencoder=dcae_config(model),
+      fusion=make(FusionConfig, model["fusion"], "model.fusion"),
+      dtype=model["dtype"],
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """A model, its parameters' shapes, and how they start at random."""
+
+  module: Emma | Autoencoder
+  shapes: dict  # nested ShapeDtypeStruct
+  kind: str
+  dtype: str
+
+  def init(self, seed: int) -> dict:
+    return _init(self.module, self.kind, jax.random.key(seed))
+
+
+def _init(module: Emma | Autoencoder, kind: str, key: jax.Array) -> dict:
+  import flax.linen as nn
+
+  if kind == "emma":
+    # Jitted: op by op, the initialisation takes minutes at full size.
+    return jax.jit(init_params, static_argnums=0)(module.config, key)
+  side = module.config.factor
+  pixels = jnp.zeros((1, side, side, module.config.in_channels))
+  made = jax.jit(module.init)(key, pixels)
+  return {"autoencoder": nn.unbox(made)["params"]}
+
+
+def model(section: Mapping[str, Any]) -> Model:
+  """The model of `config.model`."""
+  kind = section["kind"]
+  if kind not in KINDS:
+    raise ConfigError(f"config.model.kind={kind!r}: choose one of {KINDS}.")
+  if kind == "emma":
+    module = Emma(emma_config(section))
+  else:
+    module = Autoencoder(dcae_config(section))
+  shapes = jax.eval_shape(lambda: _init(module, kind, jax.random.key(0)))
+  return Model(module=module, shapes=shapes, kind=kind, dtype=section["dtype"])
+
+
+def tokenizer(data: Mapping[str, Any]) -> tokenizer_lib.Tokenizer:
+  """The tokenizer that `config.data.tokenizer` names."""
+  if data["tokenizer"] == "tiny":
+    return tokenizer_lib.TinyTokenizer()
+  raise ConfigError(f"config.data.tokenizer={data['tokenizer']!r}: choose tiny.")
+
+
+def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
+  """The one preprocessing of training and sampling."""
+  keys = ("height", "width", "native", "min_tokens", "max_tokens")
+  return make(images.Preprocess, {k: data[k] for k in keys}, "data")
+
+
+def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
+  """Records to sequences; conditions are dropped in training only."""
+  keys = ("max_turns", "max_pixels")
+  if training:
+    keys += ("text_dropout", "reference_dropout")
+  return make(
+      ToSample, {k: data[k] for k in keys}, "data",
+      tokenizer=tokenizer(data), preprocess=preprocess(data))
+
+
+def layout(config: Mapping[str, Any], section: Mapping[str, Any], name: str,
+           **changes: Any) -> Layout:
+  """Static shapes of a batch: capacities from `section`, sizes from the rest."""
+  keys = ("rows", "und_tokens", "und_pictures", "references", "targets")
+  sizes = {k: section[k] for k in keys}
+  sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])
+  if config["model"]["kind"] == "emma":
+    fusion = config["model"]["fusion"]
+    sizes |= dict(fusion=fusion["mode"],
+                  reference_branch=fusion["reference_branch"])
+  return make(Layout, sizes | changes, name)
+
+
+def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
+  """Hashes of what a sampler must share with the training."""
+  return {
+      "preprocess": preprocess(data).fingerprint(),
+      "tokenizer": tokenizer(data).fingerprint(),
+  }

@@ -1,0 +1,114 @@
+"""What a batch is made of, what could not be used, and when it is too much."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any, NamedTuple
+
+from emma_jax.data import packing
+from emma_jax.structs import TASKS, Mean
+
+
+class Bad(NamedTuple):
+  """A record that could not be used; `where`: file:line or the like."""
+
+  where: str
+  reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Info:
+  """What a batch is made of, over all hosts."""
+
+  step: int
+  drawn: int  # samples, bad ones included
+  bad: tuple[Bad, ...]
+  packed: packing.PackInfo
+  slots: int  # of the batch, used or not
+
+  @property
+  def tokens(self) -> int:
+    """Tokens in the batch, padding left out."""
+    return self.packed.und_tokens + self.packed.gen_tokens
+
+  @property
+  def unusable(self) -> tuple[Bad, ...]:
+    """Corrupt records, and samples that no row could ever hold."""
+    large = (Bad(d.id, d.reason) for d in self.packed.dropped if d.never)
+    return (*self.bad, *large)
+
+  def means(self) -> dict[str, Mean]:
+    """For the log: fill of the rows, and shares of all samples drawn."""
+    out = {
+        "data/fill": Mean(self.tokens, self.slots),
+        "data/bad": Mean(len(self.bad), self.drawn),
+        "data/dropped": Mean(len(self.packed.dropped), self.drawn),
+    }
+    for task in TASKS:  # all, so that 0 counts as 0
+      count = self.packed.samples_per_task.get(task, 0)
+      out[f"data/{task}"] = Mean(count, self.drawn)
+    return out
+
+
+class TooManyBadRecords(RuntimeError):
+  """The data is not what it should be; the message says where to look."""
+
+
+class Fuse:
+  """Counts unusable samples; `add` raises when too many of the recent ones are.
+
+  >>> fuse = Fuse(max_bad_share=0.5, min_seen=2)
+  >>> try:
+  ...   fuse.add_counts(4, [Bad("a.jsonl:7", "no JSON")] * 3)
+  ... except TooManyBadRecords as e:
+  ...   print(e)  # doctest: +NORMALIZE_WHITESPACE
+  3 of the last 4 samples are unusable (max_bad_share=0.5; 3 of 4 in all).
+  First: a.jsonl:7: no JSON
+  """
+
+  def __init__(self, max_bad_share: float, min_seen: int, shown: int = 5):
+    self.max_bad_share = max_bad_share
+    self.min_seen = max(min_seen, 1)
+    self.seen = self.bad = 0  # over the whole run
+    self._recent_seen = self._recent_bad = 0.0
+    self._shown = shown
+    self._first: list[str] = []
+
+  def state(self) -> dict[str, Any]:
+    """All counts, as JSON, for the checkpoint."""
+    return {
+        "seen": self.seen,
+        "bad": self.bad,
+        "recent": [self._recent_seen, self._recent_bad],
+        "first": list(self._first),
+    }
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Undoes `state`, exactly."""
+    self.seen, self.bad = state["seen"], state["bad"]
+    self._recent_seen, self._recent_bad = state["recent"]
+    self._first = list(state["first"])
+
+  def add(self, info: Info) -> None:
+    self.add_counts(info.drawn, info.unusable)
+
+  def add_counts(self, drawn: int, bad: Sequence[Bad]) -> None:
+    self.seen += drawn
+    self.bad += len(bad)
+    self._recent_seen += drawn
+    self._recent_bad += len(bad)
+    for b in bad:
+      line = f"{b.where}: {b.reason}"
+      if len(self._first) < self._shown and line not in self._first:
+        self._first.append(line)
+    if self._recent_seen < self.min_seen:
+      return
+    if self._recent_bad > self.max_bad_share * self._recent_seen:
+      raise TooManyBadRecords(
+          f"{self._recent_bad:.0f} of the last {self._recent_seen:.0f} samples "
+          f"are unusable (max_bad_share={self.max_bad_share:g}; {self.bad} of "
+          f"{self.seen} in all). First: " + "; ".join(self._first)
+      )
+    if self._recent_seen >= 2 * self.min_seen:
+      # Old samples fade, so that a long good past cannot hide a bad present.
+      self._recent_seen /= 2
+      self._recent_bad /= 2

@@ -1,0 +1,391 @@
+"""Samples to one static batch: first fit into rows, then ids as flat arrays.
+
+A row of two samples, a drawing (prompt p, target T) and an edit (reference R,
+instruction i, target S), pictures of two tokens, references in the Gen buffer:
+
+  reading order   p p p T T | R' R R i i S S | . .      R': <|vision_start|>
+  segment         1 1 1 1 1 | 2  2 2 2 2 2 2 | 0 0
+  slot            0 1 2 3 4 | 5  6 7 8 9 . . | S S      S: slots of a row
+  position        0 1 2 3 4 | 0  1 2 3 4 5 6 | 0 0
+  end             0 1 2 4 4 | 5  7 7 8 9 e e | 0 0      e: last slot of S S
+  noisy           0 0 0 1 1 | 0  0 0 0 0 2 2 | 0 0
+  Und buffer      p p p       R'     i i       . .
+  Gen buffer      R R | . . . . | T T | S S             references, targets
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from emma_jax.data.images import GRID
+from emma_jax.data.transforms import Picture, Sample, Text
+from emma_jax.structs import DRAWING, EDITING, STEM_UNKNOWN, Batch, Ids
+
+_GEN_TASK = {"drawing": DRAWING, "editing": EDITING}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+  """Static capacities of a batch; counts are per row.
+
+  `und_tokens` are all slots of the Und buffer: text, understanding pictures,
+  and the references where `reference_branch` is "und". Pictures are (height,
+  width) pixels.
+
+  >>> layout = Layout(rows=2, und_tokens=64, und_pictures=1, references=1,
+  ...                 targets=2, height=96, width=96)
+  >>> layout.tokens_per_picture, layout.gen_tokens, layout.slots
+  (9, 27, 91)
+  """
+
+  rows: int
+  und_tokens: int
+  und_pictures: int
+  references: int
+  targets: int
+  height: int
+  width: int
+  # "token": a clean picture is its semantic tokens, then its latent tokens.
+  fusion: Literal["channel", "token"] = "channel"
+  reference_branch: Literal["gen", "und"] = "gen"
+
+  def __post_init__(self):
+    for name in ("rows", "und_tokens"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+    for name in ("und_pictures", "references", "targets"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
+    for name in ("height", "width"):
+      size = getattr(self, name)
+      if size <= 0 or size % GRID:
+        raise ValueError(f"{name}={size} is not a positive multiple of {GRID}.")
+    if self.fusion not in ("channel", "token"):
+      raise ValueError(f"{self.fusion=} is unknown; use 'channel' or 'token'.")
+    if self.reference_branch not in ("gen", "und"):
+      raise ValueError(
+          f"{self.reference_branch=} is unknown; use 'gen' or 'und'."
+      )
+
+  @property
+  def tokens_per_picture(self) -> int:
+    """T: tokens of a target."""
+    return (self.height // GRID) * (self.width // GRID)
+
+  @property
+  def clean_cost(self) -> int:
+    """Tokens of a clean picture: understanding pictures and references."""
+    return self.tokens_per_picture * (2 if self.fusion == "token" else 1)
+
+  @property
+  def gen_references(self) -> int:
+    """References that have room in the Gen buffer of a row."""
+    return self.references if self.reference_branch == "gen" else 0
+
+  @property
+  def gen_tokens(self) -> int:
+    """G: slots of the Gen buffer."""
+    targets = self.targets * self.tokens_per_picture
+    return self.gen_references * self.clean_cost + targets
+
+  @property
+  def slots(self) -> int:
+    """Slots of a row in reading order; also the slot of padding."""
+    return self.und_tokens + self.gen_tokens
+
+  def need(self, sample: Sample) -> dict[str, int]:
+    """What the sample takes of a row, by the name of the capacity."""
+    need = dict(und_tokens=0, und_pictures=0, references=0, targets=0)
+    for part in sample.parts:
+      if isinstance(part, Text):
+        need["und_tokens"] += len(part.tokens)
+      elif part.role == "target":
+        need["targets"] += 1
+      elif part.role == "ref":
+        need["references"] += 1
+        if self.reference_branch == "und":
+          need["und_tokens"] += self.clean_cost
+      else:
+        need["und_pictures"] += 1
+        need["und_tokens"] += self.clean_cost
+    return need
+
+  def misfit(self, sample: Sample) -> str:
+    """Why no row could ever hold the sample; empty where one can."""
+    for name, count in self.need(sample).items():
+      if count > getattr(self, name):
+        return (
+            f"needs {name}={count} of a row but the layout has "
+            f"{getattr(self, name)}; raise layout.{name}"
+        )
+    for part in sample.parts:
+      if isinstance(part, Picture):
+        y, x, c = part.pixels_YXC.shape
+        if (y, x, c) != (self.height, self.width, 3):
+          return (
+              f"a picture of {y}x{x} pixels in a layout of "
+              f"{self.height}x{self.width}; make both one size (native off)"
+          )
+    return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+  """A sample that was not placed; `never`: no empty row could hold it."""
+
+  index: int
+  id: str
+  reason: str
+  never: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackInfo:
+  """What went where. Indices are those of the samples given to `pack`."""
+
+  placed: tuple[tuple[int, ...], ...]  # per row, in reading order
+  dropped: tuple[Dropped, ...]
+  samples_per_task: dict[str, int]
+  und_tokens: int  # used, over all rows
+  gen_tokens: int
+  fill: float  # used share of all slots
+
+
+def pack(
+    samples: Sequence[Sample | None], layout: Layout
+) -> tuple[Batch, PackInfo]:
+  """First fit in order; None is a hole: it takes no place and shifts nothing.
+
+  Returns a Batch of numpy arrays (structs.Batch tells their meaning). Text
+  learned directly after a picture of the Gen buffer has no Und token that could
+  predict it: ValueError.
+  """
+  rows, dropped = _first_fit(samples, layout)
+  parts = _place(samples, rows, layout)
+  flat = _flatten(parts)
+  batch = _fill(flat, parts, layout)
+  tasks: dict[str, int] = {}
+  for row in rows:
+    for i in row:
+      tasks[samples[i].task] = tasks.get(samples[i].task, 0) + 1
+  gen = int(flat.gen.sum())
+  used = flat.slot.size
+  info = PackInfo(
+      placed=tuple(map(tuple, rows)),
+      dropped=tuple(dropped),
+      samples_per_task=tasks,
+      und_tokens=used - gen,
+      gen_tokens=gen,
+      fill=used / (layout.rows * layout.slots),
+  )
+  return batch, info
+
+
+def _first_fit(
+    samples: Sequence[Sample | None], layout: Layout
+) -> tuple[list[list[int]], list[Dropped]]:
+  full = [layout.und_tokens, layout.und_pictures]
+  full += [layout.references, layout.targets]
+  free = [list(full) for _ in range(layout.rows)]
+  rows: list[list[int]] = [[] for _ in range(layout.rows)]
+  dropped = []
+  for i, sample in enumerate(samples):
+    if sample is None:
+      continue
+    misfit = layout.misfit(sample)
+    if misfit:
+      dropped.append(Dropped(i, sample.id, misfit, True))
+      continue
+    u, n, r, m = layout.need(sample).values()
+    for row, left in zip(rows, free):
+      if u <= left[0] and n <= left[1] and r <= left[2] and m <= left[3]:
+        row.append(i)
+        left[:] = left[0] - u, left[1] - n, left[2] - r, left[3] - m
+        break
+    else:
+      dropped.append(Dropped(i, sample.id, "no row has room left", False))
+  return rows, dropped
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placed:
+  """A part and where it goes; the fields become columns of flat arrays."""
+
+  part: Text | Picture
+  task: str
+  row: int
+  segment: int
+  length: int
+  position: int  # of its first token in the sample
+  slot: int  # of its first token in the row
+  gen: bool  # in the Gen buffer
+  offset: int  # of its first token in its buffer
+  visual: int  # index of its first visual token in the row; -1 for text
+  noisy: int
+  both_ways: bool
+  picture: int  # place among the row's pictures of its role
+
+
+def _place(
+    samples: Sequence[Sample | None],
+    rows: Sequence[Sequence[int]],
+    layout: Layout,
+) -> list[_Placed]:
+  T, cost = layout.tokens_per_picture, layout.clean_cost
+  out = []
+  for r, row in enumerate(rows):
+    slot = und = 0
+    count = dict(und=0, ref=0, target=0)
+    for segment, i in enumerate(row, start=1):
+      start = slot
+      for part in samples[i].parts:
+        visual, noisy, gen, picture = -1, 0, False, 0
+        role = "" if isinstance(part, Text) else part.role
+        if role:
+          picture, count[role] = count[role], count[role] + 1
+          length = T if role == "target" else cost
+        else:
+          length = len(part.tokens)
+        if role == "target":
+          gen, noisy = True, picture + 1
+          offset = layout.gen_references * cost + picture * T
+        elif role == "ref" and layout.reference_branch == "gen":
+          gen, offset = True, picture * cost
+        else:
+          offset, und = und, und + length
+          if role:  # understanding pictures first, then references
+            visual = picture + (layout.und_pictures if role == "ref" else 0)
+            visual *= cost
+        out.append(
+            _Placed(
+                part, samples[i].task, r, segment, length, slot - start, slot,
+                gen, offset, visual, noisy, role in ("ref", "target"), picture,
+            )
+        )  # fmt: skip
+        slot += length
+  return out
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flat:
+  """Every token of the batch, row after row in reading order; 1-D arrays."""
+
+  row: np.ndarray
+  segment: np.ndarray
+  slot: np.ndarray
+  end: np.ndarray
+  noisy: np.ndarray
+  position: np.ndarray
+  gen: np.ndarray
+  place: np.ndarray  # in its buffer
+  visual: np.ndarray
+  token: np.ndarray
+  target: np.ndarray
+  weight: np.ndarray
+
+
+def _flatten(parts: Sequence[_Placed]) -> _Flat:
+  table = np.array(
+      [
+          (p.row, p.segment, p.length, p.position, p.slot, p.gen, p.offset,
+           p.visual, p.noisy, p.both_ways, isinstance(p.part, Text) and
+           p.part.loss)
+          for p in parts
+      ],
+      np.int32,
+  ).reshape(-1, 11)  # fmt: skip
+  length = table[:, 2]
+  within = np.arange(length.sum(), dtype=np.int32)
+  within -= np.repeat(np.cumsum(length, dtype=np.int32) - length, length)
+  (row, segment, length, position, slot, gen, offset, visual, noisy, both,
+   loss) = np.repeat(table, length, axis=0).T  # fmt: skip
+  token = np.zeros(within.size, np.int32)
+  is_text = (visual < 0) & (gen == 0)
+  token[is_text] = [
+      i for p in parts if isinstance(p.part, Text) for i in p.part.tokens
+  ]
+  # The next token in reading order, where it is text of the same sample.
+  follows = (
+      (row[1:] == row[:-1]) & (segment[1:] == segment[:-1]) & is_text[1:]
+  )
+  target, weight = np.zeros_like(token), np.zeros(token.size, np.float32)
+  target[:-1] = np.where(follows, token[1:], 0)
+  weight[:-1] = follows & (loss[1:] != 0)
+  if (weight * gen).any():
+    raise ValueError(
+        "Learned text directly follows a picture of the Gen buffer, where no "
+        "next token is predicted; put text without loss between them."
+    )
+  return _Flat(
+      row=row,
+      segment=segment,
+      slot=slot + within,
+      end=slot + np.where(both, length - 1, within),
+      noisy=noisy,
+      position=position + within,
+      gen=gen != 0,
+      place=offset + within,
+      visual=np.where(visual < 0, -1, visual + within),
+      token=token,
+      target=target,
+      weight=weight,
+  )
+
+
+def _fill(flat: _Flat, parts: Sequence[_Placed], layout: Layout) -> Batch:
+  """Scatters the tokens into the buffers; copies the pictures."""
+  B = layout.rows
+
+  def spread(values, where, size: int, empty: int = 0, dtype=np.int32):
+    out = np.full((B, size), empty, dtype)
+    out[flat.row[where], flat.place[where]] = values[where]
+    return out
+
+  def ids(where, size: int) -> Ids:
+    return Ids(
+        segment=spread(flat.segment, where, size),
+        slot=spread(flat.slot, where, size, empty=layout.slots),
+        end=spread(flat.end, where, size),
+        noisy=spread(flat.noisy, where, size),
+        position=spread(flat.position, where, size),
+    )
+
+  def pixels(count: int):
+    return np.zeros((B, count, layout.height, layout.width, 3), np.uint8)
+
+  N, R, M = layout.und_pictures, layout.references, layout.targets
+  und, gen, size = ~flat.gen, flat.gen, layout.und_tokens
+  arrays: dict[str, Any] = dict(
+      und_pixels_BNYXC=pixels(N),
+      und_valid_BN=np.zeros((B, N), bool),
+      stem_BN=np.full((B, N), STEM_UNKNOWN, np.int32),
+      ref_pixels_BRYXC=pixels(R),
+      ref_valid_BR=np.zeros((B, R), bool),
+      gen_pixels_BMYXC=pixels(M),
+      gen_task_BM=np.zeros((B, M), np.int32),
+  )
+  for p in parts:
+    if isinstance(p.part, Text):
+      continue
+    at = p.row, p.picture
+    if p.part.role == "und":
+      arrays["und_pixels_BNYXC"][at] = p.part.pixels_YXC
+      arrays["und_valid_BN"][at] = True
+      arrays["stem_BN"][at] = p.part.stem
+    elif p.part.role == "ref":
+      arrays["ref_pixels_BRYXC"][at] = p.part.pixels_YXC
+      arrays["ref_valid_BR"][at] = True
+    else:
+      arrays["gen_pixels_BMYXC"][at] = p.part.pixels_YXC
+      arrays["gen_task_BM"][at] = _GEN_TASK[p.task]
+  return Batch(
+      tokens_BU=spread(flat.token, und, size),
+      visual_BU=spread(flat.visual, und, size, empty=-1),
+      targets_BU=spread(flat.target, und, size),
+      weights_BU=spread(flat.weight, und, size, dtype=np.float32),
+      und_ids=ids(und, size),
+      gen_ids=ids(gen, layout.gen_tokens),
+      **arrays,
+  )

@@ -1,0 +1,307 @@
+"""Records to token sequences: the one place that knows the chat layout.
+
+<|im_start|>user\\n ... <|im_end|>\\n<|im_start|>assistant\\n ... (Qwen ChatML
+without thinking), every picture between <|vision_start|> and <|vision_end|>.
+A sequence ends with its last learned part: nothing after it would be trained
+or read. Training and sampling call the same code; a record without answer or
+target gives the prefix that ends right before what is to be generated.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from emma_jax.data import images
+from emma_jax.data import tokenizer as tokens_lib
+from emma_jax.structs import (
+  STEM_UNKNOWN,
+  Drawing,
+  Editing,
+  RawPicture,
+  Record,
+  Understanding,
+)
+
+Role = Literal["und", "ref", "target"]
+# Where a picture stands in a question, as in LLaVA's files.
+IMAGE_MARK = "<image>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """Token ids; `loss`: they are learned."""
+
+  tokens: tuple[int, ...]
+  loss: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+  """A preprocessed picture, uint8; a target is learned, the others are not."""
+
+  pixels_YXC: np.ndarray
+  role: Role
+  stem: int = STEM_UNKNOWN
+
+
+Part = Text | Picture
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+  """One sequence, in reading order."""
+
+  task: str  # one of structs.TASKS
+  parts: tuple[Part, ...]
+  id: str = ""
+
+  def show(self, tokenizer: tokens_lib.Tokenizer) -> str:
+    """One line for people: learned text in braces, pictures by role."""
+    names = {i: name for name, i in tokenizer.special.items()}
+    words = []
+    for part in self.parts:
+      if isinstance(part, Picture):
+        words.append(f"[{part.role}]")
+        continue
+      # A run of ordinary tokens is decoded at once: a character may need many.
+      out, run = "", []
+      for token in (*part.tokens, None):
+        if token is not None and token not in names:
+          run.append(token)
+          continue
+        out += tokenizer.decode(run) + names.get(token, "")
+        run = []
+      words.append("{" + out + "}" if part.loss else out)
+    return "".join(words)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToSample:
+  """Record -> Sample. Raises images.BadRecord where the record is broken.
+
+  >>> from emma_jax.data.images import Preprocess
+  >>> t = tokens_lib.TinyTokenizer(["red"])
+  >>> p = Preprocess(height=32, width=32)
+  >>> to_sample = ToSample(tokenizer=t, preprocess=p)
+  >>> picture = np.zeros((32, 32, 3), np.uint8)
+  >>> def show(record, **kw):
+  ...   print(to_sample(record, **kw).show(t))
+
+  Drawing: the target is the last part, with or without it.
+
+  >>> show(Drawing(prompt="red", picture=picture))
+  <|im_start|>user
+  red<|im_end|>
+  <|im_start|>assistant
+  <|vision_start|>[target]
+  >>> show(Drawing(prompt="red"), drop_text=True)
+  <|im_start|>user
+  <|im_end|>
+  <|im_start|>assistant
+  <|vision_start|>
+
+  Editing: a dropped reference leaves with its marks (conditions are dropped in
+  training by chance, when sampling to guide).
+
+  >>> edit = Editing(source=picture, instruction="do", target=picture)
+  >>> show(edit)
+  <|im_start|>user
+  <|vision_start|>[ref]<|vision_end|>do<|im_end|>
+  <|im_start|>assistant
+  <|vision_start|>[target]
+  >>> show(edit, drop_reference=True)
+  <|im_start|>user
+  do<|im_end|>
+  <|im_start|>assistant
+  <|vision_start|>[target]
+
+  Understanding: answers are learned (braces), with the <|im_end|> that ends
+  them. Pictures stand where <image> stands, else before the first question. An
+  answer None ends the sequence.
+
+  >>> show(Understanding(pictures=(picture,), turns=(("q", "a"), ("r", "b"))))
+  <|im_start|>user
+  <|vision_start|>[und]<|vision_end|>q<|im_end|>
+  <|im_start|>assistant
+  {a<|im_end|>}
+  <|im_start|>user
+  r<|im_end|>
+  <|im_start|>assistant
+  {b<|im_end|>}
+  >>> show(Understanding(pictures=(picture,), turns=(("q\\n<image>", None),)))
+  <|im_start|>user
+  q<|vision_start|>[und]<|vision_end|><|im_end|>
+  <|im_start|>assistant
+  <BLANKLINE>
+  """
+
+  tokenizer: tokens_lib.Tokenizer
+  preprocess: images.Preprocess
+  text_dropout: float = 0.0
+  reference_dropout: float = 0.0
+  max_turns: int | None = None
+  max_pixels: int = images.MAX_PIXELS
+
+  def __post_init__(self):
+    for name in ("text_dropout", "reference_dropout"):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(
+            f"{name}={getattr(self, name)} is no probability in [0, 1)."
+        )
+    if self.max_turns is not None and self.max_turns < 1:
+      raise ValueError(
+          f"max_turns={self.max_turns} must be positive, or None for all turns."
+      )
+
+  def __call__(
+      self,
+      record: Record,
+      rng: np.random.Generator | None = None,
+      *,
+      drop_text: bool = False,
+      drop_reference: bool = False,
+  ) -> Sample:
+    """Without `rng` nothing is dropped by chance."""
+    if rng is not None:
+      # Two numbers whatever the record is, so that streams never shift.
+      text, reference = rng.random(2)
+      drop_text = drop_text or text < self.text_dropout
+      drop_reference = drop_reference or reference < self.reference_dropout
+    if isinstance(record, Understanding):
+      task, parts = "understanding", self._understanding(record)
+    elif isinstance(record, Drawing):
+      prompt = "" if drop_text else record.prompt
+      head = [*self._user([prompt]), *self._special(tokens_lib.VISION_START)]
+      task, parts = "drawing", head + self._target(record.picture, record.id)
+    elif isinstance(record, Editing):
+      pictures = []
+      if not drop_reference:
+        pictures = [self._picture(record.source, "ref", record.id)]
+      said = "" if drop_text else record.instruction
+      head = self._user([*pictures, said])
+      head += self._special(tokens_lib.VISION_START)
+      task, parts = "editing", head + self._target(record.target, record.id)
+    else:
+      raise TypeError(f"No layout for a record of type {type(record)}.")
+    return Sample(task=task, parts=_join(parts), id=record.id)
+
+  def _understanding(self, record: Understanding) -> list[Part]:
+    turns = record.turns[: self.max_turns]
+    if not turns:
+      raise images.BadRecord(record.id, "an understanding record has no turns")
+    questions = _place_pictures(record)
+    pictures = iter(record.pictures)
+    parts: list[Part] = []
+    for i, ((_, answer), pieces) in enumerate(zip(turns, questions)):
+      parts += self._user(
+          [
+              self._picture(next(pictures), "und", record.id, record.stem)
+              if piece is None
+              else piece
+              for piece in pieces
+          ],
+          first=i == 0,
+      )
+      if answer is None:
+        if i + 1 < len(turns):
+          raise images.BadRecord(record.id, f"turn {i} of many has no answer")
+        break
+      reply = (*self.tokenizer.encode(answer), self.tokenizer.eos)
+      parts.append(Text(reply, loss=True))
+    return parts
+
+  def _user(
+      self, said: Sequence[Picture | str], first: bool = True
+  ) -> list[Part]:
+    """A user's turn up to and with "<|im_start|>assistant\\n"."""
+    special, encode = self.tokenizer.special, self.tokenizer.encode
+    out: list[Part] = []
+    # The newline that follows the last answer's <|im_end|>.
+    ids = [] if first else encode("\n")
+    ids.append(special[tokens_lib.IM_START])
+    text = "user\n"
+    for piece in said:
+      if isinstance(piece, str):
+        text += piece
+        continue
+      ids += [*encode(text), special[tokens_lib.VISION_START]]
+      out += [Text(tuple(ids)), piece]
+      ids, text = [special[tokens_lib.VISION_END]], ""
+    ids += [*encode(text), special[tokens_lib.IM_END], *encode("\n")]
+    ids += [special[tokens_lib.IM_START], *encode("assistant\n")]
+    return [*out, Text(tuple(ids))]
+
+  def _special(self, name: str) -> list[Part]:
+    return [Text((self.tokenizer.special[name],))]
+
+  def _target(self, raw: RawPicture | None, where: str) -> list[Part]:
+    return [] if raw is None else [self._picture(raw, "target", where)]
+
+  def _picture(
+      self, raw: RawPicture, role: Role, where: str, stem: int = STEM_UNKNOWN
+  ) -> Picture:
+    picture_YXC = images.load_picture(raw, where, self.max_pixels)
+    return Picture(self.preprocess(picture_YXC).pixels_YXC, role, stem)
+
+
+def further_turn(
+    tokenizer: tokens_lib.Tokenizer, question: str
+) -> tuple[int, ...]:
+  """Ids that follow an answer's <|im_end|> and lead to the next answer.
+
+  >>> t = tokens_lib.TinyTokenizer(["red"])
+  >>> ids = further_turn(t, "red")
+  >>> Sample("", (Text(ids),)).show(t)
+  '\\n<|im_start|>user\\nred<|im_end|>\\n<|im_start|>assistant\\n'
+  """
+  special, encode = tokenizer.special, tokenizer.encode
+  return (
+      *encode("\n"),
+      special[tokens_lib.IM_START],
+      *encode("user\n" + question),
+      special[tokens_lib.IM_END],
+      *encode("\n"),
+      special[tokens_lib.IM_START],
+      *encode("assistant\n"),
+  )
+
+
+def _place_pictures(record: Understanding) -> list[list[str | None]]:
+  """Each question as text pieces and None where a picture stands."""
+  questions = [question for question, _ in record.turns]
+  marks = sum(question.count(IMAGE_MARK) for question in questions)
+  if marks == 0:
+    head: list[str | None] = [None] * len(record.pictures)
+    return [[*head, questions[0]], *([q] for q in questions[1:])]
+  if marks != len(record.pictures):
+    raise images.BadRecord(
+        record.id,
+        f"{marks} {IMAGE_MARK} marks for {len(record.pictures)} pictures",
+    )
+  out = []
+  for question in questions:
+    first, *others = question.split(IMAGE_MARK)
+    if not others:
+      out.append([question])
+      continue
+    # The line break around a mark belongs to the file format, not the text.
+    pieces: list[str | None] = [first.strip("\n")]
+    for text in others:
+      pieces += [None, text.strip("\n")]
+    out.append(pieces)
+  return out
+
+
+def _join(parts: Sequence[Part]) -> tuple[Part, ...]:
+  """Neighbouring texts of one kind become one part."""
+  out: list[Part] = []
+  for part in parts:
+    last = out[-1] if out else None
+    joins = isinstance(part, Text) and isinstance(last, Text)
+    if joins and part.loss == last.loss:
+      out[-1] = Text(last.tokens + part.tokens, part.loss)
+    else:
+      out.append(part)
+  return tuple(out)

@@ -1,0 +1,139 @@
+"""Evaluation on a user's files: answers count, pictures are looked at.
+
+No exact score exists for a drawing or an edit of a real picture. Edits get
+their distance to the target, beside that of the untouched source: a model that
+changes nothing may well be nearer than one that edits.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from emma_jax.data.images import BadRecord, load_picture
+from emma_jax.data.sources import open_source
+from emma_jax.evals import drawing, editing, understanding
+from emma_jax.evals.outcomes import Outcome, Progress, Scores, fidelity
+from emma_jax.structs import Drawing, Editing, Record, Understanding
+
+# A question asked so often, and one of so few, is a kind of its own.
+_LEAST, _KINDS = 5, 12
+OTHER = "other questions"
+
+
+def records(
+    spec: str, task: str, count: int
+) -> tuple[list[Record], list[tuple[str, str]]]:
+  """The first `count` sound records of a source, and the broken ones met.
+
+  Pictures are decoded. Raises ValueError where no record is sound, or the
+  source is of another task.
+  """
+  source = open_source(spec, task)
+  found: list[Record] = []
+  bad: list[tuple[str, str]] = []
+  for index in range(len(source)):
+    if len(found) == count:
+      break
+    try:
+      found.append(_decoded(source[index]))
+    except BadRecord as error:
+      bad.append((error.where, error.reason))
+  if not found:
+    first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
+    raise ValueError(f"{spec} has no record that could be read{first}.")
+  kind = {
+      "understanding": Understanding, "drawing": Drawing, "editing": Editing
+  }[task]
+  if not isinstance(found[0], kind):
+    raise ValueError(
+        f"{spec} gives {type(found[0]).__name__} records; {task} needs "
+        f"{kind.__name__}."
+    )
+  return _kinds(found) if task == "understanding" else found, bad
+
+
+def _decoded(record: Record) -> Record:
+  """The same record with every picture as an array."""
+  load = lambda raw: load_picture(raw, record.id)
+  if isinstance(record, Understanding):
+    pictures = tuple(load(picture) for picture in record.pictures)
+    return dataclasses.replace(record, pictures=pictures)
+  if isinstance(record, Drawing):
+    return dataclasses.replace(record, picture=load(record.picture))
+  return dataclasses.replace(
+      record, source=load(record.source), target=load(record.target)
+  )
+
+
+def plain_question(text: str) -> str:
+  """A question without the mark of its picture's place.
+
+  >>> plain_question("<image>\\nWhat is it?")
+  'What is it?'
+  """
+  return " ".join(text.replace("<image>", " ").split())
+
+
+def _kinds(found: Sequence[Understanding]) -> list[Understanding]:
+  """Names the frequent questions as kinds, the others OTHER."""
+  counts = collections.Counter(
+      plain_question(question) for r in found for question, _ in r.turns
+  )
+  common = {q for q, n in counts.most_common(_KINDS) if n >= _LEAST}
+  name = lambda q: plain_question(q) if plain_question(q) in common else OTHER
+  return [
+      r if r.kinds
+      else dataclasses.replace(r, kinds=tuple(name(q) for q, _ in r.turns))
+      for r in found
+  ]
+
+
+def run(
+    session: Any,
+    samples: Sequence[Record],
+    task: str,
+    *,
+    batch: int,
+    seed: int,
+    steps: int,
+    progress: Progress,
+) -> tuple[Scores, list[Outcome]]:
+  """Scores and outcomes of one task; "score" is None for pictures."""
+  if task == "understanding":
+    done = understanding.run(session, samples, batch=batch, progress=progress)
+    return understanding.score(done), done
+  unknown = lambda record, picture: None
+  flow = dict(
+      judge=unknown, batch=batch, seed=seed, steps=steps, progress=progress
+  )
+  if task == "drawing":
+    data = session.config["data"]
+    size = (data["height"], data["width"])
+    done = drawing.run(session, samples, size=size, **flow)
+    return {"score": None, "n": len(done), "kinds": {}}, done
+  done = editing.run(session, samples, **flow)
+  return {"score": None, "n": len(done), "kinds": {}} | _distances(done), done
+
+
+def _distances(done: Sequence[Outcome]) -> Mapping[str, Any]:
+  """To the targets: the results' distances, and the sources' as "copy"."""
+  edited, copied = [], []
+  for outcome in done:
+    source, target = outcome.record.source, outcome.record.target
+    # A result has its source's size, a target may have another.
+    target = resized(target, source.shape[:2])
+    edited.append((outcome.picture, target))
+    copied.append((source, target))
+  return {**fidelity(edited), "copy": fidelity(copied)}
+
+
+def resized(picture_YXC: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+  """`picture_YXC` uint8 at (y, x), bicubic; itself where that is its size."""
+  if picture_YXC.shape[:2] == tuple(size):
+    return picture_YXC
+  image = Image.fromarray(np.ascontiguousarray(picture_YXC))
+  return np.array(image.resize(size[::-1], Image.Resampling.BICUBIC))

@@ -1,0 +1,138 @@
+"""From encoder features to LLM tokens: fusion, adapters, positions, time."""
+
+import dataclasses
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emma_jax.models.layers import LayerNorm, Linear, weight, zeros
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+  """How the two encoders' tokens of a picture become LLM tokens.
+
+  mode: "channel" (the paper: one token per cell, both encoders' channels) or
+    "token" (comparison: semantic tokens, then latent tokens).
+  reference_branch: "gen" or "und", where an editing reference is processed.
+  position_base, position_scale: of the fixed 2D sin-cos positions.
+  time_channels, time_scale: of the timestep's sinusoids.
+  """
+
+  mode: str
+  reference_branch: str
+  position_base: float
+  position_scale: float
+  time_channels: int
+  time_scale: float
+  norm_eps: float
+
+  def __post_init__(self):
+    if self.mode not in ("channel", "token"):
+      raise ValueError(f"fusion {self.mode=}: choose channel or token.")
+    if self.reference_branch not in ("und", "gen"):
+      raise ValueError(f"{self.reference_branch=}: choose und or gen.")
+    if self.time_channels % 2:
+      raise ValueError(f"{self.time_channels=} must be even.")
+
+
+def sincos_2d(
+    rows: int, columns: int, width: int, base: float
+) -> np.ndarray:
+  """Fixed positions (rows * columns, width), row-major, float32.
+
+  First half of the channels encodes the row, second half the column; within a
+  half the sines come first.
+  """
+  if width % 4:
+    raise ValueError(f"{width=} must be a multiple of 4 for 2D positions.")
+  frequency = base ** -(np.arange(width // 4) / (width // 4))
+
+  def encode(n: int) -> np.ndarray:
+    angle = np.arange(n)[:, None] * frequency
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+  row = einops.repeat(encode(rows), "h f -> (h w) f", w=columns)
+  column = einops.repeat(encode(columns), "w f -> (h w) f", h=rows)
+  return np.concatenate([row, column], axis=1).astype(np.float32)
+
+
+def sinusoid(t: jax.Array, channels: int, scale: float) -> jax.Array:
+  """Sinusoids (..., channels) of times t in [0, 1], float32; cosines first."""
+  half = channels // 2
+  frequency = np.exp(-np.log(10000.0) * np.arange(half) / half)
+  angle = (t.astype(jnp.float32) * scale)[..., None] * frequency.astype(
+      np.float32
+  )
+  return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class TwoLayers(nn.Module):
+  """Linear, tanh GELU, Linear."""
+
+  width: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = Linear(self.width, (None, "embed"), name="fc1")(x)
+    x = nn.gelu(x, approximate=True)
+    return Linear(self.width, ("embed", None), name="fc2")(x)
+
+
+class Adapter(nn.Module):
+  """Tokens of one branch from semantic (P, T, Cs) and latent (P, T, Cl).
+
+  `semantic` None means a noisy target: no clean pixels exist when sampling, so
+  a learned vector (zero at first) stands where the normalised semantic half
+  would be. It stands behind the LayerNorm, whose gradient at zero is huge.
+  Channel fusion returns (P, T, width); token fusion (P, 2T, width) for clean
+  pictures, semantic tokens first, and (P, T, width) for noisy ones.
+  """
+
+  config: FusionConfig
+  width: int
+  semantic_channels: int
+  may_be_noisy: bool
+
+  @nn.compact
+  def __call__(self, semantic, latent, grid: tuple[int, int]):
+    c = self.config
+    null_C = None
+    if self.may_be_noisy and c.mode == "channel":
+      null_C = weight(self, "null_semantic", (self.semantic_channels,),
+                      (None,), zeros)
+    norm = LayerNorm(c.norm_eps, name="norm")
+    if c.mode == "channel":
+      fuse = TwoLayers(self.width, name="fuse")
+      if semantic is None:
+        shape = (*latent.shape[:2], self.semantic_channels)
+        half = jnp.broadcast_to(null_C.astype(latent.dtype), shape)
+      else:
+        half = norm(semantic)
+      tokens = [fuse(jnp.concatenate([half, latent], axis=-1))]
+    else:
+      tokens = [TwoLayers(self.width, name="fuse_latent")(latent)]
+      if semantic is not None:
+        of_semantic = TwoLayers(self.width, name="fuse_semantic")
+        tokens.insert(0, of_semantic(norm(semantic)))
+    position_TD = c.position_scale * sincos_2d(
+        *grid, self.width, c.position_base
+    )
+    tokens = [x + position_TD[None].astype(x.dtype) for x in tokens]
+    return jnp.concatenate(tokens, axis=1)
+
+
+class TimeEmbedding(nn.Module):
+  """Sinusoid -> Linear, SiLU, Linear; added to the target's tokens."""
+
+  config: FusionConfig
+  width: int
+
+  @nn.compact
+  def __call__(self, t: jax.Array, dtype) -> jax.Array:
+    x = sinusoid(t, self.config.time_channels, self.config.time_scale)
+    x = Linear(self.width, (None, "embed"), name="fc1")(x.astype(dtype))
+    return Linear(self.width, ("embed", None), name="fc2")(nn.silu(x))

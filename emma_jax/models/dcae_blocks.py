@@ -1,0 +1,231 @@
+"""The blocks of DC-AE (Chen et al. 2024, arXiv 2410.10733).
+
+Axes: P pictures, h and w rows and columns of features, C channels, N positions
+(h * w), G attention groups, E channels of a group. Conventions follow
+`diffusers.AutoencoderDC`, whose published weights fit unchanged.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emma_jax.models import convolution
+from emma_jax.models import layers
+
+NORM_EPS = 1e-5
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "silu": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+class RmsNorm2d(nn.Module):
+  """RMSNorm over the channels of each pixel, with a scale and a bias."""
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    shape = x_PhwC.shape[-1:]
+    scale = layers.weight(self, "scale", shape, (None,), layers.ones)
+    bias = layers.weight(self, "bias", shape, (None,), layers.zeros)
+    y = layers.rms_norm(x_PhwC, scale, NORM_EPS)
+    return y + bias.astype(y.dtype)
+
+
+class BatchNorm(nn.Module):
+  """Batch norm with fixed statistics: an affine map per channel.
+
+  The running statistics are plain weights `mean` and `var`, in training too;
+  no batch is ever averaged and no gradient reaches them (a trained variance
+  could turn negative).
+  """
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    shape = x_PhwC.shape[-1:]
+    scale = layers.weight(self, "scale", shape, (None,), layers.ones)
+    bias = layers.weight(self, "bias", shape, (None,), layers.zeros)
+    mean = layers.weight(self, "mean", shape, (None,), layers.zeros)
+    var = layers.weight(self, "var", shape, (None,), layers.ones)
+    mean, var = jax.lax.stop_gradient((mean, var))
+    y = x_PhwC.astype(jnp.float32) - mean
+    y = y * (jax.lax.rsqrt(var + NORM_EPS) * scale) + bias
+    return y.astype(x_PhwC.dtype)
+
+
+NORMS = {"rms_norm": RmsNorm2d, "batch_norm": BatchNorm}
+
+
+class ResBlock(nn.Module):
+  """x + norm(conv2(act(conv1(x))))."""
+
+  norm_type: str
+  act_fn: str
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    channels = x_PhwC.shape[-1]
+    y = convolution.Conv3x3(channels, name="conv1")(x_PhwC)
+    y = ACTIVATIONS[self.act_fn](y)
+    y = convolution.Conv3x3(channels, use_bias=False, name="conv2")(y)
+    return x_PhwC + NORMS[self.norm_type](name="norm")(y)
+
+
+class GluMbConv(nn.Module):
+  """x + norm(1x1 of a gated, depthwise filtered, 4x wide hidden layer)."""
+
+  expansion: int = 4
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    channels = x_PhwC.shape[-1]
+    hidden = self.expansion * channels
+    y = jax.nn.silu(layers.Linear(2 * hidden, name="inverted")(x_PhwC))
+    y = convolution.Depthwise(3, use_bias=True, name="depth")(y)
+    value, gate = jnp.split(y, 2, axis=-1)
+    y = value * jax.nn.silu(gate)
+    y = layers.Linear(channels, use_bias=False, name="point")(y)
+    return x_PhwC + RmsNorm2d(name="norm")(y)
+
+
+def linear_attention(
+    q_PNGE: jax.Array, k_PNGE: jax.Array, v_PNGE: jax.Array
+) -> jax.Array:
+  """ReLU attention in time linear in N: sum_n relu(q).relu(k_n) v_n / sum_n.
+
+  Float32 throughout, as in the reference; returns float32 (P, N, G, E). Equal
+  to the N x N form, normalised by row sums, by associativity.
+  """
+  q = jax.nn.relu(q_PNGE.astype(jnp.float32))
+  k = jax.nn.relu(k_PNGE.astype(jnp.float32))
+  v = v_PNGE.astype(jnp.float32)
+  kv_PGEF = jnp.einsum("PNGE,PNGF->PGEF", k, v)
+  total = jnp.einsum("PNGE,PGEF->PNGF", q, kv_PGEF)
+  mass = jnp.einsum("PNGE,PGE->PNG", q, k.sum(1))
+  return total / (mass[..., None] + 1e-15)
+
+
+class LinearAttention(nn.Module):
+  """x + norm(projection of multi-scale ReLU linear attention).
+
+  to_q, to_k and to_v are names only: their outputs are concatenated and cut
+  into runs of 3 * head_dim channels, a group's q, k and v in turn (the layout
+  of the published weights). Each scale adds a filtered copy of all groups.
+  """
+
+  head_dim: int
+  scales: tuple[int, ...]
+  norm_type: str
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    P, h, w, channels = x_PhwC.shape
+    inner = channels // self.head_dim * self.head_dim
+    qkv = jnp.concatenate(
+        [
+            layers.Linear(inner, use_bias=False, name=f"to_{letter}")(x_PhwC)
+            for letter in "qkv"
+        ],
+        axis=-1,
+    )
+    branches = [qkv]
+    for i, size in enumerate(self.scales):
+      branches.append(
+          ScaleProjection(self.head_dim, size, name=f"scale{i}")(qkv)
+      )
+    qkv = jnp.concatenate(branches, axis=-1)
+    qkv = qkv.reshape(P, h * w, -1, 3, self.head_dim)
+    y = linear_attention(qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :])
+    y = y.astype(x_PhwC.dtype).reshape(P, h, w, -1)
+    y = layers.Linear(channels, use_bias=False, name="to_out")(y)
+    return x_PhwC + NORMS[self.norm_type](name="norm")(y)
+
+
+class ScaleProjection(nn.Module):
+  """Depthwise filter of q, k, v, then a 1x1 map within each run of head_dim.
+
+  Weights `filter/kernel` (size, size, C) and `kernel` (C / head_dim, in, out).
+  """
+
+  head_dim: int
+  size: int
+
+  @nn.compact
+  def __call__(self, qkv_PhwC: jax.Array) -> jax.Array:
+    P, h, w, channels = qkv_PhwC.shape
+    kernel_GEF = layers.weight(
+        self, "kernel",
+        (channels // self.head_dim, self.head_dim, self.head_dim),
+        (None, None, None), layers.fan_in(1),
+    )
+    y = convolution.Depthwise(self.size, use_bias=False, name="filter")(
+        qkv_PhwC
+    )
+    y = y.reshape(P, h, w, -1, self.head_dim)
+    y = jnp.einsum("PhwGE,GEF->PhwGF", y, kernel_GEF.astype(y.dtype))
+    return y.reshape(P, h, w, channels)
+
+
+class EfficientVitBlock(nn.Module):
+  """Linear attention, then the gated convolution; both are residual."""
+
+  head_dim: int
+  scales: tuple[int, ...]
+  norm_type: str
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    x_PhwC = LinearAttention(
+        self.head_dim, self.scales, self.norm_type, name="attention"
+    )(x_PhwC)
+    return GluMbConv(name="conv")(x_PhwC)
+
+
+class Down(nn.Module):
+  """Halves the sides: a convolution plus, as shortcut, means of the input.
+
+  kind "conv" strides by 2; "pixel_unshuffle" convolves to a quarter of the
+  channels and folds 2x2 pixels into them.
+  """
+
+  features: int
+  kind: str
+  shortcut: bool = True
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    if self.kind == "pixel_unshuffle":
+      y = convolution.Conv3x3(self.features // 4, name="conv")(x_PhwC)
+      y = convolution.space_to_depth(y)
+    else:
+      y = convolution.Conv3x3(self.features, stride=2, name="conv")(x_PhwC)
+    if not self.shortcut:
+      return y
+    folded = convolution.space_to_depth(x_PhwC)
+    return y + convolution.group_mean(folded, self.features)
+
+
+class Up(nn.Module):
+  """Doubles the sides: a convolution plus, as shortcut, repeats of the input.
+
+  kind "interpolate" repeats pixels, then convolves; "pixel_shuffle" convolves
+  to four times the channels and unfolds them into 2x2 pixels.
+  """
+
+  features: int
+  kind: str
+  shortcut: bool = True
+
+  @nn.compact
+  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    if self.kind == "interpolate":
+      y = jnp.repeat(jnp.repeat(x_PhwC, 2, axis=1), 2, axis=2)
+      y = convolution.Conv3x3(self.features, name="conv")(y)
+    else:
+      y = convolution.Conv3x3(4 * self.features, name="conv")(x_PhwC)
+      y = convolution.depth_to_space(y)
+    if not self.shortcut:
+      return y
+    repeated = convolution.repeat_channels(x_PhwC, 4 * self.features)
+    return y + convolution.depth_to_space(repeated)

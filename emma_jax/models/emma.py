@@ -1,0 +1,330 @@
+"""EMMA: two encoders, channel-wise fusion, the shared-and-decoupled decoder.
+
+    pictures --+-- SigLIP2 (versatile or STEM expert), 2x2 pixel shuffle --+
+               +-- DC-AE encoder, 32x, frozen ----------------------------+
+                                                            concatenate | channels
+                          Und adapter (understanding)  or  Gen adapter (references,
+                                     |                     noisy targets + time)
+    text -- embedding -- Und buffer -+                     |
+                            +--- joint self-attention --- Gen buffer
+                     next-token head                 velocity head
+
+Parameter tree: vision, autoencoder, adapters, llm, heads.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from emma_jax.models.adapters import Adapter, FusionConfig, TimeEmbedding
+from emma_jax.models.dcae import Autoencoder, DcaeConfig
+from emma_jax.models.experts import TowerConfig, VisionTower
+from emma_jax.models.layers import Linear, zeros
+from emma_jax.models.llm import Llm, LlmConfig
+from emma_jax.structs import Array, Batch, Ids, KvCache
+
+# Pixels per token and side: the autoencoder's factor, and SigLIP2's patch of
+# 16 times the 2x2 pixel shuffle.
+PIXELS_PER_TOKEN = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmmaConfig:
+  """The parts' sizes, and the dtype of all computation ("bfloat16", ...)."""
+
+  llm: LlmConfig
+  vision: TowerConfig
+  autoencoder: DcaeConfig
+  fusion: FusionConfig
+  dtype: str
+
+  def __post_init__(self):
+    side = 2 * self.vision.encoder.patch_size
+    if side != PIXELS_PER_TOKEN:
+      raise ValueError(
+          f"vision patch_size={self.vision.encoder.patch_size} gives tokens of "
+          f"{side} pixels; the autoencoder's have {PIXELS_PER_TOKEN}."
+      )
+
+
+@struct.dataclass
+class Latents:
+  """Normalised clean latents of a batch's pictures, or None where it has none."""
+
+  und_BNTC: Array | None
+  ref_BRTC: Array | None
+  gen_BMTC: Array | None
+
+
+@struct.dataclass
+class EmmaOutput:
+  """What one pass over a batch gives."""
+
+  hidden_BUD: jax.Array  # after the Und final norm; see `Emma.logits`
+  velocity_BMTC: jax.Array | None
+  cache: KvCache | None
+  router_logits_BN2: jax.Array | None
+
+
+def to_unit(pixels: jax.Array, dtype) -> jax.Array:
+  """uint8 RGB -> [-1, 1], the range both encoders take."""
+  return (pixels.astype(jnp.float32) / 127.5 - 1.0).astype(dtype)
+
+
+def token_grid(height: int, width: int) -> tuple[int, int]:
+  """Token rows and columns of a picture of height x width pixels."""
+  if height % PIXELS_PER_TOKEN or width % PIXELS_PER_TOKEN:
+    raise ValueError(
+        f"A picture of {height}x{width} pixels does not divide into tokens of "
+        f"{PIXELS_PER_TOKEN}; pad it to multiples of {PIXELS_PER_TOKEN}."
+    )
+  return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
+
+
+class Adapters(nn.Module):
+  """The Und and the Gen adapter, and the timestep embedding."""
+
+  config: EmmaConfig
+
+  def setup(self):
+    c = self.config
+    semantic = 4 * c.vision.encoder.width
+    width = c.llm.width
+    self.und = Adapter(c.fusion, width, semantic, may_be_noisy=False)
+    self.gen = Adapter(c.fusion, width, semantic, may_be_noisy=True)
+    self.time = TimeEmbedding(c.fusion, width)
+
+
+class Heads(nn.Module):
+  """The velocity head; the next-token head is the LLM's (often tied)."""
+
+  config: EmmaConfig
+
+  def setup(self):
+    channels = self.config.autoencoder.latent_channels
+    # Zero at first, so that training starts at the velocity's mean.
+    self.velocity = Linear(channels, ("embed", None), init=zeros)
+
+
+class Emma(nn.Module):
+  """The whole model; every method is pure given its variables."""
+
+  config: EmmaConfig
+
+  def setup(self):
+    c = self.config
+    self.vision = VisionTower(c.vision)
+    self.autoencoder = Autoencoder(c.autoencoder)
+    self.adapters = Adapters(c)
+    self.llm = Llm(c.llm)
+    self.heads = Heads(c)
+
+  # ------------------------------------------------------------ encoders
+
+  def encode_latents(self, pixels_PYXC: jax.Array) -> jax.Array:
+    """uint8 pictures -> normalised latents (P, T, C). No gradient, ever."""
+    token_grid(*pixels_PYXC.shape[1:3])
+    x = to_unit(pixels_PYXC, self.config.dtype)
+    z = self.autoencoder.encode_normalised(x)
+    return jax.lax.stop_gradient(z.reshape(z.shape[0], -1, z.shape[-1]))
+
+  def decode_latents(
+      self, latents_PTC: jax.Array, grid: tuple[int, int]
+  ) -> jax.Array:
+    """Normalised latents -> pictures (P, Y, X, 3), uint8."""
+    z = latents_PTC.reshape(-1, *grid, latents_PTC.shape[-1])
+    x = self.autoencoder.decode_normalised(z.astype(self.config.dtype))
+    x = jnp.round((x.astype(jnp.float32) + 1.0) * 127.5)
+    return jnp.clip(x, 0, 255).astype(jnp.uint8)
+
+  def latents(self, batch: Batch) -> Latents:
+    """Latents of all the batch's pictures, encoded in one call."""
+    groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC,
+              batch.gen_pixels_BMYXC)
+    flat = [g.reshape(-1, *g.shape[2:]) for g in groups]
+    z_PTC = self.encode_latents(jnp.concatenate(flat))
+    out, start = [], 0
+    for g in groups:
+      n = g.shape[0] * g.shape[1]
+      z = z_PTC[start:start + n].reshape(*g.shape[:2], *z_PTC.shape[1:])
+      out.append(z if n else None)
+      start += n
+    return Latents(*out)
+
+  def semantics(self, batch: Batch, route: str):
+    """SigLIP2 tokens of understanding pictures and references.
+
+    Returns (und (B, N, T, C) or None, ref (B, R, T, C) or None, router logits
+    (B, N, 2) or None). References bypass the router: always versatile.
+    """
+    groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC)
+    B = groups[0].shape[0]
+    flat = [to_unit(g.reshape(-1, *g.shape[2:]), self.config.dtype)
+            for g in groups]
+    logits = None
+    if route == "versatile":  # one call for both
+      joined, _ = self.vision(jnp.concatenate(flat), route)
+      tokens = jnp.split(joined, [flat[0].shape[0]])
+    else:
+      und, logits = self.vision(flat[0], route) if len(flat[0]) else (None,) * 2
+      ref = self.vision(flat[1], "versatile")[0] if len(flat[1]) else None
+      tokens = [und, ref]
+    shaped = [
+        x.reshape(B, -1, *x.shape[1:]) if g.shape[1] else None
+        for x, g in zip(tokens, groups)
+    ]
+    if logits is not None:
+      logits = logits.reshape(B, -1, 2)
+    return (*shaped, logits)
+
+  def router_logits(self, batch: Batch) -> jax.Array:
+    """(B, N, 2) over (versatile, STEM): only the tower's lower blocks run."""
+    pixels = batch.und_pixels_BNYXC
+    x = to_unit(pixels.reshape(-1, *pixels.shape[2:]), self.config.dtype)
+    return self.vision.router_logits(x).reshape(*pixels.shape[:2], 2)
+
+  # ------------------------------------------------------------ the decoder
+
+  def __call__(
+      self,
+      batch: Batch,
+      latents: Latents,
+      noisy_BMTC: jax.Array | None,
+      time_BM: jax.Array | None,
+      route: str = "versatile",
+      collect: bool = False,
+  ) -> EmmaOutput:
+    """One pass over packed rows.
+
+    Args:
+      batch: packed rows; `latents` those of its clean pictures.
+      noisy_BMTC: x_t of the targets, time_BM their times; None without targets.
+      route: "versatile", "stem" or "router" for understanding pictures.
+      collect: also return the keys and values (prefill).
+    """
+    grid = token_grid(*batch.und_pixels_BNYXC.shape[2:4])
+    und_sem, ref_sem, router = self.semantics(batch, route)
+    ref_in_und = self.config.fusion.reference_branch == "und"
+    und_visual, gen_parts = [], []
+    if und_sem is not None:
+      und_visual.append(
+          self._adapt(self.adapters.und, und_sem, latents.und_BNTC, grid))
+    if ref_sem is not None:
+      adapter = self.adapters.und if ref_in_und else self.adapters.gen
+      tokens = self._adapt(adapter, ref_sem, latents.ref_BRTC, grid)
+      (und_visual if ref_in_und else gen_parts).append(tokens)
+    if noisy_BMTC is not None:
+      gen_parts.append(self._noisy_tokens(noisy_BMTC, time_BM, grid))
+    und_BUD = self._und_tokens(batch, und_visual)
+    gen_BGD = jnp.concatenate(gen_parts, axis=1) if gen_parts else None
+    und_BUD, gen_BGD, cache = self.llm(
+        und_BUD, gen_BGD, batch.und_ids, batch.gen_ids, collect=collect
+    )
+    velocity = None
+    if noisy_BMTC is not None:
+      B, M, T, _ = noisy_BMTC.shape
+      target_BGD = gen_BGD[:, -M * T:].reshape(B, M, T, -1)
+      velocity = self.heads.velocity(target_BGD.astype(jnp.float32))
+    return EmmaOutput(und_BUD, velocity, cache, router)
+
+  def logits(self, hidden: jax.Array) -> jax.Array:
+    """Next-token logits (..., V), float32."""
+    return self.llm.logits(hidden)
+
+  def extend(
+      self, tokens_BL: jax.Array, ids: Ids, cache: KvCache
+  ) -> tuple[jax.Array, KvCache]:
+    """Text after a cached context: hidden states, and the new keys/values."""
+    x = self.llm.embed(tokens_BL).astype(self.config.dtype)
+    hidden, _, new = self.llm(x, None, ids, None, cache=cache, collect=True)
+    return hidden, new
+
+  def denoise(
+      self,
+      noisy_BTC: jax.Array,
+      time_B: jax.Array,
+      grid: tuple[int, int],
+      ids: Ids,
+      cache: KvCache,
+  ) -> jax.Array:
+    """Velocity (B, T, C) of one target per row behind a cached context.
+
+    Nothing but the target depends on the noise, so only its tokens run, and
+    only through Gen weights.
+    """
+    x = self._noisy_tokens(noisy_BTC[:, None], time_B[:, None], grid)
+    _, x, _ = self.llm(None, x, None, ids, cache=cache)
+    return self.heads.velocity(x.astype(jnp.float32))
+
+  # ------------------------------------------------------------ pieces
+
+  def _adapt(self, adapter, semantic, latent, grid):
+    """Adapter over (B, pictures, T, C) features -> (B, tokens, D)."""
+    B, P = latent.shape[:2]
+    flat = [x.reshape(B * P, *x.shape[2:]).astype(self.config.dtype)
+            for x in (semantic, latent)]
+    x = adapter(*flat, grid)
+    return x.reshape(B, P * x.shape[1], x.shape[2])
+
+  def _noisy_tokens(self, noisy_BMTC, time_BM, grid):
+    B, M, T, C = noisy_BMTC.shape
+    dtype = self.config.dtype
+    x = self.adapters.gen(
+        None, noisy_BMTC.reshape(B * M, T, C).astype(dtype), grid)
+    time = self.adapters.time(time_BM.reshape(B * M), dtype)
+    return (x + time[:, None]).reshape(B, M * T, -1)
+
+  def _und_tokens(self, batch: Batch, visual: list[jax.Array]) -> jax.Array:
+    x_BUD = self.llm.embed(batch.tokens_BU).astype(self.config.dtype)
+    if not visual:
+      return x_BUD
+    index = batch.visual_BU[..., None]
+    seen = jnp.take_along_axis(
+        jnp.concatenate(visual, axis=1), jnp.maximum(index, 0), axis=1
+    )
+    return jnp.where(index >= 0, seen, x_BUD)
+
+  def touch_everything(self, batch: Batch) -> EmmaOutput:
+    """Runs every weight once; `init_params` creates them all through it."""
+    latents = self.latents(batch)
+    self.decode_latents(latents.gen_BMTC[:, 0], token_grid(
+        *batch.gen_pixels_BMYXC.shape[2:4]))
+    route = "router" if self.config.vision.experts else "versatile"
+    out = self(batch, latents, latents.gen_BMTC,
+               jnp.zeros(batch.gen_task_BM.shape), route)
+    # With references in the Und branch nothing clean goes through the Gen
+    # adapter; its weights exist all the same, so that layouts can change.
+    sem = jnp.zeros((1, 1, 4 * self.config.vision.encoder.width))
+    self.adapters.gen(sem, latents.gen_BMTC[0, :1], (1, 1))
+    self.logits(out.hidden_BUD)
+    return out
+
+
+def _smallest_batch(config: EmmaConfig) -> Batch:
+  """A batch of one row, one token per picture, that reaches every weight."""
+  cost = 2 if config.fusion.mode == "token" else 1
+  gen = 1 + (cost if config.fusion.reference_branch == "gen" else 0)
+
+  def ids(n: int) -> Ids:
+    x = jnp.ones((1, n), jnp.int32)
+    return Ids(segment=x, slot=x, end=x, noisy=x, position=x)
+
+  pixels = jnp.zeros((1, 1, PIXELS_PER_TOKEN, PIXELS_PER_TOKEN, 3), jnp.uint8)
+  one = jnp.zeros((1, 1), jnp.int32)
+  return Batch(
+      tokens_BU=one, visual_BU=one, targets_BU=one, weights_BU=one,
+      und_ids=ids(1), gen_ids=ids(gen),
+      und_pixels_BNYXC=pixels, und_valid_BN=one, stem_BN=one,
+      ref_pixels_BRYXC=pixels, ref_valid_BR=one,
+      gen_pixels_BMYXC=pixels, gen_task_BM=one,
+  )
+
+
+def init_params(config: EmmaConfig, key: jax.Array) -> dict:
+  """All parameters at random, as nested dicts of plain float32 arrays."""
+  batch = _smallest_batch(config)
+  variables = Emma(config).init(key, batch, method=Emma.touch_everything)
+  return nn.unbox(variables)["params"]

@@ -1,0 +1,116 @@
+"""Weights declared in one line, and the mathematics every model shares."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Init = Callable[..., jax.Array]
+
+
+def fan_in(axis: int | Sequence[int] = 0) -> Init:
+  """Truncated normal with variance 1 / (product of the `axis` sizes)."""
+  axes = (axis,) if isinstance(axis, int) else tuple(axis)
+
+  def init(key: jax.Array, shape: Sequence[int], dtype=jnp.float32):
+    size = 1
+    for a in axes:
+      size *= shape[a]
+    # 0.8796: standard deviation of a unit normal cut at two sigmas.
+    scale = size**-0.5 / 0.87962566103423978
+    return scale * jax.random.truncated_normal(key, -2, 2, shape, dtype)
+
+  return init
+
+
+def normal(std: float) -> Init:
+  return nn.initializers.normal(std)
+
+
+zeros = nn.initializers.zeros
+ones = nn.initializers.ones
+
+
+def weight(
+    module: nn.Module,
+    name: str,
+    shape: Sequence[int],
+    axes: Sequence[str | None],
+    init: Init | None = None,
+) -> jax.Array:
+  """Declares a float32 weight: shape, logical axes and init stand together."""
+  if len(shape) != len(axes):
+    raise ValueError(f"{name}: {shape=} and {axes=} differ in length.")
+  init = init or fan_in(0)
+  return module.param(
+      name, nn.with_logical_partitioning(init, tuple(axes)), tuple(shape)
+  )
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+  """Qwen3's RMSNorm over the last axis: float32 statistics, cast, then scale.
+
+  The product with `scale` is taken after the cast back, as in the reference
+  (in bfloat16 the other order differs in a quarter of the values).
+  """
+  y = x.astype(jnp.float32)
+  y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
+  return y.astype(x.dtype) * scale.astype(x.dtype)
+
+
+def layer_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float
+) -> jax.Array:
+  """LayerNorm over the last axis with two-pass float32 statistics."""
+  y = x.astype(jnp.float32)
+  y = y - jnp.mean(y, axis=-1, keepdims=True)
+  y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
+  return (y * scale + bias).astype(x.dtype)
+
+
+def linear(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
+  """`x @ w (+ b)` in the dtype of x; w is (in, out)."""
+  y = x @ w.astype(x.dtype)
+  return y if b is None else y + b.astype(x.dtype)
+
+
+class Linear(nn.Module):
+  """Affine map of the last axis; weights `kernel` (in, out) and `bias`."""
+
+  features: int
+  axes: tuple[str | None, str | None] = (None, None)
+  use_bias: bool = True
+  init: Init | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (x.shape[-1], self.features)
+    w = weight(self, "kernel", shape, self.axes, self.init)
+    b = None
+    if self.use_bias:
+      b = weight(self, "bias", shape[1:], self.axes[1:], zeros)
+    return linear(x, w, b)
+
+
+class RmsNorm(nn.Module):
+  """RMSNorm of the last axis; weight `scale`."""
+
+  eps: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return rms_norm(x, weight(self, "scale", x.shape[-1:], (None,), ones),
+                    self.eps)
+
+
+class LayerNorm(nn.Module):
+  """LayerNorm of the last axis; weights `scale` and `bias`."""
+
+  eps: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    scale = weight(self, "scale", x.shape[-1:], (None,), ones)
+    bias = weight(self, "bias", x.shape[-1:], (None,), zeros)
+    return layer_norm(x, scale, bias, self.eps)

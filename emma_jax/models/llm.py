@@ -1,0 +1,177 @@
+"""The shared-and-decoupled decoder (paper figure 2).
+
+    shallow (N):  shared Q, K | Und V, Gen V | joint attention | Und, Gen FFN
+    deep    (M):  Und and Gen Q, K, V        | joint attention | Und, Gen FFN
+
+Tokens lie in two static buffers, so each weight multiplies only its own.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emma_jax.models import masks
+from emma_jax.models.attention import attend
+from emma_jax.models.layers import RmsNorm, normal, weight
+from emma_jax.models.qwen3 import PARTS, Parts, Qwen3Config
+from emma_jax.structs import Ids, KvCache
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LlmConfig(Qwen3Config):
+  """A Qwen3 decoder of which two branches share some parts.
+
+  `num_shallow` is the paper's N, `num_layers - num_shallow` its M.
+  `shallow_shared` / `deep_shared` name the shared parts of those blocks (see
+  `qwen3.PARTS`): the paper shares ("qk",) and (); all-shared is all six parts
+  in both with `final_norm_shared`, all-decoupled is () in both.
+  """
+
+  num_shallow: int
+  shallow_shared: tuple[str, ...] = ("qk",)
+  deep_shared: tuple[str, ...] = ()
+  final_norm_shared: bool = False
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 <= self.num_shallow <= self.num_layers:
+      raise ValueError(f"{self.num_shallow=} is not in 0..{self.num_layers=}.")
+    for name in (*self.shallow_shared, *self.deep_shared):
+      if name not in PARTS:
+        raise ValueError(f"Unknown part {name!r} to share; parts are {PARTS}.")
+
+
+class Block(nn.Module):
+  """One block over both buffers; either of them may be None."""
+
+  config: LlmConfig
+  shared_parts: tuple[str, ...]
+  collect: bool
+
+  @nn.compact
+  def __call__(self, xs, cached, ids, cache_ids):
+    own = tuple(n for n in PARTS if n not in self.shared_parts)
+    shared = Parts(self.config, self.shared_parts, name="shared")
+    branches = [shared] * 2
+    if own:
+      branches = [Parts(self.config, own, name=n) for n in ("und", "gen")]
+
+    def part(i: int, name: str) -> nn.Module:
+      return getattr(shared if name in self.shared_parts else branches[i], name)
+
+    live = [i for i in range(2) if xs[i] is not None]
+    queries, keys, values = [], [], []
+    for i in live:
+      h_BLD = part(i, "attn_norm")(xs[i])
+      q_BLHE, k_BLKE = part(i, "qk")(h_BLD, ids[i].position)
+      queries.append(q_BLHE)
+      keys.append(k_BLKE)
+      values.append(part(i, "v")(h_BLD))
+    new_k, new_v = (jnp.concatenate(x, axis=1) for x in (keys, values))
+    old_k, old_v = ((), ()) if cached is None else ((c,) for c in cached)
+    query_ids = masks.join(*ids)
+    out_BLHE = attend(
+        jnp.concatenate(queries, axis=1),
+        jnp.concatenate([*old_k, new_k], axis=1),
+        jnp.concatenate([*old_v, new_v], axis=1),
+        query_ids,
+        masks.join(cache_ids, query_ids),
+    )
+    outs, start = [None, None], 0
+    for i in live:
+      stop = start + xs[i].shape[1]
+      x_BLD = xs[i] + part(i, "o")(out_BLHE[:, start:stop])
+      outs[i] = x_BLD + part(i, "mlp")(part(i, "mlp_norm")(x_BLD))
+      start = stop
+    return tuple(outs), (new_k, new_v) if self.collect else None
+
+
+def stack(
+    c: LlmConfig, shared: tuple[str, ...], length: int, collect: bool, name: str
+) -> nn.Module:
+  """`length` blocks run by scan; their weights have a leading layer axis."""
+  block = Block
+  if c.remat != "none":
+    policy = None
+    if c.remat == "dots":
+      policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    block = nn.remat(block, prevent_cse=False, policy=policy)
+  return nn.scan(
+      block, variable_axes={"params": 0}, split_rngs={"params": True},
+      in_axes=(0, nn.broadcast, nn.broadcast), length=length,
+      unroll=min(c.scan_unroll, length),
+      metadata_params={nn.PARTITION_NAME: "layers"},
+  )(c, shared, collect, name=name)
+
+
+class Llm(nn.Module):
+  """Embedding, N shallow and M deep blocks, final norms, next-token logits."""
+
+  config: LlmConfig
+
+  def setup(self):
+    c = self.config
+    self.embedding = weight(self, "embed", (c.vocab_size, c.width),
+                            ("vocab", "embed"), normal(0.02))
+    if not c.tie_embeddings:
+      self.lm_head = weight(self, "lm_head", (c.vocab_size, c.width),
+                            ("vocab", "embed"), normal(0.02))
+
+  def embed(self, tokens_BL: jax.Array) -> jax.Array:
+    return self.embedding[tokens_BL]
+
+  def logits(self, hidden: jax.Array) -> jax.Array:
+    """Float32 logits (..., V) of final hidden states (..., D)."""
+    head_VD = self.embedding if self.config.tie_embeddings else self.lm_head
+    return jnp.einsum("...D,VD->...V", hidden, head_VD.astype(hidden.dtype),
+                      preferred_element_type=jnp.float32)
+
+  @nn.compact
+  def __call__(
+      self,
+      und_BUD: jax.Array | None,
+      gen_BGD: jax.Array | None,
+      und_ids: Ids | None,
+      gen_ids: Ids | None,
+      cache: KvCache | None = None,
+      collect: bool = False,
+  ):
+    """Returns (und (B, U, D), gen (B, G, D)) after the final norms, and the
+    new tokens' keys and values as a KvCache in buffer order (Und, then Gen) if
+    `collect`. `cache` holds what came before them.
+    """
+    c = self.config
+    xs = (und_BUD, gen_BGD)
+    ids = (None if und_BUD is None else und_ids,
+           None if gen_BGD is None else gen_ids)
+    cache_ids = None if cache is None else cache.ids
+    new, done = [], 0
+    for name, shared_parts, length in (
+        ("shallow", c.shallow_shared, c.num_shallow),
+        ("deep", c.deep_shared, c.num_layers - c.num_shallow),
+    ):
+      if not length:
+        continue
+      cached = None
+      if cache is not None:
+        cached = (cache.key_LBSKE[done:done + length],
+                  cache.value_LBSKE[done:done + length])
+      blocks = stack(c, shared_parts, length, collect, name)
+      xs, kv = blocks(xs, cached, ids, cache_ids)
+      new.append(kv)
+      done += length
+    names = ("norm_und", "norm_gen")
+    if c.final_norm_shared:
+      names = ("norm_shared",) * 2
+    norms = {n: RmsNorm(c.norm_eps, name=n) for n in dict.fromkeys(names)}
+    und_BUD, gen_BGD = (
+        None if x is None else norms[n](x) for x, n in zip(xs, names)
+    )
+    made = None
+    if collect:
+      keys, values = (jnp.concatenate(x, axis=0) for x in zip(*new))
+      made = KvCache(key_LBSKE=keys, value_LBSKE=values,
+                     ids=masks.join(*ids))
+    return und_BUD, gen_BGD, made

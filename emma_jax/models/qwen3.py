@@ -1,0 +1,183 @@
+"""Qwen3's decoder in parts, so that two branches can share some of them.
+
+Source: `transformers` Qwen3ForCausalLM. Grouped queries, RMSNorm per head on
+queries and keys before RoPE, half-rotation RoPE, SwiGLU, no biases.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emma_jax.models import masks
+from emma_jax.models.attention import attend, rope
+from emma_jax.models.layers import RmsNorm, fan_in, linear, normal, ones
+from emma_jax.models.layers import rms_norm, weight
+
+# What a block is made of; `llm.Block` says which of it two branches share.
+PARTS = ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Qwen3Config:
+  """Sizes of a Qwen3 decoder, named as in the field."""
+
+  vocab_size: int
+  width: int
+  mlp_width: int
+  num_layers: int
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  rope_theta: float
+  norm_eps: float
+  tie_embeddings: bool
+  scan_unroll: int = 1
+  remat: str = "none"
+
+  def __post_init__(self):
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(
+          f"{self.num_heads=} is not a multiple of {self.num_kv_heads=}."
+      )
+    if self.head_dim % 2:
+      raise ValueError(f"{self.head_dim=} must be even: RoPE rotates halves.")
+    if self.remat not in ("none", "full", "dots"):
+      raise ValueError(f"{self.remat=}: choose none, full or dots.")
+
+
+class QueryKey(nn.Module):
+  """Queries and keys: projection, RMSNorm per head, RoPE."""
+
+  config: Qwen3Config
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array, position_BL: jax.Array):
+    c = self.config
+    D, H, K, E = x_BLD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
+    q_DHE = weight(self, "q", (D, H, E), ("embed", "heads", "head_dim"))
+    k_DKE = weight(self, "k", (D, K, E), ("embed", "kv_heads", "head_dim"))
+    q_norm_E = weight(self, "q_norm", (E,), (None,), ones)
+    k_norm_E = weight(self, "k_norm", (E,), (None,), ones)
+    q_BLHE = jnp.einsum("BLD,DHE->BLHE", x_BLD, q_DHE.astype(x_BLD.dtype))
+    k_BLKE = jnp.einsum("BLD,DKE->BLKE", x_BLD, k_DKE.astype(x_BLD.dtype))
+    q_BLHE = rms_norm(q_BLHE, q_norm_E, c.norm_eps)
+    k_BLKE = rms_norm(k_BLKE, k_norm_E, c.norm_eps)
+    return (rope(q_BLHE, position_BL, c.rope_theta),
+            rope(k_BLKE, position_BL, c.rope_theta))
+
+
+class Value(nn.Module):
+  """Value projection."""
+
+  config: Qwen3Config
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array) -> jax.Array:
+    c = self.config
+    shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
+    v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
+    return jnp.einsum("BLD,DKE->BLKE", x_BLD, v_DKE.astype(x_BLD.dtype))
+
+
+class Output(nn.Module):
+  """Output projection of the attention."""
+
+  config: Qwen3Config
+
+  @nn.compact
+  def __call__(self, x_BLHE: jax.Array) -> jax.Array:
+    shape = (*x_BLHE.shape[-2:], self.config.width)
+    o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
+                   fan_in((0, 1)))
+    return jnp.einsum("BLHE,HED->BLD", x_BLHE, o_HED.astype(x_BLHE.dtype))
+
+
+class Mlp(nn.Module):
+  """SwiGLU: down(silu(gate) * up)."""
+
+  config: Qwen3Config
+
+  @nn.compact
+  def __call__(self, x_BLD: jax.Array) -> jax.Array:
+    D, F = x_BLD.shape[-1], self.config.mlp_width
+    gate_DF = weight(self, "gate", (D, F), ("embed", "mlp"))
+    up_DF = weight(self, "up", (D, F), ("embed", "mlp"))
+    down_FD = weight(self, "down", (F, D), ("mlp", "embed"))
+    hidden_BLF = jax.nn.silu(linear(x_BLD, gate_DF)) * linear(x_BLD, up_DF)
+    return linear(hidden_BLF, down_FD)
+
+
+class Parts(nn.Module):
+  """The named parts of one block, as one subtree of the parameters."""
+
+  config: Qwen3Config
+  names: tuple[str, ...]
+
+  def setup(self):
+    c = self.config
+    make = {
+        "attn_norm": lambda: RmsNorm(c.norm_eps),
+        "qk": lambda: QueryKey(c),
+        "v": lambda: Value(c),
+        "o": lambda: Output(c),
+        "mlp_norm": lambda: RmsNorm(c.norm_eps),
+        "mlp": lambda: Mlp(c),
+    }
+    for name in self.names:
+      setattr(self, name, make[name]())
+
+
+class Qwen3Block(nn.Module):
+  """One plain decoder block."""
+
+  config: Qwen3Config
+
+  @nn.compact
+  def __call__(self, x_BLD, ids):
+    p = Parts(self.config, PARTS, name="block")
+    h_BLD = p.attn_norm(x_BLD)
+    q_BLHE, k_BLKE = p.qk(h_BLD, ids.position)
+    x_BLD += p.o(attend(q_BLHE, k_BLKE, p.v(h_BLD), ids, ids))
+    x_BLD += p.mlp(p.mlp_norm(x_BLD))
+    return x_BLD, x_BLD
+
+
+class Qwen3(nn.Module):
+  """The plain decoder: what EMMA's Und branch is when nothing is drawn.
+
+  Returns (logits (B, L, V) float32, hidden states: embeddings, then each
+  layer's output, the last one after the final norm, as `transformers` does).
+  """
+
+  config: Qwen3Config
+
+  @nn.compact
+  def __call__(self, tokens_BL, position_BL=None, segment_BL=None):
+    c = self.config
+    if segment_BL is None:
+      segment_BL = jnp.ones_like(tokens_BL)
+    if position_BL is None:
+      position_BL = jnp.broadcast_to(
+          jnp.arange(tokens_BL.shape[1]), tokens_BL.shape
+      )
+    embed_VD = weight(self, "embed", (c.vocab_size, c.width),
+                      ("vocab", "embed"), normal(0.02))
+    x_BLD = embed_VD[tokens_BL]
+    blocks = nn.scan(
+        Qwen3Block, variable_axes={"params": 0}, split_rngs={"params": True},
+        in_axes=nn.broadcast, length=c.num_layers,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )(c, name="layers")
+    ids = masks.causal(segment_BL, position_BL)
+    first_BLD = x_BLD
+    x_BLD, hidden_NBLD = blocks(x_BLD, ids)
+    x_BLD = RmsNorm(c.norm_eps, name="norm")(x_BLD)
+    head_VD = embed_VD
+    if not c.tie_embeddings:
+      head_VD = weight(self, "lm_head", (c.vocab_size, c.width),
+                       ("vocab", "embed"), normal(0.02))
+    logits_BLV = jnp.einsum("BLD,VD->BLV", x_BLD, head_VD,
+                            preferred_element_type=jnp.float32)
+    return logits_BLV, [first_BLD, *hidden_NBLD[:-1], x_BLD]

@@ -1,0 +1,256 @@
+"""SigLIP2's vision encoder: pictures in [-1, 1] to patch features.
+
+Tschannen et al. 2025 (arXiv 2502.14786); conventions of transformers'
+`SiglipVisionModel` (fixed resolution) and, one picture size per call, of
+`Siglip2VisionModel` (NaFlex). The attention-pool head is left out: EMMA uses
+the patches.
+
+Axes: P pictures, Y and X pixel rows and columns, h and w rows and columns of
+patches, T tokens (h * w, row-major), D width, H heads, E head width.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emma_jax.models import layers
+from emma_jax.models import resize
+
+REMAT = ("none", "dots", "full")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SiglipConfig:
+  """Sizes of a tower; `native_grid` squared is the number of positions.
+
+  position_resize: "bicubic" (fixed resolution) or "bilinear_antialias"
+  (NaFlex), the way positions are fitted to other grids. `scan_unroll` and
+  `remat` ("none", "dots", "full") change speed and memory only.
+  """
+
+  width: int
+  mlp_width: int
+  num_layers: int
+  num_heads: int
+  patch_size: int
+  native_grid: int
+  norm_eps: float = 1e-6
+  num_channels: int = 3
+  position_resize: str = "bicubic"
+  scan_unroll: int = 1
+  remat: str = "none"
+
+  def __post_init__(self):
+    if self.width % self.num_heads:
+      raise ValueError(f"{self.width=} is not a multiple of {self.num_heads=}.")
+    if self.position_resize not in resize.METHODS:
+      raise ValueError(
+          f"Unknown {self.position_resize=}; choose one of"
+          f" {tuple(resize.METHODS)}."
+      )
+    if self.remat not in REMAT:
+      raise ValueError(f"Unknown {self.remat=}; choose one of {REMAT}.")
+
+  @property
+  def head_dim(self) -> int:
+    return self.width // self.num_heads
+
+
+SO400M_PATCH16_512 = SiglipConfig(
+    width=1152, mlp_width=4304, num_layers=27, num_heads=16, patch_size=16,
+    native_grid=32,
+)
+SO400M_PATCH14_384 = dataclasses.replace(
+    SO400M_PATCH16_512, patch_size=14, native_grid=27
+)
+SO400M_PATCH16_NAFLEX = dataclasses.replace(
+    SO400M_PATCH16_512, native_grid=16, position_resize="bilinear_antialias"
+)
+BASE_PATCH16_NAFLEX = dataclasses.replace(
+    SO400M_PATCH16_NAFLEX, width=768, mlp_width=3072, num_layers=12,
+    num_heads=12,
+)
+
+
+def patches(pixels_PYXC: jax.Array, size: int) -> jax.Array:
+  """Cuts pictures into (P, h, w, size * size * C), channel fastest.
+
+  Within a patch the order is (row, column, channel). Rows and columns beyond a
+  whole patch are dropped, as a convolution without padding does.
+  """
+  P, Y, X, C = pixels_PYXC.shape
+  h, w = Y // size, X // size
+  x = pixels_PYXC[:, : h * size, : w * size]
+  x = x.reshape(P, h, size, w, size, C).transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(P, h, w, size * size * C)
+
+
+def pixel_shuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
+  """Space to depth: (P, h, w, C) -> (P, h / factor, w / factor, factor**2 C).
+
+  Channel fastest: output channel (dy * factor + dx) * C + c, so each of the
+  merged tokens stays in one piece.
+  """
+  P, h, w, C = x_PhwC.shape
+  x = x_PhwC.reshape(P, h // factor, factor, w // factor, factor, C)
+  x = x.transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(P, h // factor, w // factor, factor**2 * C)
+
+
+def pixel_unshuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
+  """The inverse of `pixel_shuffle`."""
+  P, h, w, C = x_PhwC.shape
+  x = x_PhwC.reshape(P, h, w, factor, factor, C // factor**2)
+  x = x.transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(P, h * factor, w * factor, C // factor**2)
+
+
+class Embed(nn.Module):
+  """Patches times `kernel`, plus `bias`, plus the resized `position`.
+
+  kernel is (row, column, channel, width): a convolution's HWIO, or a NaFlex
+  linear's (row column channel, width) reshaped. position is (native_grid**2,
+  width), row-major.
+  """
+
+  config: SiglipConfig
+
+  @nn.compact
+  def __call__(self, pixels_PYXC: jax.Array) -> jax.Array:
+    """(P, Y, X, C) -> (P, h, w, D)."""
+    c = self.config
+    kernel = layers.weight(
+        self, "kernel", (c.patch_size, c.patch_size, c.num_channels, c.width),
+        (None, None, None, "embed"), layers.fan_in((0, 1, 2)),
+    )
+    bias = layers.weight(self, "bias", (c.width,), ("embed",), layers.zeros)
+    position = layers.weight(
+        self, "position", (c.native_grid**2, c.width), (None, "embed"),
+        layers.normal(c.width**-0.5),
+    )
+    x_PhwC = patches(pixels_PYXC, c.patch_size)
+    x_PhwD = layers.linear(x_PhwC, kernel.reshape(-1, c.width), bias)
+    grid = resize.resize(
+        position.reshape(c.native_grid, c.native_grid, c.width),
+        x_PhwD.shape[1:3], c.position_resize,
+    )
+    return x_PhwD + grid.astype(x_PhwD.dtype)
+
+
+class Attention(nn.Module):
+  """Bidirectional multi-head attention with biases; softmax in float32."""
+
+  config: SiglipConfig
+
+  @nn.compact
+  def __call__(
+      self, x_PTD: jax.Array, valid_PT: jax.Array | None
+  ) -> jax.Array:
+    c = self.config
+    P, T, _ = x_PTD.shape
+
+    def heads(name: str) -> jax.Array:
+      y = layers.Linear(c.width, ("embed", "heads"), name=name)(x_PTD)
+      return y.reshape(P, T, c.num_heads, c.head_dim)
+
+    q_PTHE, k_PSHE, v_PSHE = heads("query"), heads("key"), heads("value")
+    scores_PHTS = jnp.einsum(
+        "PTHE,PSHE->PHTS", q_PTHE, k_PSHE, preferred_element_type=jnp.float32
+    ) * np.float32(c.head_dim**-0.5)
+    if valid_PT is not None:
+      # Finite, so that a picture without a valid patch gives no NaN.
+      scores_PHTS = jnp.where(valid_PT[:, None, None], scores_PHTS, -1e30)
+    probs_PHTS = jax.nn.softmax(scores_PHTS, axis=-1).astype(x_PTD.dtype)
+    y_PTHE = jnp.einsum("PHTS,PSHE->PTHE", probs_PHTS, v_PSHE)
+    y_PTD = y_PTHE.reshape(P, T, c.width)
+    return layers.Linear(c.width, ("heads", "embed"), name="out")(y_PTD)
+
+
+class Mlp(nn.Module):
+  """Linear, tanh GELU, linear."""
+
+  config: SiglipConfig
+
+  @nn.compact
+  def __call__(self, x_PTD: jax.Array) -> jax.Array:
+    c = self.config
+    x = layers.Linear(c.mlp_width, ("embed", "mlp"), name="up")(x_PTD)
+    x = jax.nn.gelu(x, approximate=True)
+    return layers.Linear(c.width, ("mlp", "embed"), name="down")(x)
+
+
+class EncoderBlock(nn.Module):
+  """Pre-LN attention and MLP; the body of a scan.
+
+  Returns (output, output if `keep` else None).
+  """
+
+  config: SiglipConfig
+  keep: bool = False
+
+  @nn.compact
+  def __call__(self, x_PTD: jax.Array, valid_PT: jax.Array | None = None):
+    c = self.config
+    y = layers.LayerNorm(c.norm_eps, name="attention_norm")(x_PTD)
+    x_PTD = x_PTD + Attention(c, name="attention")(y, valid_PT)
+    y = layers.LayerNorm(c.norm_eps, name="mlp_norm")(x_PTD)
+    x_PTD = x_PTD + Mlp(c, name="mlp")(y)
+    return x_PTD, x_PTD if self.keep else None
+
+
+def stack(
+    config: SiglipConfig, length: int, *, keep: bool = False,
+    name: str | None = None,
+) -> nn.Module:
+  """`length` blocks run by scan; weights have a leading axis of layers.
+
+  Maps (tokens (P, T, D), valid (P, T) or None) to (tokens, every block's
+  output (length, P, T, D) if `keep` else None).
+  """
+  block = EncoderBlock
+  if config.remat != "none":
+    policy = None
+    if config.remat == "dots":
+      policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    block = nn.remat(block, prevent_cse=False, policy=policy)
+  return nn.scan(
+      block, variable_axes={"params": 0}, split_rngs={"params": True},
+      in_axes=nn.broadcast, length=length,
+      unroll=min(config.scan_unroll, length),
+      metadata_params={nn.PARTITION_NAME: "layers"},
+  )(config, keep, name=name)
+
+
+class SiglipEncoder(nn.Module):
+  """The tower alone: `embed`, stacked `blocks`, `post_norm`."""
+
+  config: SiglipConfig
+
+  @nn.compact
+  def __call__(
+      self,
+      pixels_PYXC: jax.Array,
+      valid_PT: jax.Array | None = None,
+      hidden_states: bool = False,
+  ):
+    """Patch features (P, T, D) after the post norm.
+
+    Args:
+      pixels_PYXC: in [-1, 1], of any size of at least a patch.
+      valid_PT: patches that may be attended to; None: all.
+      hidden_states: also return (num_layers + 1, P, T, D): the embeddings and
+        the output of every block, the last one before the post norm.
+    """
+    c = self.config
+    x_PhwD = Embed(c, name="embed")(pixels_PYXC)
+    x_PTD = x_PhwD.reshape(x_PhwD.shape[0], -1, c.width)
+    first = x_PTD
+    blocks = stack(c, c.num_layers, keep=hidden_states, name="blocks")
+    x_PTD, states = blocks(x_PTD, valid_PT)
+    x_PTD = layers.LayerNorm(c.norm_eps, name="post_norm")(x_PTD)
+    if hidden_states:
+      return x_PTD, jnp.concatenate([first[None], states])
+    return x_PTD

@@ -1,0 +1,175 @@
+"""AdamW over the trained part of the parameters, its schedule, and the EMA."""
+
+from collections.abc import Mapping
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from emma_jax import rules
+
+SCHEDULES = ("constant", "cosine", "linear")
+
+# Names of weights that scale, shift or stand in for a vector. A stack of layers
+# gives them two axes, so the rank alone does not tell them from a matrix.
+_VECTORS = re.compile(r"(.*/)?(scale|bias|\w*norm|null_\w+)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+  """AdamW and its schedule; the defaults are the paper's table 2 and [D]."""
+
+  learning_rate: float
+  total_steps: int
+  schedule: str = "constant"
+  warmup_steps: int = 0
+  final_ratio: float = 0.0  # last over peak learning rate; unused if constant
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-8
+  weight_decay: float = 0.0
+  clip_norm: float = 1.0  # 0: do not clip
+
+  def __post_init__(self):
+    if self.schedule not in SCHEDULES:
+      raise ValueError(f"{self.schedule=} is not one of {SCHEDULES}.")
+    if self.total_steps < 1:
+      raise ValueError(f"{self.total_steps=} must be at least 1.")
+    if not 0 <= self.warmup_steps <= self.total_steps:
+      raise ValueError(
+          f"{self.warmup_steps=} must lie between 0 and {self.total_steps=}."
+      )
+    for name in ("learning_rate", "weight_decay", "clip_norm", "final_ratio"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"{name}={getattr(self, name)} is negative.")
+
+
+def schedule(config: OptimizerConfig) -> optax.Schedule:
+  """Learning rate of an update, by the number of updates done before it.
+
+  Linear warm-up that reaches the peak at update `warmup_steps` (the first
+  update already moves: a rate of 0 would waste a batch), then constant, or
+  down to `final_ratio` times the peak at `total_steps`.
+  """
+  c = config
+  span = max(c.total_steps - c.warmup_steps, 1)
+
+  def rate(step: jax.Array | int) -> jax.Array:
+    step = jnp.asarray(step, jnp.float32)
+    warm = jnp.minimum(1.0, (step + 1) / max(c.warmup_steps, 1))
+    done = jnp.clip((step - c.warmup_steps) / span, 0.0, 1.0)
+    if c.schedule == "constant":
+      left = 1.0
+    elif c.schedule == "linear":
+      left = 1 - done
+    else:
+      left = 0.5 * (1 + jnp.cos(jnp.pi * done))
+    if c.schedule != "constant":
+      left = c.final_ratio + (1 - c.final_ratio) * left
+    return c.learning_rate * warm * left
+
+  return rate
+
+
+def decays(path: str, leaf: Any) -> bool:
+  """Whether weight decay applies: to matrices, not to norms and biases.
+
+  >>> import numpy as np
+  >>> decays("llm/deep/und/q", np.zeros((2, 8, 2, 4)))
+  True
+  >>> decays("llm/deep/und/attn_norm/scale", np.zeros((2, 8)))
+  False
+  """
+  return leaf.ndim >= 2 and not _VECTORS.fullmatch(path)
+
+
+def build(
+    config: OptimizerConfig,
+    lr_multipliers: Mapping[str, float] | rules.Table,
+) -> optax.GradientTransformation:
+  """Clip by global norm, Adam, decoupled weight decay, learning rate.
+
+  Clipping sees exactly the gradients it is given: give it those of the trained
+  part only, so that frozen weights neither cost nor enter the norm.
+
+  Args:
+    config: sizes of everything.
+    lr_multipliers: path -> factor on the learning rate, or a table of them
+      (then total and live over the trained paths).
+
+  Raises:
+    KeyError: (at init) a trained path without a multiplier.
+    rules.RuleError: (at init) a table that does not fit the trained paths.
+  """
+  clip = (
+      optax.clip_by_global_norm(config.clip_norm)
+      if config.clip_norm
+      else optax.identity()
+  )
+
+  def mask(params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: decays(rules.path_of(keys), leaf), params
+    )
+
+  decay = (
+      optax.add_decayed_weights(config.weight_decay, mask=mask)
+      if config.weight_decay
+      else optax.identity()
+  )
+  return optax.chain(
+      clip,
+      optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+      decay,
+      _scale_by_path(lr_multipliers),
+      optax.scale_by_learning_rate(schedule(config)),
+  )
+
+
+def _scale_by_path(
+    multipliers: Mapping[str, float] | rules.Table,
+) -> optax.GradientTransformation:
+  """Multiplies each update by the factor of its path. Has no state."""
+
+  def resolved(tree: Any) -> Mapping[str, float]:
+    if not isinstance(multipliers, Mapping):
+      return rules.resolve(multipliers, rules.flatten(tree), "lr_multipliers")
+    missing = [p for p in rules.flatten(tree) if p not in multipliers]
+    if missing:
+      raise KeyError(f"No learning rate multiplier for {missing[:8]}.")
+    return multipliers
+
+  def init(params: Any) -> optax.EmptyState:
+    resolved(params)  # so that a bad table fails before the first step
+    return optax.EmptyState()
+
+  def update(updates: Any, state: optax.EmptyState, params: Any = None):
+    del params
+    factor = resolved(updates)
+    scaled = jax.tree_util.tree_map_with_path(
+        lambda keys, u: u * factor[rules.path_of(keys)], updates
+    )
+    return scaled, state
+
+  return optax.GradientTransformation(init, update)
+
+
+def ema_update(
+    ema: Any, params: Any, decay: float, step: jax.Array | int
+) -> Any:
+  """Moves `ema` towards `params` after update number `step` (0, 1, ...).
+
+  The decay is min(decay, (1 + step) / (10 + step)): early on the average
+  follows the weights, else it would remember the initial ones for 1 / (1 -
+  decay) steps.
+  """
+  step = jnp.asarray(step, jnp.float32)
+  keep = jnp.minimum(decay, (1 + step) / (10 + step))
+  return jax.tree.map(
+      lambda e, p: (e + (1 - keep) * (p.astype(e.dtype) - e)).astype(e.dtype),
+      ema,
+      params,
+  )

@@ -1,0 +1,147 @@
+"""What travels between modules: records, batches, caches, means.
+
+Axis letters used in names all over the project:
+  B rows of a packed batch      U Und slots of a row     G Gen slots of a row
+  L tokens of any sequence      S keys of an attention   D model width
+  H query heads                 K key/value heads        E head width
+  N Und pictures of a row       R references of a row    M targets of a row
+  P pictures                    T tokens of a picture    C channels of a token
+  Y, X pixel rows and columns   h, w rows and columns of a token grid
+"""
+
+import dataclasses
+from typing import Any
+
+from flax import struct
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+TASKS = ("understanding", "drawing", "editing")
+# Codes of `Batch.gen_task_BM`; 0 is an empty slot.
+DRAWING, EDITING = 1, 2
+# Codes of `Understanding.stem` and `Batch.stem_BN`.
+STEM_UNKNOWN, STEM_GENERAL, STEM_SCIENCE = -1, 0, 1
+
+
+# ---------------------------------------------------------------- records
+
+# A picture before preprocessing: a decoded RGB array (Y, X, 3) uint8, or the
+# path of an encoded file, or its bytes.
+RawPicture = np.ndarray | str | bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Understanding:
+  """Pictures and turns of (question, answer); loss on the answers only."""
+
+  pictures: tuple[RawPicture, ...]
+  turns: tuple[tuple[str, str], ...]
+  stem: int = STEM_UNKNOWN
+  kinds: tuple[str, ...] = ()  # one name per turn, for scoring
+  id: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing:
+  """A prompt and the picture it describes (None when only sampling)."""
+
+  prompt: str
+  picture: RawPicture | None = None
+  kind: str = ""
+  id: str = ""
+  truth: Any = None  # what a scorer needs; opaque to the pipeline
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Editing:
+  """A source picture, an instruction, and the result (None when sampling)."""
+
+  source: RawPicture
+  instruction: str
+  target: RawPicture | None = None
+  kind: str = ""
+  id: str = ""
+  truth: Any = None
+
+
+Record = Understanding | Drawing | Editing
+
+
+# ---------------------------------------------------------------- batches
+
+
+@struct.dataclass
+class Ids:
+  """What the attention mask is made of; see `models.masks.allow`.
+
+  All int32, shape (B, L), in buffer order (any order: the slot tells where a
+  token stands in reading order).
+  """
+
+  segment: Array  # sample in the row, 1, 2, ...; 0 is padding
+  slot: Array  # place in reading order within the row
+  end: Array  # last slot this token may see
+  noisy: Array  # id of its noisy picture, 0 where clean
+  position: Array  # RoPE position: place within the sample
+
+
+@struct.dataclass
+class Batch:
+  """A packed batch of static shape. Row-local indices, so rows shard freely.
+
+  Und buffer: text, understanding pictures (and references, where
+  `reference_branch` is "und"). Gen buffer: the tokens of the references (where
+  `reference_branch` is "gen"), then those of the targets, slot after slot, each
+  picture's tokens row-major; tokens of empty slots are padding.
+  """
+
+  tokens_BU: Array  # int32 token id (0 where visual or padding)
+  visual_BU: Array  # int32 index into the row's Und visual tokens, -1: text
+  targets_BU: Array  # int32 token to predict here
+  weights_BU: Array  # float32 1 where the target counts
+  und_ids: Ids  # (B, U)
+  gen_ids: Ids  # (B, G)
+  und_pixels_BNYXC: Array  # uint8 understanding pictures
+  und_valid_BN: Array  # bool
+  stem_BN: Array  # int32 STEM label per understanding picture
+  ref_pixels_BRYXC: Array  # uint8 editing references
+  ref_valid_BR: Array  # bool
+  gen_pixels_BMYXC: Array  # uint8 clean targets
+  gen_task_BM: Array  # int32 0 empty, DRAWING or EDITING
+
+
+@struct.dataclass
+class KvCache:
+  """Keys (after q/k norm and RoPE), values, and the ids of what they hold.
+
+  Empty places have `ids.segment == 0` and are therefore never attended to.
+  """
+
+  key_LBSKE: Array  # L: layers, shallow then deep
+  value_LBSKE: Array
+  ids: Ids  # (B, S)
+
+
+# ---------------------------------------------------------------- means
+
+
+@struct.dataclass
+class Mean:
+  """A sum and a count, so that a mean of parts is the mean of the whole.
+
+  >>> float((Mean(6.0, 3.0) + Mean(1.0, 1.0)).value)
+  1.75
+  """
+
+  total: Any
+  count: Any
+
+  def __add__(self, other: "Mean") -> "Mean":
+    return Mean(self.total + other.total, self.count + other.count)
+
+  @property
+  def value(self):
+    """The mean; 0 where nothing was counted."""
+    return self.total / jax.numpy.maximum(self.count, 1e-9)

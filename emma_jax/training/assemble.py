@@ -1,0 +1,139 @@
+"""From a whole config to a run: stages, data, weights."""
+
+from collections.abc import Mapping
+import importlib.resources
+import pathlib
+from typing import Any
+
+import jax
+
+from emma_jax import build, flow, rules
+from emma_jax.data import mixture, packing, pipeline
+from emma_jax.optimizer import OptimizerConfig
+from emma_jax.training import checkpoint, loop, objectives, weights
+
+# Names of the weights that ship with the package.
+PACKAGED = {"world_autoencoder": "world_autoencoder.safetensors",
+            "reference": "reference.safetensors"}
+
+
+def run(config: Mapping[str, Any]) -> loop.Run:
+  """The run that a whole config describes.
+
+  Raises:
+    build.ConfigError: a key that is unknown, missing or out of range.
+    ValueError: sources, phases or layouts that cannot work together.
+  """
+  model = build.model(config["model"])
+  train = config["train"]
+  stages = tuple(
+      _stage(config, model, name, section, i)
+      for i, (name, section) in enumerate(config["stages"].items())
+  )
+  return loop.Run(
+      name=config["name"],
+      stages=stages,
+      shapes=model.shapes,
+      init=lambda: model.init(train["seed"]),
+      read_weights=lambda name: rules.flatten(read_weights(name)[0]),
+      seed=train["seed"],
+      log_every=train["log_every"],
+      save_every=train["save_every"],
+      keep=train["keep"],
+      keep_every=train["keep_every"],
+      config=build.plain(config),
+      fingerprints=build.fingerprints(config["data"]),
+  )
+
+
+def read_weights(name: str) -> tuple[dict, dict]:
+  """(parameters, metadata) of a packaged name, a file, or a run's folder.
+
+  Parameters are nested and float32; of a run they are averaged (EMA).
+  """
+  if name in PACKAGED:
+    files = importlib.resources.files("emma_jax.assets")
+    with importlib.resources.as_file(files / PACKAGED[name]) as path:
+      return weights.load_weights(path, dtype="float32")
+  path = pathlib.Path(name)
+  if path.is_dir():
+    if (path / "checkpoints").is_dir():
+      path = path / "checkpoints"
+    parts, meta = checkpoint.restore_params(path, ("ema", "frozen"))
+    return rules.merge(parts["ema"], parts["frozen"]), meta
+  return weights.load_weights(path, dtype="float32")
+
+
+def _stage(config: Mapping[str, Any], model: build.Model, name: str,
+           section: Mapping[str, Any], index: int) -> loop.Stage:
+  where = f"stages.{name}"
+  optimizer = build.make(
+      OptimizerConfig,
+      {k: section[k] for k in
+       ("learning_rate", "schedule", "warmup_steps", "final_ratio")}
+      | dict(config["optimizer"]),
+      where, total_steps=section["steps"])
+  layout = build.layout(config, section, where)
+  return loop.Stage(
+      name=name,
+      steps=section["steps"],
+      objective=_objective(model, section, where),
+      optimizer=optimizer,
+      lr_multipliers=section["lr_multipliers"],
+      policy=section["policy"],
+      load=section["load"],
+      hand_over=section["hand_over"],
+      ema_decay=section["ema_decay"],
+      source=_source(config, section, layout, index),
+  )
+
+
+def _objective(model: build.Model, section: Mapping[str, Any], where: str):
+  kind = section["objective"]
+  if kind == "router":
+    return objectives.RouterObjective(model=model.module)
+  if kind == "autoencoder":
+    return objectives.AutoencoderObjective(
+        model=model.module, dtype=model.dtype,
+        l1_weight=section["l1_weight"], l2_weight=section["l2_weight"])
+  if kind == "emma":
+    keys = ("time_mean", "time_std", "shift")
+    return objectives.EmmaObjective(
+        model=model.module, route=section["route"],
+        flow=build.make(flow.FlowConfig, {k: section[k] for k in keys}, where),
+        text_weight=section["text_weight"],
+        velocity_weight=section["velocity_weight"],
+        time_bins=section["time_bins"])
+  raise build.ConfigError(f"config.{where}.objective={kind!r}: choose emma, "
+                          "router or autoencoder.")
+
+
+def _source(config: Mapping[str, Any], section: Mapping[str, Any],
+            layout: packing.Layout, index: int) -> pipeline.BatchSource:
+  """The stage's data; its rows on this host are this process's share."""
+  data, steps = config["data"], section["steps"]
+  starts = [round(share * steps) for share, _ in section["mixture"]]
+  if starts[0] != 0:
+    raise build.ConfigError("The first phase of a mixture starts at 0.0, not "
+                            f"{section['mixture'][0][0]}.")
+  phases = [
+      mixture.Phase(dict(parts), stop - start)
+      for (_, parts), start, stop in zip(
+          section["mixture"], starts, [*starts[1:], steps])
+      if stop > start
+  ]
+  keys = ("text_dropout", "reference_dropout", "max_turns", "max_pixels",
+          "max_bad_share", "min_seen", "workers", "threads", "buffer")
+  settings = build.make(
+      pipeline.DataConfig, {k: data[k] for k in keys}, "data",
+      # Every stage draws other samples of an endless source.
+      seed=data["seed"] + 1000 * index,
+      sources=dict(data["sources"]),
+      phases=tuple(phases),
+      samples_per_batch=section["samples_per_batch"],
+      layout=layout,
+      preprocess=build.preprocess(data),
+  )
+  return pipeline.open_pipeline(
+      settings, build.tokenizer(data), shard_index=jax.process_index(),
+      shard_count=jax.process_count())

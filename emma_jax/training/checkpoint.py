@@ -1,0 +1,368 @@
+"""Checkpoints that are checked: Orbax plus checksums, fallback, parts of them.
+
+Orbax restores a flipped bit without a word. So every save writes, in the same
+atomic commit, a checksum per leaf and one over the metadata; every restore
+compares them and, on damage, says so and takes the previous step. Nothing is
+ever deleted because of damage.
+
+Why a checksum per leaf and not per file: it is part of the commit itself (a
+file can only be hashed after its asynchronous commit, which a kill could
+interrupt), it also covers the way through memory, and it is a sum over
+elements, so it is the same on any mesh and any number of processes, each of
+which sums its own shards.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import json
+import pathlib
+import re
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from emma_jax import rules
+from emma_jax.training.integrity import CheckpointDamaged, CheckpointError
+from emma_jax.training.integrity import ContradictionError, checksums
+from emma_jax.training.integrity import config_differences, digest, kind_of
+
+__all__ = (
+    "CheckpointDamaged", "CheckpointError", "Checkpointer",
+    "ContradictionError", "config_differences", "restore_params",
+)
+
+
+def _warn(text: str):
+  print(f"WARNING: {text}", file=sys.stderr, flush=True)
+
+
+class Checkpointer:
+  """Steps of a run in a directory, newest `keep` and optionally each n-th."""
+
+  def __init__(
+      self,
+      directory: str | pathlib.Path,
+      keep: int = 3,
+      keep_every: int = 0,
+  ):
+    """Opens or creates `directory`.
+
+    Args:
+      directory: one sub-directory per step appears here.
+      keep: newest steps that stay; at least 2, or damage has no fallback.
+      keep_every: multiples of this step stay for ever; 0 for none.
+    """
+    if keep < 2:
+      raise ValueError(f"{keep=} leaves no step to fall back to; use 2.")
+    self.directory = pathlib.Path(directory).absolute()
+    preserve = [policies.LatestN(keep)]
+    if keep_every:
+      preserve.append(policies.EveryNSteps(keep_every))
+    options = ocp.CheckpointManagerOptions(
+        # An explicit policy: the default ones can delete the latest step.
+        preservation_policy=policies.AnyPreservationPolicy(preserve),
+        cleanup_tmp_directories=True,
+    )
+    self._manager = ocp.CheckpointManager(self.directory, options=options)
+    self._damaged: set[int] = set()
+
+  def __enter__(self) -> "Checkpointer":
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def steps(self) -> list[int]:
+    """All committed steps, oldest first."""
+    return sorted(self._manager.all_steps())
+
+  def latest_step(self) -> int | None:
+    """The newest step not known to be damaged."""
+    sound = [s for s in self.steps() if s not in self._damaged]
+    return sound[-1] if sound else None
+
+  def save(self, step: int, state: Any, meta: dict, wait: bool = False):
+    """Saves unboxed arrays and JSON metadata as one atomic commit.
+
+    Returns once `state` may be donated; writing goes on in the background
+    (`wait` waits for it). A kill at any moment leaves the earlier steps.
+
+    Raises:
+      CheckpointError: a leaf that is no array, metadata that is not JSON, or a
+        step that is not after the latest one.
+    """
+    try:
+      meta = json.loads(json.dumps(meta))
+    except TypeError as error:
+      raise CheckpointError(f"Metadata must be JSON: {error}.") from error
+    content = {
+        "meta": meta, "roots": _roots(state), "leaves": checksums(state)
+    }
+    content["sha256"] = digest(content)
+    self._set_damaged_aside()
+    saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(content)
+        ),
+    )
+    if not saved:  # Orbax says no more than False
+      raise CheckpointError(
+          f"Step {step} is not after step {self.latest_step()} in "
+          f"{self.directory}; it was not saved."
+      )
+    if wait:
+      self.wait()
+
+  def restore(
+      self, abstract: Any | Callable[[dict], Any], step: int | None = None
+  ) -> tuple[Any, dict] | None:
+    """The newest sound step as (state, meta); None where there is no step.
+
+    Args:
+      abstract: the state's structure with `jax.ShapeDtypeStruct` leaves or
+        example arrays; their shardings may be of another mesh than the saved
+        ones, and none means the first device. Or a function of the metadata
+        that returns it, for a state that depends on them; what it raises is
+        passed on.
+      step: exactly this one, without falling back.
+
+    Raises:
+      CheckpointError: the state has another structure, shape or dtype, or
+        `step` does not exist.
+      CheckpointDamaged: every step is damaged, or `step` is.
+    """
+    def load(number: int) -> tuple[Any, dict]:
+      content = _read_content(self.directory / str(number))
+      target = abstract(content["meta"]) if callable(abstract) else abstract
+      target = _placed(target)
+      _compare_structure(content["leaves"], _kinds(target), number)
+      with _as_damage():
+        restored = self._manager.restore(
+            number,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
+        )
+      _verify(restored["state"], content["leaves"])
+      return restored["state"], content["meta"]
+
+    self.wait()
+    return _newest_sound(
+        self.steps(), step, load, self.directory, self._damaged
+    )
+
+  def read_meta(self, step: int | None = None) -> dict:
+    """The metadata of a step (default: the latest), without its arrays."""
+    self.wait()
+    step = self.latest_step() if step is None else step
+    if step is None:
+      raise CheckpointError(f"{self.directory} holds no checkpoint.")
+    return _read_content(self.directory / str(step))["meta"]
+
+  def wait(self):
+    """Until everything saved is committed; raises what went wrong."""
+    self._manager.wait_until_finished()
+
+  def close(self):
+    self._manager.close()
+
+  def _set_damaged_aside(self):
+    """Renames damaged steps: Orbax refuses to save a step before an old one."""
+    if not self._damaged:
+      return
+    self.wait()
+    if jax.process_index() == 0:
+      for step in sorted(self._damaged):
+        path, n = self.directory / f"damaged_{step}", 1
+        while path.exists():
+          path, n = self.directory / f"damaged_{step}_{n}", n + 1
+        (self.directory / str(step)).rename(path)
+        _warn(f"kept the damaged checkpoint as {path}")
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils
+
+      multihost_utils.sync_global_devices("damaged checkpoints aside")
+    self._damaged.clear()
+    self._manager.reload()
+
+
+def restore_params(
+    directory: str | pathlib.Path,
+    keys: Sequence[str] = ("params",),
+    step: int | None = None,
+    abstract: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], dict]:
+  """Only some top-level subtrees of a state, without its optimizer.
+
+  Args:
+    directory: what a `Checkpointer` wrote to. Nothing in it is changed.
+    keys: names of the subtrees, nested dicts each.
+    step: exactly this one; default: the newest sound one.
+    abstract: key -> tree as for `Checkpointer.restore`; without it the leaves
+      are numpy arrays.
+
+  Returns:
+    (key -> tree, meta).
+
+  Raises:
+    CheckpointError: no checkpoint, or one without these subtrees.
+    CheckpointDamaged: every step is damaged, or `step` is.
+  """
+  directory = pathlib.Path(directory).absolute()
+
+  def load(number: int) -> tuple[dict, dict]:
+    content = _read_content(directory / str(number))
+    missing = [key for key in keys if key not in content["roots"]]
+    if missing:
+      raise CheckpointError(
+          f"Step {number} holds {content['roots']}, not {missing}."
+      )
+    leaves = {p: entry for p, entry in content["leaves"].items()
+              if p.split("/")[0] in keys}
+    empty = {key: {} for key in keys}  # all frozen, or nothing
+    if not leaves:
+      return empty, content["meta"]
+    if abstract is None:
+      item = rules.unflatten({p: _abstract(k) for p, k in leaves.items()})
+      args = jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+      )
+    else:
+      item = _placed({key: abstract[key] for key in keys})
+      _compare_structure(leaves, _kinds(item), number)
+      args = ocp.checkpoint_utils.construct_restore_args(item)
+    with _as_damage():
+      # A fresh checkpointer: a manager that restored the whole state cannot
+      # restore a part of it.
+      with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.restore(
+            directory / str(number) / "state",
+            args=ocp.args.PyTreeRestore(
+                item=item, restore_args=args, partial_restore=True
+            ),
+        )
+    _verify(tree, leaves)
+    return empty | tree, content["meta"]
+
+  steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
+  found = _newest_sound(sorted(steps), step, load, directory, set())
+  if found is None:
+    raise CheckpointError(f"{directory} holds no checkpoint.")
+  return found
+
+
+def _newest_sound(steps, step, load, directory, damaged: set[int]):
+  """`load` of the newest step that is not damaged; None without steps."""
+  if step is not None and step not in steps:
+    raise CheckpointError(
+        f"{directory} holds no step {step}, only {steps or 'nothing'}."
+    )
+  for number in reversed(steps) if step is None else [step]:
+    result, error = None, None
+    try:
+      result = load(number)
+    except CheckpointDamaged as e:
+      error = e
+    if not _all_agree(error is None):
+      damaged.add(number)
+      _warn(
+          f"checkpoint {directory / str(number)} is damaged: "
+          f"{error or 'another process says so'}. It is left as it is."
+      )
+      continue
+    if number != (steps[-1] if step is None else step):
+      _warn(f"went back to the checkpoint of step {number}")
+    return result
+  if steps:
+    raise CheckpointDamaged(
+        f"No sound checkpoint in {directory}: tried "
+        f"{list(reversed(steps)) if step is None else step}. Restore a copy, "
+        "or start in a new working directory."
+    )
+  return None
+
+
+def _all_agree(good: bool) -> bool:
+  """All processes fall back together, or they would train different steps."""
+  if jax.process_count() == 1:
+    return good
+  from jax.experimental import multihost_utils
+
+  return bool(np.all(multihost_utils.process_allgather(np.int32(good))))
+
+
+@contextlib.contextmanager
+def _as_damage():
+  """What Orbax raises once the structure is known to fit means damage."""
+  try:
+    yield
+  except Exception as error:  # pylint: disable=broad-except
+    reason = str(error).strip().split("\n")[0][:200]
+    raise CheckpointDamaged(f"{type(error).__name__}: {reason}") from error
+
+
+def _read_content(path: pathlib.Path) -> dict:
+  with _as_damage():
+    content = json.loads((path / "meta" / "metadata").read_text())
+    stored = content.pop("sha256")
+  if stored != digest(content):
+    raise CheckpointDamaged("the metadata does not match its checksum")
+  return content
+
+
+def _roots(state: Any) -> list[str]:
+  """Names of the state's top-level parts, the empty ones too."""
+  parts = jax.tree_util.tree_flatten_with_path(
+      state, is_leaf=lambda x: x is not state
+  )[0]
+  return [rules.path_of(keys) for keys, _ in parts]
+
+
+def _placed(abstract: Any) -> Any:
+  """Gives every leaf a sharding; Orbax would else look for the saved one."""
+  first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+  def place(x: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(x, "sharding", None) or first
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  return jax.tree.map(place, abstract)
+
+
+def _kinds(tree: Any) -> dict[str, str]:
+  return {p: kind_of(p, leaf) for p, leaf in rules.flatten(tree).items()}
+
+
+def _abstract(entry: str) -> jax.ShapeDtypeStruct:
+  """The leaf of a checksum entry: "float32[2,3]:..." -> float32[2,3]."""
+  dtype, shape = re.fullmatch(r"(\w+)\[([\d,]*)\]:\w+", entry).groups()
+  return jax.ShapeDtypeStruct(
+      [int(n) for n in shape.split(",") if n], jax.numpy.dtype(dtype)
+  )
+
+
+def _compare_structure(stored: Mapping, wanted: Mapping, step: int):
+  stored = {path: entry.rsplit(":", 1)[0] for path, entry in stored.items()}
+  lines = [
+      f"{path}: checkpoint {stored.get(path, 'nothing')}, "
+      f"program {wanted.get(path, 'nothing')}"
+      for path in sorted(stored.keys() | wanted.keys())
+      if stored.get(path) != wanted.get(path)
+  ]
+  if lines:
+    more = f"\n  and {len(lines) - 12} more" if len(lines) > 12 else ""
+    raise CheckpointError(
+        f"The checkpoint of step {step} does not fit the program:\n  "
+        + "\n  ".join(lines[:12]) + more
+    )
+
+
+def _verify(tree: Any, leaves: Mapping[str, str]):
+  found = checksums(tree)
+  bad = [path for path in leaves if found.get(path) != leaves[path]]
+  if bad:
+    raise CheckpointDamaged(f"wrong checksum of {', '.join(bad[:4])}"
+                            + (f" and {len(bad) - 4} more" if bad[4:] else ""))

@@ -1,0 +1,290 @@
+"""What a run reports: JSON lines, TensorBoard, and a line on the terminal.
+
+`metrics.jsonl` has one object per logged step. Wall-clock figures stand under
+its key "timing"; everything else is a function of config and step, so a run
+that was killed and resumed leaves the same file as one that was not.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from typing import Any
+
+import jax
+import rich.console
+import rich.progress
+import tensorboardX
+
+from emma_jax.structs import Mean
+
+Values = Mapping[str, float | int | str]
+
+
+class Accumulator:
+  """Sums named Means on the host, one step late.
+
+  `add` fetches what the previous `add` was given, so that the device is never
+  waited for while it has nothing else to do.
+
+  >>> a = Accumulator()
+  >>> a.add({"loss": Mean(6.0, 3.0)}); a.add({"loss": Mean(1.0, 1.0)})
+  >>> a.flush()
+  {'loss': 1.75}
+  """
+
+  def __init__(self):
+    self._sums: dict[str, list[float]] = {}
+    self._pending: dict[str, Mean] | None = None
+
+  def add(self, means: Mapping[str, Mean]):
+    """Takes a step's means, still being computed; they must not be donated."""
+    self._collect()
+    self._pending = dict(means)
+
+  def flush(self) -> dict[str, float]:
+    """The means since the last flush; names that counted nothing are left out.
+
+    (A task that was not in these batches has no loss; 0 would be a lie.)
+    """
+    self._collect()
+    sums, self._sums = self._sums, {}
+    return {k: total / n for k, (total, n) in sorted(sums.items()) if n}
+
+  def state(self) -> dict[str, list[float]]:
+    """What is summed so far, as JSON: a checkpoint between two flushes."""
+    self._collect()
+    return {name: list(sums) for name, sums in self._sums.items()}
+
+  def restore(self, state: Mapping[str, list[float]]):
+    """Undoes `state`, exactly."""
+    self._pending = None
+    self._sums = {name: list(sums) for name, sums in state.items()}
+
+  def _collect(self):
+    means, self._pending = self._pending, None
+    for name, mean in jax.device_get(means or {}).items():
+      sums = self._sums.setdefault(name, [0.0, 0.0])
+      sums[0] += float(mean.total)
+      sums[1] += float(mean.count)
+
+
+class Timer:
+  """Where the wall-clock time of the steps since the last flush went."""
+
+  def __init__(self, clock=time.perf_counter):
+    self._clock = clock
+    self._reset()
+
+  def _reset(self):
+    self._start, self._waited = self._clock(), 0.0
+    self._steps, self._tokens = 0, 0
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Around `next(data)`: the device may have nothing to do meanwhile."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      self._waited += self._clock() - start
+
+  @contextlib.contextmanager
+  def excluded(self) -> Iterator[None]:
+    """Around saving and evaluating: no part of a step's time."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      self._start += self._clock() - start
+
+  def step(self, tokens: int = 0):
+    """Counts one finished step and its tokens."""
+    self._steps += 1
+    self._tokens += tokens
+
+  def flush(self) -> dict[str, float]:
+    """Seconds per step, seconds of it waiting for data, tokens per second."""
+    total = max(self._clock() - self._start, 1e-9)
+    steps = max(self._steps, 1)
+    result = {
+        "step_seconds": total / steps,
+        "data_seconds": self._waited / steps,
+        "tokens_per_second": self._tokens / total,
+    }
+    self._reset()
+    return result
+
+
+class Display:
+  """Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
+
+  def __init__(
+      self,
+      total_steps: int,
+      title: str = "",
+      console: rich.console.Console | None = None,
+  ):
+    self._console = console or rich.console.Console(stderr=True)
+    self._total, self._title = total_steps, title
+    self._bar = None
+    # CI logs keep every redrawn frame of a live bar.
+    if self._console.is_terminal and not os.environ.get("CI"):
+      self._bar = rich.progress.Progress(
+          rich.progress.TextColumn("{task.description}"),
+          rich.progress.BarColumn(bar_width=20),
+          rich.progress.MofNCompleteColumn(),
+          rich.progress.TimeRemainingColumn(),
+          rich.progress.TextColumn("{task.fields[values]}", markup=False),
+          console=self._console,
+      )
+      self._task = self._bar.add_task(title, total=total_steps, values="")
+      self._bar.start()
+
+  def show(self, step: int, values: Values, timing: Values | None = None):
+    """The state after `step`."""
+    text = _line(values, timing)
+    if self._bar:
+      self._bar.update(self._task, completed=step, values=text)
+    else:
+      title = f"{self._title} " if self._title else ""
+      self.note(f"{title}step {step}/{self._total} {text}")
+
+  def note(self, text: str):
+    """A line that stays, above the bar."""
+    self._console.print(
+        text, markup=False, highlight=False, soft_wrap=True
+    )
+
+  def close(self):
+    if self._bar:
+      self._bar.stop()
+      self._bar = None
+
+
+def _line(values: Values, timing: Values | None) -> str:
+  parts = [f"{name} {_short(value)}" for name, value in values.items()]
+  if timing and "step_seconds" in timing:
+    parts.append(f"{timing['step_seconds']:.3g} s/step")
+  return "  ".join(parts)
+
+
+def _short(value: Any) -> str:
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class MetricWriter:
+  """Writes `metrics.jsonl` and TensorBoard event files into a directory."""
+
+  def __init__(
+      self,
+      workdir: str | pathlib.Path,
+      display: Display | None = None,
+      active: bool = True,
+  ):
+    """Nothing is opened before the first write.
+
+    Args:
+      workdir: created when missing.
+      display: also shown there, and closed with this.
+      active: False on all processes but the first: does nothing.
+    """
+    self.path = pathlib.Path(workdir) / "metrics.jsonl"
+    self._display = display
+    self._active = active
+    self._purge_step: int | None = None
+    self._file = None
+    self._events = None
+
+  def __enter__(self) -> "MetricWriter":
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def truncate_after(self, step: int):
+    """Forgets what was logged after `step`; call it once, on every start.
+
+    With 0 for a run that starts afresh. A line that a kill cut short goes too.
+    TensorBoard hides the later steps of older event files.
+    """
+    if self._file:
+      raise RuntimeError("truncate_after comes before the first write.")
+    if not self._active or not self.path.exists():
+      return
+    self._purge_step = step + 1
+    kept = []
+    for line in self.path.read_bytes().splitlines(keepends=True):
+      if line.endswith(b"\n") and _step(line) <= step:
+        kept.append(line)
+    partial = self.path.with_name(self.path.name + ".partial")
+    partial.write_bytes(b"".join(kept))
+    os.replace(partial, self.path)
+
+  def write(
+      self, step: int, values: Values, timing: Values | None = None
+  ):
+    """Logs one step; `values` are flat: "stage", "loss/drawing", ..."""
+    if not self._active:
+      return
+    if self._file is None:
+      self.path.parent.mkdir(parents=True, exist_ok=True)
+      self._file = self.path.open("a", encoding="utf-8")
+      self._events = tensorboardX.SummaryWriter(
+          str(self.path.parent / "tensorboard"), purge_step=self._purge_step
+      )
+    entry = {"step": step} | {k: _plain(v) for k, v in values.items()}
+    if timing:
+      entry["timing"] = {k: _plain(v) for k, v in timing.items()}
+    self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+    self._file.flush()  # a kill loses nothing that was logged
+    scalars = dict(values)
+    scalars |= {f"timing/{k}": v for k, v in (timing or {}).items()}
+    for name, value in scalars.items():
+      if not isinstance(value, str):
+        self._events.add_scalar(name, float(value), step)
+    if self._display:
+      self._display.show(step, values, timing)
+
+  def note(self, text: str):
+    """A line for the reader, not for the files."""
+    if self._active and self._display:
+      self._display.note(text)
+    elif self._active:
+      print(text, file=sys.stderr, flush=True)
+
+  def close(self):
+    if self._display:
+      self._display.close()
+    if self._file:
+      self._file.close()
+      self._events.close()
+      self._file = None
+
+
+def _plain(value: Any) -> Any:
+  """JSON value; "nan", "inf" as text, since JSON has no such numbers."""
+  if isinstance(value, (str, bool, int)):
+    return value
+  value = float(value)
+  return value if math.isfinite(value) else str(value)
+
+
+def _step(line: bytes) -> float:
+  try:
+    return json.loads(line)["step"]
+  except (ValueError, KeyError, TypeError):
+    return math.inf  # not a line of ours: drop it
+
+
+def read_metrics(workdir: str | pathlib.Path) -> list[dict]:
+  """The entries of `metrics.jsonl`, oldest first; [] without a file."""
+  path = pathlib.Path(workdir) / "metrics.jsonl"
+  if not path.exists():
+    return []
+  lines = path.read_bytes().splitlines(keepends=True)
+  return [json.loads(x) for x in lines if _step(x) < math.inf]

@@ -1,0 +1,101 @@
+"""What a stage minimises: (params, batch, key) -> (loss, metrics).
+
+Metrics are `structs.Mean`s by name and stay on the device until logged.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from emma_jax import flow, losses
+from emma_jax.models.dcae import Autoencoder
+from emma_jax.models.emma import Emma, to_unit
+from emma_jax.structs import Batch, Mean
+
+Metrics = dict[str, Mean]
+Objective = Callable[[dict, Batch, Callable], tuple[jax.Array, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmmaObjective:
+  """Next token on answers and velocity on targets, weighted (paper sec. 5).
+
+  `route` is the expert understanding pictures take: "versatile", or "stem" in
+  the expert's own stage.
+  """
+
+  model: Emma
+  flow: flow.FlowConfig
+  route: str
+  text_weight: float
+  velocity_weight: float
+  time_bins: int
+
+  def __call__(self, params: dict, batch: Batch, stream: Callable):
+    apply = lambda *a, **k: self.model.apply({"params": params}, *a, **k)
+    latents = apply(batch, method=Emma.latents)
+    noisy_BMTC = time_BM = None
+    if latents.gen_BMTC is not None:
+      clean_BMTC = latents.gen_BMTC.astype(jnp.float32)
+      time_BM = flow.sample_time(
+          stream("flow_time"), clean_BMTC.shape[:2], self.flow)
+      eps_BMTC = jax.random.normal(stream("flow_noise"), clean_BMTC.shape)
+      noisy_BMTC = flow.interpolate(clean_BMTC, eps_BMTC, time_BM)
+    out = apply(batch, latents, noisy_BMTC, time_BM, self.route)
+    logits_BUV = apply(out.hidden_BUD, method=Emma.logits)
+    text, right = losses.next_token(
+        logits_BUV, batch.targets_BU, batch.weights_BU)
+    metrics = {"loss/understanding": text, "accuracy/tokens": right}
+    total = self.text_weight * text.value
+    if noisy_BMTC is not None:
+      error_BM = losses.squared_error(
+          out.velocity_BMTC, flow.velocity(clean_BMTC, eps_BMTC))
+      tasks = losses.per_task(error_BM, batch.gen_task_BM)
+      both = tasks["drawing"] + tasks["editing"]
+      total += self.velocity_weight * both.value
+      metrics |= {f"loss/{k}": v for k, v in tasks.items()}
+      times = losses.per_time(
+          error_BM, time_BM, batch.gen_task_BM, self.time_bins)
+      metrics |= {f"loss_by_time/{k}": v for k, v in times.items()}
+    return total, metrics | {"loss/total": Mean(total, jnp.float32(1))}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RouterObjective:
+  """Cross-entropy of the router on STEM/general labels (stage 4b)."""
+
+  model: Emma
+
+  def __call__(self, params: dict, batch: Batch, stream: Callable):
+    logits_BN2 = self.model.apply(
+        {"params": params}, batch, method=Emma.router_logits)
+    loss, right = losses.label(logits_BN2, batch.stem_BN, batch.und_valid_BN)
+    return loss.value, {"loss/router": loss, "accuracy/router": right,
+                        "loss/total": Mean(loss.value, jnp.float32(1))}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoencoderObjective:
+  """L1 and squared error of reconstructed targets; no adversary."""
+
+  model: Autoencoder
+  dtype: str
+  l1_weight: float
+  l2_weight: float
+
+  def __call__(self, params: dict, batch: Batch, stream: Callable):
+    pixels = batch.gen_pixels_BMYXC
+    x = to_unit(pixels.reshape(-1, *pixels.shape[2:]), self.dtype)
+    apply = lambda *a, **k: self.model.apply(
+        {"params": params["autoencoder"]}, *a, **k)
+    z = apply(x, method=Autoencoder.encode)
+    error = (apply(z, method=Autoencoder.decode) - x).astype(jnp.float32)
+    valid = (batch.gen_task_BM.reshape(-1) > 0).astype(jnp.float32)
+    of_picture = lambda e: Mean(
+        jnp.sum(jnp.mean(e, axis=(1, 2, 3)) * valid), jnp.sum(valid))
+    l1, l2 = of_picture(jnp.abs(error)), of_picture(error * error)
+    loss = self.l1_weight * l1.value + self.l2_weight * l2.value
+    return loss, {"loss/l1": l1, "loss/l2": l2,
+                  "loss/total": Mean(loss, jnp.float32(1))}

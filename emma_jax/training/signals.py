@@ -1,0 +1,70 @@
+"""Stopping a run politely: the loop finishes its step, saves, and leaves."""
+
+import signal
+import threading
+
+import jax
+import numpy as np
+
+
+class StopRequest:
+  """Turns the first SIGINT or SIGTERM into a flag that the loop reads.
+
+  ```
+  with StopRequest() as stop:
+    for step in steps:
+      ...
+      if stop.agreed(): save(step); break
+  ```
+
+  A second SIGINT raises KeyboardInterrupt at once. The former handlers come
+  back on exit. Outside the main thread, where Python allows no handlers, the
+  flag can only be set by `set()`.
+  """
+
+  def __init__(self):
+    self._signal: str = ""
+    self._former = {}
+
+  @property
+  def requested(self) -> bool:
+    """Whether this process was asked to stop."""
+    return bool(self._signal)
+
+  @property
+  def reason(self) -> str:
+    """Name of the signal, "" where none came."""
+    return self._signal
+
+  def set(self, reason: str = "request"):
+    self._signal = self._signal or reason
+
+  def agreed(self) -> bool:
+    """Whether any process was asked to stop; a collective of all processes.
+
+    One process that saves while the others train would wait for ever.
+    """
+    if jax.process_count() == 1:
+      return self.requested
+    from jax.experimental import multihost_utils
+
+    flags = multihost_utils.process_allgather(np.int32(self.requested))
+    return bool(np.any(flags))
+
+  def __enter__(self) -> "StopRequest":
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._former[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *_):
+    for number, handler in self._former.items():
+      # None stands for a handler that was not set from Python.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    self._former = {}
+
+  def _handle(self, number: int, frame):
+    del frame
+    if self._signal and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.set(signal.Signals(number).name)

@@ -1,0 +1,126 @@
+"""The training state, and how a stage begins and ends."""
+
+import re
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from emma_jax import rules
+from emma_jax.structs import Array
+
+TRAIN, FROZEN = "train", "frozen"
+
+
+class LoadError(ValueError):
+  """A stage cannot get its starting weights; the message says which."""
+
+
+@struct.dataclass
+class TrainState:
+  """Everything a step changes, and the frozen weights beside it.
+
+  `trained` and `frozen` split the parameters; `ema` mirrors `trained`.
+  """
+
+  step: Array  # int32, steps done in this stage
+  trained: dict
+  frozen: dict
+  opt_state: optax.OptState
+  ema: dict
+
+  def params(self, averaged: bool = False) -> dict:
+    """All parameters, with the trained part averaged or not."""
+    return rules.merge(self.ema if averaged else self.trained, self.frozen)
+
+
+def begin(
+    params: dict, policy: tuple, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """The state at step 0 of a stage. `policy`: (regex, "train" | "frozen")."""
+  decided = rules.resolve(policy, rules.flatten(params))
+  unknown = set(decided.values()) - {TRAIN, FROZEN}
+  if unknown:
+    raise ValueError(f"Policies are {TRAIN!r} or {FROZEN!r}, not {unknown}.")
+  flat = rules.flatten(params)
+  pick = lambda value: rules.unflatten(
+      {k: v for k, v in flat.items() if decided[k] == value})
+  trained = pick(TRAIN)
+  return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      trained=trained,
+      frozen=pick(FROZEN),
+      opt_state=optimizer.init(trained),
+      # A copy: the step donates its input, and a buffer goes only once.
+      ema=jax.tree.map(jnp.copy, trained),
+  )
+
+
+def load(table: tuple, shapes: dict, previous: dict | None, read, init) -> dict:
+  """A stage's starting weights by an ordered (regex, source) table.
+
+  Sources: "keep" (from the stage before), "random" (in so many words),
+  "copy:PATH" (another weight of the result; `\\1` is the regex's group),
+  "weights:NAME" (`read(NAME)` -> flat dict).
+
+  Args:
+    table: total and live over the paths of `shapes` (see `rules.resolve`).
+    shapes: the model's parameters as nested `ShapeDtypeStruct`s.
+    previous: the stage before's parameters, nested, or None.
+    read: name -> flat dict of arrays; called once per name.
+    init: () -> nested random parameters; called at most once.
+
+  Raises:
+    LoadError: a source lacks a weight, or has it in another shape.
+  """
+  want = rules.flatten(shapes)
+  sources = rules.resolve(table, want)
+  pools: dict[str, dict] = {}
+
+  def pool(source: str) -> dict:
+    if source not in pools:
+      if source == "keep":
+        if previous is None:
+          raise LoadError('The first stage has nothing to "keep": name '
+                          'random, weights:NAME or copy:PATH in its load table.')
+        pools[source] = rules.flatten(previous)
+      elif source == "random":
+        pools[source] = rules.flatten(init())
+      elif source.startswith("weights:"):
+        pools[source] = read(source.removeprefix("weights:"))
+      else:
+        raise LoadError(f"Unknown source {source!r}: choose keep, random, "
+                        "copy:PATH or weights:NAME.")
+    return pools[source]
+
+  out, problems = {}, []
+  for path, source in sources.items():
+    if source.startswith("copy:"):
+      continue
+    found = pool(source).get(path)
+    if found is None:
+      problems.append(f"{path}: not in {source}")
+    elif found.shape != want[path].shape:
+      problems.append(f"{path}: {found.shape} in {source}, the model has "
+                      f"{want[path].shape}")
+    else:
+      out[path] = jnp.array(found, want[path].dtype)
+  for path, source in sources.items():
+    if source.startswith("copy:"):
+      origin = _origin(table, path)
+      if origin not in out:
+        problems.append(f"{path}: nothing to copy at {origin}")
+      else:
+        out[path] = jnp.array(out[origin])
+  if problems:
+    raise LoadError("Weights cannot be loaded:\n  " + "\n  ".join(problems))
+  return rules.unflatten(out)
+
+
+def _origin(table: tuple, path: str) -> str:
+  for pattern, source in table:
+    match = re.fullmatch(pattern, path)
+    if match:
+      return match.expand(source.removeprefix("copy:"))
+  raise AssertionError(path)  # rules.resolve has covered every path

@@ -1,0 +1,118 @@
+"""Small weight files: flat safetensors that check themselves.
+
+For the weights that ship with the package and for exchange. One file holds
+the leaves of nested dicts under slash paths, and JSON metadata (config, step,
+scores) with a SHA-256 over everything.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from emma_jax import rules
+from emma_jax.training.integrity import CheckpointError
+
+_KEY = "emma"  # the one metadata key: several would be written in any order
+
+
+class WeightsCorrupt(CheckpointError):
+  """A weight file whose content is not what was written."""
+
+
+def save_weights(
+    path: str | pathlib.Path, tree: Any, metadata: dict, dtype: Any = None
+):
+  """Writes nested dicts of arrays; the same input gives the same bytes.
+
+  Args:
+    path: the file, replaced at once when complete.
+    tree: nested dicts.
+    metadata: JSON.
+    dtype: what floating leaves are stored as, such as "float16"; None: as is.
+
+  Raises:
+    CheckpointError: a value that `dtype` cannot hold, a dtype the format
+      lacks, or metadata that is not JSON.
+  """
+  leaves = {}
+  for name, leaf in sorted(rules.flatten(tree).items()):
+    array = np.asarray(jax.device_get(leaf))
+    if dtype is not None and jax.numpy.issubdtype(array.dtype, np.floating):
+      with np.errstate(over="ignore"):  # reported with its name instead
+        cast = array.astype(dtype)
+      if not np.array_equal(np.isfinite(cast), np.isfinite(array)):
+        peak = float(np.abs(array).max())
+        raise CheckpointError(f"{name}: {dtype} cannot hold {peak:g}.")
+      array = cast
+    if array.dtype.kind not in "fiub":
+      raise CheckpointError(
+          f"{name}: {array.dtype} cannot be stored; pass dtype='float16'."
+      )
+    leaves[name] = np.ascontiguousarray(array).reshape(array.shape)
+  try:
+    metadata = json.loads(json.dumps(metadata))
+  except TypeError as error:
+    raise CheckpointError(f"Metadata must be JSON: {error}.") from error
+  text = json.dumps(
+      {"metadata": metadata, "sha256": _digest(leaves, metadata)},
+      sort_keys=True,
+  )
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(path.name + ".partial")
+  partial.write_bytes(safetensors.numpy.save(leaves, {_KEY: text}))
+  os.replace(partial, path)
+
+
+def load_weights(
+    path: str | pathlib.Path, dtype: Any = None
+) -> tuple[dict, dict]:
+  """Reads (tree of numpy arrays, metadata) that `save_weights` wrote.
+
+  Args:
+    path: the file.
+    dtype: what floating leaves become; None: as stored.
+
+  Raises:
+    FileNotFoundError: no such file.
+    WeightsCorrupt: the content does not match its SHA-256.
+  """
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      header = json.loads((file.metadata() or {})[_KEY])
+      leaves = {name: file.get_tensor(name) for name in file.keys()}
+    metadata, stored = header["metadata"], header["sha256"]
+  except FileNotFoundError:
+    raise
+  except (safetensors.SafetensorError, ValueError, KeyError, TypeError,
+          AttributeError, OSError) as error:
+    raise WeightsCorrupt(
+        f"{path} is not a readable weight file ({type(error).__name__}: "
+        f"{error}); get it again."
+    ) from error
+  if stored != _digest(leaves, metadata):
+    raise WeightsCorrupt(
+        f"{path} does not match the SHA-256 it was written with; get it again."
+    )
+  if dtype is not None:
+    leaves = {
+        name: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
+        for name, x in leaves.items()
+    }
+  return rules.unflatten(leaves), metadata
+
+
+def _digest(leaves: dict[str, np.ndarray], metadata: dict) -> str:
+  """Over metadata, and name, dtype, shape and bytes of each leaf in order."""
+  sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+  for name, x in sorted(leaves.items()):
+    sha.update(f"\n{name} {x.dtype} {x.shape}\n".encode())
+    sha.update(x.tobytes())
+  return sha.hexdigest()

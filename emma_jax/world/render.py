@@ -1,0 +1,185 @@
+"""Data -> pixels: anti-aliased renders of everything in `scene`.
+
+Coverage (the share of a pixel that a shape covers) is counted on a grid of
+SUB x SUB points a pixel, cached, and blended: there are few distinct masks.
+"""
+
+import functools
+
+import numpy as np
+
+from emma_jax.world.scene import (
+  BACKGROUND_RGB,
+  CANVAS,
+  CELL,
+  RADIUS,
+  RGB,
+  Chart,
+  Digit,
+  Picture,
+  Polygon,
+  Scene,
+  Sum,
+)
+
+SUB = 4
+
+# Segments of a glyph, as in a seven-segment display:  0
+#                                                     5 1
+#                                                      6
+#                                                     4 2
+#                                                      3
+_SEGMENTS = {
+    0: "012345", 1: "12", 2: "01643", 3: "01623", 4: "5612",
+    5: "05623", 6: "056234", 7: "012", 8: "0123456", 9: "056123",
+}
+
+
+def _regular(corners: int, radii: tuple[float, ...], turn: float = 0.0):
+  """(V, 2) vertices (y, x) around the origin, the first one straight up."""
+  angle_V = 2 * np.pi * np.arange(corners) / corners + turn
+  radius_V = np.resize(radii, corners)
+  return np.stack([-radius_V * np.cos(angle_V), radius_V * np.sin(angle_V)], 1)
+
+
+# Outlines for radius 1, (y, x); none reaches beyond 1.15, so that the largest
+# thing with the largest jitter stays inside its cell: 13 * 1.15 + 1 < 16.
+_ARM = 0.36
+_OUTLINES = {
+    "square": np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) * 0.87,
+    # Moved down so that its box, not its centre of mass, is centred.
+    "triangle": _regular(3, (1.25,)) + np.array([0.24, 0.0]),
+    "star": _regular(10, (1.15, 0.5)),
+    "cross": np.array([
+        (-1, -_ARM), (-1, _ARM), (-_ARM, _ARM), (-_ARM, 1), (_ARM, 1),
+        (_ARM, _ARM), (1, _ARM), (1, -_ARM), (_ARM, -_ARM), (_ARM, -1),
+        (-_ARM, -1), (-_ARM, -_ARM),
+    ]),
+    "diamond": np.array([(-1.15, 0), (0, 0.85), (1.15, 0), (0, -0.85)]),
+}
+
+
+def _inside(outline_V2: np.ndarray, y: np.ndarray, x: np.ndarray):
+  """Which points lie inside a simple polygon: the even-odd rule."""
+  inside = np.zeros(np.broadcast_shapes(y.shape, x.shape), bool)
+  for (y0, x0), (y1, x1) in zip(outline_V2, np.roll(outline_V2, -1, 0)):
+    if y0 == y1:
+      continue  # a level edge crosses no level ray
+    crosses = (y0 > y) != (y1 > y)
+    inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+  return inside
+
+
+def _points(length: int) -> np.ndarray:
+  """Sub-pixel centres along one axis, measured from the middle."""
+  return (np.arange(length * SUB) + 0.5) / SUB - length / 2
+
+
+def _pool(inside: np.ndarray) -> np.ndarray:
+  """Points -> read-only float32 coverage of pixels."""
+  y, x = inside.shape
+  coverage = inside.reshape(y // SUB, SUB, x // SUB, SUB).mean((1, 3))
+  coverage = coverage.astype(np.float32)
+  coverage.setflags(write=False)
+  return coverage
+
+
+@functools.cache
+def coverage(shape: str, size: str, shift: tuple[int, int]) -> np.ndarray:
+  """(CELL, CELL) float32 coverage of one thing; `shift` in half pixels."""
+  y = (_points(CELL)[:, None] - shift[0] / 2) / RADIUS[size]
+  x = (_points(CELL)[None, :] - shift[1] / 2) / RADIUS[size]
+  if shape == "circle":
+    return _pool(y**2 + x**2 <= 1)
+  return _pool(_inside(_OUTLINES[shape], y, x))
+
+
+@functools.lru_cache(maxsize=512)
+def _polygon(sides: int, radius: int, turn: int) -> np.ndarray:
+  """(CANVAS, CANVAS) float32 coverage of a large regular polygon."""
+  # A square stands on a side, not on a corner.
+  upright = np.pi / sides if sides % 2 == 0 else 0.0
+  outline = _regular(sides, (radius,), upright + np.deg2rad(turn))
+  y, x = _points(CANVAS)[:, None], _points(CANVAS)[None, :]
+  return _pool(_inside(outline, y, x))
+
+
+@functools.cache
+def _glyph(glyph: int | str, height: int, width: int, pen: int) -> np.ndarray:
+  """(height, width) float32 coverage of a digit or "+"."""
+  mask = np.zeros((height, width), np.float32)
+  if glyph == "+":
+    middle, across = (height - pen) // 2, (width - pen) // 2
+    mask[middle : middle + pen] = 1
+    arm = (height - width) // 2
+    mask[arm : height - arm, across : across + pen] = 1
+    return mask
+  half = (height + pen) // 2
+  boxes = {
+      "0": (slice(0, pen), slice(None)),
+      "1": (slice(0, half), slice(-pen, None)),
+      "2": (slice(height - half, None), slice(-pen, None)),
+      "3": (slice(-pen, None), slice(None)),
+      "4": (slice(height - half, None), slice(0, pen)),
+      "5": (slice(0, half), slice(0, pen)),
+      "6": (slice(half - pen, half), slice(None)),
+  }
+  for segment in _SEGMENTS[glyph]:
+    mask[boxes[segment]] = 1
+  return mask
+
+
+def _canvas(background: str) -> np.ndarray:
+  canvas = np.empty((CANVAS, CANVAS, 3), np.uint8)
+  canvas[:] = BACKGROUND_RGB[background]
+  return canvas
+
+
+def _blend(canvas, top: int, left: int, coverage_YX, colour: str, ground: str):
+  """Paints `colour` over the plain `ground` at (top, left), in place."""
+  base = np.array(BACKGROUND_RGB[ground], np.float32)
+  ink = np.array(RGB[colour], np.float32)
+  height, width = coverage_YX.shape
+  patch = base + 0.5 + coverage_YX[..., None] * (ink - base)
+  canvas[top : top + height, left : left + width] = patch
+
+
+def _draw_chart(canvas: np.ndarray, chart: Chart) -> None:
+  """Bars 20 px wide, 15 px a unit, over a dark base line with unit marks."""
+  base, unit, width = 88, 15, 20
+  for value in range(1, 6):
+    # Thin marks behind the bars make the values countable.
+    canvas[base - unit * value, 4:92] = canvas[0, 0] * 0.8
+  for column, (colour, value) in enumerate(chart.bars):
+    left = column * CELL + (CELL - width) // 2
+    canvas[base - unit * value : base, left : left + width] = RGB[colour]
+  canvas[base : base + 2, 4:92] = (60, 60, 60)
+
+
+def render(picture: Picture) -> np.ndarray:
+  """A scene, chart, digit, sum or polygon -> (96, 96, 3) uint8."""
+  canvas, ground = _canvas(picture.background), picture.background
+  match picture:
+    case Scene():
+      for thing in picture.things:
+        mask = coverage(thing.shape, thing.size, thing.shift)
+        top, left = thing.cell[0] * CELL, thing.cell[1] * CELL
+        _blend(canvas, top, left, mask, thing.colour, ground)
+    case Chart():
+      _draw_chart(canvas, picture)
+    case Digit():
+      mask = _glyph(picture.value, 72, 42, 10)
+      top, left = 12 + picture.shift[0], 27 + picture.shift[1]
+      _blend(canvas, top, left, mask, picture.colour, ground)
+    case Sum():
+      for column, glyph in enumerate((picture.left, "+", picture.right)):
+        mask = _glyph(glyph, *((22, 22, 6) if glyph == "+" else (44, 24, 6)))
+        top = (CANVAS - mask.shape[0]) // 2
+        left = column * CELL + (CELL - mask.shape[1]) // 2
+        _blend(canvas, top, left, mask, picture.colour, ground)
+    case Polygon():
+      mask = _polygon(picture.sides, picture.radius, picture.turn)
+      _blend(canvas, 0, 0, mask, picture.colour, ground)
+    case _:
+      raise TypeError(f"Can't render {type(picture).__name__}.")
+  return canvas

@@ -1,0 +1,152 @@
+"""Exact scores of drawings, edits and answers; baselines; truths in words."""
+
+import collections
+from collections.abc import Iterable
+import itertools
+
+import numpy as np
+
+from emma_jax import structs
+from emma_jax.world.captions import DrawingTruth, Wanted
+from emma_jax.world.detector import read
+from emma_jax.world.edits import EditingTruth
+from emma_jax.world.language import ENGLISH
+from emma_jax.world.questions import related
+from emma_jax.world.scene import UNKNOWN, Picture, Scene, Thing, place
+
+_FINAL = ".!?,;:。！？，；："
+
+
+def scene_of(record: structs.Drawing | structs.Editing) -> Picture:
+  """What the record's own (target) picture shows."""
+  truth = record.truth
+  if isinstance(truth, DrawingTruth):
+    return truth.scene
+  if isinstance(truth, EditingTruth):
+    return truth.target
+  raise ValueError(f"Record {record.id!r} has no truth of the world.")
+
+
+def score_scene(scene: Scene, picture: np.ndarray) -> bool:
+  """Whether `picture` (96, 96, 3) uint8 reads as exactly `scene`."""
+  return read(picture) == scene
+
+
+def _matches(thing: Thing, wanted: Wanted) -> bool:
+  return (
+      thing.shape == wanted.shape
+      and wanted.colour in (None, thing.colour)
+      and wanted.size in (None, thing.size)
+  )
+
+
+def fulfils(scene: Scene, truth: DrawingTruth) -> bool:
+  """Whether a scene shows exactly what a caption names, and nothing else.
+
+  A thing of an unreadable shape or colour fulfils nothing, not even where the
+  caption leaves its colour open.
+  """
+  if truth.wanted is None:
+    return scene == truth.scene
+  names = [name for thing in scene.things for name in thing.pair]
+  if (
+      scene.background != truth.background
+      or len(scene.things) != len(truth.wanted)
+      or UNKNOWN in names
+  ):
+    return False
+  for things in itertools.permutations(scene.things):
+    if not all(map(_matches, things, truth.wanted)):
+      continue
+    if truth.relation is None or related(*things)[truth.relation]:
+      return True
+  return False
+
+
+def score_drawing(record: structs.Drawing, picture: np.ndarray) -> bool:
+  """Whether `picture` (96, 96, 3) uint8 shows what the prompt demands.
+
+  Strict: exactly the named things with the named colours and sizes, in the
+  named relation, on the named (else white) background. An autoencoder record
+  demands its own scene; records of STEM pictures can't be read back and raise
+  ValueError.
+  """
+  if not isinstance(scene_of(record), Scene):
+    raise ValueError(
+        f"Record {record.id!r} shows a {record.kind}; only scenes can be read."
+    )
+  return fulfils(read(picture), record.truth)
+
+
+def score_editing(record: structs.Editing, picture: np.ndarray) -> bool:
+  """Whether the change is there and everything else is as it was."""
+  scene_of(record)  # complains about a record without a truth
+  return read(picture) in record.truth.accepted
+
+
+def _plain(text: str) -> str:
+  return text.strip().rstrip(_FINAL).strip().casefold()
+
+
+def score_answer(truth: str, answer: str) -> bool:
+  """Equality after strip, casefold and final punctuation.
+
+  >>> score_answer("top left", " Top left.")
+  True
+  """
+  return _plain(truth) == _plain(answer)
+
+
+def majority_baseline(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
+  """(kind, answer) pairs -> per kind, what constant answers would score.
+
+  Whoever answers can tell the language of the question, so the most frequent
+  answer is taken per script, Chinese or other.
+
+  >>> majority_baseline([("count", "1"), ("count", "1"), ("count", "2")])
+  {'count': 0.6666666666666666}
+  >>> majority_baseline(zip(["is"] * 4, ["yes", "no", "是", "是"]))
+  {'is': 0.75}
+  """
+  # kind -> script -> answer -> count
+  counts: dict[str, dict[bool, collections.Counter]] = {}
+  for kind, answer in pairs:
+    answer = _plain(answer)
+    scripts = counts.setdefault(kind, {})
+    scripts.setdefault(answer.isascii(), collections.Counter())[answer] += 1
+  return {
+      kind: sum(max(counter.values()) for counter in scripts.values())
+      / sum(counter.total() for counter in scripts.values())
+      for kind, scripts in sorted(counts.items())
+  }
+
+
+def scene_text(scene: Picture) -> str:
+  """A scene in words: "large red star (top left) on white"."""
+  if not isinstance(scene, Scene):
+    return repr(scene)
+  things = [
+      f"{thing.size} {thing.colour} {thing.shape} ({place(thing.cell)})"
+      for thing in scene.things
+  ]
+  return f"{', '.join(things) or 'nothing'} on {scene.background}"
+
+
+def truth_text(record: structs.Record) -> str:
+  """What a record demands, in English, for reports."""
+  if isinstance(record, structs.Understanding):
+    return "; ".join(answer for _, answer in record.turns)
+  scene = scene_of(record)
+  truth = record.truth
+  if isinstance(truth, EditingTruth):
+    ways = len(truth.accepted)
+    more = f" (or {ways - 1} other places)" if ways > 1 else ""
+    return scene_text(scene) + more
+  if truth.wanted is None:
+    return scene_text(scene)
+  nouns = [ENGLISH.one(w.shape, w.colour, w.size) for w in truth.wanted]
+  if truth.relation:
+    text = f" {ENGLISH.relations[truth.relation]} ".join(nouns)
+  else:
+    text = " and ".join(nouns)
+  return f"exactly {text} on {truth.background}"

@@ -1,0 +1,33 @@
+"""What every test shares: the CPU, a compilation cache, the shared folder."""
+
+import os
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+
+# Before jax is imported, and as variables, so that child processes follow.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(REPO / ".cache" / "jax")
+)
+# 0.3 s: below it, reading a program back is no faster than compiling it.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# An accidental (B,) + (L, B) must not pass as arithmetic.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+  """The root of the checkout."""
+  return REPO
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+  """The folder of examples beside the checkout; the test is skipped without."""
+  folder = REPO.parent / "shared"
+  if not folder.is_dir():
+    pytest.skip(f"{folder} is not there.")
+  return folder

@@ -1,0 +1,236 @@
+"""Resumed equals uninterrupted; corrupt records are counted, nothing shifts."""
+
+import dataclasses
+import hashlib
+import json
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from emma_jax.data import pipeline
+from emma_jax.data.images import BadRecord, Preprocess
+from emma_jax.data.mixture import Phase
+from emma_jax.data.packing import Layout
+from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.structs import Drawing
+
+TOKENIZER = TinyTokenizer(["red"])
+CONFIG = pipeline.DataConfig(
+    seed=0,
+    sources={
+        "und": "world:understanding:train",
+        "draw": "world:drawing:train",
+        "edit": "world:editing:train",
+    },
+    phases=(Phase({"und": 1, "draw": 1, "edit": 1}),),
+    samples_per_batch=12,
+    layout=Layout(
+        rows=4, und_tokens=256, und_pictures=1, references=1, targets=2,
+        height=96, width=96,
+    ),
+    preprocess=Preprocess(height=96, width=96),
+)  # fmt: skip
+
+
+def _hash(tree) -> str:
+  out = hashlib.sha256()
+  for leaf in jax.tree.leaves(tree):
+    out.update(f"{leaf.dtype}{leaf.shape}".encode())
+    out.update(np.ascontiguousarray(leaf).tobytes())
+  return out.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def source() -> pipeline.BatchSource:
+  return pipeline.open_pipeline(CONFIG, TOKENIZER)
+
+
+@pytest.fixture
+def files(tmp_path) -> str:
+  """Ten drawings; lines 3 and 7 are broken in two ways."""
+  rows = []
+  for i in range(10):
+    Image.new("RGB", (40, 30), (i * 20, 0, 0)).save(tmp_path / f"{i}.png")
+    rows.append(json.dumps({"image": f"{i}.png", "caption": f"no {i}"}))
+  rows[2] = "{"
+  (tmp_path / "6.png").write_bytes(b"broken")
+  path = tmp_path / "rows.jsonl"
+  path.write_text("\n".join(rows))
+  return f"jsonl:{path}"
+
+
+@pytest.mark.parametrize("start, threads", [(0, 0), (1, 2), (3, 1)])
+def test_a_resumed_stream_equals_the_uninterrupted_one(source, start, threads):
+  whole = [_hash(source[step].batch) for step in range(5)]
+  assert len(set(whole)) == 5
+  with pipeline.stream(source, start, threads=threads, buffer=2) as batches:
+    for step in range(start, 5):
+      assert batches.step == step
+      assert _hash(next(batches).batch) == whole[step]
+
+
+def test_worker_processes_change_nothing(source):
+  with pipeline.stream(source, 2, num_workers=2, buffer=1) as batches:
+    for step in range(2, 6):
+      out = next(batches)
+      assert out.info.step == step
+      assert _hash(out.batch) == _hash(source[step].batch)
+
+
+def test_hosts_hold_slices_of_the_same_batch(source):
+  whole = source[3].batch
+  parts = [
+      pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=i, shard_count=2)[3]
+      for i in range(2)
+  ]
+  joined = jax.tree.map(
+      lambda *x: np.concatenate(x), *(part.batch for part in parts)
+  )
+  assert _hash(joined) == _hash(whole)
+  with pytest.raises(ValueError, match="multiple of 3"):
+    pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=0, shard_count=3)
+
+
+def _of_files(spec: str, **kw) -> pipeline.DataConfig:
+  layout = dataclasses.replace(CONFIG.layout, targets=9)
+  return dataclasses.replace(
+      CONFIG, sources={"web": spec}, phases=(Phase({"web": 1}),),
+      samples_per_batch=10, layout=layout, text_dropout=0.0, **kw,
+  )  # fmt: skip
+
+
+def test_corrupt_records_are_holes_and_are_counted(files):
+  source = pipeline.open_pipeline(_of_files(files), TOKENIZER)
+  for step in range(3):  # every step is one epoch
+    out = source[step]
+    where = sorted(bad.where.rsplit(":", 1)[1] for bad in out.info.bad)
+    assert where == ["3", "7"]
+    reasons = " ".join(reason for _, reason in out.info.bad)
+    assert "no JSON" in reasons and "cannot read the picture" in reasons
+    assert out.info.packed.samples_per_task == {"drawing": 8}
+    # The others stand at the places the plan gives them.
+    plan = source.mixture.batch_plan(step)
+    placed = [i for row in out.info.packed.placed for i in row]
+    assert [plan[i].index for i in placed] == [
+        d.index for d in plan if d.index not in (2, 6)
+    ]
+    for picture_YXC, i in zip(out.batch.gen_pixels_BMYXC[0], placed):
+      assert abs(int(picture_YXC[0, 0, 0]) - plan[i].index * 20) <= 1
+
+
+def test_the_fuse_blows_with_the_places(files):
+  config = _of_files(files, max_bad_share=0.1, min_seen=20)
+  source = pipeline.open_pipeline(config, TOKENIZER)
+  fuse = pipeline.Fuse(config.max_bad_share, config.min_seen)
+  fuse.add(source[0].info)
+  with pytest.raises(pipeline.TooManyBadRecords, match="4 of the last 20") as e:
+    fuse.add(source[1].info)
+  assert "rows.jsonl:3: no JSON" in str(e.value)
+  calm = pipeline.Fuse(0.3, 20)
+  for step in range(5):
+    calm.add(source[step].info)
+  assert (calm.seen, calm.bad) == (50, 10)
+
+
+def test_a_good_past_does_not_hide_a_bad_present():
+  fuse = pipeline.Fuse(0.2, 100)
+  fuse.add_counts(100_000, [])
+  for _ in range(20):
+    fuse.add_counts(100, [])
+  bad = [pipeline.Bad("f:1", "torn")] * 100
+  with pytest.raises(pipeline.TooManyBadRecords):
+    for _ in range(20):
+      fuse.add_counts(100, bad)
+
+
+def test_a_restored_fuse_goes_on_where_it_was():
+  one, two = pipeline.Fuse(0.5, 10), pipeline.Fuse(0.5, 10)
+  bad = [pipeline.Bad("f:1", "torn")] * 5
+  one.add_counts(9, bad)
+  two.restore(json.loads(json.dumps(one.state())))
+  for fuse in (one, two):
+    with pytest.raises(pipeline.TooManyBadRecords, match="10 of the last 18"):
+      fuse.add_counts(9, bad)
+  assert one.state() == two.state()
+
+
+def test_info_gives_means(source):
+  info = source[0].info
+  means = {name: mean.total / mean.count for name, mean in info.means().items()}
+  assert means["data/fill"] == info.packed.fill
+  assert means["data/bad"] == means["data/dropped"] == 0
+  assert means["data/understanding"] == means["data/drawing"] == 4 / 12
+
+
+def test_native_pictures_of_the_layouts_size_are_as_good():
+  native = Preprocess(height=32, width=32, native=True)
+  config = dataclasses.replace(CONFIG, preprocess=native)
+  one, two = (
+      pipeline.open_pipeline(c, TOKENIZER)[1].batch for c in (config, CONFIG)
+  )
+  assert _hash(one) == _hash(two)
+
+
+class _Flaky:
+  """A source without lines; odd elements are broken."""
+
+  def __len__(self) -> int:
+    return 100
+
+  def __getitem__(self, index: int) -> Drawing:
+    if index % 2:
+      raise BadRecord("", "odd")
+    return Drawing(prompt="x", picture=np.zeros((96, 96, 3), np.uint8), id="d")
+
+
+def test_any_source_may_raise():
+  config = _of_files("world:drawing:train")
+  source = pipeline.BatchSource(config, TOKENIZER, {"web": _Flaky()})
+  assert [b.where for b in source[0].info.bad] == [
+      f"web[{i}]" for i in (1, 3, 5, 7, 9)
+  ]
+
+
+def test_samples_too_large_for_every_row_count_as_unusable(files):
+  config = _of_files(files)
+  layout = dataclasses.replace(config.layout, und_tokens=8)
+  with pytest.raises(ValueError, match="'web' needs .* raise layout.und_to"):
+    pipeline.open_pipeline(
+        dataclasses.replace(config, layout=layout), TOKENIZER
+    )
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (dict(phases=(Phase({"nix": 1}),)), "names the source 'nix'"),
+        (dict(sources={"und": "jsonl:/nowhere", "draw": "", "edit": ""}),
+         "'und' does not open"),
+        (dict(layout=dataclasses.replace(CONFIG.layout, targets=0)),
+         "raise layout.targets"),
+        (dict(layout=dataclasses.replace(CONFIG.layout, references=0)),
+         "raise layout.references"),
+        (dict(layout=dataclasses.replace(CONFIG.layout, und_pictures=0)),
+         "raise layout.und_pictures"),
+        (dict(layout=dataclasses.replace(CONFIG.layout, height=64)),
+         "preprocess.height/width"),
+        (dict(max_bad_share=2), "max_bad_share=2"),
+        (dict(buffer=-1), "buffer=-1"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_found_at_the_start(change, match: str):
+  with pytest.raises(ValueError, match=match):
+    pipeline.open_pipeline(dataclasses.replace(CONFIG, **change), TOKENIZER)
+
+
+def test_dropout_is_seeded_by_the_place_in_the_stream(source):
+  always = dataclasses.replace(CONFIG, text_dropout=0.5)
+  one = pipeline.open_pipeline(always, TOKENIZER)
+  two = pipeline.open_pipeline(
+      dataclasses.replace(always, seed=1), TOKENIZER
+  )
+  assert _hash(one[4].batch.tokens_BU) == _hash(one[4].batch.tokens_BU)
+  assert _hash(one[4].batch.tokens_BU) != _hash(two[4].batch.tokens_BU)
+  assert _hash(one[4].batch.tokens_BU) != _hash(source[4].batch.tokens_BU)

@@ -1,0 +1,247 @@
+"""Laws of the tree: who imports whom, examples run, README commands exist."""
+
+import ast
+from collections.abc import Iterator
+import dataclasses
+import doctest
+import importlib.util
+import inspect
+from pathlib import Path
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+PACKAGE = REPO / "emma_jax"
+
+# A module imports from lower levels only, and from its own folder.
+LEVELS = {
+    "__init__": 0, "assets": 0, "rules": 0, "structs": 0,
+    "data": 1, "flow": 1, "models": 1, "world": 1,
+    "build": 2, "convert": 2, "losses": 2, "optimizer": 2, "sharding": 2,
+    "sampling": 3, "training": 3,
+    "evals": 4,
+    "cli": 5,
+}  # fmt: skip
+# Sources render the world; sampling reads what training saved.
+SIDEWAYS = {("data", "world"), ("sampling", "training")}
+TORCH = {"accelerate", "diffusers", "torch", "torchvision", "transformers"}
+
+
+def modules() -> list[Path]:
+  return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+  """emma_jax/data/packing.py -> emma_jax.data.packing"""
+  parts = path.relative_to(REPO).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def unit_of(name: str) -> str:
+  """emma_jax.data.packing -> data; emma_jax -> __init__"""
+  return (name.split(".") + ["__init__"])[1]
+
+
+def imports(path: Path) -> Iterator[str]:
+  """Full names of what a file imports, at the top, in functions, relative."""
+  package = path.relative_to(REPO).parent.parts
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      up = package[: len(package) - node.level + 1] if node.level else ()
+      base = ".".join([*up, *filter(None, [node.module])])
+      yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> Iterator[str]:
+  for name in imports(path):
+    if name.split(".")[0] == "emma_jax" and name != "emma_jax.__version__":
+      yield name
+
+
+def top_imports(paths: list[Path]) -> set[str]:
+  return {name.split(".")[0] for path in paths for name in imports(path)}
+
+
+def test_imports_point_down():
+  wrong = []
+  for path in modules():
+    source = unit_of(name_of(path))
+    assert source in LEVELS, f"{path}: give {source!r} a level in LEVELS."
+    for name in own_imports(path):
+      target = unit_of(name)
+      lower = LEVELS.get(target, 99) < LEVELS[source]
+      if not (lower or source == target or (source, target) in SIDEWAYS):
+        wrong.append(f"{name_of(path)} imports {name}")
+  assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("unit, allowed", [
+    ("models", {"structs", "rules", "models"}),
+    ("data", {"structs", "rules", "data", "world", "flow"}),
+    ("world", {"structs", "world"}),
+])  # fmt: skip
+def test_models_data_and_world_keep_apart(unit: str, allowed: set[str]):
+  for path in sorted((PACKAGE / unit).glob("*.py")):
+    extra = {unit_of(name) for name in own_imports(path)} - allowed
+    assert not extra, f"{name_of(path)} imports {sorted(extra)}"
+
+
+def test_nothing_imports_configs_and_configs_import_nothing_of_ours():
+  assert "configs" not in top_imports(modules())
+  used = top_imports(sorted((REPO / "configs").glob("*.py")))
+  extra = used - set(sys.stdlib_module_names) - {"configs", "ml_collections"}
+  assert not extra, f"configs import {sorted(extra)}"
+
+
+def test_only_converters_name_torch():
+  core = [p for p in modules() if unit_of(name_of(p)) != "convert"]
+  assert not top_imports(core) & TORCH
+
+
+def test_importing_everything_leaves_torch_alone_and_starts_no_backend():
+  """`--help` must cost neither a huge import nor a grabbed accelerator."""
+  names = [name_of(p) for p in modules() if p.stem != "__main__"]
+  program = f"""
+import importlib, sys
+for name in {names}: importlib.import_module(name)
+assert not set(sys.modules) & {TORCH}, "torch was imported"
+from jax._src import xla_bridge
+assert not xla_bridge._backends, "a device was opened while importing"
+"""
+  subprocess.run([sys.executable, "-c", program], cwd=REPO, check=True)
+
+
+def test_dependencies_are_imported_and_imports_are_dependencies():
+  project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+  declared = {re.split(r"[<>=\[]", d)[0] for d in project["dependencies"]}
+  modules_of = {
+      "absl-py": "absl", "ml-collections": "ml_collections",
+      "orbax-checkpoint": "orbax", "pillow": "PIL",
+  }  # fmt: skip
+  needed = {modules_of.get(name, name) for name in declared}
+  paths = modules() + sorted((REPO / "configs").glob("*.py"))
+  used = top_imports(paths) - set(sys.stdlib_module_names)
+  used -= TORCH | {"configs", "emma_jax"}
+  used -= {"tokenizers"}  # optional: the extra "qwen"
+  assert used == needed, (
+      f"imported but not declared: {sorted(used - needed)}; "
+      f"declared but not imported: {sorted(needed - used)}"
+  )
+
+
+def test_console_scripts_exist():
+  project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+  for target in project["scripts"].values():
+    module, function = target.split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+# ------------------------------------------------------------------ examples
+
+
+def with_examples() -> list[str]:
+  return [name_of(p) for p in modules() if ">>> " in p.read_text()]
+
+
+@pytest.mark.parametrize("name", with_examples())
+def test_examples_in_docstrings_hold(name: str):
+  flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+  result = doctest.testmod(importlib.import_module(name), optionflags=flags)
+  assert result.attempted and not result.failed
+
+
+def test_every_public_transform_has_an_example():
+  module = importlib.import_module("emma_jax.data.transforms")
+  transforms = [
+      value for key, value in vars(module).items()
+      if inspect.isclass(value) and value.__module__ == module.__name__
+      and not key.startswith("_") and "__call__" in vars(value)
+  ]  # fmt: skip
+  assert transforms
+  for transform in transforms:
+    assert dataclasses.is_dataclass(transform), f"{transform} is no dataclass"
+    assert ">>> " in (transform.__doc__ or ""), f"{transform}: no example"
+
+
+# ------------------------------------------------------------------ commands
+
+
+def commands(text: str) -> list[list[str]]:
+  """The words of each line in Markdown's code blocks; `\\` continues a line."""
+  found = []
+  for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S):
+    for line in block.replace("\\\n", " ").splitlines():
+      words = re.sub(r"(^|\s)#.*", "", line).split()
+      if words:
+        found.append(words[1:] if words[0] == "$" else words)
+  return found
+
+
+def test_commands_joins_and_strips():
+  assert commands("```bash\n$ a b \\\n  --c=1  # why\n```\ntext\n") == [
+      ["a", "b", "--c=1"]
+  ]
+
+
+def readme() -> str:
+  path = REPO / "README.md"
+  assert path.is_file(), "README.md is missing."
+  return path.read_text()
+
+
+def module_command(words: list[str]) -> tuple[str, list[str]] | None:
+  """(module, arguments) of `python -m emma_jax...` or of a console script."""
+  project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+  for i, word in enumerate(words):
+    if word in project["scripts"]:
+      return project["scripts"][word].split(":")[0], words[i + 1 :]
+    if word == "-m" and i + 1 < len(words):
+      if words[i + 1].startswith("emma_jax"):
+        return words[i + 1], words[i + 2 :]
+  return None
+
+
+def test_readme_names_both_scripts_and_files_that_exist():
+  scripts = {w for words in commands(readme()) for w in words
+             if w.startswith("launch/")}  # fmt: skip
+  assert {"launch/demo.sh", "launch/test.sh"} <= scripts
+  pattern = r"\b(?:configs|emma_jax|launch|tests)/[\w/.-]*\w\.(?:py|sh)\b"
+  named = scripts | set(re.findall(pattern, readme()))
+  missing = sorted(n for n in named if not (REPO / n).is_file())
+  assert not missing, f"README.md names {missing}, which do not exist."
+
+
+def test_readme_commands_have_their_modules_and_flags():
+  found = [c for c in map(module_command, commands(readme())) if c]
+  assert found, "README.md shows no `python -m emma_jax...` command."
+  helps: dict[tuple[str, ...], str] = {}
+  for module, arguments in found:
+    assert importlib.util.find_spec(module), f"README.md: no module {module}"
+    # A subcommand's flags are in the subcommand's help.
+    sub = [a for a in arguments[:1] if re.fullmatch(r"[a-z_-]*[a-z]", a)]
+    key = (module, *sub)
+    if key not in helps:
+      result = subprocess.run(
+          [sys.executable, "-m", *key, "--help"],
+          cwd=REPO, capture_output=True, text=True,
+      )  # fmt: skip
+      helps[key] = result.stdout + result.stderr
+    for flag in (a.split("=")[0] for a in arguments if a.startswith("--")):
+      if not flag.startswith("--config."):  # keys, checked by the command
+        known = re.search(rf"{flag}(?![\w-])", helps[key])
+        assert known, f"{' '.join(key)} has no {flag}"
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "launch").glob("*.sh")))
+def test_launch_scripts_parse_and_run_modules_that_exist(path: Path):
+  subprocess.run(["bash", "-n", path], check=True)
+  for name in re.findall(r"-m (emma_jax[\w.]*)", path.read_text()):
+    assert importlib.util.find_spec(name), f"{path}: no module {name}"
+  for name in re.findall(r"\bconfigs/\w+\.py", path.read_text()):
+    assert (REPO / name).is_file(), f"{path}: no file {name}"

@@ -1,0 +1,122 @@
+"""Schedules have their values; clipping sees the trained part only."""
+
+import doctest
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from emma_jax import optimizer
+from emma_jax import rules
+
+
+def config(**changes) -> optimizer.OptimizerConfig:
+  base = dict(learning_rate=0.1, total_steps=110, warmup_steps=10)
+  return optimizer.OptimizerConfig(**(base | changes))
+
+
+def test_docstrings():
+  assert doctest.testmod(optimizer).failed == 0
+
+
+@pytest.mark.parametrize(
+    "name, middle, end",
+    [("constant", 0.1, 0.1), ("linear", 0.06, 0.02), ("cosine", 0.06, 0.02)],
+)
+def test_schedule_values(name: str, middle: float, end: float):
+  rate = jax.jit(optimizer.schedule(config(schedule=name, final_ratio=0.2)))
+  steps = (0, 4, 9, 10, 60, 110, 500)
+  wanted = (0.01, 0.05, 0.1, 0.1, middle, end, end)
+  np.testing.assert_allclose([rate(s) for s in steps], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        (dict(schedule="stairs"), "stairs"),
+        (dict(warmup_steps=111), "warmup_steps=111"),
+        (dict(total_steps=0, warmup_steps=0), "total_steps=0"),
+        (dict(learning_rate=-1.0), "learning_rate=-1.0"),
+    ],
+)
+def test_bad_configs_name_the_value(changes: dict, word: str):
+  with pytest.raises(ValueError, match=word):
+    config(**changes)
+
+
+def step(transform, params, grads):
+  updates, _ = transform.update(grads, transform.init(params), params)
+  return updates
+
+
+def test_clipping_sees_only_the_trained_part():
+  params = {"a": {"w": jnp.zeros(2)}, "b": {"w": jnp.zeros(2)}}
+  grads = {"a": {"w": jnp.array([3.0, 4.0])}, "b": {"w": jnp.full(2, 1e6)}}
+  trained, _ = rules.split(params, lambda path: path == "a/w")
+  chosen, _ = rules.split(grads, lambda path: path == "a/w")
+  # Adam hides the scale of a gradient from its first update but not from its
+  # first moment: 0.1 times the clipped gradient.
+  transform = optimizer.build(config(clip_norm=1.0), {"a/w": 1.0})
+  _, state = transform.update(chosen, transform.init(trained), trained)
+  (moment,) = jax.tree.leaves(optax.tree_utils.tree_get(state, "mu"))
+  np.testing.assert_allclose(moment, [0.06, 0.08], rtol=1e-6)
+  _, state = optimizer.build(config(clip_norm=0.0), {"a/w": 1.0}).update(
+      chosen, transform.init(trained), trained
+  )
+  (moment,) = jax.tree.leaves(optax.tree_utils.tree_get(state, "mu"))
+  np.testing.assert_allclose(moment, [0.3, 0.4], rtol=1e-6)
+
+
+def test_multipliers_scale_the_update_of_their_paths():
+  params = {"a": jnp.ones(3), "b": jnp.ones(3)}
+  updates = step(
+      optimizer.build(config(), [("a", 1.0), (".*", 0.5)]), params, params
+  )
+  np.testing.assert_allclose(updates["b"], 0.5 * updates["a"], rtol=1e-6)
+  np.testing.assert_allclose(updates["a"], -0.01, rtol=1e-5)
+
+
+def test_multipliers_are_total_and_live():
+  params = {"a": jnp.ones(3), "b": jnp.ones(3)}
+  with pytest.raises(KeyError, match="b"):
+    optimizer.build(config(), {"a": 1.0}).init(params)
+  with pytest.raises(rules.RuleError, match="b"):
+    optimizer.build(config(), [("a", 1.0)]).init(params)
+  with pytest.raises(rules.RuleError, match="c"):
+    optimizer.build(config(), [("a|b", 1.0), ("c", 1.0)]).init(params)
+
+
+def test_decay_is_decoupled_and_spares_vectors():
+  params = {
+      "kernel": jnp.ones((2, 2)),
+      "attn_norm": {"scale": jnp.ones((3, 2))},  # a stack of three layers
+      "q_norm": jnp.ones((3, 2)),
+      "bias": jnp.ones(2),
+  }
+  zero = jax.tree.map(jnp.zeros_like, params)
+  one = {path: 1.0 for path in rules.flatten(params)}
+  updates = step(optimizer.build(config(weight_decay=0.5), one), params, zero)
+  np.testing.assert_allclose(updates.pop("kernel"), -0.01 * 0.5, rtol=1e-6)
+  assert all(not np.any(u) for u in jax.tree.leaves(updates))
+
+
+def test_jitted_update_keeps_the_structure():
+  params = {"a": {"w": jnp.ones((2, 2))}}
+  transform = optimizer.build(config(weight_decay=0.1), [(".*", 1.0)])
+  state = transform.init(params)
+  updates, new = jax.jit(transform.update)(params, state, params)
+  assert jax.tree.structure(new) == jax.tree.structure(state)
+  assert jax.tree.structure(updates) == jax.tree.structure(params)
+
+
+def test_ema_warms_up_then_averages():
+  ema, params = {"w": jnp.zeros(1)}, {"w": jnp.ones(1)}
+  first = optimizer.ema_update(ema, params, 0.999, 0)
+  np.testing.assert_allclose(first["w"], 0.9, rtol=1e-6)  # keeps 1 / 10
+  late = optimizer.ema_update(ema, params, 0.999, 10**6)
+  np.testing.assert_allclose(late["w"], 0.001, rtol=1e-3)
+  low = optimizer.ema_update({"w": jnp.zeros(1, jnp.float32)},
+                             {"w": jnp.ones(1, jnp.bfloat16)}, 0.5, 9)
+  assert low["w"].dtype == jnp.float32
