@@ -69,13 +69,13 @@ def tiny_autoencoder() -> ml_collections.ConfigDict:
       latent_channels=32,
       attention_head_dim=32,
       encoder_block_types=("ResBlock",) * 4 + ("EfficientViTBlock",) * 2,
-      encoder_block_out_channels=(8, 16, 32, 64, 96, 128),
+      encoder_block_out_channels=(8, 16, 32, 64, 64, 64),
       encoder_layers_per_block=(0, 1, 1, 1, 1, 1),
       encoder_qkv_multiscales=((), (), (), (), (), ()),
       downsample_block_type="pixel_unshuffle",
       encoder_out_shortcut=True,
       decoder_block_types=("ResBlock",) * 4 + ("EfficientViTBlock",) * 2,
-      decoder_block_out_channels=(8, 24, 48, 64, 96, 128),
+      decoder_block_out_channels=(8, 16, 32, 64, 64, 64),
       decoder_layers_per_block=(0, 1, 1, 1, 1, 1),
       decoder_qkv_multiscales=((), (), (), (), (), ()),
       decoder_norm_types=("rms_norm",) * 6,
@@ -83,4 +83,11 @@ def tiny_autoencoder() -> ml_collections.ConfigDict:
       upsample_block_type="pixel_shuffle",
       decoder_in_shortcut=True,
       decoder_conv_act_fn="relu",
+      residual_gain=0.1,  # 1 learns several times slower from scratch
   ))
+
+
+def autoencoder_only() -> ml_collections.ConfigDict:
+  """The tiny autoencoder by itself, to be trained."""
+  return ml_collections.ConfigDict(dict(
+      kind="autoencoder", dtype="float32", autoencoder=tiny_autoencoder()))

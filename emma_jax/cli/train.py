@@ -31,13 +31,14 @@ def _main(argv: list[str] | None) -> int:
   common.use_compilation_cache()
   # After the arguments: a mistake in them should not wait for JAX.
   from emma_jax import build
-  from emma_jax.evals import during
   from emma_jax.training import assemble, loop
 
   start = time.time()
   run = assemble.run(config)
   after = None
   if config.train.evaluate:
+    from emma_jax.evals import during
+
     after = during.StageEvaluator(args.workdir, build.plain(config))
   try:
     loop.train(run, args.workdir, after)

@@ -25,14 +25,14 @@ def run(
 ) -> list[Outcome]:
   """Draws each prompt once; `size` is (y, x), 0 `steps` is the model's own."""
   outcomes = []
-  for start, count, part in batches(records, batch):
+  for start, part in batches(records, batch):
     progress(name, start, len(records))
     drawn = session.draw(
         # A seed of its own: no two batches start from the same noise.
         [r.prompt for r in part], size=size, steps=steps or None,
         seed=seed + start,
     )
-    for record, picture in zip(part[:count], drawn):
+    for record, picture in zip(part, drawn):
       mark = (record.kind or "drawing", judge(record, picture))
       outcomes.append(Outcome(record=record, marks=(mark,), picture=picture))
   progress(name, len(records), len(records))

@@ -24,13 +24,13 @@ def run(
 ) -> list[Outcome]:
   """Edits each source once; 0 `steps` is the model's own."""
   outcomes = []
-  for start, count, part in batches(records, batch):
+  for start, part in batches(records, batch):
     progress(name, start, len(records))
     edited = session.edit(
         [r.source for r in part], [r.instruction for r in part],
         steps=steps or None, seed=seed + start,
     )
-    for record, picture in zip(part[:count], edited):
+    for record, picture in zip(part, edited):
       mark = (record.kind or "editing", judge(record, picture))
       outcomes.append(Outcome(record=record, marks=(mark,), picture=picture))
   progress(name, len(records), len(records))

@@ -24,12 +24,16 @@ _LEAST, _KINDS = 5, 12
 OTHER = "other questions"
 
 
+class NoRecords(ValueError):
+  """A file that holds nothing to evaluate on."""
+
+
 def records(
     spec: str, task: str, count: int
 ) -> tuple[list[Record], list[tuple[str, str]]]:
   """The first `count` sound records of a source, and the broken ones met.
 
-  Pictures are decoded. Raises ValueError where no record is sound, or the
+  Pictures are decoded. Raises NoRecords where no record is sound or the
   source is of another task.
   """
   source = open_source(spec, task)
@@ -44,12 +48,12 @@ def records(
       bad.append((error.where, error.reason))
   if not found:
     first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
-    raise ValueError(f"{spec} has no record that could be read{first}.")
+    raise NoRecords(f"{spec} has no record that could be read{first}.")
   kind = {
       "understanding": Understanding, "drawing": Drawing, "editing": Editing
   }[task]
   if not isinstance(found[0], kind):
-    raise ValueError(
+    raise NoRecords(
         f"{spec} gives {type(found[0]).__name__} records; {task} needs "
         f"{kind.__name__}."
     )

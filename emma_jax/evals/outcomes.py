@@ -36,6 +36,14 @@ class Outcome:
   answers: tuple[str, ...] = ()  # one per turn
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+  """Scores, and by task or held-out set what they were given for."""
+
+  scores: Scores
+  outcomes: dict[str, list[Outcome]]
+
+
 def tally(outcomes: Iterable[Outcome], *, macro: bool) -> Scores:
   """Share of right marks, overall and per kind.
 
@@ -71,19 +79,14 @@ def tally(outcomes: Iterable[Outcome], *, macro: bool) -> Scores:
 
 def batches(
     items: Sequence[Any], size: int
-) -> Iterator[tuple[int, int, list[Any]]]:
-  """(first index, how many count, items) of batches of equal size.
-
-  The last one is filled up with its last item: a compiled sampler takes one
-  shape. What comes of the filling is to be thrown away.
+) -> Iterator[tuple[int, Sequence[Any]]]:
+  """(first index, items) of parts of `size` items; the last may be shorter.
 
   >>> list(batches("abc", 2))
-  [(0, 2, ['a', 'b']), (2, 1, ['c', 'c'])]
+  [(0, 'ab'), (2, 'c')]
   """
-  size = min(size, len(items))
   for start in range(0, len(items), size):
-    part = list(items[start : start + size])
-    yield start, len(part), part + part[-1:] * (size - len(part))
+    yield start, items[start : start + size]
 
 
 def psnr(one_YXC: np.ndarray, other_YXC: np.ndarray) -> float:

@@ -19,14 +19,14 @@ def run(
   """Asks greedily, turn after turn; the model sees its own earlier answers."""
   outcomes = []
   max_tokens = session.config["sample"]["max_tokens"]
-  for start, count, part in batches(records, batch):
+  for start, part in batches(records, batch):
     progress(name, start, len(records))
     said = session.ask(
         [r.pictures for r in part],
         [tuple(question for question, _ in r.turns) for r in part],
         max_tokens=max_tokens, temperature=0.0,
     )
-    outcomes += [_mark(r, s) for r, s in zip(part[:count], said)]
+    outcomes += [_mark(r, s) for r, s in zip(part, said)]
   progress(name, len(records), len(records))
   return outcomes
 

@@ -72,9 +72,9 @@ def ceiling(
   """
   true = [r.picture if isinstance(r, Drawing) else r.target for r in samples]
   made = []
-  for start, count, part in batches(true, batch):
+  for start, part in batches(true, batch):
     progress(f"ceiling of {task}", start, len(true))
-    made += session.reconstruct(part)[:count]
+    made += session.reconstruct(part)
   progress(f"ceiling of {task}", len(true), len(true))
   family = drawing if task == "drawing" else editing
   judge = scoring.score_drawing if task == "drawing" else scoring.score_editing

@@ -40,11 +40,12 @@ def depthwise(x_PYXC: jax.Array, kernel_YXC: jax.Array) -> jax.Array:
   padded = jnp.pad(x_PYXC, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)))
   # Rounded to the compute dtype first, as every other weight is.
   kernel_YXC = kernel_YXC.astype(x_PYXC.dtype).astype(jnp.float32)
-  total = jnp.zeros((), jnp.float32)
+  total = jnp.zeros(x_PYXC.shape, jnp.float32)
   for i in range(rows):
     for j in range(columns):
       tap = padded[:, i : i + height, j : j + width]
-      total = total + tap.astype(jnp.float32) * kernel_YXC[i, j]
+      weight_C = layers.along_last(kernel_YXC[i, j], total)
+      total = total + tap.astype(jnp.float32) * weight_C
   return total.astype(x_PYXC.dtype)
 
 
@@ -96,7 +97,7 @@ class Conv3x3(nn.Module):
     if not self.use_bias:
       return y
     bias = layers.weight(self, "bias", (self.features,), (None,), layers.zeros)
-    return y + bias.astype(y.dtype)
+    return y + layers.along_last(bias, y)
 
 
 class Depthwise(nn.Module):
@@ -116,4 +117,4 @@ class Depthwise(nn.Module):
     if not self.use_bias:
       return y
     bias = layers.weight(self, "bias", (channels,), (None,), layers.zeros)
-    return y + bias.astype(y.dtype)
+    return y + layers.along_last(bias, y)

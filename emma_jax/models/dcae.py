@@ -34,6 +34,7 @@ class Stage:
   norm_type: str = "rms_norm"
   act_fn: str = "silu"
   head_dim: int
+  gain: float
 
   def __post_init__(self):
     _check_choice("block type", self.block_type, BLOCK_TYPES)
@@ -55,7 +56,8 @@ class DcaeConfig:
 
   Tuples hold an entry per stage, from the pixels down, in encoder and decoder
   alike. `layers_per_block[0] == 0` leaves the first stage out: the picture is
-  halved by the first convolution itself.
+  halved by the first convolution itself. `residual_gain` is the first scale of
+  the norms that end residual branches; it matters to training from scratch.
   """
 
   in_channels: int = 3
@@ -76,6 +78,7 @@ class DcaeConfig:
   upsample_block_type: str
   decoder_in_shortcut: bool = True
   decoder_conv_act_fn: str = "relu"
+  residual_gain: float = 1.0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -107,6 +110,7 @@ class DcaeConfig:
     return _stages(
         "encoder",
         head_dim=self.attention_head_dim,
+        gain=self.residual_gain,
         block_type=self.encoder_block_types,
         channels=self.encoder_block_out_channels,
         layers=self.encoder_layers_per_block,
@@ -119,6 +123,7 @@ class DcaeConfig:
     return _stages(
         "decoder",
         head_dim=self.attention_head_dim,
+        gain=self.residual_gain,
         block_type=self.decoder_block_types,
         channels=self.decoder_block_out_channels,
         layers=self.decoder_layers_per_block,
@@ -144,13 +149,15 @@ def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     raise ValueError(f"Unknown {what} {value!r}; choose one of {choices}.")
 
 
-def _stages(side: str, *, head_dim: int, **columns) -> tuple[Stage, ...]:
+def _stages(
+    side: str, *, head_dim: int, gain: float, **columns
+) -> tuple[Stage, ...]:
   """Turns columns of values into a record per stage."""
   lengths = {name: len(values) for name, values in columns.items()}
   if len(set(lengths.values())) != 1:
     raise ValueError(f"The {side}'s stages differ in number: {lengths}.")
   return tuple(
-      Stage(head_dim=head_dim, **dict(zip(columns, row)))
+      Stage(head_dim=head_dim, gain=gain, **dict(zip(columns, row)))
       for row in zip(*columns.values())
   )
 
@@ -179,9 +186,9 @@ def _check_stages(
 
 def _block(stage: Stage, name: str) -> nn.Module:
   if stage.block_type == "ResBlock":
-    return blocks.ResBlock(stage.norm_type, stage.act_fn, name=name)
+    return blocks.ResBlock(stage.norm_type, stage.act_fn, stage.gain, name=name)
   return blocks.EfficientVitBlock(
-      stage.head_dim, stage.scales, stage.norm_type, name=name
+      stage.head_dim, stage.scales, stage.norm_type, stage.gain, name=name
   )
 
 
@@ -280,12 +287,16 @@ class LatentNorm(nn.Module):
 
   def __call__(self, raw_PhwC: jax.Array) -> jax.Array:
     """(raw - shift) * scale, in float32, in the dtype of the input."""
-    y = (raw_PhwC.astype(self.shift.dtype) - self.shift) * self.scale
+    y = raw_PhwC.astype(self.shift.dtype)
+    y = y - layers.along_last(self.shift, y)
+    y = y * layers.along_last(self.scale, y)
     return y.astype(raw_PhwC.dtype)
 
   def inverse(self, latent_PhwC: jax.Array) -> jax.Array:
     """latent / scale + shift."""
-    y = latent_PhwC.astype(self.shift.dtype) / self.scale + self.shift
+    y = latent_PhwC.astype(self.shift.dtype)
+    y = y / layers.along_last(self.scale, y)
+    y = y + layers.along_last(self.shift, y)
     return y.astype(latent_PhwC.dtype)
 
 

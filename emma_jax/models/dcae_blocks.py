@@ -22,15 +22,22 @@ ACTIVATIONS = {
 
 
 class RmsNorm2d(nn.Module):
-  """RMSNorm over the channels of each pixel, with a scale and a bias."""
+  """RMSNorm over the channels of each pixel, with a scale and a bias.
+
+  `gain` is the scale's first value: small in residual branches, blocks start
+  near the identity and a small autoencoder learns several times faster.
+  """
+
+  gain: float = 1.0
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
     shape = x_PhwC.shape[-1:]
-    scale = layers.weight(self, "scale", shape, (None,), layers.ones)
+    start = nn.initializers.constant(self.gain)
+    scale = layers.weight(self, "scale", shape, (None,), start)
     bias = layers.weight(self, "bias", shape, (None,), layers.zeros)
     y = layers.rms_norm(x_PhwC, scale, NORM_EPS)
-    return y + bias.astype(y.dtype)
+    return y + layers.along_last(bias, y)
 
 
 class BatchNorm(nn.Module):
@@ -41,16 +48,21 @@ class BatchNorm(nn.Module):
   could turn negative).
   """
 
+  gain: float = 1.0
+
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
     shape = x_PhwC.shape[-1:]
-    scale = layers.weight(self, "scale", shape, (None,), layers.ones)
+    start = nn.initializers.constant(self.gain)
+    scale = layers.weight(self, "scale", shape, (None,), start)
     bias = layers.weight(self, "bias", shape, (None,), layers.zeros)
     mean = layers.weight(self, "mean", shape, (None,), layers.zeros)
     var = layers.weight(self, "var", shape, (None,), layers.ones)
     mean, var = jax.lax.stop_gradient((mean, var))
-    y = x_PhwC.astype(jnp.float32) - mean
-    y = y * (jax.lax.rsqrt(var + NORM_EPS) * scale) + bias
+    scale = jax.lax.rsqrt(var + NORM_EPS) * scale
+    y = x_PhwC.astype(jnp.float32)
+    y = y - layers.along_last(mean, y)
+    y = y * layers.along_last(scale, y) + layers.along_last(bias, y)
     return y.astype(x_PhwC.dtype)
 
 
@@ -62,6 +74,7 @@ class ResBlock(nn.Module):
 
   norm_type: str
   act_fn: str
+  gain: float = 1.0
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
@@ -69,13 +82,14 @@ class ResBlock(nn.Module):
     y = convolution.Conv3x3(channels, name="conv1")(x_PhwC)
     y = ACTIVATIONS[self.act_fn](y)
     y = convolution.Conv3x3(channels, use_bias=False, name="conv2")(y)
-    return x_PhwC + NORMS[self.norm_type](name="norm")(y)
+    return x_PhwC + NORMS[self.norm_type](self.gain, name="norm")(y)
 
 
 class GluMbConv(nn.Module):
   """x + norm(1x1 of a gated, depthwise filtered, 4x wide hidden layer)."""
 
   expansion: int = 4
+  gain: float = 1.0
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
@@ -86,7 +100,7 @@ class GluMbConv(nn.Module):
     value, gate = jnp.split(y, 2, axis=-1)
     y = value * jax.nn.silu(gate)
     y = layers.Linear(channels, use_bias=False, name="point")(y)
-    return x_PhwC + RmsNorm2d(name="norm")(y)
+    return x_PhwC + RmsNorm2d(self.gain, name="norm")(y)
 
 
 def linear_attention(
@@ -117,6 +131,7 @@ class LinearAttention(nn.Module):
   head_dim: int
   scales: tuple[int, ...]
   norm_type: str
+  gain: float = 1.0
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
@@ -139,7 +154,7 @@ class LinearAttention(nn.Module):
     y = linear_attention(qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :])
     y = y.astype(x_PhwC.dtype).reshape(P, h, w, -1)
     y = layers.Linear(channels, use_bias=False, name="to_out")(y)
-    return x_PhwC + NORMS[self.norm_type](name="norm")(y)
+    return x_PhwC + NORMS[self.norm_type](self.gain, name="norm")(y)
 
 
 class ScaleProjection(nn.Module):
@@ -173,13 +188,14 @@ class EfficientVitBlock(nn.Module):
   head_dim: int
   scales: tuple[int, ...]
   norm_type: str
+  gain: float = 1.0
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
     x_PhwC = LinearAttention(
-        self.head_dim, self.scales, self.norm_type, name="attention"
+        self.head_dim, self.scales, self.norm_type, self.gain, name="attention"
     )(x_PhwC)
-    return GluMbConv(name="conv")(x_PhwC)
+    return GluMbConv(gain=self.gain, name="conv")(x_PhwC)
 
 
 class Down(nn.Module):

@@ -66,7 +66,7 @@ class Router(nn.Module):
 
 
 class VisionTower(nn.Module):
-  """Subtrees embed, lower, versatile, post_norm and, with experts, stem, router.
+  """Subtrees embed, lower, versatile, post_norm; with experts, stem, router.
 
   Initialise with `route="router"` (or, without experts, "versatile"): it is
   the route that reaches every weight.

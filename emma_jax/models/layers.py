@@ -48,6 +48,14 @@ def weight(
   )
 
 
+def along_last(v_C: jax.Array, x: jax.Array) -> jax.Array:
+  """A vector over x's last axis in x's dtype and rank, ready to broadcast.
+
+  Explicit, so that code runs under `jax_numpy_rank_promotion="raise"`.
+  """
+  return jnp.expand_dims(v_C.astype(x.dtype), range(x.ndim - 1))
+
+
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
   """Qwen3's RMSNorm over the last axis: float32 statistics, cast, then scale.
 
@@ -56,7 +64,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
   """
   y = x.astype(jnp.float32)
   y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
-  return y.astype(x.dtype) * scale.astype(x.dtype)
+  return y.astype(x.dtype) * along_last(scale, x)
 
 
 def layer_norm(
@@ -66,13 +74,14 @@ def layer_norm(
   y = x.astype(jnp.float32)
   y = y - jnp.mean(y, axis=-1, keepdims=True)
   y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
-  return (y * scale + bias).astype(x.dtype)
+  y = y * along_last(scale, y) + along_last(bias, y)
+  return y.astype(x.dtype)
 
 
 def linear(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
   """`x @ w (+ b)` in the dtype of x; w is (in, out)."""
   y = x @ w.astype(x.dtype)
-  return y if b is None else y + b.astype(x.dtype)
+  return y if b is None else y + along_last(b, y)
 
 
 class Linear(nn.Module):

@@ -137,7 +137,7 @@ class Embed(nn.Module):
         position.reshape(c.native_grid, c.native_grid, c.width),
         x_PhwD.shape[1:3], c.position_resize,
     )
-    return x_PhwD + grid.astype(x_PhwD.dtype)
+    return x_PhwD + grid.astype(x_PhwD.dtype)[None]
 
 
 class Attention(nn.Module):

@@ -196,13 +196,13 @@ class _StageLoop:
       data.close()
     return state
 
-  def _count(self, measured: dict, info: pipeline.BatchInfo) -> None:
+  def _count(self, measured: dict, info: pipeline.Info) -> None:
     """Counts a step. Its device values are fetched one step later, so that
     the device has the next step to do meanwhile."""
     self.means.add(measured | info.means())
     self.timer.step(info.tokens)
-    for bad in info.unusable:
-      self.writer.note(f"Left out {bad.where}: {bad.reason}")
+    for where, reason in info.unusable:
+      self.writer.note(f"Left out {where}: {reason}")
     self.fuse.add(info)
 
   def _log(self, step: int) -> None:

@@ -221,7 +221,8 @@ VISION = dict(
 BLOCK = {
     "layer_norm1": "attention_norm", "layer_norm2": "mlp_norm",
     "self_attn.q_proj": "attention/query", "self_attn.k_proj": "attention/key",
-    "self_attn.v_proj": "attention/value", "self_attn.out_proj": "attention/out",
+    "self_attn.v_proj": "attention/value",
+    "self_attn.out_proj": "attention/out",
     "mlp.fc1": "mlp/up", "mlp.fc2": "mlp/down",
 }
 

@@ -1,0 +1,183 @@
+"""Scores weights on unseen samples; writes scores.json and a report.
+
+  emma-evaluate
+  emma-evaluate --checkpoint runs/demo --samples 500 --reference
+  emma-evaluate --checkpoint runs/demo --tasks drawing --no-held-out
+  emma-evaluate --checkpoint runs/emoji --t2i t2i_val.jsonl --edit edit_val.jsonl
+
+The same as `python -m emma_jax.cli.evaluate`. Without --checkpoint the shipped
+reference model is scored. Scores are exact on the embedded world; on your own
+files answers are, and pictures are shown in the report to be looked at.
+"""
+
+import argparse
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import ml_collections
+
+from emma_jax.cli import common
+
+_FILES = {"und": "understanding", "t2i": "drawing", "edit": "editing"}
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog="emma-evaluate", description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      epilog="--config.evaluate.KEY=VALUE and --config.sample.KEY=VALUE change "
+      "what the weights' own config says, such as --config.evaluate.steps=50.",
+  )
+  parser.add_argument(
+      "--checkpoint", default="reference", metavar="SOURCE",
+      help="working directory of a training, a .safetensors file, or "
+      "reference (default: the shipped model)",
+  )
+  parser.add_argument(
+      "--out", "--workdir", type=pathlib.Path, metavar="DIR",
+      help="where scores.json and report.html go (default: the folder "
+      "evaluation, in the training's working directory or here)",
+  )
+  parser.add_argument(
+      "--samples", type=int, help="unseen samples per task",
+  )
+  parser.add_argument("--split", choices=("test", "val"), help="of the world")
+  parser.add_argument(
+      "--tasks", metavar="A,B",
+      help="some of understanding, drawing, editing (default: all)",
+  )
+  parser.add_argument(
+      "--no-held-out", action="store_true",
+      help="leave out unseen pairs, Chinese prompts and double edits",
+  )
+  parser.add_argument(
+      "--reference", action="store_true",
+      help="also score the shipped model on the same samples",
+  )
+  for flag, task in _FILES.items():
+    parser.add_argument(
+        f"--{flag}", metavar="FILE",
+        help=f"JSON lines for {task}; with any such file, files alone are "
+        "evaluated",
+    )
+  parser.add_argument(
+      "--debug", action="store_true", help="show stack traces of errors"
+  )
+  return parser
+
+
+def _main(argv: list[str]) -> int:
+  args, overrides = common.parse_arguments(_parser(), argv)
+  for key in overrides:
+    if key.split(".")[0] not in ("evaluate", "sample"):
+      raise common.UserError(
+          f"--config.{key}: the weights decide this; only keys of evaluate and "
+          "sample can be changed when evaluating."
+      )
+  changes = _changes(args)
+  common.use_compilation_cache()
+  # After the arguments: a mistake in them should not wait for JAX.
+  from emma_jax.evals.settings import EvalSettings, knows_world
+  from emma_jax.sampling.session import Session
+
+  session = Session.load(
+      args.checkpoint, change=lambda config: _changed(config, overrides)
+  )
+  settings = EvalSettings.of(session.config, **changes)
+  if not settings.sources and not knows_world(session.config):
+    raise common.UserError(
+        f"{session.name} was trained on files, not on the embedded world; name "
+        "held-out files with --und, --t2i and --edit."
+    )
+  print(f"Evaluating {session.name}, trained for {session.step} steps.",
+        file=sys.stderr)
+  _evaluate(session, settings, args)
+  return 0
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+  """Settings that flags give; those not given stay the config's."""
+  changes: dict[str, Any] = {
+      "held_out": not args.no_held_out, "reference": args.reference
+  }
+  if args.samples is not None:
+    changes["samples"] = args.samples
+  if args.split:
+    changes["split"] = args.split
+  if args.tasks:
+    changes["tasks"] = tuple(t.strip() for t in args.tasks.split(","))
+  sources = {}
+  for flag, task in _FILES.items():
+    path = getattr(args, flag)
+    if path is not None:
+      if not pathlib.Path(path).is_file():
+        raise common.UserError(f"--{flag} {path}: there is no such file.")
+      sources[task] = f"jsonl:{path}"
+  if sources:
+    changes["sources"] = sources
+  return changes
+
+
+def _changed(config: dict, overrides: Mapping[str, str]) -> dict:
+  changed = ml_collections.ConfigDict(config).lock()
+  for key, text in overrides.items():
+    common._override(changed, key, text)
+  return changed.to_dict()
+
+
+def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
+  from emma_jax.evals import reference, report, runner, table
+  from emma_jax.training.metrics import read_metrics
+
+  if settings.reference and not reference.installed():
+    raise common.UserError(
+        "--reference: this installation ships no reference weights."
+    )
+  folder = pathlib.Path(args.checkpoint)
+  trained = (folder / "checkpoints").is_dir()
+  out = args.out or (folder if trained else pathlib.Path()) / "evaluation"
+  done = runner.run(session, settings, table.Lines())
+  if settings.reference:
+    plain = dataclasses.replace(settings, reference=False)
+    done.scores["reference"] = reference.scores(
+        plain, progress=table.Lines()
+    )
+  runner.write_scores(out / "scores.json", done.scores)
+  report.write(
+      out / "report.html",
+      title=f"{session.config['name']}: evaluation",
+      scores=done.scores,
+      outcomes=done.outcomes,
+      history=runner.read_history(folder / "scores.jsonl"),
+      metrics=read_metrics(folder) if trained else (),
+      config=session.config,
+  )
+  table.show(done.scores)
+  print(f"Scores: {out / 'scores.json'}\nReport: {out / 'report.html'}")
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return common.run(_main, argv, _mistakes())
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+  from emma_jax import build
+  from emma_jax.data import images
+  from emma_jax.evals.files import NoRecords
+  from emma_jax.sampling.context import SampleError
+  from emma_jax.training.integrity import CheckpointError
+
+  return (build.ConfigError, images.BadRecord, NoRecords, SampleError,
+          CheckpointError, FileNotFoundError)
+
+
+def entry() -> None:
+  sys.exit(main())
+
+
+if __name__ == "__main__":
+  entry()

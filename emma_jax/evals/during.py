@@ -1,0 +1,125 @@
+"""Evaluates a run after each of its stages, and writes its report at the end.
+
+Training does not know evaluations; the command line hands one of these in.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import jax
+
+from emma_jax import build
+from emma_jax.evals import reference, report, runner, table
+from emma_jax.evals.outcomes import Evaluation, Scores
+from emma_jax.evals.settings import EvalSettings, knows_world
+from emma_jax.training.metrics import read_metrics
+
+MakeSession = Callable[..., Any]
+
+
+class StageEvaluator:
+  """An `AfterStage` of training.loop.
+
+  After every stage: a line in scores.jsonl. After the last one: held-out sets,
+  ceiling and the reference model too, scores.json and report.html.
+  """
+
+  def __init__(
+      self,
+      workdir: str | pathlib.Path,
+      config: Mapping[str, Any],
+      make_session: MakeSession | None = None,
+      load_reference: Callable[[], Any] | None = None,
+  ):
+    """Nothing is loaded yet.
+
+    Args:
+      workdir: of the run.
+      config: the whole config, as nested dicts or a ConfigDict.
+      make_session: like sampling.session.Session, the default.
+      load_reference: gives the reference model's session; default: the shipped
+        one, where there is one.
+    """
+    self.workdir = pathlib.Path(workdir)
+    self.config = build.plain(config)
+    self.settings = EvalSettings.of(self.config)
+    self._make_session = make_session
+    self._load_reference = load_reference
+
+  def __call__(self, params: dict, stage: str, step: int, last: bool):
+    """Evaluates `params` after `stage` at the global `step`."""
+    done = self._evaluate(params, stage, step, last)
+    if done is None:
+      self._note("No scores: the run's files have no held-out ones; name "
+                 "some in evaluate.sources.")
+    elif jax.process_index() == 0:
+      self._remember(done.scores, stage)
+    if last and jax.process_index() == 0:
+      self._finish(done)
+
+  def _evaluate(
+      self, params: dict, stage: str, step: int, last: bool
+  ) -> Evaluation | None:
+    settings = self.settings
+    if not settings.sources and not knows_world(self.config):
+      return None
+    if not last:
+      settings = dataclasses.replace(
+          settings, samples=settings.stage_samples, held_out=False,
+          ceiling=False,
+      )
+    make = self._make_session
+    if make is None:
+      from emma_jax.sampling.session import Session as make
+    # Before stage 4b the router has not learned anything.
+    route = "router" if stage.startswith("4b") else "versatile"
+    name = f"{self.config['name']} {stage}"
+    session = make(self.config, params, name=name, step=step, route=route)
+    done = runner.run(session, settings, table.Lines())
+    if last and settings.reference:
+      self._compare(done.scores, settings)
+    return done
+
+  def _compare(self, scores: Scores, settings: EvalSettings):
+    """Adds the reference model's scores on the same samples."""
+    load = self._load_reference
+    if load is None and not reference.installed():
+      self._note("No reference model is installed to compare with.")
+      return
+    self._note("Evaluating the reference model on the same samples.")
+    scores["reference"] = reference.scores(
+        settings, load or reference.load, table.Lines()
+    )
+
+  def _remember(self, scores: Scores, stage: str):
+    entry = {"stage": stage, "step": scores["step"]} | scores
+    runner.append_history(self.workdir / "scores.jsonl", entry)
+    self._note(
+        f"After {stage}: {table.summary(scores)} "
+        f"[{scores['seconds']:.0f} s]"
+    )
+
+  def _finish(self, done: Evaluation | None):
+    scores = done.scores if done else None
+    if scores:
+      runner.write_scores(self.workdir / "scores.json", scores)
+    report.write(
+        self.workdir / "report.html",
+        title=self.config["name"],
+        scores=scores,
+        outcomes=done.outcomes if done else None,
+        history=runner.read_history(self.workdir / "scores.jsonl"),
+        metrics=read_metrics(self.workdir),
+        config=self.config,
+    )
+    if scores:
+      table.show(scores)
+      print(f"Scores: {self.workdir / 'scores.json'}")
+    print(f"Report: {self.workdir / 'report.html'}", flush=True)
+
+  def _note(self, text: str):
+    if jax.process_index() == 0:
+      print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,37 @@
+"""The reference model that ships with the package, to compare with."""
+
+from collections.abc import Callable
+import dataclasses
+import importlib.resources
+from typing import Any
+
+from emma_jax.evals import runner
+from emma_jax.evals.outcomes import Progress, Scores, quiet
+from emma_jax.evals.settings import EvalSettings
+from emma_jax.structs import TASKS
+
+FILE = "reference.safetensors"
+
+
+def installed() -> bool:
+  """Whether this installation has the reference model's weights."""
+  return (importlib.resources.files("emma_jax.assets") / FILE).is_file()
+
+
+def load() -> Any:
+  """Its session."""
+  from emma_jax.sampling.session import Session  # costs a second or two
+
+  return Session.load("reference")
+
+
+def scores(
+    settings: EvalSettings,
+    load_session: Callable[[], Any] = load,
+    progress: Progress = quiet,
+) -> Scores:
+  """Its scores of the three tasks on the very samples of `settings`."""
+  settings = dataclasses.replace(settings, held_out=False, ceiling=False)
+  found = runner.evaluate(load_session(), settings, progress)
+  kept = (*TASKS, "checkpoint", "step", *runner.TIMING)
+  return {k: v for k, v in found.items() if k in kept}

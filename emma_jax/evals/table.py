@@ -1,0 +1,163 @@
+"""Scores as a table for the terminal."""
+
+from collections.abc import Mapping
+import sys
+import time
+
+import rich.console
+import rich.table
+
+from emma_jax.evals.outcomes import Scores
+from emma_jax.structs import TASKS
+
+NAMES = {
+    "understanding": "Understanding",
+    "drawing": "Text to image",
+    "editing": "Editing",
+    "understanding_pairs": "Unseen pairs, understanding",
+    "drawing_pairs": "Unseen pairs, text to image",
+    "editing_pairs": "Unseen pairs, editing",
+    "drawing_zh": "Chinese prompts, text to image",
+    "editing_zh": "Chinese instructions, editing",
+    "editing_multi": "Two edits at once",
+    "autoencoder": "Autoencoder",
+}
+
+
+# What has a place of its own in scores, in this order.
+MAIN = (*TASKS, "autoencoder")
+
+
+def number(value: float | None) -> str:
+  """A score to three digits; nothing where there is none.
+
+  >>> number(0.5), number(None)
+  ('0.500', '')
+  """
+  return "" if value is None else f"{value:.3f}"
+
+
+def plain_kind(kind: str) -> str:
+  """single_object -> single object; a question stays as it is."""
+  return kind.replace("_", " ")
+
+
+def bounds(scores: Scores, task: str) -> Mapping[str, Scores]:
+  """What stands beside a task's scores: reference and ceiling, or {}."""
+  return {
+      name: scores.get(name, {}).get(task, {})
+      for name in ("reference", "ceiling")
+  }
+
+
+def table(scores: Scores) -> rich.table.Table:
+  """Every score with n, baseline, autoencoder's ceiling and the reference's."""
+  referenced = bool(scores.get("reference"))
+  grid = rich.table.Table(
+      title=f"{scores['checkpoint']}, step {scores['step']}",
+      title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False,
+  )
+  grid.add_column("", no_wrap=True, max_width=40)
+  for name in ("score", "n", "baseline", "ceiling"):
+    grid.add_column(name, justify="right")
+  if referenced:
+    grid.add_column("reference", justify="right", style="cyan")
+  for task in (t for t in MAIN if t in scores):
+    beside = bounds(scores, task)
+    rows = [(NAMES[task], "bold", scores[task], beside)]
+    for kind, entry in scores[task]["kinds"].items():
+      of_kind = {k: v.get("kinds", {}).get(kind, {}) for k, v in beside.items()}
+      rows.append((f"  {plain_kind(kind)}", "", entry, of_kind))
+    for name, style, entry, others in rows:
+      _row(grid, name, style, entry, others, referenced)
+    grid.add_section()
+  for name, entry in scores.get("held_out", {}).items():
+    _row(grid, NAMES[name], "", entry, {"reference": {}, "ceiling": {}},
+         referenced)
+  return grid
+
+
+def _row(
+    grid: rich.table.Table,
+    name: str,
+    style: str,
+    entry: Scores,
+    others: Mapping[str, Scores],
+    referenced: bool,
+):
+  cells = [
+      rich.text.Text(name), number(entry["score"]), str(entry["n"]),
+      number(entry.get("baseline")), number(others["ceiling"].get("score")),
+  ]
+  if referenced:
+    cells.append(number(others["reference"].get("score")))
+  grid.add_row(*cells, style=style)
+
+
+def notes(scores: Scores) -> list[str]:
+  """What the table cannot hold: distances of pictures, broken records."""
+  lines = []
+  for task, entry in scores.get("ceiling", {}).items():
+    lines.append(
+        f"Autoencoder on {NAMES[task].lower()} targets: "
+        f"{entry['psnr']:.1f} dB PSNR."
+    )
+  for task in (t for t in MAIN if t in scores):
+    entry = scores[task]
+    if "copy" in entry:
+      lines.append(
+          f"Edits to their targets: {entry['psnr']:.1f} dB PSNR, L1 "
+          f"{entry['l1']:.1f} of 255; the untouched sources: "
+          f"{entry['copy']['psnr']:.1f} dB, {entry['copy']['l1']:.1f}. No "
+          "exact score exists for real pictures."
+      )
+    elif task == "autoencoder":
+      lines.append(
+          f"Autoencoder on {entry['samples']} pictures: {entry['psnr']:.1f} dB "
+          f"PSNR, L1 {entry['l1']:.1f} of 255."
+      )
+    elif entry["score"] is None:
+      lines.append(
+          f"{NAMES[task]}: {entry['n']} pictures to look at; no exact score "
+          "exists for real pictures."
+      )
+    lines += [f"Left out: {bad}" for bad in entry.get("bad_records", [])[:5]]
+    more = len(entry.get("bad_records", [])) - 5
+    if more > 0:
+      lines.append(f"... and {more} more broken records.")
+  return lines
+
+
+def show(scores: Scores, console: rich.console.Console | None = None):
+  """Prints the table and its notes."""
+  console = console or rich.console.Console()
+  console.print(table(scores))
+  for line in notes(scores):
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def summary(scores: Scores) -> str:
+  """One line: "understanding 0.71 (120), text to image 0.16 (48), ..."."""
+  return ", ".join(
+      f"{NAMES[t].lower()} {number(scores[t]['score']) or 'unscored'} "
+      f"({scores[t]['n']})"
+      for t in MAIN if t in scores
+  )
+
+
+class Lines:
+  """A Progress on stderr that speaks up when something takes its time.
+
+  Lines, not a bar: the bar of a training run may be on the screen.
+  """
+
+  def __init__(self, every: float = 10.0, clock=time.monotonic):
+    self._every, self._clock = every, clock
+    self._last = clock()
+
+  def __call__(self, what: str, done: int, total: int):
+    now = self._clock()
+    if now - self._last >= self._every:
+      self._last = now
+      print(f"  evaluating {NAMES.get(what, what)}: {done}/{total}",
+            file=sys.stderr, flush=True)

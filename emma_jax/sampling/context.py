@@ -1,0 +1,85 @@
+"""From samples to a cached context, packed by the same code as in training.
+
+Shapes are rounded up to a few static sizes, since each new one compiles.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from emma_jax import build
+from emma_jax.data.packing import Layout, pack
+from emma_jax.data.transforms import Sample
+from emma_jax.models.emma import Emma, Latents
+from emma_jax.structs import Batch, KvCache
+
+
+class SampleError(ValueError):
+  """A request that cannot be fulfilled; the message has value and remedy."""
+
+
+def static_size(n: int, unit: int = 1) -> int:
+  """The smallest `unit * 2**k` that holds n.
+
+  >>> [static_size(n, 32) for n in (1, 32, 33, 65)]
+  [32, 32, 64, 128]
+  """
+  size = unit
+  while size < n:
+    size *= 2
+  return size
+
+
+def row_layout(
+    samples: Sequence[Sample], config: Mapping[str, Any], size: tuple[int, int]
+) -> Layout:
+  """One row that holds any one of the samples; pictures are of `size`."""
+  none = dict(rows=1, und_tokens=1, und_pictures=0, references=0, targets=0)
+  height, width = size
+  layout = build.layout(config, none, "sample", height=height, width=width)
+  needs = [layout.need(sample) for sample in samples]
+  most = {name: max(need[name] for need in needs) for name in needs[0]}
+  most["und_tokens"] = static_size(most["und_tokens"], 32)
+  return dataclasses.replace(layout, **most)
+
+
+def one_per_row(
+    samples: Sequence[Sample], rows: int, layout: Layout
+) -> Batch:
+  """A batch of `rows` rows; those without a sample repeat the last one."""
+  batches = []
+  for sample in samples:
+    batch, info = pack([sample], layout)
+    if info.dropped:
+      raise SampleError(f"{sample.id or 'A sample'}: {info.dropped[0].reason}.")
+    batches.append(batch)
+  batches += batches[-1:] * (rows - len(batches))
+  return jax.tree.map(lambda *x: np.concatenate(x), *batches)
+
+
+@functools.partial(jax.jit, static_argnames=("emma", "route"))
+def prefill(
+    emma: Emma, params: dict, batch: Batch, route: str
+) -> tuple[jax.Array, KvCache]:
+  """Und hidden states (B, U, D), and the keys and values of the whole batch."""
+  variables = {"params": params}
+  latents = Latents(None, None, None)
+  if batch.und_pixels_BNYXC.shape[1] + batch.ref_pixels_BRYXC.shape[1]:
+    latents = emma.apply(variables, batch, method=Emma.latents)
+  out = emma.apply(variables, batch, latents, None, None, route, collect=True)
+  return out.hidden_BUD, out.cache
+
+
+def used(cache: KvCache) -> jax.Array:
+  """Tokens a row holds (B,): the slot and the position of its next one."""
+  return (cache.ids.segment > 0).sum(axis=1, dtype=np.int32)
+
+
+def keys(seed: int, indices: Sequence[int]) -> jax.Array:
+  """A random key per sample, from the seed and its place in the request."""
+  root = jax.random.key(seed)
+  return jax.vmap(lambda i: jax.random.fold_in(root, i))(np.asarray(indices))

@@ -1,0 +1,151 @@
+"""Pictures by a guided Euler ODE behind a cached context.
+
+A context's keys and values are computed once (`context.prefill`). Guidance is a
+weighted sum of velocities under contexts that lack some condition:
+
+  drawing   v = v(0) + g (v(text) - v(0))
+  editing   v = v(0, 0) + g_image (v(image, 0) - v(0, 0))
+                        + g_text (v(image, text) - v(image, 0))
+
+The contexts lie on the batch axis, context after context, so that a step is one
+evaluation of the model. A context of weight 0 is left out.
+Axes: K contexts, S times.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emma_jax import flow
+from emma_jax.models.dcae import Autoencoder
+from emma_jax.models.emma import Emma, to_unit
+from emma_jax.sampling.context import static_size, used
+from emma_jax.structs import Ids, KvCache
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """Which conditions a context keeps, and the weight of its velocity."""
+
+  text: bool
+  reference: bool
+  weight: float
+
+
+def drawing_contexts(text: float) -> tuple[Context, ...]:
+  """Contexts of classifier-free guidance; the weights sum to 1.
+
+  >>> [c.weight for c in drawing_contexts(4.0)]
+  [4.0, -3.0]
+  >>> drawing_contexts(1.0)
+  (Context(text=True, reference=False, weight=1.0),)
+  """
+  contexts = (Context(True, False, text), Context(False, False, 1 - text))
+  return tuple(c for c in contexts if c.weight)
+
+
+def editing_contexts(text: float, image: float) -> tuple[Context, ...]:
+  """Contexts of the two separate guidances; the weights sum to 1.
+
+  >>> [c.weight for c in editing_contexts(4.0, 1.5)]
+  [4.0, -2.5, -0.5]
+  >>> editing_contexts(1.0, 1.0)
+  (Context(text=True, reference=True, weight=1.0),)
+  """
+  contexts = (
+      Context(True, True, text),
+      Context(False, True, image - text),
+      Context(False, False, 1 - image),
+  )
+  return tuple(c for c in contexts if c.weight)
+
+
+def padded_times(steps: int, shift: float) -> np.ndarray:
+  """`flow.sampling_times` and zeros up to a static size, so that another
+  number of steps rarely compiles anew and another shift never does."""
+  times_S = flow.sampling_times(steps, shift)
+  return np.pad(times_S, (0, static_size(steps, 64) + 1 - times_S.size))
+
+
+def integrate(
+    velocity: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    times_S: jax.Array,
+    steps: jax.Array | int,
+) -> jax.Array:
+  """Euler from times_S[0] to times_S[steps]: `steps` calls of `velocity`."""
+  times_S = jnp.asarray(times_S)
+
+  def step(i: jax.Array, x: jax.Array) -> jax.Array:
+    t, t_next = times_S[i], times_S[i + 1]
+    return flow.euler_step(x, velocity(x, t), t, t_next)
+
+  return jax.lax.fori_loop(0, steps, step, x)
+
+
+def target_ids(cache: KvCache, tokens: int) -> Ids:
+  """Ids (B, T) of a noisy target that follows the cached context."""
+  first_B1 = used(cache)[:, None]
+  slot_BT = first_B1 + jnp.arange(tokens, dtype=jnp.int32)[None]
+  one_BT = jnp.ones_like(slot_BT)
+  return Ids(segment=one_BT, slot=slot_BT, end=slot_BT[:, -1:] * one_BT,
+             noisy=one_BT, position=slot_BT)
+
+
+@functools.partial(jax.jit, static_argnames=("emma", "grid"))
+def sample_latents(
+    emma: Emma,
+    params: dict,
+    cache: KvCache,
+    weights_K: jax.Array,
+    keys_B: jax.Array,
+    times_S: jax.Array,
+    steps: jax.Array,
+    grid: tuple[int, int],
+) -> jax.Array:
+  """Normalised latents (B, T, C) of one picture per key, the whole ODE.
+
+  Args:
+    cache: of K * B rows, context after context.
+    weights_K: of the contexts' velocities, see `Context`.
+    keys_B: each picture's noise depends on its key alone.
+    times_S: from `padded_times`; `steps` of them are walked.
+    grid: token rows and columns of the pictures.
+  """
+  K, T = weights_K.shape[0], grid[0] * grid[1]
+  channels = emma.config.autoencoder.latent_channels
+  draw = lambda key: jax.random.normal(key, (T, channels), jnp.float32)
+  noise_BTC = jax.vmap(draw)(keys_B)
+  ids = target_ids(cache, T)
+
+  def velocity(x_BTC: jax.Array, t: jax.Array) -> jax.Array:
+    stacked = jnp.tile(x_BTC, (K, 1, 1))
+    v = emma.apply({"params": params}, stacked, jnp.full(len(stacked), t),
+                   grid, ids, cache, method=Emma.denoise)
+    return jnp.einsum("K,KBTC->BTC", weights_K,
+                      v.reshape(K, *x_BTC.shape), precision="highest")
+
+  return integrate(velocity, noise_BTC, times_S, steps)
+
+
+@functools.partial(jax.jit, static_argnames=("emma", "grid"))
+def decode(
+    emma: Emma, params: dict, latents_BTC: jax.Array, grid: tuple[int, int]
+) -> jax.Array:
+  """Latents -> uint8 pictures (B, Y, X, 3)."""
+  return emma.apply({"params": params}, latents_BTC, grid,
+                    method=Emma.decode_latents)
+
+
+@functools.partial(jax.jit, static_argnames=("autoencoder", "dtype"))
+def reconstruct(
+    autoencoder: Autoencoder, params: dict, pixels_BYXC: jax.Array, dtype: str
+) -> jax.Array:
+  """uint8 pictures through the autoencoder and back."""
+  x = autoencoder.apply({"params": params}, to_unit(pixels_BYXC, dtype))
+  x = jnp.round((x.astype(jnp.float32) + 1) * 127.5)
+  return jnp.clip(x, 0, 255).astype(jnp.uint8)

@@ -1,0 +1,183 @@
+"""Answers token by token over a static KV cache, several turns long.
+
+A dialogue's cache has room for the context and all turns to come. Every row
+writes into the same columns; the ids tell which of them a row really used, so
+rows of different lengths and rows that stopped early share the arrays:
+
+  row 0   context ......| answer <pad> | question . | answer ... |
+  row 1   context ..    | answer ..... | question   | (has no second turn)
+"""
+
+import functools
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from emma_jax.models.emma import Emma
+from emma_jax.sampling.context import prefill, used
+from emma_jax.structs import Batch, Ids, KvCache
+
+
+@struct.dataclass
+class Dialogue:
+  """Conversations up to where the next answer begins (or went on)."""
+
+  cache: KvCache
+  column: jax.Array  # () int32, the first column that nobody uses
+  length_B: jax.Array  # int32, slot and position of the next token
+  logits_BV: jax.Array  # float32, of the next token
+
+
+@functools.partial(jax.jit, static_argnames=("emma", "route", "room"))
+def start(
+    emma: Emma, params: dict, batch: Batch, route: str, room: int
+) -> Dialogue:
+  """Reads a batch of one understanding prefix per row.
+
+  Args:
+    batch: rows whose text ends right before the answer.
+    route: the expert the pictures take.
+    room: further columns of the cache, for all that is to be said.
+  """
+  hidden_BUD, cache = prefill(emma, params, batch, route)
+  length_B = used(cache)
+  columns = cache.ids.segment.shape[1]
+  pad = lambda x, axis: jnp.pad(
+      x, [(0, room if a == axis else 0) for a in range(x.ndim)])
+  cache = KvCache(
+      key_LBSKE=pad(cache.key_LBSKE, 2),
+      value_LBSKE=pad(cache.value_LBSKE, 2),
+      ids=jax.tree.map(lambda x: pad(x, 1), cache.ids),
+  )
+  return Dialogue(
+      cache=cache,
+      column=jnp.int32(columns),
+      length_B=length_B,
+      logits_BV=_logits_at(emma, params, hidden_BUD, length_B),
+  )
+
+
+@functools.partial(jax.jit, static_argnames=("emma",))
+def say(
+    emma: Emma,
+    params: dict,
+    dialogue: Dialogue,
+    tokens_BQ: jax.Array,
+    count_B: jax.Array,
+) -> Dialogue:
+  """Appends the first `count_B` of each row's tokens, which may be none."""
+  dialogue, hidden_BQD = _append(emma, params, dialogue, tokens_BQ, count_B)
+  logits_BV = _logits_at(emma, params, hidden_BQD, count_B)
+  return dialogue.replace(logits_BV=logits_BV)
+
+
+@functools.partial(jax.jit, static_argnames=("emma", "room"))
+def answer(
+    emma: Emma,
+    params: dict,
+    dialogue: Dialogue,
+    active_B: jax.Array,
+    keys_B: jax.Array,
+    temperature: jax.Array,
+    top_p: jax.Array,
+    limit: jax.Array,
+    eos: jax.Array,
+    room: int,
+) -> tuple[jax.Array, Dialogue]:
+  """Decodes until every active row has said `eos` or `limit` tokens.
+
+  Returns answers (B, room), `eos` from where a row stopped, and the dialogue
+  with the answers in it, but without their `eos`: the next turn begins with it,
+  also where the limit cut an answer short.
+  """
+  answers_BA = jnp.full((active_B.shape[0], room), eos, jnp.int32)
+
+  def going_on(carry) -> jax.Array:
+    i, active_B, _, _ = carry
+    return (i < limit) & active_B.any()
+
+  def body(carry):
+    i, active_B, answers_BA, d = carry
+    # By position, so that no other row and no padding plays a part.
+    step_keys_B = jax.vmap(jax.random.fold_in)(keys_B, d.length_B)
+    token_B = pick(d.logits_BV, step_keys_B, temperature, top_p)
+    token_B = jnp.where(active_B, token_B, eos)
+    active_B = active_B & (token_B != eos)
+    answers_BA = jax.lax.dynamic_update_slice(
+        answers_BA, token_B[:, None], (0, i))
+    d, hidden_B1D = _append(
+        emma, params, d, token_B[:, None], active_B.astype(jnp.int32))
+    logits_BV = _logits(emma, params, hidden_B1D[:, 0])
+    return i + 1, active_B, answers_BA, d.replace(logits_BV=logits_BV)
+
+  first = (jnp.int32(0), active_B, answers_BA, dialogue)
+  _, _, answers_BA, dialogue = jax.lax.while_loop(going_on, body, first)
+  return answers_BA, dialogue
+
+
+def pick(
+    logits_BV: jax.Array,
+    keys_B: jax.Array,
+    temperature: jax.Array | float,
+    top_p: jax.Array | float,
+) -> jax.Array:
+  """Next tokens (B,): the likeliest at temperature 0, else drawn.
+
+  Drawn among the fewest likeliest tokens whose probabilities, after the
+  temperature, sum to `top_p` or more.
+  """
+
+  def drawn() -> jax.Array:
+    order_BV = jnp.argsort(logits_BV, axis=-1, descending=True)
+    sorted_BV = jnp.take_along_axis(logits_BV, order_BV, axis=-1) / temperature
+    probs_BV = jax.nn.softmax(sorted_BV)
+    before_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV
+    # 1 keeps all: a rounded sum may reach it before the last token.
+    kept_BV = (before_BV < top_p) | (jnp.asarray(top_p) >= 1)
+    kept_BV = kept_BV.at[:, 0].set(True)
+    choice_B = jax.vmap(jax.random.categorical)(
+        keys_B, jnp.where(kept_BV, sorted_BV, -jnp.inf))
+    return jnp.take_along_axis(order_BV, choice_B[:, None], axis=-1)[:, 0]
+
+  return jax.lax.cond(
+      jnp.asarray(temperature) > 0,
+      lambda: drawn().astype(jnp.int32),
+      lambda: jnp.argmax(logits_BV, axis=-1).astype(jnp.int32),
+  )
+
+
+def _append(emma, params, d: Dialogue, tokens_BQ, count_B):
+  """Runs causal text and stores its keys and values; (dialogue, hidden)."""
+  place_1Q = jnp.arange(tokens_BQ.shape[1], dtype=jnp.int32)[None]
+  slot_BQ = d.length_B[:, None] + place_1Q
+  ids = Ids(
+      segment=(place_1Q < count_B[:, None]).astype(jnp.int32),
+      slot=slot_BQ,
+      end=slot_BQ,
+      noisy=jnp.zeros_like(slot_BQ),
+      position=slot_BQ,
+  )
+  hidden_BQD, new = emma.apply(
+      {"params": params}, tokens_BQ, ids, d.cache, method=Emma.extend)
+  put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
+      old, x, d.column, axis)
+  cache = KvCache(
+      key_LBSKE=put(d.cache.key_LBSKE, new.key_LBSKE, 2),
+      value_LBSKE=put(d.cache.value_LBSKE, new.value_LBSKE, 2),
+      ids=jax.tree.map(lambda old, x: put(old, x, 1), d.cache.ids, new.ids),
+  )
+  d = d.replace(cache=cache, column=d.column + tokens_BQ.shape[1],
+                length_B=d.length_B + count_B)
+  return d, hidden_BQD
+
+
+def _logits(emma, params, hidden_BD):
+  return emma.apply({"params": params}, hidden_BD, method=Emma.logits)
+
+
+def _logits_at(emma, params, hidden_BLD, count_B):
+  """Logits behind each row's last of `count_B` tokens."""
+  last_B = jnp.maximum(count_B - 1, 0)
+  hidden_BD = jnp.take_along_axis(hidden_BLD, last_B[:, None, None], axis=1)
+  return _logits(emma, params, hidden_BD[:, 0])

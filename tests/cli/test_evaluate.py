@@ -1,0 +1,126 @@
+"""emma-evaluate: flags, messages, and the files it leaves."""
+
+import json
+import sys
+import types
+
+import pytest
+
+from emma_jax.cli import evaluate
+from emma_jax.evals.settings import EvalSettings
+from emma_jax.sampling import session as session_lib
+from emma_jax.world.scene import CANVAS
+
+CONFIG = {
+    "name": "fake",
+    "model": {"kind": "emma"},
+    "data": {"sources": {"drawing": "world:drawing:train"},
+             "height": CANVAS, "width": CANVAS},
+    "sample": {"max_tokens": 8, "steps": 50},
+    "evaluate": {"samples": 3, "stage_samples": 2, "held_out_samples": 2,
+                 "batch": 2, "seed": 0, "steps": 2, "split": "test"},
+}
+
+
+class Copier:
+  """Draws blue canvases and leaves sources alone."""
+
+  name, step = "copier", 5
+
+  def __init__(self, config):
+    self.config = config
+
+  def ask(self, pictures, turns, **_):
+    return [["yes"] * len(t) for t in turns]
+
+  def draw(self, prompts, *, size, **_):
+    import numpy as np
+
+    return [np.full((*size, 3), (0, 0, 255), np.uint8) for _ in prompts]
+
+  def edit(self, pictures, instructions, **_):
+    return list(pictures)
+
+  def reconstruct(self, pictures):
+    return list(pictures)
+
+
+@pytest.fixture
+def loaded(monkeypatch, tmp_path) -> list:
+  loaded = []
+
+  def load(name, *, change, **_):
+    loaded.append((name, change(CONFIG)))
+    return Copier(change(CONFIG))
+
+  fake = types.SimpleNamespace(load=load)
+  monkeypatch.setattr(session_lib, "Session", fake)
+  monkeypatch.setenv("EMMA_CACHE", str(tmp_path / "cache"))
+  monkeypatch.chdir(tmp_path)
+  return loaded
+
+
+def test_flags_and_files(loaded, tmp_path, capsys):
+  out = tmp_path / "out"
+  code = evaluate.main([
+      "--samples", "4", "--tasks", "drawing,editing", "--no-held-out",
+      "--config.evaluate.batch=3", "--config.sample.steps=9",
+      "--out", str(out)])
+  assert code == 0 and loaded[0][0] == "reference"
+  assert loaded[0][1]["sample"]["steps"] == 9
+  scores = json.loads((out / "scores.json").read_text())
+  assert set(scores) >= {"drawing", "editing", "ceiling", "settings", "step",
+                         "checkpoint", "seconds"}
+  assert "understanding" not in scores and scores["held_out"] == {}
+  assert scores["drawing"]["n"] == 4 and scores["settings"]["batch"] == 3
+  assert scores["settings"]["samples"] == 4
+  said = capsys.readouterr()
+  assert "Text to image" in said.out and str(out / "report.html") in said.out
+  assert "copier" in said.err
+  EvalSettings.of(loaded[0][1])  # the config itself stays sound
+
+
+def test_default_folders(loaded, tmp_path):
+  assert evaluate.main(["--no-held-out"]) == 0
+  assert (tmp_path / "evaluation" / "report.html").is_file()
+  (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+  assert evaluate.main(["--no-held-out", "--checkpoint", "run"]) == 0
+  assert (tmp_path / "run" / "evaluation" / "scores.json").is_file()
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--und", "lost.jsonl"], "no such file"),
+    (["--config.data.seed=3"], "only keys of evaluate and sample"),
+    (["--config.evaluate.sampels=3"], "Did you mean"),
+    (["--tasks", "drawings"], "drawings"),
+    (["--samples", "0"], "samples=0"),
+])
+def test_mistakes_get_a_line(loaded, capsys, argv, words):
+  assert evaluate.main(argv) == 2
+  said = capsys.readouterr().err
+  assert words in said and "Traceback" not in said
+
+
+def test_a_model_of_files_asks_for_files(loaded, monkeypatch, capsys):
+  monkeypatch.setitem(CONFIG, "data", {"sources": {"drawing": "jsonl:x"}})
+  assert evaluate.main([]) == 2
+  assert "--und" in capsys.readouterr().err
+
+
+def test_a_broken_file_is_named(loaded, tmp_path, capsys):
+  path = tmp_path / "t2i.jsonl"
+  path.write_text('{"image": "lost.png", "caption": "x"}\n')
+  assert evaluate.main(["--t2i", str(path)]) == 2
+  assert "t2i.jsonl:1" in capsys.readouterr().err
+
+
+def test_help_names_every_flag(capsys, monkeypatch):
+  monkeypatch.setattr(sys, "argv", ["emma-evaluate", "--help"])
+  with pytest.raises(SystemExit) as ended:
+    evaluate.entry()
+  text = capsys.readouterr().out
+  assert ended.value.code == 0
+  for flag in ("--checkpoint", "--out", "--samples", "--split", "--tasks",
+               "--no-held-out", "--reference", "--und", "--t2i", "--edit",
+               "--config.evaluate"):
+    assert flag in text

@@ -1,0 +1,88 @@
+"""A killed and resumed run leaves the scores of an undisturbed one."""
+
+import json
+
+import pytest
+
+from emma_jax.evals import runner
+from emma_jax.evals.during import StageEvaluator
+from emma_jax.structs import TASKS
+
+from .conftest import Blind, Perfect
+
+
+def make(config, params, **options):
+  return (Perfect if params["good"] else Blind)(config, params, **options)
+
+
+def stages(workdir, config, plan):
+  for stage, step, good, last in plan:
+    evaluator = StageEvaluator(
+        workdir, config, make_session=make,
+        load_reference=lambda: Perfect(name="reference"))
+    evaluator({"good": good}, stage, step, last)
+
+
+PLAN = [("0_alignment", 10, False, False), ("1_pretraining", 30, True, False),
+        ("4b_router", 40, True, True)]
+
+
+def strip(workdir):
+  history = runner.read_history(workdir / "scores.jsonl")
+  final = json.loads((workdir / "scores.json").read_text())
+  return [runner.without_timing(e) for e in (*history, final)]
+
+
+def test_resumed_equals_undisturbed(tmp_path, config, capsys):
+  config["evaluate"] = dict(config["evaluate"], reference=True)
+  stages(tmp_path / "whole", config, PLAN)
+  stages(tmp_path / "killed", config, PLAN[:2] + PLAN[1:] + PLAN[2:])
+  whole = strip(tmp_path / "whole")
+  assert whole == strip(tmp_path / "killed")
+  assert [e["step"] for e in whole] == [10, 30, 40, 40]
+  assert [e.get("stage") for e in whole[:3]] == [p[0] for p in PLAN]
+  first, final = whole[0], whole[-1]
+  assert first["drawing"]["n"] == 6 and not first["held_out"]
+  assert final["drawing"]["n"] == 12 and final["held_out"]
+  for task in TASKS:
+    assert final["reference"][task]["score"] == 1.0
+  said = capsys.readouterr()
+  assert "After 0_alignment: understanding" in said.err
+  assert "report.html" in said.out and "scores.json" in said.out
+  page = (tmp_path / "whole" / "report.html").read_text()
+  assert "Scores over time" in page and "reference 1.000" in page
+
+
+def test_route_follows_the_stage(tmp_path, config):
+  seen = []
+
+  def remember(config, params, **options):
+    seen.append((options["name"], options["step"], options["route"]))
+    return Perfect(config, params, **options)
+
+  for stage, step, _, _ in PLAN:
+    StageEvaluator(tmp_path, config, remember)({}, stage, step, False)
+  assert seen == [
+      ("fake 0_alignment", 10, "versatile"),
+      ("fake 1_pretraining", 30, "versatile"),
+      ("fake 4b_router", 40, "router"),
+  ]
+
+
+def test_files_without_held_out_ones_still_get_a_report(
+    tmp_path, config, capsys
+):
+  config["data"] = dict(config["data"], sources={"drawing": "jsonl:x.jsonl"})
+  metrics = [{"step": s, "stage": "a", "loss/drawing": 1 / s} for s in (1, 2)]
+  (tmp_path / "metrics.jsonl").write_text(
+      "".join(json.dumps(m) + "\n" for m in metrics))
+  StageEvaluator(tmp_path, config, make_session=None)({}, "a", 2, True)
+  assert "evaluate.sources" in capsys.readouterr().err
+  assert "velocity error" in (tmp_path / "report.html").read_text()
+  assert not (tmp_path / "scores.json").exists()
+
+
+def test_a_wrong_section_is_refused_before_training(tmp_path, config):
+  config["evaluate"] = dict(config["evaluate"], split="train")
+  with pytest.raises(ValueError, match="test or val"):
+    StageEvaluator(tmp_path, config)

@@ -1,0 +1,88 @@
+"""On a user's files answers have scores, pictures only distances."""
+
+import json
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from emma_jax.evals import files, report, runner
+from emma_jax.evals.settings import EvalSettings
+
+from .conftest import Perfect
+
+QUESTION = "<image>\nWhat does this show?"
+
+
+@pytest.fixture
+def specs(tmp_path) -> dict:
+  rng = np.random.default_rng(0)
+  for i in range(8):
+    pixels = rng.integers(0, 256, (24, 40, 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+  Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
+  lines = {
+      "understanding": [
+          {"image": f"{i}.png", "conversations": [
+              {"from": "human", "value": QUESTION},
+              {"from": "gpt", "value": f"thing {i % 2}"},
+              {"from": "human", "value": f"Rare {i}?"},
+              {"from": "gpt", "value": "no"}]}
+          for i in range(6)],
+      "drawing": [{"image": f"{i}.png", "caption": f"a <b>{i}</b>"}
+                  for i in range(4)],
+      "editing": [{"source": "0.png", "instruction": "i0", "target": "1.png"},
+                  {"source": "lost.png", "instruction": "x", "target": "1.png"},
+                  {"source": "2.png", "instruction": "i1",
+                   "target": "small.png"}],
+  }
+  specs = {}
+  for task, rows in lines.items():
+    path = tmp_path / f"{task}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    specs[task] = f"jsonl:{path}"
+  return specs
+
+
+def perfect(specs) -> Perfect:
+  known = [r for t, s in specs.items() for r in files.records(s, t, 9)[0]]
+  session = Perfect(records=known)
+  # A result has its source's size.
+  session.edit = lambda pictures, instructions, **_: list(pictures)
+  return session
+
+
+def test_scores_and_report(tmp_path, config, specs):
+  settings = EvalSettings.of(config, sources=specs)
+  done = runner.run(perfect(specs), settings)
+  asked = done.scores["understanding"]
+  assert asked["score"] == 1.0 and asked["n"] == 12
+  assert asked["kinds"] == {
+      "What does this show?": {"score": 1.0, "n": 6, "baseline": 0.5},
+      files.OTHER: {"score": 1.0, "n": 6, "baseline": 1.0},
+  }
+  assert done.scores["drawing"]["score"] is None
+  edits = done.scores["editing"]
+  assert edits["score"] is None and edits["n"] == 2
+  assert edits["psnr"] == edits["copy"]["psnr"] > 0
+  assert len(edits["bad_records"]) == 1
+  assert "editing.jsonl:2" in edits["bad_records"][0]
+  assert done.scores["ceiling"] == done.scores["held_out"] == {}
+  report.write(tmp_path / "r.html", title="files", scores=done.scores,
+               outcomes=done.outcomes)
+  page = (tmp_path / "r.html").read_text()
+  assert "No exact score exists" in page and "&lt;b&gt;0&lt;/b&gt;" in page
+  assert "&lt;image&gt;" not in page and 'class="wrong"' not in page
+  json.dumps(done.scores, allow_nan=False)
+
+
+def test_counts_are_limits_and_order_is_the_files(specs):
+  found, bad = files.records(specs["understanding"], "understanding", 2)
+  assert [r.id.rsplit(":")[-1] for r in found] == ["1", "2"] and not bad
+
+
+def test_files_with_nothing_to_use_are_refused(tmp_path):
+  path = tmp_path / "x.jsonl"
+  path.write_text('{"image": "lost.png", "caption": "a"}\n')
+  with pytest.raises(files.NoRecords, match="x.jsonl:1"):
+    files.records(f"jsonl:{path}", "drawing", 3)

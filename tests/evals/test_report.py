@@ -1,0 +1,122 @@
+"""The report needs no other file, and texts in it stay texts."""
+
+import dataclasses
+import doctest
+import html
+import json
+import re
+
+import pytest
+
+from emma_jax.evals import charts, files, outcomes, report, runner, sheets, table
+from emma_jax.evals.settings import EvalSettings
+from emma_jax.structs import TASKS
+
+EVIL = "<script>alert('x')</script> & \"quotes\""
+
+
+@pytest.mark.parametrize("module", [charts, files, outcomes, table])
+def test_docstrings(module):
+  assert doctest.testmod(module).failed == 0
+
+
+def metrics(steps: int = 200) -> list[dict]:
+  return [
+      {
+          "step": step, "stage": "0_alignment" if step < 50 else "1_rest",
+          "loss/understanding": 5 / step, "loss/drawing": 1 + 1 / step,
+          "loss/total": 9.0, "loss_by_time/time_0.00_0.50": 0.5,
+          "loss_by_time/time_0.50_1.00": "nan", "accuracy/tokens": 0.5,
+          "data/drawing": 0.5, "data/editing": 0.5, "learning_rate": 1e-3,
+          "timing": {"step_seconds": 0.1, "data_seconds": 0.01,
+                     "tokens_per_second": 1e4},
+      }
+      for step in range(1, steps + 1)
+  ]
+
+
+@pytest.fixture
+def page(tmp_path, blind, config) -> str:
+  done = runner.run(blind, EvalSettings.of(config))
+  scores = done.scores | {"reference": {t: done.scores[t] for t in TASKS}}
+  drawn = done.outcomes["drawing"]
+  drawn[0] = dataclasses.replace(
+      drawn[0], record=dataclasses.replace(drawn[0].record, prompt=EVIL))
+  asked = done.outcomes["understanding"]
+  asked[0] = dataclasses.replace(
+      asked[0], answers=(EVIL,) * len(asked[0].answers))
+  report.write(
+      tmp_path / "report.html", title=EVIL, scores=scores,
+      outcomes=done.outcomes, history=[{"stage": EVIL, **scores}],
+      metrics=metrics(), config=config | {"note": EVIL},
+  )
+  page = (tmp_path / "report.html").read_text()
+  for outcome in drawn:
+    assert html.escape(outcome.record.prompt) in page
+  for outcome in done.outcomes["editing"]:
+    assert html.escape(outcome.record.instruction) in page
+  for outcome in asked:
+    for question, _ in outcome.record.turns:
+      assert html.escape(question) in page
+  return page
+
+
+def test_texts_are_escaped(page):
+  assert "<script" not in page and page.count("&lt;script&gt;") >= 5
+
+
+def test_nothing_is_loaded(page):
+  assert "http" not in page and "url(" not in page and "@import" not in page
+  sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+  assert sources and all(s.startswith("data:image/png") for s in sources)
+
+
+def test_curves_tables_and_frames_are_there(page):
+  for words in ("Scores over time", "Velocity error by flow time", "Editing",
+                "Tokens per second", "Realised mixture, share of samples",
+                "Never trained on", "Ceiling", 'class="wrong"', 'class="stage"',
+                "200 training steps", "0.3 min"):
+    assert words in page
+  assert "nan" not in re.sub(r'"[^"]*"|<pre>.*</pre>', "", page, flags=re.S)
+  tags = re.findall(r"<(/?)(div|figure|table|details|svg|dl|tr)\b", page)
+  for name in {tag for _, tag in tags}:
+    opened = sum(1 for slash, tag in tags if tag == name and not slash)
+    assert opened == sum(1 for slash, tag in tags if tag == name and slash)
+
+
+def test_metrics_alone_make_a_report(tmp_path):
+  report.write(tmp_path / "r.html", title="run", metrics=metrics(3))
+  text = (tmp_path / "r.html").read_text()
+  assert "<svg" in text and "Contact sheets" not in text
+
+
+def test_charts_bear_what_training_gives():
+  series = lambda *points: [charts.Series("a", points)]
+  assert charts.chart("t", series()) == ""
+  assert charts.chart("t", series((1, "nan"))) == ""
+  assert "<circle" in charts.chart("t", series((5, 1.0)))
+  flat = charts.chart("t", series((0, 2.0), (9, 2.0)))
+  assert "<polyline" in flat
+  assert "<polyline" in charts.chart("t", series((0, -1.0), (9, 5.0)), log=True)
+  zero = charts.chart("t", series((0, 0.0), (9, 0.0)))
+  assert "<polyline" in zero
+  long = charts.chart("t", series(*((i, i / 9) for i in range(5000))))
+  assert len(long) < 30_000 and "faint" in long
+
+
+def test_a_running_mean_starts_anew_in_each_stage():
+  points = [(x, 0.0 if x < 50 else 8.0) for x in range(100)]
+  assert charts.smooth(points, [0, 50]) == points
+  assert charts.smooth(points)[50][1] < 8.0
+
+
+def test_large_pictures_are_shrunk():
+  import numpy as np
+
+  noise = np.random.default_rng(0).integers(0, 256, (900, 300, 3), np.uint8)
+  assert len(sheets.picture(noise)) < 100_000
+
+
+def test_json_of_config_is_readable(page):
+  text = html.unescape(re.search(r"<pre>(.*)</pre>", page, re.S)[1])
+  assert json.loads(text)["evaluate"]["split"] == "test"

@@ -1,0 +1,173 @@
+"""Perfect answers score 1, blind ones what blindness earns; nothing else."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+
+from emma_jax import build
+from emma_jax.evals import outcomes, runner, table, understanding, world
+from emma_jax.evals.settings import EvalSettings
+from emma_jax.structs import TASKS
+
+
+@pytest.fixture
+def settings(config) -> EvalSettings:
+  return EvalSettings.of(config)
+
+
+def test_perfect_scores_one_everywhere(perfect, settings):
+  scores = runner.evaluate(perfect, settings)
+  for task in TASKS:
+    assert scores[task]["score"] == 1.0
+    kinds = scores[task]["kinds"]
+    assert sum(k["n"] for k in kinds.values()) == scores[task]["n"]
+    assert all(k["score"] == 1.0 for k in kinds.values())
+  assert set(scores["held_out"]) == set(world.HELD_OUT)
+  assert all(e["score"] == 1.0 for e in scores["held_out"].values())
+  for task in ("drawing", "editing"):
+    assert scores["ceiling"][task]["score"] == 1.0
+    assert scores["ceiling"][task]["psnr"] == outcomes.MAX_PSNR
+  assert set(scores["drawing"]["kinds"]) == {
+      "single_object", "two_object", "counting", "colours", "position",
+      "colour_attribution",
+  }
+  assert all(k["n"] == 2 for k in scores["drawing"]["kinds"].values())
+  assert scores["checkpoint"] == "perfect" and scores["step"] == 7
+  assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_blind_scores_nothing_but_its_luck(blind, settings):
+  scores = runner.evaluate(blind, settings)
+  assert scores["drawing"]["score"] == 0.0
+  assert scores["editing"]["score"] == 0.0
+  assert scores["ceiling"]["drawing"]["score"] == 0.0
+  asked = scores["understanding"]
+  assert 0 < asked["score"] <= asked["baseline"] < 1
+  for entry in asked["kinds"].values():
+    assert entry["score"] <= entry["baseline"]
+
+
+def test_overall_is_a_mean_of_questions_or_of_kinds():
+  marks = lambda *m: outcomes.Outcome(record=None, marks=m)
+  done = [marks(("a", True), ("a", True)), marks(("a", False), ("b", False))]
+  assert outcomes.tally(done, macro=False)["score"] == 0.5
+  assert outcomes.tally(done, macro=True)["score"] == pytest.approx(1 / 3)
+  nothing = outcomes.tally([marks(("a", None))], macro=True)
+  assert nothing == {"score": None, "n": 0, "kinds": {}}
+
+
+def test_constant_answers_score_the_baseline():
+  records = world.records("understanding", "test", 40)
+  digit = [r for r in records if r.kinds == ("digit",)]
+  truths = [a for r in digit for _, a in r.turns]
+  common = max(set(truths), key=truths.count)
+
+  class Constant:
+    config = {"sample": {"max_tokens": 4}}
+
+    def ask(self, pictures, turns, **_):
+      return [[common] * len(q) for q in turns]
+
+  done = understanding.run(
+      Constant(), digit, batch=4, progress=outcomes.quiet)
+  scores = understanding.score(done)
+  assert scores["score"] == scores["baseline"] > 0
+
+
+def test_same_weights_same_scores(perfect, settings):
+  first = runner.evaluate(perfect, settings)
+  second = runner.evaluate(perfect, settings)
+  assert runner.without_timing(first) == runner.without_timing(second)
+  assert "seconds" not in json.dumps(runner.without_timing(first))
+
+
+def test_batches_start_from_noise_of_their_own(perfect, config):
+  perfect.calls.clear()
+  settings = EvalSettings.of(
+      config, tasks=("drawing",), held_out=False, ceiling=False, seed=3)
+  runner.evaluate(perfect, settings)
+  assert perfect.calls == [
+      ("draw", 5, (96, 96), 2, 3), ("draw", 5, (96, 96), 2, 8),
+      ("draw", 2, (96, 96), 2, 13),
+  ]
+
+
+def test_sources_choose_tasks_and_split(perfect, config):
+  settings = EvalSettings.of(
+      config, sources={"editing": "world:editing_multi:test:4"})
+  scores = runner.evaluate(perfect, settings)
+  assert [t for t in TASKS if t in scores] == ["editing"]
+  assert scores["editing"]["n"] == 4 and scores["held_out"] == {}
+
+
+def test_an_autoencoder_is_scored_by_what_can_be_read(perfect, config):
+  class Only:
+    name, step = "ae", 3
+
+    def reconstruct(self, pictures):
+      return list(pictures)
+
+  only = Only()
+  only.config = config | {"model": {"kind": "autoencoder"}}
+  scores = runner.evaluate(only, EvalSettings.of(config))
+  entry = scores["autoencoder"]
+  assert entry["score"] == 1.0 and entry["n"] <= entry["samples"] == 12
+
+
+@pytest.mark.parametrize("wrong, words", [
+    ({"split": "train"}, "choose test or val"),
+    ({"samples": 0}, "samples=0"),
+    ({"tasks": ("drawings",)}, "drawings"),
+    ({"sources": {"drawing": "csv:x"}}, "csv:x"),
+    ({"typo": 1}, "typo"),
+])
+def test_wrong_settings_are_named(config, wrong, words):
+  with pytest.raises(build.ConfigError, match=words):
+    EvalSettings.of(config, **wrong)
+
+
+def test_files_are_whole(tmp_path, perfect, settings):
+  scores = runner.evaluate(perfect, settings)
+  path = tmp_path / "deep" / "scores.json"
+  runner.write_scores(path, scores)
+  assert json.loads(path.read_text()) == scores
+  assert [p.name for p in path.parent.iterdir()] == ["scores.json"]
+
+
+def test_history_forgets_what_is_evaluated_again(tmp_path):
+  path = tmp_path / "scores.jsonl"
+  for step in (10, 20, 30):
+    runner.append_history(path, {"step": step, "try": 1})
+  path.write_text(path.read_text() + '{"step": 40, "t')  # a kill
+  runner.append_history(path, {"step": 20, "try": 2})
+  assert runner.read_history(path) == [
+      {"step": 10, "try": 1}, {"step": 20, "try": 2}
+  ]
+
+
+def test_table_shows_every_kind_and_set(perfect, settings):
+  scores = runner.evaluate(perfect, settings)
+  scores["reference"] = {t: scores[t] for t in TASKS}
+  text = io.StringIO()
+  table.show(scores, rich.console.Console(file=text, width=100))
+  for words in ("Text to image", "colour attribution", "recolour", "baseline",
+                "Chinese prompts", "Two edits at once", "reference", "60.0 dB"):
+    assert words in text.getvalue()
+  assert "text to image 1.000 (12)" in table.summary(scores)
+
+
+def test_progress_speaks_only_when_slow(capsys):
+  now = iter([0.0, 1.0, 11.0, 12.0])
+  lines = table.Lines(every=10.0, clock=lambda: next(now))
+  for done in range(3):
+    lines("drawing", done, 9)
+  assert capsys.readouterr().err == "  evaluating Text to image: 1/9\n"
+
+
+def test_psnr():
+  one = np.zeros((2, 2, 3), np.uint8)
+  assert outcomes.psnr(one, one) == outcomes.MAX_PSNR
+  assert outcomes.psnr(one, one + 255) == 0.0

@@ -1,0 +1,177 @@
+"""Laws of guided sampling: the cache, the count, guidance, sizes, batches."""
+
+import doctest
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emma_jax import flow
+from emma_jax.data.packing import pack
+from emma_jax.models.emma import Emma
+from emma_jax.sampling import context, image
+from emma_jax.structs import Drawing, Editing
+from tests.sampling import small
+
+BOTH = [("channel", "gen"), ("token", "und")]
+
+
+def test_docstrings():
+  for module in (context, image):
+    assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("fusion, branch", BOTH)
+def test_cached_equals_uncached(fusion, branch):
+  """Prefill and denoise give the velocity of one pass over everything."""
+  s = small.session(fusion, branch)
+  source, target = small.picture(0), small.picture(1)
+  make = lambda **k: s.to_sample(
+      Editing(source=source, instruction="make it red", **k))
+  apply = lambda *a, **k: s.emma.apply({"params": s.params}, *a, **k)
+  noisy = np.random.default_rng(2).normal(size=(1, 1, 4, 8)).astype(np.float32)
+  time = np.float32([[0.7]])
+
+  layout = context.row_layout([make(target=target)], s.config, (64, 64))
+  whole, _ = pack([make(target=target)], layout)
+
+  @jax.jit
+  def uncached(params):
+    latents = apply(whole, method=Emma.latents)
+    return apply(whole, latents, noisy, time).velocity_BMTC[:, 0]
+
+  layout = context.row_layout([make()], s.config, (64, 64))
+  batch = context.one_per_row([make()], 1, layout)
+  _, cache = context.prefill(s.emma, s.params, batch, "versatile")
+  cached = apply(noisy[:, 0], time[:, 0], (2, 2), image.target_ids(cache, 4),
+                 cache, method=Emma.denoise)
+  want = uncached(s.params)
+  assert np.abs(want).max() > 0.05
+  np.testing.assert_allclose(cached, want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("steps", [1, 3, 70])
+def test_steps_are_evaluations_and_padding_is_not_walked(steps):
+  seen = []
+
+  def velocity(x, t):
+    jax.debug.callback(lambda t: seen.append(float(t)), t)
+    return jnp.ones_like(x)
+
+  times = image.padded_times(steps, 3.0)
+  end = jax.jit(lambda n: image.integrate(velocity, jnp.zeros(2), times, n))(
+      steps)
+  jax.effects_barrier()
+  assert sorted(seen, reverse=True) == flow.sampling_times(steps, 3.0)[
+      :-1].tolist()
+  np.testing.assert_allclose(end, -1, atol=1e-6)  # from time 1 to time 0
+
+
+def test_weights_are_the_guidance_formulas():
+  v = dict(zip([(False, False), (False, True), (True, True), (True, False)],
+               np.random.default_rng(0).normal(size=4)))
+
+  def weighted(contexts):
+    return sum(c.weight * v[c.text, c.reference] for c in contexts)
+
+  none, ref, both, text = v.values()
+  assert weighted(image.drawing_contexts(3.0)) == pytest.approx(
+      none + 3 * (text - none))
+  assert weighted(image.editing_contexts(4.0, 1.5)) == pytest.approx(
+      none + 1.5 * (ref - none) + 4 * (both - ref))
+  # What guidance makes irrelevant is not computed.
+  assert [len(image.editing_contexts(*g)) for g in
+          ((4.0, 1.5), (4.0, 1.0), (2.0, 2.0), (1.0, 1.0))] == [3, 2, 2, 1]
+
+
+def test_a_context_of_weight_zero_changes_nothing():
+  """Guidance 1 by two contexts equals the conditional one alone."""
+  s = small.session()
+  of = lambda drop: s.to_sample(Drawing(prompt="red"), drop_text=drop)
+  layout = context.row_layout([of(False)], s.config, (64, 64))
+  keys, times = context.keys(0, [0]), image.padded_times(3, 3.0)
+
+  def latents(samples, weights):
+    batch = context.one_per_row(samples, len(samples), layout)
+    _, cache = context.prefill(s.emma, s.params, batch, "versatile")
+    return image.sample_latents(s.emma, s.params, cache, np.float32(weights),
+                                keys, times, 3, (2, 2))
+
+  alone = latents([of(False)], [1.0])
+  both = latents([of(False), of(True)], [1.0, 0.0])
+  np.testing.assert_allclose(alone, both, atol=1e-5)
+  guided = latents([of(False), of(True)], [4.0, -3.0])
+  assert np.abs(alone - guided).max() > 1e-2
+
+
+def test_a_picture_does_not_depend_on_its_batch():
+  s = small.session()
+  prompts = ["red", "a longer prompt about blue", "three", "4", "five"]
+  many = s.draw(prompts)  # a chunk of 4 and one of 1
+  assert len(many) == 5
+  _close(many[0], s.draw(prompts[:1])[0])
+  _close(many[1], s.draw(["other", prompts[1], "more", "and"])[1])
+  # The seed and the place in the request decide.
+  twice = s.draw(["red", "red", "red", "red"])
+  assert np.abs(twice[0] - twice[1].astype(int)).max() > 5
+  again = s.draw(["red", "red", "red", "red"], seed=1)
+  assert np.abs(twice[0] - again[0].astype(int)).max() > 5
+
+
+def test_other_numbers_do_not_compile_anew():
+  s = small.session()
+  s.draw(["red"])
+  count = image.sample_latents._cache_size()
+  s.draw(["blue"], steps=5, shift=1.0, guidance=2.0, seed=3)
+  assert image.sample_latents._cache_size() == count
+
+
+def test_edits_have_the_size_of_their_picture():
+  s = small.session()
+  shapes = [(70, 100), (33, 31), (64, 64), (200, 20)]
+  pictures = [small.picture(i, *n) for i, n in enumerate(shapes)]
+  out = s.edit(pictures, ["do"] * 4)
+  assert [p.shape[:2] for p in out] == shapes
+  # Each with its own source, wherever it stands.
+  alone = s.edit(pictures[:1], ["do"])
+  _close(out[0], alone[0])
+
+
+def test_native_sizes_are_kept(monkeypatch):
+  from emma_jax.sampling.session import Session
+
+  s = small.session()
+  config = s.config | {"data": s.config["data"] | {"native": True}}
+  native = Session(config, s.params, "native", 0)
+  shapes = [(70, 100), (64, 64)]
+  out = native.edit([small.picture(i, *n) for i, n in enumerate(shapes)],
+                    ["do"] * 2, text_guidance=1.0, image_guidance=1.0, steps=1)
+  assert [p.shape[:2] for p in out] == shapes
+
+
+def test_any_size_can_be_drawn():
+  out, = small.session().draw(["red"], size=(40, 64), steps=1, guidance=1.0)
+  assert out.shape == (40, 64, 3) and out.dtype == np.uint8
+
+
+@pytest.mark.parametrize("fusion, branch", BOTH)
+def test_the_picture_and_the_words_both_count(fusion, branch):
+  s = small.session(fusion, branch)
+  a, b = small.picture(0), small.picture(1)
+  out = s.edit([a, b, a], ["red", "red", "red"], seed=0)
+  assert all(np.ptp(p) > 0 for p in out)
+  other, = s.edit([b], ["red"])
+  assert np.abs(out[0] - other.astype(int)).max() > 1
+
+
+def test_reconstruct():
+  shapes = [(70, 100), (64, 64), (10, 10)]
+  out = small.session().reconstruct(
+      [small.picture(i, *n) for i, n in enumerate(shapes)])
+  assert [p.shape[:2] for p in out] == shapes
+
+
+def _close(a: np.ndarray, b: np.ndarray):
+  """Equal up to the rounding of another batch's sums."""
+  assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
