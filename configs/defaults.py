@@ -76,5 +76,10 @@ def get_config() -> ml_collections.ConfigDict:
       seed=0,
       steps=20,  # Euler steps when scoring; 0: sample.steps
       split="test",
+      tasks=("understanding", "drawing", "editing"),
+      held_out=True,  # the world's held-out sets
+      ceiling=True,  # what the autoencoder alone would score
+      reference=False,  # score the shipped model on the same samples
+      sources=ml_collections.ConfigDict(),  # held-out files: task -> jsonl:PATH
   ))
   return c

@@ -15,16 +15,21 @@ import ml_collections
 from configs import defaults, models, stages
 
 # Samples and rows of a batch: small batches learn fastest per second here.
-_BATCH = dict(samples_per_batch=48, rows=16, und_tokens=104, und_pictures=1,
+_BATCH = dict(samples_per_batch=48, rows=16, und_tokens=88, und_pictures=1,
               references=1, targets=2)
 # Half understanding, half drawing: fewer Gen tokens, more text.
-_PAIRS = dict(_BATCH, und_tokens=120, und_pictures=2, references=0, targets=2)
+_PAIRS = dict(samples_per_batch=48, rows=12, und_tokens=128, und_pictures=2,
+              references=0, targets=2)
+# No drawing at all: no targets.
+_TEXT = dict(samples_per_batch=32, rows=16, und_tokens=112, und_pictures=2,
+             references=0, targets=0)
 
 
 def get_config(scale: float = 1.0) -> ml_collections.ConfigDict:
   """`scale` multiplies the steps of every stage."""
   c = defaults.get_config()
   c.name = "tiny"
+  c.evaluate.reference = True
   c.model = models.tiny()
   c.stages = tiny_stages(c.model, scale)
   return c
@@ -46,16 +51,13 @@ def tiny_stages(
           name, steps=steps(n), warmup_steps=warm(n), policy=policy[name],
           ema_decay=0.99 if scale <= 1 else 0.999, **changes)
 
-  add("0_alignment", 20, learning_rate=1e-3, **_PAIRS,
+  add("0_alignment", 20, learning_rate=1e-3, **_TEXT,
       load=stages.first_load(model, "world_autoencoder"))
   add("1_pretraining", 200, learning_rate=2e-3, **_PAIRS)
   add("2_finetuning", 600, learning_rate=2e-3, mixture=(
       (0.0, dict(understanding=1.0, drawing=1.0)),
       (0.1, dict(understanding=1.0, drawing=1.0, editing=1.0))), **_BATCH)
   add("3_quality", 300, learning_rate=2e-3, final_ratio=0.02, **_BATCH)
-  # Only STEM pictures, only text: no targets.
-  text = dict(samples_per_batch=32, rows=16, und_tokens=120, und_pictures=2,
-              references=0, targets=0)
-  add("4a_expert", 40, learning_rate=5e-4, load=copy, **text)
-  add("4b_router", 40, learning_rate=5e-3, **text)
+  add("4a_expert", 40, learning_rate=5e-4, load=copy, **_TEXT)
+  add("4b_router", 40, learning_rate=5e-3, **_TEXT)
   return ml_collections.ConfigDict(out)

@@ -3,7 +3,7 @@
   emma-evaluate
   emma-evaluate --checkpoint runs/demo --samples 500 --reference
   emma-evaluate --checkpoint runs/demo --tasks drawing --no-held-out
-  emma-evaluate --checkpoint runs/emoji --t2i t2i_val.jsonl --edit edit_val.jsonl
+  emma-evaluate --checkpoint runs/emoji --und und_val.jsonl --t2i t2i_val.jsonl
 
 The same as `python -m emma_jax.cli.evaluate`. Without --checkpoint the shipped
 reference model is scored. Scores are exact on the embedded world; on your own

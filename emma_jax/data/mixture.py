@@ -11,6 +11,8 @@ import numpy as np
 
 # A period of the interleaving pattern; weights that need more are a mistake.
 _MAX_PERIOD = 100_000
+# Where unshuffled sources start, by seed: a prime, far apart.
+_STRIDE = 1_000_003
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Mixture:
     phases: in order; all but the last need `steps`.
     lengths: elements per source.
     shuffled: sources read in a new seeded order every epoch (files); the
-      others are read in order (the world, whose elements are random already).
+      others are read in order (the world, whose elements are random already),
+      starting where the seed says.
     samples_per_batch: draws per step.
     seed: of the orders.
   """
@@ -121,6 +124,9 @@ class Mixture:
     if name in self.shuffled:
       order = _order(self.seed, name, epoch, self.lengths[name])
       index = int(order[index])
+    else:
+      # Another seed (another stage of a run) reads another stretch.
+      index = (index + self.seed * _STRIDE) % self.lengths[name]
     return Draw(name, epoch, index)
 
 

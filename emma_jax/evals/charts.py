@@ -55,7 +55,8 @@ def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-  """1, 2, 5 times powers of ten; powers alone where those are many.
+  """1, 2, 5 times powers of ten; powers alone where those are many, and evenly
+  spaced numbers where they are few.
 
   >>> log_ticks(0.1, 2.5)
   [0.1, 0.2, 0.5, 1.0, 2.0]
@@ -63,7 +64,8 @@ def log_ticks(low: float, high: float) -> list[float]:
   powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
   digits = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
   ticks = [float(f"{d}e{p}") for p in powers for d in digits]
-  return [t for t in ticks if low * 0.999 <= t <= high * 1.001]
+  ticks = [t for t in ticks if low * 0.999 <= t <= high * 1.001]
+  return ticks if len(ticks) > 2 else linear_ticks(low, high, 4)
 
 
 def chart(
@@ -75,6 +77,7 @@ def chart(
     label: Callable[[float], str] = short,
     top: float | None = None,
     note: str = "",
+    mean: bool = True,
 ) -> str:
   """A figure with axes, a legend where there are several curves, and stages.
 
@@ -86,13 +89,14 @@ def chart(
     label: how ticks of y are written.
     top: upper end of the y axis; the lower one is 0 then.
     note: small print under the title.
+    mean: draws long curves thin, and their running mean above.
   """
   series = [s for s in (_finite(s) for s in series) if s.points]
   if not series:
     return ""
   frame = _Frame.around(series, log, top)
   parts = [_axes(frame, label), _boundaries(frame, stages)]
-  starts = [x for x, _ in stages]
+  starts = [x for x, _ in stages] if mean else None
   for i, curve in enumerate(series):
     parts.append(_curve(frame, curve, i, starts))
   legend = ""
@@ -198,15 +202,17 @@ def _boundaries(frame: _Frame, stages: Sequence[tuple[float, str]]) -> str:
 
 
 def _curve(
-    frame: _Frame, curve: Series, index: int, starts: Sequence[float]
+    frame: _Frame, curve: Series, index: int, starts: Sequence[float] | None
 ) -> str:
+  """Smoothed within the stages that begin at `starts`; None: as it is."""
   points = list(curve.points)
   colour = f"c{index % 8}"
   if len(points) == 1:
     x, y = points[0]
-    return f'<circle class="{colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="3"/>'
+    at = f'cx="{frame.x(x)}" cy="{frame.y(y)}"'
+    return f'<circle class="{colour}" {at} r="3"/>'
   faint = ""
-  if len(points) >= _SMOOTH_FROM:
+  if starts is not None and len(points) >= _SMOOTH_FROM:
     faint = _polyline(frame, points, f"{colour} faint")
     points = smooth(points, starts)
   return faint + _polyline(frame, points, colour, curve.name)
@@ -224,14 +230,21 @@ def _polyline(
 
 
 def smooth(points: Points, starts: Sequence[float] = ()) -> list:
-  """Running mean over about a thirtieth of the points; anew in each stage."""
-  weight = min(0.5, 30 / len(points))
-  waiting = sorted(starts)
-  out, mean = [], None
-  for x, y in points:
-    if waiting and x >= waiting[0]:
-      mean = None
-      waiting = [s for s in waiting if s > x]
-    mean = y if mean is None else mean + weight * (y - mean)
-    out.append((x, mean))
+  """Centred mean over about a thirtieth of the points, within each stage.
+
+  Towards the ends of a stage the window shrinks on both sides alike: a falling
+  curve is not shown too high.
+  """
+  reach = max(1, len(points) // 60)
+  out, begin = [], 0
+  for end in range(1, len(points) + 1):
+    last = end == len(points)
+    before = points[begin][0]
+    if last or any(before < s <= points[end][0] for s in starts):
+      part = points[begin:end]
+      for i, (x, _) in enumerate(part):
+        near = min(reach, i, len(part) - 1 - i)
+        window = [y for _, y in part[i - near : i + near + 1]]
+        out.append((x, math.fsum(window) / len(window)))
+      begin = end
   return out

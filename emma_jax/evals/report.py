@@ -181,8 +181,8 @@ def _tables(scores: Scores) -> str:
   return (
       "<h2>Scores by kind</h2><p>The overall score of understanding is the "
       "mean over all questions, of pictures the mean over kinds. Baseline: "
-      "always the most frequent answer (black mark). Ceiling: the true pictures "
-      "through the autoencoder.</p>"
+      "always the most frequent answer (the mark on a bar). Ceiling: the true "
+      "pictures through the autoencoder.</p>"
       f'<div class="tables">{"".join(blocks)}</div>'
   )
 
@@ -245,8 +245,8 @@ def _sheets(outcomes: Mapping[str, Sequence[Outcome]]) -> str:
         "picture to read what it saw."
     )
   parts = [
-      "<h2>Contact sheets</h2><p>The first unseen samples in their order, not a "
-      f"choice.{frames}</p>"
+      "<h2>Contact sheets</h2><p>The first unseen samples in their order, not "
+      f"a choice.{frames}</p>"
   ]
   for task in main:
     parts.append(
@@ -295,7 +295,9 @@ def _stages(metrics: Sequence[Entry]) -> list[tuple[float, str]]:
 def _curves(metrics: Sequence[Entry]) -> str:
   stages = _stages(metrics)
   figures = []
-  for key in _keys(metrics, "loss/"):
+  order = list(_LOSSES)
+  place = lambda key: (*order, key[5:]).index(key[5:])
+  for key in sorted(_keys(metrics, "loss/"), key=place):
     name = key.removeprefix("loss/")
     if name != "total":
       figures.append(charts.chart(
@@ -320,7 +322,9 @@ def _curves(metrics: Sequence[Entry]) -> str:
   ))
   figures += _mixtures(metrics, stages)
   rate = [_series(metrics, "learning_rate", "learning rate")]
-  figures.append(charts.chart("Learning rate", rate, stages=stages))
+  figures.append(
+      charts.chart("Learning rate", rate, stages=stages, mean=False)
+  )
   speed = [_series(metrics, "tokens_per_second", "tokens/s", timing=True)]
   figures.append(charts.chart("Tokens per second", speed, stages=stages))
   seconds = [
@@ -347,7 +351,7 @@ def _mixtures(
   return [
       charts.chart(
           f"Realised mixture, share of {plain_kind(unit)}", series,
-          stages=stages, top=1.0, label=charts.percent,
+          stages=stages, top=1.0, label=charts.percent, mean=False,
       )
       for unit, series in groups.items()
   ]

@@ -30,12 +30,17 @@ h2 {
   border-top: 1px solid var(--line);
 }
 h3 { font-size: 15px; margin: 20px 0 6px; }
+.tables h3 { margin-top: 0; }
 p, .soft { color: var(--soft); margin: 4px 0 14px; max-width: 78ch; }
 small { display: block; color: var(--soft); font-weight: 400; font-size: 12px; }
 .tiles, .charts, .tables {
   display: grid; gap: 16px; margin: 18px 0;
   grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 1fr));
 }
+.tables, .charts {
+  grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr));
+}
+.tables { align-items: start; }
 .tile, .chart, .tables > div {
   background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 14px 16px; margin: 0; min-width: 0;
@@ -57,11 +62,13 @@ polyline.faint { opacity: .25; stroke-width: 1; }
   vertical-align: middle; border-radius: 2px;
 }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
-th, td { padding: 4px 8px; text-align: right; vertical-align: baseline; }
-th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--line); }
+th, td { padding: 4px 7px; text-align: right; vertical-align: baseline; }
+th { color: var(--soft); font-weight: 500;
+  border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tbody tr + tr td { border-top: 1px solid var(--line); }
 tr.all td { font-weight: 650; }
+td small { display: inline; margin-left: 6px; }
 .scroll { overflow-x: auto; }
 td.bar { width: 22%; min-width: 60px; }
 td.bar div { position: relative; height: 8px; border-radius: 4px;
@@ -82,7 +89,7 @@ td.bar b { position: absolute; top: 0; bottom: 0; width: 2px;
 .sheet .row b { align-self: center; color: var(--soft); }
 .sheet img { width: 104px; min-width: 0; height: auto; border-radius: 4px;
   outline: 1px solid var(--line); }
-.sheet img.small { width: 52px; opacity: .85; }
+.sheet img.small { width: 52px; }
 .sheet img.right { outline: 3px solid var(--right); }
 .sheet img.wrong { outline: 3px solid var(--wrong); }
 .sheet figcaption { margin-top: 8px; font-size: 12.5px; line-height: 1.35;

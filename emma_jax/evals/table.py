@@ -97,11 +97,12 @@ def _row(
 def notes(scores: Scores) -> list[str]:
   """What the table cannot hold: distances of pictures, broken records."""
   lines = []
-  for task, entry in scores.get("ceiling", {}).items():
-    lines.append(
-        f"Autoencoder on {NAMES[task].lower()} targets: "
-        f"{entry['psnr']:.1f} dB PSNR."
-    )
+  distances = [
+      f"{entry['psnr']:.1f} dB PSNR on {NAMES[task].lower()} targets"
+      for task, entry in scores.get("ceiling", {}).items()
+  ]
+  if distances:
+    lines.append(f"Autoencoder: {', '.join(distances)}.")
   for task in (t for t in MAIN if t in scores):
     entry = scores[task]
     if "copy" in entry:
@@ -157,7 +158,7 @@ class Lines:
 
   def __call__(self, what: str, done: int, total: int):
     now = self._clock()
-    if now - self._last >= self._every:
+    if done < total and now - self._last >= self._every:
       self._last = now
       print(f"  evaluating {NAMES.get(what, what)}: {done}/{total}",
             file=sys.stderr, flush=True)

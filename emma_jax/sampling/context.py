@@ -9,13 +9,14 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import build
 from emma_jax.data.packing import Layout, pack
 from emma_jax.data.transforms import Sample
-from emma_jax.models.emma import Emma, Latents
-from emma_jax.structs import Batch, KvCache
+from emma_jax.models.emma import Emma
+from emma_jax.structs import Batch, Ids, KvCache
 
 
 class SampleError(ValueError):
@@ -67,11 +68,23 @@ def prefill(
 ) -> tuple[jax.Array, KvCache]:
   """Und hidden states (B, U, D), and the keys and values of the whole batch."""
   variables = {"params": params}
-  latents = Latents(None, None, None)
-  if batch.und_pixels_BNYXC.shape[1] + batch.ref_pixels_BRYXC.shape[1]:
-    latents = emma.apply(variables, batch, method=Emma.latents)
+  if not batch.und_pixels_BNYXC.shape[1] + batch.ref_pixels_BRYXC.shape[1]:
+    nothing = _empty_cache(emma, batch.tokens_BU.shape[0])
+    return emma.apply(variables, batch.tokens_BU, batch.und_ids, nothing,
+                      method=Emma.extend)
+  latents = emma.apply(variables, batch, method=Emma.latents)
   out = emma.apply(variables, batch, latents, None, None, route, collect=True)
   return out.hidden_BUD, out.cache
+
+
+def _empty_cache(emma: Emma, rows: int) -> KvCache:
+  """What comes before a text without pictures."""
+  c = emma.config.llm
+  kv = jnp.zeros((c.num_layers, rows, 0, c.num_kv_heads, c.head_dim),
+                 emma.config.dtype)
+  none = jnp.zeros((rows, 0), jnp.int32)
+  ids = Ids(segment=none, slot=none, end=none, noisy=none, position=none)
+  return KvCache(key_LBSKE=kv, value_LBSKE=kv, ids=ids)
 
 
 def used(cache: KvCache) -> jax.Array:

@@ -81,11 +81,20 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
       optimizer=optimizer,
       lr_multipliers=section["lr_multipliers"],
       policy=section["policy"],
-      load=section["load"],
+      load=_load_table(config, section["load"], where),
       hand_over=section["hand_over"],
       ema_decay=section["ema_decay"],
       source=_source(config, section, layout, index),
   )
+
+
+def _load_table(config: Mapping[str, Any], table: tuple, where: str) -> tuple:
+  """`{key}` in a source stands for a top-level key of the config."""
+  try:
+    return tuple((regex, source.format_map(config)) for regex, source in table)
+  except KeyError as error:
+    raise build.ConfigError(f"config.{where}.load names the key {error}, which "
+                            "the config lacks.") from error
 
 
 def _objective(model: build.Model, section: Mapping[str, Any], where: str):

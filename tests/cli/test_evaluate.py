@@ -4,6 +4,7 @@ import json
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from emma_jax.cli import evaluate
@@ -34,8 +35,6 @@ class Copier:
     return [["yes"] * len(t) for t in turns]
 
   def draw(self, prompts, *, size, **_):
-    import numpy as np
-
     return [np.full((*size, 3), (0, 0, 255), np.uint8) for _ in prompts]
 
   def edit(self, pictures, instructions, **_):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from emma_jax.data.images import load_picture
-from emma_jax.structs import TASKS, Drawing, Understanding
 from emma_jax.evals import world
+from emma_jax.structs import TASKS, Drawing, Understanding
 
 CONFIG = {
     "name": "fake",

@@ -1,0 +1,117 @@
+"""Packs a trained run into one float16 weight file, as the package ships them.
+
+  python -m emma_jax.cli.pack autoencoder --workdir runs/autoencoder \\
+      --out emma_jax/assets/world_autoencoder.safetensors
+  python -m emma_jax.cli.pack model --workdir runs/reference \\
+      --out emma_jax/assets/reference.safetensors
+
+The averaged (EMA) weights of the newest sound checkpoint are taken. For an
+autoencoder the latents' mean and deviation are measured first, so that
+diffusion sees unit variance in every channel.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from emma_jax.cli import common
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog="python -m emma_jax.cli.pack", description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("what", choices=("autoencoder", "model"))
+  parser.add_argument("--workdir", required=True, type=pathlib.Path,
+                      help="folder of the finished run")
+  parser.add_argument("--out", required=True, type=pathlib.Path,
+                      help=".safetensors file to write")
+  parser.add_argument("--pictures", type=int, default=1024,
+                      help="pictures that latents are measured on (default: "
+                      "%(default)s)")
+  parser.add_argument("--note", default="",
+                      help="kept in the metadata: command, duration, machine")
+  return parser
+
+
+def _main(argv: list[str] | None) -> int:
+  args = _parser().parse_args(argv)
+  from emma_jax.training import assemble, weights
+
+  params, meta = assemble.read_weights(str(args.workdir))
+  metadata = {
+      "config": meta["config"], "fingerprints": meta["fingerprints"],
+      "stage": meta["stage"], "step": meta["stage_step"],
+      "routed": meta["stage"].startswith("4b"), "note": args.note,
+  }
+  if args.what == "autoencoder":
+    params, metadata["latents"] = measure(params, meta["config"], args.pictures)
+  scores = args.workdir / "scores.json"
+  if scores.is_file():
+    metadata["scores"] = json.loads(scores.read_text())
+  weights.save_weights(args.out, params, metadata, dtype="float16")
+  print(f"Wrote {args.out}: {args.out.stat().st_size / 1e6:.2f} MB, stage "
+        f"{meta['stage']}, step {meta['stage_step']}.")
+  return 0
+
+
+def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
+  """Parameters whose latents have mean 0 and deviation 1 per channel.
+
+  Returns them with what was measured: the reconstruction's PSNR in dB over
+  held-out pictures (peak 2, pictures in [-1, 1]).
+  """
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  from emma_jax import build
+  from emma_jax.data import sources
+  from emma_jax.models.dcae import Autoencoder
+  from emma_jax.models.emma import to_unit
+
+  module = build.model(config["model"]).module
+  spec = next(iter(config["data"]["sources"].values()))
+  to_sample = build.to_sample(config["data"], training=False)
+
+  def batches(source):
+    for start in range(0, pictures, 32):
+      parts = [to_sample(source[i]).parts[-1].pixels_YXC
+               for i in range(start, start + 32)]
+      yield to_unit(jnp.asarray(np.stack(parts)), jnp.float32)
+
+  weights = params["autoencoder"]
+  encode = jax.jit(lambda x: module.apply(
+      {"params": weights}, x, method=Autoencoder.encode))
+  decode = jax.jit(lambda z: module.apply(
+      {"params": weights}, z, method=Autoencoder.decode))
+  z = np.concatenate([encode(x) for x in batches(sources.open_source(spec))])
+  shift, deviation = z.mean((0, 1, 2)), z.std((0, 1, 2))
+  if deviation.min() < 1e-3 * deviation.max():
+    raise common.UserError(
+        f"A latent channel hardly varies (deviation {deviation.min():.2g} of "
+        f"{deviation.max():.2g}): the autoencoder needs more training.")
+  held_out = sources.open_source(spec.replace(":train", ":test"))
+  errors = [float(jnp.mean((decode(encode(x)) - x) ** 2))
+            for x in batches(held_out)]
+  measured = {"psnr": float(10 * np.log10(4 / np.mean(errors))),
+              "pictures": pictures}
+  print(f"Held-out reconstructions: {measured['psnr']:.2f} dB.")
+  latent = {"shift": shift, "scale": 1 / deviation}
+  return {"autoencoder": {**weights, "latent": latent}}, measured
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  from emma_jax.training import checkpoint
+
+  return common.run(_main, argv, (checkpoint.CheckpointError, OSError))
+
+
+def entry() -> None:
+  sys.exit(main())
+
+
+if __name__ == "__main__":
+  entry()

@@ -1,0 +1,124 @@
+"""Real files in and out, and mistakes without a stack trace."""
+
+from PIL import Image
+import numpy as np
+import pytest
+
+from emma_jax import build
+from emma_jax.cli.sample import main
+from emma_jax.training.weights import save_weights
+from tests.sampling import small
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> str:
+  config = small.config()
+  path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+  save_weights(path, small.random_params(config["model"]), dict(
+      config=config, fingerprints=build.fingerprints(config["data"]), step=7,
+      scores={}, routed=False))
+  return f"--checkpoint={path}"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch):
+  """The tests' compilation cache stays the one of conftest.py."""
+  monkeypatch.setattr("emma_jax.cli.common.use_compilation_cache", lambda: None)
+
+
+@pytest.fixture
+def picture(tmp_path) -> str:
+  path = tmp_path / "in.png"
+  Image.fromarray(small.picture(0, 70, 100)).save(path)
+  return str(path)
+
+
+def test_draw_one_file(tmp_path, weights, capsys):
+  out = tmp_path / "new" / "a.webp"
+  assert main(["draw", weights, "--prompt", "red", "--out", str(out),
+               "--size", "40x64", "--config.sample.steps=1"]) == 0
+  with Image.open(out) as image:
+    assert (image.format, image.size) == ("WEBP", (64, 40))
+  said = capsys.readouterr()
+  assert "a.webp  red" in said.out and "trained for 7 steps" in said.err
+
+
+def test_draw_many_into_a_folder(tmp_path, weights):
+  out = tmp_path / "many"
+  assert main(["draw", weights, "--prompt", "red", "--prompt", "", "--count",
+               "2", "--out", str(out), "--steps", "2", "--guidance", "2"]) == 0
+  files = sorted(out.iterdir())
+  assert [f.name for f in files] == [f"{i:03d}.png" for i in range(4)]
+  first, second = (np.asarray(Image.open(f)).astype(int) for f in files[:2])
+  assert np.abs(first - second).max() > 5  # other noise for the same prompt
+
+
+def test_edit_keeps_the_size(tmp_path, weights, picture):
+  out = tmp_path / "out.JPG"
+  assert main(["edit", weights, "--image", picture, "--instruction", "do",
+               "--out", str(out), "--text-guidance", "2"]) == 0
+  with Image.open(out) as image:
+    assert (image.format, image.size) == ("JPEG", (100, 70))
+
+
+def test_ask_answers_each_question(weights, picture, capsys):
+  arguments = ["ask", weights, "--image", picture, "--question", "what?",
+               "--question", "why?", "--max-tokens", "3"]
+  assert main(arguments) == 0
+  first = capsys.readouterr().out
+  assert main(arguments) == 0
+  assert capsys.readouterr().out == first
+  assert main([*arguments, "--temperature", "2", "--top-p", "0.9"]) == 0
+
+
+DRAW = ["draw", "--prompt", "a"]
+EDIT = ["edit", "--out", "o.png", "--instruction", "x"]
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([*DRAW, "--out", "o.gif"], ["o.gif", ".png", ".webp"]),
+    ([*DRAW, "--out", "o.png", "--count", "2"], ["o.png", "2", "folder"]),
+    ([*DRAW, "--out", "o.png", "--count", "0"], ["--count 0"]),
+    ([*DRAW, "--out", "o.png", "--steps", "0"], ["steps=0"]),
+    ([*DRAW, "--out", "o.png", "--shift", "-1"], ["shift=-1"]),
+    ([*DRAW, "--out", "o.png", "--guidance", "nan"], ["text_guidance=nan"]),
+    ([*DRAW, "--out", "o.png", "--seed", "-3"], ["seed=-3"]),
+    ([*DRAW, "--out", "o.png", "--config.sample.stepz=3"],
+     ["Did you mean sample.steps?"]),
+    ([*DRAW, "--out", "o.png", "--config.model.dtype=x"], ["model.dtype"]),
+    ([*DRAW, "--out", "o.png", "--checkpoint", "nowhere"],
+     ["nowhere", "working directory"]),
+    ([*EDIT, "--image", "missing.png"], ["missing.png", "no such file"]),
+    ([*EDIT, "--image", "BROKEN"], ["broken.png"]),
+    ([*EDIT[:-1], " ", "--image", "PICTURE"], ["--instruction is empty"]),
+    ([*EDIT, *["--image", "PICTURE"] * 3, "--instruction", "y"],
+     ["3 pictures and 2 instructions"]),
+    (["ask", "--question", ""], ["--question is empty"]),
+    (["ask", "--question", "a", "--top-p", "2"], ["top_p=2.0"]),
+])
+def test_mistakes(tmp_path, weights, picture, capsys, arguments, words):
+  broken = tmp_path / "broken.png"
+  broken.write_bytes(b"no picture")
+  names = {"BROKEN": str(broken), "PICTURE": picture}
+  arguments = [names.get(a, a) for a in arguments]
+  command, *rest = arguments
+  assert main([command, weights, *rest]) == 2
+  said = capsys.readouterr()
+  assert "Traceback" not in said.err and not said.out
+  for word in words:
+    assert word in said.err
+
+
+def test_bad_flags_are_the_parsers(capsys):
+  with pytest.raises(SystemExit) as stop:
+    main([*DRAW, "--out", "o.png", "--size", "96"])
+  assert stop.value.code == 2 and "96x96" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["draw"], ["edit"], ["ask"]])
+def test_help_has_examples(command, capsys):
+  with pytest.raises(SystemExit) as stop:
+    main([*command, "--help"])
+  assert stop.value.code == 0
+  said = capsys.readouterr().out
+  assert "emma-sample " + (command or ["draw"])[0] + " --" in said

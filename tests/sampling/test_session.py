@@ -1,0 +1,141 @@
+"""Where weights come from, and what is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from emma_jax import build, rules
+from emma_jax.sampling import source
+from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.session import Session
+from emma_jax.training.checkpoint import Checkpointer
+from emma_jax.training.weights import save_weights
+from tests.sampling import small
+
+
+def metadata(config: dict, **changes) -> dict:
+  prints = build.fingerprints(config["data"])
+  return dict(config=config, fingerprints=prints, step=7, scores={},
+              routed=False) | changes
+
+
+def save_run(workdir, config: dict, params: dict, stage: str):
+  """Two checkpoints as a training writes them: all but the vision trained."""
+  trained, frozen = rules.split(params, lambda p: not p.startswith("vision/"))
+  with Checkpointer(workdir / "checkpoints") as checkpoints:
+    for step in (5, 9):
+      state = {"trained": trained, "frozen": frozen, "step": np.int32(step),
+               "ema": jax.tree.map(lambda x: x + np.float32(step), trained)}
+      meta = metadata(config) | dict(stage=stage, stage_step=step)
+      checkpoints.save(step, state, meta, wait=True)
+
+
+@pytest.fixture
+def model():
+  s = small.session()
+  return s.config, small.random_params(s.config["model"])
+
+
+def test_a_weight_file(tmp_path, model):
+  config, params = model
+  path = tmp_path / "w.safetensors"
+  save_weights(path, params, metadata(config), dtype="float16")
+  s = Session.load(str(path))
+  assert (s.step, s.route, s.config) == (7, "versatile", config)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3),
+               s.params, params)
+  assert s.params["heads"]["velocity"]["kernel"].dtype == np.float32
+  save_weights(path, params, metadata(config, routed=True))
+  assert Session.load(str(path)).route == "router"
+  assert Session.load(str(path), route="stem").route == "stem"
+
+
+def test_a_training(tmp_path, model):
+  config, params = model
+  save_run(tmp_path, config, params, "3_quality")
+  bias = lambda found: found.params["heads"]["velocity"]["bias"]
+  want = params["heads"]["velocity"]["bias"]
+  found = source.read(str(tmp_path))
+  assert (found.step, found.route) == (9, "versatile")
+  np.testing.assert_allclose(bias(found), want + 9, atol=1e-6)
+  assert set(rules.flatten(found.params)) == set(rules.flatten(params))
+  raw = source.read(str(tmp_path), lambda c: c | {
+      "sample": c["sample"] | {"averaged": False}})
+  np.testing.assert_array_equal(bias(raw), want)
+  older = source.read(str(tmp_path / "checkpoints" / "5"))
+  assert older.step == 5
+  # A damaged newest step is passed over.
+  leaf = max((tmp_path / "checkpoints" / "9" / "meta").rglob("metadata"))
+  leaf.write_text(leaf.read_text().replace("3_quality", "4_quality"))
+  assert source.read(str(tmp_path / "checkpoints")).step == 5
+
+
+def test_the_router_counts_once_it_is_trained(tmp_path, model):
+  config, params = model
+  save_run(tmp_path, config, params, "4b_router")
+  assert source.read(str(tmp_path)).route == "router"
+
+
+def test_routes_reach_their_experts():
+  s = small.session()
+  routed = Session(s.config, s.params, "routed", 0, route="router")
+  stem = Session(s.config, s.params, "stem", 0, route="stem")
+  answers = [
+      x.ask([[small.picture(0)]], [["what?"]], max_tokens=16)
+      for x in (s, routed, stem)
+  ]
+  assert answers[0] != answers[2] and answers[1] in (answers[0], answers[2])
+
+
+@pytest.mark.parametrize("key", ["preprocess", "tokenizer"])
+def test_other_preparation_is_refused(tmp_path, model, key):
+  config, params = model
+  meta = metadata(config)
+  now = meta["fingerprints"][key]
+  meta["fingerprints"][key] = "0ld"
+  path = tmp_path / "w.safetensors"
+  save_weights(path, {"a": np.zeros(1)}, meta)
+  with pytest.raises(SampleError, match=f"{key}: trained with 0ld, now {now}"):
+    Session.load(str(path))
+
+
+def test_native_size_is_the_samplers_choice_and_height_is_not(tmp_path, model):
+  config, params = model
+  path = tmp_path / "w.safetensors"
+  save_weights(path, params, metadata(config))
+  with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
+  assert Session.load(str(path), change=with_data(native=True)).preprocess.native
+  with pytest.raises(SampleError, match="preprocess"):
+    Session.load(str(path), change=with_data(height=96))
+
+
+def test_missing_sources(tmp_path):
+  with pytest.raises(SampleError, match="No weights at .*nowhere"):
+    Session.load(str(tmp_path / "nowhere"))
+  with pytest.raises(SampleError, match="No weights at"):
+    Session.load(str(tmp_path))
+  save_weights(tmp_path / "w.safetensors", {"a": np.zeros(1)}, {"step": 1})
+  with pytest.raises(SampleError, match="config.*fingerprints.*routed"):
+    Session.load(str(tmp_path / "w.safetensors"))
+
+
+def test_an_autoencoder_reconstructs_and_refuses_the_rest():
+  config = small.config()
+  model = dict(kind="autoencoder", dtype="float32",
+               autoencoder=config["model"]["autoencoder"])
+  params = {"autoencoder": small.session().params["autoencoder"]}
+  s = Session(config | {"model": model}, params, "ae", 0)
+  picture = small.picture(0, 40, 40)
+  out, = s.reconstruct([picture])
+  np.testing.assert_array_equal(
+      out, small.session().reconstruct([picture])[0])
+  for request in (lambda: s.draw(["red"]), lambda: s.edit([picture], ["do"]),
+                  lambda: s.ask([[picture]], [["what?"]])):
+    with pytest.raises(SampleError, match="ae is an autoencoder"):
+      request()
+
+
+def test_nothing_gives_nothing():
+  s = small.session()
+  assert s.draw([]) == s.edit([], []) == s.ask([], []) == []
+  assert s.reconstruct([]) == []
