@@ -53,11 +53,11 @@ def tiny_stages(
 
   add("0_alignment", 20, learning_rate=1e-3, **_TEXT,
       load=stages.first_load(model, "world_autoencoder"))
-  add("1_pretraining", 200, learning_rate=2e-3, **_PAIRS)
-  add("2_finetuning", 600, learning_rate=2e-3, mixture=(
+  add("1_pretraining", 150, learning_rate=2e-3, **_PAIRS)
+  add("2_finetuning", 500, learning_rate=2e-3, mixture=(
       (0.0, dict(understanding=1.0, drawing=1.0)),
       (0.1, dict(understanding=1.0, drawing=1.0, editing=1.0))), **_BATCH)
-  add("3_quality", 300, learning_rate=2e-3, final_ratio=0.02, **_BATCH)
+  add("3_quality", 600, learning_rate=2e-3, final_ratio=0.02, **_BATCH)
   add("4a_expert", 40, learning_rate=5e-4, load=copy, **_TEXT)
   add("4b_router", 40, learning_rate=5e-3, **_TEXT)
   return ml_collections.ConfigDict(out)

@@ -62,7 +62,7 @@ def log_ticks(low: float, high: float) -> list[float]:
   [0.1, 0.2, 0.5, 1.0, 2.0]
   """
   powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-  digits = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
+  digits = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
   ticks = [float(f"{d}e{p}") for p in powers for d in digits]
   ticks = [t for t in ticks if low * 0.999 <= t <= high * 1.001]
   return ticks if len(ticks) > 2 else linear_ticks(low, high, 4)

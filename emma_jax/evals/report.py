@@ -123,6 +123,8 @@ def _tiles(scores: Scores) -> str:
         beside.append(f"{name} {number(other['score'])}")
     if entry.get("baseline") is not None:
       beside.append(f"most frequent answers {number(entry['baseline'])}")
+    if "copy" in entry:
+      beside.append(f"untouched sources {entry['copy']['psnr']:.1f} dB")
     what = "questions" if task == "understanding" else "samples"
     beside.append(f"{entry['n']} {what}")
     value = number(entry["score"])
@@ -230,16 +232,18 @@ def _table_row(
 _ABOUT = {
     "understanding": "The model's answer; the truth beside it where they "
     "differ.",
-    "drawing": "What the model drew for the prompt below.",
+    "drawing": "What the model drew for the prompt below; a file's own picture "
+    "small beside it.",
     "editing": "Source, the model's result, and small beside it the target.",
-    "autoencoder": "Unseen pictures through the autoencoder and back.",
+    "autoencoder": "Through the autoencoder and back; small: the original.",
 }
 
 
 def _sheets(outcomes: Mapping[str, Sequence[Outcome]]) -> str:
   main = [t for t in MAIN if outcomes.get(t)]
   frames = ""
-  if any(m is not None for t in main for o in outcomes[t] for _, m in o.marks):
+  pictures = [o for t in main for o in outcomes[t] if o.picture is not None]
+  if any(right is not None for o in pictures for _, right in o.marks):
     frames = (
         " Green: right, red: wrong, by the exact scorer; hold the mouse over a "
         "picture to read what it saw."

@@ -44,8 +44,12 @@ def picture(picture_YXC: np.ndarray, alt: str = "", classes: str = "") -> str:
 def sheet(outcomes: Sequence[Outcome], most: int = 24) -> str:
   """The first `most` outcomes, each by its kind of record."""
   cards = [_card(outcome) for outcome in outcomes[:most]]
-  wide = isinstance(outcomes[0].record, (Editing, Understanding))
-  classes = "sheet wide" if wide else "sheet"
+  first = outcomes[0].record
+  classes = "sheet"
+  if isinstance(first, (Editing, Understanding)):
+    classes += " wide"
+  elif _has_original(first):
+    classes += " pairs"
   return f'<div class="{classes}">{"".join(cards)}</div>'
 
 
@@ -65,13 +69,18 @@ def _seen(outcome: Outcome) -> str:
   return f"wanted: {wanted}\nread: {scoring.scene_text(read(outcome.picture))}"
 
 
+def _has_original(record: Drawing) -> bool:
+  """Whether its own picture says more than the prompt does: a file's, or one
+  that went through the autoencoder (without a prompt)."""
+  return record.picture is not None and not (record.truth and record.prompt)
+
+
 def _drawing(outcome: Outcome) -> str:
   record: Drawing = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
   truth = ""
-  if record.truth is None and record.picture is not None:
-    truth = picture(load_picture(record.picture), "the file's own", "small")
-  # A reconstruction (the ceiling) of the autoencoder's has no prompt.
+  if _has_original(record):
+    truth = picture(load_picture(record.picture), "the original", "small")
   return (
       f'<figure class="{mark}"><div class="row">'
       f"{picture(outcome.picture, _seen(outcome), mark)}{truth}</div>"

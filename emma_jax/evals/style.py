@@ -80,6 +80,7 @@ td.bar b { position: absolute; top: 0; bottom: 0; width: 2px;
   display: grid; gap: 14px; margin: 12px 0;
   grid-template-columns: repeat(auto-fill, minmax(140px, 1fr));
 }
+.sheet.pairs { grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); }
 .sheet.wide { grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); }
 .sheet figure {
   margin: 0; padding: 10px; background: var(--card); border-radius: 10px;
@@ -87,7 +88,7 @@ td.bar b { position: absolute; top: 0; bottom: 0; width: 2px;
 }
 .sheet .row { display: flex; align-items: end; gap: 8px; }
 .sheet .row b { align-self: center; color: var(--soft); }
-.sheet img { width: 104px; min-width: 0; height: auto; border-radius: 4px;
+.sheet img { width: 104px; flex: none; height: auto; border-radius: 4px;
   outline: 1px solid var(--line); }
 .sheet img.small { width: 52px; }
 .sheet img.right { outline: 3px solid var(--right); }

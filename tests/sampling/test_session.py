@@ -81,7 +81,7 @@ def test_routes_reach_their_experts():
   routed = Session(s.config, s.params, "routed", 0, route="router")
   stem = Session(s.config, s.params, "stem", 0, route="stem")
   answers = [
-      x.ask([[small.picture(0)]], [["what?"]], max_tokens=16)
+      x.ask([[small.picture(0)]], [["what?", "why?"]], max_tokens=16)
       for x in (s, routed, stem)
   ]
   assert answers[0] != answers[2] and answers[1] in (answers[0], answers[2])
