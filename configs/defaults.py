@@ -69,10 +69,10 @@ def get_config() -> ml_collections.ConfigDict:
   ))
 
   c.evaluate = ml_collections.ConfigDict(dict(
-      samples=120,  # per task at the end of the run
-      stage_samples=48,  # per task after each stage before the last
-      held_out_samples=60,  # per held-out set
-      batch=48,
+      samples=128,  # per task at the end of the run
+      stage_samples=32,  # per task after each stage before the last
+      held_out_samples=64,  # per held-out set
+      batch=32,
       seed=0,
       steps=20,  # Euler steps when scoring; 0: sample.steps
       split="test",

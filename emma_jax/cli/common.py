@@ -132,7 +132,7 @@ def load_config(
     )
   config.lock()
   for key, text in (overrides or {}).items():
-    _override(config, key, text)
+    override(config, key, text)
   return config
 
 
@@ -186,7 +186,8 @@ def _brief(error: Exception) -> str:
 # -------------------------------------------------------------- overrides
 
 
-def _override(config: ml_collections.ConfigDict, key: str, text: str):
+def override(config: ml_collections.ConfigDict, key: str, text: str):
+  """Sets a dotted key from text; UserError where key or type is wrong."""
   *sections, last = key.split(".")
   node, seen = config, []
   for name in sections:

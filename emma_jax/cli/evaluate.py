@@ -124,7 +124,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 def _changed(config: dict, overrides: Mapping[str, str]) -> dict:
   changed = ml_collections.ConfigDict(config).lock()
   for key, text in overrides.items():
-    common._override(changed, key, text)
+    common.override(changed, key, text)
   return changed.to_dict()
 
 

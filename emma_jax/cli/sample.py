@@ -201,7 +201,7 @@ def _session(args: argparse.Namespace, overrides: Mapping[str, str]):
 def _changed(config: dict, overrides: Mapping[str, str]) -> dict:
   changed = ml_collections.ConfigDict(config).lock()
   for key, text in overrides.items():
-    common._override(changed, key, text)
+    common.override(changed, key, text)
   return changed.to_dict()
 
 

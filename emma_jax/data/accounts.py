@@ -37,7 +37,7 @@ class Info:
     return (*self.bad, *large)
 
   def means(self) -> dict[str, Mean]:
-    """For the log: fill of the rows, and shares of all samples drawn."""
+    """For the log: fill of the rows, shares in samples drawn and in tokens."""
     out = {
         "data/fill": Mean(self.tokens, self.slots),
         "data/bad": Mean(len(self.bad), self.drawn),
@@ -46,6 +46,8 @@ class Info:
     for task in TASKS:  # all, so that 0 counts as 0
       count = self.packed.samples_per_task.get(task, 0)
       out[f"data/{task}"] = Mean(count, self.drawn)
+      tokens = self.packed.tokens_per_task.get(task, 0)
+      out[f"data/tokens/{task}"] = Mean(tokens, self.tokens)
     return out
 
 

@@ -112,6 +112,17 @@ class Layout:
         need["und_tokens"] += self.clean_cost
     return need
 
+  def length(self, sample: Sample) -> int:
+    """Tokens of the sample, in both buffers."""
+    total = 0
+    for part in sample.parts:
+      if isinstance(part, Text):
+        total += len(part.tokens)
+      else:
+        target = part.role == "target"
+        total += self.tokens_per_picture if target else self.clean_cost
+    return total
+
   def misfit(self, sample: Sample) -> str:
     """Why no row could ever hold the sample; empty where one can."""
     for name, count in self.need(sample).items():
@@ -148,6 +159,7 @@ class PackInfo:
   placed: tuple[tuple[int, ...], ...]  # per row, in reading order
   dropped: tuple[Dropped, ...]
   samples_per_task: dict[str, int]
+  tokens_per_task: dict[str, int]  # of both buffers
   und_tokens: int  # used, over all rows
   gen_tokens: int
   fill: float  # used share of all slots
@@ -167,15 +179,18 @@ def pack(
   flat = _flatten(parts)
   batch = _fill(flat, parts, layout)
   tasks: dict[str, int] = {}
-  for row in rows:
-    for i in row:
-      tasks[samples[i].task] = tasks.get(samples[i].task, 0) + 1
+  tokens: dict[str, int] = {}
+  for i in (i for row in rows for i in row):
+    task, length = samples[i].task, layout.length(samples[i])
+    tasks[task] = tasks.get(task, 0) + 1
+    tokens[task] = tokens.get(task, 0) + length
   gen = int(flat.gen.sum())
   used = flat.slot.size
   info = PackInfo(
       placed=tuple(map(tuple, rows)),
       dropped=tuple(dropped),
       samples_per_task=tasks,
+      tokens_per_task=tokens,
       und_tokens=used - gen,
       gen_tokens=gen,
       fill=used / (layout.rows * layout.slots),

@@ -64,8 +64,8 @@ def sinusoid(t: jax.Array, channels: int, scale: float) -> jax.Array:
   """Sinusoids (..., channels) of times t in [0, 1], float32; cosines first."""
   half = channels // 2
   frequency = np.exp(-np.log(10000.0) * np.arange(half) / half)
-  angle = (t.astype(jnp.float32) * scale)[..., None] * frequency.astype(
-      np.float32
+  angle = jnp.multiply.outer(
+      t.astype(jnp.float32) * scale, frequency.astype(np.float32)
   )
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 

@@ -21,7 +21,7 @@ def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
   # In numpy, so that no compiler folds the powers with another rounding.
   exponent = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
   inverse = np.float32(1.0) / np.float32(theta) ** exponent
-  angle_BLF = position_BL[..., None].astype(jnp.float32) * inverse
+  angle_BLF = position_BL[..., None].astype(jnp.float32) * inverse[None, None]
   cos = jnp.cos(angle_BLF)[:, :, None, :].astype(x_BLHE.dtype)
   sin = jnp.sin(angle_BLF)[:, :, None, :].astype(x_BLHE.dtype)
   first, second = jnp.split(x_BLHE, 2, axis=-1)

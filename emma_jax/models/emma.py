@@ -165,6 +165,8 @@ class Emma(nn.Module):
     flat = [to_unit(g.reshape(-1, *g.shape[2:]), self.config.dtype)
             for g in groups]
     logits = None
+    if not sum(map(len, flat)):
+      return None, None, None
     if route == "versatile":  # one call for both
       joined, _ = self.vision(jnp.concatenate(flat), route)
       tokens = jnp.split(joined, [flat[0].shape[0]])

@@ -1,7 +1,7 @@
 """Real files in and out, and mistakes without a stack trace."""
 
-from PIL import Image
 import numpy as np
+from PIL import Image
 import pytest
 
 from emma_jax import build

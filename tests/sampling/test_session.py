@@ -1,5 +1,7 @@
 """Where weights come from, and what is refused."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -25,7 +27,8 @@ def save_run(workdir, config: dict, params: dict, stage: str):
   with Checkpointer(workdir / "checkpoints") as checkpoints:
     for step in (5, 9):
       state = {"trained": trained, "frozen": frozen, "step": np.int32(step),
-               "ema": jax.tree.map(lambda x: x + np.float32(step), trained)}
+               "ema": jax.tree.map(functools.partial(np.add, np.float32(step)),
+                                   trained)}
       meta = metadata(config) | dict(stage=stage, stage_step=step)
       checkpoints.save(step, state, meta, wait=True)
 
@@ -104,7 +107,8 @@ def test_native_size_is_the_samplers_choice_and_height_is_not(tmp_path, model):
   path = tmp_path / "w.safetensors"
   save_weights(path, params, metadata(config))
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
-  assert Session.load(str(path), change=with_data(native=True)).preprocess.native
+  native = Session.load(str(path), change=with_data(native=True))
+  assert native.preprocess.native
   with pytest.raises(SampleError, match="preprocess"):
     Session.load(str(path), change=with_data(height=96))
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.data.packing import pack
 from emma_jax.data.transforms import Sample, Text, further_turn
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, text

@@ -1,0 +1,121 @@
+"""The mask: the drawing in its docstring, and the laws of paper section 3."""
+
+import numpy as np
+import pytest
+
+from emma_jax.data.transforms import Sample, Text
+from emma_jax.models import masks
+from emma_jax.structs import Batch, Ids
+from tests import tiny
+
+
+def row_ids(batch: Batch) -> Ids:
+  """Ids of both buffers of row 0 in reading order, padding last."""
+  ids = masks.join(batch.und_ids, batch.gen_ids)
+  order = np.argsort(np.asarray(ids.slot[0]), kind="stable")
+  pick = lambda x: np.asarray(x)[:1, order]
+  return Ids(*(pick(getattr(ids, n)) for n in Ids.__dataclass_fields__))
+
+
+def drawn() -> tuple[list[str], np.ndarray]:
+  """Token letters and 0/1 table of the docstring."""
+  lines = masks.__doc__.splitlines()
+  head = next(i for i, line in enumerate(lines) if line.split()[:2] == [
+      "r", "r"])
+  letters = lines[head].split()
+  columns = [i for i, c in enumerate(lines[head]) if c != " "]
+  table = [[line.ljust(80)[c] == "1" for c in columns]
+           for line in lines[head + 1:head + 1 + len(letters)]]
+  return letters, np.array(table)
+
+
+def test_the_drawing_in_the_docstring():
+  letters, table = drawn()
+  assert "".join(letters) == "rriinnppqa"
+  ids = Ids(
+      segment=np.array([[1] * 6 + [2] * 4]),
+      slot=np.arange(10)[None],
+      end=np.array([[1, 1, 2, 3, 5, 5, 6, 7, 8, 9]]),
+      noisy=np.array([[0] * 4 + [1] * 2 + [0] * 4]),
+      position=np.array([[*range(6), *range(4)]]),
+  )
+  np.testing.assert_array_equal(np.asarray(masks.allow(ids, ids))[0], table)
+
+
+def test_understanding_is_strictly_causal_pictures_included():
+  ids = row_ids(tiny.packed([tiny.understanding()]))
+  n = 10  # 8 words and a picture of two tokens
+  allow = np.asarray(masks.allow(ids, ids))[0]
+  np.testing.assert_array_equal(allow[:n, :n], np.tril(np.ones((n, n), bool)))
+  assert not allow[n:].any() and not allow[:, n:].any()  # padding
+
+
+@pytest.mark.parametrize("variant", ["paper", "reference_und", "token_fusion"])
+def test_generation_sees_its_own_picture_in_both_directions(variant):
+  """All before it and itself, as a whole; in words alone it is causal."""
+  batch = tiny.packed([tiny.editing()], variant)
+  ids = row_ids(batch)
+  ref = 4 if variant == "token_fusion" else 2
+  picture = [*[0], *[1] * ref, *[0] * 3, *[2] * 2]
+  n = len(picture)
+  allow = np.asarray(masks.allow(ids, ids))[0]
+  expected = np.tril(np.ones((n, n), bool))
+  for i in range(n):
+    for j in range(n):
+      if picture[i] and picture[i] == picture[j]:
+        expected[i, j] = True
+  np.testing.assert_array_equal(allow[:n, :n], expected)
+
+
+def test_a_noisy_picture_that_is_not_the_last_stays_hidden():
+  word = lambda i: Text((i,))
+  sample = Sample("drawing", (
+      word(5), tiny.picture(0, "target"), word(6), tiny.picture(1, "target")))
+  ids = row_ids(tiny.packed([sample]))
+  allow = np.asarray(masks.allow(ids, ids))[0, :6, :6]
+  np.testing.assert_array_equal(allow.astype(int), [
+      [1, 0, 0, 0, 0, 0],
+      [1, 1, 1, 0, 0, 0],
+      [1, 1, 1, 0, 0, 0],
+      [1, 0, 0, 1, 0, 0],
+      [1, 0, 0, 1, 1, 1],
+      [1, 0, 0, 1, 1, 1],
+  ])
+
+
+def test_samples_of_a_row_do_not_see_each_other():
+  batch = tiny.packed(
+      [tiny.understanding(), tiny.editing(), tiny.drawing()])
+  ids = row_ids(batch)
+  allow = np.asarray(masks.allow(ids, ids))[0]
+  segment = ids.segment[0]
+  other = segment[:, None] != segment[None]
+  assert set(segment) == {0, 1, 2, 3}
+  assert not (allow & other).any()
+  assert not allow[segment == 0].any()
+  np.testing.assert_array_equal(np.diag(allow), segment > 0)
+
+
+def test_the_buffers_order_does_not_matter():
+  """Permuted queries and keys give the permuted mask."""
+  ids = row_ids(tiny.packed([tiny.editing(), tiny.understanding()]))
+  n = ids.slot.shape[1]
+  rng = np.random.default_rng(0)
+  a, b = rng.permutation(n), rng.permutation(n)
+  take = lambda p: Ids(*(getattr(ids, name)[:, p]
+                         for name in Ids.__dataclass_fields__))
+  np.testing.assert_array_equal(
+      np.asarray(masks.allow(take(a), take(b)))[0],
+      np.asarray(masks.allow(ids, ids))[0][a][:, b])
+
+
+def test_plain_text_is_causal_within_segments():
+  segment = np.array([[1, 1, 2, 2, 0]])
+  ids = masks.causal(segment, np.array([[0, 1, 0, 1, 0]]))
+  np.testing.assert_array_equal(np.asarray(masks.allow(ids, ids))[0], np.array([
+      [1, 0, 0, 0, 0],
+      [1, 1, 0, 0, 0],
+      [0, 0, 1, 0, 0],
+      [0, 0, 1, 1, 0],
+      [0, 0, 0, 0, 0],
+  ], bool))

@@ -1,0 +1,78 @@
+"""The plain decoder: causal, packable, a loop over its layers."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from emma_jax.models import masks
+from emma_jax.models.qwen3 import Qwen3, Qwen3Block, Qwen3Config
+
+CONFIG = Qwen3Config(
+    vocab_size=20, width=16, mlp_width=24, num_layers=3, num_heads=4,
+    num_kv_heads=2, head_dim=8, rope_theta=1e4, norm_eps=1e-6,
+    tie_embeddings=True)
+TOKENS = np.random.default_rng(0).permutation(20)[None, :8]
+
+
+@functools.cache
+def variables() -> dict:
+  """Numbers around 1 for vectors (they scale), around 0 for matrices."""
+  made = jax.eval_shape(Qwen3(CONFIG).init, jax.random.key(0), TOKENS)
+  rng = np.random.default_rng(1)
+  draw = lambda x: np.float32(
+      rng.normal(1.0 if 8 in x.shape[-1:] or x.ndim == 1 else 0.0, 0.2, x.shape))
+  return jax.tree.map(draw, nn.unbox(made))
+
+
+run = jax.jit(Qwen3(CONFIG).apply)
+
+
+def test_the_future_has_no_gradient():
+  """d output i / d embedding of word j is zero exactly for j > i."""
+  def outputs(embed):
+    v = variables()["params"] | {"embed": embed}
+    _, hidden = Qwen3(CONFIG).apply({"params": v}, TOKENS)
+    return hidden[-1][0].sum(-1)
+
+  jac = np.asarray(jax.jit(jax.jacrev(outputs))(variables()["params"]["embed"]))
+  reach = np.abs(jac[:, TOKENS[0]]).max(-1) > 0
+  np.testing.assert_array_equal(reach, np.tril(np.ones((8, 8), bool)))
+
+
+def test_packed_equals_alone():
+  position = np.array([[0, 1, 2, 3, 4, 0, 1, 2]])
+  segment = np.array([[1] * 5 + [2] * 3])
+  both, _ = run(variables(), TOKENS, position, segment)
+  for part in (slice(0, 5), slice(5, 8)):
+    alone, _ = jax.jit(Qwen3(CONFIG).apply)(variables(), TOKENS[:, part])
+    np.testing.assert_allclose(both[:, part], alone, atol=1e-5)
+  whole, _ = run(variables(), TOKENS, np.arange(8)[None], np.ones((1, 8), int))
+  assert np.abs(whole[:, 5:] - both[:, 5:]).max() > 1e-2
+
+
+def test_scan_equals_a_loop_over_sliced_weights():
+  _, hidden = run(variables(), TOKENS, np.arange(8)[None],
+                  np.ones((1, 8), int))
+  layers = variables()["params"]["layers"]
+  ids = masks.causal(np.ones((1, 8), int), np.arange(8)[None])
+  step = jax.jit(Qwen3Block(CONFIG).apply)
+  x = variables()["params"]["embed"][TOKENS]
+  for i in range(3):
+    x, _ = step({"params": jax.tree.map(lambda w: w[i], layers)}, x, ids)
+    if i < 2:  # the last one is given after the final norm
+      np.testing.assert_allclose(hidden[i + 1], x, atol=1e-5)
+  assert len(hidden) == 4
+
+
+def test_errors_say_what_is_wrong():
+  for change, words in (
+      (dict(num_kv_heads=3), "not a multiple"),
+      (dict(head_dim=7), "must be even"),
+      (dict(remat="some"), "choose none, full or dots"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      dataclasses.replace(CONFIG, **change)
