@@ -12,14 +12,16 @@ def tiny() -> ml_collections.ConfigDict:
           vocab_size=1024,
           width=128,
           mlp_width=384,
-          num_layers=6,
-          num_shallow=3,  # N = M [D]
+          num_layers=4,
+          num_shallow=2,  # N = M [D]
           num_heads=4,
           num_kv_heads=2,
           head_dim=32,
           rope_theta=10000.0,
           norm_eps=1e-6,
-          tie_embeddings=True,
+          tie_embeddings=False,
+          embed_std=1.0,  # from scratch; irrelevant to imported weights
+          residual_gain=0.35,  # about 1 / sqrt(2 * layers)
           shallow_shared=("qk",),  # [P]
           deep_shared=(),  # [P]
           final_norm_shared=False,  # [D]
@@ -45,7 +47,7 @@ def tiny() -> ml_collections.ConfigDict:
           router_threshold=0.5,  # [D] above: STEM
       ),
       autoencoder=tiny_autoencoder(),
-      fusion=fusion(),
+      fusion=fusion(position_scale=0.3),  # beside small features
   ))
 
 

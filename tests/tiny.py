@@ -124,7 +124,8 @@ def editing(seed: int = 0) -> Sample:
 
 def layout(variant: str = "paper", **changes) -> Layout:
   fusion = model(variant).fusion
-  sizes = dict(rows=1, und_tokens=32, und_pictures=1, references=1, targets=2)
+  sizes = dict(rows=2, und_tokens=32, und_pictures=1, references=2,
+               targets=2)
   return Layout(**sizes | changes, height=HEIGHT, width=WIDTH,
                 fusion=fusion.mode, reference_branch=fusion.reference_branch)
 
@@ -167,11 +168,10 @@ def inputs(batch: Batch) -> tuple:
   return (batch, latents(batch), *noise(batch))
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "route", "collect"))
-def run(emma: Emma, params: dict, args: tuple, route: str = "versatile",
-        collect: bool = False):
-  """(output, logits) of one pass."""
-  out = emma.apply({"params": params}, *args, route, collect)
+@functools.partial(jax.jit, static_argnames=("emma", "route"))
+def run(emma: Emma, params: dict, args: tuple, route: str = "versatile"):
+  """(output, logits) of one pass; one `layout` compiles once."""
+  out = emma.apply({"params": params}, *args, route, collect=True)
   logits = emma.apply({"params": params}, out.hidden_BUD, method=Emma.logits)
   return out, logits
 

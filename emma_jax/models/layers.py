@@ -9,8 +9,8 @@ import jax.numpy as jnp
 Init = Callable[..., jax.Array]
 
 
-def fan_in(axis: int | Sequence[int] = 0) -> Init:
-  """Truncated normal with variance 1 / (product of the `axis` sizes)."""
+def fan_in(axis: int | Sequence[int] = 0, gain: float = 1.0) -> Init:
+  """Truncated normal, deviation gain / sqrt(product of the `axis` sizes)."""
   axes = (axis,) if isinstance(axis, int) else tuple(axis)
 
   def init(key: jax.Array, shape: Sequence[int], dtype=jnp.float32):
@@ -18,7 +18,7 @@ def fan_in(axis: int | Sequence[int] = 0) -> Init:
     for a in axes:
       size *= shape[a]
     # 0.8796: standard deviation of a unit normal cut at two sigmas.
-    scale = size**-0.5 / 0.87962566103423978
+    scale = gain * size**-0.5 / 0.87962566103423978
     return scale * jax.random.truncated_normal(key, -2, 2, shape, dtype)
 
   return init

@@ -114,7 +114,7 @@ class Llm(nn.Module):
   def setup(self):
     c = self.config
     self.embedding = weight(self, "embed", (c.vocab_size, c.width),
-                            ("vocab", "embed"), normal(0.02))
+                            ("vocab", "embed"), normal(c.embed_std))
     if not c.tie_embeddings:
       self.lm_head = weight(self, "lm_head", (c.vocab_size, c.width),
                             ("vocab", "embed"), normal(0.02))

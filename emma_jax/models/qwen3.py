@@ -21,7 +21,14 @@ PARTS = ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Qwen3Config:
-  """Sizes of a Qwen3 decoder, named as in the field."""
+  """Sizes of a Qwen3 decoder, named as in the field.
+
+  `embed_std`, `residual_gain` matter to training from scratch only: the first
+  deviation of the embeddings, and a factor on the first weights of what is
+  added to the residual stream. The stream of a text token starts as its
+  embedding; where the first layers add far more than that, a small model takes
+  thousands of steps to find the words again.
+  """
 
   vocab_size: int
   width: int
@@ -33,6 +40,8 @@ class Qwen3Config:
   rope_theta: float
   norm_eps: float
   tie_embeddings: bool
+  embed_std: float = 0.02
+  residual_gain: float = 1.0
   scan_unroll: int = 1
   remat: str = "none"
 
@@ -90,7 +99,7 @@ class Output(nn.Module):
   def __call__(self, x_BLHE: jax.Array) -> jax.Array:
     shape = (*x_BLHE.shape[-2:], self.config.width)
     o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
-                   fan_in((0, 1)))
+                   fan_in((0, 1), self.config.residual_gain))
     return jnp.einsum("BLHE,HED->BLD", x_BLHE, o_HED.astype(x_BLHE.dtype))
 
 
@@ -104,7 +113,8 @@ class Mlp(nn.Module):
     D, F = x_BLD.shape[-1], self.config.mlp_width
     gate_DF = weight(self, "gate", (D, F), ("embed", "mlp"))
     up_DF = weight(self, "up", (D, F), ("embed", "mlp"))
-    down_FD = weight(self, "down", (F, D), ("mlp", "embed"))
+    down_FD = weight(self, "down", (F, D), ("mlp", "embed"),
+                     fan_in(0, self.config.residual_gain))
     hidden_BLF = jax.nn.silu(linear(x_BLD, gate_DF)) * linear(x_BLD, up_DF)
     return linear(hidden_BLF, down_FD)
 
@@ -163,7 +173,7 @@ class Qwen3(nn.Module):
           jnp.arange(tokens_BL.shape[1]), tokens_BL.shape
       )
     embed_VD = weight(self, "embed", (c.vocab_size, c.width),
-                      ("vocab", "embed"), normal(0.02))
+                      ("vocab", "embed"), normal(c.embed_std))
     x_BLD = embed_VD[tokens_BL]
     blocks = nn.scan(
         Qwen3Block, variable_axes={"params": 0}, split_rngs={"params": True},

@@ -132,6 +132,7 @@ ENGLISH = Language(
         ),
         "its shape": ("what shape is this?",),
         "its colour": ("what colour is it?",),
+        "its background": ("what colour is the background?",),
     },
 )
 
@@ -193,6 +194,7 @@ CHINESE = Language(
         "sides": ("它有几条边？", "图中的形状有几条边？"),
         "its shape": ("这是什么形状？",),
         "its colour": ("它是什么颜色？",),
+        "its background": ("背景是什么颜色？",),
     },
 )
 

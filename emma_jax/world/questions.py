@@ -28,7 +28,9 @@ from emma_jax.world.scene import (
 
 Turn = tuple[str, str, str]
 
-SCENE_KINDS = ("count", "colour", "shape", "position", "existence")
+SCENE_KINDS = (
+    "count", "colour", "shape", "position", "existence", "background"
+)
 # What can be asked of one held-out pair.
 PAIR_KINDS = ("colour", "shape", "position", "existence")
 STEM_KINDS = ("chart_tallest", "chart_value", "digit", "arithmetic", "sides")
@@ -157,7 +159,15 @@ def existence(
   return "existence", say(rng, words, "existence", a=noun), answer
 
 
+def background(rng: Rng, words: Language, scene: Scene) -> Turn:
+  """The colour of the background: the one question that needs no object."""
+  return ("background", say(rng, words, "its background"),
+          words.backgrounds[scene.background])
+
+
 _MAKERS = {
+    "background": background,
+    "count": count,
     "colour": colour,
     "shape": shape,
     "position": position,
@@ -171,10 +181,7 @@ def about_scene(
   """Up to `number` turns of different kinds."""
   turns = []
   for kind in draws.several(rng, SCENE_KINDS, len(SCENE_KINDS)):
-    if kind == "count":
-      turn = count(rng, words, scene)
-    else:
-      turn = _MAKERS[kind](rng, words, scene)
+    turn = _MAKERS[kind](rng, words, scene)
     if turn:
       turns.append(turn)
     if len(turns) == number:

@@ -1,0 +1,94 @@
+"""Losses are sums and counts, so a whole is the sum of its parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emma_jax import losses
+from emma_jax.structs import DRAWING, EDITING, Mean
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(3, 5, 7)).astype(np.float32)
+TARGETS = RNG.integers(0, 7, (3, 5))
+WEIGHTS = np.float32([[1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
+ERROR = RNG.uniform(size=(4, 3)).astype(np.float32)
+TASK = np.array([[DRAWING, EDITING, 0], [DRAWING, 0, 0], [EDITING, EDITING, 0],
+                 [0, 0, 0]])
+TIME = RNG.uniform(size=(4, 3)).astype(np.float32)
+
+
+def test_a_mean_of_parts_is_the_mean_of_the_whole():
+  """Rows hold 5, 1 and 0 answer tokens: a mean of means would differ."""
+  whole, _ = losses.next_token(LOGITS, TARGETS, WEIGHTS)
+  row = jax.jit(lambda *x: losses.next_token(*x)[0])
+  rows = [row(LOGITS[i:i + 1], TARGETS[i:i + 1], WEIGHTS[i:i + 1])
+          for i in range(3)]
+  joined = rows[0] + rows[1] + rows[2]
+  np.testing.assert_allclose(joined.value, whole.value, rtol=1e-6)
+  assert [float(r.count) for r in rows] == [5, 1, 0]
+  of_means = np.mean([float(r.value) for r in rows[:2]])
+  assert abs(of_means - float(whole.value)) > 1e-3
+  assert float(rows[2].value) == 0  # nothing counted, and no NaN
+
+
+def test_next_token_is_cross_entropy_in_nats():
+  loss, right = losses.next_token(LOGITS, TARGETS, WEIGHTS)
+  p = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+  picked = np.take_along_axis(p, TARGETS[..., None], -1)[..., 0]
+  np.testing.assert_allclose(
+      loss.value, (-np.log(picked) * WEIGHTS).sum() / 6, rtol=1e-6)
+  hits = (LOGITS.argmax(-1) == TARGETS) * WEIGHTS
+  np.testing.assert_allclose(right.total, hits.sum())
+
+
+def test_bfloat16_logits_are_summed_in_float32():
+  low = jnp.asarray(LOGITS, jnp.bfloat16)
+  loss, _ = losses.next_token(low, TARGETS, WEIGHTS)
+  same, _ = losses.next_token(low.astype(jnp.float32), TARGETS, WEIGHTS)
+  assert loss.total.dtype == jnp.float32 and loss.total == same.total
+
+
+def test_unweighted_tokens_have_no_gradient():
+  grad = jax.grad(lambda x: losses.next_token(x, TARGETS, WEIGHTS)[0].value)
+  moved = np.abs(grad(jnp.asarray(LOGITS))).max(-1) > 0
+  np.testing.assert_array_equal(moved, WEIGHTS > 0)
+
+
+def test_squared_error_is_per_picture():
+  a, b = RNG.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
+  error = losses.squared_error(a, b)
+  assert error.shape == (2, 3)
+  np.testing.assert_allclose(error, ((a - b)**2).mean((2, 3)), rtol=1e-5)
+
+
+def test_tasks_and_times_partition_the_velocity_error():
+  real = TASK > 0
+  tasks = losses.per_task(ERROR, TASK)
+  times = losses.per_time(ERROR, TIME, TASK, 4)
+  assert set(tasks) == {"drawing", "editing"} and len(times) == 4
+  for parts in (tasks, times):
+    total = sum(parts.values(), Mean(0.0, 0.0))
+    np.testing.assert_allclose(total.total, ERROR[real].sum(), rtol=1e-6)
+    assert total.count == real.sum() == 5
+  assert tasks["drawing"].count == 2
+  name = "time_0.25_0.50"
+  inside = real & (TIME >= 0.25) & (TIME < 0.5)
+  np.testing.assert_allclose(
+      times[name].total, ERROR[inside].sum(), rtol=1e-6)
+
+
+def test_the_last_time_bin_holds_its_end():
+  one = np.ones((1, 1), np.float32)
+  bins = losses.per_time(one, one, np.ones((1, 1), int), 5)
+  assert [float(b.count) for b in bins.values()] == [0, 0, 0, 0, 1]
+
+
+def test_the_router_learns_from_labelled_pictures_only():
+  logits = RNG.normal(size=(2, 3, 2)).astype(np.float32)
+  label = np.array([[0, 1, -1], [1, 0, 0]])
+  valid = np.array([[True, True, True], [True, False, False]])
+  loss, right = losses.label(logits, label, valid)
+  assert loss.count == right.count == 3
+  p = jax.nn.log_softmax(logits)
+  expected = -(p[0, 0, 0] + p[0, 1, 1] + p[1, 0, 1])
+  np.testing.assert_allclose(loss.total, expected, rtol=1e-5)
