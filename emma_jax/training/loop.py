@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax import optimizer as optim
+from emma_jax import sharding
 from emma_jax.data import pipeline
 from emma_jax.training import checkpoint as ckpt
 from emma_jax.training import metrics as metrics_lib
@@ -168,17 +169,21 @@ class _StageLoop:
     stage, start = self.stage, int(state.step)
     if start >= stage.steps:
       return state
+    mesh = sharding.data_mesh()
+    sharding.check_rows(stage.source.config.layout.rows, f"stages.{stage.name}")
     step_fn = make_step(
         stage.objective, stage.transformation(), ema_decay=stage.ema_decay,
-        seed=self.r.seed, name=stage.name,
+        seed=self.r.seed, name=stage.name, mesh=mesh,
     )
+    state = jax.device_put(state, sharding.replicated(mesh))
     data = pipeline.stream(stage.source, start)
     self.writer.note(f"Stage {stage.name}: {stage.steps} steps.")
     try:
       for step in range(start + 1, stage.steps + 1):
         with self.timer.waiting():
           host = next(data)
-        state, measured = step_fn(state, host.batch)
+        batch = sharding.place_rows(host.batch, mesh)
+        state, measured = step_fn(state, batch)
         self._count(measured, host.info)
         last = step == stage.steps
         if step % self.r.log_every == 0 or last:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from emma_jax import optimizer as optim
-from emma_jax import rules
+from emma_jax import rules, sharding
 from emma_jax.structs import Batch, Mean
 from emma_jax.training.objectives import Objective
 from emma_jax.training.state import TrainState
@@ -28,8 +28,11 @@ def make_step(
     ema_decay: float,
     seed: int,
     name: str,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]:
   """The jitted step of one stage; the state is donated.
+
+  With a `mesh` the batch's rows are split over it and the state is replicated.
 
   Frozen weights are absent from the gradient, the clipping norm, the optimizer
   and the average.
@@ -57,7 +60,12 @@ def make_step(
                           opt_state=opt_state, ema=ema)
     return state, metrics
 
-  return jax.jit(step, donate_argnums=0)
+  if mesh is None:
+    return jax.jit(step, donate_argnums=0)
+  whole = sharding.replicated(mesh)
+  return jax.jit(
+      step, donate_argnums=0, in_shardings=(whole, sharding.rows(mesh)),
+      out_shardings=whole)
 
 
 @functools.partial(jax.jit, static_argnums=0)
