@@ -47,7 +47,9 @@ def tiny() -> ml_collections.ConfigDict:
           router_threshold=0.5,  # [D] above: STEM
       ),
       autoencoder=tiny_autoencoder(),
-      fusion=fusion(position_scale=0.3),  # beside small features
+      # The base makes all channels tell a 3x3 grid's places apart; at 10,000
+      # only the first few do, and an edit cannot find what to copy.
+      fusion=fusion(position_base=10.0),
   ))
 
 

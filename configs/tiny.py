@@ -35,6 +35,10 @@ def get_config(scale: float = 1.0) -> ml_collections.ConfigDict:
   # From scratch the gradients of the first steps are far larger than later
   # ones; 0.999 would remember them, and take tiny steps, for a thousand steps.
   c.optimizer.b2 = 0.98
+  # A small model follows its text without much help; more guidance distorts.
+  c.sample.text_guidance = 1.5
+  c.sample.edit_text_guidance = 1.5
+  c.sample.edit_image_guidance = 1.0
   c.model = models.tiny()
   c.stages = tiny_stages(c.model, scale)
   return c

@@ -27,6 +27,10 @@ if [ "$code" -ne 0 ]; then
   echo "Stopped (exit code $code); the same command goes on from there."
   exit "$code"
 fi
+if [ ! -f "$workdir/report.html" ]; then
+  echo "Stopped and saved; the same command goes on from there."
+  exit 0
+fi
 elapsed=$((SECONDS - start))
 echo "Report: $repo/$workdir/report.html"
 echo "Scores: $repo/$workdir/scores.json"
