@@ -12,7 +12,7 @@ from configs import tiny
 
 
 def get_config() -> ml_collections.ConfigDict:
-  c = tiny.get_config(scale=8.0)
+  c = tiny.get_config(scale=7.0)
   c.name = "reference"
   c.data.seed = 1  # not the demo's samples
   c.train.log_every = 50
