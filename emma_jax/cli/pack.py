@@ -88,7 +88,7 @@ def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
       {"params": weights}, z, method=Autoencoder.decode))
   z = np.concatenate([encode(x) for x in batches(sources.open_source(spec))])
   shift, deviation = z.mean((0, 1, 2)), z.std((0, 1, 2))
-  if deviation.min() < 1e-3 * deviation.max():
+  if deviation.min() <= 1e-3 * deviation.max():
     raise common.UserError(
         f"A latent channel hardly varies (deviation {deviation.min():.2g} of "
         f"{deviation.max():.2g}): the autoencoder needs more training.")

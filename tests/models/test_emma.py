@@ -25,7 +25,8 @@ def text(*tokens: int, loss: bool = False) -> Text:
 # ------------------------------------------------------------- gradients
 
 
-@functools.partial(jax.jit, static_argnames="emma")
+@functools.partial(jax.jit, static_argnames="emma",
+                   compiler_options=tiny.QUICK)
 def reach(emma: Emma, params: dict, args: tuple):
   """|d outputs of token i / d inputs|: by word, Und picture, ref, target.
 

@@ -169,7 +169,8 @@ def test_unrolling_and_rematerialising_change_nothing(change):
     und, gen = halves(config, params)
     return (und * jnp.sin(jnp.arange(16.0))[None, None]).sum() + (gen**2).sum()
 
-  grad = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+  grad = jax.jit(jax.value_and_grad(loss), static_argnums=1,
+                 compiler_options=tiny.QUICK)
   want, want_grads = grad(params(), CONFIG)
   got, got_grads = grad(params(), dataclasses.replace(CONFIG, **change))
   np.testing.assert_allclose(got, want, rtol=1e-5)

@@ -26,7 +26,7 @@ def gradient(objective, params, batch, step: int = 0):
   return _gradient(objective, params, batch, jnp.int32(step))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, compiler_options=tiny.QUICK)
 def _gradient(objective, params, batch, step):
   draw = lambda name: stream(0, name, step)
   grad = jax.value_and_grad(objective, has_aux=True)

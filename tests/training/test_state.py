@@ -146,10 +146,9 @@ def test_training_starts_with_copied_branches_and_experts():
             for p, x in rules.flatten(model.shapes).items()
             if p.startswith("autoencoder/")}
   key = jax.random.key(0)
-  # Compiled without optimisation, since it runs once: a third of the time.
-  init = jax.jit(init_params, static_argnums=0).lower(
-      model.module.config, key).compile(
-          compiler_options={"xla_backend_optimization_level": 0})
+  init = jax.jit(
+      lambda key: init_params(model.module.config, key),
+      compiler_options=tiny.QUICK)
   table = stage_configs.first_load(tiny.model(), "world_autoencoder")
   out = state.load(table, model.shapes, None, {"world_autoencoder": stored}.get,
                    lambda: init(key))

@@ -102,8 +102,12 @@ def stages() -> dict[str, loop.Stage]:
   for name, s in c.stages.items():
     drawn = name < "4"
     s.update(rows=1, samples_per_batch=3, und_tokens=320, und_pictures=3,
-             references=drawn, targets=2 * drawn, warmup_steps=0)
+             references=int(drawn), targets=2 * drawn, warmup_steps=0)
   return {s.name: s for s in assemble.run(c).stages}
+
+
+def quick(step, *args):
+  return step.lower(*args).compile(compiler_options=tiny.QUICK)
 
 
 def train(stage: loop.Stage, params: dict, steps: int = 1) -> dict:
@@ -111,6 +115,7 @@ def train(stage: loop.Stage, params: dict, steps: int = 1) -> dict:
   step = make_step(stage.objective, stage.transformation(), ema_decay=0.9,
                    seed=0, name=stage.name)
   s = stage.begin(jax.tree.map(jnp.array, params))
+  step = quick(step, s, stage.source[0].batch)
   for i in range(steps):
     host = stage.source[i]
     assert not host.info.unusable
@@ -160,7 +165,7 @@ def test_expert_and_router_stages_leave_drawings_and_edits_alone(stages):
                 - before.router_logits_BN2[0, 0]).max() > 1e-4
 
 
-@pytest.mark.parametrize("variant", [v for v in tiny.VARIANTS if v != "paper"])
+@pytest.mark.parametrize("variant", tiny.MIXTURES)
 def test_every_variant_trains(variant):
   """A step of the stage that trains all but the autoencoder lowers the loss;
   weights that no token can reach are named here."""
@@ -176,12 +181,13 @@ def test_every_variant_trains(variant):
   step = make_step(objective, optimizer, ema_decay=0.9, seed=0, name="all")
   # The same step number twice: the same times and noise.
   s = state.begin(jax.tree.map(jnp.array, before), policy, optimizer)
+  step = quick(step, s, batch)
   s, first = step(s, batch)
   frozen = {p for p, v in rules.resolve(
       policy, rules.flatten(before)).items() if v == state.FROZEN}
   dead = set(rules.flatten(before)) - moved(before, s.params()) - frozen
-  assert dead == {"reference_und": {"adapters/gen/norm/scale",
-                                    "adapters/gen/norm/bias"}}.get(
-                                        variant, set())
+  # With references in the Und branch, nothing clean enters the Gen adapter.
+  unused = {"adapters/gen/norm/scale", "adapters/gen/norm/bias"}
+  assert dead == (unused if "und" in variant else set())
   _, second = step(s.replace(step=jnp.int32(0)), batch)
   assert second["loss/total"].value < first["loss/total"].value

@@ -21,14 +21,14 @@ from emma_jax.world.tasks import SPLITS, TASKS, WorldSource, sample
 
 # What the first test prompts are, and one instruction.
 PROMPTS = [
-    "a cross on a white background",
-    "a large circle and a triangle on a cyan background",
-    "two diamonds on a pink background",
+    "a cross",
+    "a large circle and a triangle on a grey background",
+    "two diamonds",
     "a purple square",
     "a triangle right of a square",
-    "a blue triangle and a green circle on a cream background",
+    "a blue triangle and a green circle",
 ]
-INSTRUCTION = "add a green diamond"
+INSTRUCTION = "add a blue square"
 
 ORDINARY_TASKS = tuple(task for task in TASKS if not task.endswith("_pairs"))
 
@@ -223,7 +223,7 @@ def test_majority_baselines_are_low(task):
   ]
   for kind, share in scoring.majority_baseline(pairs).items():
     assert share < 0.55, (kind, share)
-  assert 1.8 < len(pairs) / len(records) < 2.2
+  assert 1.8 < len(pairs) / len(records) < 2.5
   science = np.mean([r.stem == structs.STEM_SCIENCE for r in records])
   low, high = {"understanding": (0.3, 0.4), "stem": (1, 1)}.get(task, (0, 0))
   assert low <= science <= high

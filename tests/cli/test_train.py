@@ -1,0 +1,88 @@
+"""emma-train: help, and one-line messages for mistakes."""
+
+import doctest
+
+import pytest
+
+from emma_jax.cli import common, train
+from emma_jax.models import emma
+from tests import tiny
+
+CONFIG = '''
+from configs import tiny as tiny_config
+from tests import tiny
+
+def get_config():
+  c = tiny.config()
+  c.stages = tiny_config.tiny_stages(c.model)
+  c.train.evaluate = False
+  return c
+'''
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capfd):
+  """(exit code, stderr) of the command with some overrides."""
+  monkeypatch.setattr(common, "use_compilation_cache", lambda: None)
+  (tmp_path / "micro.py").write_text(CONFIG)
+
+  def run(*overrides: str, config: str = "") -> tuple[int, str]:
+    code = train.main(["--config", config or str(tmp_path / "micro.py"),
+                       "--workdir", str(tmp_path / "run"), *overrides])
+    return code, capfd.readouterr().err
+
+  return run
+
+
+def test_help_tells_the_command(capsys):
+  with pytest.raises(SystemExit) as end:
+    train.main(["--help"])
+  said = capsys.readouterr().out
+  assert end.value.code == 0
+  for words in ("--workdir", "--config FILE", "continues",
+                "--config.data.seed=3"):
+    assert words in said
+
+
+def test_a_missing_argument_is_named(capsys):
+  with pytest.raises(SystemExit) as end:
+    train.main(["--config", "tiny"])
+  assert end.value.code == 2 and "--workdir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("overrides, words", [
+    (["--config.data.sed=1"], "Did you mean data.seed?"),
+    (["--config.train.log_every=often"], "expected a whole number"),
+    (["--config.stages.3_quality.objective=gan"], "choose emma, router"),
+    (["--config.stages.3_quality.hand_over=mean"], "choose ema or raw"),
+    (["--config.stages.3_quality.schedule=sine"], "sine"),
+    (["--config.stages.3_quality.route=both"], "both"),
+    (["--config.stages.0_alignment.policy=(('.*','melt'),)"], "melt"),
+    (["--config.stages.0_alignment.policy=(('nothing','train'),)"],
+     "no rule covers"),
+    (["--config.stages.0_alignment.load=(('.*','keep'),)"],
+     "nothing to \"keep\""),
+    (["--config.stages.0_alignment.load=(('.*','weights:/no/such'),)"],
+     "/no/such"),
+    (["--config.data.sources.drawing=jsonl:/no/such.jsonl"],
+     "/no/such.jsonl"),
+    (["--config.data.sources.drawing=moon:drawing:train"], "moon"),
+    (["--config.stages.3_quality.und_tokens=8"], "und_tokens"),
+    (["--config.data.height=33"], "33"),
+    (["--config.model.llm.num_shallow=9"], "num_shallow"),
+    (["--config.train.keep=1"], "keep=1"),
+])
+def test_mistakes_are_one_message_and_code_2(call, overrides, words):
+  code, said = call(*overrides)
+  assert code == 2, said
+  assert "error: " in said and words in said and "Traceback" not in said
+
+
+def test_an_unknown_config_is_named(call):
+  code, said = call(config="tinny")
+  assert code == 2 and "Did you mean tiny?" in said
+
+
+def test_docstrings():
+  assert doctest.testmod(common).failed == 0
+  assert emma.PIXELS_PER_TOKEN == 32 and tiny.HEIGHT % 32 == 0

@@ -1,0 +1,188 @@
+"""The loop on a toy: stages, hand-over, stopping, continuing, refusing."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import stages as stage_configs
+from emma_jax import build
+from emma_jax.data.pipeline import Bad, TooManyBadRecords
+from emma_jax.structs import Mean
+from emma_jax.training import assemble, loop, metrics
+from emma_jax.training.integrity import ContradictionError
+from tests import tiny
+
+STEPS = 5  # of each of the two stages
+
+
+def toy(params, batch, draw):
+  """A loss of weights, data and noise, so that all three must be resumed."""
+  target = jnp.mean(batch.tokens_BU) + jax.random.normal(draw("noise"), (2,))
+  loss = jnp.sum((params["w"] - target)**2)
+  return loss, {"loss/total": Mean(loss, jnp.float32(1))}
+
+
+class Hooked:
+  """A batch source that calls a function with the step before it reads."""
+
+  def __init__(self, source, hook):
+    self.config, self.source, self.hook = source.config, source, hook
+
+  def __len__(self):
+    return len(self.source)
+
+  def __getitem__(self, step):
+    return self.hook(int(step), self.source[step])
+
+
+def make_run(hook=None, second_rate: float = 0.1, **changes) -> loop.Run:
+  """Two stages of real batches of text, whose model is two numbers."""
+  c = tiny.config()
+  c.data.text_dropout = 0.5
+  c.train.update(log_every=2, save_every=3, evaluate=False)
+  c.stages = {}
+  for name, rate in (("1_pretraining", 0.1), ("3_quality", second_rate)):
+    c.stages[name] = stage_configs.stage(
+        name, steps=STEPS, learning_rate=rate, schedule="constant",
+        warmup_steps=0, samples_per_batch=2, rows=2, und_tokens=96,
+        targets=1, mixture=((0.0, dict(drawing=1.0)),), ema_decay=0.9,
+        policy=((".*", "train"),))
+  c.stages["1_pretraining"].load = ((".*", "random"),)
+  for key, value in changes.items():
+    c.update_from_flattened_dict({key.replace("__", "."): value})
+  run = _assembled(c)
+  hook = hook or (lambda step, batch: batch)
+  return dataclasses.replace(
+      run, shapes={"w": jax.ShapeDtypeStruct((2,), jnp.float32)},
+      init=lambda: {"w": jnp.ones(2)},
+      stages=tuple(dataclasses.replace(
+          s, objective=toy, source=Hooked(s.source, hook))
+          for s in run.stages))
+
+
+def _assembled(c) -> loop.Run:
+  build_model = build.model
+  build.model = lambda section: build.Model(
+      module=tiny.emma(), shapes={}, kind="emma", dtype="float32")
+  try:
+    return assemble.run(c)
+  finally:
+    build.model = build_model
+
+
+def logged(workdir: pathlib.Path) -> list[dict]:
+  """What was logged, without wall-clock time."""
+  return [{k: v for k, v in x.items() if k != "timing"}
+          for x in metrics.read_metrics(workdir)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  """(parameters, log) of a run that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp("undisturbed")
+  return loop.train(make_run(), workdir), logged(workdir)
+
+
+def test_steps_are_logged_with_their_stage_and_rate(undisturbed):
+  _, log = undisturbed
+  assert [x["step"] for x in log] == [2, 4, 5, 7, 9, 10]
+  assert [x["stage_step"] for x in log] == [2, 4, 5] * 2
+  assert [x["stage"] for x in log] == ["1_pretraining"] * 3 + ["3_quality"] * 3
+  np.testing.assert_allclose([x["learning_rate"] for x in log], 0.1, rtol=1e-6)
+  assert all(x["data/drawing"] == 1 for x in log)
+
+
+def test_stages_follow_each_other(tmp_path):
+  """The next one starts from the averaged or the raw weights, as it says."""
+  seen = []
+  after = lambda params, *rest: seen.append((np.array(params["w"]), *rest))
+  end = loop.train(make_run(second_rate=0.0), tmp_path / "ema", after)
+  assert [s[1:] for s in seen] == [
+      ("1_pretraining", STEPS, False), ("3_quality", 2 * STEPS, True)]
+  np.testing.assert_array_equal(seen[0][0], end["w"])  # a rate of 0 keeps
+  raw = make_run(second_rate=0.0)
+  raw = dataclasses.replace(raw, stages=tuple(
+      dataclasses.replace(s, hand_over="raw") for s in raw.stages))
+  other = loop.train(raw, tmp_path / "raw")
+  assert np.abs(other["w"] - end["w"]).max() > 1e-3
+  assert np.abs(end["w"] - 1).max() > 1e-3
+
+
+@pytest.mark.parametrize("when", [1, 3])
+def test_a_stop_saves_and_the_same_call_continues(when, tmp_path, undisturbed):
+  def stop(step, batch):
+    if step == when:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return batch
+
+  with pytest.raises(loop.Stopped, match=f"SIGTERM at step {when + 1} of"):
+    loop.train(make_run(stop), tmp_path)
+  params = loop.train(make_run(), tmp_path)
+  tiny.assert_trees_equal(params, undisturbed[0])
+  assert logged(tmp_path) == undisturbed[1]
+
+
+@pytest.mark.parametrize("when", [4, STEPS + 1])
+def test_a_crash_goes_back_to_the_last_save(when, tmp_path, undisturbed):
+  """Between two logs too: their sums are in the checkpoint."""
+  count = []
+
+  def fail(step, batch):
+    count.append(step)
+    if len(count) > when:
+      raise RuntimeError("the disk is gone")
+    return batch
+
+  with pytest.raises(RuntimeError, match="the disk is gone"):
+    loop.train(make_run(fail), tmp_path)
+  params = loop.train(make_run(), tmp_path)
+  tiny.assert_trees_equal(params, undisturbed[0])
+  assert logged(tmp_path) == undisturbed[1]
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path, undisturbed):
+  loop.train(make_run(), tmp_path)
+  forbidden = lambda step, batch: pytest.fail("a step was taken")
+  seen = []
+  params = loop.train(make_run(forbidden), tmp_path,
+                      lambda *a: seen.append(a[1:]))
+  tiny.assert_trees_equal(params, undisturbed[0])
+  assert logged(tmp_path) == undisturbed[1]
+  # A run that was killed while it was scored is scored again.
+  assert seen == [("3_quality", 2 * STEPS, True)]
+
+
+def test_another_config_is_refused_with_the_differences(tmp_path):
+  stop = lambda step, batch: (os.kill(os.getpid(), signal.SIGTERM), batch)[1]
+  with pytest.raises(loop.Stopped):
+    loop.train(make_run(stop), tmp_path)
+  with pytest.raises(ContradictionError) as error:
+    loop.train(make_run(data__seed=3), tmp_path)
+  assert error.match("data.seed.*0.*3")
+  # What changes nothing that is learned may change.
+  loop.train(make_run(train__log_every=4, data__threads=1, name="other",
+                      sample__steps=9), tmp_path)
+  assert [x["step"] for x in logged(tmp_path)] == [4, 5, 9, 10]
+
+
+def test_too_many_bad_records_end_the_run(tmp_path):
+  def spoil(step, host):
+    info = dataclasses.replace(
+        host.info, bad=(Bad(f"a.jsonl:{step}", "no JSON"),))
+    return host.replace(info=info)
+
+  run = make_run(spoil, data__min_seen=4, data__max_bad_share=0.25)
+  with pytest.raises(TooManyBadRecords, match="a.jsonl:0: no JSON"):
+    loop.train(run, tmp_path)
+
+
+def test_a_stage_hands_over_ema_or_raw():
+  stage = make_run().stages[0]
+  with pytest.raises(ValueError, match="choose ema or raw"):
+    dataclasses.replace(stage, hand_over="mean")
