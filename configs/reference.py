@@ -11,13 +11,19 @@ import ml_collections
 from configs import tiny
 
 
+STEPS = {
+    "0_alignment": 120, "1_pretraining": 900, "2_finetuning": 1500,
+    "3_quality": 2400, "4a_expert": 100, "4b_router": 100,
+}
+
+
 def get_config() -> ml_collections.ConfigDict:
-  c = tiny.get_config(scale=7.0)
+  c = tiny.base()
   c.name = "reference"
   c.data.seed = 1  # not the demo's samples
   c.train.log_every = 50
   c.train.save_every = 250
-  c.evaluate.reference = False
   c.evaluate.samples = 500
   c.evaluate.held_out_samples = 200
+  c.stages = tiny.tiny_stages(c.model, STEPS, ema_decay=0.999)
   return c

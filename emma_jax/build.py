@@ -39,7 +39,9 @@ def plain(value: Any) -> Any:
   return value
 
 
-def make(cls: type, section: Mapping[str, Any], name: str, **more: Any) -> Any:
+def make(
+    cls: type, section: Mapping[str, Any], name: str, /, **more: Any
+) -> Any:
   """`cls(**section, **more)` with the section's name in every error."""
   fields = {f.name for f in dataclasses.fields(cls)}
   given = {k: _tuples(v) for k, v in section.items()} | more

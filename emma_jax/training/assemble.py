@@ -30,7 +30,10 @@ def run(config: Mapping[str, Any]) -> loop.Run:
       _stage(config, model, name, section, i)
       for i, (name, section) in enumerate(config["stages"].items())
   )
-  return loop.Run(
+  for stage in stages:
+    _check_tables(stage, model.shapes)
+  return build.make(
+      loop.Run, {}, "train",
       name=config["name"],
       stages=stages,
       shapes=model.shapes,
@@ -74,7 +77,14 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
       | dict(config["optimizer"]),
       where, total_steps=section["steps"])
   layout = build.layout(config, section, where)
-  return loop.Stage(
+  try:
+    source = _source(config, section, layout, index)
+  except build.ConfigError:
+    raise
+  except ValueError as error:
+    raise build.ConfigError(f"config.{where}: {error}") from error
+  return build.make(
+      loop.Stage, {}, where,
       name=name,
       steps=section["steps"],
       objective=_objective(model, section, where),
@@ -84,8 +94,18 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
       load=_load_table(config, section["load"], where),
       hand_over=section["hand_over"],
       ema_decay=section["ema_decay"],
-      source=_source(config, section, layout, index),
+      source=source,
   )
+
+
+def _check_tables(stage: loop.Stage, shapes: dict):
+  """Raises ConfigError for tables that do not fit the model: now, since the
+  stage itself may begin hours later."""
+  try:
+    rules.resolve(stage.load, rules.flatten(shapes), "load")
+    jax.eval_shape(stage.begin, shapes)
+  except ValueError as error:
+    raise build.ConfigError(f"config.stages.{stage.name}: {error}") from error
 
 
 def _load_table(config: Mapping[str, Any], table: tuple, where: str) -> tuple:
@@ -99,6 +119,9 @@ def _load_table(config: Mapping[str, Any], table: tuple, where: str) -> tuple:
 
 def _objective(model: build.Model, section: Mapping[str, Any], where: str):
   kind = section["objective"]
+  if (kind == "autoencoder") != (model.kind == "autoencoder"):
+    raise build.ConfigError(f"config.{where}.objective={kind!r} does not fit "
+                            f"config.model.kind={model.kind!r}.")
   if kind == "router":
     return objectives.RouterObjective(model=model.module)
   if kind == "autoencoder":
@@ -106,13 +129,12 @@ def _objective(model: build.Model, section: Mapping[str, Any], where: str):
         model=model.module, dtype=model.dtype,
         l1_weight=section["l1_weight"], l2_weight=section["l2_weight"])
   if kind == "emma":
-    keys = ("time_mean", "time_std", "shift")
-    return objectives.EmmaObjective(
-        model=model.module, route=section["route"],
-        flow=build.make(flow.FlowConfig, {k: section[k] for k in keys}, where),
-        text_weight=section["text_weight"],
-        velocity_weight=section["velocity_weight"],
-        time_bins=section["time_bins"])
+    times = ("time_mean", "time_std", "shift")
+    keys = ("route", "text_weight", "velocity_weight", "time_bins")
+    return build.make(
+        objectives.EmmaObjective, {k: section[k] for k in keys}, where,
+        model=model.module,
+        flow=build.make(flow.FlowConfig, {k: section[k] for k in times}, where))
   raise build.ConfigError(f"config.{where}.objective={kind!r}: choose emma, "
                           "router or autoencoder.")
 

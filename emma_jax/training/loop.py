@@ -72,6 +72,12 @@ class Run:
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
   fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
 
+  def __post_init__(self):
+    for name, least in (("log_every", 1), ("save_every", 1), ("keep", 2),
+                        ("keep_every", 0)):
+      if getattr(self, name) < least:
+        raise ValueError(f"{name}={getattr(self, name)} is below {least}.")
+
 
 class Stopped(Exception):
   """The run was asked to stop, and has saved."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from emma_jax import flow, losses
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit
+from emma_jax.models.experts import ROUTES
 from emma_jax.structs import Batch, Mean
 
 Metrics = dict[str, Mean]
@@ -32,6 +33,11 @@ class EmmaObjective:
   text_weight: float
   velocity_weight: float
   time_bins: int
+
+  def __post_init__(self):
+    known = ROUTES if self.model.config.vision.experts else ROUTES[:1]
+    if self.route not in known:
+      raise ValueError(f"{self.route=}: choose one of {known}.")
 
   def __call__(self, params: dict, batch: Batch, stream: Callable):
     apply = lambda *a, **k: self.model.apply({"params": params}, *a, **k)

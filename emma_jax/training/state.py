@@ -39,7 +39,7 @@ def begin(
     params: dict, policy: tuple, optimizer: optax.GradientTransformation
 ) -> TrainState:
   """The state at step 0 of a stage. `policy`: (regex, "train" | "frozen")."""
-  decided = rules.resolve(policy, rules.flatten(params))
+  decided = rules.resolve(policy, rules.flatten(params), "policy")
   unknown = set(decided.values()) - {TRAIN, FROZEN}
   if unknown:
     raise ValueError(f"Policies are {TRAIN!r} or {FROZEN!r}, not {unknown}.")
@@ -75,7 +75,7 @@ def load(table: tuple, shapes: dict, previous: dict | None, read, init) -> dict:
     LoadError: a source lacks a weight, or has it in another shape.
   """
   want = rules.flatten(shapes)
-  sources = rules.resolve(table, want)
+  sources = rules.resolve(table, want, "load")
   pools: dict[str, dict] = {}
 
   def pool(source: str) -> dict:

@@ -70,7 +70,13 @@ def test_a_missing_argument_is_named(capsys):
     (["--config.stages.3_quality.und_tokens=8"], "und_tokens"),
     (["--config.data.height=33"], "33"),
     (["--config.model.llm.num_shallow=9"], "num_shallow"),
-    (["--config.train.keep=1"], "keep=1"),
+    (["--config.train.keep=1"], "keep=1 is below 2"),
+    (["--config.train.save_every=0"], "save_every=0 is below 1"),
+    (["--config.stages.4b_router.objective=autoencoder"], "does not fit"),
+    (["--config.stages.3_quality.lr_multipliers=(('llm/.*',1.0),)"],
+     "no rule covers"),
+    (["--config.stages.4b_router.policy=(('vison/.*','train'),)"],
+     "config.stages.4b_router: policy"),
 ])
 def test_mistakes_are_one_message_and_code_2(call, overrides, words):
   code, said = call(*overrides)
