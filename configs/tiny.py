@@ -27,7 +27,7 @@ _TEXT = dict(samples_per_batch=32, rows=16, und_tokens=128, und_pictures=2,
              references=0, targets=0)
 
 
-# Steps of the six stages: ten minutes on two cores.
+# Steps of the six stages: about ten minutes on two cores.
 DEMO = {
     "0_alignment": 30, "1_pretraining": 700, "2_finetuning": 700,
     "3_quality": 1100, "4a_expert": 60, "4b_router": 60,
@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
   c = base()
   c.name = "tiny"
   c.evaluate.reference = True
-  c.stages = tiny_stages(c.model, DEMO, ema_decay=0.99)
+  c.stages = tiny_stages(c.model)
   return c
 
 
@@ -57,7 +57,9 @@ def base() -> ml_collections.ConfigDict:
 
 
 def tiny_stages(
-    model: ml_collections.ConfigDict, steps: dict[str, int], ema_decay: float
+    model: ml_collections.ConfigDict,
+    steps: dict[str, int] = DEMO,
+    ema_decay: float = 0.99,
 ) -> ml_collections.ConfigDict:
   """The six stages at this size; without experts, four."""
   policy = stages.policies(model.vision.experts)

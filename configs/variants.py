@@ -54,7 +54,7 @@ def _model(**changes: dict) -> ml_collections.ConfigDict:
   c = tiny.get_config()
   for section, values in changes.items():
     c.model[section].update(values)
-  c.stages = tiny.tiny_stages(c.model, tiny.DEMO, ema_decay=0.99)
+  c.stages = tiny.tiny_stages(c.model)
   return c
 
 

@@ -120,7 +120,8 @@ def tokenizer(data: Mapping[str, Any]) -> tokenizer_lib.Tokenizer:
   """The tokenizer that `config.data.tokenizer` names."""
   if data["tokenizer"] == "tiny":
     return tokenizer_lib.TinyTokenizer()
-  raise ConfigError(f"config.data.tokenizer={data['tokenizer']!r}: choose tiny.")
+  raise ConfigError(
+      f"config.data.tokenizer={data['tokenizer']!r}: choose tiny.")
 
 
 def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
@@ -141,7 +142,7 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
 
 def layout(config: Mapping[str, Any], section: Mapping[str, Any], name: str,
            **changes: Any) -> Layout:
-  """Static shapes of a batch: capacities from `section`, sizes from the rest."""
+  """Static shapes of a batch: capacities of `section`, the config's sizes."""
   keys = ("rows", "und_tokens", "und_pictures", "references", "targets")
   sizes = {k: section[k] for k in keys}
   sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from emma_jax import optimizer
-from emma_jax import rules
+from emma_jax import optimizer, rules
 
 
 def config(**changes) -> optimizer.OptimizerConfig:

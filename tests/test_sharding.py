@@ -25,7 +25,8 @@ adam = optimizer.build(optimizer.OptimizerConfig(
 policy = (("autoencoder/.*", "frozen"), (".*", "train"))
 now = state.begin(tiny.params(), policy, adam)
 now = jax.device_put(now, sharding.replicated(mesh))
-run = step.make_step(objective, adam, ema_decay=0.9, seed=0, name="s", mesh=mesh)
+run = step.make_step(
+    objective, adam, ema_decay=0.9, seed=0, name="s", mesh=mesh)
 samples = [tiny.understanding(), tiny.drawing(), tiny.editing(),
            tiny.understanding(1), tiny.drawing(1), tiny.editing(1)]
 batch = sharding.place_rows(tiny.packed(samples), mesh)

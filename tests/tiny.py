@@ -143,7 +143,7 @@ def packed(samples: list[Sample], variant: str = "paper", **changes) -> Batch:
 
 
 def latents(batch: Batch) -> Latents:
-  """Stand-ins for the autoencoder's: a fixed function of each token's pixels."""
+  """Stand-ins for the autoencoder's: a fixed function of a token's pixels."""
   rng = np.random.default_rng(1)
   project = rng.normal(size=(32 * 32 * 3, CHANNELS)) / (32 * 32 * 3)**0.5
 

@@ -8,8 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.models.layers import Init, LayerNorm, Linear, fan_in, weight
-from emma_jax.models.layers import zeros
+from emma_jax.models.layers import (
+  Init,
+  LayerNorm,
+  Linear,
+  fan_in,
+  weight,
+  zeros,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

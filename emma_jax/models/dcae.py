@@ -14,9 +14,8 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from emma_jax.models import convolution
+from emma_jax.models import convolution, layers
 from emma_jax.models import dcae_blocks as blocks
-from emma_jax.models import layers
 
 BLOCK_TYPES = ("ResBlock", "EfficientViTBlock")
 DOWNSAMPLE = ("conv", "pixel_unshuffle")

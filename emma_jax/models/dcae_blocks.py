@@ -9,8 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emma_jax.models import convolution
-from emma_jax.models import layers
+from emma_jax.models import convolution, layers
 
 NORM_EPS = 1e-5
 ACTIVATIONS = {

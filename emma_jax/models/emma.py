@@ -2,11 +2,11 @@
 
     pictures --+-- SigLIP2 (versatile or STEM expert), 2x2 pixel shuffle --+
                +-- DC-AE encoder, 32x, frozen ----------------------------+
-                                                            concatenate | channels
-                          Und adapter (understanding)  or  Gen adapter (references,
-                                     |                     noisy targets + time)
-    text -- embedding -- Und buffer -+                     |
-                            +--- joint self-attention --- Gen buffer
+                                                   concatenate | channels
+                     Und adapter (understanding)  or  Gen adapter (references,
+                                |                     noisy targets + time)
+    text -- embedding -- Und buffer                   |
+                            +--- joint attention --- Gen buffer
                      next-token head                 velocity head
 
 Parameter tree: vision, autoencoder, adapters, llm, heads.
@@ -14,8 +14,8 @@ Parameter tree: vision, autoencoder, adapters, llm, heads.
 
 import dataclasses
 
-import flax.linen as nn
 from flax import struct
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -52,7 +52,7 @@ class EmmaConfig:
 
 @struct.dataclass
 class Latents:
-  """Normalised clean latents of a batch's pictures, or None where it has none."""
+  """Normalised clean latents of a batch's pictures; None where none are."""
 
   und_BNTC: Array | None
   ref_BRTC: Array | None

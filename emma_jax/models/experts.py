@@ -15,8 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emma_jax.models import layers
-from emma_jax.models import siglip2
+from emma_jax.models import layers, siglip2
 from emma_jax.structs import STEM_SCIENCE
 
 ROUTES = ("versatile", "stem", "router")

@@ -12,8 +12,15 @@ import jax.numpy as jnp
 
 from emma_jax.models import masks
 from emma_jax.models.attention import attend, rope
-from emma_jax.models.layers import RmsNorm, fan_in, linear, normal, ones
-from emma_jax.models.layers import rms_norm, weight
+from emma_jax.models.layers import (
+  RmsNorm,
+  fan_in,
+  linear,
+  normal,
+  ones,
+  rms_norm,
+  weight,
+)
 
 # What a block is made of; `llm.Block` says which of it two branches share.
 PARTS = ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp")

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.models import layers
-from emma_jax.models import resize
+from emma_jax.models import layers, resize
 
 REMAT = ("none", "dots", "full")
 

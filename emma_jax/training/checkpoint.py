@@ -26,9 +26,15 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from emma_jax import rules
-from emma_jax.training.integrity import CheckpointDamaged, CheckpointError
-from emma_jax.training.integrity import ContradictionError, checksums
-from emma_jax.training.integrity import config_differences, digest, kind_of
+from emma_jax.training.integrity import (
+  CheckpointDamaged,
+  CheckpointError,
+  ContradictionError,
+  checksums,
+  config_differences,
+  digest,
+  kind_of,
+)
 
 __all__ = (
     "CheckpointDamaged", "CheckpointError", "Checkpointer",

@@ -201,7 +201,7 @@ class _StageLoop:
         if asked and not last:
           raise Stopped(
               f"Stopped by {self.stop.reason or 'another process'} at step "
-              f"{step} of stage {stage.name}; saved. The same command continues."
+              f"{step} of {stage.name}; saved. The same command continues."
           )
     finally:
       data.close()

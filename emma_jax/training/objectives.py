@@ -3,8 +3,8 @@
 Metrics are `structs.Mean`s by name and stay on the device until logged.
 """
 
-import dataclasses
 from collections.abc import Callable
+import dataclasses
 
 import jax
 import jax.numpy as jnp

@@ -83,7 +83,7 @@ def load(table: tuple, shapes: dict, previous: dict | None, read, init) -> dict:
       if source == "keep":
         if previous is None:
           raise LoadError('The first stage has nothing to "keep": name '
-                          'random, weights:NAME or copy:PATH in its load table.')
+                          'random, weights:NAME or copy:PATH in its table.')
         pools[source] = rules.flatten(previous)
       elif source == "random":
         pools[source] = rules.flatten(init())

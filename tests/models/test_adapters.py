@@ -8,8 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax.models.adapters import Adapter, FusionConfig, TimeEmbedding
-from emma_jax.models.adapters import sincos_2d, sinusoid
+from emma_jax.models.adapters import (
+  Adapter,
+  FusionConfig,
+  TimeEmbedding,
+  sincos_2d,
+  sinusoid,
+)
 
 CONFIG = FusionConfig(
     mode="channel", reference_branch="gen", position_base=1e4,

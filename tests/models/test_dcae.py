@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import convolution
-from emma_jax.models import dcae
+from emma_jax.models import convolution, dcae, dcae_sizes
 from emma_jax.models import dcae_blocks as blocks
-from emma_jax.models import dcae_sizes
 
 TINY = dcae.DcaeConfig(
     latent_channels=4,

@@ -9,10 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import dcae
-from emma_jax.models import dcae_sizes
-from emma_jax.models import experts
-from emma_jax.models import siglip2
+from emma_jax.models import dcae, dcae_sizes, experts, siglip2
 
 TINY = experts.TowerConfig(
     encoder=siglip2.SiglipConfig(

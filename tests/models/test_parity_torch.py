@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import dcae
-from emma_jax.models import siglip2
+from emma_jax.models import dcae, siglip2
 
 torch = pytest.importorskip("torch")
 TOLERANCE = 5e-6  # of the reference's maximum

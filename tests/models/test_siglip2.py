@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import resize
-from emma_jax.models import siglip2
+from emma_jax.models import resize, siglip2
 
 TINY = siglip2.SiglipConfig(
     width=24, mlp_width=40, num_layers=3, num_heads=2, patch_size=4,

@@ -15,9 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from emma_jax.training import checkpoint
-from emma_jax.training import integrity
-from emma_jax.training import weights
+from emma_jax.training import checkpoint, integrity, weights
 from emma_jax.training.checkpoint import Checkpointer
 from emma_jax.training.integrity import CheckpointDamaged, CheckpointError
 
