@@ -15,7 +15,7 @@ import ml_collections
 from configs import defaults, models, stages
 
 # Queries and keys are normed, so their scales alone can sharpen the attention.
-_RATES = ((".*(q|k)_norm", 5.0), (".*", 1.0))
+_RATES = ((".*(q|k)_norm", 2.0), (".*", 1.0))
 # Samples and rows of a batch: small batches learn fastest per second here.
 _BATCH = dict(samples_per_batch=48, rows=16, und_tokens=96, und_pictures=1,
               references=1, targets=2, lr_multipliers=_RATES)
@@ -74,11 +74,11 @@ def tiny_stages(
 
   add("0_alignment", learning_rate=1e-3, **_TEXT,
       load=stages.first_load(model, "world_autoencoder"))
-  add("1_pretraining", learning_rate=2e-3, **_PAIRS)
-  add("2_finetuning", learning_rate=2e-3, mixture=(
+  add("1_pretraining", learning_rate=1e-3, **_PAIRS)
+  add("2_finetuning", learning_rate=1e-3, mixture=(
       (0.0, dict(understanding=1.0, drawing=1.0)),
       (0.1, dict(understanding=1.0, drawing=1.0, editing=1.0))), **_BATCH)
-  add("3_quality", learning_rate=2e-3, final_ratio=0.02, **_BATCH)
+  add("3_quality", learning_rate=1e-3, final_ratio=0.02, **_BATCH)
   add("4a_expert", learning_rate=5e-4, load=copy, **_TEXT)
   add("4b_router", learning_rate=5e-3, **_TEXT)
   return ml_collections.ConfigDict(out)

@@ -17,7 +17,7 @@ from emma_jax.structs import Batch, Ids
 from tests import tiny
 
 # Millions in paper.md, exact here; per layer of Qwen3-4B.
-Q, K, V, O = 2560 * 4096, 2560 * 1024, 2560 * 1024, 4096 * 2560
+Q, K, V, OUT = 2560 * 4096, 2560 * 1024, 2560 * 1024, 4096 * 2560
 FFN, HEAD_NORMS, NORMS = 3 * 2560 * 9728, 2 * 128, 2 * 2560
 
 
@@ -64,7 +64,7 @@ def test_the_und_branch_of_the_4b_is_qwen3_4b(full):
 def test_the_gen_branch_stores_all_but_shallow_queries_and_keys(full):
   gen = sum(n for p, n in sizes(full).items()
             if p.startswith("llm/") and "gen" in p)
-  layer = Q + K + V + O + FFN + HEAD_NORMS + NORMS
+  layer = Q + K + V + OUT + FFN + HEAD_NORMS + NORMS
   assert gen == 36 * layer + 2560 - 18 * (Q + K + HEAD_NORMS)
   assert gen == 3_397_577_728
 

@@ -87,6 +87,10 @@ def test_gradient_goes_where_the_mask_says(variant):
 
   got = np.stack([column(j) for j in range(len(real))], axis=1) > 0
   np.testing.assert_array_equal(got[real][:, real], allow[real][:, real])
+  # In so many words: what follows the first drawn picture does not see it.
+  after = [*np.flatnonzero(np.isin(batch.tokens_BU[0], (14, 15))), -2, -1]
+  assert len(after) == 4 and not noisy[after, :T].any()
+  assert noisy[-T:, T:].all() and noisy[-2 * T:-T, :T].all()
   assert not word[real, 0].any()  # token 0 fills the padding
   assert real.sum() == 17
 
@@ -190,7 +194,8 @@ def test_an_extended_cache_equals_one_pass():
   out = prefill(context)
   np.testing.assert_allclose(out.hidden_BUD[:, :7], whole[:, :7], atol=2e-5)
   extend = jax.jit(lambda p, *args: emma.apply(
-      {"params": p}, *args, method=Emma.extend))
+      {"params": p}, *args, method=Emma.extend),
+      compiler_options=tiny.QUICK)
   cache, one = out.cache, np.ones((2, 1), np.int32)
   for i in range(7, 10):
     ids = Ids(segment=one, slot=i * one, end=i * one, noisy=0 * one,
@@ -213,7 +218,8 @@ def test_denoising_behind_a_cache_equals_one_pass():
   ids = jax.tree.map(
       lambda x: x[:, -2 * T:-T], batch.gen_ids)  # the first of two targets
   denoise = jax.jit(lambda p, *a: emma.apply(
-      {"params": p}, *a[:2], tiny.GRID, *a[2:], method=Emma.denoise))
+      {"params": p}, *a[:2], tiny.GRID, *a[2:], method=Emma.denoise),
+      compiler_options=tiny.QUICK)
   got = denoise(params, noisy[:, 0], time[:, 0], ids, cache)
   np.testing.assert_allclose(got, whole[:, 0], atol=2e-5)
   assert np.abs(got).max() > 0.1
@@ -267,11 +273,12 @@ def test_latents_stay_apart_and_have_no_gradient():
     z = encode(params, batch)
     return sum((x**2).sum() for x in jax.tree.leaves(z)), z
 
-  grads, z = jax.jit(jax.grad(size, has_aux=True))(params)
+  grads, z = jax.jit(jax.grad(size, has_aux=True),
+                     compiler_options=tiny.QUICK)(params)
   assert not any(g.any() for g in jax.tree.leaves(grads))
   # Pictures that change their row and slot take their latents along.
   flip = lambda x: x[::-1, ::-1]
-  moved = jax.jit(encode)(params, batch.replace(
+  moved = jax.jit(encode, compiler_options=tiny.QUICK)(params, batch.replace(
       und_pixels_BNYXC=flip(batch.und_pixels_BNYXC),
       ref_pixels_BRYXC=flip(batch.ref_pixels_BRYXC),
       gen_pixels_BMYXC=flip(batch.gen_pixels_BMYXC)))

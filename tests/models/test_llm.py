@@ -28,7 +28,8 @@ RNG = np.random.default_rng(0)
 TOKENS = RNG.permutation(20)[None, :8]
 IDS = masks.causal(np.ones((1, 8), np.int32), np.arange(8)[None])
 COPIES = ((r"shallow/gen/(.*)", r"shallow/und/\1"),
-          (r"deep/gen/(.*)", r"deep/und/\1"), (r"norm_gen/(.*)", r"norm_und/\1"))
+          (r"deep/gen/(.*)", r"deep/und/\1"),
+          (r"norm_gen/(.*)", r"norm_und/\1"))
 
 
 def part(ids: Ids, where) -> Ids:
@@ -65,7 +66,8 @@ def branches_alike(tree: dict) -> dict:
   return rules.unflatten(flat)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "collect"))
+@functools.partial(jax.jit, static_argnames=("config", "collect"),
+                   compiler_options=tiny.QUICK)
 def run(config, params, und, gen, und_ids, gen_ids, cache=None, collect=False):
   """Words (B, L) of each buffer, or None -> (und, gen, cache)."""
   llm = Llm(config).bind({"params": params})
@@ -187,7 +189,7 @@ def test_scan_equals_a_loop_over_sliced_weights():
   for name, shared in (("shallow", ("qk",)), ("deep", ())):
     block = jax.jit(Block(CONFIG, shared, False).apply)
     for i in range(2):
-      weights = jax.tree.map(lambda w: w[i], params()[name])
+      weights = jax.tree.map(lambda w, i=i: w[i], params()[name])
       xs, _ = block({"params": weights}, xs, None, ids, None)
   for x, name, want in zip(xs, ("und", "gen"), halves()):
     x = x / np.sqrt((np.asarray(x)**2).mean(-1, keepdims=True) + 1e-6)
