@@ -75,7 +75,7 @@ def run(config, params, und, gen, und_ids, gen_ids, cache=None, collect=False):
   return llm(embed(und), embed(gen), und_ids, gen_ids, cache, collect)
 
 
-def halves(config=CONFIG, tree=None):
+def halves(config=CONFIG, tree=None, run=run):
   """Odd words in the Und buffer, even ones in the Gen buffer: (und, gen)."""
   tree = params(config) if tree is None else tree
   odd, even = slice(1, None, 2), slice(0, None, 2)
@@ -168,7 +168,7 @@ def test_each_weight_multiplies_only_its_own_tokens():
     dict(scan_unroll=4), dict(remat="full"), dict(remat="dots")])
 def test_unrolling_and_rematerialising_change_nothing(change):
   def loss(params, config):
-    und, gen = halves(config, params)
+    und, gen = halves(config, params, run.__wrapped__)
     return (und * jnp.sin(jnp.arange(16.0))[None, None]).sum() + (gen**2).sum()
 
   grad = jax.jit(jax.value_and_grad(loss), static_argnums=1,
