@@ -51,7 +51,7 @@ def base() -> ml_collections.ConfigDict:
   # A small model follows its text without much help; more guidance distorts.
   c.sample.text_guidance = 1.5
   c.sample.edit_text_guidance = 1.5
-  c.sample.edit_image_guidance = 1.0
+  c.sample.edit_image_guidance = 2.0
   c.model = models.tiny()
   return c
 
