@@ -42,6 +42,15 @@ def test_every_count_stays_within_one_of_its_share(weights):
       assert abs(counts[other] - i * weight / total) < 1 + 1e-9
 
 
+def test_another_seed_reads_another_stretch():
+  first = [
+      Mixture(phases=(Phase({"a": 1}),), lengths={"a": 10**9}, seed=seed,
+              shuffled=frozenset(), samples_per_batch=1).batch_plan(0)[0].index
+      for seed in range(3)
+  ]
+  assert first[0] == 0 and len(set(first)) == 3
+
+
 def test_elements_follow_each_other_across_phases():
   mixture = _mixture(
       Phase({"b": 1}, steps=2), Phase({"a": 1, "b": 2}, steps=3),
@@ -51,8 +60,10 @@ def test_elements_follow_each_other_across_phases():
   for name in "abc":
     own = [d for d in seen if d.name == name]
     length = mixture.lengths[name]
-    running = [d.epoch * length + d.index for d in own]
-    assert running == list(range(len(own)))
+    first = own[0].index if own else 0  # where the seed says
+    assert [d.index for d in own] == [
+        (first + i) % length for i in range(len(own))]
+    assert [d.epoch for d in own] == [i // length for i in range(len(own))]
   assert collections.Counter(d.name for d in seen[:12]) == {"b": 12}
   assert collections.Counter(d.name for d in seen[12:30]) == {"a": 6, "b": 12}
   assert collections.Counter(d.name for d in seen[30:]) == {"b": 12, "c": 12}
