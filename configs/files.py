@@ -39,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluate.samples = 48
   policy = stages.policies(experts=True)
   # Captions are sentences, so rows are longer than in the world.
-  rows = dict(samples_per_batch=24, rows=8, und_tokens=224, und_pictures=1,
+  rows = dict(samples_per_batch=24, rows=8, und_tokens=144, und_pictures=1,
               references=1, targets=2)
   every = dict(understanding=1.0, drawing=1.0, editing=1.0)
   c.stages = ml_collections.ConfigDict({
