@@ -21,7 +21,6 @@ def tiny() -> ml_collections.ConfigDict:
           norm_eps=1e-6,
           tie_embeddings=False,
           embed_std=1.0,  # from scratch; irrelevant to imported weights
-          qk_scale=1.5,  # heads of 32 as sharp as Qwen3's of 128
           residual_gain=0.35,  # about 1 / sqrt(2 * layers)
           shallow_shared=("qk",),  # [P]
           deep_shared=(),  # [P]

@@ -17,6 +17,7 @@ from emma_jax.models.layers import (
   fan_in,
   linear,
   normal,
+  ones,
   rms_norm,
   weight,
 )
@@ -29,11 +30,9 @@ PARTS = ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp")
 class Qwen3Config:
   """Sizes of a Qwen3 decoder, named as in the field.
 
-  `embed_std`, `residual_gain` and `qk_scale` matter to training from scratch
-  only: the first deviation of the embeddings, a factor on the first weights of
-  what is added to the residual stream, and the first scale of the norms of
-  queries and keys (their largest product is scale^2 sqrt(head_dim), which
-  bounds how sharply small heads can look). The stream of a text token starts as its
+  `embed_std`, `residual_gain` matter to training from scratch only: the first
+  deviation of the embeddings, and a factor on the first weights of what is
+  added to the residual stream. The stream of a text token starts as its
   embedding; where the first layers add far more than that, a small model takes
   thousands of steps to find the words again.
   """
@@ -49,7 +48,6 @@ class Qwen3Config:
   norm_eps: float
   tie_embeddings: bool
   embed_std: float = 0.02
-  qk_scale: float = 1.0
   residual_gain: float = 1.0
   scan_unroll: int = 1
   remat: str = "none"
@@ -76,9 +74,8 @@ class QueryKey(nn.Module):
     D, H, K, E = x_BLD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     q_DHE = weight(self, "q", (D, H, E), ("embed", "heads", "head_dim"))
     k_DKE = weight(self, "k", (D, K, E), ("embed", "kv_heads", "head_dim"))
-    scale = nn.initializers.constant(c.qk_scale)
-    q_norm_E = weight(self, "q_norm", (E,), (None,), scale)
-    k_norm_E = weight(self, "k_norm", (E,), (None,), scale)
+    q_norm_E = weight(self, "q_norm", (E,), (None,), ones)
+    k_norm_E = weight(self, "k_norm", (E,), (None,), ones)
     q_BLHE = jnp.einsum("BLD,DHE->BLHE", x_BLD, q_DHE.astype(x_BLD.dtype))
     k_BLKE = jnp.einsum("BLD,DKE->BLKE", x_BLD, k_DKE.astype(x_BLD.dtype))
     q_BLHE = rms_norm(q_BLHE, q_norm_E, c.norm_eps)
