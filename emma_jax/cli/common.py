@@ -186,6 +186,14 @@ def _brief(error: Exception) -> str:
 # -------------------------------------------------------------- overrides
 
 
+def changed(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict:
+  """A saved config with some keys set anew, dotted key -> text; a copy."""
+  out = ml_collections.ConfigDict(config).lock()
+  for key, text in overrides.items():
+    override(out, key, text)
+  return out.to_dict()
+
+
 def override(config: ml_collections.ConfigDict, key: str, text: str):
   """Sets a dotted key from text; UserError where key or type is wrong."""
   *sections, last = key.split(".")

@@ -11,13 +11,10 @@ files answers are, and pictures are shown in the report to be looked at.
 """
 
 import argparse
-from collections.abc import Mapping
 import dataclasses
 import pathlib
 import sys
 from typing import Any
-
-import ml_collections
 
 from emma_jax.cli import common
 
@@ -84,7 +81,7 @@ def _main(argv: list[str]) -> int:
   from emma_jax.sampling.session import Session
 
   session = Session.load(
-      args.checkpoint, change=lambda config: _changed(config, overrides)
+      args.checkpoint, change=lambda config: common.changed(config, overrides)
   )
   settings = EvalSettings.of(session.config, **changes)
   if not settings.sources and not knows_world(session.config):
@@ -119,13 +116,6 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
   if sources:
     changes["sources"] = sources
   return changes
-
-
-def _changed(config: dict, overrides: Mapping[str, str]) -> dict:
-  changed = ml_collections.ConfigDict(config).lock()
-  for key, text in overrides.items():
-    common.override(changed, key, text)
-  return changed.to_dict()
 
 
 def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:

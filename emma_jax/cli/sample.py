@@ -16,8 +16,6 @@ import re
 import sys
 from typing import Any
 
-import ml_collections
-
 from emma_jax.cli import common
 
 # Suffix -> Pillow's format and options.
@@ -192,17 +190,10 @@ def _session(args: argparse.Namespace, overrides: Mapping[str, str]):
           "data can be changed when sampling.")
   session = Session.load(
       args.checkpoint,
-      change=lambda config: _changed(config, overrides))
+      change=lambda config: common.changed(config, overrides))
   print(f"Sampling with {session.name}, trained for {session.step} steps.",
         file=sys.stderr)
   return session
-
-
-def _changed(config: dict, overrides: Mapping[str, str]) -> dict:
-  changed = ml_collections.ConfigDict(config).lock()
-  for key, text in overrides.items():
-    common.override(changed, key, text)
-  return changed.to_dict()
 
 
 def _files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
