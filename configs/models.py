@@ -15,7 +15,7 @@ def tiny() -> ml_collections.ConfigDict:
           num_layers=4,
           num_shallow=2,  # N = M [D]
           num_heads=4,
-          num_kv_heads=2,
+          num_kv_heads=4,  # 4 x 32 values: room for a whole token's latent
           head_dim=32,
           rope_theta=10000.0,
           norm_eps=1e-6,

@@ -11,8 +11,8 @@ import ml_collections
 from configs import tiny
 
 STEPS = {
-    "0_alignment": 120, "1_pretraining": 900, "2_finetuning": 1500,
-    "3_quality": 2400, "4a_expert": 100, "4b_router": 100,
+    "0_alignment": 120, "1_pretraining": 1000, "2_finetuning": 2500,
+    "3_quality": 7500, "4a_expert": 100, "4b_router": 100,
 }
 
 

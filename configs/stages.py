@@ -110,6 +110,7 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       time_mean=0.0,  # [D] t = sigmoid(N(mean, std)), then shifted
       time_std=1.0,
       shift=1.0,  # [D] 1 at 512 pixels, 3 at 1K
+      draws=1,  # [D] times and noises of a target in one pass
       time_bins=4,  # of the logged loss by flow time
       # Static shapes: rows of a batch, capacities of a row.
       rows=0,

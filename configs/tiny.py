@@ -14,14 +14,18 @@ import ml_collections
 
 from configs import defaults, models, stages
 
-# Queries and keys are normed, so their scales alone can sharpen the attention.
-_RATES = ((".*(q|k)_norm", 2.0), (".*", 1.0))
+# What only draws learns from several noises a picture: it bears a higher rate.
+_RATES = (("(.*/)?(gen|norm_gen|time|velocity)/.*", 2.0), (".*", 1.0))
+# Nine tokens are told from noise by their many channels: only late times teach
+# what to draw. Most of the cost of a step is the context, so four noises of a
+# target cost a third more than one.
+_FLOW = dict(time_mean=1.0, draws=4, text_weight=0.5, lr_multipliers=_RATES)
 # Samples and rows of a batch: small batches learn fastest per second here.
 _BATCH = dict(samples_per_batch=48, rows=16, und_tokens=96, und_pictures=1,
-              references=1, targets=2, lr_multipliers=_RATES)
+              references=1, targets=2, **_FLOW)
 # Half understanding, half drawing: fewer Gen tokens, more text.
 _PAIRS = dict(samples_per_batch=48, rows=12, und_tokens=144, und_pictures=2,
-              references=0, targets=2, lr_multipliers=_RATES)
+              references=0, targets=2, **_FLOW)
 # No drawing at all: no targets.
 _TEXT = dict(samples_per_batch=32, rows=16, und_tokens=128, und_pictures=2,
              references=0, targets=0)
@@ -29,8 +33,8 @@ _TEXT = dict(samples_per_batch=32, rows=16, und_tokens=128, und_pictures=2,
 
 # Steps of the six stages: about ten minutes on two cores.
 DEMO = {
-    "0_alignment": 30, "1_pretraining": 700, "2_finetuning": 700,
-    "3_quality": 1100, "4a_expert": 60, "4b_router": 60,
+    "0_alignment": 30, "1_pretraining": 350, "2_finetuning": 500,
+    "3_quality": 1500, "4a_expert": 60, "4b_router": 60,
 }
 
 

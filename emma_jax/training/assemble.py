@@ -130,7 +130,8 @@ def _objective(model: build.Model, section: Mapping[str, Any], where: str):
         l1_weight=section["l1_weight"], l2_weight=section["l2_weight"])
   if kind == "emma":
     times = ("time_mean", "time_std", "shift")
-    keys = ("route", "text_weight", "velocity_weight", "time_bins")
+    keys = ("route", "text_weight", "velocity_weight", "time_bins",
+            "draws")
     return build.make(
         objectives.EmmaObjective, {k: section[k] for k in keys}, where,
         model=model.module,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax import flow, losses
+from emma_jax.models import masks
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit
 from emma_jax.models.experts import ROUTES
@@ -24,7 +25,8 @@ class EmmaObjective:
   """Next token on answers and velocity on targets, weighted (paper sec. 5).
 
   `route` is the expert understanding pictures take: "versatile", or "stem" in
-  the expert's own stage.
+  the expert's own stage. `draws` noisy versions of every target, each of its
+  own time and noise, share one pass over the context.
   """
 
   model: Emma
@@ -33,8 +35,11 @@ class EmmaObjective:
   text_weight: float
   velocity_weight: float
   time_bins: int
+  draws: int = 1
 
   def __post_init__(self):
+    if self.draws < 1:
+      raise ValueError(f"{self.draws=} must be at least 1.")
     known = ROUTES if self.model.config.vision.experts else ROUTES[:1]
     if self.route not in known:
       raise ValueError(f"{self.route=}: choose one of {known}.")
@@ -44,7 +49,9 @@ class EmmaObjective:
     latents = apply(batch, method=Emma.latents)
     noisy_BMTC = time_BM = None
     if latents.gen_BMTC is not None:
-      clean_BMTC = latents.gen_BMTC.astype(jnp.float32)
+      batch = self.repeat_targets(batch, latents.gen_BMTC.shape[2])
+      clean_BMTC = jnp.tile(
+          latents.gen_BMTC.astype(jnp.float32), (1, self.draws, 1, 1))
       time_BM = flow.sample_time(
           stream("flow_time"), clean_BMTC.shape[:2], self.flow)
       eps_BMTC = jax.random.normal(stream("flow_noise"), clean_BMTC.shape)
@@ -66,6 +73,23 @@ class EmmaObjective:
           error_BM, time_BM, batch.gen_task_BM, self.time_bins)
       metrics |= {f"loss_by_time/{k}": v for k, v in times.items()}
     return total, metrics | {"loss/total": Mean(total, jnp.float32(1))}
+
+  def repeat_targets(self, batch: Batch, tokens: int) -> Batch:
+    """The batch with every target `draws` times, M slots after M slots.
+
+    All stand at the same place of the reading order; another `noisy` id hides
+    them from each other. `tokens` are those of a target.
+    """
+    M = batch.gen_task_BM.shape[1]
+    ids = batch.gen_ids
+    start = ids.segment.shape[1] - M * tokens
+    target = jax.tree.map(lambda x: x[:, start:], ids)
+    other = lambda noisy, i: jnp.where(noisy > 0, noisy + i * M, 0)
+    again = [target.replace(noisy=other(target.noisy, i))
+             for i in range(1, self.draws)]
+    return batch.replace(
+        gen_ids=masks.join(ids, *again),
+        gen_task_BM=jnp.tile(batch.gen_task_BM, (1, self.draws)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """What is learned from what: the reach of each loss's gradient."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from emma_jax import flow, rules
 from emma_jax.models.dcae import Autoencoder
+from emma_jax.models.emma import Emma
 from emma_jax.structs import Mean
 from emma_jax.training import objectives
 from emma_jax.training.step import stream
@@ -122,6 +124,47 @@ def test_steps_draw_other_times_and_noise():
   assert abs(one - two) > 1e-3
   assert (losses[0]["loss/understanding"].total
           == losses[1]["loss/understanding"].total)
+
+
+def test_several_noises_in_one_pass_equal_a_pass_each():
+  many = dataclasses.replace(OBJECTIVE, draws=3)
+  batch = tiny.packed([QUESTIONS[0], *PICTURES, tiny.drawing(3)])
+  model = tiny.emma()
+
+  @functools.partial(jax.jit, compiler_options=tiny.QUICK)
+  def run(params, batch, noisy_BMTC, time_BM):
+    variables = {"params": params}
+    latents = model.apply(variables, batch, method=Emma.latents)
+    out = model.apply(variables, batch, latents, noisy_BMTC, time_BM)
+    return out.velocity_BMTC, out.hidden_BUD
+
+  B, M = batch.gen_task_BM.shape
+  rng = np.random.default_rng(0)
+  time = rng.uniform(size=(B, 3 * M)).astype(np.float32)
+  noisy = rng.normal(size=(B, 3 * M, 2, tiny.CHANNELS)).astype(np.float32)
+  got, hidden = run(
+      tiny.params(), many.repeat_targets(batch, 2), noisy, time)
+  used = np.asarray(batch.gen_task_BM) > 0
+  assert used.sum() == 3
+  for i in range(3):
+    part = slice(i * M, (i + 1) * M)
+    want, plain = run(
+        tiny.params(), batch, noisy[:, part], time[:, part])
+    np.testing.assert_allclose(got[:, part][used], want[used], atol=1e-5)
+    text = np.asarray(batch.und_ids.segment) > 0
+    np.testing.assert_allclose(hidden[text], plain[text], atol=1e-5)
+
+
+def test_draws_average_their_losses():
+  batch = tiny.packed([QUESTIONS[0], *PICTURES])
+  many = dataclasses.replace(OBJECTIVE, draws=4)
+  loss, metrics = gradient(many, tiny.params(), batch)[0]
+  assert metrics["loss/drawing"].count == metrics["loss/editing"].count == 4
+  drawn = (metrics["loss/drawing"] + metrics["loss/editing"]).value
+  text = gradients("both")[1]["loss/understanding"].value
+  np.testing.assert_allclose(loss, 0.25 * text + drawn, rtol=1e-5)
+  with pytest.raises(ValueError, match="draws=0"):
+    dataclasses.replace(OBJECTIVE, draws=0)
 
 
 def test_the_router_learns_alone_with_what_is_below_it():
