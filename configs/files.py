@@ -17,13 +17,12 @@ files_from_reference.py starts from the shipped model instead of at random.
 
 import ml_collections
 
-from configs import defaults, models, stages
+from configs import stages, tiny
 
 
 def get_config() -> ml_collections.ConfigDict:
-  c = defaults.get_config()
+  c = tiny.base()
   c.name = "files"
-  c.model = models.tiny()
   # Name or path of weights; the first stage's load table reads it.
   c.autoencoder = "world_autoencoder"
   c.data.sources = dict(
@@ -40,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
   policy = stages.policies(experts=True)
   # Captions are sentences, so rows are longer than in the world.
   rows = dict(samples_per_batch=24, rows=8, und_tokens=144, und_pictures=1,
-              references=1, targets=2)
+              references=1, targets=2, **tiny.FLOW)
   every = dict(understanding=1.0, drawing=1.0, editing=1.0)
   c.stages = ml_collections.ConfigDict({
       "2_finetuning": stages.stage(

@@ -19,13 +19,13 @@ _RATES = (("(.*/)?(gen|norm_gen|time|velocity)/.*", 2.0), (".*", 1.0))
 # Nine tokens are told from noise by their many channels: only late times teach
 # what to draw. Most of the cost of a step is the context, so four noises of a
 # target cost a third more than one.
-_FLOW = dict(time_mean=1.0, draws=4, text_weight=0.5, lr_multipliers=_RATES)
+FLOW = dict(time_mean=1.0, draws=4, text_weight=0.5, lr_multipliers=_RATES)
 # Samples and rows of a batch: small batches learn fastest per second here.
 _BATCH = dict(samples_per_batch=48, rows=16, und_tokens=96, und_pictures=1,
-              references=1, targets=2, **_FLOW)
+              references=1, targets=2, **FLOW)
 # Half understanding, half drawing: fewer Gen tokens, more text.
 _PAIRS = dict(samples_per_batch=48, rows=12, und_tokens=144, und_pictures=2,
-              references=0, targets=2, **_FLOW)
+              references=0, targets=2, **FLOW)
 # No drawing at all: no targets.
 _TEXT = dict(samples_per_batch=32, rows=16, und_tokens=128, und_pictures=2,
              references=0, targets=0)
@@ -54,8 +54,8 @@ def base() -> ml_collections.ConfigDict:
   c.optimizer.b2 = 0.98
   # A small model follows its text without much help; more guidance distorts.
   c.sample.text_guidance = 1.5
-  c.sample.edit_text_guidance = 1.5
-  c.sample.edit_image_guidance = 2.0
+  c.sample.edit_text_guidance = 2.5
+  c.sample.edit_image_guidance = 1.5
   c.model = models.tiny()
   return c
 
