@@ -54,6 +54,82 @@ def tiny() -> ml_collections.ConfigDict:
   ))
 
 
+def emma_4b() -> ml_collections.ConfigDict:
+  """EMMA of the paper: Qwen3-4B, SigLIP2 so400m at 512 pixels, DC-AE f32c32."""
+  return ml_collections.ConfigDict(dict(
+      kind="emma",
+      dtype="bfloat16",
+      llm=dict(
+          vocab_size=151936,
+          width=2560,
+          mlp_width=9728,
+          num_layers=36,
+          num_shallow=18,  # N [D]
+          num_heads=32,
+          num_kv_heads=8,
+          head_dim=128,
+          rope_theta=1e6,
+          norm_eps=1e-6,
+          tie_embeddings=True,
+          embed_std=0.02,
+          residual_gain=1.0,
+          shallow_shared=("qk",),  # [P]
+          deep_shared=(),  # [P]
+          final_norm_shared=False,  # [D]
+          scan_unroll=1,
+          remat="full",
+      ),
+      vision=dict(
+          encoder=dict(
+              width=1152,
+              mlp_width=4304,
+              num_layers=27,
+              num_heads=16,
+              patch_size=16,
+              native_grid=32,
+              norm_eps=1e-6,
+              num_channels=3,
+              position_resize="bicubic",
+              scan_unroll=1,
+          ),
+          experts=True,
+          num_expert_layers=3,  # [D]
+          router_width=256,  # [D]
+          router_threshold=0.5,  # [D]
+      ),
+      autoencoder=dcae_sana(),
+      fusion=fusion(),
+  ))
+
+
+def dcae_sana() -> ml_collections.ConfigDict:
+  """DC-AE f32c32 of SANA, versions 1.0 and 1.1."""
+  types = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+  channels = (128, 256, 512, 512, 1024, 1024)
+  scales = ((), (), (), (5,), (5,), (5,))
+  return ml_collections.ConfigDict(dict(
+      in_channels=3,
+      latent_channels=32,
+      attention_head_dim=32,
+      encoder_block_types=types,
+      encoder_block_out_channels=channels,
+      encoder_layers_per_block=(2, 2, 2, 3, 3, 3),
+      encoder_qkv_multiscales=scales,
+      downsample_block_type="conv",
+      encoder_out_shortcut=True,
+      decoder_block_types=types,
+      decoder_block_out_channels=channels,
+      decoder_layers_per_block=(3,) * 6,
+      decoder_qkv_multiscales=scales,
+      decoder_norm_types=("rms_norm",) * 6,
+      decoder_act_fns=("silu",) * 6,
+      upsample_block_type="interpolate",
+      decoder_in_shortcut=True,
+      decoder_conv_act_fn="relu",
+      residual_gain=1.0,
+  ))
+
+
 def fusion(**changes) -> ml_collections.ConfigDict:
   """Channel-wise fusion [P] and the [D] details of the adapters."""
   return ml_collections.ConfigDict(dict(

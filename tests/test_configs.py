@@ -17,7 +17,7 @@ CONFIGS = sorted(
     p for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
     if p.stem not in ("defaults", "models", "stages", "variants"))
 # Of other people's files: nothing to open here.
-OWN_FILES = [p for p in CONFIGS if p.stem.startswith("files")]
+OWN_FILES = [p for p in CONFIGS if p.stem.startswith(("files", "emma"))]
 
 # Table 2 of the paper: learning rate, schedule, and the sources of the batch
 # (at the end of the stage, each with an equal share).

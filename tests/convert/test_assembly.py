@@ -1,0 +1,176 @@
+"""EMMA put together from published folders is those parts, bit for bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emma_jax import build, rules
+from emma_jax.cli import convert as cli
+from emma_jax.convert import assembly, check, dcae, qwen3, siglip
+from emma_jax.models import masks
+from emma_jax.models.llm import Llm
+from emma_jax.models.qwen3 import Qwen3, Qwen3Config
+from emma_jax.models.siglip2_vision import SiglipVisionConfig
+from emma_jax.sampling import source
+from tests import tiny
+
+
+def randomly(shapes: dict, seed: int) -> dict:
+  rng = np.random.default_rng(seed)
+  return rules.unflatten({
+      path: (rng.normal(size=x.shape) * 0.2 + 1.0).astype(np.float32)
+      for path, x in sorted(shapes.items())})
+
+
+@pytest.fixture(scope="module")
+def config():
+  return build.emma_config(tiny.model())
+
+
+@pytest.fixture(scope="module")
+def folders(config, tmp_path_factory):
+  """Three folders of the micro sizes, every weight at random."""
+  root = tmp_path_factory.mktemp("published")
+  names = Qwen3Config.__dataclass_fields__
+  llm = Qwen3Config(**{n: getattr(config.llm, n) for n in names})
+  qwen3.save(root / "qwen3", llm, randomly(qwen3.shapes(llm), 0))
+  vision = SiglipVisionConfig(encoder=config.vision.encoder)
+  siglip.save(root / "siglip2", vision, randomly(siglip.shapes(vision), 1))
+  parts = randomly(dcae.leaf_shapes(config.autoencoder), 2)
+  C = config.autoencoder.latent_channels
+  parts["latent"] = {"shift": np.zeros(C, np.float32),
+                     "scale": np.full(C, 0.5, np.float32)}
+  dcae.save(root / "dcae", config.autoencoder, parts)
+  return dict(qwen3_folder=root / "qwen3", siglip2_folder=root / "siglip2",
+              dcae_folder=root / "dcae")
+
+
+@pytest.fixture(scope="module")
+def made(config, folders):
+  return assembly.assemble(
+      config, **folders, dtype="float32", key=jax.random.key(0))
+
+
+def test_every_parameter_is_there_and_accounted_for(config, made):
+  params, origins = made
+  shapes = rules.flatten(tiny.shapes())
+  flat = rules.flatten(params)
+  assert {k: x.shape for k, x in flat.items()} == {
+      k: x.shape for k, x in shapes.items()}
+  total = sum(int(np.prod(x.shape)) for x in shapes.values())
+  assert sum(o.parameters for o in origins) == total
+  random = {o.subtree.split("/")[0] for o in origins if "random" in o.source}
+  assert random == {"adapters", "heads", "vision"}
+  assert {o.subtree for o in origins
+          if "random" in o.source and o.subtree.startswith("vision")} == {
+              "vision/router"}
+
+
+def test_und_branch_is_the_published_decoder(config, folders, made):
+  module, params = qwen3.load(folders["qwen3_folder"])
+  tokens = np.arange(12, dtype=np.int32).reshape(1, 12) * 7 % 1024
+  logits, _ = jax.jit(lambda p: module.apply({"params": p}, tokens))(params)
+  ids = masks.causal(jnp.ones_like(tokens), jnp.arange(12)[None])
+
+  def ours(p):
+    llm = Llm(config.llm)
+    x = llm.apply({"params": p}, tokens, method=Llm.embed)
+    und, _, _ = llm.apply({"params": p}, x, None, ids, None)
+    return llm.apply({"params": p}, und, method=Llm.logits)
+
+  got = jax.jit(ours)(made[0]["llm"])
+  scale = np.abs(logits).max()
+  np.testing.assert_allclose(got / scale, logits / scale, atol=5e-6)
+
+
+def test_branches_and_experts_start_as_copies(made):
+  flat = rules.flatten(made[0])
+  gen = [p for p in flat if p.startswith("llm/") and "/gen/" in p]
+  assert gen
+  for path in gen:
+    np.testing.assert_array_equal(flat[path], flat[path.replace("gen", "und")])
+  for path in (p for p in flat if p.startswith("vision/stem/")):
+    np.testing.assert_array_equal(
+        flat[path], flat[path.replace("stem", "versatile")])
+
+
+@pytest.mark.parametrize("variant", ["paper", "all_shared", "all_decoupled"])
+def test_und_branch_goes_out_as_it_came_in(variant, folders, config):
+  c = build.emma_config(tiny.model(variant)).llm
+  _, params = qwen3.load(folders["qwen3_folder"])
+  emma = rules.unflatten(dict(
+      (path.removeprefix("llm/"), leaf)
+      for path, leaf in assembly._llm(c, folders["qwen3_folder"], "float32")))
+  sizes, back = assembly.und_branch(c, emma)
+  assert isinstance(Qwen3(sizes), Qwen3)
+  want = rules.flatten(params)
+  got = rules.flatten(back)
+  assert set(got) == set(want)
+  for path, leaf in got.items():
+    np.testing.assert_array_equal(leaf, want[path])
+
+
+def test_other_sizes_are_refused_with_the_list(folders):
+  other = build.emma_config(tiny.model(mlp_width=40, rope_theta=5e6))
+  with pytest.raises(assembly.AssemblyError) as error:
+    assembly.assemble(other, **folders, dtype="float32", key=jax.random.key(0))
+  assert "mlp_width: the folder has 48, the config 40" in str(error.value)
+  assert "rope_theta" in str(error.value)
+
+
+CONFIG = '''
+from tests import tiny
+
+def get_config():
+  return tiny.config()
+'''
+
+
+def test_init_export_and_check_from_the_command_line(
+    folders, made, tmp_path, capsys):
+  file = tmp_path / "micro.py"
+  file.write_text(CONFIG)
+  argv = ["init", "--config", str(file), "--dtype", "float32"]
+  for flag in ("qwen3", "siglip2", "dcae"):
+    argv += [f"--{flag}", str(folders[f"{flag}_folder"])]
+  argv += ["--out", str(tmp_path / "init")]
+  assert cli.main(argv) == 0
+  assert "random (new in EMMA)" in capsys.readouterr().out
+  assert cli.main(argv) == 2  # nothing is written over
+  assert "not empty" in capsys.readouterr().err
+  found = source.read(str(tmp_path / "init"))
+  want = rules.flatten(made[0])
+  for path, leaf in rules.flatten(found.params).items():
+    np.testing.assert_array_equal(leaf, want[path])
+  for part, folder, name in (("und", "qwen3_folder", "qwen3"),
+                             ("autoencoder", "dcae_folder", "dcae")):
+    out = tmp_path / part
+    assert cli.main(["export", part, "--checkpoint", str(tmp_path / "init"),
+                     "--out", str(out)]) == 0
+    module = {"qwen3": qwen3, "dcae": dcae}[name]
+    _, got = module.load(out)
+    _, expected = module.load(folders[folder])
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+def test_check_finds_equal_and_different(folders, tmp_path, capsys):
+  module, params = qwen3.load(folders["qwen3_folder"])
+  tokens = np.arange(10).reshape(2, 5)
+  with jax.default_matmul_precision("highest"):
+    logits, hidden = module.apply({"params": params}, tokens)
+  file = tmp_path / "reference.npz"
+  np.savez(file, input_ids=tokens, logits=logits,
+           **{"hidden_states.1": hidden[1]})
+  argv = ["check", "--family", "qwen3", "--folder",
+          str(folders["qwen3_folder"]), "--reference", str(file)]
+  assert cli.main(argv) == 0
+  assert "Equal." in capsys.readouterr().out
+  np.savez(file, input_ids=tokens, logits=logits * 1.001)
+  assert cli.main(argv) == 1
+  assert "DIFFERS" in capsys.readouterr().out
+  np.savez(file, input_ids=tokens)
+  assert cli.main(argv) == 2
+  assert "nothing of" in capsys.readouterr().err
+  with pytest.raises(check.ReferenceError, match="family"):
+    check.check("bert", tmp_path, {})
