@@ -116,12 +116,36 @@ def model(section: Mapping[str, Any]) -> Model:
   return Model(module=module, shapes=shapes, kind=kind, dtype=section["dtype"])
 
 
-def tokenizer(data: Mapping[str, Any]) -> tokenizer_lib.Tokenizer:
-  """The tokenizer that `config.data.tokenizer` names."""
-  if data["tokenizer"] == "tiny":
-    return tokenizer_lib.TinyTokenizer()
-  raise ConfigError(
-      f"config.data.tokenizer={data['tokenizer']!r}: choose tiny.")
+def tokenizer(
+    data: Mapping[str, Any], model: Mapping[str, Any] | None = None
+) -> tokenizer_lib.Tokenizer:
+  """The tokenizer that `config.data.tokenizer` names: tiny or qwen3:PATH.
+
+  PATH is a file or folder as in `QwenTokenizer`. With `model` (the config's
+  section) its vocabulary must have room for the tokenizer's.
+  """
+  name = data["tokenizer"]
+  kind, _, path = name.partition(":")
+  made: tokenizer_lib.Tokenizer
+  if name == "tiny":
+    made = tokenizer_lib.TinyTokenizer()
+  elif kind == "qwen3" and path:
+    try:
+      made = tokenizer_lib.QwenTokenizer(path)
+    except (ImportError, OSError, ValueError) as error:
+      raise ConfigError(f"config.data.tokenizer={name!r}: {error}") from error
+  else:
+    raise ConfigError(f"config.data.tokenizer={name!r}: choose tiny, or "
+                      "qwen3:PATH with Qwen3's tokenizer.json, qwen.tiktoken "
+                      "or a folder that holds one.")
+  if model is not None and model["kind"] == "emma":
+    room = model["llm"]["vocab_size"]
+    if made.vocab_size > room:
+      raise ConfigError(
+          f"config.model.llm.vocab_size={room} has no room for the "
+          f"{made.vocab_size} tokens of config.data.tokenizer={name!r}; raise "
+          "it (Qwen3's models have 151936), or choose another tokenizer.")
+  return made
 
 
 def preprocess(data: Mapping[str, Any]) -> images.Preprocess:

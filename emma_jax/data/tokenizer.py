@@ -1,9 +1,12 @@
-"""Text to token ids and back: a small built-in vocabulary, or Qwen3's file."""
+"""Text to token ids and back: a small built-in vocabulary, or Qwen3's."""
 
 from collections.abc import Iterable, Sequence
 import functools
 import hashlib
+import os
 from typing import Any, Protocol
+
+from emma_jax.data import qwen_files
 
 # Qwen3's names, so that the sequence layouts read the same for every tokenizer.
 END_OF_TEXT = "<|endoftext|>"
@@ -67,7 +70,10 @@ less ical ally ight ound ough tion self ward like time
 
 
 class Tokenizer(Protocol):
-  """What the rest of the code needs of a tokenizer."""
+  """What the rest of the code needs of a tokenizer.
+
+  Equal ones compare equal, and they pickle, for readers in other processes.
+  """
 
   special: dict[str, int]  # holds at least SPECIALS
 
@@ -82,7 +88,7 @@ class Tokenizer(Protocol):
     """Ids of `text`; never a special, whatever the text spells."""
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The text of `ids`; specials are left out."""
+    """The text of `ids`, whatever they are; SPECIALS are left out."""
 
   def fingerprint(self) -> str:
     """A hash of the vocabulary: equal means that ids mean the same."""
@@ -206,53 +212,169 @@ def _pieces(words: Iterable[str], room: int) -> list[str]:
   return list(wanted)[:room]
 
 
-class QwenTokenizer:
-  """Qwen3's own tokenizer, from its tokenizer.json (package `tokenizers`).
+# Qwen3's tokens after the ordinary ones, in the order of their ids. They are
+# not in the packages' tiktoken files, which know Qwen1's names only.
+QWEN3_ORDINARY = 151643
+# Control: never part of a text that is decoded ("special": true in the file).
+QWEN3_CONTROL = (
+    END_OF_TEXT, IM_START, IM_END,
+    "<|object_ref_start|>", "<|object_ref_end|>",
+    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>",
+    VISION_START, VISION_END, "<|vision_pad|>", IMAGE_PAD, "<|video_pad|>",
+)  # fmt: skip
+# Written out when decoded ("special": false).
+QWEN3_WRITTEN = (
+    "<tool_call>", "</tool_call>",
+    "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
+    "<|repo_name|>", "<|file_sep|>",
+    "<tool_response>", "</tool_response>", "<think>", "</think>",
+)  # fmt: skip
 
-  Text is NFC-normalised by the file's rules, so only NFC text survives a round
-  trip unchanged.
+
+class QwenTokenizer:
+  """Qwen3's own tokenizer, from any of its files (package `tokenizers`).
+
+  NFC, the split pattern, byte-level BPE; no token stands before the text. Ids:
+  151,643 ordinary tokens, then `special`, 26 names. Where the text spells one
+  of those names, Hugging Face gives that token's id, and here it is ordinary
+  text: what a user types never steers. Ids and decoded texts are the same
+  otherwise, whichever file they come from.
+
+  Only NFC text survives a round trip unchanged; a lone surrogate, which UTF-8
+  cannot hold, becomes U+FFFD.
   """
 
-  def __init__(self, path: str):
-    self._path = path
-    self.special = {}
-    for name in SPECIALS:
-      token = self._model.token_to_id(name)
-      if token is None:
-        raise ValueError(f"{path} has no {name}: not a Qwen3 tokenizer.json.")
-      self.special[name] = token
+  def __init__(self, path: str | os.PathLike, ordinary: int = QWEN3_ORDINARY):
+    """Reads tokenizer.json, vocab.json (merges.txt beside it) or qwen.tiktoken.
 
-  @functools.cached_property
-  def _model(self) -> Any:
-    try:
-      import tokenizers  # optional: only the full-size models need it
-    except ImportError as e:
-      raise ImportError(
-          "Qwen3's tokenizer needs the package `tokenizers`; "
-          "pip install tokenizers."
-      ) from e
-    model = tokenizers.Tokenizer.from_file(self._path)
-    # Users may type "<|im_end|>": split it like any other text.
-    model.encode_special_tokens = True
-    return model
+    Args:
+      path: one of these files, or a folder that holds one.
+      ordinary: how many tokens stand before the special ones (tests).
 
-  def __getstate__(self) -> dict[str, Any]:
-    return {"_path": self._path, "special": self.special}
+    Raises:
+      ImportError: the package `tokenizers` is missing.
+      VocabularyError: no such file, or not Qwen3's.
+    """
+    # Absolute, for a reader in another process.
+    file = os.path.abspath(qwen_files.find(path))
+    self._made_of = (file, ordinary)
+    # A run makes its tokenizer several times; a file takes a second or two.
+    tables = _qwen_tables(file, ordinary, os.stat(file).st_mtime_ns)
+    self._model, self._written, self._fingerprint = tables
+    names = QWEN3_CONTROL + QWEN3_WRITTEN
+    self.special = {name: ordinary + i for i, name in enumerate(names)}
+
+  def __reduce__(self):
+    return QwenTokenizer, self._made_of
 
   @property
   def vocab_size(self) -> int:
-    return self._model.get_vocab_size(with_added_tokens=True)
+    """151,669: the models' vocab_size of 151,936 leaves places unused."""
+    return len(self._written)
 
   @property
   def eos(self) -> int:
     return self.special[IM_END]
 
   def encode(self, text: str) -> list[int]:
+    """Ids of `text`; never a special, whatever the text spells."""
+    if not text.isascii():
+      # Surrogate pairs are joined, lone surrogates replaced.
+      data = text.encode("utf-16-le", "surrogatepass")
+      text = data.decode("utf-16-le", "replace")
     return self._model.encode(text, add_special_tokens=False).ids
 
   def decode(self, ids: Sequence[int]) -> str:
-    return self._model.decode(list(map(int, ids)), skip_special_tokens=True)
+    """The text of `ids`; control tokens and unused ids are left out.
+
+    Bytes that are no UTF-8 (a model may write them) become U+FFFD.
+    """
+    known = range(len(self._written))
+    text = "".join(self._written[i] for i in map(int, ids) if i in known)
+    data = bytes(map(_BYTE_OF.__getitem__, text))
+    return data.decode("utf-8", "replace")
 
   def fingerprint(self) -> str:
-    with open(self._path, "rb") as file:
-      return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of the content: the same for every kind of file."""
+    return self._fingerprint
+
+  def __eq__(self, other: object) -> bool:
+    return (
+        isinstance(other, QwenTokenizer)
+        and self._fingerprint == other._fingerprint
+    )
+
+  def __hash__(self) -> int:
+    return hash(self._fingerprint)
+
+
+_BYTE_OF = {c: b for b, c in enumerate(qwen_files.byte_alphabet())}
+
+
+@functools.lru_cache(maxsize=4)
+def _qwen_tables(
+    path: str, ordinary: int, changed: int
+) -> tuple[Any, tuple[str, ...], str]:
+  """The BPE model, what each id decodes to, and the hash of both."""
+  del changed  # part of the key alone
+  try:
+    import tokenizers  # optional: only the full-size models need it
+  except ImportError as error:
+    raise ImportError(
+        "Qwen3's tokenizer needs the package `tokenizers`; pip install "
+        "tokenizers, or emma-jax with its extra `qwen`."
+    ) from error
+  vocabulary = qwen_files.read(path)
+  _check_ids(vocabulary, path, ordinary)
+  tokens, merges = vocabulary.tokens, vocabulary.merges
+  try:
+    model = tokenizers.Tokenizer(
+        tokenizers.models.BPE({t: i for i, t in enumerate(tokens)}, merges)
+    )
+  except Exception as error:  # of Rust: it has no class of its own
+    raise qwen_files.VocabularyError(f"{path}: {error}") from error
+  model.normalizer = tokenizers.normalizers.NFC()
+  split = tokenizers.pre_tokenizers
+  model.pre_tokenizer = split.Sequence([
+      split.Split(tokenizers.Regex(qwen_files.PATTERN), "isolated"),
+      split.ByteLevel(add_prefix_space=False, use_regex=False),
+  ])
+  # The special tokens are not added to `model`, so that no text makes them.
+  written = (*tokens, *("" for _ in QWEN3_CONTROL), *QWEN3_WRITTEN)
+  lines = ["qwen3-1", "NFC", qwen_files.PATTERN, *QWEN3_CONTROL, *written]
+  lines += [f"{a} {b}" for a, b in merges]
+  hashed = hashlib.sha256("\n".join(lines).encode("utf-8"))
+  return model, written, hashed.hexdigest()
+
+
+def _check_ids(
+    vocabulary: qwen_files.Vocabulary, path: str, ordinary: int
+) -> None:
+  """Raises VocabularyError where an id is not what it is for Qwen3."""
+  wrong = []
+  if len(vocabulary.tokens) != ordinary:
+    wrong.append(
+        f"{len(vocabulary.tokens)} ordinary tokens, Qwen3 has {ordinary}"
+    )
+  missing = set(qwen_files.byte_alphabet()) - set(vocabulary.tokens)
+  if missing:
+    wrong.append(f"no token for {len(missing)} of the 256 bytes")
+  names = QWEN3_CONTROL + QWEN3_WRITTEN
+  wanted = {
+      name: (ordinary + i, name in QWEN3_CONTROL)
+      for i, name in enumerate(names)
+  }
+  found = wanted if vocabulary.added is None else vocabulary.added
+  tell = lambda entry: (
+      "missing" if entry is None else f"{entry[0]} (special: {entry[1]})"
+  )
+  wrong += [
+      f"{name} is {tell(found.get(name))}, Qwen3's is {tell(wanted.get(name))}"
+      for name in {**wanted, **found}
+      if found.get(name) != wanted.get(name)
+  ]
+  if wrong:
+    raise qwen_files.VocabularyError(
+        f"{path} is not Qwen3's vocabulary: {'; '.join(wrong)}. Take the file "
+        "that was published with the model."
+    )
