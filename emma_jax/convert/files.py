@@ -1,0 +1,346 @@
+"""Hugging Face folders: config.json and safetensors, read lazily and written.
+
+A safetensors file is eight bytes with the length of a JSON header, the header
+(name -> dtype, shape, first and last byte), then the tensors without gaps.
+The header is read here and the tensors are mapped one at a time, since the
+`safetensors` package keeps a whole file mapped while any of it is open: its
+pages would count as ours, and a 4B import would take twice its size.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+# numpy knows bfloat16 and the float8 kinds through jax only.
+_DTYPES = {
+    code: jnp.dtype(name)
+    for code, name in (
+        ("F64", "float64"), ("F32", "float32"), ("F16", "float16"),
+        ("BF16", "bfloat16"), ("I64", "int64"), ("I32", "int32"),
+        ("I16", "int16"), ("I8", "int8"), ("U64", "uint64"),
+        ("U32", "uint32"), ("U16", "uint16"), ("U8", "uint8"),
+        ("BOOL", "bool"),
+    )
+}  # fmt: skip
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+# The names `transformers` and `diffusers` save under.
+STEMS = ("model", "diffusion_pytorch_model")
+_HEADER_LIMIT = 100_000_000  # what the format allows
+_SHOWN = 8
+
+
+class FolderError(ValueError):
+  """A folder that is not a readable Hugging Face model folder."""
+
+
+class Stored(NamedTuple):
+  """Where a tensor lies."""
+
+  file: pathlib.Path
+  dtype: str  # numpy's name, such as "bfloat16"
+  shape: tuple[int, ...]
+  start: int  # first byte, counted from the beginning of the file
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+  """A Hugging Face folder; opening it reads no tensor.
+
+  path: the folder.
+  config: its config.json.
+  tensors: name -> where it lies.
+  """
+
+  path: pathlib.Path
+  config: dict[str, Any]
+  tensors: dict[str, Stored]
+
+  @classmethod
+  def open(cls, path: str | os.PathLike) -> "Folder":
+    """Reads config.json and the headers of the safetensors.
+
+    One file (`model.safetensors`, `diffusion_pytorch_model.safetensors`, or
+    any single one), or shards under a `*.safetensors.index.json`.
+
+    Raises:
+      FolderError: something is missing, cut off or contradicts itself.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+      raise FolderError(
+          f"{path} is not a folder; give the one that holds config.json."
+      )
+    return cls(path, _read_json(path / "config.json"), _find(path))
+
+  def names(self) -> tuple[str, ...]:
+    """The names of all tensors, in the order of the files."""
+    return tuple(self.tensors)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    return self._stored(name).shape
+
+  def dtype(self, name: str) -> np.dtype:
+    return jnp.dtype(self._stored(name).dtype)
+
+  def read(self, name: str) -> np.ndarray:
+    """One tensor, read-only and mapped: pages are read when touched.
+
+    The mapping covers this tensor alone and goes with the array.
+    """
+    stored = self._stored(name)
+    dtype = jnp.dtype(stored.dtype)
+    size = math.prod(stored.shape) * dtype.itemsize
+    if not size:  # nothing to map
+      return np.zeros(stored.shape, dtype)
+    raw = np.memmap(stored.file, np.uint8, "r", stored.start, (size,))
+    return np.asarray(raw).view(dtype).reshape(stored.shape)
+
+  def _stored(self, name: str) -> Stored:
+    if name not in self.tensors:
+      raise FolderError(
+          f"{self.path} has no tensor {name!r}; it has {_some(self.tensors)}."
+      )
+    return self.tensors[name]
+
+
+def _some(items: Iterable) -> str:
+  items = [str(i) for i in items]
+  more = len(items) - _SHOWN
+  shown = ", ".join(items[:_SHOWN]) or "none"
+  return shown + (f" and {more} more" if more > 0 else "")
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except FileNotFoundError:
+    raise FolderError(
+        f"{path} is missing; give the folder that holds it, or get it again."
+    ) from None
+  except (OSError, ValueError) as error:
+    raise FolderError(
+        f"{path} is not readable JSON ({error}); get it again."
+    ) from error
+  if not isinstance(content, dict):
+    raise FolderError(f"{path} holds no JSON object; get it again.")
+  return content
+
+
+def _find(path: pathlib.Path) -> dict[str, Stored]:
+  """The tensors of a folder's single file, or of its shards."""
+  for stem in STEMS:  # as the libraries do: a single file goes before shards
+    if (path / f"{stem}.safetensors").is_file():
+      return _read_header(path / f"{stem}.safetensors")
+  indices = sorted(path.glob("*.safetensors.index.json"))
+  if len(indices) == 1:
+    return _read_shards(indices[0])
+  files = sorted(path.glob("*.safetensors"))
+  if not indices and len(files) == 1:
+    return _read_header(files[0])
+  if indices or files:
+    found = _some(f.name for f in (*indices, *files))
+    raise FolderError(
+        f"{path}: cannot tell which weights are meant: {found}. Leave one file,"
+        " or shards with one index (*.safetensors.index.json)."
+    )
+  others = sorted(p.name for p in path.glob("*.bin"))
+  raise FolderError(
+      f"{path} holds no safetensors"
+      + (f" but {_some(others)}, which only torch reads; save it again with"
+         " safe_serialization=True." if others else
+         "; download model.safetensors, or the shards and their index.")
+  )
+
+
+def _read_shards(index: pathlib.Path) -> dict[str, Stored]:
+  """The tensors of all shards; the index must say exactly what they hold."""
+  weight_map = _read_json(index).get("weight_map")
+  if not isinstance(weight_map, dict) or not weight_map or not all(
+      isinstance(shard, str) for shard in weight_map.values()
+  ):
+    raise FolderError(f"{index} has no map of names to files; get it again.")
+  shards = dict.fromkeys(weight_map.values())
+  absent = [s for s in shards if not (index.parent / s).is_file()]
+  if absent:
+    raise FolderError(
+        f"{index} names {_some(absent)}, which {index.parent} lacks; get them."
+    )
+  tensors: dict[str, Stored] = {}
+  for shard in shards:
+    header = _read_header(index.parent / shard)
+    listed = {name for name, file in weight_map.items() if file == shard}
+    if listed != set(header):
+      raise FolderError(
+          f"{index.parent / shard} and {index.name} disagree: only the index"
+          f" has {_some(sorted(listed - set(header)))}; only the shard has"
+          f" {_some(sorted(set(header) - listed))}. Get both again."
+      )
+    tensors |= header
+  return tensors
+
+
+def _read_header(path: pathlib.Path) -> dict[str, Stored]:
+  """The tensors of one safetensors file, in the order they lie in."""
+  size = path.stat().st_size
+  try:
+    with open(path, "rb") as file:
+      length = int.from_bytes(file.read(8), "little")
+      if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
+        raise ValueError(f"a header of {length} bytes in a file of {size}")
+      header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    spans = sorted(header.items(), key=lambda x: x[1]["data_offsets"])
+    tensors, end = {}, 0
+    for name, entry in spans:
+      start, stop = entry["data_offsets"]
+      shape, code = tuple(entry["shape"]), entry["dtype"]
+      if code not in _DTYPES:
+        raise ValueError(
+            f"{name} is stored as {code}; only {_some(_DTYPES)} are read"
+        )
+      dtype = _DTYPES[code]
+      if (start, stop) != (end, end + math.prod(shape) * dtype.itemsize):
+        raise ValueError(
+            f"{name}, {dtype} {shape}, cannot be bytes {start} to {stop}"
+        )
+      tensors[name] = Stored(path, dtype.name, shape, 8 + length + start)
+      end = stop
+    if size != 8 + length + end:
+      raise ValueError(f"{size} bytes where there must be {8 + length + end}")
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise FolderError(
+        f"{path} is not a whole safetensors file: {error}. Get it again (a"
+        " download that was cut short, or a pointer of git-lfs, looks so)."
+    ) from error
+  return tensors
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_folder(
+    path: str | os.PathLike,
+    config: dict[str, Any],
+    tensors: Iterable[tuple[str, np.ndarray]],
+    stem: str = "model",
+    max_shard_bytes: float = 5e9,
+) -> None:
+  """Writes config.json and safetensors as `save_pretrained` lays them out.
+
+  Holds one tensor at a time in memory. Each file appears under its name only
+  when it is complete.
+
+  Args:
+    path: the folder, made if missing.
+    config: JSON for config.json.
+    tensors: (name, array), consumed once.
+    stem: "model" (transformers) or "diffusion_pytorch_model" (diffusers).
+    max_shard_bytes: more than this goes into several shards with an index.
+
+  Raises:
+    FolderError: the folder holds safetensors already, a name comes twice, or
+      a dtype the format lacks.
+  """
+  path = pathlib.Path(path)
+  path.mkdir(parents=True, exist_ok=True)
+  old = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
+  if old:
+    raise FolderError(
+        f"{path} holds {_some(sorted(f.name for f in old))} already; remove"
+        " them or write to another folder."
+    )
+  raw = path / f"{stem}.partial"  # the tensors of the shard being filled
+  shards, spans, seen = [], {}, set()
+  file = open(raw, "wb")
+  try:
+    for name, array in tensors:
+      x = np.asarray(array)
+      if name in seen:
+        raise FolderError(f"{name} was to be written to {path} twice.")
+      if x.dtype not in _CODES:
+        raise FolderError(
+            f"{name}: safetensors cannot hold {x.dtype}; cast it first."
+        )
+      if spans and file.tell() + x.nbytes > max_shard_bytes:
+        file.close()
+        shards.append(_close_shard(raw, spans, len(shards)))
+        file, spans = open(raw, "wb"), {}
+      spans[name] = (x.dtype, x.shape, file.tell())
+      seen.add(name)
+      # As bytes: Python's buffers do not know bfloat16.
+      file.write(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+    file.close()
+    shards.append(_close_shard(raw, spans, len(shards)))
+    _name_shards(path, stem, shards)
+  finally:
+    file.close()
+    for partial in (raw, *(shard for shard, _ in shards)):
+      partial.unlink(missing_ok=True)  # what is complete has its name by now
+  text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+  (path / "config.json").write_text(text, encoding="utf-8")
+
+
+_Span = tuple[np.dtype, tuple[int, ...], int]  # dtype, shape, place in `raw`
+
+
+def _close_shard(
+    raw: pathlib.Path, spans: dict[str, _Span], number: int
+) -> tuple[pathlib.Path, dict[str, int]]:
+  """Header and tensors into one file: (file, name -> bytes).
+
+  Wide dtypes come first, so that every tensor begins at a multiple of its
+  width: torch refuses to view it elsewhere.
+  """
+  order = sorted(spans, key=lambda name: -spans[name][0].itemsize)
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  sizes, end = {}, 0
+  for name in order:
+    dtype, shape, _ = spans[name]
+    sizes[name] = math.prod(shape) * dtype.itemsize
+    header[name] = {"dtype": _CODES[dtype], "shape": list(shape),
+                    "data_offsets": [end, end + sizes[name]]}  # fmt: skip
+    end += sizes[name]
+  text = json.dumps(header, separators=(",", ":")).encode()
+  text += b" " * (-len(text) % 8)
+  path = raw.with_name(f"{raw.stem}-{number}.partial")
+  with open(path, "wb") as out, open(raw, "rb") as data:
+    out.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+      data.seek(spans[name][2])
+      _copy(data, out, sizes[name])
+  return path, sizes
+
+
+def _copy(source: Any, target: Any, size: int) -> None:
+  """Copies `size` bytes, some megabytes at a time."""
+  while size:
+    chunk = source.read(min(size, 1 << 24))
+    if not chunk:
+      raise OSError(f"{source.name} ended {size} bytes early.")
+    target.write(chunk)
+    size -= len(chunk)
+
+
+def _name_shards(
+    path: pathlib.Path, stem: str, shards: list[tuple[pathlib.Path, dict]]
+) -> None:
+  """Final names: one file, or numbered shards with their index."""
+  if len(shards) == 1:
+    os.replace(shards[0][0], path / f"{stem}.safetensors")
+    return
+  weight_map, total = {}, 0
+  for i, (partial, sizes) in enumerate(shards):
+    name = f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+    os.replace(partial, path / name)
+    weight_map |= dict.fromkeys(sizes, name)
+    total += sum(sizes.values())
+  index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+  text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+  (path / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
