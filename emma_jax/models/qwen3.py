@@ -21,6 +21,7 @@ from emma_jax.models.layers import (
   rms_norm,
   weight,
 )
+from emma_jax.structs import Ids
 
 # What a block is made of; `llm.Block` says which of it two branches share.
 PARTS = ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp")
@@ -164,6 +165,10 @@ class Qwen3Block(nn.Module):
 class Qwen3(nn.Module):
   """The plain decoder: what EMMA's Und branch is when nothing is drawn.
 
+  Causal within each segment (0 is padding, which sees nothing), at position
+  0, 1, ... of the row unless `position_BL` says otherwise. `ids` say any mask
+  that `masks.allow` knows, in place of both.
+
   Returns (logits (B, L, V) float32, hidden states: embeddings, then each
   layer's output, the last one after the final norm, as `transformers` does).
   """
@@ -171,7 +176,13 @@ class Qwen3(nn.Module):
   config: Qwen3Config
 
   @nn.compact
-  def __call__(self, tokens_BL, position_BL=None, segment_BL=None):
+  def __call__(
+      self,
+      tokens_BL: jax.Array,
+      position_BL: jax.Array | None = None,
+      segment_BL: jax.Array | None = None,
+      ids: Ids | None = None,
+  ) -> tuple[jax.Array, list[jax.Array]]:
     c = self.config
     if segment_BL is None:
       segment_BL = jnp.ones_like(tokens_BL)
@@ -179,6 +190,8 @@ class Qwen3(nn.Module):
       position_BL = jnp.broadcast_to(
           jnp.arange(tokens_BL.shape[1]), tokens_BL.shape
       )
+    if ids is None:
+      ids = masks.causal(segment_BL, position_BL)
     embed_VD = weight(self, "embed", (c.vocab_size, c.width),
                       ("vocab", "embed"), normal(c.embed_std))
     x_BLD = embed_VD[tokens_BL]
@@ -187,7 +200,6 @@ class Qwen3(nn.Module):
         in_axes=nn.broadcast, length=c.num_layers,
         metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, name="layers")
-    ids = masks.causal(segment_BL, position_BL)
     first_BLD = x_BLD
     x_BLD, hidden_NBLD = blocks(x_BLD, ids)
     x_BLD = RmsNorm(c.norm_eps, name="norm")(x_BLD)
