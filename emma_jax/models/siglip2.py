@@ -2,8 +2,8 @@
 
 Tschannen et al. 2025 (arXiv 2502.14786); conventions of transformers'
 `SiglipVisionModel` (fixed resolution) and, one picture size per call, of
-`Siglip2VisionModel` (NaFlex). The attention-pool head is left out: EMMA uses
-the patches.
+`Siglip2VisionModel` (NaFlex; `naflex` packs mixed sizes). EMMA uses the patches
+alone; the published models also pool them (`siglip2_vision`).
 
 Axes: P pictures, Y and X pixel rows and columns, h and w rows and columns of
 patches, T tokens (h * w, row-major), D width, H heads, E head width.
@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax.models import layers, resize
+
+# Finite, so that a row of padding gives finite garbage instead of NaN.
+MASKED = -1e30
 
 REMAT = ("none", "dots", "full")
 
@@ -117,26 +120,51 @@ class Embed(nn.Module):
 
   config: SiglipConfig
 
-  @nn.compact
-  def __call__(self, pixels_PYXC: jax.Array) -> jax.Array:
-    """(P, Y, X, C) -> (P, h, w, D)."""
+  def setup(self):
     c = self.config
-    kernel = layers.weight(
+    self.kernel = layers.weight(
         self, "kernel", (c.patch_size, c.patch_size, c.num_channels, c.width),
         (None, None, None, "embed"), layers.fan_in((0, 1, 2)),
     )
-    bias = layers.weight(self, "bias", (c.width,), ("embed",), layers.zeros)
-    position = layers.weight(
+    self.bias = layers.weight(self, "bias", (c.width,), ("embed",),
+                              layers.zeros)
+    self.position = layers.weight(
         self, "position", (c.native_grid**2, c.width), (None, "embed"),
         layers.normal(c.width**-0.5),
     )
-    x_PhwC = patches(pixels_PYXC, c.patch_size)
-    x_PhwD = layers.linear(x_PhwC, kernel.reshape(-1, c.width), bias)
+
+  def __call__(self, pixels_PYXC: jax.Array) -> jax.Array:
+    """(P, Y, X, C) -> (P, h, w, D)."""
+    c = self.config
+    x_PhwD = self._project(patches(pixels_PYXC, c.patch_size))
     grid = resize.resize(
-        position.reshape(c.native_grid, c.native_grid, c.width),
-        x_PhwD.shape[1:3], c.position_resize,
+        self._positions(), x_PhwD.shape[1:3], c.position_resize
     )
     return x_PhwD + grid.astype(x_PhwD.dtype)[None]
+
+  def packed(
+      self, patches_PTK: jax.Array, cell_PT2: jax.Array, grid_PT2: jax.Array
+  ) -> jax.Array:
+    """Patches (P, T, K) of pictures of any sizes -> (P, T, D).
+
+    Args:
+      patches_PTK: values in the order of `patches`.
+      cell_PT2: int32 (row, column) of a patch in its picture.
+      grid_PT2: int32 (rows, columns) of patches of that picture.
+    """
+    x_PTD = self._project(patches_PTK)
+    position_PTD = resize.resize_at(
+        self._positions(), cell_PT2, grid_PT2, self.config.position_resize
+    )
+    return x_PTD + position_PTD.astype(x_PTD.dtype)
+
+  def _project(self, patches: jax.Array) -> jax.Array:
+    kernel = self.kernel.reshape(-1, self.config.width)
+    return layers.linear(patches, kernel, self.bias)
+
+  def _positions(self) -> jax.Array:
+    side = self.config.native_grid
+    return self.position.reshape(side, side, self.config.width)
 
 
 class Attention(nn.Module):
@@ -146,8 +174,9 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x_PTD: jax.Array, valid_PT: jax.Array | None
+      self, x_PTD: jax.Array, valid: jax.Array | None
   ) -> jax.Array:
+    """valid: which keys are seen, by all (P, S) or by each query (P, T, S)."""
     c = self.config
     P, T, _ = x_PTD.shape
 
@@ -159,9 +188,10 @@ class Attention(nn.Module):
     scores_PHTS = jnp.einsum(
         "PTHE,PSHE->PHTS", q_PTHE, k_PSHE, preferred_element_type=jnp.float32
     ) * np.float32(c.head_dim**-0.5)
-    if valid_PT is not None:
-      # Finite, so that a picture without a valid patch gives no NaN.
-      scores_PHTS = jnp.where(valid_PT[:, None, None], scores_PHTS, -1e30)
+    if valid is not None:
+      if valid.ndim == 2:
+        valid = valid[:, None]
+      scores_PHTS = jnp.where(valid[:, None], scores_PHTS, MASKED)
     probs_PHTS = jax.nn.softmax(scores_PHTS, axis=-1).astype(x_PTD.dtype)
     y_PTHE = jnp.einsum("PHTS,PSHE->PTHE", probs_PHTS, v_PSHE)
     y_PTD = y_PTHE.reshape(P, T, c.width)
@@ -174,9 +204,9 @@ class Mlp(nn.Module):
   config: SiglipConfig
 
   @nn.compact
-  def __call__(self, x_PTD: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     c = self.config
-    x = layers.Linear(c.mlp_width, ("embed", "mlp"), name="up")(x_PTD)
+    x = layers.Linear(c.mlp_width, ("embed", "mlp"), name="up")(x)
     x = jax.nn.gelu(x, approximate=True)
     return layers.Linear(c.width, ("mlp", "embed"), name="down")(x)
 
@@ -191,10 +221,10 @@ class EncoderBlock(nn.Module):
   keep: bool = False
 
   @nn.compact
-  def __call__(self, x_PTD: jax.Array, valid_PT: jax.Array | None = None):
+  def __call__(self, x_PTD: jax.Array, valid: jax.Array | None = None):
     c = self.config
     y = layers.LayerNorm(c.norm_eps, name="attention_norm")(x_PTD)
-    x_PTD = x_PTD + Attention(c, name="attention")(y, valid_PT)
+    x_PTD = x_PTD + Attention(c, name="attention")(y, valid)
     y = layers.LayerNorm(c.norm_eps, name="mlp_norm")(x_PTD)
     x_PTD = x_PTD + Mlp(c, name="mlp")(y)
     return x_PTD, x_PTD if self.keep else None
@@ -206,8 +236,8 @@ def stack(
 ) -> nn.Module:
   """`length` blocks run by scan; weights have a leading axis of layers.
 
-  Maps (tokens (P, T, D), valid (P, T) or None) to (tokens, every block's
-  output (length, P, T, D) if `keep` else None).
+  Maps (tokens (P, T, D), valid, see `Attention`, or None) to (tokens, every
+  block's output (length, P, T, D) if `keep` else None).
   """
   block = EncoderBlock
   if config.remat != "none":
@@ -221,6 +251,25 @@ def stack(
       unroll=min(config.scan_unroll, length),
       metadata_params={nn.PARTITION_NAME: "layers"},
   )(config, keep, name=name)
+
+
+def trunk(
+    config: SiglipConfig, x_PTD: jax.Array, valid: jax.Array | None,
+    hidden_states: bool,
+) -> tuple[jax.Array, jax.Array | None]:
+  """Submodules `blocks` and `post_norm` of the module whose call runs this.
+
+  Returns:
+    (features after the post norm, (num_layers + 1, P, T, D): what came in and
+    the output of every block, the last one before the post norm; or None).
+  """
+  first = x_PTD
+  blocks = stack(config, config.num_layers, keep=hidden_states, name="blocks")
+  x_PTD, states = blocks(x_PTD, valid)
+  x_PTD = layers.LayerNorm(config.norm_eps, name="post_norm")(x_PTD)
+  if hidden_states:
+    states = jnp.concatenate([first[None], states])
+  return x_PTD, states
 
 
 class SiglipEncoder(nn.Module):
@@ -240,16 +289,10 @@ class SiglipEncoder(nn.Module):
     Args:
       pixels_PYXC: in [-1, 1], of any size of at least a patch.
       valid_PT: patches that may be attended to; None: all.
-      hidden_states: also return (num_layers + 1, P, T, D): the embeddings and
-        the output of every block, the last one before the post norm.
+      hidden_states: also return what `trunk` does.
     """
     c = self.config
     x_PhwD = Embed(c, name="embed")(pixels_PYXC)
     x_PTD = x_PhwD.reshape(x_PhwD.shape[0], -1, c.width)
-    first = x_PTD
-    blocks = stack(c, c.num_layers, keep=hidden_states, name="blocks")
-    x_PTD, states = blocks(x_PTD, valid_PT)
-    x_PTD = layers.LayerNorm(c.norm_eps, name="post_norm")(x_PTD)
-    if hidden_states:
-      return x_PTD, jnp.concatenate([first[None], states])
-    return x_PTD
+    x_PTD, states = trunk(c, x_PTD, valid_PT, hidden_states)
+    return (x_PTD, states) if hidden_states else x_PTD
