@@ -3,12 +3,14 @@
 Chen et al. 2024 (arXiv 2410.10733); conventions of `diffusers.AutoencoderDC`.
 The parameter tree reads encoder/conv_in, encoder/stage{i}/block{j}/...,
 encoder/stage{i}/down, encoder/conv_out, the same in decoder with up in place
-of down, and latent/{shift,scale}.
+of down, and latent/{shift,scale}. Pictures too large for the memory go through
+in tiles: `tiling.Tiling`.
 
 Axes: P pictures, Y and X pixel rows and columns, h and w the latent grid, C
 channels.
 """
 
+from collections.abc import Callable
 import dataclasses
 
 import flax.linen as nn
@@ -16,10 +18,14 @@ import jax
 
 from emma_jax.models import convolution, layers
 from emma_jax.models import dcae_blocks as blocks
+from emma_jax.models.tiling import Tiling, decode_tiles, encode_tiles
 
 BLOCK_TYPES = ("ResBlock", "EfficientViTBlock")
 DOWNSAMPLE = ("conv", "pixel_unshuffle")
 UPSAMPLE = ("interpolate", "pixel_shuffle")
+
+# Features after the first convolution and after each stage, as they are run.
+States = tuple[jax.Array, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,13 +234,14 @@ class Encoder(nn.Module):
   config: DcaeConfig
 
   @nn.compact
-  def __call__(self, x_PYXC: jax.Array) -> jax.Array:
+  def __call__(self, x_PYXC: jax.Array) -> tuple[jax.Array, States]:
     c, stages = self.config, self.config.encoder
     if stages[0].layers:
       x = convolution.Conv3x3(stages[0].channels, name="conv_in")(x_PYXC)
     else:
       x = blocks.Down(stages[1].channels, c.downsample_block_type,
                       shortcut=False, name="conv_in")(x_PYXC)
+    states = [x]
     for i, stage in enumerate(stages):
       if not stage.layers:
         continue
@@ -242,10 +249,11 @@ class Encoder(nn.Module):
       following = None if last else stages[i + 1].channels
       x = EncoderStage(stage, following, c.downsample_block_type,
                        name=f"stage{i}")(x)
+      states.append(x)
     y = convolution.Conv3x3(c.latent_channels, name="conv_out")(x)
     if c.encoder_out_shortcut:
       y = y + convolution.group_mean(x, c.latent_channels)
-    return y
+    return y, tuple(states)
 
 
 class Decoder(nn.Module):
@@ -254,24 +262,28 @@ class Decoder(nn.Module):
   config: DcaeConfig
 
   @nn.compact
-  def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+  def __call__(self, x_PhwC: jax.Array) -> tuple[jax.Array, States]:
     c, stages = self.config, self.config.decoder
     features = stages[-1].channels
     x = convolution.Conv3x3(features, name="conv_in")(x_PhwC)
     if c.decoder_in_shortcut:
       x = x + convolution.repeat_channels(x_PhwC, features)
+    states = [x]
     for i, stage in reversed(list(enumerate(stages))):
       if not stage.layers:
         continue
       last = i + 1 == len(stages)
       x = DecoderStage(stage, None if last else c.upsample_block_type,
                        name=f"stage{i}")(x)
+      states.append(x)
     x = blocks.RmsNorm2d(name="norm_out")(x)
     x = blocks.ACTIVATIONS[c.decoder_conv_act_fn](x)
     if stages[0].layers:
-      return convolution.Conv3x3(c.in_channels, name="conv_out")(x)
-    return blocks.Up(c.in_channels, c.upsample_block_type, shortcut=False,
-                     name="conv_out")(x)
+      y = convolution.Conv3x3(c.in_channels, name="conv_out")(x)
+    else:
+      y = blocks.Up(c.in_channels, c.upsample_block_type, shortcut=False,
+                    name="conv_out")(x)
+    return y, tuple(states)
 
 
 class LatentNorm(nn.Module):
@@ -305,6 +317,10 @@ class Autoencoder(nn.Module):
   Pictures are (P, Y, X, C) in [-1, 1] with sides divisible by
   `config.factor`. The compute dtype is that of the input. A published scalar
   scaling_factor imports as shift 0 and scale scaling_factor.
+
+  With `tiling`, pictures larger than a tile are coded tile by tile, as
+  `diffusers.AutoencoderDC.enable_tiling` does, and may then have any size when
+  encoded.
   """
 
   config: DcaeConfig
@@ -318,8 +334,18 @@ class Autoencoder(nn.Module):
     """The reconstruction, by way of normalised latents (so init sees all)."""
     return self.decode_normalised(self.encode_normalised(pixels_PYXC))
 
-  def encode(self, pixels_PYXC: jax.Array) -> jax.Array:
+  def encode(
+      self, pixels_PYXC: jax.Array, tiling: Tiling | None = None
+  ) -> jax.Array:
     """Raw latents (P, h, w, C); deterministic."""
+    height, width = pixels_PYXC.shape[1:3]
+    if tiling is not None and tiling.applies(height, width):
+      return encode_tiles(_alone(self.encoder), pixels_PYXC, tiling,
+                          self.config.factor)
+    return self.encode_states(pixels_PYXC)[0]
+
+  def encode_states(self, pixels_PYXC: jax.Array) -> tuple[jax.Array, States]:
+    """Raw latents and the encoder's hidden states, from large to small."""
     height, width = pixels_PYXC.shape[1:3]
     if height % self.config.factor or width % self.config.factor:
       raise ValueError(
@@ -328,14 +354,34 @@ class Autoencoder(nn.Module):
       )
     return self.encoder(pixels_PYXC)
 
-  def decode(self, raw_PhwC: jax.Array) -> jax.Array:
+  def decode(
+      self, raw_PhwC: jax.Array, tiling: Tiling | None = None
+  ) -> jax.Array:
     """Pixels from raw latents, around [-1, 1] but not clipped."""
+    factor = self.config.factor
+    height, width = (factor * n for n in raw_PhwC.shape[1:3])
+    if tiling is not None and tiling.applies(height, width):
+      return decode_tiles(_alone(self.decoder), raw_PhwC, tiling, factor)
+    return self.decode_states(raw_PhwC)[0]
+
+  def decode_states(self, raw_PhwC: jax.Array) -> tuple[jax.Array, States]:
+    """Pixels and the decoder's hidden states, from small to large."""
     return self.decoder(raw_PhwC)
 
-  def encode_normalised(self, pixels_PYXC: jax.Array) -> jax.Array:
+  def encode_normalised(
+      self, pixels_PYXC: jax.Array, tiling: Tiling | None = None
+  ) -> jax.Array:
     """What diffusion sees: (encode(pixels) - shift) * scale."""
-    return self.latent(self.encode(pixels_PYXC))
+    return self.latent(self.encode(pixels_PYXC, tiling))
 
-  def decode_normalised(self, latent_PhwC: jax.Array) -> jax.Array:
+  def decode_normalised(
+      self, latent_PhwC: jax.Array, tiling: Tiling | None = None
+  ) -> jax.Array:
     """The inverse of `encode_normalised`, up to the autoencoder's own loss."""
-    return self.decode(self.latent.inverse(latent_PhwC))
+    return self.decode(self.latent.inverse(latent_PhwC), tiling)
+
+
+def _alone(module: nn.Module) -> Callable[[jax.Array], jax.Array]:
+  """A bound encoder or decoder as a pure function, which loops may trace."""
+  module, variables = module.unbind()
+  return lambda x: module.apply(variables, x)[0]

@@ -16,6 +16,8 @@ ACTIVATIONS = {
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
     "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "mish": jax.nn.mish,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
 }
 

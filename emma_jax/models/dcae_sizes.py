@@ -1,5 +1,7 @@
 """Published sizes of DC-AE."""
 
+import dataclasses
+
 from emma_jax.models.dcae import DcaeConfig
 
 _TYPES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
@@ -41,3 +43,22 @@ IN_F32C32 = DcaeConfig(
     decoder_act_fns=("relu",) * 3 + ("silu",) * 3,
     upsample_block_type="pixel_shuffle",
 )
+
+# dc-ai/dc-ae-lite-f32c32: the encoder of sana, a smaller decoder; 0.41407.
+LITE_F32C32 = dataclasses.replace(
+    SANA_F32C32,
+    decoder_block_types=("ResBlock",) * 6,
+    decoder_layers_per_block=(0, 3, 5, 4, 4, 4),
+    decoder_qkv_multiscales=((),) * 6,
+    upsample_block_type="pixel_shuffle",
+    decoder_conv_act_fn="silu",
+)
+
+# Name -> (sizes, scaling factor).
+PUBLISHED = {
+    "dc-ae-f32c32-sana-1.0": (SANA_F32C32, 0.41407),
+    "dc-ae-f32c32-sana-1.1": (SANA_F32C32, 0.41407),
+    "dc-ae-f32c32-in-1.0": (IN_F32C32, 0.3189),
+    "dc-ae-f32c32-mix-1.0": (IN_F32C32, 0.4552),
+    "dc-ae-lite-f32c32": (LITE_F32C32, 0.41407),
+}
