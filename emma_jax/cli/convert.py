@@ -5,8 +5,8 @@
   emma-convert export emma --checkpoint runs/demo --out exported
   emma-convert check --family qwen3 --folder DIR --reference FILE.npz
 
-The same as `python -m emma_jax.cli.convert`. Folders are Hugging Face downloads:
-config.json and safetensors. No torch is needed.
+The same as `python -m emma_jax.cli.convert`. Folders are Hugging Face
+downloads: config.json and safetensors. No torch is needed.
 """
 
 import argparse
@@ -116,8 +116,7 @@ def _show_origins(origins: list[Any]) -> None:
 
 def _export(args: argparse.Namespace) -> int:
   from emma_jax import build
-  from emma_jax.convert import assembly, dcae, emma, siglip
-  from emma_jax.convert import qwen3
+  from emma_jax.convert import assembly, dcae, emma, qwen3, siglip
   from emma_jax.sampling import source as source_lib
 
   found = source_lib.read(args.checkpoint)

@@ -150,7 +150,9 @@ def branches(
         yield f"llm/{stack}/{branch}/{name}", layers
 
 
-def und_branch(c: LlmConfig, llm: Mapping[str, Any]) -> tuple[Qwen3Config, dict]:
+def und_branch(
+    c: LlmConfig, llm: Mapping[str, Any]
+) -> tuple[Qwen3Config, dict]:
   """(sizes, parameters of `Qwen3`) of the Und branch: undoes `branches`."""
   fields = [f.name for f in dataclasses.fields(Qwen3Config)]
   config = Qwen3Config(**{name: getattr(c, name) for name in fields})

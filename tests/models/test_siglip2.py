@@ -53,7 +53,7 @@ def test_scan_is_a_loop():
   block = siglip2.EncoderBlock(TINY)
   z = states[0]
   for i in range(TINY.num_layers):
-    own = jax.tree.map(lambda w: w[i], params["blocks"])
+    own = jax.tree.map(lambda w, i=i: w[i], params["blocks"])
     z, _ = jax.jit(block.apply)({"params": own}, z)
     np.testing.assert_allclose(states[i + 1], z, atol=2e-6)
   np.testing.assert_allclose(y, apply({"params": params}, x), atol=2e-6)
