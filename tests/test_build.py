@@ -13,7 +13,9 @@ from emma_jax import build, rules
 from emma_jax.models import dcae_sizes
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.emma import Emma, Latents
+from emma_jax.sampling.session import Session
 from emma_jax.structs import Batch, Ids
+from emma_jax.training import assemble
 from tests import tiny
 
 # Millions in paper.md, exact here; per layer of Qwen3-4B.
@@ -147,6 +149,17 @@ def test_a_value_out_of_range_is_named():
     build.model({"kind": "gan"})
   with pytest.raises(build.ConfigError, match="choose tiny"):
     build.tokenizer({"tokenizer": "qwen"})
+
+
+def test_a_vocabulary_without_room_is_found_at_once():
+  """Before a source opens in training, and before a session samples."""
+  c = tiny.config()
+  c.model.llm.vocab_size = 1000
+  c.data.sources.drawing = "jsonl:/no/such/file"
+  with pytest.raises(build.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+    assemble.run(c)
+  with pytest.raises(build.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+    Session(c, {}, "none", 0)
 
 
 def test_plain_is_what_json_gives_back():

@@ -1,7 +1,5 @@
-"""Records to token sequences: the one place that knows the chat layout.
+"""Records to token sequences, in the chat layout of data/chat.py.
 
-<|im_start|>user\\n ... <|im_end|>\\n<|im_start|>assistant\\n ... (Qwen ChatML
-without thinking), every picture between <|vision_start|> and <|vision_end|>.
 A sequence ends with its last learned part: nothing after it would be trained
 or read. Training and sampling call the same code; a record without answer or
 target gives the prefix that ends right before what is to be generated.
@@ -13,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from emma_jax.data import images
+from emma_jax.data import chat, images
 from emma_jax.data import tokenizer as tokens_lib
 from emma_jax.structs import (
   STEM_UNKNOWN,
@@ -216,22 +214,8 @@ class ToSample:
       self, said: Sequence[Picture | str], first: bool = True
   ) -> list[Part]:
     """A user's turn up to and with "<|im_start|>assistant\\n"."""
-    special, encode = self.tokenizer.special, self.tokenizer.encode
-    out: list[Part] = []
-    # The newline that follows the last answer's <|im_end|>.
-    ids = [] if first else encode("\n")
-    ids.append(special[tokens_lib.IM_START])
-    text = "user\n"
-    for piece in said:
-      if isinstance(piece, str):
-        text += piece
-        continue
-      ids += [*encode(text), special[tokens_lib.VISION_START]]
-      out += [Text(tuple(ids)), piece]
-      ids, text = [special[tokens_lib.VISION_END]], ""
-    ids += [*encode(text), special[tokens_lib.IM_END], *encode("\n")]
-    ids += [special[tokens_lib.IM_START], *encode("assistant\n")]
-    return [*out, Text(tuple(ids))]
+    pieces = chat.to_ids(self.tokenizer, chat.question(said, first))
+    return [Text(p) if isinstance(p, tuple) else p for p in pieces]
 
   def _special(self, name: str) -> list[Part]:
     return [Text((self.tokenizer.special[name],))]
@@ -256,16 +240,8 @@ def further_turn(
   >>> Sample("", (Text(ids),)).show(t)
   '\\n<|im_start|>user\\nred<|im_end|>\\n<|im_start|>assistant\\n'
   """
-  special, encode = tokenizer.special, tokenizer.encode
-  return (
-      *encode("\n"),
-      special[tokens_lib.IM_START],
-      *encode("user\n" + question),
-      special[tokens_lib.IM_END],
-      *encode("\n"),
-      special[tokens_lib.IM_START],
-      *encode("assistant\n"),
-  )
+  (ids,) = chat.to_ids(tokenizer, chat.question([question], first=False))
+  return ids
 
 
 def _place_pictures(record: Understanding) -> list[list[str | None]]:

@@ -60,7 +60,7 @@ class Session:
     model, data = self.config["model"], self.config["data"]
     self.autoencoder = Autoencoder(build.dcae_config(model))
     self.preprocess = build.preprocess(data)
-    self.tokenizer = build.tokenizer(data)
+    self.tokenizer = build.tokenizer(data, model)
     self.to_sample = build.to_sample(data, training=False)
     self._emma = None
     if model["kind"] == "emma":

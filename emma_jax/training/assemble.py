@@ -25,6 +25,8 @@ def run(config: Mapping[str, Any]) -> loop.Run:
     ValueError: sources, phases or layouts that cannot work together.
   """
   model = build.model(config["model"])
+  # Now: an id beyond the vocabulary would be no error in the embedding.
+  build.tokenizer(config["data"], config["model"])
   train = config["train"]
   stages = tuple(
       _stage(config, model, name, section, i)
