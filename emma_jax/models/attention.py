@@ -18,9 +18,12 @@ def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
   by whole turns beyond position 256.
   """
   width = x_BLHE.shape[-1]
-  # In numpy, so that no compiler folds the powers with another rounding.
+  # In numpy, so that no compiler folds the powers with another rounding; and
+  # these in float64, as numpy's float32 powers are off by a bit in one of six.
+  # One bit is 2e-3 radians at position 40959. torch rounds them rightly.
   exponent = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
-  inverse = np.float32(1.0) / np.float32(theta) ** exponent
+  power = np.float64(theta) ** exponent.astype(np.float64)
+  inverse = np.float32(1.0) / power.astype(np.float32)
   angle_BLF = position_BL[..., None].astype(jnp.float32) * inverse[None, None]
   cos = jnp.cos(angle_BLF)[:, :, None, :].astype(x_BLHE.dtype)
   sin = jnp.sin(angle_BLF)[:, :, None, :].astype(x_BLHE.dtype)
