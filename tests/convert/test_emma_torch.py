@@ -331,7 +331,7 @@ def test_the_tokenizer_and_other_sizes_of_pictures(root):
   text = "user\na smiling face, naïve 表情 🙂 <|im_end|> what is this? 背景"
   ids = ours.encode(text)
   assert theirs.encode(text) == ids and theirs.decode(ids) == text
-  assert theirs.decode([1, *ids, 1023]) == text
+  assert theirs.decode([1, *ids, 5000]) == text  # a special, a stranger
   fit = build.preprocess(config()["data"])
   for size in ((32, 64), (9, 7), (100, 310)):
     picture = pixels(1, *size)[0]
@@ -345,6 +345,23 @@ def test_the_tokenizer_and_other_sizes_of_pictures(root):
   assert model.draw("red", size=(40, 50), steps=1).shape == (40, 50, 3)
   with pytest.raises(TypeError, match="guidance"):
     model.draw("red", guidance=2)
+
+
+def test_a_hugging_face_tokenizer_is_copied_and_read(root, tmp_path):
+  hf = pytest.importorskip("tokenizers")
+  module, _ = load(files(root, "paper"))
+  made = hf.Tokenizer(hf.models.WordLevel(
+      {"red": 0, "star": 1, "?": 2}, unk_token="?"))
+  made.pre_tokenizer = hf.pre_tokenizers.Whitespace()
+  made.add_special_tokens(["<|im_end|>"])
+  made.save(str(tmp_path / "given.json"))
+  convert.save(tmp_path / "out", config(), tiny.params(),
+               tmp_path / "given.json")
+  found = module.Tokenizer(tmp_path / "out" / "tokenizer.json")
+  assert found.encode("red star") == [0, 1]
+  assert found.special("<|im_end|>") == 3
+  assert 3 not in found.encode("<|im_end|>")  # typed by a user: text
+  assert found.decode([0, 1, 3]) == "red star"
 
 
 def test_shards_are_read_by_both(root):
@@ -398,7 +415,8 @@ def test_the_command_line(root, monkeypatch, capsys):
   run("ask", "what?", "--image", picture)
   assert capsys.readouterr().out.strip() == model.ask(str(picture), "what?")
   run("edit", "do", "--image", picture, "--out", to)
-  assert module.Image.open(to).size == (64, 32)
+  with module.Image.open(to) as made:
+    assert made.size == (64, 32)
   with pytest.raises(SystemExit):
     run("edit", "do")
 
