@@ -60,7 +60,8 @@ class BatchNorm(nn.Module):
     mean = layers.weight(self, "mean", shape, (None,), layers.zeros)
     var = layers.weight(self, "var", shape, (None,), layers.ones)
     mean, var = jax.lax.stop_gradient((mean, var))
-    scale = jax.lax.rsqrt(var + NORM_EPS) * scale
+    # Weights may be bfloat16: their product must not be rounded to it.
+    scale = jax.lax.rsqrt(var.astype(jnp.float32) + NORM_EPS) * scale
     y = x_PhwC.astype(jnp.float32)
     y = y - layers.along_last(mean, y)
     y = y * layers.along_last(scale, y) + layers.along_last(bias, y)

@@ -38,10 +38,11 @@ def _bicubic(index: Ints, size_out: Ints, size_in: int, xp: ModuleType):
   weights = 0.0
   for tap in range(-1, 3):
     distance = abs(fraction - tap)
+    # In factors: expanded, float32 would lose digits where terms cancel.
     value = xp.where(
         distance <= 1,
-        (1.25 * distance - 2.25) * distance**2 + 1,
-        -0.75 * (((distance - 5) * distance + 8) * distance - 4),
+        (1 - distance) * (1 + distance - 1.25 * distance**2),
+        -0.75 * (distance - 1) * (2 - distance) ** 2,
     )
     # Several taps may be clamped to the same edge: their weights add up.
     source = xp.clip(left + tap, 0, size_in - 1)

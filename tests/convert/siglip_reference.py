@@ -25,22 +25,25 @@ WORDS = dict(
 )
 
 
-def randomise(model: torch.nn.Module, seed: int, offset: float = 0.0) -> None:
+def randomise(
+    model: torch.nn.Module, seed: int, offset: float = 0.0, spread: float = 0.2
+) -> None:
   """Gives every weight a random value.
 
   offset: what is added to every channel of the embeddings, which shows
     variances computed in one pass.
+  spread: size of the embeddings; small ones show the epsilon.
   """
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for name, x in model.named_parameters():
       noise = torch.randn(x.shape, generator=generator)
-      if x.ndim > 1:
+      if x.ndim > 1 and name != "head.probe":
         noise = noise * x[0].numel() ** -0.5
       if "norm" in name and name.endswith("weight"):
         noise = 1 + 0.3 * noise
       elif "embedding" in name:
-        noise = 0.2 * noise + (offset if name.endswith("bias") else 0.0)
+        noise = spread * noise + (offset if name.endswith("bias") else 0.0)
       elif x.ndim == 1:
         noise = 0.3 * noise
       x.copy_(noise)
@@ -48,14 +51,14 @@ def randomise(model: torch.nn.Module, seed: int, offset: float = 0.0) -> None:
 
 def fixed(
     patch_size: int = 14, image_size: int = 47, seed: int = 0,
-    offset: float = 0.0, **changes,
+    offset: float = 0.0, spread: float = 0.2, **changes,
 ) -> torch.nn.Module:
   """A fixed-resolution model; 47 = 3 * 14 + 5 leaves pixels over."""
   config = transformers.SiglipVisionConfig(**SIZES | changes, **dict(
       patch_size=patch_size, image_size=image_size))
   config._attn_implementation = "eager"
   model = transformers.SiglipVisionModel(config).eval()
-  randomise(model, seed, offset)
+  randomise(model, seed, offset, spread)
   return model
 
 
