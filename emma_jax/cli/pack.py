@@ -42,7 +42,7 @@ def _main(argv: list[str] | None) -> int:
   params, meta = assemble.read_weights(str(args.workdir))
   metadata = {
       "config": meta["config"], "fingerprints": meta["fingerprints"],
-      "stage": meta["stage"], "step": meta["stage_step"],
+      "stage": meta["stage"], "step": steps_done(meta),
       "routed": meta["stage"].startswith("4b"), "note": args.note,
   }
   if args.what == "autoencoder":
@@ -52,8 +52,21 @@ def _main(argv: list[str] | None) -> int:
     metadata["scores"] = json.loads(scores.read_text())
   weights.save_weights(args.out, params, metadata, dtype="float16")
   print(f"Wrote {args.out}: {args.out.stat().st_size / 1e6:.2f} MB, stage "
-        f"{meta['stage']}, step {meta['stage_step']}.")
+        f"{meta['stage']}, step {metadata['step']}.")
   return 0
+
+
+def steps_done(meta: dict) -> int:
+  """Steps of all stages up to the checkpoint, not of its last one alone.
+
+  >>> stages = {"a": {"steps": 10}, "b": {"steps": 30}}
+  >>> steps_done({"config": {"stages": stages}, "stage": "b", "stage_step": 4})
+  14
+  """
+  names = list(meta["config"]["stages"])
+  before = names[:names.index(meta["stage"])]
+  earlier = sum(meta["config"]["stages"][name]["steps"] for name in before)
+  return earlier + meta["stage_step"]
 
 
 def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
