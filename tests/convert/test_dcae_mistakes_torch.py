@@ -10,6 +10,7 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import re
+import types
 
 import flax.linen as nn
 import jax
@@ -197,8 +198,8 @@ class BatchStatistics(blocks.BatchNorm):
     scale, bias, _, _ = (
         self.param(name, nn.initializers.ones, x.shape[-1:])[None, None, None]
         for name in ("scale", "bias", "mean", "var"))
-    mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2),
-                                                        keepdims=True)
+    mean = x.mean((0, 1, 2), keepdims=True)
+    var = x.var((0, 1, 2), keepdims=True)
     return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
 
 
@@ -206,27 +207,20 @@ def batch_statistics(patch: pytest.MonkeyPatch) -> None:
   patch.setitem(blocks.NORMS, "batch_norm", BatchStatistics)
 
 
-def blend_unblended(patch: pytest.MonkeyPatch) -> None:
-  """Neighbours as they came from the decoder, not as already blended."""
-  right = tiling._join
-
-  def join(tiles, t):
-    fresh = {}
-    fade = tiling._fade
-
-    def faded(a, b, overlap, axis):
-      out = fade(fresh.get(id(a), a), b, overlap, axis)
-      fresh[id(out)] = fresh.get(id(b), b)
-      keep.append(out)
-      return out
-
-    keep: list = []  # so that no id is used twice
-    patch.setattr(tiling, "_fade", faded)
-    out = right(tiles, t)
-    patch.setattr(tiling, "_fade", fade)
-    return out
-
-  patch.setattr(tiling, "_join", join)
+def join_unblended(tiles, t):
+  """Neighbours as the decoder made them, not as already blended."""
+  strips = []
+  for i, row in enumerate(tiles):
+    kept = []
+    for j, tile in enumerate(row):
+      if i:
+        tile = tiling._fade(tiles[i - 1][j], tile, t.height - t.stride_height,
+                            axis=1)
+      if j:
+        tile = tiling._fade(row[j - 1], tile, t.width - t.stride_width, axis=2)
+      kept.append(tile[:, : t.stride_height, : t.stride_width])
+    strips.append(jnp.concatenate(kept, axis=2))
+  return jnp.concatenate(strips, axis=1)
 
 
 def blend_half_a_step_late(a, b, overlap, axis):
@@ -241,115 +235,108 @@ def blend_half_a_step_late(a, b, overlap, axis):
 
 def padded_at_the_top(patch: pytest.MonkeyPatch) -> None:
   """Edge tiles filled up above and on the left."""
-  pad = jnp.pad
-
-  class Numpy:
-    """jax.numpy with another pad."""
-
-    def __getattr__(self, name):
-      return getattr(jnp, name)
-
-    def pad(self, x, widths):
-      return pad(x, [w[::-1] for w in widths])
-
-  patch.setattr(tiling, "jnp", Numpy())
+  pad = lambda x, widths: jnp.pad(x, [w[::-1] for w in widths])
+  other = types.SimpleNamespace(**vars(jnp) | {"pad": pad})
+  patch.setattr(tiling, "jnp", other)
 
 
-S, I = dict(kind="sana"), dict(kind="imagenet")  # noqa: E741
+SANA, IMAGENET = dict(kind="sana"), dict(kind="imagenet")
 ENCODE, DECODE = dict(method="encode"), dict(method="decode")
 ATTENTION = functools.partial(functools.partial, attention)
 
 MISTAKES = {
     "q, k and v by name": Mistake(
-        **S, **ENCODE, code=replace(blocks, "linear_attention",
+        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
                                     heads_by_name)),
     "to_q and to_k swapped": Mistake(
-        **S, **ENCODE, weights=swap("to_q", "to_k")),
+        **SANA, **ENCODE, weights=swap("to_q", "to_k")),
     "groups of the scale transposed": Mistake(
-        **S, **ENCODE,
+        **SANA, **ENCODE,
         weights=change(r".*/scale\d/kernel", lambda w: w.swapaxes(1, 2))),
     "depthwise kernels flipped": Mistake(
-        **S, **ENCODE,
+        **SANA, **ENCODE,
         weights=change(".*/(depth|filter)/kernel", lambda w: w[::-1, ::-1])),
     "rows and columns of kernels swapped": Mistake(
-        **S, **ENCODE, weights=change(
+        **SANA, **ENCODE, weights=change(
             "encoder/.*conv[12]/kernel", lambda w: w.swapaxes(0, 1))),
     "attention without relu": Mistake(
-        **S, **ENCODE, code=replace(blocks, "linear_attention",
+        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
                                     ATTENTION(relu=lambda x: x))),
     "attention not divided": Mistake(
-        **S, **ENCODE, code=replace(blocks, "linear_attention",
+        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
                                     ATTENTION(divide=False))),
     "attention eps 1e-3": Mistake(
-        **S, **ENCODE, code=replace(blocks, "linear_attention",
+        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
                                     ATTENTION(eps=1e-3))),
     "rms norm eps 1e-6": Mistake(
-        **S, **DECODE, code=replace(blocks, "NORM_EPS", 1e-6)),
+        **SANA, **DECODE, code=replace(blocks, "NORM_EPS", 1e-6)),
     "rms norm without bias": Mistake(
-        **S, **DECODE, weights=change(".*/norm(_out)?/bias", np.zeros_like)),
+        **SANA, **DECODE, weights=change(".*/norm(_out)?/bias", np.zeros_like)),
     "conv1 without bias": Mistake(
-        **S, **DECODE, weights=change(".*/conv1/bias", np.zeros_like)),
+        **SANA, **DECODE, weights=change(".*/conv1/bias", np.zeros_like)),
     "norm between the convolutions": Mistake(
-        **S, **ENCODE, code=replace(blocks, "ResBlock", NormBetween)),
+        **SANA, **ENCODE, code=replace(blocks, "ResBlock", NormBetween)),
     "activation after the norm": Mistake(
-        **S, **ENCODE, code=replace(blocks, "ResBlock", ActAfter)),
+        **SANA, **ENCODE, code=replace(blocks, "ResBlock", ActAfter)),
     "gate first": Mistake(
-        **S, **ENCODE, weights=change(
+        **SANA, **ENCODE, weights=change(
             ".*/conv/(inverted|depth)/(kernel|bias)", gate_first)),
     "glu without its first silu": Mistake(
-        **S, **ENCODE, code=replace(blocks, "GluMbConv", UngatedGlu)),
+        **SANA, **ENCODE, code=replace(blocks, "GluMbConv", UngatedGlu)),
     "batch norm eps 1e-3": Mistake(
-        **I, **DECODE,
+        **IMAGENET, **DECODE,
         weights=change(".*/var", lambda v: v + np.float32(1e-3 - 1e-5))),
-    "batch statistics": Mistake(**I, **DECODE, code=batch_statistics),
+    "batch statistics": Mistake(**IMAGENET, **DECODE, code=batch_statistics),
     "running mean not read": Mistake(
-        **I, **DECODE, weights=change(".*/mean", np.zeros_like)),
+        **IMAGENET, **DECODE, weights=change(".*/mean", np.zeros_like)),
     "running variance not read": Mistake(
-        **I, **DECODE, weights=change(".*/var", np.ones_like)),
+        **IMAGENET, **DECODE, weights=change(".*/var", np.ones_like)),
     "stride 2 padded (0, 1)": Mistake(
-        **S, **ENCODE, code=replace(convolution, "conv3x3", same_padding)),
+        **SANA, **ENCODE, code=replace(convolution, "conv3x3", same_padding)),
     "convolutions in TF32": Mistake(
-        **S, **ENCODE, code=replace(convolution, "conv3x3", tf32)),
+        **SANA, **ENCODE, code=replace(convolution, "conv3x3", tf32)),
     "unshuffle to (dy, dx, c)": Mistake(
-        **I, **ENCODE, code=replace(convolution, "space_to_depth",
+        **IMAGENET, **ENCODE, code=replace(convolution, "space_to_depth",
                                     fold_channels_last)),
     "shuffle from (dy, dx, c)": Mistake(
-        **I, **DECODE, code=replace(convolution, "depth_to_space",
+        **IMAGENET, **DECODE, code=replace(convolution, "depth_to_space",
                                     unfold_channels_last)),
     "strided means in shortcuts": Mistake(
-        **I, **ENCODE, code=replace(convolution, "group_mean", strided_mean)),
+        **IMAGENET, **ENCODE, code=replace(convolution, "group_mean",
+                                           strided_mean)),
     "tiled channels in shortcuts": Mistake(
-        **I, **DECODE, code=replace(convolution, "repeat_channels",
+        **IMAGENET, **DECODE, code=replace(convolution, "repeat_channels",
                                     tiled_channels)),
     "no shortcut out of the encoder": Mistake(
-        **S, **ENCODE, sizes=dict(encoder_out_shortcut=False)),
+        **SANA, **ENCODE, sizes=dict(encoder_out_shortcut=False)),
     "no shortcut into the decoder": Mistake(
-        **S, **DECODE, sizes=dict(decoder_in_shortcut=False)),
+        **SANA, **DECODE, sizes=dict(decoder_in_shortcut=False)),
     "bilinear upsampling": Mistake(
-        **S, **DECODE, code=replace(blocks, "Up", BilinearUp)),
+        **SANA, **DECODE, code=replace(blocks, "Up", BilinearUp)),
     "silu before the last convolution": Mistake(
-        **S, **DECODE, sizes=dict(decoder_conv_act_fn="silu")),
+        **SANA, **DECODE, sizes=dict(decoder_conv_act_fn="silu")),
     "silu in all of the decoder": Mistake(
-        **I, **DECODE, sizes=dict(decoder_act_fns=("silu",) * 3)),
+        **IMAGENET, **DECODE, sizes=dict(decoder_act_fns=("silu",) * 3)),
     "blocks of a stage in reverse": Mistake(
-        **S, **ENCODE, weights=swap("block0", "block1")),
+        **SANA, **ENCODE, weights=swap("block0", "block1")),
     "scaling factor not read": Mistake(
-        **S, method="encode_normalised",
+        **SANA, method="encode_normalised",
         weights=change("latent/scale", np.ones_like)),
     "scaling factor divides": Mistake(
-        **S, method="encode_normalised",
+        **SANA, method="encode_normalised",
         weights=change("latent/scale", lambda x: 1 / x)),
     "scaling factor in bfloat16": Mistake(
-        **S, method="encode_normalised", weights=change(
+        **SANA, method="encode_normalised", weights=change(
             "latent/scale",
             lambda x: np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32))),
     "tiles blended with unblended ones": Mistake(
-        **I, **DECODE, code=blend_unblended, tiles=TILES),
-    "tiles blended half a step late": Mistake(
-        **I, **DECODE, code=replace(tiling, "_fade", blend_half_a_step_late),
+        **IMAGENET, **DECODE, code=replace(tiling, "_join", join_unblended),
         tiles=TILES),
+    "tiles blended half a step late": Mistake(
+        **IMAGENET, **DECODE, tiles=TILES,
+        code=replace(tiling, "_fade", blend_half_a_step_late)),
     "edge tiles padded at the top": Mistake(
-        **I, **ENCODE, code=padded_at_the_top, tiles=TILES),
+        **IMAGENET, **ENCODE, code=padded_at_the_top, tiles=TILES),
 }
 
 
