@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   c.data = ml_collections.ConfigDict(dict(
       seed=0,  # of shuffling, dropout and packing
-      tokenizer="tiny",  # the embedded world's; see data/tokenizer.py
+      tokenizer="tiny",  # the embedded world's; or "qwen3:FOLDER"
       # Picture sides in pixels: multiples of 32. Pictures of another size are
       # resized to fit and padded, never distorted.
       height=96,

@@ -79,7 +79,7 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
 
   from emma_jax import build
   from emma_jax.convert import assembly
-  from emma_jax.training.checkpoint import Checkpointer
+  from emma_jax.training.checkpoint import save_params
 
   if config.model.kind != "emma":
     raise common.UserError(
@@ -92,8 +92,7 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   meta = {"config": build.plain(config), "fingerprints": fingerprints,
           "stage": "init", "stage_step": 0,
           "origins": [[o.subtree, o.source, o.parameters] for o in origins]}
-  with Checkpointer(args.out / "checkpoints") as checkpointer:
-    checkpointer.save(0, {"ema": params, "frozen": {}}, meta, wait=True)
+  save_params(args.out / "checkpoints", {"ema": params, "frozen": {}}, meta)
   _show_origins(origins)
   print(f"Wrote {args.out}; train from it with weights:{args.out} in the first "
         "stage's load table.")

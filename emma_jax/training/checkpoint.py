@@ -34,11 +34,13 @@ from emma_jax.training.integrity import (
   config_differences,
   digest,
   kind_of,
+  sealed,
 )
 
 __all__ = (
     "CheckpointDamaged", "CheckpointError", "Checkpointer",
     "ContradictionError", "config_differences", "restore_params",
+    "save_params",
 )
 
 
@@ -101,14 +103,7 @@ class Checkpointer:
       CheckpointError: a leaf that is no array, metadata that is not JSON, or a
         step that is not after the latest one.
     """
-    try:
-      meta = json.loads(json.dumps(meta))
-    except TypeError as error:
-      raise CheckpointError(f"Metadata must be JSON: {error}.") from error
-    content = {
-        "meta": meta, "roots": _roots(state), "leaves": checksums(state)
-    }
-    content["sha256"] = digest(content)
+    content = sealed(state, meta)
     self._set_damaged_aside()
     saved = self._manager.save(
         step,
@@ -193,6 +188,35 @@ class Checkpointer:
       multihost_utils.sync_global_devices("damaged checkpoints aside")
     self._damaged.clear()
     self._manager.reload()
+
+
+def save_params(
+    directory: str | pathlib.Path, state: Mapping[str, Any], meta: dict
+) -> None:
+  """Writes host arrays as step 0 of a new directory, for `restore_params`.
+
+  They are written from where they lie. `Checkpointer.save` copies them first,
+  as its caller goes on training: for models that just fit, twice the memory.
+
+  Raises:
+    CheckpointError: as `Checkpointer.save`; or the directory holds a step.
+  """
+  content = sealed(state, meta)
+  in_place = ocp.type_handlers.create_type_handler_registry(
+      (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+      (jax.Array, ocp.type_handlers.ArrayHandler()))
+  handlers = {
+      "state": ocp.PyTreeCheckpointHandler(type_handler_registry=in_place),
+      "meta": ocp.JsonCheckpointHandler(),
+  }
+  with ocp.CheckpointManager(
+      pathlib.Path(directory).absolute(), item_handlers=handlers) as manager:
+    if manager.all_steps():
+      raise CheckpointError(
+          f"{directory} holds steps {manager.all_steps()} already; name a new "
+          "directory.")
+    manager.save(0, args=ocp.args.Composite(
+        state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(content)))
 
 
 def restore_params(
@@ -317,14 +341,6 @@ def _read_content(path: pathlib.Path) -> dict:
   if stored != digest(content):
     raise CheckpointDamaged("the metadata does not match its checksum")
   return content
-
-
-def _roots(state: Any) -> list[str]:
-  """Names of the state's top-level parts, the empty ones too."""
-  parts = jax.tree_util.tree_flatten_with_path(
-      state, is_leaf=lambda x: x is not state
-  )[0]
-  return [rules.path_of(keys) for keys, _ in parts]
 
 
 def _placed(abstract: Any) -> Any:

@@ -117,6 +117,28 @@ def digest(value: Any) -> str:
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def sealed(state: Any, meta: dict) -> dict:
+  """What is written beside a state's arrays, with the checksum of itself.
+
+  Raises:
+    CheckpointError: a leaf that is no array, or metadata that is not JSON.
+  """
+  try:
+    meta = json.loads(json.dumps(meta))
+  except TypeError as error:
+    raise CheckpointError(f"Metadata must be JSON: {error}.") from error
+  content = {"meta": meta, "roots": _roots(state), "leaves": checksums(state)}
+  return content | {"sha256": digest(content)}
+
+
+def _roots(state: Any) -> list[str]:
+  """Names of the state's top-level parts, the empty ones too."""
+  parts = jax.tree_util.tree_flatten_with_path(
+      state, is_leaf=lambda x: x is not state
+  )[0]
+  return [rules.path_of(keys) for keys, _ in parts]
+
+
 # ---------------------------------------------------------------- configs
 
 

@@ -49,6 +49,15 @@ def small() -> qwen_files.Vocabulary:
   return qwen_files.Vocabulary(tokens, merges, added)
 
 
+@functools.cache
+def full_size() -> qwen_files.Vocabulary:
+  """As many tokens as Qwen3's: all bytes, all pairs, and some of three."""
+  pairs = [a + b for a in LETTERS for b in LETTERS]
+  more = [a + b for a in pairs[:400] for b in LETTERS]
+  tokens = [*LETTERS, *pairs, *more][: lib.QWEN3_ORDINARY]
+  return qwen_files.Vocabulary(tuple(tokens), ())
+
+
 def tokenizer_json(vocabulary: qwen_files.Vocabulary) -> dict:
   """As Qwen3's is laid out."""
   level = {

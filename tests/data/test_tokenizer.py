@@ -330,13 +330,8 @@ def test_the_models_vocabulary_holds_the_tokenizers():
 
 
 def test_a_config_reads_a_vocabulary_of_qwen3s_size(tmp_path):
-  """Made up: all bytes, all pairs of bytes, and some of three."""
   pytest.importorskip("tokenizers")
-  pairs = [a + b for a in qwen.LETTERS for b in qwen.LETTERS]
-  more = [a + b for a in pairs[:400] for b in qwen.LETTERS]
-  tokens = [*qwen.LETTERS, *pairs, *more][: lib.QWEN3_ORDINARY]
-  vocabulary = qwen_files.Vocabulary(tuple(tokens), ())
-  qwen.write(tmp_path, "vocab.json", vocabulary)
+  qwen.write(tmp_path, "vocab.json", qwen.full_size())
   data = {"tokenizer": f"qwen3:{tmp_path}"}
   model = {"kind": "emma", "llm": {"vocab_size": 151936}}
   made = build.tokenizer(data, model)

@@ -12,7 +12,8 @@ from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.session import Session
 from emma_jax.training.checkpoint import Checkpointer
 from emma_jax.training.weights import save_weights
-from tests.sampling import small
+from tests.data import qwen
+from tests.sampling import small, test_text
 
 
 def metadata(config: dict, **changes) -> dict:
@@ -137,6 +138,30 @@ def test_an_autoencoder_reconstructs_and_refuses_the_rest():
                   lambda: s.ask([[picture]], [["what?"]])):
     with pytest.raises(SampleError, match="ae is an autoencoder"):
       request()
+
+
+def test_qwen3s_tokenizer_through_the_whole_session(tmp_path):
+  """Its ids reach the model, its <|im_end|> ends answers, its text comes out."""
+  pytest.importorskip("tokenizers")
+  config = small.config()
+  path = qwen.write(tmp_path, "vocab.json", qwen.full_size())
+  config["data"]["tokenizer"] = f"qwen3:{path}"
+  config["model"]["llm"]["vocab_size"] = 151936
+  s = Session(config, small.random_params(config["model"]), "q", 0, batch=4)
+  eos = s.tokenizer.eos
+  _, _, first, second, _ = test_text.talk(s, eos)
+  said = s.ask([(small.picture(i),) * (1 + i) for i in range(2)],
+               test_text.QUESTIONS)
+  assert said == [[s.tokenizer.decode(test_text.cut(row, eos)) for row in rows]
+                  for rows in zip(first, second)]
+  # NFC is Qwen's; the tiny tokenizer keeps both spellings apart.
+  whole, parts, other = (
+      s.draw([prompt], steps=1)[0]
+      for prompt in ("caf\u00e9", "cafe\u0301", "cafe"))
+  np.testing.assert_array_equal(whole, parts)
+  assert (whole != other).any()
+  (edited,) = s.edit([small.picture(0, 40, 50)], ["red"], steps=1)
+  assert edited.shape == (40, 50, 3)
 
 
 def test_nothing_gives_nothing():

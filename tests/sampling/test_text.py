@@ -32,10 +32,11 @@ def talk(s, eos: int, limit: int = 6):
       active_B=np.ones(2, bool), keys_B=context.keys(0, [0, 1]),
       temperature=np.float32(0), top_p=np.float32(1), limit=np.int32(limit),
       eos=np.int32(eos), room=16)
-  d = text.start(s.emma, s.params, batch, "versatile", 64)
+  d = text.start(s.emma, s.params, batch, "versatile", 128)
   first, d = text.answer(s.emma, s.params, d, **options)
   blocks = [(eos, *further_turn(s.tokenizer, q[1])) for q in QUESTIONS]
-  tokens = np.zeros((2, 32), np.int32)
+  width = context.static_size(max(map(len, blocks)), 32)
+  tokens = np.zeros((2, width), np.int32)
   for row, ids in zip(tokens, blocks):
     row[:len(ids)] = ids
   d = text.say(s.emma, s.params, d, tokens, np.int32([*map(len, blocks)]))
