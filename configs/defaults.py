@@ -29,6 +29,9 @@ def get_config() -> ml_collections.ConfigDict:
       reference_dropout=0.1,  # [D] reference left out, for guidance
       max_bad_share=0.01,  # more broken records than this end the run
       min_seen=1000,  # ... once so many records were seen
+      # A batch is packed in so many parts; a host reads only those its rows are
+      # of. 1: every host reads all, which only a few hosts can afford.
+      parts=1,
       workers=0,  # data processes; 0 reads in threads
       threads=1,
       buffer=4,  # batches read ahead

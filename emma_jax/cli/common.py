@@ -294,13 +294,14 @@ def use_compilation_cache(directory: str | pathlib.Path | None = None):
 
   Args:
     directory: default: "xla" in `cache_directory()`. One that cannot be
-      written is reported and not used.
+      written is reported and not used. Or a bucket, such as "gs://...".
   """
   import jax  # here: commands that only print need not load it
 
-  path = pathlib.Path(directory or cache_directory() / "xla")
+  path = directory or cache_directory() / "xla"
   try:
-    path.mkdir(parents=True, exist_ok=True)
+    if "://" not in str(path):
+      pathlib.Path(path).mkdir(parents=True, exist_ok=True)
   except OSError as error:
     print(f"No compilation cache: {error}", file=sys.stderr)
     return

@@ -3,9 +3,15 @@
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny \\
       --config.data.seed=3 --config.stages.1_pretraining.steps=500
+
+On several hosts every process runs the same command; see launch/. Exit codes:
+0 done (or stopped by a signal, where a single process trains), 2 a mistake in
+the command, 69 the other processes were not found, 75 several processes were
+asked to stop and have saved, 130 interrupted twice.
 """
 
 import argparse
+import os
 import pathlib
 import sys
 import time
@@ -22,18 +28,66 @@ def _parser() -> argparse.ArgumentParser:
       "--workdir", required=True, type=pathlib.Path,
       help="checkpoints, metrics, scores and the report; the same command "
       "with the same folder continues the run")
+  parser.add_argument(
+      "--profile", metavar="FIRST:LAST", default="",
+      help="trace these steps of the run for xprof, into WORKDIR/profile")
+  parser.add_argument(
+      "--compilation_cache", metavar="DIR", default="",
+      help="where compiled programs are kept, a folder or gs://..., best one "
+      "that all hosts share; 'off' for none [xla in EMMA_CACHE, or in the "
+      "user's cache directory]")
+  parser.add_argument(
+      "--stopped_code", type=int, metavar="CODE",
+      help="exit code after a signal, all being saved [0 for one process, 75 "
+      "for several]; clusters restart what does not end with 0")
+  _add_distributed(parser.add_argument_group(
+      "several processes", "Each may be given as EMMA_COORDINATOR and so on."))
   return parser
+
+
+def _add_distributed(group) -> None:
+  group.add_argument(
+      "--distributed", choices=("auto", "on", "off"), default="auto",
+      help="auto: join others where flags, SLURM, Open MPI or a TPU slice in "
+      "GKE tell of them; on: always, such as on TPU machines without GKE")
+  group.add_argument("--coordinator", metavar="HOST:PORT",
+                     help="where process 0 listens")
+  group.add_argument("--num_processes", type=int, metavar="N")
+  group.add_argument("--process_id", type=int, metavar="I", help="from 0")
+  group.add_argument("--start_seconds", type=int, metavar="S",
+                     help="wait for the others at most so long [300]")
+  group.add_argument("--peer_seconds", type=int, metavar="S",
+                     help="end all after one was silent for so long [60]")
+
+
+def _join(args: argparse.Namespace) -> None:
+  """Before anything else that asks JAX for devices."""
+  from emma_jax import distributed
+
+  distributed.start(distributed.settings(
+      os.environ, args.distributed, coordinator=args.coordinator,
+      num_processes=args.num_processes, process_id=args.process_id,
+      start_seconds=args.start_seconds, peer_seconds=args.peer_seconds))
 
 
 def _main(argv: list[str] | None) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
   config = common.load_config(args.config, overrides)
-  common.use_compilation_cache()
   # After the arguments: a mistake in them should not wait for JAX.
-  from emma_jax import build
-  from emma_jax.training import assemble, loop
+  from emma_jax import build, distributed
+  from emma_jax.training import assemble, goodput, loop
+  import jax
 
-  start = time.time()
+  start, ledger = time.time(), goodput.Ledger()
+  profile = None
+  if args.profile:
+    try:
+      profile = goodput.Profile.parse(args.profile, args.workdir / "profile")
+    except ValueError as error:
+      raise common.UserError(str(error)) from error
+  if args.compilation_cache != "off":
+    common.use_compilation_cache(args.compilation_cache or None)
+  _join(args)
   run = assemble.run(config)
   after = None
   if config.train.evaluate:
@@ -41,12 +95,16 @@ def _main(argv: list[str] | None) -> int:
 
     after = during.StageEvaluator(args.workdir, build.plain(config))
   try:
-    loop.train(run, args.workdir, after)
+    loop.train(run, args.workdir, after, ledger, profile)
   except loop.Stopped as stopped:
     print(stopped, file=sys.stderr)
-    return 0
-  print(f"Done after {time.time() - start:.0f} s; "
-        f"everything is in {args.workdir}.")
+    if args.stopped_code is not None:
+      return args.stopped_code
+    return distributed.STOPPED if jax.process_count() > 1 else 0
+  if jax.process_index() == 0:
+    print(ledger.summary())
+    print(f"Done after {time.time() - start:.0f} s; "
+          f"everything is in {args.workdir}.")
   return 0
 
 
@@ -56,13 +114,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
-  from emma_jax import build, rules
+  from emma_jax import build, distributed, rules
   from emma_jax.data import pipeline
   from emma_jax.training import checkpoint, state
 
   return (build.ConfigError, rules.RuleError, state.LoadError,
           checkpoint.CheckpointError, checkpoint.ContradictionError,
-          pipeline.TooManyBadRecords, FileNotFoundError)
+          pipeline.TooManyBadRecords, distributed.StartError,
+          FileNotFoundError)
 
 
 def entry() -> None:

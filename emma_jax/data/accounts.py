@@ -17,7 +17,7 @@ class Bad(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Info:
-  """What a batch is made of, over all hosts."""
+  """What a batch is made of: the parts of it that this host answers for."""
 
   step: int
   drawn: int  # samples, bad ones included
@@ -36,19 +36,31 @@ class Info:
     large = (Bad(d.id, d.reason) for d in self.packed.dropped if d.never)
     return (*self.bad, *large)
 
-  def means(self) -> dict[str, Mean]:
-    """For the log: fill of the rows, shares in samples drawn and in tokens."""
+  def counts(self) -> dict[str, int]:
+    """Whole numbers whose sums over hosts describe the whole batch."""
     out = {
-        "data/fill": Mean(self.tokens, self.slots),
-        "data/bad": Mean(len(self.bad), self.drawn),
-        "data/dropped": Mean(len(self.packed.dropped), self.drawn),
+        "drawn": self.drawn, "slots": self.slots, "tokens": self.tokens,
+        "bad": len(self.bad), "dropped": len(self.packed.dropped),
+        "unusable": len(self.unusable),
     }
     for task in TASKS:  # all, so that 0 counts as 0
-      count = self.packed.samples_per_task.get(task, 0)
-      out[f"data/{task}"] = Mean(count, self.drawn)
-      tokens = self.packed.tokens_per_task.get(task, 0)
-      out[f"data/tokens/{task}"] = Mean(tokens, self.tokens)
+      out[f"samples/{task}"] = self.packed.samples_per_task.get(task, 0)
+      out[f"tokens/{task}"] = self.packed.tokens_per_task.get(task, 0)
     return out
+
+
+def means(counts: Mapping[str, int]) -> dict[str, Mean]:
+  """For the log: fill of the rows, shares in samples drawn and in tokens."""
+  drawn, tokens = counts["drawn"], counts["tokens"]
+  out = {
+      "data/fill": Mean(tokens, counts["slots"]),
+      "data/bad": Mean(counts["bad"], drawn),
+      "data/dropped": Mean(counts["dropped"], drawn),
+  }
+  for task in TASKS:
+    out[f"data/{task}"] = Mean(counts[f"samples/{task}"], drawn)
+    out[f"data/tokens/{task}"] = Mean(counts[f"tokens/{task}"], tokens)
+  return out
 
 
 class TooManyBadRecords(RuntimeError):
@@ -60,7 +72,8 @@ class Fuse:
 
   >>> fuse = Fuse(max_bad_share=0.5, min_seen=2)
   >>> try:
-  ...   fuse.add_counts(4, [Bad("a.jsonl:7", "no JSON")] * 3)
+  ...   fuse.see([Bad("a.jsonl:7", "no JSON")])
+  ...   fuse.add(drawn=4, bad=3)
   ... except TooManyBadRecords as e:
   ...   print(e)  # doctest: +NORMALIZE_WHITESPACE
   3 of the last 4 samples are unusable (max_bad_share=0.5; 3 of 4 in all).
@@ -90,25 +103,27 @@ class Fuse:
     self._recent_seen, self._recent_bad = state["recent"]
     self._first = list(state["first"])
 
-  def add(self, info: Info) -> None:
-    self.add_counts(info.drawn, info.unusable)
-
-  def add_counts(self, drawn: int, bad: Sequence[Bad]) -> None:
-    self.seen += drawn
-    self.bad += len(bad)
-    self._recent_seen += drawn
-    self._recent_bad += len(bad)
+  def see(self, bad: Sequence[Bad]) -> None:
+    """Remembers the first few, for the message."""
     for b in bad:
       line = f"{b.where}: {b.reason}"
       if len(self._first) < self._shown and line not in self._first:
         self._first.append(line)
+
+  def add(self, drawn: int, bad: int) -> None:
+    """Counts samples of all hosts, so that all of them stop at once."""
+    self.seen += drawn
+    self.bad += bad
+    self._recent_seen += drawn
+    self._recent_bad += bad
     if self._recent_seen < self.min_seen:
       return
     if self._recent_bad > self.max_bad_share * self._recent_seen:
       raise TooManyBadRecords(
           f"{self._recent_bad:.0f} of the last {self._recent_seen:.0f} samples "
           f"are unusable (max_bad_share={self.max_bad_share:g}; {self.bad} of "
-          f"{self.seen} in all). First: " + "; ".join(self._first)
+          f"{self.seen} in all). First: "
+          + ("; ".join(self._first) or "see the other hosts")
       )
     if self._recent_seen >= 2 * self.min_seen:
       # Old samples fade, so that a long good past cannot hide a bad present.

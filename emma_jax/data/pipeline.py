@@ -43,6 +43,9 @@ class DataConfig:
     phases: mixture.Phase in order; the last goes on for ever.
     samples_per_batch: samples drawn per step, over all hosts.
     layout: of the batch, over all hosts.
+    parts: a batch is packed in so many stretches of rows, apart from each
+      other; a host reads only those that its rows are of. 1 fills the rows
+      best, and every host reads all.
     preprocess: to the layout's picture size.
     text_dropout, reference_dropout: share of generation samples without.
     max_turns: turns kept of a conversation; None keeps all.
@@ -60,6 +63,7 @@ class DataConfig:
   samples_per_batch: int
   layout: packing.Layout
   preprocess: images.Preprocess
+  parts: int = 1
   text_dropout: float = 0.1
   reference_dropout: float = 0.1
   max_turns: int | None = None
@@ -76,6 +80,14 @@ class DataConfig:
     for name in ("seed", "min_seen", "workers", "threads", "buffer"):
       if getattr(self, name) < 0:
         raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
+    if self.parts < 1:
+      raise ValueError(f"{self.parts=} must be positive.")
+    if self.samples_per_batch % self.parts or self.layout.rows % self.parts:
+      raise ValueError(
+          f"samples_per_batch={self.samples_per_batch} and rows="
+          f"{self.layout.rows} must both be multiples of data.parts="
+          f"{self.parts}."
+      )
     fit = (self.preprocess.height, self.preprocess.width)
     room = (self.layout.height, self.layout.width)
     # Native pictures may have that size all the same; others are counted.
@@ -97,8 +109,9 @@ class HostBatch:
 class BatchSource:
   """Random access to host batches; `source[step]` depends on nothing else.
 
-  The global batch is planned, read and packed alike on every host; each keeps
-  its slice of the rows.
+  The plan of the global batch is the same on every host. It is packed part by
+  part; a host reads the parts that its rows are of, and keeps its rows. A part
+  is counted by the host that holds its first row.
   """
 
   def __init__(
@@ -108,8 +121,18 @@ class BatchSource:
       opened: Mapping[str, sources.Source],
       shard_index: int = 0,
       shard_count: int = 1,
+      counted: bool = True,
   ):
-    """`opened`: sources by name, those of `config.sources` or stand-ins."""
+    """Of one host.
+
+    Args:
+      config: of all hosts.
+      tokenizer: of all texts.
+      opened: sources by name, those of `config.sources` or stand-ins.
+      shard_index: which stretch of the rows this host keeps.
+      shard_count: how many equal stretches there are.
+      counted: False where another host keeps, and counts, the same rows.
+    """
     if not 0 <= shard_index < shard_count:
       raise ValueError(f"{shard_index=} is outside of 0..{shard_count - 1}.")
     if config.layout.rows % shard_count:
@@ -137,17 +160,44 @@ class BatchSource:
         max_turns=config.max_turns,
         max_pixels=config.max_pixels,
     )
-    self._opened = dict(opened)
+    self._opened, self._counted = dict(opened), counted
     rows = config.layout.rows // shard_count
-    self._rows = slice(shard_index * rows, (shard_index + 1) * rows)
+    self._rows = range(shard_index * rows, (shard_index + 1) * rows)
 
   def __len__(self) -> int:
     return _FOR_EVER
 
   def __getitem__(self, step: int) -> HostBatch:
-    step = int(step)
+    step, c = int(step), self.config
+    plan = self.mixture.batch_plan(step)
+    rows, drawn = c.layout.rows // c.parts, len(plan) // c.parts
+    layout = dataclasses.replace(c.layout, rows=rows)
+    first, last = self._rows[0] // rows, self._rows[-1] // rows
+    batches, counted, bad = [], [], []
+    for part in range(first, last + 1):
+      start = part * drawn
+      samples, broken = self._read(step, plan[start:start + drawn], start)
+      batch, packed = packing.pack(samples, layout)
+      batches.append(batch)
+      if self._counted and part * rows in self._rows:
+        counted.append(packed.shifted(start))
+        bad += broken
+    info = Info(
+        step=step, drawn=drawn * len(counted), bad=tuple(bad),
+        packed=packing.joined(counted, layout.slots),
+        slots=rows * len(counted) * layout.slots,
+    )  # fmt: skip
+    mine = slice(self._rows[0] - first * rows, self._rows[-1] + 1 - first * rows)
+    return HostBatch(
+        jax.tree.map(lambda *x: np.concatenate(x)[mine], *batches), info
+    )
+
+  def _read(
+      self, step: int, plan: Sequence[mixture.Draw], start: int
+  ) -> tuple[list[transforms.Sample | None], list[Bad]]:
+    """(samples, None where unusable; why) of draws from place `start` on."""
     samples, bad = [], []
-    for position, draw in enumerate(self.mixture.batch_plan(step)):
+    for position, draw in enumerate(plan, start):
       source = self._opened[draw.name]
       try:
         # Per sample, so that what is before it in the batch has no influence.
@@ -156,13 +206,7 @@ class BatchSource:
       except images.BadRecord as e:
         bad.append(_bad(draw, source, e))
         samples.append(None)
-    batch, packed = packing.pack(samples, self.config.layout)
-    layout = self.config.layout
-    info = Info(
-        step=step, drawn=len(samples), bad=tuple(bad), packed=packed,
-        slots=layout.rows * layout.slots,
-    )  # fmt: skip
-    return HostBatch(jax.tree.map(lambda x: x[self._rows], batch), info)
+    return samples, bad
 
 
 def _bad(
@@ -180,6 +224,7 @@ def open_pipeline(
     *,
     shard_index: int = 0,
     shard_count: int = 1,
+    counted: bool = True,
 ) -> BatchSource:
   """Opens the sources the phases use; ValueError where they cannot work."""
   opened = {}
@@ -196,7 +241,8 @@ def open_pipeline(
         opened[name] = sources.open_source(config.sources[name])
       except (OSError, ValueError) as e:
         raise ValueError(f"The source {name!r} does not open: {e}") from e
-  out = BatchSource(config, tokenizer, opened, shard_index, shard_count)
+  out = BatchSource(
+      config, tokenizer, opened, shard_index, shard_count, counted)
   for name, source in opened.items():
     _probe(name, source, out)
   return out

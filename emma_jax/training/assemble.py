@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from emma_jax import build, flow, rules
+from emma_jax import build, distributed, flow, rules, sharding
 from emma_jax.data import mixture, packing, pipeline
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import checkpoint, loop, objectives, weights
@@ -157,7 +157,8 @@ def _source(config: Mapping[str, Any], section: Mapping[str, Any],
       if stop > start
   ]
   keys = ("text_dropout", "reference_dropout", "max_turns", "max_pixels",
-          "max_bad_share", "min_seen", "workers", "threads", "buffer")
+          "max_bad_share", "min_seen", "workers", "threads", "buffer",
+          "parts")
   settings = build.make(
       pipeline.DataConfig, {k: data[k] for k in keys}, "data",
       # Every stage draws other samples of an endless source.
@@ -168,6 +169,8 @@ def _source(config: Mapping[str, Any], section: Mapping[str, Any],
       layout=layout,
       preprocess=build.preprocess(data),
   )
+  share = distributed.share_of_rows(
+      sharding.rows(sharding.data_mesh()), layout.rows)
   return pipeline.open_pipeline(
-      settings, build.tokenizer(data), shard_index=jax.process_index(),
-      shard_count=jax.process_count())
+      settings, build.tokenizer(data), shard_index=share.index,
+      shard_count=share.count, counted=share.first)

@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax import optimizer as optim
+from emma_jax import distributed
 from emma_jax import sharding
-from emma_jax.data import pipeline
+from emma_jax.data import accounts, pipeline
+from emma_jax.structs import Mean
 from emma_jax.training import checkpoint as ckpt
+from emma_jax.training import goodput
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
@@ -88,9 +91,20 @@ AfterStage = Callable[[dict, str, int, bool], None]
 
 
 def train(
-    run: Run, workdir: pathlib.Path, after_stage: AfterStage | None = None
+    run: Run,
+    workdir: pathlib.Path,
+    after_stage: AfterStage | None = None,
+    ledger: goodput.Ledger | None = None,
+    profile: goodput.Profile | None = None,
 ) -> dict:
   """Trains what is left of a run; returns the final parameters.
+
+  Args:
+    run: what to train.
+    workdir: the same folder on all hosts.
+    after_stage: called after every stage.
+    ledger: books the time; one that began with the process knows its start.
+    profile: steps to trace.
 
   Raises:
     ContradictionError: the checkpoint was made by another config.
@@ -98,6 +112,8 @@ def train(
     TooManyBadRecords: the share of broken records is above the fuse.
   """
   workdir.mkdir(parents=True, exist_ok=True)
+  distributed.check_shared(workdir)
+  ledger = ledger or goodput.Ledger()
   total = sum(s.steps for s in run.stages)
   with (
       ckpt.Checkpointer(workdir / "checkpoints", run.keep,
@@ -118,12 +134,15 @@ def train(
           params = state_lib.load(stage.load, run.shapes, params,
                                   run.read_weights, run.init)
           state = stage.begin(params)
-        worker = _StageLoop(run, stage, first, checkpoints, writer, stop, meta)
-        state = worker.run(state)
+        worker = _StageLoop(run, stage, first, checkpoints, writer, stop, meta,
+                            ledger, profile)
+        with ledger.of(goodput.STEPS):
+          state = worker.run(state)
         params = state.params(averaged=stage.hand_over == "ema")
         first += stage.steps
         if after_stage is not None:
-          after_stage(params, stage.name, first, i + 1 == len(run.stages))
+          with ledger.of("evaluation"):
+            after_stage(params, stage.name, first, i + 1 == len(run.stages))
         state, meta = None, {}
   return params
 
@@ -160,8 +179,11 @@ class _StageLoop:
   def __init__(self, run: Run, stage: Stage, first: int,
                checkpoints: ckpt.Checkpointer,
                writer: metrics_lib.MetricWriter, stop: StopRequest,
-               meta: dict):
+               meta: dict, ledger: goodput.Ledger,
+               profile: goodput.Profile | None):
     self.r, self.stage, self.first = run, stage, first
+    self.ledger, self.profile = ledger, profile
+    self.exchange, self.asked = distributed.Exchange(), False
     self.checkpoints, self.writer, self.stop = checkpoints, writer, stop
     data = stage.source.config
     self.fuse = pipeline.Fuse(data.max_bad_share, data.min_seen)
@@ -186,17 +208,17 @@ class _StageLoop:
     self.writer.note(f"Stage {stage.name}: {stage.steps} steps.")
     try:
       for step in range(start + 1, stage.steps + 1):
-        with self.timer.waiting():
+        with self.timer.waiting(), self.ledger.of("data"):
           host = next(data)
         batch = sharding.place_rows(host.batch, mesh)
-        state, measured = step_fn(state, batch)
+        state, measured = self._step(step, step_fn, state, batch, start)
         self._count(measured, host.info)
         last = step == stage.steps
         if step % self.r.log_every == 0 or last:
           self._log(step)
-        asked = self.stop.agreed()
+        asked = self.asked
         if step % self.r.save_every == 0 or last or asked:
-          with self.timer.excluded():
+          with self.timer.excluded(), self.ledger.of("checkpoint"):
             self._save(step, state, wait=last or asked)
         if asked and not last:
           raise Stopped(
@@ -205,24 +227,57 @@ class _StageLoop:
           )
     finally:
       data.close()
+      if self.profile:
+        self.profile.close()
     return state
+
+  def _step(self, step: int, step_fn, state, batch, start: int):
+    """One step; a stage's first is compiled before it is dispatched."""
+    if self.profile:
+      self.profile.before(self.first + step)
+    with self.ledger.of("compile" if step == start + 1 else goodput.STEPS):
+      state, measured = step_fn(state, batch)
+    if self.profile:
+      self.profile.after(self.first + step, measured)
+    return state, measured
 
   def _count(self, measured: dict, info: pipeline.Info) -> None:
     """Counts a step. Its device values are fetched one step later, so that
     the device has the next step to do meanwhile."""
-    self.means.add(measured | info.means())
-    self.timer.step(info.tokens)
     for where, reason in info.unusable:
-      self.writer.note(f"Left out {where}: {reason}")
-    self.fuse.add(info)
+      self.writer.note(f"Left out {where}: {reason}", everywhere=True)
+    self.fuse.see(info.unusable)
+    sums = self.exchange.add(info.counts() | {"stop": self.stop.requested})
+    self.means.add(measured | self._account(sums))
+    self.timer.step()
+
+  def _account(self, sums: dict[str, int] | None) -> dict[str, Mean]:
+    """Takes in the sums over all processes, the same in each of them."""
+    if sums is None:
+      return {}
+    self.asked |= sums["stop"] > 0
+    self.timer.count(sums["tokens"])
+    self.fuse.add(sums["drawn"], sums["unusable"])
+    return accounts.means(sums)
+
+  def _settle(self) -> None:
+    """Takes in what the processes told each other last, before it counts."""
+    self.means.add(self._account(self.exchange.finish()))
 
   def _log(self, step: int) -> None:
+    self._settle()
     rate = optim.schedule(self.stage.optimizer)(step - 1)
     values = {"stage": self.stage.name, "stage_step": step,
               "learning_rate": float(rate), **self.means.flush()}
-    self.writer.write(self.first + step, values, self.timer.flush())
+    timing = self.timer.flush() | {
+        f"share/{cause}": x for cause, x in self.ledger.shares().items()}
+    peak = goodput.peak_memory()
+    if peak is not None:
+      timing["peak_memory_bytes"] = peak
+    self.writer.write(self.first + step, values, timing)
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
+    self._settle()
     self.checkpoints.save(
         self.first + step, state, wait=wait,
         meta={

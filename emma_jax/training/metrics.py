@@ -102,9 +102,12 @@ class Timer:
     finally:
       self._start += self._clock() - start
 
-  def step(self, tokens: int = 0):
-    """Counts one finished step and its tokens."""
+  def step(self):
+    """Counts one finished step."""
     self._steps += 1
+
+  def count(self, tokens: int):
+    """Counts the tokens of steps."""
     self._tokens += tokens
 
   def flush(self) -> dict[str, float]:
@@ -250,11 +253,14 @@ class MetricWriter:
     if self._display:
       self._display.show(step, values, timing)
 
-  def note(self, text: str):
-    """A line for the reader, not for the files."""
+  def note(self, text: str, everywhere: bool = False):
+    """A line for the reader, not for the files.
+
+    `everywhere`: of inactive processes too, which otherwise keep silent.
+    """
     if self._active and self._display:
       self._display.note(text)
-    elif self._active:
+    elif self._active or everywhere:
       print(text, file=sys.stderr, flush=True)
 
   def close(self):

@@ -3,9 +3,6 @@
 import signal
 import threading
 
-import jax
-import numpy as np
-
 
 class StopRequest:
   """Turns the first SIGINT or SIGTERM into a flag that the loop reads.
@@ -14,8 +11,12 @@ class StopRequest:
   with StopRequest() as stop:
     for step in steps:
       ...
-      if stop.agreed(): save(step); break
+      if stop.requested: save(step); break
   ```
+
+  It is this process's flag. Several processes add theirs up first (see
+  distributed.Exchange): one that saves while the others train would wait for
+  ever.
 
   A second SIGINT raises KeyboardInterrupt at once. The former handlers come
   back on exit. Outside the main thread, where Python allows no handlers, the
@@ -38,18 +39,6 @@ class StopRequest:
 
   def set(self, reason: str = "request"):
     self._signal = self._signal or reason
-
-  def agreed(self) -> bool:
-    """Whether any process was asked to stop; a collective of all processes.
-
-    One process that saves while the others train would wait for ever.
-    """
-    if jax.process_count() == 1:
-      return self.requested
-    from jax.experimental import multihost_utils
-
-    flags = multihost_utils.process_allgather(np.int32(self.requested))
-    return bool(np.any(flags))
 
   def __enter__(self) -> "StopRequest":
     if threading.current_thread() is threading.main_thread():
