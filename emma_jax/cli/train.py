@@ -38,8 +38,10 @@ def _parser() -> argparse.ArgumentParser:
       "user's cache directory]")
   parser.add_argument(
       "--stopped_code", type=int, metavar="CODE",
+      default=os.environ.get("EMMA_STOPPED_CODE"),
       help="exit code after a signal, all being saved [0 for one process, 75 "
-      "for several]; clusters restart what does not end with 0")
+      "for several]; clusters restart what does not end with 0; or "
+      "EMMA_STOPPED_CODE")
   _add_distributed(parser.add_argument_group(
       "several processes", "Each may be given as EMMA_COORDINATOR and so on."))
   return parser

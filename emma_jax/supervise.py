@@ -1,0 +1,240 @@
+"""Runs a command as several processes of this machine, and restarts them all.
+
+  python -m emma_jax.supervise --processes 2 -- \\
+      python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/two
+
+When one process dies, the others cannot go on without it: all are killed, with
+everything they started, and all begin again from the last checkpoint. Each is
+in a session of its own, so that killing it leaves no data worker and no shared
+memory behind. SIGTERM and Ctrl-C are passed on; a second one kills.
+
+Exit codes: 0 all are done; 2 the command has a mistake (not restarted); 75
+asked to stop, the same command continues; 70 given up after --max_restarts in a
+row; 137 a stop that was not obeyed in time, or the second Ctrl-C.
+
+On several machines start one on each, with the same --coordinator and
+--num_processes; a dead machine ends the others' processes after the trainer's
+--peer_seconds, and the supervisors start them anew together.
+"""
+
+import argparse
+import ctypes
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+MISTAKE, GAVE_UP, STOPPED, KILLED = 2, 70, 75, 137
+_POLL = 0.1  # seconds between two looks at the processes
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  split = argv.index("--") if "--" in argv else len(argv)
+  args = _parser().parse_args(argv[:split])
+  command = argv[split + 1:]
+  if not command:
+    _say("error: no command; it comes after --, see --help.")
+    return MISTAKE
+  if args.num_processes is None:
+    args.num_processes = args.first_process + args.processes
+  last = args.first_process + args.processes
+  if args.processes < 1 or not 0 <= args.first_process < last <= (
+      args.num_processes):
+    _say(f"error: processes {args.first_process}..{last - 1} are not among "
+         f"the {args.num_processes} of the run.")
+    return MISTAKE
+  if args.num_processes > args.processes and not args.coordinator:
+    _say("error: processes of several machines need --coordinator HOST:PORT.")
+    return MISTAKE
+  return _Supervisor(args, command).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog="emma_jax.supervise", description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  add = parser.add_argument
+  add("--processes", type=int, default=1, help="on this machine [1]")
+  add("--num_processes", type=int, help="of the run, over all machines")
+  add("--first_process", type=int, default=0, help="number of the first here")
+  add("--coordinator", metavar="HOST:PORT",
+      help="where process 0 listens [a free port of this machine]")
+  add("--max_restarts", type=int, default=10, help="in a row [10]")
+  add("--backoff", type=float, default=5.0, metavar="S",
+      help="before the first restart; twice as long before each next one, at "
+      "most 300 [5]")
+  add("--settled", type=float, default=600.0, metavar="S",
+      help="processes that lived so long end the row of restarts [600]")
+  add("--grace", type=float, default=300.0, metavar="S",
+      help="for saving, between SIGTERM and SIGKILL [300]")
+  return parser
+
+
+class _Supervisor:
+  """Starts, watches, and restarts; `run` returns the exit code."""
+
+  def __init__(self, args: argparse.Namespace, command: list[str]):
+    self.args, self.command = args, command
+    self.children: list[subprocess.Popen] = []
+    self.asked = 0  # signals so far
+
+  def run(self) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):
+      signal.signal(number, self._ask)
+    row = 0
+    while True:
+      started = time.monotonic()
+      code = self._attempt()
+      if code is not None:
+        return code
+      if time.monotonic() - started > self.args.settled:
+        row = 0
+      if row == self.args.max_restarts:
+        _say(f"giving up after {row} restarts in a row.")
+        return GAVE_UP
+      pause = min(self.args.backoff * 2**row, 300.0)
+      row += 1
+      _say(f"restart {row} of at most {self.args.max_restarts} in "
+           f"{pause:g} s.")
+      end = time.monotonic() + pause
+      while time.monotonic() < end:
+        if self.asked:
+          return STOPPED  # the last checkpoint is all there is to keep
+        time.sleep(_POLL)
+
+  def _ask(self, number: int, frame) -> None:
+    del number, frame
+    self.asked += 1
+
+  def _attempt(self) -> int | None:
+    """All processes once; None: to be restarted."""
+    coordinator = self.args.coordinator or f"127.0.0.1:{_free_port()}"
+    self.children = [
+        self._start(self.args.first_process + i, coordinator)
+        for i in range(self.args.processes)]
+    told, deadline = 0, float("inf")
+    try:
+      while True:
+        codes = [child.poll() for child in self.children]
+        failed = [c for c in codes if c not in (None, 0, STOPPED)]
+        if failed and not self.asked:
+          return self._failed(codes)
+        if None not in codes:
+          return self._ended(codes)
+        if self.asked > told:
+          told, deadline = self.asked, time.monotonic() + self.args.grace
+          if told > 1:
+            return KILLED
+          _say("stopping; a second signal kills.")
+          for child in self.children:
+            if child.poll() is None:
+              child.terminate()
+        if time.monotonic() > deadline:
+          _say(f"not stopped after {self.args.grace:g} s; killing.")
+          return KILLED
+        time.sleep(_POLL)
+    finally:
+      for child in self.children:
+        end_group(child.pid)
+        child.wait()
+
+  def _start(self, process_id: int, coordinator: str) -> subprocess.Popen:
+    env = dict(os.environ)
+    if self.args.num_processes > 1:
+      env |= {"EMMA_COORDINATOR": coordinator,
+              "EMMA_NUM_PROCESSES": str(self.args.num_processes),
+              "EMMA_PROCESS_ID": str(process_id)}
+    else:
+      env["EMMA_STOPPED_CODE"] = str(STOPPED)
+    return subprocess.Popen(self.command, env=env, start_new_session=True,
+                            preexec_fn=_end_with_parent)
+
+  def _failed(self, codes: list[int | None]) -> int | None:
+    for i, code in enumerate(codes):
+      if code not in (None, 0, STOPPED):
+        _say(f"process {self.args.first_process + i} ended with {code}"
+             f"{_meaning(code)}; ending the others.")
+    return MISTAKE if MISTAKE in codes else None
+
+  def _ended(self, codes: list[int]) -> int | None:
+    if not any(codes):
+      return 0
+    # Asked to stop by somebody else than us counts, too.
+    return STOPPED if self.asked or set(codes) <= {0, STOPPED} else None
+
+
+def end_group(leader: int, patience: float = 5.0) -> None:
+  """Kills what is left of a session, and lets it clean up shared memory.
+
+  Python's resource tracker unlinks the shared memory of its parents once they
+  are all gone; so it is the last one to be killed.
+  """
+  members = _members(leader)
+  for pid in members:
+    if not _is_tracker(pid):
+      _kill(pid)
+  end = time.monotonic() + patience
+  while any(map(_is_tracker, _members(leader))) and time.monotonic() < end:
+    time.sleep(0.02)
+  try:
+    os.killpg(leader, signal.SIGKILL)
+  except (ProcessLookupError, PermissionError):
+    pass  # nothing is left
+
+
+def _members(leader: int) -> list[int]:
+  """Living processes of a session; only the leader where /proc is missing."""
+  found = []
+  for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    try:
+      # pid (name) state parent group session ...; names may hold anything.
+      fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+      continue  # ended meanwhile
+    if int(fields[3]) == leader and fields[0] != "Z":
+      found.append(int(stat.parent.name))
+  return found
+
+
+def _is_tracker(pid: int) -> bool:
+  try:
+    words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+  except OSError:
+    return False
+  return b"resource_tracker" in words
+
+
+def _kill(pid: int) -> None:
+  try:
+    os.kill(pid, signal.SIGKILL)
+  except ProcessLookupError:
+    pass
+
+
+def _end_with_parent() -> None:
+  """Asks the kernel (Linux) for SIGTERM when the supervisor itself dies."""
+  if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _free_port() -> int:
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    return probe.getsockname()[1]
+
+
+def _meaning(code: int) -> str:
+  return f" ({signal.Signals(-code).name})" if code < 0 else ""
+
+
+def _say(text: str) -> None:
+  print(f"supervisor: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
