@@ -10,7 +10,11 @@
 # --dry-run prints the commands. `train` again continues the run.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
-what=${1:-}; shift || true
+what=${1:-}
+case $what in
+  create | setup | train | delete) shift ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac
 spot="" slices=1
 options "$@"
 need name project zone
@@ -61,5 +65,4 @@ case $what in
   delete)
     # --force: the machines too, not only the request for them.
     run "${tpus[@]}" delete "$name" "${at[@]}" --force --quiet ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from emma_jax.data import pipeline
+from emma_jax.data import accounts, pipeline
 from emma_jax.data.images import BadRecord, Preprocess
 from emma_jax.data.mixture import Phase
 from emma_jax.data.packing import Layout
@@ -93,6 +93,56 @@ def test_hosts_hold_slices_of_the_same_batch(source):
     pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=0, shard_count=3)
 
 
+class Counted:
+  """A source that counts what is read of it."""
+
+  def __init__(self, source):
+    self.source, self.read = source, []
+
+  def __len__(self):
+    return len(self.source)
+
+  def __getitem__(self, index):
+    self.read.append(index)
+    return self.source[index]
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_hosts_read_only_their_parts_of_one_stream(hosts):
+  """And what they count adds up to what one host counts."""
+  config = dataclasses.replace(CONFIG, parts=4)
+  alone = pipeline.open_pipeline(config, TOKENIZER)[2]
+  batches, counts, read = [], [], []
+  for i in range(hosts):
+    source = pipeline.open_pipeline(
+        config, TOKENIZER, shard_index=i, shard_count=hosts)
+    opened = {n: Counted(s) for n, s in source._opened.items()}
+    out = pipeline.BatchSource(config, TOKENIZER, opened, i, hosts)[2]
+    batches.append(out.batch)
+    counts.append(out.info.counts())
+    read.append(sum(len(s.read) for s in opened.values()))
+  joined = jax.tree.map(lambda *x: np.concatenate(x), *batches)
+  assert _hash(joined) == _hash(alone.batch)
+  sums = {key: sum(c[key] for c in counts) for key in counts[0]}
+  assert sums == alone.info.counts() and sums["drawn"] == 12
+  assert read == [12 // hosts] * hosts
+  assert alone.info.packed.fill == sums["tokens"] / sums["slots"]
+
+
+def test_a_part_of_two_hosts_is_counted_once():
+  one = pipeline.open_pipeline(CONFIG, TOKENIZER)[2].info.counts()
+  two = [pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=i, shard_count=2
+                                )[2].info.counts() for i in range(2)]
+  assert two[0] == one and not any(two[1].values())
+  copy = pipeline.open_pipeline(CONFIG, TOKENIZER, counted=False)[2]
+  assert not any(copy.info.counts().values())
+
+
+def test_parts_must_divide_rows_and_samples():
+  with pytest.raises(ValueError, match="multiples of data.parts=3"):
+    dataclasses.replace(CONFIG, parts=3)
+
+
 def _of_files(spec: str, **kw) -> pipeline.DataConfig:
   layout = dataclasses.replace(CONFIG.layout, targets=9)
   return dataclasses.replace(
@@ -124,41 +174,46 @@ def test_the_fuse_blows_with_the_places(files):
   config = _of_files(files, max_bad_share=0.1, min_seen=20)
   source = pipeline.open_pipeline(config, TOKENIZER)
   fuse = pipeline.Fuse(config.max_bad_share, config.min_seen)
-  fuse.add(source[0].info)
+
+  def add(fuse: pipeline.Fuse, info: pipeline.Info):
+    fuse.see(info.unusable)
+    fuse.add(info.drawn, len(info.unusable))
+
+  add(fuse, source[0].info)
   with pytest.raises(pipeline.TooManyBadRecords, match="4 of the last 20") as e:
-    fuse.add(source[1].info)
+    add(fuse, source[1].info)
   assert "rows.jsonl:3: no JSON" in str(e.value)
   calm = pipeline.Fuse(0.3, 20)
   for step in range(5):
-    calm.add(source[step].info)
+    add(calm, source[step].info)
   assert (calm.seen, calm.bad) == (50, 10)
 
 
 def test_a_good_past_does_not_hide_a_bad_present():
   fuse = pipeline.Fuse(0.2, 100)
-  fuse.add_counts(100_000, [])
+  fuse.add(100_000, 0)
   for _ in range(20):
-    fuse.add_counts(100, [])
-  bad = [pipeline.Bad("f:1", "torn")] * 100
+    fuse.add(100, 0)
   with pytest.raises(pipeline.TooManyBadRecords):
     for _ in range(20):
-      fuse.add_counts(100, bad)
+      fuse.add(100, 100)
 
 
 def test_a_restored_fuse_goes_on_where_it_was():
   one, two = pipeline.Fuse(0.5, 10), pipeline.Fuse(0.5, 10)
-  bad = [pipeline.Bad("f:1", "torn")] * 5
-  one.add_counts(9, bad)
+  one.see([pipeline.Bad("f:1", "torn")])
+  one.add(9, 5)
   two.restore(json.loads(json.dumps(one.state())))
   for fuse in (one, two):
     with pytest.raises(pipeline.TooManyBadRecords, match="10 of the last 18"):
-      fuse.add_counts(9, bad)
+      fuse.add(9, 5)
   assert one.state() == two.state()
 
 
 def test_info_gives_means(source):
   info = source[0].info
-  means = {name: mean.total / mean.count for name, mean in info.means().items()}
+  means = {name: mean.total / mean.count for name, mean in
+           accounts.means(info.counts()).items()}
   assert means["data/fill"] == info.packed.fill
   assert means["data/bad"] == means["data/dropped"] == 0
   assert means["data/understanding"] == means["data/drawing"] == 4 / 12

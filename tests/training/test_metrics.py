@@ -98,7 +98,8 @@ def test_timer():
     with timer.waiting():
       now[0] += 1.0
     now[0] += 2.0
-    timer.step(tokens=30)
+    timer.step()
+    timer.count(tokens=30)
   with timer.excluded():
     now[0] += 100.0
   assert timer.flush() == pytest.approx(

@@ -1,0 +1,52 @@
+"""One of several processes of a toy run: `python -m tests.training.hosts DIR`.
+
+What its data does at a step is told as `--at STEP=ACTION`, ACTION being term
+(SIGTERM to itself) or kill (SIGKILL); --only names the process it is for.
+"""
+
+import argparse
+import os
+import pathlib
+import signal
+import sys
+
+from emma_jax import distributed
+from emma_jax.training import loop
+from tests.training import test_loop
+
+ROWS = 4
+STOP = {"term": signal.SIGTERM, "kill": signal.SIGKILL}
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("workdir", type=pathlib.Path)
+  parser.add_argument("--at", default="")
+  parser.add_argument("--only", type=int, default=0)
+  args = parser.parse_args()
+  found = distributed.settings(os.environ)
+  distributed.start(found)
+  at, _, action = args.at.partition("=")
+
+  def hook(step: int, batch):
+    if at and step == int(at) and args.only == (found.process_id if found
+                                                else 0):
+      os.kill(os.getpid(), STOP[action])
+    return batch
+
+  # threads=0: data is read in the loop itself, so a step is a step.
+  sizes = {f"stages__{stage}__{key}": ROWS
+           for stage in ("1_pretraining", "3_quality")
+           for key in ("rows", "samples_per_batch")}
+  run = test_loop.make_run(hook, data__parts=2, **sizes)
+  try:
+    params = loop.train(run, args.workdir)
+  except loop.Stopped as stopped:
+    print(stopped, file=sys.stderr)
+    return distributed.STOPPED
+  print("w", *map(repr, params["w"].tolist()))
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
