@@ -93,7 +93,8 @@ class Profile:
 
   def before(self, step: int) -> None:
     """Call before a step of the run begins."""
-    if step == self.first:
+    # A resumed run may begin in the middle.
+    if not self._active and self.first <= step <= self.last:
       jax.profiler.start_trace(str(self.folder))
       self._active = True
 
