@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 import os
 import pathlib
+import signal
 import socket
 import sys
 import threading
@@ -190,11 +191,9 @@ def _restore_signals() -> None:
   It would wait for steps that ask it; `training.signals` asks the processes
   itself, and until training begins SIGTERM ends the process as ever.
   """
-  import signal
-
   if threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM)
-                  or signal.SIG_DFL)
+    former = signal.getsignal(signal.SIGTERM)  # as Python knows it
+    signal.signal(signal.SIGTERM, former or signal.SIG_DFL)
 
 
 def _give_up(found: Settings, where: str, who: str) -> None:
@@ -275,7 +274,8 @@ def _processes() -> tuple[jax.sharding.Mesh, Callable]:
     devices = np.array([first[i] for i in sorted(first)])
     mesh = jax.sharding.Mesh(devices, ("process",))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    _cached.append((mesh, jax.jit(lambda x: jnp.sum(x, 0), out_shardings=whole)))
+    add = jax.jit(lambda x: jnp.sum(x, 0), out_shardings=whole)
+    _cached.append((mesh, add))
   return _cached[0]
 
 

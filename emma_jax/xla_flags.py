@@ -125,7 +125,8 @@ def variables(
       flags.append(f"{flag.name}={flag.value}")
     else:
       out[flag.name] = environ.get(flag.name, flag.value)
-  return {variable: " ".join([*flags, *environ.get(variable, "").split()])} | out
+  flags += environ.get(variable, "").split()
+  return {variable: " ".join(flags)} | out
 
 
 def main(argv: list[str] | None = None) -> int:

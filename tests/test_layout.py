@@ -221,7 +221,10 @@ def test_readme_names_both_scripts_and_files_that_exist():
 
 
 def test_readme_commands_have_their_modules_and_flags():
-  found = [c for c in map(module_command, commands(readme())) if c]
+  # What follows a -- is a command of its own.
+  parts = [" ".join(c).split(" -- ") for c in commands(readme())]
+  each = [part.split() for command in parts for part in command]
+  found = [c for c in map(module_command, each) if c]
   assert found, "README.md shows no `python -m emma_jax...` command."
   helps: dict[tuple[str, ...], str] = {}
   for module, arguments in found:

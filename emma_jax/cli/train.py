@@ -76,9 +76,10 @@ def _main(argv: list[str] | None) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
   config = common.load_config(args.config, overrides)
   # After the arguments: a mistake in them should not wait for JAX.
+  import jax
+
   from emma_jax import build, distributed
   from emma_jax.training import assemble, goodput, loop
-  import jax
 
   start, ledger = time.time(), goodput.Ledger()
   profile = None

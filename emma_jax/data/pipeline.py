@@ -187,10 +187,9 @@ class BatchSource:
         packed=packing.joined(counted, layout.slots),
         slots=rows * len(counted) * layout.slots,
     )  # fmt: skip
-    mine = slice(self._rows[0] - first * rows, self._rows[-1] + 1 - first * rows)
-    return HostBatch(
-        jax.tree.map(lambda *x: np.concatenate(x)[mine], *batches), info
-    )
+    start = self._rows[0] - first * rows
+    mine = lambda *x: np.concatenate(x)[start:start + len(self._rows)]
+    return HostBatch(jax.tree.map(mine, *batches), info)
 
   def _read(
       self, step: int, plan: Sequence[mixture.Draw], start: int

@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from emma_jax import distributed, sharding
 from emma_jax import optimizer as optim
-from emma_jax import distributed
-from emma_jax import sharding
 from emma_jax.data import accounts, pipeline
 from emma_jax.structs import Mean
 from emma_jax.training import checkpoint as ckpt

