@@ -127,7 +127,7 @@ class Checkpointer:
     Args:
       abstract: the state's structure with `jax.ShapeDtypeStruct` leaves or
         example arrays; their shardings may be of another mesh than the saved
-        ones, and none means the first device. Or a function of the metadata
+        ones, and none means the first device (all of several processes). Or a function of the metadata
         that returns it, for a state that depends on them; what it raises is
         passed on.
       step: exactly this one, without falling back.
@@ -345,10 +345,14 @@ def _read_content(path: pathlib.Path) -> dict:
 
 def _placed(abstract: Any) -> Any:
   """Gives every leaf a sharding; Orbax would else look for the saved one."""
-  first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  if jax.process_count() > 1:
+    # One array of all processes, or each would sum up a copy of its own.
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("all",))
+    default = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
   def place(x: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(x, "sharding", None) or first
+    sharding = getattr(x, "sharding", None) or default
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
   return jax.tree.map(place, abstract)

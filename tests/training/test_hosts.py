@@ -140,7 +140,6 @@ def test_a_dead_peer_ends_the_others_in_time(root):
   assert codes[1] == -signal.SIGKILL
   # JAX aborts, or the collective fails first; either is restarted.
   assert codes[0] not in (0, distributed.STOPPED, supervise.MISTAKE), said
-  print(codes)
 
 
 @pytest.mark.slow
