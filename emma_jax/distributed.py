@@ -24,6 +24,7 @@ import numpy as np
 UNREACHABLE = 69  # the other processes were not found in time
 STOPPED = 75  # asked to stop, and saved; the same command continues
 
+_joined: list = []  # the settings, once this process is one of several
 _FLAGS = ("coordinator", "num_processes", "process_id")
 
 
@@ -182,7 +183,21 @@ def start(found: Settings | None) -> None:
         "alone.") from error
   finally:
     late.cancel()
+  _joined.append(found)
   _restore_signals()
+
+
+def leave(code: int) -> None:
+  """Ends the process; after a failure at once.
+
+  The farewell that JAX says at exit would wait for processes that wait for
+  this one.
+  """
+  if _joined and code not in (0, STOPPED):
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code)
 
 
 def _restore_signals() -> None:
@@ -319,6 +334,18 @@ def share_of_rows(sharding: jax.sharding.Sharding, rows: int) -> Share:
     raise ValueError(f"Processes would feed unequal stretches: {spans}.")
   first = min(p for p, span in spans.items() if span == (start, stop))
   return Share(start // size, rows // size, first == jax.process_index())
+
+
+def whole(tree: Any) -> Any:
+  """Arrays that a process may use alone: of several, copies on its host.
+
+  What lies on devices of many hosts only works in programs that all run.
+  """
+  if jax.process_count() == 1:
+    return tree
+  from jax.experimental import multihost_utils
+
+  return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def check_shared(folder: pathlib.Path) -> None:

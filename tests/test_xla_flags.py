@@ -83,7 +83,7 @@ def test_a_shell_gets_exports_and_a_reader_reasons(capsys, monkeypatch):
   monkeypatch.setenv("LIBTPU_INIT_ARGS", "--mine='a b'")
   assert xla_flags.main(["v5p"]) == 0
   line = capsys.readouterr().out
-  got = subprocess.run(["bash", "-c", f'{line}; echo "$LIBTPU_INIT_ARGS"'],
+  got = subprocess.run(["bash", "-c", f'{line}echo "$LIBTPU_INIT_ARGS"'],
                        capture_output=True, text=True, check=True).stdout
   assert got.startswith("--xla_tpu") and got.rstrip().endswith("--mine='a b'")
   assert xla_flags.main(["v5p", "--explain"]) == 0

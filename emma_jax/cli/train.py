@@ -15,6 +15,7 @@ import os
 import pathlib
 import sys
 import time
+import traceback
 
 from emma_jax.cli import common
 
@@ -128,7 +129,15 @@ def _mistakes() -> tuple[type[Exception], ...]:
 
 
 def entry() -> None:
-  sys.exit(main())
+  """The console script."""
+  from emma_jax import distributed
+
+  try:
+    code = main()
+  except Exception:
+    traceback.print_exc()
+    code = 1
+  distributed.leave(code)
 
 
 if __name__ == "__main__":

@@ -127,9 +127,9 @@ class Checkpointer:
     Args:
       abstract: the state's structure with `jax.ShapeDtypeStruct` leaves or
         example arrays; their shardings may be of another mesh than the saved
-        ones, and none means the first device (all of several processes). Or a function of the metadata
-        that returns it, for a state that depends on them; what it raises is
-        passed on.
+        ones, and none means the first device (all, of several processes). Or
+        a function of the metadata that returns it, for a state that depends
+        on them; what it raises is passed on.
       step: exactly this one, without falling back.
 
     Raises:

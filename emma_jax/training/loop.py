@@ -141,7 +141,8 @@ def train(
         first += stage.steps
         if after_stage is not None:
           with ledger.of("evaluation"):
-            after_stage(params, stage.name, first, i + 1 == len(run.stages))
+            after_stage(distributed.whole(params), stage.name, first,
+                        i + 1 == len(run.stages))
         state, meta = None, {}
   return params
 

@@ -1,7 +1,7 @@
 """One of several processes of a toy run: `python -m tests.training.hosts DIR`.
 
 What its data does at a step is told as `--at STEP=ACTION`, ACTION being term
-(SIGTERM to itself) or kill (SIGKILL); --only names the process it is for.
+(SIGTERM to itself), kill (SIGKILL) or raise; --only names the process it is for.
 """
 
 import argparse
@@ -9,6 +9,10 @@ import os
 import pathlib
 import signal
 import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from emma_jax import distributed
 from emma_jax.training import loop
@@ -27,10 +31,12 @@ def main() -> int:
   found = distributed.settings(os.environ)
   distributed.start(found)
   at, _, action = args.at.partition("=")
+  me = found.process_id if found else 0
 
   def hook(step: int, batch):
-    if at and step == int(at) and args.only == (found.process_id if found
-                                                else 0):
+    if at and step == int(at) and args.only == me:
+      if action == "raise":
+        raise OSError("the disk is gone")
       os.kill(os.getpid(), STOP[action])
     return batch
 
@@ -40,7 +46,7 @@ def main() -> int:
            for key in ("rows", "samples_per_batch")}
   run = test_loop.make_run(hook, data__parts=2, **sizes)
   try:
-    params = loop.train(run, args.workdir)
+    params = loop.train(run, args.workdir, after)
   except loop.Stopped as stopped:
     print(stopped, file=sys.stderr)
     return distributed.STOPPED
@@ -48,5 +54,15 @@ def main() -> int:
   return 0
 
 
+def after(params, *_):
+  """As an evaluation does: a program of this process alone."""
+  assert np.isfinite(jax.jit(jnp.sum)(params["w"]))
+
+
 if __name__ == "__main__":
-  sys.exit(main())
+  try:
+    code = main()
+  except OSError as error:
+    print(error)
+    code = 1
+  distributed.leave(code)

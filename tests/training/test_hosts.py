@@ -135,9 +135,11 @@ def test_sigterm_to_one_stops_all_and_one_process_goes_on(root, alone):
 
 
 @pytest.mark.slow
-def test_a_dead_peer_ends_the_others_in_time(root):
-  codes, said = toys(root, "dead", 2, "--at", "4=kill", "--only", "1")
-  assert codes[1] == -signal.SIGKILL
+@pytest.mark.parametrize("name, code", [("kill", -signal.SIGKILL),
+                                        ("raise", 1)])
+def test_a_dead_peer_ends_the_others_in_time(root, name, code):
+  codes, said = toys(root, name, 2, "--at", f"4={name}", "--only", "1")
+  assert codes[1] == code
   # JAX aborts, or the collective fails first; either is restarted.
   assert codes[0] not in (0, distributed.STOPPED, supervise.MISTAKE), said
 
