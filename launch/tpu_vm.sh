@@ -42,8 +42,9 @@ case $what in
     run "${tpus[@]}" describe "$name" "${at[@]}" ;;  # until it says ACTIVE
   setup)
     need bucket
-    run git archive -o emma.tar.gz HEAD  # what is committed, and nothing else
-    run "${tpus[@]}" scp emma.tar.gz "$name": "${at[@]}" --node=all --worker=all
+    tar=${TMPDIR:-/tmp}/emma.tar.gz
+    run git archive -o "$tar" HEAD  # what is committed, and nothing else
+    run "${tpus[@]}" scp "$tar" "$name": "${at[@]}" --node=all --worker=all
     # uv: the images' own Python is older than 3.11. [tpu] brings the libtpu
     # that belongs to the jax it installs.
     everywhere 'mkdir -p emma && tar xzf emma.tar.gz -C emma && cd emma &&

@@ -168,8 +168,9 @@ def _resume(run: Run, checkpoints: ckpt.Checkpointer):
 
   state, meta = checkpoints.restore(abstract)
   state = jax.tree.map(jnp.asarray, state)
-  print(f"Continuing at stage {meta['stage']}, step {int(state.step)}.",
-        flush=True)
+  if jax.process_index() == 0:
+    print(f"Continuing at stage {meta['stage']}, step {int(state.step)}.",
+          flush=True)
   return names.index(meta["stage"]), state, meta
 
 

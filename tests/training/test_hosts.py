@@ -34,7 +34,7 @@ def get_config():
   c.data.parts = 2
   c.train.update(log_every=1, save_every=3, evaluate=False)
   c.stages = {"3_quality": stages.stage(
-      "3_quality", steps=30, learning_rate=1e-3, schedule="constant",
+      "3_quality", steps=16, learning_rate=1e-3, schedule="constant",
       warmup_steps=0, ema_decay=0.9, load=((".*", "weights:{weights}"),),
       policy=(("(autoencoder|vision)/.*", "frozen"), (".*", "train")),
       mixture=((0.0, dict(drawing=1.0)),), samples_per_batch=4, rows=4,
@@ -154,7 +154,7 @@ def test_killed_at_random_and_restarted_two_processes_end_as_one(root):
              f"--config.weights={root / 'start.safetensors'}", "--workdir"]
   supervisor = [sys.executable, "-m", "emma_jax.supervise", "--processes",
                 "2", "--backoff", "0.1", "--", *command, str(root / "two")]
-  where, when = random.randrange(2), random.randrange(4, 20)
+  where, when = random.randrange(2), random.randrange(4, 9)
   with (root / "two.txt").open("w") as log:
     process = subprocess.Popen(supervisor, env=environment(root), cwd=root,
                                stdout=log, stderr=log)
@@ -170,7 +170,7 @@ def test_killed_at_random_and_restarted_two_processes_end_as_one(root):
                         timeout=TIMEOUT)
   assert done.returncode == 0, done.stderr
   same(logged(root / "two"), logged(root / "one"))
-  assert len(logged(root / "one")) == 30, told
+  assert len(logged(root / "one")) == 16, told
 
 
 def kill_one(supervisor: subprocess.Popen, folder: pathlib.Path, where: int,
