@@ -74,6 +74,7 @@ def _join(args: argparse.Namespace) -> None:
 
 
 def _main(argv: list[str] | None) -> int:
+  start = time.perf_counter()
   args, overrides = common.parse_arguments(_parser(), argv)
   config = common.load_config(args.config, overrides)
   # After the arguments: a mistake in them should not wait for JAX.
@@ -82,7 +83,7 @@ def _main(argv: list[str] | None) -> int:
   from emma_jax import build, distributed
   from emma_jax.training import assemble, goodput, loop
 
-  start, ledger = time.time(), goodput.Ledger()
+  ledger = goodput.Ledger(since=start)
   profile = None
   if args.profile:
     try:
@@ -107,7 +108,7 @@ def _main(argv: list[str] | None) -> int:
     return distributed.STOPPED if jax.process_count() > 1 else 0
   if jax.process_index() == 0:
     print(ledger.summary())
-    print(f"Done after {time.time() - start:.0f} s; "
+    print(f"Done after {time.perf_counter() - start:.0f} s; "
           f"everything is in {args.workdir}.")
   return 0
 

@@ -26,8 +26,10 @@ class Ledger:
   {'start-up': 2.0, 'steps': 7.0, 'checkpoint': 1.0}
   """
 
-  def __init__(self, clock=time.perf_counter):
-    self._clock, self._since = clock, clock()
+  def __init__(self, clock=time.perf_counter, since: float | None = None):
+    """`since`: a reading of the clock from which on to book; default: now."""
+    self._clock = clock
+    self._since = clock() if since is None else since
     self._causes = [_BEFORE]
     self.seconds: dict[str, float] = {_BEFORE: 0.0}
 

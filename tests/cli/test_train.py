@@ -23,7 +23,7 @@ def get_config():
 @pytest.fixture
 def call(tmp_path, monkeypatch, capfd):
   """(exit code, stderr) of the command with some overrides."""
-  monkeypatch.setattr(common, "use_compilation_cache", lambda: None)
+  monkeypatch.setattr(common, "use_compilation_cache", lambda _: None)
   (tmp_path / "micro.py").write_text(CONFIG)
 
   def run(*overrides: str, config: str = "") -> tuple[int, str]:

@@ -168,7 +168,7 @@ def test_both_stages_trained(runs):
 @pytest.fixture
 def own_cache(monkeypatch):
   """The command must not turn this process's cache elsewhere."""
-  monkeypatch.setattr(common, "use_compilation_cache", lambda: None)
+  monkeypatch.setattr(common, "use_compilation_cache", lambda _: None)
 
 
 def test_a_contradiction_is_refused_and_listed(runs, own_cache, capfd):
