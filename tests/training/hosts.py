@@ -1,7 +1,7 @@
 """One of several processes of a toy run: `python -m tests.training.hosts DIR`.
 
 What its data does at a step is told as `--at STEP=ACTION`, ACTION being term
-(SIGTERM to itself), kill (SIGKILL) or raise; --only names the process that does.
+(SIGTERM to itself), kill (SIGKILL) or raise; --only says whose data.
 """
 
 import argparse
