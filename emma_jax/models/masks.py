@@ -22,10 +22,15 @@ question about a picture (p p q a); 1 = may attend:
         a                 1 1 1 1      columns n n would still be empty
 """
 
+from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from emma_jax.structs import Ids
+
+# What `tiles` says of a query tile and a key tile.
+NOTHING, SOME, ALL = 0, 1, 2
 
 
 def allow(query: Ids, key: Ids) -> jax.Array:
@@ -34,12 +39,78 @@ def allow(query: Ids, key: Ids) -> jax.Array:
   `segment equal and slot_k <= end_q and (k clean or k in q's own picture)`;
   padding (segment 0) sees nothing and is seen by nothing.
   """
-  q = jax.tree.map(lambda x: x[:, :, None], query)
-  k = jax.tree.map(lambda x: x[:, None, :], key)
+  return rule(jax.tree.map(lambda x: x[:, :, None], query),
+              jax.tree.map(lambda x: x[:, None, :], key))
+
+
+def rule(q: Ids, k: Ids) -> jax.Array:
+  """`allow` of ids that broadcast against each other, as kernels hold them."""
   same_sample = (q.segment == k.segment) & (k.segment > 0)
   reached = k.slot <= q.end
   visible = (k.noisy == 0) | (k.noisy == q.noisy)
   return same_sample & reached & visible
+
+
+def tiles(query: Ids, key: Ids, rows: int, columns: int) -> jax.Array:
+  """What a flash kernel may skip: int32 (B, Lq / rows, Lk / columns).
+
+  Per tile of the mask: NOTHING is allowed in it, ALL is, or SOME (perhaps) is.
+  From bounds of the ids of a tile's tokens, so nothing of size Lq x Lk is made;
+  NOTHING and ALL are certain, SOME may turn out to be any of them. The lengths
+  must be multiples of `rows` and `columns`.
+  """
+  q = jax.tree.map(lambda x: x[:, :, None], _bounds(query, rows))
+  k = jax.tree.map(lambda x: x[:, None, :], _bounds(key, columns))
+  some = (
+      (q.low.segment <= k.high.segment) & (k.low.segment <= q.high.segment)
+      & (k.low.slot <= q.high.end)
+      & (k.any_clean | ((q.low.noisy <= k.high.noisy)
+                        & (k.low.noisy <= q.high.noisy)))
+  )
+  one_segment = (
+      (q.low.segment == q.high.segment) & (k.low.segment == k.high.segment)
+      & (q.low.segment == k.low.segment) & ~q.any_padding & ~k.any_padding
+  )
+  all_clean = (k.low.noisy == 0) & (k.high.noisy == 0)
+  one_picture = (
+      (q.low.noisy == q.high.noisy) & (k.low.noisy == k.high.noisy)
+      & (q.low.noisy == k.low.noisy)
+  )
+  every = (
+      some & one_segment & (k.high.slot <= q.low.end)
+      & (all_clean | one_picture)
+  )
+  return jnp.where(every, ALL, jnp.where(some, SOME, NOTHING)).astype(jnp.int32)
+
+
+@struct.dataclass
+class _Bounds:
+  """Least and greatest ids of each tile's tokens, padding left out."""
+
+  low: Ids
+  high: Ids
+  any_padding: jax.Array
+  any_clean: jax.Array
+
+
+def _bounds(ids: Ids, size: int) -> _Bounds:
+  tiled = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, size), ids)
+  real = tiled.segment > 0
+  limits = np.iinfo(np.int32)
+  return _Bounds(
+      low=jax.tree.map(
+          lambda x: jnp.where(real, x, limits.max).min(axis=-1), tiled),
+      high=jax.tree.map(
+          lambda x: jnp.where(real, x, limits.min).max(axis=-1), tiled),
+      any_padding=(~real).any(axis=-1),
+      any_clean=(real & (tiled.noisy == 0)).any(axis=-1),
+  )
+
+
+def pad(ids: Ids, length: int) -> Ids:
+  """The ids with padding appended up to `length` tokens."""
+  more = length - ids.segment.shape[1]
+  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, more))), ids)
 
 
 def join(*ids: Ids | None) -> Ids:

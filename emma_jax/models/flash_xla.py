@@ -1,0 +1,126 @@
+"""Attention in chunks of queries: plain XLA for any platform, no S x S array.
+
+A chunk holds its scores against all keys, at most `SCORES` a head; the backward
+pass computes them again. Arrays are head-major: q (B, H, L, E), k and v
+(B, K, S, E); each key head serves G = H / K consecutive heads. C: queries of a
+chunk, N: chunks.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emma_jax.models import masks
+from emma_jax.structs import Ids
+
+# Finite, so that a row of padding gives no NaN. FLOOR is what a row's maximum
+# starts from, so that exp(MASKED - maximum) is 0 also where all is masked.
+MASKED, FLOOR = -1e30, -1e20
+# Scores of a chunk and head: 4 MB in float32.
+SCORES = 2**20
+
+
+def forward(
+    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
+    query: Ids, key: Ids,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns (out (B, H, L, E), float32 log-sum-exp (B, H, L)).
+
+  Queries that see nothing give 0, and 0 for the log-sum-exp.
+  """
+  K, L, S = k_BKSE.shape[1], q_BHLE.shape[2], k_BKSE.shape[2]
+  size = chunk_size(L, S)
+
+  def chunk(_, part):
+    (q_BKGCE,), ids = part
+    s_BKGCS = _scores(q_BKGCE, k_BKSE, ids, key)
+    m_BKGC1 = jnp.maximum(s_BKGCS.max(axis=-1, keepdims=True), FLOOR)
+    p_BKGCS = jnp.exp(s_BKGCS - m_BKGC1)
+    l_BKGC1 = p_BKGCS.sum(axis=-1, keepdims=True)
+    out_BKGCE = _dot("BKGCS,BKSE->BKGCE", p_BKGCS.astype(v_BKSE.dtype), v_BKSE)
+    out_BKGCE /= jnp.where(l_BKGC1 > 0, l_BKGC1, 1.0)
+    lse_BKGC1 = jnp.where(l_BKGC1 > 0, m_BKGC1 + jnp.log(l_BKGC1), 0.0)
+    return _, (out_BKGCE.astype(q_BHLE.dtype), lse_BKGC1)
+
+  parts = ((_split(q_BHLE, K, size),), _split_ids(query, size))
+  _, (out, lse) = jax.lax.scan(chunk, None, parts)
+  return _join(out, L), _join(lse, L)[..., 0]
+
+
+def backward(
+    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
+    query: Ids, key: Ids,
+    out_BHLE: jax.Array, lse_BHL: jax.Array, dout_BHLE: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Gradients of q, k and v, in their dtypes; sums are float32."""
+  K, L, S = k_BKSE.shape[1], q_BHLE.shape[2], k_BKSE.shape[2]
+  size = chunk_size(L, S)
+  scale = np.float32(q_BHLE.shape[-1] ** -0.5)
+  dtype = q_BHLE.dtype
+
+  def chunk(sums, part):
+    dk_BKSE, dv_BKSE = sums
+    (q_BKGCE, dout_BKGCE, lse_BKGC1, delta_BKGC1), ids = part
+    p_BKGCS = jnp.exp(_scores(q_BKGCE, k_BKSE, ids, key) - lse_BKGC1)
+    dp_BKGCS = _dot("BKGCE,BKSE->BKGCS", dout_BKGCE, v_BKSE)
+    ds_BKGCS = (p_BKGCS * (dp_BKGCS - delta_BKGC1) * scale).astype(dtype)
+    dv_BKSE += _dot("BKGCS,BKGCE->BKSE", p_BKGCS.astype(dtype), dout_BKGCE)
+    dk_BKSE += _dot("BKGCS,BKGCE->BKSE", ds_BKGCS, q_BKGCE)
+    dq_BKGCE = _dot("BKGCS,BKSE->BKGCE", ds_BKGCS, k_BKSE)
+    return (dk_BKSE, dv_BKSE), dq_BKGCE.astype(dtype)
+
+  rows = (q_BHLE, dout_BHLE, lse_BHL[..., None],
+          delta(out_BHLE, dout_BHLE)[..., None])
+  parts = (tuple(_split(x, K, size) for x in rows), _split_ids(query, size))
+  zeros = jnp.zeros(k_BKSE.shape, jnp.float32)
+  (dk_BKSE, dv_BKSE), dq = jax.lax.scan(chunk, (zeros, zeros), parts)
+  return (_join(dq, L), dk_BKSE.astype(k_BKSE.dtype),
+          dv_BKSE.astype(v_BKSE.dtype))
+
+
+def delta(out_BHLE: jax.Array, dout_BHLE: jax.Array) -> jax.Array:
+  """Float32 (B, H, L): what the softmax's gradient subtracts from a row."""
+  product = out_BHLE.astype(jnp.float32) * dout_BHLE.astype(jnp.float32)
+  return product.sum(axis=-1)
+
+
+def chunk_size(queries: int, keys: int) -> int:
+  """Queries of a chunk: `SCORES` divided by the keys, in steps of 8.
+
+  >>> chunk_size(8192, 8192), chunk_size(4096, 4096), chunk_size(9, 64)
+  (128, 256, 9)
+  """
+  return min(queries, max(8, SCORES // keys // 8 * 8))
+
+
+def _scores(q_BKGCE, k_BKSE, query: Ids, key: Ids) -> jax.Array:
+  s_BKGCS = _dot("BKGCE,BKSE->BKGCS", q_BKGCE, k_BKSE)
+  s_BKGCS *= np.float32(q_BKGCE.shape[-1] ** -0.5)
+  mask_BCS = masks.allow(query, key)
+  return jnp.where(mask_BCS[:, None, None], s_BKGCS, MASKED)
+
+
+def _dot(equation: str, *operands: jax.Array) -> jax.Array:
+  return jnp.einsum(equation, *operands, preferred_element_type=jnp.float32)
+
+
+def _split(x_BHLE: jax.Array, key_heads: int, size: int) -> jax.Array:
+  """(B, H, L, E) -> (N, B, K, G, C, E), padded with zeros to whole chunks."""
+  B, H, L, E = x_BHLE.shape
+  x_BHLE = jnp.pad(x_BHLE, ((0, 0), (0, 0), (0, -L % size), (0, 0)))
+  x = x_BHLE.reshape(B, key_heads, H // key_heads, -1, size, E)
+  return jnp.moveaxis(x, 3, 0)
+
+
+def _split_ids(ids: Ids, size: int) -> Ids:
+  length = ids.segment.shape[1]
+  padded = masks.pad(ids, length + -length % size)
+  return jax.tree.map(
+      lambda x: jnp.moveaxis(x.reshape(x.shape[0], -1, size), 1, 0), padded)
+
+
+def _join(x_NBKGCE: jax.Array, length: int) -> jax.Array:
+  """Undoes `_split`."""
+  x_BKGNCE = jnp.moveaxis(x_NBKGCE, 0, 3)
+  B, K, G, N, C, E = x_BKGNCE.shape
+  return x_BKGNCE.reshape(B, K * G, N * C, E)[:, :, :length]
