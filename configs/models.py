@@ -27,6 +27,7 @@ def tiny() -> ml_collections.ConfigDict:
           final_norm_shared=False,  # [D]
           scan_unroll=1,  # of the layers; 1 compiles fastest
           remat="none",  # none, full or dots
+          attention="auto",  # plain, chunked, kernel or cudnn; auto by length
       ),
       vision=dict(
           encoder=dict(
@@ -40,6 +41,7 @@ def tiny() -> ml_collections.ConfigDict:
               num_channels=3,
               position_resize="bicubic",
               scan_unroll=1,
+              attention="auto",
           ),
           experts=True,
           num_expert_layers=1,  # [D 3 of 27]
@@ -78,6 +80,7 @@ def emma_4b() -> ml_collections.ConfigDict:
           final_norm_shared=False,  # [D]
           scan_unroll=1,
           remat="full",
+          attention="auto",
       ),
       vision=dict(
           encoder=dict(
@@ -91,6 +94,7 @@ def emma_4b() -> ml_collections.ConfigDict:
               num_channels=3,
               position_resize="bicubic",
               scan_unroll=1,
+              attention="auto",
           ),
           experts=True,
           num_expert_layers=3,  # [D]

@@ -118,7 +118,7 @@ def _same_sizes(part: str, found: Any, wanted: Any, but: tuple = ()) -> None:
 
 
 # Only training from scratch or speed depend on these.
-_FREE = ("embed_std", "residual_gain", "scan_unroll", "remat")
+_FREE = ("embed_std", "residual_gain", "scan_unroll", "remat", "attention")
 
 
 def _llm(c: LlmConfig, path, dtype) -> Iterator[tuple[str, np.ndarray]]:

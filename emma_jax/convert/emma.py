@@ -45,11 +45,12 @@ _HONOURED = {
     LlmConfig: """vocab_size width mlp_width num_layers num_heads num_kv_heads
         head_dim rope_theta norm_eps tie_embeddings num_shallow shallow_shared
         deep_shared final_norm_shared embed_std residual_gain scan_unroll
-        remat""",
+        remat attention""",
     TowerConfig: """encoder experts num_expert_layers router_width
         router_threshold""",
     SiglipConfig: """width mlp_width num_layers num_heads patch_size native_grid
-        norm_eps num_channels position_resize scan_unroll remat""",
+        norm_eps num_channels position_resize scan_unroll remat
+        attention""",
     DcaeConfig: " ".join(
         """in_channels latent_channels attention_head_dim downsample_block_type
         upsample_block_type encoder_out_shortcut decoder_in_shortcut

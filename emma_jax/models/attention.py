@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.models import masks
+from emma_jax.models import flash, masks
+from emma_jax.models.flash_xla import MASKED
 from emma_jax.structs import Ids
 
-# Finite, so that a row of padding gives finite garbage instead of NaN.
-MASKED = -1e30
+# The choices of the config key `attention`; see `attend`.
+PATHS = ("auto", "plain", "chunked", "kernel", "cudnn")
+# 4 MB a head in float32. Below it, launching a kernel costs more than it saves.
+PLAIN_SCORES = 2**20
 
 
 def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
@@ -39,11 +42,40 @@ def attend(
     v_BSKE: jax.Array,
     query: Ids,
     key: Ids,
+    path: str = "auto",
 ) -> jax.Array:
   """Grouped-query attention; each key head serves H / K consecutive heads.
 
   Scores, mask and softmax are float32; the result has the dtype of `q_BLHE`.
+  Queries that see nothing (padding) give 0, and no gradient to anything.
+
+  `path`, one of `PATHS`, changes speed and memory only:
+    plain    makes all L x S scores; best for short rows.
+    chunked  some queries at a time, in plain XLA.
+    kernel   on TPUs and NVIDIA GPUs a Pallas kernel, elsewhere chunked.
+    cudnn    NVIDIA's library, 16 bits only; makes a mask of L x S.
+    auto     plain up to `PLAIN_SCORES` scores a head, kernel beyond.
   """
+  check_path(path)
+  if path == "auto":
+    few = q_BLHE.shape[1] * k_BSKE.shape[1] <= PLAIN_SCORES
+    path = "plain" if few else "kernel"
+  if path == "plain":
+    return _plain(q_BLHE, k_BSKE, v_BSKE, query, key)
+  if path == "cudnn":
+    return _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key)
+  heads_first = (x.swapaxes(1, 2) for x in (q_BLHE, k_BSKE, v_BSKE))
+  way = flash.CHUNKED if path == "chunked" else flash.KERNEL
+  return flash.attention(*heads_first, query, key, way).swapaxes(1, 2)
+
+
+def check_path(path: str) -> None:
+  """Raises ValueError unless `path` is one of `PATHS`."""
+  if path not in PATHS:
+    raise ValueError(f"Unknown attention={path!r}; choose one of {PATHS}.")
+
+
+def _plain(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids) -> jax.Array:
   groups = q_BLHE.shape[2] // k_BSKE.shape[2]
   B, L, H, E = q_BLHE.shape
   q_BLKGE = q_BLHE.reshape(B, L, H // groups, groups, E)
@@ -51,8 +83,18 @@ def attend(
       "BLKGE,BSKE->BKGLS", q_BLKGE, k_BSKE,
       preferred_element_type=jnp.float32,
   ) * np.float32(E**-0.5)
-  mask_BLS = masks.allow(query, key)
-  scores_BKGLS = jnp.where(mask_BLS[:, None, None], scores_BKGLS, MASKED)
-  probs_BKGLS = jax.nn.softmax(scores_BKGLS, axis=-1).astype(v_BSKE.dtype)
+  mask_BKGLS = masks.allow(query, key)[:, None, None]
+  scores_BKGLS = jnp.where(mask_BKGLS, scores_BKGLS, MASKED)
+  probs_BKGLS = jax.nn.softmax(scores_BKGLS, axis=-1)
+  # Where nothing is seen the softmax is even over everything.
+  probs_BKGLS = jnp.where(mask_BKGLS, probs_BKGLS, 0.0).astype(v_BSKE.dtype)
   out_BLKGE = jnp.einsum("BKGLS,BSKE->BLKGE", probs_BKGLS, v_BSKE)
   return out_BLKGE.reshape(B, L, H, E).astype(q_BLHE.dtype)
+
+
+def _cudnn(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids) -> jax.Array:
+  mask_BLS = masks.allow(query, key)
+  out_BLHE = jax.nn.dot_product_attention(
+      q_BLHE, k_BSKE, v_BSKE, mask=mask_BLS[:, None], implementation="cudnn")
+  sees_BL11 = mask_BLS.any(axis=-1)[..., None, None]
+  return jnp.where(sees_BL11, out_BLHE, 0)

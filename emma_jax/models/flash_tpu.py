@@ -99,7 +99,9 @@ def _forward_kernel(
 
   def step(masked: bool):
     seen_rc = masks.rule(_columns(q_ids), _rows(k_ids)) if masked else None
-    for g in range(q.shape[2]):
+
+    @_per_head(q)
+    def head(g):
       s_rc = _scores(q[0, 0, g], k[0, 0], scale, seen_rc)
       before = highest[g]
       now = jnp.maximum(before, s_rc.max(axis=1, keepdims=True))
@@ -137,7 +139,9 @@ def _query_gradient_kernel(
 
   def step(masked: bool):
     seen_rc = masks.rule(_columns(q_ids), _rows(k_ids)) if masked else None
-    for g in range(q.shape[2]):
+
+    @_per_head(q)
+    def head(g):
       s_rc = _scores(q[0, 0, g], k[0, 0], scale, seen_rc)
       p_rc = jnp.exp(s_rc - lses[g, :, :1])
       dp_rc = _dot(dout[0, 0, g], v[0, 0], (1, 1))
@@ -164,12 +168,14 @@ def _key_gradient_kernel(
 
   def step(masked: bool):
     seen_cr = masks.rule(_rows(q_ids), _columns(k_ids)) if masked else None
-    for g in range(q.shape[2]):
+
+    @_per_head(q)
+    def head(g):
       s_cr = _scores(k[0, 0], q[0, 0, g], scale, seen_cr)
-      p_cr = jnp.exp(s_cr - lse[0, 0, g:g + 1])
+      p_cr = jnp.exp(s_cr - lse[0, 0, pl.ds(g, 1)])
       dv_sum[...] += _dot(p_cr.astype(dout.dtype), dout[0, 0, g], (1, 0))
       dp_cr = _dot(v[0, 0], dout[0, 0, g], (1, 1))
-      ds_cr = p_cr * (dp_cr - delta[0, 0, g:g + 1])
+      ds_cr = p_cr * (dp_cr - delta[0, 0, pl.ds(g, 1)])
       dk_sum[...] += _dot(ds_cr.astype(q.dtype), q[0, 0, g], (1, 0))
 
   _visit(tiles, step)
@@ -186,6 +192,13 @@ def _visit(tiles, step: Callable[[bool], None]) -> None:
   kind = tiles[outer * pl.num_programs(3) + pl.program_id(3)]
   pl.when(kind == masks.SOME)(lambda: step(True))
   pl.when(kind == masks.ALL)(lambda: step(False))
+
+
+def _per_head(q) -> Callable:
+  """Runs a function for each of the G heads, in a loop: straight-line code
+  would take the compiler G times as long."""
+  return lambda head: jax.lax.fori_loop(
+      0, q.shape[2], lambda g, _: head(g), None)
 
 
 def _scores(a, b, scale: float, seen):

@@ -78,6 +78,7 @@ class Block(nn.Module):
         jnp.concatenate([*old_v, new_v], axis=1),
         query_ids,
         masks.join(cache_ids, query_ids),
+        self.config.attention,
     )
     outs, start = [None, None], 0
     for i in live:

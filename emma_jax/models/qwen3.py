@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.models import masks
-from emma_jax.models.attention import attend, rope
+from emma_jax.models.attention import attend, check_path, rope
 from emma_jax.models.layers import (
   RmsNorm,
   fan_in,
@@ -52,8 +52,10 @@ class Qwen3Config:
   residual_gain: float = 1.0
   scan_unroll: int = 1
   remat: str = "none"
+  attention: str = "auto"
 
   def __post_init__(self):
+    check_path(self.attention)
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
           f"{self.num_heads=} is not a multiple of {self.num_kv_heads=}."
@@ -157,7 +159,9 @@ class Qwen3Block(nn.Module):
     p = Parts(self.config, PARTS, name="block")
     h_BLD = p.attn_norm(x_BLD)
     q_BLHE, k_BLKE = p.qk(h_BLD, ids.position)
-    x_BLD += p.o(attend(q_BLHE, k_BLKE, p.v(h_BLD), ids, ids))
+    out_BLHE = attend(
+        q_BLHE, k_BLKE, p.v(h_BLD), ids, ids, self.config.attention)
+    x_BLD += p.o(out_BLHE)
     x_BLD += p.mlp(p.mlp_norm(x_BLD))
     return x_BLD, x_BLD
 

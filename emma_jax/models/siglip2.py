@@ -16,10 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.models import layers, resize
-
-# Finite, so that a row of padding gives finite garbage instead of NaN.
-MASKED = -1e30
+from emma_jax.models import layers, masks, resize
+from emma_jax.models.attention import attend, check_path
 
 REMAT = ("none", "dots", "full")
 
