@@ -1,5 +1,7 @@
 """Rotary positions and attention under a mask made from ids."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,14 +42,15 @@ def attend(
     q_BLHE: jax.Array,
     k_BSKE: jax.Array,
     v_BSKE: jax.Array,
-    query: Ids,
-    key: Ids,
+    query: Ids | None,
+    key: Ids | None,
     path: str = "auto",
 ) -> jax.Array:
   """Grouped-query attention; each key head serves H / K consecutive heads.
 
   Scores, mask and softmax are float32; the result has the dtype of `q_BLHE`.
-  Queries that see nothing (padding) give 0, and no gradient to anything.
+  Queries that see nothing (padding) give 0, and no gradient to anything. With
+  None for the ids, all see all.
 
   `path`, one of `PATHS`, changes speed and memory only:
     plain    makes all L x S scores; best for short rows.
@@ -64,6 +67,9 @@ def attend(
     return _plain(q_BLHE, k_BSKE, v_BSKE, query, key)
   if path == "cudnn":
     return _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key)
+  if query is None:
+    query, key = (masks.together(jnp.ones(x.shape[:2], jnp.int32))
+                  for x in (q_BLHE, k_BSKE))
   heads_first = (x.swapaxes(1, 2) for x in (q_BLHE, k_BSKE, v_BSKE))
   way = flash.CHUNKED if path == "chunked" else flash.KERNEL
   return flash.attention(*heads_first, query, key, way).swapaxes(1, 2)
@@ -75,7 +81,7 @@ def check_path(path: str) -> None:
     raise ValueError(f"Unknown attention={path!r}; choose one of {PATHS}.")
 
 
-def _plain(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids) -> jax.Array:
+def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
   groups = q_BLHE.shape[2] // k_BSKE.shape[2]
   B, L, H, E = q_BLHE.shape
   q_BLKGE = q_BLHE.reshape(B, L, H // groups, groups, E)
@@ -83,18 +89,24 @@ def _plain(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids) -> jax.Array:
       "BLKGE,BSKE->BKGLS", q_BLKGE, k_BSKE,
       preferred_element_type=jnp.float32,
   ) * np.float32(E**-0.5)
-  mask_BKGLS = masks.allow(query, key)[:, None, None]
-  scores_BKGLS = jnp.where(mask_BKGLS, scores_BKGLS, MASKED)
-  probs_BKGLS = jax.nn.softmax(scores_BKGLS, axis=-1)
-  # Where nothing is seen the softmax is even over everything.
-  probs_BKGLS = jnp.where(mask_BKGLS, probs_BKGLS, 0.0).astype(v_BSKE.dtype)
-  out_BLKGE = jnp.einsum("BKGLS,BSKE->BLKGE", probs_BKGLS, v_BSKE)
+  if query is None:
+    probs_BKGLS = jax.nn.softmax(scores_BKGLS, axis=-1)
+  else:
+    mask_BKGLS = masks.allow(query, key)[:, None, None]
+    scores_BKGLS = jnp.where(mask_BKGLS, scores_BKGLS, MASKED)
+    # Where nothing is seen the softmax is even over everything.
+    probs_BKGLS = jnp.where(
+        mask_BKGLS, jax.nn.softmax(scores_BKGLS, axis=-1), 0.0)
+  out_BLKGE = jnp.einsum(
+      "BKGLS,BSKE->BLKGE", probs_BKGLS.astype(v_BSKE.dtype), v_BSKE)
   return out_BLKGE.reshape(B, L, H, E).astype(q_BLHE.dtype)
 
 
-def _cudnn(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids) -> jax.Array:
+def _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
+  attention = functools.partial(
+      jax.nn.dot_product_attention, implementation="cudnn")
+  if query is None:
+    return attention(q_BLHE, k_BSKE, v_BSKE)
   mask_BLS = masks.allow(query, key)
-  out_BLHE = jax.nn.dot_product_attention(
-      q_BLHE, k_BSKE, v_BSKE, mask=mask_BLS[:, None], implementation="cudnn")
-  sees_BL11 = mask_BLS.any(axis=-1)[..., None, None]
-  return jnp.where(sees_BL11, out_BLHE, 0)
+  out_BLHE = attention(q_BLHE, k_BSKE, v_BSKE, mask=mask_BLS[:, None])
+  return jnp.where(mask_BLS.any(axis=-1)[..., None, None], out_BLHE, 0)

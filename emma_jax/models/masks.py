@@ -119,6 +119,13 @@ def join(*ids: Ids | None) -> Ids:
   return jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *parts)
 
 
+def together(segment_BL: jax.Array) -> Ids:
+  """Ids of tokens that see all of their segment, in both directions."""
+  segment_BL = segment_BL.astype(jnp.int32)
+  zero = jnp.zeros_like(segment_BL)
+  return Ids(segment=segment_BL, slot=zero, end=zero, noisy=zero, position=zero)
+
+
 def causal(segment_BL: jax.Array, position_BL: jax.Array) -> Ids:
   """Ids of plain causal text: slot = position within the row's buffer."""
   slot = jnp.broadcast_to(

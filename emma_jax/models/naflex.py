@@ -3,7 +3,7 @@
     slot      0   1   2   3   4   5   6   7   8   9
     picture   0   0   0   0   0   0   1   1  -1  -1      grids (2, 3), (1, 2)
     cell     00  01  02  10  11  12  00  01
-    sees     [------ 0 ---------- ]  [- 1 -]  (padding sees padding only)
+    sees     [------ 0 ---------- ]  [- 1 -]  (padding sees nothing)
 
 The number of slots is static; the pictures' sizes are data, so one compiled
 program serves every mixture of sizes. One picture per row is transformers'
@@ -98,8 +98,7 @@ class PackedVision(nn.Module):
     picture_BT, cell_BT2, grid_BT2 = slots(grids_BN2, patches_BTK.shape[1])
     embed = siglip2.Embed(c, name="embed")
     x_BTD = embed.packed(patches_BTK, cell_BT2, grid_BT2)
-    same_BTS = picture_BT[:, :, None] == picture_BT[:, None, :]
-    x_BTD, states = siglip2.trunk(c, x_BTD, same_BTS, hidden_states)
+    x_BTD, states = siglip2.trunk(c, x_BTD, picture_BT + 1, hidden_states)
     if not self.config.pool_head:
       return siglip2_vision.VisionOutput(x_BTD, None, states)
     names_1N1 = jnp.arange(grids_BN2.shape[1], dtype=jnp.int32)[None, :, None]

@@ -14,7 +14,6 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from emma_jax.models import layers, masks, resize
 from emma_jax.models.attention import attend, check_path
@@ -28,7 +27,8 @@ class SiglipConfig:
 
   position_resize: "bicubic" (fixed resolution) or "bilinear_antialias"
   (NaFlex), the way positions are fitted to other grids. `scan_unroll` and
-  `remat` ("none", "dots", "full") change speed and memory only.
+  `remat` ("none", "dots", "full") change speed and memory only, as does
+  `attention`, a path of `attention.attend`.
   """
 
   width: int
@@ -42,8 +42,10 @@ class SiglipConfig:
   position_resize: str = "bicubic"
   scan_unroll: int = 1
   remat: str = "none"
+  attention: str = "auto"
 
   def __post_init__(self):
+    check_path(self.attention)
     if self.width % self.num_heads:
       raise ValueError(f"{self.width=} is not a multiple of {self.num_heads=}.")
     if self.position_resize not in resize.METHODS:
@@ -172,9 +174,10 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x_PTD: jax.Array, valid: jax.Array | None
+      self, x_PTD: jax.Array, part_PT: jax.Array | None
   ) -> jax.Array:
-    """valid: which keys are seen, by all (P, S) or by each query (P, T, S)."""
+    """part_PT: tokens see those of their own part; 0 is padding, which sees
+    nothing and gives zeros. None: all see all."""
     c = self.config
     P, T, _ = x_PTD.shape
 
@@ -182,16 +185,9 @@ class Attention(nn.Module):
       y = layers.Linear(c.width, ("embed", "heads"), name=name)(x_PTD)
       return y.reshape(P, T, c.num_heads, c.head_dim)
 
-    q_PTHE, k_PSHE, v_PSHE = heads("query"), heads("key"), heads("value")
-    scores_PHTS = jnp.einsum(
-        "PTHE,PSHE->PHTS", q_PTHE, k_PSHE, preferred_element_type=jnp.float32
-    ) * np.float32(c.head_dim**-0.5)
-    if valid is not None:
-      if valid.ndim == 2:
-        valid = valid[:, None]
-      scores_PHTS = jnp.where(valid[:, None], scores_PHTS, MASKED)
-    probs_PHTS = jax.nn.softmax(scores_PHTS, axis=-1).astype(x_PTD.dtype)
-    y_PTHE = jnp.einsum("PHTS,PSHE->PTHE", probs_PHTS, v_PSHE)
+    ids = None if part_PT is None else masks.together(part_PT)
+    y_PTHE = attend(heads("query"), heads("key"), heads("value"), ids, ids,
+                    c.attention)
     y_PTD = y_PTHE.reshape(P, T, c.width)
     return layers.Linear(c.width, ("heads", "embed"), name="out")(y_PTD)
 
@@ -219,10 +215,10 @@ class EncoderBlock(nn.Module):
   keep: bool = False
 
   @nn.compact
-  def __call__(self, x_PTD: jax.Array, valid: jax.Array | None = None):
+  def __call__(self, x_PTD: jax.Array, part_PT: jax.Array | None = None):
     c = self.config
     y = layers.LayerNorm(c.norm_eps, name="attention_norm")(x_PTD)
-    x_PTD = x_PTD + Attention(c, name="attention")(y, valid)
+    x_PTD = x_PTD + Attention(c, name="attention")(y, part_PT)
     y = layers.LayerNorm(c.norm_eps, name="mlp_norm")(x_PTD)
     x_PTD = x_PTD + Mlp(c, name="mlp")(y)
     return x_PTD, x_PTD if self.keep else None
@@ -234,7 +230,7 @@ def stack(
 ) -> nn.Module:
   """`length` blocks run by scan; weights have a leading axis of layers.
 
-  Maps (tokens (P, T, D), valid, see `Attention`, or None) to (tokens, every
+  Maps (tokens (P, T, D), their parts, see `Attention`, or None) to (tokens, every
   block's output (length, P, T, D) if `keep` else None).
   """
   block = EncoderBlock
@@ -252,7 +248,7 @@ def stack(
 
 
 def trunk(
-    config: SiglipConfig, x_PTD: jax.Array, valid: jax.Array | None,
+    config: SiglipConfig, x_PTD: jax.Array, part_PT: jax.Array | None,
     hidden_states: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
   """Submodules `blocks` and `post_norm` of the module whose call runs this.
@@ -263,7 +259,7 @@ def trunk(
   """
   first = x_PTD
   blocks = stack(config, config.num_layers, keep=hidden_states, name="blocks")
-  x_PTD, states = blocks(x_PTD, valid)
+  x_PTD, states = blocks(x_PTD, part_PT)
   x_PTD = layers.LayerNorm(config.norm_eps, name="post_norm")(x_PTD)
   if hidden_states:
     states = jnp.concatenate([first[None], states])

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax.models import layers, siglip2
+from emma_jax.models.flash_xla import MASKED
 
 
 class PoolingHead(nn.Module):
@@ -54,9 +55,7 @@ class PoolingHead(nn.Module):
         "HE,PTHE->PHT", q_HE, k_PTHE, preferred_element_type=jnp.float32
     )[:, None] * np.float32(c.head_dim**-0.5)
     if member_PNT is not None:
-      scores_PNHT = jnp.where(
-          member_PNT[:, :, None], scores_PNHT, siglip2.MASKED
-      )
+      scores_PNHT = jnp.where(member_PNT[:, :, None], scores_PNHT, MASKED)
     probs_PNHT = jax.nn.softmax(scores_PNHT, axis=-1).astype(x_PTD.dtype)
     y_PNHE = jnp.einsum("PNHT,PTHE->PNHE", probs_PNHT, v_PTHE)
     y_PND = y_PNHE.reshape(*y_PNHE.shape[:2], c.width)
