@@ -42,6 +42,7 @@ def forward(
     lse_BKGC1 = jnp.where(l_BKGC1 > 0, m_BKGC1 + jnp.log(l_BKGC1), 0.0)
     return _, (out_BKGCE.astype(q_BHLE.dtype), lse_BKGC1)
 
+  query, q_BHLE = _tie(query, q_BHLE)
   parts = ((_split(q_BHLE, K, size),), _split_ids(query, size))
   _, (out, lse) = jax.lax.scan(chunk, None, parts)
   return _join(out, L), _join(lse, L)[..., 0]
@@ -69,6 +70,7 @@ def backward(
     dq_BKGCE = _dot("BKGCS,BKSE->BKGCE", ds_BKGCS, k_BKSE)
     return (dk_BKSE, dv_BKSE), dq_BKGCE.astype(dtype)
 
+  query, q_BHLE = _tie(query, q_BHLE)
   rows = (q_BHLE, dout_BHLE, lse_BHL[..., None],
           delta(out_BHLE, dout_BHLE)[..., None])
   parts = (tuple(_split(x, K, size) for x in rows), _split_ids(query, size))
@@ -91,6 +93,15 @@ def chunk_size(queries: int, keys: int) -> int:
   (128, 256, 9)
   """
   return min(queries, max(8, SCORES // keys // 8 * 8))
+
+
+def _tie(ids: Ids, x: jax.Array) -> tuple[Ids, jax.Array]:
+  """The same, but nothing can be computed from the ids before x is there.
+
+  In a scan over layers the ids are constants: jax would compute what depends on
+  them alone, the masks of all chunks and heads, once and for all layers.
+  """
+  return jax.lax.optimization_barrier((ids, x))
 
 
 def _scores(q_BKGCE, k_BKSE, query: Ids, key: Ids) -> jax.Array:

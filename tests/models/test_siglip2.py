@@ -60,7 +60,8 @@ def test_scan_is_a_loop():
 
 
 @pytest.mark.parametrize("change", [
-    dict(scan_unroll=3), dict(remat="full"), dict(remat="dots")])
+    dict(scan_unroll=3), dict(remat="full"), dict(remat="dots"),
+    dict(attention="chunked")])
 def test_unroll_and_remat_change_nothing(change):
   x = noise(1, 12, 12, 3)
   base = siglip2.SiglipEncoder(TINY)
