@@ -230,8 +230,8 @@ def stack(
 ) -> nn.Module:
   """`length` blocks run by scan; weights have a leading axis of layers.
 
-  Maps (tokens (P, T, D), their parts, see `Attention`, or None) to (tokens, every
-  block's output (length, P, T, D) if `keep` else None).
+  Maps (tokens (P, T, D), their parts, see `Attention`, or None) to (tokens,
+  every block's output (length, P, T, D) if `keep` else None).
   """
   block = EncoderBlock
   if config.remat != "none":

@@ -13,8 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import attention, flash, flash_gpu, flash_tpu, flash_xla
-from emma_jax.models import masks
+from emma_jax.models import (
+  attention,
+  flash,
+  flash_gpu,
+  flash_tpu,
+  flash_xla,
+  masks,
+)
 from emma_jax.structs import Ids
 from tests import tiny
 

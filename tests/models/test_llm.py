@@ -209,22 +209,24 @@ def test_the_order_in_the_buffers_does_not_matter():
   np.testing.assert_allclose(moved_gen, gen[:, q], atol=1e-5)
 
 
-def test_cached_equals_uncached():
+@pytest.mark.parametrize("attention", ["plain", "chunked"])
+def test_cached_equals_uncached(attention):
   """Word by word behind a cache, the last half through the Gen branch."""
-  und, gen, _ = run(CONFIG, params(), TOKENS[:, :4], TOKENS[:, 4:],
+  config = dataclasses.replace(CONFIG, attention=attention)
+  und, gen, _ = run(config, params(), TOKENS[:, :4], TOKENS[:, 4:],
                     part(IDS, slice(4)), part(IDS, slice(4, 8)))
-  first, _, cache = run(CONFIG, params(), TOKENS[:, :2], None,
+  first, _, cache = run(config, params(), TOKENS[:, :2], None,
                         part(IDS, slice(2)), None, collect=True)
   np.testing.assert_allclose(first, und[:, :2], atol=1e-5)
   join = lambda a, b: dataclasses.replace(
       a, key_LBSKE=np.concatenate([a.key_LBSKE, b.key_LBSKE], 2),
       value_LBSKE=np.concatenate([a.value_LBSKE, b.value_LBSKE], 2),
       ids=masks.join(a.ids, b.ids))
-  second, _, new = run(CONFIG, params(), TOKENS[:, 2:4], None,
+  second, _, new = run(config, params(), TOKENS[:, 2:4], None,
                        part(IDS, slice(2, 4)), None, cache, collect=True)
   np.testing.assert_allclose(second, und[:, 2:], atol=1e-5)
   assert new.key_LBSKE.shape == (4, 1, 2, 2, 8)  # only what is new
-  _, last, _ = run(CONFIG, params(), None, TOKENS[:, 4:], None,
+  _, last, _ = run(config, params(), None, TOKENS[:, 4:], None,
                    part(IDS, slice(4, 8)), join(cache, new))
   np.testing.assert_allclose(last, gen, atol=1e-5)
 
