@@ -1,10 +1,10 @@
 """EMMA's attention as GPU kernels (Pallas, Triton), the mask made from ids.
 
-cuDNN takes EMMA's mask only as an array of S x S, and computes all of it, though
-most is empty in a packed row. Here a program takes one tile of queries (or keys)
-and loops over those tiles of the other side that `masks.tiles` finds of use:
-first the ones that need no mask, then the others, whose mask is the rule of
-`masks` applied to their ids.
+cuDNN takes EMMA's mask only as an array of S x S, and computes all of it,
+though most is empty in a packed row. Here a program takes one tile of queries
+(or keys) and loops over those tiles of the other side that `masks.tiles` finds
+of use: first the ones that need no mask, then the others, whose mask is the
+rule of `masks` applied to their ids.
 
 Arrays are head-major as in `flash_xla`, tokens padded to whole tiles and heads
 to a power of two. r, c: rows (queries) and columns (keys) of a tile.
