@@ -124,14 +124,16 @@ def test_dependencies_are_imported_and_imports_are_dependencies():
   project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
   declared = {re.split(r"[<>=\[]", d)[0] for d in project["dependencies"]}
   modules_of = {
-      "absl-py": "absl", "ml-collections": "ml_collections",
+      "absl-py": "absl", "array-record": "array_record",
+      "ml-collections": "ml_collections",
       "orbax-checkpoint": "orbax", "pillow": "PIL",
   }  # fmt: skip
   needed = {modules_of.get(name, name) for name in declared}
   paths = modules() + sorted((REPO / "configs").glob("*.py"))
   used = top_imports(paths) - set(sys.stdlib_module_names)
   used -= TORCH | {"configs", "emma_jax"}
-  used -= {"tokenizers"}  # optional: the extra "qwen"
+  # Optional: the extras "qwen", "data" and "tfds".
+  used -= {"tokenizers", "pyarrow", "tensorflow_datasets"}
   assert used == needed, (
       f"imported but not declared: {sorted(used - needed)}; "
       f"declared but not imported: {sorted(needed - used)}"

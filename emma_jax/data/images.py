@@ -5,13 +5,15 @@ checkpoint. Pictures stay uint8 on the host: the device normalises.
 """
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import math
+import re
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from emma_jax.structs import RawPicture
 
@@ -19,7 +21,18 @@ from emma_jax.structs import RawPicture
 GRID = 32
 # Decompression-bomb limit: no picture with more pixels is decoded.
 MAX_PIXELS = 64_000_000
+# No encoded picture of more bytes is read.
+MAX_BYTES = 256 * 2**20
+# A side that is more times longer than the other: a line, not a picture. What
+# the model would see of it is a few pixels high or wide.
+MAX_ASPECT = 100
 WHITE = 255
+# Only these are opened. Pillow knows many more, of which some (EPS) start other
+# programs and some (PSD, XCF, FITS) nobody trains on.
+FORMATS = (
+    "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000",
+    "PPM",
+)  # fmt: skip
 
 
 class BadRecord(ValueError):
@@ -40,7 +53,8 @@ def load_picture(
   """Decodes to RGB uint8 (Y, X, 3); raises BadRecord(where, reason).
 
   Upright by EXIF; alpha and transparent palettes over white; grey repeated; 16
-  bit scaled (not clipped); CMYK converted; the first frame of an animation.
+  bit scaled (not clipped); CMYK converted; the first frame of an animation. The
+  content decides which format it is (one of FORMATS), never a file's name.
 
   >>> load_picture(np.full((1, 1), 7, np.uint8)).tolist()
   [[[7, 7, 7]]]
@@ -48,28 +62,93 @@ def load_picture(
   if isinstance(raw, np.ndarray):
     return _from_array(raw, where)
   try:
-    if isinstance(raw, bytes):
-      data = raw
-    else:
-      with open(raw, "rb") as file:
-        data = file.read()
-    if not data:
-      raise BadRecord(where, "the picture has zero bytes")
-    with Image.open(io.BytesIO(data)) as image:
-      width, height = image.size
-      if width * height > max_pixels:
-        raise BadRecord(
-            where, f"{width}x{height} exceeds {max_pixels} pixels (max_pixels)"
-        )
+    with _open(raw, where, max_pixels) as image:
       image.load()  # a truncated file fails here
-      image = _rgb(ImageOps.exif_transpose(image), where)
+      image = _rgb(_upright(image), where)
       return np.array(image)
   except BadRecord:
     raise
   except Exception as e:  # Pillow's plugins raise whatever they like
-    name = raw if isinstance(raw, str) else f"{len(raw)} bytes"
-    reason = f"cannot read the picture ({name}): {type(e).__name__}: {e}"
-    raise BadRecord(where, reason) from e
+    raise _unreadable(raw, where, e) from e
+
+
+def measure_picture(
+    raw: bytes | str, where: str = "", max_pixels: int = MAX_PIXELS
+) -> tuple[int, int]:
+  """(y, x) as `load_picture` will give it, from the header alone.
+
+  Raises BadRecord as `load_picture` does, but sees no damage after the header.
+  """
+  try:
+    with _open(raw, where, max_pixels) as image:
+      x, y = image.size
+      return (x, y) if _orientation(image) >= 5 else (y, x)
+  except BadRecord:
+    raise
+  except Exception as e:
+    raise _unreadable(raw, where, e) from e
+
+
+def _open(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
+  """The header of a picture that is neither too large nor too thin."""
+  if isinstance(raw, bytes):
+    data = raw
+  else:
+    with open(raw, "rb") as file:
+      data = file.read(MAX_BYTES + 1)
+  if not data:
+    raise BadRecord(where, "the picture has zero bytes")
+  if len(data) > MAX_BYTES:
+    raise BadRecord(where, f"the picture has more than {MAX_BYTES} bytes")
+  image = Image.open(io.BytesIO(data), formats=_formats())
+  x, y = image.size
+  if x * y > max_pixels:
+    raise BadRecord(where, f"{x}x{y} exceeds {max_pixels} pixels (max_pixels)")
+  if max(x, y) > MAX_ASPECT * min(x, y):
+    raise BadRecord(
+        where, f"{x}x{y} is thinner than 1:{MAX_ASPECT} (absurd aspect ratio)"
+    )
+  return image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+  """FORMATS that the installed Pillow has."""
+  Image.init()
+  return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _unreadable(raw: bytes | str, where: str, error: Exception) -> BadRecord:
+  name = raw if isinstance(raw, str) else f"{len(raw)} bytes"
+  # Pillow names the buffer by its address, which differs every time.
+  text = re.sub(r" ?<_io\.BytesIO object at 0x\w+>", "", str(error))
+  return BadRecord(
+      where, f"cannot read the picture ({name}): {type(error).__name__}: {text}"
+  )
+
+
+def _orientation(image: Image.Image) -> int:
+  """EXIF's, 1 to 8; 1 where the EXIF block is broken or says anything else."""
+  try:
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+  except Exception:  # a broken block must not cost a sound picture
+    return 1
+  return value if value in range(1, 9) else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+  turn = {
+      2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+      4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+      6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+      8: Image.Transpose.ROTATE_90,
+  }.get(_orientation(image))  # fmt: skip
+  if turn is None:
+    return image
+  info = image.info  # transparency is kept there
+  image = image.transpose(turn)
+  image.info = info
+  return image
 
 
 def _from_array(raw: np.ndarray, where: str) -> np.ndarray:

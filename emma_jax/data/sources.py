@@ -1,4 +1,4 @@
-"""Where records come from: JSON lines with picture files, or the world.
+"""Where records come from: JSON lines, folders of records, or the world.
 
 A source is `len(source)` and `source[i] -> Record`, a pure function of i which
 raises BadRecord for an element that cannot be used.
@@ -11,28 +11,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from emma_jax.data.formats import rows
 from emma_jax.data.images import BadRecord
-from emma_jax.structs import (
-  STEM_GENERAL,
-  STEM_SCIENCE,
-  STEM_UNKNOWN,
-  TASKS,
-  Drawing,
-  Editing,
-  Record,
-  Understanding,
-)
+from emma_jax.data.records import schema
+from emma_jax.structs import TASKS, Record
 
 # The world draws a new sample for every index; a run never reaches this one.
 WORLD_LENGTH = 2**40
-
-# The keys that tell the formats apart.
-_KEYS = {
-    "understanding": ("conversations",),
-    "drawing": ("image", "caption"),
-    "editing": ("source", "instruction", "target"),
-}
-_HUMAN, _MODEL = ("human", "user"), ("gpt", "assistant")
 
 
 class Source(Protocol):
@@ -44,16 +29,17 @@ class Source(Protocol):
 
 
 class JsonlSource:
-  """A JSON-lines file of one of three formats, by keys where `task` is None.
+  """A JSON-lines file in one of the formats of formats/rows.py.
 
-  understanding: `conversations` [{"from": "human"|"gpt", "value"}, ...] in
-    turns, `image` or `images` (a path or a list; may be absent), optional
-    `stem` (true, false or absent);
-  drawing: `image`, `caption`;
-  editing: `source`, `instruction`, `target`.
+  Paths of pictures are relative to the file's folder. Opening only finds the
+  lines; a broken one raises BadRecord with file:line when it is read.
 
-  `id` is optional everywhere. Paths are relative to the file's folder. Opening
-  only finds the lines; a broken one raises BadRecord with file:line when read.
+  Args:
+    path: of the file.
+    task: the format must be one of this task; None: the first line's.
+
+  Raises:
+    ValueError: no lines, or none of the formats.
   """
 
   def __init__(self, path: str, task: str | None = None):
@@ -64,34 +50,17 @@ class JsonlSource:
     self._offsets, self._lines = _index(path)
     if not self._offsets.size:
       raise ValueError(f"{path} holds no lines; a source needs at least one.")
-    self.task = task or self._detect()
+    self._format = self._detect(task)
+    self.task = rows.FORMATS[self._format].task
 
   def __len__(self) -> int:
     return self._offsets.size
 
   def __getitem__(self, index: int) -> Record:
-    where = self.where(index)
-    row = self._row(index)
-    name = row.get("id", where)
-    try:
-      if self.task == "understanding":
-        return self._understanding(row, str(name), where)
-      if self.task == "drawing":
-        return Drawing(
-            prompt=_text(row, "caption", where),
-            picture=self._picture(row, "image", where),
-            id=str(name),
-        )
-      return Editing(
-          source=self._picture(row, "source", where),
-          instruction=_text(row, "instruction", where),
-          target=self._picture(row, "target", where),
-          id=str(name),
-      )
-    except KeyError as e:
-      raise BadRecord(
-          where, f"key {e} is missing; the line has {sorted(row)}"
-      ) from e
+    row, where = self._row(index), self.where(index)
+    record = rows.read(row, self._format, where, self._path)
+    schema.check_texts(record, where)
+    return record
 
   def where(self, index: int) -> str:
     """file:line of an element, as in error messages of compilers."""
@@ -112,62 +81,38 @@ class JsonlSource:
       )
     return row
 
-  def _detect(self) -> str:
-    """The format of the first line that has one."""
+  def _detect(self, task: str | None) -> str:
+    """The format of the first line that has one, for the task."""
     seen: list[str] = []
     for index in range(min(len(self), 100)):
       try:
         row = self._row(index)
       except BadRecord:
         continue
-      for task, keys in _KEYS.items():
-        if all(key in row for key in keys):
-          return task
+      form = rows.detect(row)
+      if form and task in (None, rows.FORMATS[form].task):
+        return form
       seen = seen or sorted(row)
+    known = {k: f.keys for k, f in rows.FORMATS.items()
+             if task in (None, f.task)}  # fmt: skip
     raise ValueError(
-        f"{self.path} has none of the formats {_KEYS} in its first lines "
+        f"{self.path} has none of the formats {known} in its first lines "
         f"(keys seen: {seen})."
     )
-
-  def _picture(self, row: dict[str, Any], key: str, where: str) -> str:
-    return self._path(row[key], key, where)
 
   def _path(self, value: Any, key: str, where: str) -> str:
     if not isinstance(value, str) or not value:
       raise BadRecord(where, f"{key} is {value!r}, not a path")
     path = os.path.join(self._folder, value)
+    # A pipe or a device would be read for ever.
     if "\0" in path or not os.path.isfile(path):
       raise BadRecord(where, f"{key}: no such picture {value!r}")
     return path
 
-  def _understanding(
-      self, row: dict[str, Any], name: str, where: str
-  ) -> Understanding:
-    images = row.get("images", row.get("image", []))
-    paths = images if isinstance(images, list) else [images]
-    said = row["conversations"]
-    if not isinstance(said, list) or not said or len(said) % 2:
-      raise BadRecord(where, "conversations are not pairs of turns")
-    for i, turn in enumerate(said):
-      speakers = _MODEL if i % 2 else _HUMAN
-      if not isinstance(turn, dict) or turn.get("from") not in speakers:
-        raise BadRecord(where, f"conversations[{i}] is not from {speakers[0]}")
-    values = [_text(turn, "value", where) for turn in said]
-    stem = row.get("stem")
-    if stem not in (None, True, False):
-      raise BadRecord(where, f"stem is {stem!r}, not true or false")
-    label = STEM_SCIENCE if stem else STEM_GENERAL
-    return Understanding(
-        pictures=tuple(self._path(p, "image", where) for p in paths),
-        turns=tuple(zip(values[::2], values[1::2])),
-        stem=STEM_UNKNOWN if stem is None else label,
-        id=name,
-    )
-
 
 @dataclasses.dataclass(frozen=True)
 class SourceSpec:
-  """A parsed spec: "world:TASK:SPLIT[:LENGTH]" or "jsonl:PATH".
+  """A parsed spec: "world:TASK:SPLIT[:LENGTH]", "jsonl:PATH", "records:DIR".
 
   >>> SourceSpec.parse("world:drawing:train")
   SourceSpec(kind='world', task='drawing', split='train', path='', length=None)
@@ -182,7 +127,7 @@ class SourceSpec:
   @classmethod
   def parse(cls, spec: str) -> "SourceSpec":
     kind, _, rest = spec.partition(":")
-    if kind == "jsonl" and rest:
+    if kind in ("jsonl", "records") and rest:
       return cls(kind, path=rest)
     fields = rest.split(":")
     if kind == "world" and len(fields) in (2, 3) and all(fields):
@@ -191,16 +136,20 @@ class SourceSpec:
         return cls(kind, *fields[:2], length=length and int(length))
     raise ValueError(
         f"The source {spec!r} is neither world:TASK:SPLIT[:LENGTH] nor "
-        "jsonl:PATH."
+        "jsonl:PATH nor records:DIR."
     )
 
 
 def open_source(spec: str, task: str | None = None) -> Source:
-  """Opens "world:TASK:SPLIT[:LENGTH]" or "jsonl:PATH" (see SourceSpec).
+  """Opens what a SourceSpec names.
 
-  `task` names the format of a JSONL file; None finds it by the keys.
+  `task`: of the records wanted; None takes those that are there.
   """
   parsed = SourceSpec.parse(spec)
+  if parsed.kind == "records":
+    from emma_jax.data.records import source  # the reader only where needed
+
+    return source.RecordsSource(parsed.path, task)
   if parsed.kind == "jsonl":
     return JsonlSource(parsed.path, task)
   from emma_jax.world import tasks  # files can be read without the world
@@ -225,9 +174,3 @@ def _index(path: str) -> tuple[np.ndarray, np.ndarray]:
         numbers.append(number)
       at += len(line)
   return np.array(offsets, np.int64), np.array(numbers, np.int64)
-
-
-def _text(row: dict[str, Any], key: str, where: str) -> str:
-  if not isinstance(row[key], str):
-    raise BadRecord(where, f"{key} is {row[key]!r}, not a text")
-  return row[key]

@@ -1,0 +1,41 @@
+"""Data sets in, and what is in them: one command per verb.
+
+  emma-data convert --out data/llava llava_558k.json
+  emma-data validate data/llava
+  emma-data stats data/llava --out stats.html
+  emma-data show data/llava --config configs/files.py --out show.html
+
+The same as `python -m emma_jax.cli.data`. A data set is a folder that `convert`
+wrote, or any source as in a config: records:DIR, jsonl:PATH, world:TASK:SPLIT.
+"""
+
+import argparse
+from collections.abc import Sequence
+import importlib
+import sys
+
+from emma_jax.cli import common
+
+# Each is a module of this package with `add(subparsers)`; the parser it adds
+# has a default `run(args, overrides) -> int | None`.
+COMMANDS = ("convert",)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog="emma-data", description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  commands = parser.add_subparsers(dest="command", required=True)
+  for name in COMMANDS:
+    importlib.import_module(f"{__name__}.{name}").add(commands)
+  return parser
+
+
+def main(argv: Sequence[str]) -> int | None:
+  args, overrides = common.parse_arguments(_parser(), argv)
+  return args.run(args, overrides)
+
+
+def entry() -> None:
+  """The console script."""
+  sys.exit(common.run(main))

@@ -1,0 +1,185 @@
+"""One part of an input to one shard, in a process of its own or not."""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+import io
+import json
+import os
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from emma_jax.data import images
+from emma_jax.data.formats import containers, rows, tables
+from emma_jax.data.images import BadRecord
+from emma_jax.data.records import card, schema, shard
+from emma_jax.data.records.lengths import Measure
+from emma_jax.data.tokenizer import Tokenizer
+from emma_jax.structs import STEM_UNKNOWN, Understanding
+
+# Columns of the public formats that tell where a row comes from or what it is.
+_ORIGIN = ("data_source", "task", "task_type", "edit_type")
+_MAX_NOTE = 300  # characters of a provenance value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+  """All that decides what becomes of a row.
+
+  Args:
+    form: a name of rows.FORMATS.
+    tokenizer: counts the text tokens of the side file.
+    columns: our key -> the input's, for rows with other names.
+    images_dir: relative paths of pictures begin here; None: beside the file.
+    dataset: name that every record carries as its origin.
+    stem: label of understanding records that have none of their own.
+    weight: of records that have none of their own.
+    keep: further columns to keep in the provenance.
+    check: "decode" reads every picture whole, "header" its size only.
+    max_pixels: larger pictures are rejected.
+    options: of the containers.
+  """
+
+  form: str
+  tokenizer: Tokenizer
+  columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  images_dir: str | None = None
+  dataset: str = ""
+  stem: int = STEM_UNKNOWN
+  weight: float = 1.0
+  keep: tuple[str, ...] = ()
+  check: Literal["decode", "header"] = "decode"
+  max_pixels: int = images.MAX_PIXELS
+  options: tables.Options = tables.Options()
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+  """What became of a part."""
+
+  shard: card.Shard | None
+  rows: int
+  rejected: int
+
+
+# Told after every row: (rejected?, bytes written). May raise, to stop.
+Tick = Callable[[bool, int], None]
+
+
+def convert(
+    part: containers.Part, recipe: Recipe, folder: str, stem: str,
+    rejected_path: str, tick: Tick,
+) -> Done:  # fmt: skip
+  """Writes `folder`/`stem`.array_record and its side file, and the rejects."""
+  count = rejected = 0
+  writer = shard.ShardWriter(folder, stem, Measure.of(recipe.tokenizer))
+  temporary = f"{rejected_path}.tmp"
+  try:
+    with open(temporary, "w", encoding="utf-8") as rejects:
+      for where, row in containers.read(part, recipe.options):
+        count += 1
+        size = 0
+        try:
+          if isinstance(row, BadRecord):
+            raise row
+          stored, sizes = stored_of(row, recipe, where, part.path)
+          size = writer.add(stored, sizes, where)
+        except BadRecord as error:
+          rejected += 1
+          note = {"where": where, "reason": error.reason}
+          rejects.write(json.dumps(note) + "\n")
+        tick(not size, size)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      writer.abandon()
+    raise
+  os.replace(temporary, rejected_path)
+  return Done(writer.finish(), count, rejected)
+
+
+def stored_of(
+    row: Mapping[str, Any], recipe: Recipe, where: str, path: str
+) -> tuple[schema.Stored, list[tuple[int, int]]]:
+  """A row as a record with bytes, and its pictures' sizes; or BadRecord."""
+  named = renamed(row, recipe.columns)
+  folder = recipe.images_dir or os.path.dirname(os.path.abspath(path))
+  resolve = lambda value, key, where: encoded(value, key, where, folder)
+  record = rows.read(named, recipe.form, where, resolve)
+  if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:
+    record = dataclasses.replace(record, stem=recipe.stem)
+  weight = named.get("weight")
+  stored = schema.Stored(
+      record=record,
+      weight=recipe.weight if weight is None else weight,
+      provenance=_provenance(named, recipe, where),
+  )
+  if not isinstance(stored.weight, (int, float)):
+    raise BadRecord(where, f"weight is {weight!r}, not a number")
+  schema.check(stored, where)
+  return stored, [size_of(p, recipe, where) for p in stored.pictures]
+
+
+def renamed(
+    row: Mapping[str, Any], columns: Mapping[str, str]
+) -> Mapping[str, Any]:
+  """The row with our keys.
+
+  >>> renamed({"blip": "a cat", "jpg": b""}, {"caption": "blip"})
+  {'jpg': b'', 'caption': 'a cat'}
+  """
+  if not columns:
+    return row
+  out = {k: v for k, v in row.items() if k not in columns.values()}
+  return out | {ours: row[k] for ours, k in columns.items() if k in row}
+
+
+def encoded(value: Any, key: str, where: str, folder: str) -> bytes:
+  """Bytes of a picture: given, in a file, an array, Hugging Face's struct."""
+  if isinstance(value, dict) and ("bytes" in value or "path" in value):
+    given = value.get("bytes")
+    value = value.get("path") if given is None else given
+  if isinstance(value, (bytes, bytearray, memoryview)):
+    return bytes(value)
+  if isinstance(value, np.ndarray):
+    picture_YXC = images.load_picture(value, where)
+    out = io.BytesIO()
+    Image.fromarray(picture_YXC).save(out, "PNG")
+    return out.getvalue()
+  if not isinstance(value, str) or not value:
+    raise BadRecord(where, f"{key} is {value!r:.80}, not a picture or its path")
+  path = os.path.join(folder, value)
+  # A pipe or a device would be read for ever.
+  if "\0" in path or not os.path.isfile(path):
+    raise BadRecord(where, f"{key}: no such picture {value!r}")
+  with open(path, "rb") as file:
+    data = file.read(images.MAX_BYTES + 1)
+  if not data:
+    raise BadRecord(where, f"{key}: {value!r} has zero bytes")
+  return data
+
+
+def size_of(data: bytes, recipe: Recipe, where: str) -> tuple[int, int]:
+  """(y, x) of a sound picture; BadRecord of any other."""
+  if recipe.check == "header":
+    return images.measure_picture(data, where, recipe.max_pixels)
+  y, x, _ = images.load_picture(data, where, recipe.max_pixels).shape
+  return y, x
+
+
+def _provenance(
+    row: Mapping[str, Any], recipe: Recipe, where: str
+) -> dict[str, Any]:
+  out: dict[str, Any] = {"dataset": recipe.dataset} if recipe.dataset else {}
+  out["row"] = where
+  keys = [*_ORIGIN, *recipe.keep]
+  if recipe.form == "finevision":
+    keys.append("source")  # in other formats, the key of a picture
+  for key in keys:
+    value = row.get(key)
+    if isinstance(value, (bool, int, float)):
+      out[key] = value
+    elif isinstance(value, str):
+      out[key] = value[:_MAX_NOTE]
+  return out

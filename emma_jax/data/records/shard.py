@@ -1,0 +1,80 @@
+"""Writes one shard, whole or not at all."""
+
+from collections.abc import Sequence
+import os
+from typing import Any
+
+from array_record.python import array_record_module
+
+from emma_jax.data.records import card, schema
+from emma_jax.data.records.lengths import Length, Lengths, Measure
+
+# One record per chunk, so that random access reads no other. Pictures are
+# compressed already: squeezing them again costs time and wins nothing.
+_OPTIONS = "group_size:1,uncompressed"
+
+
+class ShardWriter:
+  """An ArrayRecord file and its side file.
+
+  Under temporary names until `finish`: what has a shard's name is complete.
+  """
+
+  def __init__(self, folder: str | os.PathLike, stem: str, measure: Measure):
+    """`stem`: the file's name without ".array_record"."""
+    self._path = os.path.join(folder, f"{stem}.array_record")
+    self._side = os.path.join(folder, f"{stem}.npz")
+    self._measure = measure
+    self._rows: list[Length] = []
+    self._writer: Any = array_record_module.ArrayRecordWriter(
+        f"{self._path}.tmp", _OPTIONS
+    )
+
+  def add(
+      self,
+      stored: schema.Stored,
+      sizes: Sequence[tuple[int, int]],
+      where: str = "",
+  ) -> int:
+    """Appends a record whose pictures have `sizes` (y, x); returns its bytes.
+
+    Raises BadRecord, and appends nothing, for one that cannot be stored.
+    """
+    data = schema.encode(stored, where)
+    length = self._measure(stored, sizes)
+    self._writer.write(data)
+    self._rows.append(length)
+    return len(data)
+
+  def finish(self) -> card.Shard | None:
+    """Makes the files appear; None, and no file, if nothing was added."""
+    self._writer.close()
+    temporary = f"{self._path}.tmp"
+    if not self._rows:
+      os.remove(temporary)
+      return None
+    with open(temporary, "rb+") as file:
+      os.fsync(file.fileno())
+    fingerprint = self._measure.to_sample.tokenizer.fingerprint()
+    lengths = Lengths.of(self._rows, fingerprint)
+    lengths.save(self._side)
+    os.replace(temporary, self._path)
+    tasks: dict[str, int] = {}
+    for row in self._rows:
+      tasks[row.task] = tasks.get(row.task, 0) + 1
+    return card.Shard(
+        file=os.path.basename(self._path),
+        records=len(self._rows),
+        bytes=os.path.getsize(self._path),
+        sha256=card.sha256(self._path),
+        lengths=os.path.basename(self._side),
+        lengths_sha256=card.sha256(self._side),
+        tasks=tasks,
+        text_tokens=int(lengths.text_tokens().sum()),
+        pictures=int(lengths.pictures.sum()),
+    )
+
+  def abandon(self) -> None:
+    """Leaves nothing behind."""
+    self._writer.close()
+    os.remove(f"{self._path}.tmp")

@@ -1,0 +1,142 @@
+"""Random access to a folder of records, for the training pipeline."""
+
+import dataclasses
+import functools
+import os
+
+from array_record.python import array_record_data_source
+import numpy as np
+
+from emma_jax.data.images import BadRecord
+from emma_jax.data.records import schema
+from emma_jax.data.records.card import Card
+from emma_jax.data.records.lengths import Lengths
+from emma_jax.structs import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stretch:
+  """What ArrayRecord asks of a file, so that it need not open it to count."""
+
+  filename: str
+  skip: int
+  take: int
+  examples_in_shard: int
+
+
+class RecordsSource:
+  """`source[i] -> Record` over all shards of a folder.
+
+  Opening reads dataset.json (and the weights, where there are any); shards are
+  opened when they are read first, and again after pickling.
+
+  A record's weight w is how often an epoch shows it: 0 leaves it out, 2 shows
+  it twice, and of many records of 0.5 every second one is shown (rounding goes
+  by the running sum, so any stretch is within one of its sum of weights).
+
+  Args:
+    folder: as `emma-data convert` wrote it.
+    task: of every record, in the program's terms (structs.TASKS); None takes
+      whatever is there.
+
+  Raises:
+    ValueError: no data set, other tasks, a shard missing or cut short.
+  """
+
+  def __init__(self, folder: str, task: str | None = None):
+    self.folder = os.path.abspath(folder)
+    self.card = Card.load(self.folder)
+    tasks = {_program_task(name) for name in self.card.tasks}
+    if task is not None and tasks != {task}:
+      raise ValueError(
+          f"{folder} holds records of {sorted(tasks)}; wanted are only those of "
+          f"{task!r}."
+      )
+    self.task = task or (tasks.pop() if len(tasks) == 1 else None)
+    self._check_sizes()
+    self._first = np.cumsum([0] + [s.records for s in self.card.shards])
+    # None: row i is record i.
+    self._rows = shown(self.lengths.weight) if self.card.weighted else None
+    if not len(self):
+      raise ValueError(f"{folder} holds no records that are to be shown.")
+    self._data = array_record_data_source.ArrayRecordDataSource([
+        _Stretch(self._path(s.file), 0, s.records, s.records)
+        for s in self.card.shards
+    ])
+
+  def __len__(self) -> int:
+    if self._rows is not None:
+      return self._rows.size
+    return int(self._first[-1])
+
+  def __getitem__(self, index: int) -> Record:
+    return self.stored(index).record
+
+  def stored(self, index: int) -> schema.Stored:
+    """The record with its weight and provenance; BadRecord names the row."""
+    where = self.where(index)
+    try:
+      data = self._data[self.row(index)]
+    except Exception as error:  # the reader raises RuntimeError, IndexError...
+      raise BadRecord(where, f"cannot be read: {_first_line(error)}") from error
+    return schema.decode(data, where)
+
+  def row(self, index: int) -> int:
+    """The record behind an element, counted over all shards."""
+    if not 0 <= index < len(self):
+      raise IndexError(f"{index=} is outside of 0..{len(self) - 1}.")
+    return int(index if self._rows is None else self._rows[index])
+
+  def where(self, index: int) -> str:
+    """FOLDER/part-00003.array_record[17]"""
+    row = self.row(index)
+    shard = int(np.searchsorted(self._first, row, side="right")) - 1
+    file = self._path(self.card.shards[shard].file)
+    return f"{file}[{row - self._first[shard]}]"
+
+  @functools.cached_property
+  def lengths(self) -> Lengths:
+    """The side files of all shards, by record: see `row`."""
+    return Lengths.joined(
+        Lengths.load(self._path(s.lengths)) for s in self.card.shards
+    )
+
+  def __getstate__(self):
+    # The side files are read again where they are asked for.
+    return {k: v for k, v in self.__dict__.items() if k != "lengths"}
+
+  def _path(self, name: str) -> str:
+    return os.path.join(self.folder, name)
+
+  def _check_sizes(self) -> None:
+    """A shard cut short is found now, not in the middle of an epoch."""
+    for shard in self.card.shards:
+      path = self._path(shard.file)
+      size = os.path.getsize(path) if os.path.isfile(path) else None
+      if size != shard.bytes:
+        found = "is missing" if size is None else f"has {size} bytes"
+        raise ValueError(
+            f"{path} {found}; {shard.bytes} bytes were written. Copy or "
+            "convert it again."
+        )
+
+
+def shown(weights: np.ndarray) -> np.ndarray:
+  """The records an epoch shows, in order, for their weights.
+
+  >>> shown(np.array([1, 0, 2, 0.5, 0.5])).tolist()
+  [0, 2, 2, 4]
+  """
+  # In float64, and with a hair added, so that ten times 0.1 is 1.
+  total = np.floor(np.cumsum(weights, dtype=np.float64) + 1e-6).astype(np.int64)
+  return np.repeat(np.arange(weights.size), np.diff(total, prepend=0))
+
+
+def _program_task(name: str) -> str:
+  """On disk, a conversation without pictures has a name of its own."""
+  return "understanding" if name == "text" else name
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:300]

@@ -1,0 +1,77 @@
+"""One row of each public format, and rows that are none."""
+
+import pytest
+
+from emma_jax.data.formats import rows
+from emma_jax.data.images import BadRecord
+from emma_jax.structs import STEM_GENERAL, Drawing, Editing, Understanding
+
+A, B = b"a", b"b"
+TALK = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}]
+TURNS = (("<image>\nq", "a"),)
+
+
+def _read(row, form=None):
+  return rows.read(row, form or rows.detect(row), "here", lambda v, k, w: v)
+
+
+@pytest.mark.parametrize("row, form, record", [
+    ({"id": "1", "image": A, "conversations": TALK}, "conversations",
+     Understanding(pictures=(A,), turns=TURNS, id="1")),
+    ({"id": "1", "image": None, "data_source": "x", "stem": False,
+      "conversations": TALK}, "conversations",
+     Understanding(pictures=(), turns=TURNS, stem=STEM_GENERAL, id="1")),
+    # As TensorFlow Datasets give it: a dict of lists.
+    ({"id": "1", "images": [A, B], "conversations": {
+        "from": ["human", "gpt"], "value": ["<image>\nq", "a"]}},
+     "conversations", Understanding(pictures=(A, B), turns=TURNS, id="1")),
+    ({"images": [A, B], "texts": [{"user": "q", "assistant": "a"}] * 2,
+      "source": "ai2d"}, "finevision",
+     Understanding(pictures=(A, B), turns=(("q", "a"),) * 2, id="here")),
+    ({"image": A, "caption": "c"}, "captions",
+     Drawing(prompt="c", picture=A, id="here")),
+    ({"image": A, "text": "c", "id": 5}, "captions",
+     Drawing(prompt="c", picture=A, id="5")),
+    ({"source": A, "instruction": "do", "target": B}, "editing",
+     Editing(source=A, instruction="do", target=B, id="here")),
+    ({"omni_edit_id": "o", "task": "swap", "src_img": A, "edited_img": B,
+      "edited_prompt_list": ["do", "do this"]}, "omniedit",
+     Editing(source=A, instruction="do this", target=B, id="o")),
+    ({"task_type": "edit", "instruction": "do", "input_images": [A],
+      "output_image": B}, "x2i2",
+     Editing(source=A, instruction="do", target=B, id="here")),
+    ({"task_type": "t2i", "instruction": "c", "output_image": B}, "x2i2",
+     Drawing(prompt="c", picture=B, id="here")),
+])  # fmt: skip
+def test_formats(row, form, record):
+  assert rows.detect(row) == form
+  assert _read(row) == record
+
+
+@pytest.mark.parametrize("row, form, reason", [
+    ({}, "captions", "'caption' is missing"),
+    ({"caption": "c"}, "captions", "'image' is missing"),
+    ({"image": A, "caption": 3}, "captions", "caption is 3"),
+    ({"conversations": TALK[:1]}, "conversations", "not pairs"),
+    ({"conversations": TALK[::-1]}, "conversations", "not from human"),
+    ({"conversations": "x"}, "conversations", "not pairs"),
+    ({"conversations": TALK, "stem": "yes"}, "conversations", "stem"),
+    ({"texts": [], "images": [A]}, "finevision", "not a list of turns"),
+    ({"texts": ["q"], "images": [A]}, "finevision", "texts holds"),
+    ({"texts": [{"user": "q"}], "images": []}, "finevision", "'assistant'"),
+    ({"texts": [{"user": "q", "assistant": "a"}], "images": 5}, "finevision",
+     "images is a int"),
+    ({"src_img": A, "edited_img": B, "edited_prompt_list": []}, "omniedit",
+     "no instruction"),
+    ({"instruction": "do", "input_images": [A, B], "output_image": B}, "x2i2",
+     "2 input_images"),
+])  # fmt: skip
+def test_rows_that_are_none(row, form, reason: str):
+  with pytest.raises(BadRecord, match=reason) as e:
+    _read(row, form)
+  assert e.value.where == "here"
+
+
+def test_unknown_columns_are_no_format():
+  assert rows.detect({"a": 1}) is None
+  assert rows.detect({"image": A}) is None

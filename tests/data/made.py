@@ -1,0 +1,77 @@
+"""Small records and files for the tests of data sets."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from emma_jax.data.records import card, schema, shard
+from emma_jax.data.records.lengths import Measure
+from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.structs import STEM_SCIENCE, Drawing, Editing, Understanding
+
+TOKENIZER = TinyTokenizer(["red", "blue"])
+
+
+def picture(colour: Any = "red", y: int = 20, x: int = 30, kind="PNG") -> bytes:
+  out = io.BytesIO()
+  Image.new("RGB", (x, y), colour).save(out, kind)
+  return out.getvalue()
+
+
+def noise(y: int = 64, x: int = 64, kind: str = "PNG", **options) -> bytes:
+  """A picture that does not compress, so that damage hits pixels."""
+  pixels = np.random.default_rng(0).integers(0, 256, (y, x, 3), np.uint8)
+  out = io.BytesIO()
+  Image.fromarray(pixels).save(out, kind, **options)
+  return out.getvalue()
+
+
+def samples() -> list[schema.Stored]:
+  """One of each task, with everything a record can have."""
+  a, b = picture("red"), picture("blue", 8, 9, "JPEG")
+  talk = (("<image>red?\n<image>", "nö 红"), ("b?", "y"))
+  return [
+      schema.Stored(
+          record=Understanding(
+              pictures=(a, b), turns=talk, stem=STEM_SCIENCE, id="u"),
+          provenance={"dataset": "made", "row": "a.jsonl:1", "score": 0.5}),
+      schema.Stored(record=Understanding(
+          pictures=(), turns=(("red", "blue"),), id="t")),
+      schema.Stored(record=Drawing(prompt="red", picture=a, id="d"), weight=2),
+      schema.Stored(record=Editing(
+          source=a, instruction="do", target=b, id="e")),
+  ]  # fmt: skip
+
+
+def dataset(folder: Path, stored: list[schema.Stored], shards: int = 1) -> Path:
+  """A folder as `emma-data convert` writes it."""
+  folder.mkdir()
+  made = []
+  for i in range(shards):
+    writer = shard.ShardWriter(folder, f"part-{i:05d}", Measure.of(TOKENIZER))
+    for one in stored[i::shards]:
+      sizes = [Image.open(io.BytesIO(p)).size[::-1] for p in one.pictures]
+      writer.add(one, sizes)
+    made.append(writer.finish())
+  card.Card(
+      name="made", shards=tuple(filter(None, made)),
+      tokenizer=TOKENIZER.fingerprint(),
+      weighted=any(one.weight != 1 for one in stored), rejected=0,
+      provenance={},
+  ).save(folder)  # fmt: skip
+  return folder
+
+
+def jsonl(path: Path, *rows: Any) -> Path:
+  """Rows as lines; texts and bytes as they are."""
+  lines = [
+      row if isinstance(row, bytes)
+      else (row if isinstance(row, str) else json.dumps(row)).encode()
+      for row in rows
+  ]
+  path.write_bytes(b"\n".join(lines) + b"\n")
+  return path
