@@ -207,6 +207,17 @@ class BatchSource:
         samples.append(None)
     return samples, bad
 
+  def names(self, step: int) -> list[str]:
+    """Where the draws of a step come from, for people: "name: file:row"."""
+    out = []
+    for draw in self.mixture.batch_plan(step):
+      source = self._opened[draw.name]
+      where = f"[{draw.index}]"
+      if hasattr(source, "where"):
+        where = source.where(draw.index)
+      out.append(f"{draw.name}: {where}")
+    return out
+
 
 def _bad(
     draw: mixture.Draw, source: sources.Source, error: images.BadRecord

@@ -1,6 +1,6 @@
 """Line charts as inline SVG; colours and fonts come from the page's CSS."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import html
 import math
@@ -112,6 +112,30 @@ def chart(
       f'</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
       f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
       f"{legend}</figure>"
+  )
+
+
+def bars(title: str, counts: Mapping[str, int], *, note: str = "") -> str:
+  """A figure with a bar per name, its count and its share; "" without any."""
+  total = sum(counts.values())
+  if not total:
+    return ""
+  most, parts, rise = max(counts.values()), [], 18
+  for i, (name, count) in enumerate(counts.items()):
+    y, width = rise * i, (WIDTH - 220) * count / most
+    text = f"{count:,} ({percent(round(count / total, 4))})"
+    parts.append(
+        f'<text x="92" y="{y + 12}" text-anchor="end">{html.escape(name)}'
+        f'</text><rect class="c0" x="100" y="{y + 3}" height="12" '
+        f'width="{width:.1f}"/><text x="{106 + width:.1f}" y="{y + 12}">'
+        f"{text}</text>"
+    )
+  small = f"<small>{html.escape(note)}</small>" if note else ""
+  return (
+      f'<figure class="chart"><figcaption>{html.escape(title)}{small}'
+      f'</figcaption><svg viewBox="0 0 {WIDTH} {rise * len(counts)}" '
+      f'role="img" aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
+      "</figure>"
   )
 
 

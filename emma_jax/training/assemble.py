@@ -100,6 +100,13 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
   )
 
 
+def batches(config: Mapping[str, Any], name: str) -> pipeline.BatchSource:
+  """The data of one stage, without the model."""
+  section = config["stages"][name]
+  layout = build.layout(config, section, f"stages.{name}")
+  return _source(config, section, layout, list(config["stages"]).index(name))
+
+
 def _check_tables(stage: loop.Stage, shapes: dict):
   """Raises ConfigError for tables that do not fit the model: now, since the
   stage itself may begin hours later."""

@@ -18,7 +18,7 @@ from emma_jax.cli import common
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
-COMMANDS = ("convert",)
+COMMANDS = ("convert", "validate", "stats", "show", "lengths")
 
 
 def _parser() -> argparse.ArgumentParser:

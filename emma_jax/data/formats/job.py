@@ -201,11 +201,11 @@ def _convert_parts(
             f"{_first_rejected(work)}"
         )
 
-  calls = [
-      (i, _task, (parts[i], i, pickle.dumps(recipe), folder, work))
-      for i in todo
-  ]
-  pool.run(calls, job.workers, tell)
+  pool.run(
+      [(_task, (parts[i], i, pickle.dumps(recipe), folder, work))
+       for i in todo],
+      job.workers, tell,
+  )  # fmt: skip
 
 
 def _task(

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 # Seconds between two looks at the counters.
 _PERIOD = 0.5
 
-# (number, function(*arguments, tick), arguments)
-Call = tuple[int, Callable[..., None], tuple[Any, ...]]
+# (function(*arguments, tick), arguments)
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Counts(NamedTuple):
@@ -36,8 +36,8 @@ class WorkerDied(RuntimeError):
 
 def run(
     calls: Sequence[Call], workers: int, tell: Callable[[Counts], None]
-) -> None:
-  """Runs all; `tell` hears of the counts now and then and may raise to stop.
+) -> list[Any]:
+  """Results in order; `tell` hears of the counts and may raise to stop.
 
   Args:
     calls: functions of modules and arguments that pickle. The last argument is
@@ -46,8 +46,7 @@ def run(
     tell: called in this process.
   """
   if not workers:
-    _run_here(calls, tell)
-    return
+    return _run_here(calls, tell)
   # Spawned: a forked child of a process with threads may hang.
   context = multiprocessing.get_context("spawn")
   shared, stop = context.Array("q", 3), context.Event()
@@ -56,13 +55,15 @@ def run(
       max_workers=min(workers, len(calls)) or 1, mp_context=context,
       initializer=_begin, initargs=(shared, stop),
   ) as pool:  # fmt: skip
-    waiting = {pool.submit(_call, f, args) for _, f, args in calls}
+    futures = [pool.submit(_call, *call) for call in calls]
+    waiting = set(futures)
     try:
       while waiting:
         done, waiting = concurrent.futures.wait(waiting, timeout=_PERIOD)
         for future in done:
           future.result()
         tell(count(len(calls) - len(waiting)))
+      return [future.result() for future in futures]
     except process.BrokenProcessPool as error:
       raise WorkerDied(
           "A worker process was killed, perhaps for want of memory. What is "
@@ -75,8 +76,8 @@ def run(
 
 def _run_here(
     calls: Sequence[Call], tell: Callable[[Counts], None]
-) -> None:
-  counts = [0, 0, 0]
+) -> list[Any]:
+  counts, results = [0, 0, 0], []
 
   def tick(rejected: bool, size: int) -> None:
     counts[0] += 1
@@ -85,9 +86,10 @@ def _run_here(
     if counts[0] % 100 == 0:
       tell(Counts(finished, *counts))
 
-  for finished, (_, function, arguments) in enumerate(calls):
-    function(*arguments, tick)
+  for finished, (function, arguments) in enumerate(calls):
+    results.append(function(*arguments, tick))
     tell(Counts(finished + 1, *counts))
+  return results
 
 
 # Of a worker process, set by `_begin`.
@@ -111,7 +113,7 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _call(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
   def tick(rejected: bool, size: int) -> None:
     with _shared.get_lock():
       _shared[0] += 1
@@ -120,4 +122,4 @@ def _call(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     if _stop.is_set():
       raise Stopped()
 
-  function(*arguments, tick)
+  return function(*arguments, tick)

@@ -19,6 +19,7 @@ tokens depend on a run's preprocessing and follow from `sizes`.
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -58,6 +59,27 @@ class Lengths:
 
   def __len__(self) -> int:
     return self.task.size
+
+  def __getitem__(self, row: int) -> Length:
+    turn, picture = self._first["turns"][row], self._first["pictures"][row]
+    turns = self.turn_tokens[turn : turn + self.turns[row]]
+    sizes = self.sizes[picture : picture + self.pictures[row]]
+    return Length(
+        task=schema.TASKS[self.task[row]],
+        stem=int(self.stem[row]),
+        weight=float(self.weight[row]),
+        turn_tokens=tuple(map(tuple, turns.tolist())),
+        sizes=tuple(map(tuple, sizes.tolist())),
+    )
+
+  @functools.cached_property
+  def _first(self) -> dict[str, np.ndarray]:
+    """Where a record's turns and pictures begin."""
+    return {
+        name: np.cumsum(getattr(self, name), dtype=np.int64)
+        - getattr(self, name)
+        for name in ("turns", "pictures")
+    }
 
   def text_tokens(self, max_turns: int | None = None) -> np.ndarray:
     """(n,) int64: text tokens of the first `max_turns` turns of each record."""

@@ -49,8 +49,8 @@ class RecordsSource:
     tasks = {_program_task(name) for name in self.card.tasks}
     if task is not None and tasks != {task}:
       raise ValueError(
-          f"{folder} holds records of {sorted(tasks)}; wanted are only those of "
-          f"{task!r}."
+          f"{folder} holds records of {sorted(tasks)}; wanted are those "
+          f"of {task!r} alone."
       )
     self.task = task or (tasks.pop() if len(tasks) == 1 else None)
     self._check_sizes()
@@ -74,9 +74,13 @@ class RecordsSource:
 
   def stored(self, index: int) -> schema.Stored:
     """The record with its weight and provenance; BadRecord names the row."""
-    where = self.where(index)
+    return self.stored_row(self.row(index))
+
+  def stored_row(self, row: int) -> schema.Stored:
+    """The same by the number of the record, whatever its weight."""
+    where = self.where_row(row)
     try:
-      data = self._data[self.row(index)]
+      data = self._data[row]
     except Exception as error:  # the reader raises RuntimeError, IndexError...
       raise BadRecord(where, f"cannot be read: {_first_line(error)}") from error
     return schema.decode(data, where)
@@ -89,7 +93,10 @@ class RecordsSource:
 
   def where(self, index: int) -> str:
     """FOLDER/part-00003.array_record[17]"""
-    row = self.row(index)
+    return self.where_row(self.row(index))
+
+  def where_row(self, row: int) -> str:
+    """The same by the number of the record."""
     shard = int(np.searchsorted(self._first, row, side="right")) - 1
     file = self._path(self.card.shards[shard].file)
     return f"{file}[{row - self._first[shard]}]"

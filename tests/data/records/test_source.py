@@ -50,7 +50,7 @@ def test_a_spec_opens_it_and_a_task_is_checked(tmp_path):
   source = sources.open_source(f"records:{folder}", "drawing")
   assert source.task == "drawing" and len(source) == 2
   assert sources.is_shuffled(f"records:{folder}")
-  with pytest.raises(ValueError, match="wanted are 'editing'"):
+  with pytest.raises(ValueError, match="those of 'editing'"):
     sources.open_source(f"records:{folder}", "editing")
 
 

@@ -1,0 +1,60 @@
+"""emma-data show: samples as the model will see them, as one HTML page.
+
+Batches of a stage of a config: the pictures after preprocessing, the packed
+rows with what is learned, and who may attend to whom. Without DATA the config's
+own sources and mixture are shown.
+"""
+
+import argparse
+from typing import Any
+
+from emma_jax.cli import common
+from emma_jax.cli.data import validate
+
+
+def add(commands: Any) -> None:
+  parser = commands.add_parser(
+      "show", help="packed samples as the model sees them",
+      description=__doc__)
+  parser.add_argument("data", nargs="*", metavar="DATA",
+                      help="folder, records:DIR, jsonl:PATH, ...; in turn")
+  common.add_config_arguments(parser)
+  parser.add_argument("--stage", help="of the config (default: the first that "
+                      "trains on text and pictures)")
+  parser.add_argument("--step", type=int, default=0,
+                      help="batch to begin with (default: %(default)s)")
+  parser.add_argument("--batches", type=int, default=1)
+  parser.add_argument("--rows", type=int, default=4,
+                      help="rows shown of each batch (default: %(default)s)")
+  parser.add_argument("--out", default="show.html", metavar="FILE.html")
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  from emma_jax import build
+  from emma_jax.cli.data import sheet
+  from emma_jax.training import assemble
+
+  config = build.plain(common.load_config(args.config, overrides))
+  stages = config["stages"]
+  name = args.stage or next(
+      (n for n, s in stages.items() if s["objective"] == "emma"), "")
+  if name not in stages:
+    raise common.UserError(
+        f"--stage {args.stage}: the config has {', '.join(stages)}.")
+  if args.data:
+    names = [f"data{i}" for i in range(len(args.data))]
+    config["data"]["sources"] = {
+        n: validate.spec_of(d) for n, d in zip(names, args.data)}
+    stages[name]["mixture"] = [[0.0, dict.fromkeys(names, 1.0)]]
+  try:
+    source = assemble.batches(config, name)
+  except (ValueError, OSError) as error:
+    raise common.UserError(str(error)) from error
+  page = sheet.Page(source, build.tokenizer(config["data"]))
+  html = page.html(range(args.step, args.step + args.batches), args.rows,
+                   f"{args.config}, stage {name}")
+  with open(args.out, "w", encoding="utf-8") as file:
+    file.write(html)
+  print(f"Wrote {args.out}")
+  return 0

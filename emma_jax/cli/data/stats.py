@@ -1,0 +1,101 @@
+"""emma-data stats: how many, how long, how large, in which shares.
+
+Printed as a table; --out writes a page with a chart of each.
+"""
+
+import argparse
+import json
+from typing import Any
+
+from emma_jax.cli import common
+from emma_jax.cli.data import validate
+
+_CHARTS = {
+    "tasks": ("Tasks", "records"),
+    "stem": ("STEM labels", "understanding records"),
+    "text_tokens": ("Text tokens", "records by number of text tokens"),
+    "turns": ("Turns", "conversations by turns"),
+    "pictures": ("Pictures", "records by number of pictures"),
+    "resolutions": ("Resolution", "pictures by root of their area, pixels"),
+    "aspects": ("Aspect ratio", "pictures by width : height"),
+    "picture_tokens": ("Picture tokens", "pictures by tokens at native size"),
+}
+
+
+def add(commands: Any) -> None:
+  parser = commands.add_parser(
+      "stats", help="tokens, sizes, shares", description=__doc__)
+  parser.add_argument("data", nargs="+", metavar="DATA",
+                      help="folder, records:DIR, jsonl:PATH, ...")
+  parser.add_argument("--out", metavar="FILE.html", help="page with charts")
+  parser.add_argument("--json", metavar="FILE", help="the numbers")
+  parser.add_argument("--tokenizer", default="tiny", metavar="NAME",
+                      help="counts text tokens where no side file does")
+  parser.add_argument("--debug", action="store_true",
+                      help="show stack traces of errors")
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  from emma_jax import build
+  from emma_jax.data import statistics
+
+  if overrides:
+    raise common.UserError("stats takes no --config keys.")
+  found = {}
+  for data in args.data:
+    try:
+      tokenizer = build.tokenizer({"tokenizer": args.tokenizer})
+      found[data] = statistics.collect(validate.spec_of(data), tokenizer)
+    except (OSError, ValueError) as error:
+      raise common.UserError(f"{data}: {error}") from error
+    _print(data, found[data])
+  if args.json:
+    with open(args.json, "w", encoding="utf-8") as file:
+      json.dump({k: s.as_json() for k, s in found.items()}, file, indent=1)
+  if args.out:
+    with open(args.out, "w", encoding="utf-8") as file:
+      file.write(_page(found))
+    print(f"Wrote {args.out}")
+  return 0
+
+
+def _print(data: str, stats: Any) -> None:
+  import rich.box
+  import rich.console
+  import rich.table
+
+  table = rich.table.Table(title=data, box=rich.box.SIMPLE,
+                           show_header=False, title_justify="left")
+  table.add_column(style="bold")
+  table.add_column()
+  table.add_row("records", f"{stats.records:,} ({stats.shown:,} an epoch, "
+                f"{stats.bad:,} bad)")
+  table.add_row("text tokens", f"{stats.total_text_tokens:,}")
+  for name, (title, _) in _CHARTS.items():
+    counts = getattr(stats, name)
+    total = sum(counts.values()) or 1
+    shares = ", ".join(f"{k}: {n:,} ({100 * n / total:.1f}%)"
+                       for k, n in counts.items())
+    table.add_row(title, shares or "none")
+  rich.console.Console().print(table)
+
+
+def _page(found: dict[str, Any]) -> str:
+  import html
+
+  from emma_jax.evals import charts, style
+
+  parts = []
+  for data, stats in found.items():
+    parts.append(
+        f"<h2>{html.escape(data)}</h2><p>{stats.records:,} records, "
+        f"{stats.shown:,} an epoch, {stats.total_text_tokens:,} text tokens, "
+        f"{stats.bad:,} bad.</p>")
+    bars = [charts.bars(title, getattr(stats, name), note=note)
+            for name, (title, note) in _CHARTS.items()]
+    parts.append(f'<div class="charts">{"".join(bars)}</div>')
+  return (
+      '<!doctype html><html lang="en"><meta charset="utf-8">'
+      f"<title>Data</title><style>{style.CSS}</style>"
+      f'<h1>Data</h1>{"".join(parts)}</html>\n')

@@ -1,0 +1,238 @@
+"""The commands of emma-data, on small sets of every task."""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from configs import files as files_config
+from emma_jax import build
+from emma_jax.cli import common, data
+from emma_jax.cli.data import sheet
+from emma_jax.data.records import schema
+from emma_jax.data.records.card import Card
+from emma_jax.data.records.source import RecordsSource
+from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.structs import Drawing, Editing, Understanding
+from emma_jax.training import assemble
+from tests.data import made
+
+
+def _run(*argv) -> int:
+  return common.run(data.main, list(map(str, argv)))
+
+
+def _stored(count: int = 6) -> list[schema.Stored]:
+  """Understanding, drawing and editing in turn."""
+  a, b = made.noise(40, 64), made.picture("blue", 50, 30)
+  out = []
+  for i in range(count):
+    record = [
+        Understanding(pictures=(a,), turns=(("what?", f"red {i}"),), id=f"{i}"),
+        Drawing(prompt=f"blue {i}", picture=b, id=f"{i}"),
+        Editing(source=a, instruction=f"do {i}", target=b, id=f"{i}"),
+    ][i % 3]
+    out.append(schema.Stored(record=record))
+  return out
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return made.dataset(tmp_path / "set", _stored(), shards=2)
+
+
+def test_convert_of_embedded_parquet(tmp_path, capsys):
+  """LLaVA-OneVision's columns, with one broken picture among twelve."""
+  pa = pytest.importorskip("pyarrow")
+  import pyarrow.parquet as pq
+
+  talk = [{"from": "human", "value": "<image>\nq"},
+          {"from": "gpt", "value": "a"}]  # fmt: skip
+  rows = [
+      {"id": f"{i}", "conversations": talk, "data_source": "made",
+       "image": {"bytes": made.noise(kind="JPEG"), "path": f"{i}.jpg"}}
+      for i in range(12)
+  ]  # fmt: skip
+  rows[5]["image"]["bytes"] = rows[5]["image"]["bytes"][:700]
+  path = tmp_path / "train.parquet"
+  pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=5)
+  out = tmp_path / "out"
+  assert _run("convert", path, "--out", out, "--rows-per-shard", 5,
+              "--workers", 0, "--licence", "CC0", "--stem", "stem") == 0
+  assert "11 understanding" in capsys.readouterr().out
+  source = RecordsSource(str(out))
+  stored = source.stored(5)
+  assert stored.record.id == "6" and stored.record.stem == 1
+  assert stored.provenance == {"row": f"{path}[6]", "data_source": "made"}
+  assert stored.record.pictures[0] == rows[6]["image"]["bytes"]
+  note = json.loads((out / "rejected.jsonl").read_text())
+  assert note["where"].endswith("[5]") and "truncated" in note["reason"]
+  assert "CC0" in (out / "README.md").read_text()
+  assert len(source.card.shards) == 3
+  assert _run("validate", out) == 0
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["convert", "lost.jsonl", "--out", "x"], "No such file: lost.jsonl"),
+    (["convert", "*.nothing", "--out", "x"], "No such file: *.nothing"),
+    (["convert", "tfds:a", "--out", "x", "--tokenizer", "big"], "tokenizer"),
+    (["convert", "tfds:a", "--out", "x", "--columns", "a"], "OURS=THEIRS"),
+    (["stats", "nowhere"], "no data set"),
+    (["lengths", "nowhere", "--tokenizer", "tiny"], "no data set"),
+    (["show", "nowhere", "--config", "files"], "does not open"),
+    (["show", "--config", "files", "--stage", "9"], "2_finetuning"),
+])  # fmt: skip
+def test_mistakes_get_a_line(argv, words, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  assert _run(*argv) == 2
+  said = capsys.readouterr().err
+  assert words in said and "Traceback" not in said
+
+
+def test_validate_finds_damage(folder, tmp_path, capsys):
+  assert _run("validate", folder) == 0
+  path = folder / "part-00001.array_record"
+  damaged = bytearray(path.read_bytes())
+  damaged[damaged.find(b'"red 3"') + 300] ^= 1
+  path.write_bytes(damaged)
+  report = tmp_path / "report.jsonl"
+  assert _run("validate", folder, "--report", report) == 1
+  out = capsys.readouterr().out
+  assert "part-00001.array_record: the checksum" in out
+  assert f"{path}[1]: cannot be read" in out
+  assert "6 records, 2 errors" in out
+  assert len(report.read_text().splitlines()) == 2
+  assert _run("validate", folder, tmp_path / "none") == 1
+  assert "does not open" in capsys.readouterr().out
+
+
+def test_validate_of_lines_and_of_wrong_side_files(
+    folder, tmp_path, capsys, monkeypatch
+):
+  (tmp_path / "a.png").write_bytes(made.noise())
+  path = made.jsonl(
+      tmp_path / "a.jsonl", {"image": "a.png", "caption": "y"}, "{")
+  assert _run("validate", path) == 1
+  assert f"{path}:2: no JSON" in capsys.readouterr().out
+  # Side files of other records, with a card that believes them.
+  card = Card.load(folder)
+  one, two = card.shards
+  (folder / one.lengths).write_bytes((folder / two.lengths).read_bytes())
+  wrong = dataclasses.replace(one, lengths_sha256=two.lengths_sha256)
+  dataclasses.replace(card, shards=(wrong, two)).save(folder)
+  monkeypatch.setattr(build, "tokenizer", lambda data: made.TOKENIZER)
+  assert _run("validate", folder) == 1
+  assert "other lengths" in capsys.readouterr().out
+
+
+def test_stats_count_and_draw(folder, tmp_path, capsys):
+  out, numbers = tmp_path / "stats.html", tmp_path / "stats.json"
+  assert _run("stats", folder, "--out", out, "--json", numbers) == 0
+  found = json.loads(numbers.read_text())[str(folder)]
+  assert found["tasks"] == {"understanding": 2, "drawing": 2, "editing": 2}
+  assert found["pictures"] == {"1": 4, "2": 2}
+  assert sum(found["resolutions"].values()) == 8
+  assert found["aspects"] == {"1:2": 4, "2:3": 0, "square": 0, "5:4": 0,
+                              "3:2": 4}  # fmt: skip
+  assert found["picture_tokens"] == {"2-4": 8}
+  assert found["total_text_tokens"] == (
+      RecordsSource(str(folder)).lengths.text_tokens().sum())
+  assert out.read_text().count("<svg") == 8
+  assert "understanding: 2 (33.3%)" in capsys.readouterr().out
+
+
+def test_stats_of_lines_equal_those_of_their_records(tmp_path):
+  (tmp_path / "a.png").write_bytes(made.noise(40, 60))
+  rows = [{"image": "a.png", "caption": f"red {i}"} for i in range(5)]
+  path = made.jsonl(tmp_path / "a.jsonl", *rows)
+  assert _run("convert", path, "--out", tmp_path / "set", "--workers", 0) == 0
+  numbers = tmp_path / "stats.json"
+  assert _run("stats", path, tmp_path / "set", "--json", numbers) == 0
+  a, b = json.loads(numbers.read_text()).values()
+  assert a == b and a["records"] == 5
+
+
+def test_lengths_for_another_tokenizer(folder, capsys, monkeypatch):
+  before = RecordsSource(str(folder)).lengths
+  other = TinyTokenizer(["what", "blue"])
+  monkeypatch.setattr(build, "tokenizer", lambda data: other)
+  assert _run("lengths", folder, "--tokenizer", "tiny") == 0
+  source = RecordsSource(str(folder))
+  assert source.lengths.tokenizer == other.fingerprint()
+  assert source.card.tokenizer == other.fingerprint()
+  assert source.lengths.tokenizer != before.tokenizer
+  np.testing.assert_array_equal(source.lengths.sizes, before.sizes)
+  assert not np.array_equal(source.lengths.turn_tokens, before.turn_tokens)
+  assert _run("validate", folder) == 0
+
+
+def _batches(folder):
+  config = build.plain(files_config.get_config())
+  config["data"]["sources"] = {"a": f"records:{folder}"}
+  config["data"] |= dict(text_dropout=0.0, reference_dropout=0.0)
+  config["stages"]["2_finetuning"]["mixture"] = [[0.0, {"a": 1.0}]]
+  return assemble.batches(config, "2_finetuning")
+
+
+def test_a_drawn_row_is_the_row(folder):
+  """Tokens, pictures and mask read back from the arrays are the sample's."""
+  source = _batches(folder)
+  host = source[0]
+  seen = set()
+  for row, placed in enumerate(host.info.packed.placed):
+    slots = sheet.read_row(host.batch, row, source.config.layout)
+    assert slots.slot.tolist() == list(range(slots.slot.size))
+    for number, index in enumerate(placed, start=1):
+      draw = source.mixture.batch_plan(0)[index]
+      sample = source.to_sample(source._opened["a"][draw.index])
+      seen.add(sample.task)
+      at = slots.segment == number
+      text = slots.token[at & (slots.picture < 0)].tolist()
+      parts = [p for p in sample.parts if hasattr(p, "tokens")]
+      assert text == [t for p in parts for t in p.tokens]
+      learned = slots.token[at & slots.learned & (slots.noisy == 0)].tolist()
+      assert learned == [t for p in parts if p.loss for t in p.tokens]
+      shown = [slots.pictures[p] for p in dict.fromkeys(
+          slots.picture[at & (slots.picture >= 0)].tolist())]
+      wanted = [p for p in sample.parts if not hasattr(p, "tokens")]
+      for (_, pixels), part in zip(shown, wanted, strict=True):
+        np.testing.assert_array_equal(pixels, part.pixels_YXC)
+      outside = slots.allowed[np.ix_(at, ~at)]
+      assert not outside.any() and slots.allowed[at][:, at].any()
+  assert seen == {"understanding", "drawing", "editing"}
+
+
+def test_show_draws_the_mask(folder, tmp_path):
+  out = tmp_path / "show.html"
+  assert _run("show", folder, "--config", "files", "--rows", 1, "--out", out,
+              "--config.data.text_dropout=0") == 0  # fmt: skip
+  page = out.read_text()
+  assert "What the model sees" in page and "part-0000" in page
+  assert 'class="learned"' in page and "<script" not in page
+  assert not re.search(r'(src|href)="(?!data:)', page)  # self-contained
+  drawn = re.search(r'alt="attention" src="data:image/png;base64,([^"]+)', page)
+  image = Image.open(io.BytesIO(base64.b64decode(drawn[1])))
+  mask = (np.asarray(image) != 255).any(-1)
+  assert mask.any() and not mask.all() and mask.diagonal().all()
+
+
+def test_records_and_lines_train_alike(tmp_path):
+  """The same file as lines and as records gives the same batches."""
+  (tmp_path / "a.png").write_bytes(made.noise(40, 60))
+  rows = [{"image": "a.png", "caption": f"red {i}"} for i in range(5)]
+  path = made.jsonl(tmp_path / "a.jsonl", *rows)
+  assert _run("convert", path, "--out", tmp_path / "set", "--workers", 0) == 0
+  config = build.plain(files_config.get_config())
+  config["stages"]["2_finetuning"]["mixture"] = [[0.0, {"a": 1.0}]]
+  batches = []
+  for spec in (f"jsonl:{path}", f"records:{tmp_path / 'set'}"):
+    config["data"]["sources"] = {"a": spec}
+    batches.append(assemble.batches(config, "2_finetuning")[1].batch)
+  np.testing.assert_array_equal(batches[0].tokens_BU, batches[1].tokens_BU)
+  np.testing.assert_array_equal(
+      batches[0].gen_pixels_BMYXC, batches[1].gen_pixels_BMYXC)
