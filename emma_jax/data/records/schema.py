@@ -140,6 +140,10 @@ def _check_text(text: str, name: str, where: str) -> None:
     raise BadRecord(where, f"{name} is {text!r}, not a text")
   if not text.strip():
     raise BadRecord(where, f"{name} is empty")
+  try:
+    text.encode("utf-8")
+  except UnicodeEncodeError as error:  # JSON can spell half a character
+    raise BadRecord(where, f"{name} is not Unicode: {error}") from error
 
 
 def encode(stored: Stored, where: str = "") -> bytes:

@@ -1,0 +1,148 @@
+"""Every hostile file, line and record has its stated outcome, everywhere.
+
+Three roads, which must agree: `emma-data validate`, conversion to records, and
+the batches of training, of which none may shift.
+"""
+
+from pathlib import Path
+import re
+
+import pytest
+
+from emma_jax.data import images, pipeline, validation
+from emma_jax.data.formats import job as job_lib
+from emma_jax.data.formats import part
+from emma_jax.data.images import BadRecord, Preprocess
+from emma_jax.data.mixture import Phase
+from emma_jax.data.packing import Layout
+from emma_jax.data.records.source import RecordsSource
+from tests.data import hostile, made
+
+PICTURES = hostile.pictures()
+LINES = hostile.lines()
+RECORDS = hostile.records()
+# What only the packing of a run can say, since it depends on its layout.
+OF_LAYOUT = "layout."
+
+
+def _batches(spec: str, count: int) -> pipeline.BatchSource:
+  """One epoch is one batch."""
+  config = pipeline.DataConfig(
+      seed=0, sources={"a": spec}, phases=(Phase({"a": 1}),),
+      samples_per_batch=count,
+      layout=Layout(rows=count, und_tokens=200, und_pictures=1, references=1,
+                    targets=1, height=64, width=64),
+      preprocess=Preprocess(height=64, width=64),
+  )  # fmt: skip
+  return pipeline.open_pipeline(config, made.TOKENIZER)
+
+
+def _number(where: str) -> int:
+  """Of the case: lines count from 1, records from 0."""
+  lines, records = re.fullmatch(r".*?(?::(\d+)|\[(\d+)\])", where).groups()
+  return int(lines) - 1 if lines else int(records)
+
+
+def _trained(spec: str, count: int) -> dict[int, str]:
+  """What training says of each case that it cannot use."""
+  source = _batches(spec, count)
+  info = source[0].info
+  assert info.drawn == count and info.packed.samples_per_task
+  found = {_number(b.where): b.reason for b in info.bad}
+  draws = source.mixture.batch_plan(0)
+  found |= {draws[d.index].index: d.reason for d in info.packed.dropped}
+  assert len(found) == len(info.unusable)
+  return found
+
+
+def _validated(spec: str) -> dict[int, str]:
+  found = validation.validate(spec, made.TOKENIZER)
+  return {_number(b.where): b.reason for b in found.bad}
+
+
+def _wanted(cases: list[hostile.Case]) -> dict[int, str]:
+  return {
+      i: c.outcome for i, c in enumerate(cases) if c.outcome != hostile.USED
+  }
+
+
+def _check(found: dict[int, str], wanted: dict[int, str], cases):
+  names = lambda keys: sorted(cases[i].name for i in keys)
+  assert names(found) == names(wanted)
+  for i, words in wanted.items():
+    assert words in found[i], f"{cases[i].name}: {found[i]}"
+
+
+def test_there_are_many():
+  assert len(PICTURES) >= 40 and len(PICTURES + LINES + RECORDS) >= 80
+
+
+@pytest.mark.parametrize("case", PICTURES, ids=lambda case: case.name)
+def test_pictures_one_by_one(case: hostile.Case):
+  if case.outcome != hostile.USED:
+    with pytest.raises(BadRecord, match=re.escape(case.outcome)):
+      images.load_picture(case.value, "here")
+    return
+  picture_YXC = images.load_picture(case.value)
+  y, x, _ = picture_YXC.shape
+  assert (y, x) == images.measure_picture(case.value)
+  assert case.size in (None, (y, x))
+  if case.pixel:
+    near = abs(picture_YXC[y // 2, x // 2].astype(int) - case.pixel)
+    assert near.max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["pictures", "lines"])
+def test_files_on_all_roads(tmp_path, kind: str):
+  cases = PICTURES if kind == "pictures" else LINES
+  path = getattr(hostile, f"write_{kind}")(tmp_path, cases)
+  wanted = _wanted(cases)
+  of_records = {i: w for i, w in wanted.items() if OF_LAYOUT not in w}
+  spec = f"jsonl:{path}"
+  count = len(path.read_bytes().splitlines())
+  _check(_validated(spec), of_records, cases)
+  _check(_trained(spec, count), wanted, cases)
+  card = job_lib.run(job_lib.Job(
+      inputs=[str(path)], out=str(tmp_path / "set"), workers=0,
+      recipe=part.Recipe(form="captions", tokenizer=made.TOKENIZER)))
+  assert card.rejected == len(of_records)
+  assert card.records == count - len(of_records)
+  # What was let in can be trained on.
+  spec = f"records:{tmp_path / 'set'}"
+  assert not _validated(spec)
+  assert len(_trained(spec, card.records)) == len(wanted) - len(of_records)
+
+
+def test_records_on_both_roads(tmp_path):
+  folder = hostile.write_records(tmp_path, RECORDS)
+  wanted = _wanted(RECORDS)
+  # Their side file is of other records; only what is read counts here.
+  source = RecordsSource(str(folder))
+  found = {}
+  for i in range(len(source)):
+    try:
+      for picture in source.stored(i).pictures:
+        images.load_picture(picture)
+    except BadRecord as error:
+      found[i] = error.reason
+  _check(found, wanted, RECORDS)
+  _check(_trained(f"records:{folder}", len(RECORDS)), wanted, RECORDS)
+  bad = _validated(f"records:{folder}")
+  assert set(wanted) <= set(bad)
+
+
+def outcomes(folder: Path) -> list[tuple[str, str, str]]:
+  """The table that `python -m tests.data.hostile` prints."""
+  rows = []
+  for kind, cases in (("picture", PICTURES), ("line", LINES)):
+    place = folder / kind
+    place.mkdir()
+    path = getattr(hostile, f"write_{kind}s")(place, cases)
+    found = _trained(f"jsonl:{path}", len(path.read_bytes().splitlines()))
+    rows += [(kind, c.name, found.get(i, hostile.USED))
+             for i, c in enumerate(cases)]  # fmt: skip
+  path = hostile.write_records(folder, RECORDS)
+  found = _trained(f"records:{path}", len(RECORDS))
+  rows += [("record", c.name, found.get(i, hostile.USED))
+           for i, c in enumerate(RECORDS)]  # fmt: skip
+  return [(k, n, o.replace(str(folder), "")[:110]) for k, n, o in rows]
