@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
       workers=0,  # data processes; 0 reads in threads
       threads=1,
       buffer=4,  # batches read ahead
-      # name -> world:TASK:SPLIT or jsonl:PATH
+      # name -> world:TASK:SPLIT, jsonl:PATH or records:DIR
       sources=dict(
           understanding="world:understanding:train",
           stem="world:stem:train",

@@ -195,9 +195,11 @@ def test_commands_joins_and_strips():
 
 
 def readme() -> str:
-  path = REPO / "README.md"
-  assert path.is_file(), "README.md is missing."
-  return path.read_text()
+  """README.md and the page on data: both name files and commands."""
+  paths = [REPO / "README.md", PACKAGE / "data" / "README.md"]
+  for path in paths:
+    assert path.is_file(), f"{path} is missing."
+  return "\n".join(path.read_text() for path in paths)
 
 
 def module_command(words: list[str]) -> tuple[str, list[str]] | None:

@@ -146,3 +146,14 @@ def outcomes(folder: Path) -> list[tuple[str, str, str]]:
   rows += [("record", c.name, found.get(i, hostile.USED))
            for i, c in enumerate(RECORDS)]  # fmt: skip
   return [(k, n, o.replace(str(folder), "")[:110]) for k, n, o in rows]
+
+
+def test_the_page_on_data_states_these_outcomes(repo):
+  """Limits and counts in emma_jax/data/README.md are the code's."""
+  page = (repo / "emma_jax" / "data" / "README.md").read_text()
+  assert f"{len(PICTURES + LINES + RECORDS)} bad files" in page
+  assert f"1:{images.MAX_ASPECT}" in page
+  assert f"{images.MAX_PIXELS // 10**6} million" in page
+  assert f"{images.MAX_BYTES // 2**20} MB" in page
+  for name in images.FORMATS:
+    assert name.replace("JPEG2000", "JPEG 2000").lower() in page.lower()
