@@ -51,6 +51,16 @@ def get_config() -> ml_collections.ConfigDict:
       keep=2,  # newest checkpoints kept
       keep_every=0,  # also keep multiples of this step; 0: none
       evaluate=True,  # score after every stage, and write the report
+      frozen_dtype="float32",  # of the matrices a stage does not train
+      loss_chunk=4096,  # tokens of a device whose logits are held at a time
+  ))
+
+  # Devices along each axis of the mesh; -1: all that are left. See sharding.py.
+  c.mesh = ml_collections.ConfigDict(dict(
+      slice=1,  # pods joined by the data-centre network
+      data=-1,  # copies of the weights
+      fsdp=1,  # weights are split
+      tensor=1,  # heads and hidden units are split
   ))
 
   c.optimizer = ml_collections.ConfigDict(dict(

@@ -9,16 +9,18 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from emma_jax import rules
 from emma_jax.data import images
 from emma_jax.data import tokenizer as tokenizer_lib
 from emma_jax.data.packing import Layout
 from emma_jax.data.transforms import ToSample
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.dcae import Autoencoder, DcaeConfig
-from emma_jax.models.emma import Emma, EmmaConfig, init_params
+from emma_jax.models.emma import Emma, EmmaConfig, boxed_params
 from emma_jax.models.experts import TowerConfig
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
@@ -84,23 +86,27 @@ class Model:
 
   module: Emma | Autoencoder
   shapes: dict  # nested ShapeDtypeStruct
+  axes: dict[str, tuple[str | None, ...]]  # path -> logical axes
   kind: str
   dtype: str
 
-  def init(self, seed: int) -> dict:
-    return _init(self.module, self.kind, jax.random.key(seed))
+  def init(self, seed: int, shardings: Any = None) -> dict:
+    """Random parameters, each device making its part (None: the first one).
+
+    Jitted: op by op, the initialisation takes minutes at full size.
+    """
+    make = jax.jit(lambda key: nn.unbox(_boxed(self.module, self.kind, key)),
+                   out_shardings=shardings)
+    return make(jax.random.key(seed))
 
 
-def _init(module: Emma | Autoencoder, kind: str, key: jax.Array) -> dict:
-  import flax.linen as nn
-
+def _boxed(module: Emma | Autoencoder, kind: str, key: jax.Array) -> dict:
+  """Random parameters in boxes that name their axes."""
   if kind == "emma":
-    # Jitted: op by op, the initialisation takes minutes at full size.
-    return jax.jit(init_params, static_argnums=0)(module.config, key)
+    return boxed_params(module.config, key)
   side = module.config.factor
   pixels = jnp.zeros((1, side, side, module.config.in_channels))
-  made = jax.jit(module.init)(key, pixels)
-  return {"autoencoder": nn.unbox(made)["params"]}
+  return {"autoencoder": module.init(key, pixels)["params"]}
 
 
 def model(section: Mapping[str, Any]) -> Model:
@@ -112,8 +118,13 @@ def model(section: Mapping[str, Any]) -> Model:
     module = Emma(emma_config(section))
   else:
     module = Autoencoder(dcae_config(section))
-  shapes = jax.eval_shape(lambda: _init(module, kind, jax.random.key(0)))
-  return Model(module=module, shapes=shapes, kind=kind, dtype=section["dtype"])
+  boxed = jax.eval_shape(lambda: _boxed(module, kind, jax.random.key(0)))
+  boxes, tree = jax.tree_util.tree_flatten_with_path(
+      boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+  return Model(
+      module=module, kind=kind, dtype=section["dtype"],
+      shapes=jax.tree.unflatten(tree, [box.value for _, box in boxes]),
+      axes={rules.path_of(keys): box.names for keys, box in boxes})
 
 
 def tokenizer(

@@ -1,8 +1,12 @@
 """Losses as sums and counts (paper section 5: next token, velocity)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
+from emma_jax.models import partition
 from emma_jax.structs import DRAWING, EDITING, Mean
 
 
@@ -19,6 +23,145 @@ def next_token(
   count = jnp.sum(weights_BU)
   return (Mean(jnp.sum(loss_BU * weights_BU), count),
           Mean(jnp.sum(right_BU * weights_BU), count))
+
+
+def next_token_of(
+    hidden_BUD: jax.Array,
+    head_VD: jax.Array,
+    targets_BU: jax.Array,
+    weights_BU: jax.Array,
+    *,
+    chunk: int,
+) -> tuple[Mean, Mean]:
+  """`next_token` of `hidden @ head.T`, of at most `chunk` tokens at a time.
+
+  The logits of a whole batch would be the largest array of all. Weights get no
+  gradient.
+  """
+  if partition.alone() and targets_BU.size <= chunk:
+    logits_BUV = jnp.einsum(
+        "...D,VD->...V", hidden_BUD, head_VD.astype(hidden_BUD.dtype),
+        preferred_element_type=jnp.float32)
+    return next_token(logits_BUV, targets_BU, weights_BU)
+  sums = _chunked(hidden_BUD, head_VD, targets_BU, weights_BU, chunk)
+  count = jnp.sum(weights_BU)
+  return Mean(sums[0], count), Mean(sums[1], count)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _chunked(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int):
+  """(summed loss, summed hits)."""
+  return _on_mesh(hidden_BUD, head_VD, targets_BU, weights_BU, chunk, False)[0]
+
+
+def _chunked_forward(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int):
+  # The gradient of a sum of losses needs nothing from behind it but a factor,
+  # so it is made at once: the logits are never made twice.
+  sums, grads = _on_mesh(
+      hidden_BUD, head_VD, targets_BU, weights_BU, chunk, True)
+  return sums, grads
+
+
+def _chunked_backward(chunk: int, grads, cotangent):
+  del chunk
+  scaled = lambda x: (x * cotangent[0]).astype(x.dtype)
+  return scaled(grads[0]), scaled(grads[1]), None, None
+
+
+_chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _on_mesh(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
+             differentiate: bool):
+  """Sums over all devices and, if asked, the gradients of the loss's sum.
+
+  Each device takes its own tokens and the whole head; the head's gradient is
+  summed over its chunks in float32 and crosses the network once, in the dtype
+  of the computation.
+  """
+  if partition.alone():
+    return _local(hidden_BUD, head_VD, targets_BU, weights_BU, chunk,
+                  differentiate)
+  split = partition.split_axes(head_VD.shape, ("vocab", "embed"))
+  batch = partition.mesh_axes("rows")
+  # Tensor-parallel devices hold the same rows: they take parts of them.
+  others = partition.mesh_axes("vocab")
+  every = (*batch, *others)
+  tokens = PartitionSpec(batch, others)
+  hidden = PartitionSpec(batch, others, None)
+  head = PartitionSpec(*split)
+
+  def device(hidden_BUD, part, targets_BU, weights_BU):
+    whole = part.astype(hidden_BUD.dtype)
+    for axis, names in enumerate(split):
+      if names:
+        whole = jax.lax.all_gather(whole, names, axis=axis, tiled=True)
+    sums, grads = _local(
+        hidden_BUD, whole, targets_BU, weights_BU, chunk, differentiate)
+    sums = jax.lax.psum(sums, every)
+    if not differentiate:
+      return sums, ()
+    grad = grads[1].astype(hidden_BUD.dtype)
+    for axis, names in enumerate(split):
+      if names:
+        grad = jax.lax.psum_scatter(
+            grad, names, scatter_dimension=axis, tiled=True)
+    scattered = [a for names in split for a in names or ()]
+    left = tuple(a for a in every if a not in scattered)
+    grad = jax.lax.psum(grad, left) if left else grad
+    return sums, (grads[0], grad.astype(part.dtype))
+
+  whole = PartitionSpec()
+  return jax.shard_map(
+      device, in_specs=(hidden, head, tokens, tokens),
+      out_specs=((whole, whole), (hidden, head) if differentiate else ()),
+      check_vma=False,
+  )(hidden_BUD, head_VD, targets_BU, weights_BU)
+
+
+def _local(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
+           differentiate: bool):
+  """`_on_mesh` on one device's tokens, by a scan over chunks of them."""
+  B, U, D = hidden_BUD.shape
+  V = head_VD.shape[0]
+  chunk = min(chunk, B * U)
+  count = -(-B * U // chunk)
+  pad = count * chunk - B * U
+
+  def chunks(x):
+    flat = x.reshape(B * U, *x.shape[2:])
+    flat = jnp.pad(flat, [(0, pad)] + [(0, 0)] * (flat.ndim - 1))
+    return flat.reshape(count, chunk, *flat.shape[1:])
+
+  low_VD = head_VD.astype(hidden_BUD.dtype)
+
+  def body(carry, x):
+    loss, right, grad_VD = carry
+    x_LD, target_L, weight_L = x
+    logits_LV = jnp.einsum("LD,VD->LV", x_LD, low_VD,
+                           preferred_element_type=jnp.float32)
+    means = next_token(logits_LV, target_L, weight_L)
+    loss, right = loss + means[0].total, right + means[1].total
+    if not differentiate:
+      return (loss, right, grad_VD), ()
+    # Softmax less the one that is right, in the dtype of the matrix products.
+    probs_LV = jax.nn.softmax(logits_LV, axis=-1)
+    here_LV = jnp.arange(V)[None] == target_L[:, None]
+    slope_LV = (probs_LV - here_LV) * weight_L[:, None]
+    slope_LV = slope_LV.astype(x_LD.dtype)
+    grad_VD = grad_VD + jnp.einsum("LV,LD->VD", slope_LV, x_LD,
+                                   preferred_element_type=jnp.float32)
+    return (loss, right, grad_VD), slope_LV @ low_VD
+
+  zero = jnp.float32(0)
+  shape = (V, D) if differentiate else ()
+  carry = (zero, zero, jnp.zeros(shape, jnp.float32))
+  (loss, right, grad_VD), grad_ = jax.lax.scan(
+      body, carry, tuple(map(chunks, (hidden_BUD, targets_BU, weights_BU))))
+  if not differentiate:
+    return (loss, right), ()
+  grad_BUD = grad_.reshape(-1, D)[:B * U].reshape(B, U, D)
+  return (loss, right), (grad_BUD, grad_VD.astype(head_VD.dtype))
 
 
 def squared_error(predicted_BMTC: jax.Array, target_BMTC: jax.Array):

@@ -1,11 +1,15 @@
 """Losses are sums and counts, so a whole is the sum of its parts."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from emma_jax import losses
 from emma_jax.structs import DRAWING, EDITING, Mean
+from tests import tiny
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(3, 5, 7)).astype(np.float32)
@@ -46,6 +50,45 @@ def test_bfloat16_logits_are_summed_in_float32():
   loss, _ = losses.next_token(low, TARGETS, WEIGHTS)
   same, _ = losses.next_token(low.astype(jnp.float32), TARGETS, WEIGHTS)
   assert loss.total.dtype == jnp.float32 and loss.total == same.total
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7, 15, 100])
+def test_chunks_of_tokens_give_the_whole_loss_and_gradients(chunk):
+  """Fifteen tokens, also in chunks that do not divide them."""
+  hidden = RNG.normal(size=(3, 5, 8)).astype(np.float32)
+  head = RNG.normal(size=(7, 8)).astype(np.float32)
+
+  def whole(hidden, head):
+    loss, right = losses.next_token(
+        jnp.einsum("BUD,VD->BUV", hidden, head), TARGETS, WEIGHTS)
+    return 3 * loss.value, (loss, right)
+
+  def chunked(hidden, head):
+    loss, right = losses.next_token_of(
+        hidden, head, TARGETS, WEIGHTS, chunk=chunk)
+    return 3 * loss.value, (loss, right)
+
+  of = lambda f: jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))
+  expected, found = of(whole)(hidden, head), of(chunked)(hidden, head)
+  close = lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+  jax.tree.map(close, expected, found)
+  if chunk >= 15:  # one chunk is the plain program
+    tiny.assert_trees_equal(expected, found)
+  # Without a gradient, too.
+  close(expected[0][0], jax.jit(chunked)(hidden, head)[0])
+
+
+def test_no_array_holds_all_logits():
+  """The largest one of a step has a chunk's tokens or the head's rows."""
+  shapes = jax.ShapeDtypeStruct((2, 512, 8), jnp.float32), (
+      jax.ShapeDtypeStruct((4096, 8), jnp.float32))
+  targets, weights = np.zeros((2, 512), np.int32), np.ones((2, 512), np.float32)
+  loss = lambda h, w: losses.next_token_of(
+      h, w, targets, weights, chunk=64)[0].value
+  lowered = jax.jit(jax.grad(loss, (0, 1))).lower(*shapes)
+  sizes = [np.prod([int(n) for n in s.split("x")]) for s in re.findall(
+      r"tensor<([\dx]+)xf32>", lowered.as_text())]
+  assert max(sizes) == 64 * 4096
 
 
 def test_unweighted_tokens_have_no_gradient():

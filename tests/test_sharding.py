@@ -1,4 +1,4 @@
-"""Two devices give what one gives, and rows must split over them."""
+"""Many devices give what one gives; nothing is copied to all unasked."""
 
 import json
 import os
@@ -6,59 +6,223 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, PartitionSpec
 import pytest
 
-from emma_jax import sharding
-
-# Two steps of a micro EMMA on all devices; prints the metrics.
-SCRIPT = """
-import json, jax
+from emma_jax import rules, sharding
+from emma_jax.sharding import AXES, MeshConfig
 from tests import tiny
-from emma_jax import flow, optimizer, sharding
+
+# Every kind of mesh, at 8 devices: (slice, data, fsdp, tensor). The first two
+# hold all that the others do.
+MESHES = {
+    "slice x data x fsdp": (2, 2, 2, 1),
+    "fsdp x tensor": (1, 1, 4, 2),
+    "data": (1, 8, 1, 1),
+    "fsdp": (1, 1, 8, 1),
+    "data x fsdp": (1, 4, 2, 1),
+}
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if i > 1 else [])
+         for i, name in enumerate(MESHES)]
+
+# Sharding constraints in the lowered step.
+CONSTRAINTS = 0
+
+# Three steps of a micro EMMA on each mesh; prints the metrics.
+SCRIPT = """
+import dataclasses, json, sys
+import jax, numpy as np
+from emma_jax import flow, optimizer, rules, sharding
 from emma_jax.training import objectives, state, step
-mesh = sharding.data_mesh()
-objective = objectives.EmmaObjective(
-    model=tiny.emma(), route="versatile", text_weight=0.25, velocity_weight=1.0,
-    time_bins=2, flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))
+from tests import tiny
+
+samples = [s(i) for i in range(8)
+           for s in (tiny.understanding, tiny.drawing, tiny.editing)]
+batch = tiny.packed(samples, rows=8)
 adam = optimizer.build(optimizer.OptimizerConfig(
-    learning_rate=1e-3, total_steps=2), ((".*", 1.0),))
+    learning_rate=1e-2, total_steps=3), ((".*", 1.0),))
 policy = (("autoencoder/.*", "frozen"), (".*", "train"))
-now = state.begin(tiny.params(), policy, adam)
-now = jax.device_put(now, sharding.replicated(mesh))
-run = step.make_step(
-    objective, adam, ema_decay=0.9, seed=0, name="s", mesh=mesh)
-samples = [tiny.understanding(), tiny.drawing(), tiny.editing(),
-           tiny.understanding(1), tiny.drawing(1), tiny.editing(1)]
-batch = sharding.place_rows(tiny.packed(samples), mesh)
-for _ in range(2):
-  now, metrics = run(now, batch)
-lowered = run.lower(now, batch).as_text()
-print(json.dumps({
-    "devices": jax.device_count(), "shardings": lowered.count("sharding"),
-    "losses": {k: float(m.value) for k, m in metrics.items()}}))
+objective = objectives.EmmaObjective(
+    model=tiny.emma(remat="full"), route="versatile", text_weight=0.25,
+    velocity_weight=1.0, time_bins=2, loss_chunk=24,
+    flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))
+model = tiny.build.model(tiny.model())
+
+
+def train(mesh):
+  begin = lambda params: state.begin(params, policy, adam)
+  where = sharding.weights(model.shapes, model.axes, mesh)
+  places = sharding.like_weights(
+      jax.eval_shape(begin, model.shapes), where, mesh)
+  now = jax.jit(begin, out_shardings=places)(tiny.params())
+  run = step.make_step(objective, adam, ema_decay=0.9, seed=0, name="s",
+                       mesh=mesh, shardings=places)
+  rows = sharding.place_rows(batch, mesh)
+  lowered = run.lower(now, rows)
+  run = lowered.compile(compiler_options=tiny.QUICK)
+  out = []
+  for _ in range(3):
+    now, metrics = run(now, rows)
+    out.append({k: float(m.value) for k, m in metrics.items()})
+  split = {p: max(s.data.size for s in x.addressable_shards) * 8 // x.size
+           for p, x in rules.flatten(now).items() if x.ndim}
+  frozen = rules.flatten(now.frozen)
+  before = rules.flatten(tiny.params())
+  same = all(np.array_equal(x, before[p]) for p, x in frozen.items())
+  return {"metrics": out, "frozen": same, "copies": split, "constraints":
+          lowered.as_text().count("sdy.sharding_constraint"),
+          "collectives": [c for c in ("all-gather", "all-reduce")
+                          if c in run.as_text()]}
+
+
+out = {}
+for name, sizes in json.loads(sys.argv[1]).items():
+  config = sharding.MeshConfig(**dict(zip(sharding.AXES, sizes)))
+  count = int(np.prod(sizes))
+  out[name] = train(sharding.make_mesh(config, jax.devices()[:count]))
+print(json.dumps(out))
 """
 
 
-def metrics(devices: int, repo) -> dict:
-  env = dict(os.environ, PYTHONPATH=str(repo), XLA_FLAGS=(
-      f"--xla_force_host_platform_device_count={devices}"))
-  done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, cwd=repo,
-                        capture_output=True, text=True, check=True)
-  return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def trained(repo):
+  """name of a mesh -> what SCRIPT prints of it."""
+  made: dict[str, dict] = {}
+
+  def of(name: str) -> dict:
+    if name not in made:
+      quick = ["one", *list(MESHES)[:2]]
+      names = quick if name in quick else [name]
+      meshes = {n: ({"one": (1, 1, 1, 1)} | MESHES)[n] for n in names}
+      env = dict(os.environ, PYTHONPATH=str(repo), XLA_FLAGS=(
+          "--xla_force_host_platform_device_count=8"))
+      done = subprocess.run(
+          [sys.executable, "-c", SCRIPT, json.dumps(meshes)], env=env,
+          cwd=repo, capture_output=True, text=True)
+      assert not done.returncode, done.stderr[-3000:]
+      made.update(json.loads(done.stdout.splitlines()[-1]))
+    return made[name]
+
+  return of
 
 
-def test_two_devices_equal_one(repo):
-  one, two = metrics(1, repo), metrics(2, repo)
-  assert (one["devices"], two["devices"]) == (1, 2)
-  # Sharding is in the program, not dropped on the way.
-  assert two["shardings"] > 0
-  assert one["losses"].keys() == two["losses"].keys()
-  for name, value in one["losses"].items():
-    assert two["losses"][name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
+@pytest.mark.parametrize("name", NAMES)
+def test_eight_devices_equal_one(name, trained):
+  """Losses, norms of gradients and updates, over three steps, in float32."""
+  one, eight = trained("one")["metrics"], trained(name)["metrics"]
+  for a, b in zip(one, eight):
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+      assert b[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+  assert one[2]["loss/total"] < one[0]["loss/total"]
+  assert trained(name)["frozen"]
 
 
-def test_rows_that_do_not_split_are_refused(monkeypatch):
-  monkeypatch.setattr(jax, "device_count", lambda: 4)
-  sharding.check_rows(8, "stages.x")
+@pytest.mark.parametrize("name", NAMES)
+def test_constraints_are_in_the_program(name, trained):
+  """Not dropped on the way, and none for nothing on one device."""
+  assert trained("one")["constraints"] == 0
+  assert trained(name)["constraints"] == CONSTRAINTS
+  assert "all-reduce" in trained(name)["collectives"]
+
+
+def test_weights_moments_and_averages_are_split(trained):
+  """`copies` of each weight are held by all devices together."""
+  copies = trained("slice x data x fsdp")["copies"]
+  for part in ("trained", "ema", "opt_state/1/mu", "opt_state/1/nu"):
+    assert copies[f"{part}/llm/deep/und/mlp/gate"] == 4
+    assert copies[f"{part}/llm/embed"] == 4
+    assert copies[f"{part}/llm/norm_und/scale"] == 8  # small: whole
+  assert copies["frozen/autoencoder/encoder/stage1/block0/conv1/kernel"] == 4
+  both = trained("fsdp x tensor")["copies"]
+  assert both["trained/llm/embed"] == both["ema/llm/deep/gen/mlp/up"] == 1
+  assert both["trained/llm/deep/und/qk/k"] == 2  # one key head: not by head
+
+
+# ------------------------------------------------------------- meshes, tables
+
+
+def mesh(**sizes) -> AbstractMesh:
+  return AbstractMesh(tuple(sizes.get(a, 1) for a in AXES), AXES)
+
+
+def test_minus_one_takes_what_is_left():
+  config = MeshConfig(slice=1, data=2, fsdp=-1, tensor=1)
+  assert config.shape(8) == (1, 2, 4, 1)
+  assert config.shape(2) == (1, 2, 1, 1)
+  with pytest.raises(ValueError, match="data=2, fsdp=-1.*not use 7 devices"):
+    config.shape(7)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(data=0), "mesh.data=0"),
+    (dict(data=-1, fsdp=-1), "only one axis"),
+])
+def test_impossible_meshes_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    MeshConfig(**dict(slice=1, data=1, fsdp=1, tensor=1) | changes)
+
+
+def test_the_mesh_has_auto_axes():
+  """Explicit ones, the default of `jax.make_mesh`, would fail in Linen."""
+  made = sharding.make_mesh(MeshConfig(slice=1, data=-1, fsdp=1, tensor=1))
+  assert made.axis_names == AXES
+  assert set(made.axis_types) == {jax.sharding.AxisType.Auto}
+
+
+def test_a_weight_goes_to_the_axes_of_the_table():
+  P = PartitionSpec
+  grid = mesh(data=2, fsdp=4, tensor=2)
+  of = lambda shape, *names: sharding.spec(shape, names, grid)
+  assert of((3, 8, 6), "layers", "embed", "mlp") == P(
+      None, ("fsdp",), ("tensor",))
+  # 6 channels do not split in 4: the other axis that may, does.
+  assert of((3, 3, 8, 6), None, None, "conv_in", "conv_out") == P(
+      None, None, ("fsdp",), None)
+  assert of((6,), "embed") == P(None)
+  with pytest.raises(ValueError, match=r"\['embd'\].*sharding.TABLE"):
+    of((8,), "embd")
+
+
+def test_a_large_weight_that_stays_whole_is_refused():
+  shapes = {"w": jax.ShapeDtypeStruct((1001, 1001), jnp.float32)}
+  axes = {"w": ("embed", None)}
+  with pytest.raises(ValueError, match=r"w \(1001, 1001\).*embed"):
+    sharding.weights(shapes, axes, mesh(fsdp=4))
+  assert sharding.weights(shapes, axes, mesh(data=4))["w"].spec == (
+      PartitionSpec(None, None))
+  # One device fewer fits: 1001 = 7 * 143.
+  assert sharding.weights(shapes, axes, mesh(fsdp=7))["w"].spec == (
+      PartitionSpec(("fsdp",), None))
+
+
+def test_a_state_that_mirrors_no_weight_is_refused():
+  where = sharding.weights(*toy(), mesh(fsdp=4))
+  state = {"mu": {"w": jnp.zeros((8, 2))}, "count": jnp.zeros(())}
+  placed = sharding.like_weights(state, where, mesh(fsdp=4))
+  assert placed["mu"]["w"] == where["w"]
+  assert placed["count"].spec == PartitionSpec()
+  with pytest.raises(ValueError, match="sketch .* mirrors no weight"):
+    sharding.like_weights({"sketch": jnp.zeros(3)}, where, mesh(fsdp=4))
+
+
+def toy():
+  return ({"w": jax.ShapeDtypeStruct((8, 2), jnp.float32)},
+          {"w": ("embed", "mlp")})
+
+
+def test_every_weight_of_every_variant_names_its_axes():
+  for variant in tiny.VARIANTS:
+    model = tiny.build.model(tiny.model(variant))
+    shapes = rules.flatten(model.shapes)
+    assert shapes.keys() == model.axes.keys()
+    assert all(len(model.axes[p]) == x.ndim for p, x in shapes.items())
+    sharding.weights(model.shapes, model.axes, mesh(fsdp=8))
+
+
+def test_rows_that_do_not_split_are_refused():
+  grid = mesh(slice=2, data=1, fsdp=2, tensor=3)
+  sharding.check_rows(8, "stages.x", grid)
   with pytest.raises(ValueError, match="rows=6 .* multiple of 4"):
-    sharding.check_rows(6, "stages.x")
+    sharding.check_rows(6, "stages.x", grid)

@@ -91,12 +91,13 @@ class Conv3x3(nn.Module):
   def __call__(self, x_PYXC: jax.Array) -> jax.Array:
     kernel = layers.weight(
         self, "kernel", (3, 3, x_PYXC.shape[-1], self.features),
-        (None, None, None, None), layers.fan_in((0, 1, 2)),
+        (None, None, "conv_in", "conv_out"), layers.fan_in((0, 1, 2)),
     )
     y = conv3x3(x_PYXC, kernel, self.stride)
     if not self.use_bias:
       return y
-    bias = layers.weight(self, "bias", (self.features,), (None,), layers.zeros)
+    bias = layers.weight(self, "bias", (self.features,), ("conv_out",),
+                         layers.zeros)
     return y + layers.along_last(bias, y)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from emma_jax.models import convolution, layers
 
 NORM_EPS = 1e-5
+CONV_AXES = ("conv_in", "conv_out")  # of a 1x1 convolution
 ACTIVATIONS = {
     "relu": jax.nn.relu,
     "relu6": jax.nn.relu6,
@@ -97,11 +98,11 @@ class GluMbConv(nn.Module):
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
     channels = x_PhwC.shape[-1]
     hidden = self.expansion * channels
-    y = jax.nn.silu(layers.Linear(2 * hidden, name="inverted")(x_PhwC))
+    y = jax.nn.silu(layers.Linear(2 * hidden, CONV_AXES, name="inverted")(x_PhwC))
     y = convolution.Depthwise(3, use_bias=True, name="depth")(y)
     value, gate = jnp.split(y, 2, axis=-1)
     y = value * jax.nn.silu(gate)
-    y = layers.Linear(channels, use_bias=False, name="point")(y)
+    y = layers.Linear(channels, CONV_AXES, use_bias=False, name="point")(y)
     return x_PhwC + RmsNorm2d(self.gain, name="norm")(y)
 
 
@@ -141,7 +142,8 @@ class LinearAttention(nn.Module):
     inner = channels // self.head_dim * self.head_dim
     qkv = jnp.concatenate(
         [
-            layers.Linear(inner, use_bias=False, name=f"to_{letter}")(x_PhwC)
+            layers.Linear(inner, CONV_AXES, use_bias=False,
+                          name=f"to_{letter}")(x_PhwC)
             for letter in "qkv"
         ],
         axis=-1,
@@ -155,7 +157,7 @@ class LinearAttention(nn.Module):
     qkv = qkv.reshape(P, h * w, -1, 3, self.head_dim)
     y = linear_attention(qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :])
     y = y.astype(x_PhwC.dtype).reshape(P, h, w, -1)
-    y = layers.Linear(channels, use_bias=False, name="to_out")(y)
+    y = layers.Linear(channels, CONV_AXES, use_bias=False, name="to_out")(y)
     return x_PhwC + NORMS[self.norm_type](self.gain, name="norm")(y)
 
 

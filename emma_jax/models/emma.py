@@ -12,6 +12,7 @@
 Parameter tree: vision, autoencoder, adapters, llm, heads.
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 from flax import struct
@@ -19,6 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from emma_jax.models import partition
 from emma_jax.models.adapters import Adapter, FusionConfig, TimeEmbedding
 from emma_jax.models.dcae import Autoencoder, DcaeConfig
 from emma_jax.models.experts import TowerConfig, VisionTower
@@ -84,6 +86,28 @@ def token_grid(height: int, width: int) -> tuple[int, int]:
   return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
 
 
+def _joined(groups: Sequence[jax.Array]) -> jax.Array:
+  """Pictures (B, n, ...) of several groups in one list (P, ...)."""
+  def join(*parts):
+    return jnp.concatenate([g.reshape(-1, *g.shape[2:]) for g in parts])
+
+  return partition.locally(join, *groups)
+
+
+def _parted(x_PTC: jax.Array, groups: Sequence[jax.Array]) -> list:
+  """Undoes `_joined` for what was made of the list; None: no pictures."""
+  def part(x_PTC, *groups):
+    out, start = [], 0
+    for g in groups:
+      n = g.shape[0] * g.shape[1]
+      x = x_PTC[start:start + n].reshape(*g.shape[:2], *x_PTC.shape[1:])
+      out.append(x if n else None)
+      start += n
+    return out
+
+  return partition.locally(part, x_PTC, *groups)
+
+
 class Adapters(nn.Module):
   """The Und and the Gen adapter, and the timestep embedding."""
 
@@ -128,6 +152,7 @@ class Emma(nn.Module):
     """uint8 pictures -> normalised latents (P, T, C). No gradient, ever."""
     token_grid(*pixels_PYXC.shape[1:3])
     x = to_unit(pixels_PYXC, self.config.dtype)
+    x = partition.constrain(x, "pictures", None, None, None)
     z = self.autoencoder.encode_normalised(x)
     return jax.lax.stop_gradient(z.reshape(z.shape[0], -1, z.shape[-1]))
 
@@ -144,15 +169,8 @@ class Emma(nn.Module):
     """Latents of all the batch's pictures, encoded in one call."""
     groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC,
               batch.gen_pixels_BMYXC)
-    flat = [g.reshape(-1, *g.shape[2:]) for g in groups]
-    z_PTC = self.encode_latents(jnp.concatenate(flat))
-    out, start = [], 0
-    for g in groups:
-      n = g.shape[0] * g.shape[1]
-      z = z_PTC[start:start + n].reshape(*g.shape[:2], *z_PTC.shape[1:])
-      out.append(z if n else None)
-      start += n
-    return Latents(*out)
+    z_PTC = self.encode_latents(_joined(groups))
+    return Latents(*_parted(z_PTC, groups))
 
   def semantics(self, batch: Batch, route: str):
     """SigLIP2 tokens of understanding pictures and references.
@@ -162,25 +180,23 @@ class Emma(nn.Module):
     """
     groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC)
     B = groups[0].shape[0]
-    flat = [to_unit(g.reshape(-1, *g.shape[2:]), self.config.dtype)
-            for g in groups]
+    unit = lambda *g: to_unit(_joined(g), self.config.dtype)
     logits = None
-    if not sum(map(len, flat)):
+    if not sum(g.shape[1] for g in groups):
       return None, None, None
     if route == "versatile":  # one call for both
-      joined, _ = self.vision(jnp.concatenate(flat), route)
-      tokens = jnp.split(joined, [flat[0].shape[0]])
-    else:
-      und, logits = self.vision(flat[0], route) if len(flat[0]) else (None,) * 2
-      ref = self.vision(flat[1], "versatile")[0] if len(flat[1]) else None
-      tokens = [und, ref]
-    shaped = [
-        x.reshape(B, -1, *x.shape[1:]) if g.shape[1] else None
-        for x, g in zip(tokens, groups)
-    ]
+      x_PTC, _ = self.vision(unit(*groups), route)
+      return (*_parted(x_PTC, groups), None)
+    und = ref = None
+    if groups[0].shape[1]:
+      x_PTC, logits = self.vision(unit(groups[0]), route)
+      und = x_PTC.reshape(B, -1, *x_PTC.shape[1:])
+    if groups[1].shape[1]:
+      x_PTC, _ = self.vision(unit(groups[1]), "versatile")
+      ref = x_PTC.reshape(B, -1, *x_PTC.shape[1:])
     if logits is not None:
       logits = logits.reshape(B, -1, 2)
-    return (*shaped, logits)
+    return und, ref, logits
 
   def router_logits(self, batch: Batch) -> jax.Array:
     """(B, N, 2) over (versatile, STEM): only the tower's lower blocks run."""
@@ -235,6 +251,10 @@ class Emma(nn.Module):
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Next-token logits (..., V), float32."""
     return self.llm.logits(hidden)
+
+  def head(self) -> jax.Array:
+    """The next-token head (V, D): what `logits` multiplies with."""
+    return self.llm.head()
 
   def extend(
       self, tokens_BL: jax.Array, ids: Ids, cache: KvCache
@@ -325,8 +345,13 @@ def _smallest_batch(config: EmmaConfig) -> Batch:
   )
 
 
+def boxed_params(config: EmmaConfig, key: jax.Array) -> dict:
+  """All parameters at random, float32, boxed with their logical axes."""
+  batch = _smallest_batch(config)
+  init = Emma(config).init
+  return init(key, batch, method=Emma.touch_everything)["params"]
+
+
 def init_params(config: EmmaConfig, key: jax.Array) -> dict:
   """All parameters at random, as nested dicts of plain float32 arrays."""
-  batch = _smallest_batch(config)
-  variables = Emma(config).init(key, batch, method=Emma.touch_everything)
-  return nn.unbox(variables)["params"]
+  return nn.unbox(boxed_params(config, key))

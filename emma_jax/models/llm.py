@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emma_jax.models import masks
+from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend
 from emma_jax.models.layers import RmsNorm, normal, weight
 from emma_jax.models.qwen3 import PARTS, Parts, Qwen3Config
@@ -62,9 +62,11 @@ class Block(nn.Module):
       return getattr(shared if name in self.shared_parts else branches[i], name)
 
     live = [i for i in range(2) if xs[i] is not None]
+    xs = [x if x is None else partition.constrain(x, "rows", None, None)
+          for x in xs]
     queries, keys, values = [], [], []
     for i in live:
-      h_BLD = part(i, "attn_norm")(xs[i])
+      h_BLD = partition.keep(part(i, "attn_norm")(xs[i]), "attn_in")
       q_BLHE, k_BLKE = part(i, "qk")(h_BLD, ids[i].position)
       queries.append(q_BLHE)
       keys.append(k_BLKE)
@@ -73,34 +75,35 @@ class Block(nn.Module):
     old_k, old_v = ((), ()) if cached is None else ((c,) for c in cached)
     query_ids = masks.join(*ids)
     out_BLHE = attend(
-        jnp.concatenate(queries, axis=1),
-        jnp.concatenate([*old_k, new_k], axis=1),
-        jnp.concatenate([*old_v, new_v], axis=1),
+        _by_head(jnp.concatenate(queries, axis=1), "heads"),
+        _by_head(jnp.concatenate([*old_k, new_k], axis=1), "kv_heads"),
+        _by_head(jnp.concatenate([*old_v, new_v], axis=1), "kv_heads"),
         query_ids,
         masks.join(cache_ids, query_ids),
         self.config.attention,
     )
+    out_BLHE = partition.keep(_by_head(out_BLHE, "heads"), "attn_out")
     outs, start = [None, None], 0
     for i in live:
       stop = start + xs[i].shape[1]
       x_BLD = xs[i] + part(i, "o")(out_BLHE[:, start:stop])
-      outs[i] = x_BLD + part(i, "mlp")(part(i, "mlp_norm")(x_BLD))
+      h_BLD = partition.keep(part(i, "mlp_norm")(x_BLD), "mlp_in")
+      outs[i] = x_BLD + part(i, "mlp")(h_BLD)
       start = stop
     return tuple(outs), (new_k, new_v) if self.collect else None
+
+
+def _by_head(x_BLHE: jax.Array, heads: str) -> jax.Array:
+  return partition.constrain(x_BLHE, "rows", None, heads, None)
 
 
 def stack(
     c: LlmConfig, shared: tuple[str, ...], length: int, collect: bool, name: str
 ) -> nn.Module:
   """`length` blocks run by scan; their weights have a leading layer axis."""
-  block = Block
-  if c.remat != "none":
-    policy = None
-    if c.remat == "dots":
-      policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    block = nn.remat(block, prevent_cse=False, policy=policy)
   return nn.scan(
-      block, variable_axes={"params": 0}, split_rngs={"params": True},
+      partition.remat(Block, c.remat),
+      variable_axes={"params": 0}, split_rngs={"params": True},
       in_axes=(0, nn.broadcast, nn.broadcast), length=length,
       unroll=min(c.scan_unroll, length),
       metadata_params={nn.PARTITION_NAME: "layers"},
@@ -121,11 +124,19 @@ class Llm(nn.Module):
                             ("vocab", "embed"), normal(0.02))
 
   def embed(self, tokens_BL: jax.Array) -> jax.Array:
-    return self.embedding[tokens_BL]
+    # Each device looks up its own channels for all that share its weights;
+    # then they exchange. The table itself, far larger, stays where it is.
+    x_BLD = partition.constrain(
+        self.embedding[tokens_BL], "row_groups", None, "embed")
+    return partition.constrain(x_BLD, "rows", None, None)
+
+  def head(self) -> jax.Array:
+    """The next-token head (V, D): the embedding's, if tied."""
+    return self.embedding if self.config.tie_embeddings else self.lm_head
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Float32 logits (..., V) of final hidden states (..., D)."""
-    head_VD = self.embedding if self.config.tie_embeddings else self.lm_head
+    head_VD = self.head()
     return jnp.einsum("...D,VD->...V", hidden, head_VD.astype(hidden.dtype),
                       preferred_element_type=jnp.float32)
 

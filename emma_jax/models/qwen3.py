@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emma_jax.models import masks
+from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend, check_path, rope
 from emma_jax.models.layers import (
   RmsNorm,
@@ -51,7 +51,7 @@ class Qwen3Config:
   embed_std: float = 0.02
   residual_gain: float = 1.0
   scan_unroll: int = 1
-  remat: str = "none"
+  remat: str = "none"  # see `partition.remat`
   attention: str = "auto"
 
   def __post_init__(self):
@@ -62,8 +62,7 @@ class Qwen3Config:
       )
     if self.head_dim % 2:
       raise ValueError(f"{self.head_dim=} must be even: RoPE rotates halves.")
-    if self.remat not in ("none", "full", "dots"):
-      raise ValueError(f"{self.remat=}: choose none, full or dots.")
+    partition.check_remat(self.remat)
 
 
 class QueryKey(nn.Module):
@@ -81,6 +80,9 @@ class QueryKey(nn.Module):
     k_norm_E = weight(self, "k_norm", (E,), (None,), ones)
     q_BLHE = jnp.einsum("BLD,DHE->BLHE", x_BLD, q_DHE.astype(x_BLD.dtype))
     k_BLKE = jnp.einsum("BLD,DKE->BLKE", x_BLD, k_DKE.astype(x_BLD.dtype))
+    # Before the norms: their gradients need what came in.
+    q_BLHE = partition.keep(q_BLHE, "query")
+    k_BLKE = partition.keep(k_BLKE, "key")
     q_BLHE = rms_norm(q_BLHE, q_norm_E, c.norm_eps)
     k_BLKE = rms_norm(k_BLKE, k_norm_E, c.norm_eps)
     return (rope(q_BLHE, position_BL, c.rope_theta),
@@ -97,7 +99,8 @@ class Value(nn.Module):
     c = self.config
     shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
     v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
-    return jnp.einsum("BLD,DKE->BLKE", x_BLD, v_DKE.astype(x_BLD.dtype))
+    v_BLKE = jnp.einsum("BLD,DKE->BLKE", x_BLD, v_DKE.astype(x_BLD.dtype))
+    return partition.keep(v_BLKE, "value")
 
 
 class Output(nn.Module):
@@ -110,7 +113,8 @@ class Output(nn.Module):
     shape = (*x_BLHE.shape[-2:], self.config.width)
     o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
                    fan_in((0, 1), self.config.residual_gain))
-    return jnp.einsum("BLHE,HED->BLD", x_BLHE, o_HED.astype(x_BLHE.dtype))
+    y_BLD = jnp.einsum("BLHE,HED->BLD", x_BLHE, o_HED.astype(x_BLHE.dtype))
+    return partition.keep(y_BLD, "attn_proj")
 
 
 class Mlp(nn.Module):
@@ -125,8 +129,13 @@ class Mlp(nn.Module):
     up_DF = weight(self, "up", (D, F), ("embed", "mlp"))
     down_FD = weight(self, "down", (F, D), ("mlp", "embed"),
                      fan_in(0, self.config.residual_gain))
-    hidden_BLF = jax.nn.silu(linear(x_BLD, gate_DF)) * linear(x_BLD, up_DF)
-    return linear(hidden_BLF, down_FD)
+
+    def hidden(w_DF: jax.Array, name: str) -> jax.Array:
+      y_BLF = partition.constrain(linear(x_BLD, w_DF), "rows", None, "mlp")
+      return partition.keep(y_BLF, name)
+
+    gate_BLF, up_BLF = hidden(gate_DF, "mlp_gate"), hidden(up_DF, "mlp_up")
+    return linear(jax.nn.silu(gate_BLF) * up_BLF, down_FD)
 
 
 class Parts(nn.Module):

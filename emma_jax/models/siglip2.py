@@ -15,10 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emma_jax.models import layers, masks, resize
+from emma_jax.models import layers, masks, partition, resize
 from emma_jax.models.attention import attend, check_path
-
-REMAT = ("none", "dots", "full")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +25,7 @@ class SiglipConfig:
 
   position_resize: "bicubic" (fixed resolution) or "bilinear_antialias"
   (NaFlex), the way positions are fitted to other grids. `scan_unroll` and
-  `remat` ("none", "dots", "full") change speed and memory only, as does
+  `remat` (see `partition.remat`) change speed and memory only, as does
   `attention`, a path of `attention.attend`.
   """
 
@@ -53,8 +51,7 @@ class SiglipConfig:
           f"Unknown {self.position_resize=}; choose one of"
           f" {tuple(resize.METHODS)}."
       )
-    if self.remat not in REMAT:
-      raise ValueError(f"Unknown {self.remat=}; choose one of {REMAT}.")
+    partition.check_remat(self.remat)
 
   @property
   def head_dim(self) -> int:
@@ -183,13 +180,18 @@ class Attention(nn.Module):
 
     def heads(name: str) -> jax.Array:
       y = layers.Linear(c.width, ("embed", "heads"), name=name)(x_PTD)
-      return y.reshape(P, T, c.num_heads, c.head_dim)
+      y = y.reshape(P, T, c.num_heads, c.head_dim)
+      y = partition.constrain(y, "pictures", None, "heads", None)
+      return partition.keep(y, name)
 
     ids = None if part_PT is None else masks.together(part_PT)
     y_PTHE = attend(heads("query"), heads("key"), heads("value"), ids, ids,
                     c.attention)
+    y_PTHE = partition.constrain(y_PTHE, "pictures", None, "heads", None)
+    y_PTHE = partition.keep(y_PTHE, "attn_out")
     y_PTD = y_PTHE.reshape(P, T, c.width)
-    return layers.Linear(c.width, ("heads", "embed"), name="out")(y_PTD)
+    y_PTD = layers.Linear(c.width, ("heads", "embed"), name="out")(y_PTD)
+    return partition.keep(y_PTD, "attn_proj")
 
 
 class Mlp(nn.Module):
@@ -201,7 +203,8 @@ class Mlp(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     c = self.config
     x = layers.Linear(c.mlp_width, ("embed", "mlp"), name="up")(x)
-    x = jax.nn.gelu(x, approximate=True)
+    x = partition.constrain(x, "pictures", *[None] * (x.ndim - 2), "mlp")
+    x = jax.nn.gelu(partition.keep(x, "mlp_up"), approximate=True)
     return layers.Linear(c.width, ("mlp", "embed"), name="down")(x)
 
 
@@ -217,10 +220,12 @@ class EncoderBlock(nn.Module):
   @nn.compact
   def __call__(self, x_PTD: jax.Array, part_PT: jax.Array | None = None):
     c = self.config
+    x_PTD = partition.constrain(x_PTD, "pictures", None, None)
     y = layers.LayerNorm(c.norm_eps, name="attention_norm")(x_PTD)
+    y = partition.keep(y, "attn_in")
     x_PTD = x_PTD + Attention(c, name="attention")(y, part_PT)
     y = layers.LayerNorm(c.norm_eps, name="mlp_norm")(x_PTD)
-    x_PTD = x_PTD + Mlp(c, name="mlp")(y)
+    x_PTD = x_PTD + Mlp(c, name="mlp")(partition.keep(y, "mlp_in"))
     return x_PTD, x_PTD if self.keep else None
 
 
@@ -233,14 +238,9 @@ def stack(
   Maps (tokens (P, T, D), their parts, see `Attention`, or None) to (tokens,
   every block's output (length, P, T, D) if `keep` else None).
   """
-  block = EncoderBlock
-  if config.remat != "none":
-    policy = None
-    if config.remat == "dots":
-      policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    block = nn.remat(block, prevent_cse=False, policy=policy)
   return nn.scan(
-      block, variable_axes={"params": 0}, split_rngs={"params": True},
+      partition.remat(EncoderBlock, config.remat),
+      variable_axes={"params": 0}, split_rngs={"params": True},
       in_axes=nn.broadcast, length=length,
       unroll=min(config.scan_unroll, length),
       metadata_params={nn.PARTITION_NAME: "layers"},

@@ -17,8 +17,11 @@ PACKAGED = {"world_autoencoder": "world_autoencoder.safetensors",
             "reference": "reference.safetensors"}
 
 
-def run(config: Mapping[str, Any]) -> loop.Run:
+def run(config: Mapping[str, Any], *, data: bool = True) -> loop.Run:
   """The run that a whole config describes.
+
+  Without `data` no file is opened, neither sources nor a vocabulary: the run
+  can be planned (`step.abstract_step`), not trained.
 
   Raises:
     build.ConfigError: a key that is unknown, missing or out of range.
@@ -26,10 +29,11 @@ def run(config: Mapping[str, Any]) -> loop.Run:
   """
   model = build.model(config["model"])
   # Now: an id beyond the vocabulary would be no error in the embedding.
-  build.tokenizer(config["data"], config["model"])
+  if data:
+    build.tokenizer(config["data"], config["model"])
   train = config["train"]
   stages = tuple(
-      _stage(config, model, name, section, i)
+      _stage(config, model, name, section, i, data)
       for i, (name, section) in enumerate(config["stages"].items())
   )
   for stage in stages:
@@ -39,7 +43,9 @@ def run(config: Mapping[str, Any]) -> loop.Run:
       name=config["name"],
       stages=stages,
       shapes=model.shapes,
-      init=lambda: model.init(train["seed"]),
+      axes=model.axes,
+      mesh=build.make(sharding.MeshConfig, config["mesh"], "mesh"),
+      init=lambda shardings: model.init(train["seed"], shardings),
       read_weights=lambda name: rules.flatten(read_weights(name)[0]),
       seed=train["seed"],
       log_every=train["log_every"],
@@ -47,7 +53,7 @@ def run(config: Mapping[str, Any]) -> loop.Run:
       keep=train["keep"],
       keep_every=train["keep_every"],
       config=build.plain(config),
-      fingerprints=build.fingerprints(config["data"]),
+      fingerprints=build.fingerprints(config["data"]) if data else {},
   )
 
 
@@ -70,7 +76,7 @@ def read_weights(name: str) -> tuple[dict, dict]:
 
 
 def _stage(config: Mapping[str, Any], model: build.Model, name: str,
-           section: Mapping[str, Any], index: int) -> loop.Stage:
+           section: Mapping[str, Any], index: int, data: bool) -> loop.Stage:
   where = f"stages.{name}"
   optimizer = build.make(
       OptimizerConfig,
@@ -80,7 +86,7 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
       where, total_steps=section["steps"])
   layout = build.layout(config, section, where)
   try:
-    source = _source(config, section, layout, index)
+    source = _source(config, section, where, layout, index) if data else None
   except build.ConfigError:
     raise
   except ValueError as error:
@@ -89,13 +95,16 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
       loop.Stage, {}, where,
       name=name,
       steps=section["steps"],
-      objective=_objective(model, section, where),
+      objective=_objective(
+          model, section, where, config["train"]["loss_chunk"]),
       optimizer=optimizer,
       lr_multipliers=section["lr_multipliers"],
       policy=section["policy"],
       load=_load_table(config, section["load"], where),
       hand_over=section["hand_over"],
       ema_decay=section["ema_decay"],
+      frozen_dtype=config["train"]["frozen_dtype"],
+      layout=layout,
       source=source,
   )
 
@@ -126,7 +135,8 @@ def _load_table(config: Mapping[str, Any], table: tuple, where: str) -> tuple:
                             "the config lacks.") from error
 
 
-def _objective(model: build.Model, section: Mapping[str, Any], where: str):
+def _objective(model: build.Model, section: Mapping[str, Any], where: str,
+               loss_chunk: int):
   kind = section["objective"]
   if (kind == "autoencoder") != (model.kind == "autoencoder"):
     raise build.ConfigError(f"config.{where}.objective={kind!r} does not fit "
@@ -143,13 +153,13 @@ def _objective(model: build.Model, section: Mapping[str, Any], where: str):
             "draws")
     return build.make(
         objectives.EmmaObjective, {k: section[k] for k in keys}, where,
-        model=model.module,
+        model=model.module, loss_chunk=loss_chunk,
         flow=build.make(flow.FlowConfig, {k: section[k] for k in times}, where))
   raise build.ConfigError(f"config.{where}.objective={kind!r}: choose emma, "
                           "router or autoencoder.")
 
 
-def _source(config: Mapping[str, Any], section: Mapping[str, Any],
+def _source(config: Mapping[str, Any], section: Mapping[str, Any], where: str,
             layout: packing.Layout, index: int) -> pipeline.BatchSource:
   """The stage's data; its rows on this host are this process's share."""
   data, steps = config["data"], section["steps"]
@@ -176,8 +186,10 @@ def _source(config: Mapping[str, Any], section: Mapping[str, Any],
       layout=layout,
       preprocess=build.preprocess(data),
   )
-  share = distributed.share_of_rows(
-      sharding.rows(sharding.data_mesh()), layout.rows)
+  mesh = sharding.make_mesh(
+      build.make(sharding.MeshConfig, config["mesh"], "mesh"))
+  sharding.check_rows(layout.rows, where, mesh)
+  share = distributed.share_of_rows(sharding.rows(mesh), layout.rows)
   return pipeline.open_pipeline(
       settings, build.tokenizer(data), shard_index=share.index,
       shard_count=share.count, counted=share.first)

@@ -4,81 +4,34 @@ The same call again continues by itself: the newest sound checkpoint says which
 stage and step it holds, and the data stream is a function of the step.
 """
 
-from collections.abc import Callable, Mapping
-import dataclasses
+from collections.abc import Callable
 import pathlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from emma_jax import distributed, sharding
 from emma_jax import optimizer as optim
+from emma_jax import rules
 from emma_jax.data import accounts, pipeline
 from emma_jax.structs import Mean
 from emma_jax.training import checkpoint as ckpt
 from emma_jax.training import goodput
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
-from emma_jax.training.objectives import Objective
+from emma_jax.training.run import Run, Stage
 from emma_jax.training.signals import StopRequest
-from emma_jax.training.step import make_step
+from emma_jax.training.step import abstract_state, abstract_step
+
+__all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 
 # Keys that may differ between a checkpoint and the command that continues it:
-# they change what is shown and kept, never what is learned.
+# they change what is shown and kept and where, never what is learned.
 FREE_KEYS = (r"name", r"train\.(log_every|save_every|keep|keep_every|evaluate)"
              , r"data\.(workers|threads|buffer)", r"sample\..*",
-             r"evaluate\..*")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
-  """One stage of a run, ready to train."""
-
-  name: str
-  steps: int
-  objective: Objective
-  optimizer: optim.OptimizerConfig
-  lr_multipliers: tuple
-  policy: tuple
-  load: tuple
-  hand_over: str
-  ema_decay: float
-  source: pipeline.BatchSource
-
-  def __post_init__(self):
-    if self.hand_over not in ("ema", "raw"):
-      raise ValueError(f"{self.hand_over=}: choose ema or raw.")
-
-  def begin(self, params: dict) -> state_lib.TrainState:
-    return state_lib.begin(params, self.policy, self.transformation())
-
-  def transformation(self):
-    return optim.build(self.optimizer, self.lr_multipliers)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-  """All stages, the model's shapes, and where weights come from."""
-
-  name: str
-  stages: tuple[Stage, ...]
-  shapes: dict  # nested ShapeDtypeStruct
-  init: Callable[[], dict]  # random parameters
-  read_weights: Callable[[str], dict]  # name -> flat dict
-  seed: int
-  log_every: int
-  save_every: int
-  keep: int
-  keep_every: int
-  config: Mapping[str, Any]  # JSON; kept in every checkpoint
-  fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
-
-  def __post_init__(self):
-    for name, least in (("log_every", 1), ("save_every", 1), ("keep", 2),
-                        ("keep_every", 0)):
-      if getattr(self, name) < least:
-        raise ValueError(f"{name}={getattr(self, name)} is below {least}.")
+             r"evaluate\..*", r"mesh\..*", r"(.*\.)?(remat|scan_unroll|attention)",
+             r"train\.loss_chunk")
 
 
 class Stopped(Exception):
@@ -113,13 +66,14 @@ def train(
   workdir.mkdir(parents=True, exist_ok=True)
   distributed.check_shared(workdir)
   ledger = ledger or goodput.Ledger()
+  mesh = sharding.make_mesh(run.mesh)
   total = sum(s.steps for s in run.stages)
   with (
       ckpt.Checkpointer(workdir / "checkpoints", run.keep,
                         run.keep_every) as checkpoints,
       StopRequest() as stop,
   ):
-    index, state, meta = _resume(run, checkpoints)
+    index, state, meta = _resume(run, checkpoints, mesh)
     first = sum(s.steps for s in run.stages[:index])
     done = first + (int(state.step) if state is not None else 0)
     params = None
@@ -130,11 +84,10 @@ def train(
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
-          params = state_lib.load(stage.load, run.shapes, params,
-                                  run.read_weights, run.init)
-          state = stage.begin(params)
-        worker = _StageLoop(run, stage, first, checkpoints, writer, stop, meta,
-                            ledger, profile)
+          state = _begin(run, stage, params, mesh)
+          params = None  # not held beside the state
+        worker = _StageLoop(run, stage, mesh, first, checkpoints, writer, stop,
+                            meta, ledger, profile)
         with ledger.of(goodput.STEPS):
           state = worker.run(state)
         params = state.params(averaged=stage.hand_over == "ema")
@@ -147,7 +100,21 @@ def train(
   return params
 
 
-def _resume(run: Run, checkpoints: ckpt.Checkpointer):
+def _begin(run: Run, stage: Stage, previous: dict | None,
+           mesh: Mesh) -> state_lib.TrainState:
+  """The stage's first state, every device holding its part."""
+  where = sharding.weights(run.shapes, run.axes, mesh)
+  params = state_lib.load(
+      stage.load, run.shapes, previous, run.read_weights,
+      lambda: run.init(rules.unflatten(where)),
+      lambda path, x: sharding.place(x, where[path]))
+  places = jax.tree.map(
+      lambda x: x.sharding, abstract_state(run, stage, mesh))
+  # Not jitted: zeros and copies lie where the weights do.
+  return jax.device_put(stage.begin(params), places)
+
+
+def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
   """(stage index, state or None, metadata) of the newest sound checkpoint."""
   if checkpoints.latest_step() is None:
     return 0, None, {}
@@ -164,7 +131,7 @@ def _resume(run: Run, checkpoints: ckpt.Checkpointer):
     if differences:
       raise ckpt.ContradictionError(differences)
     stage = run.stages[names.index(meta["stage"])]
-    return jax.eval_shape(stage.begin, run.shapes)
+    return abstract_state(run, stage, mesh)
 
   state, meta = checkpoints.restore(abstract)
   state = jax.tree.map(jnp.asarray, state)
@@ -177,12 +144,14 @@ def _resume(run: Run, checkpoints: ckpt.Checkpointer):
 class _StageLoop:
   """Runs one stage from the state's step to its end."""
 
-  def __init__(self, run: Run, stage: Stage, first: int,
+  def __init__(self, run: Run, stage: Stage, mesh: Mesh, first: int,
                checkpoints: ckpt.Checkpointer,
                writer: metrics_lib.MetricWriter, stop: StopRequest,
                meta: dict, ledger: goodput.Ledger,
                profile: goodput.Profile | None):
-    self.r, self.stage, self.first = run, stage, first
+    if stage.source is None:
+      raise ValueError(f"Stage {stage.name} was assembled without its data.")
+    self.r, self.stage, self.mesh, self.first = run, stage, mesh, first
     self.ledger, self.profile = ledger, profile
     self.exchange, self.asked = distributed.Exchange(), False
     self.checkpoints, self.writer, self.stop = checkpoints, writer, stop
@@ -198,20 +167,14 @@ class _StageLoop:
     stage, start = self.stage, int(state.step)
     if start >= stage.steps:
       return state
-    mesh = sharding.data_mesh()
-    sharding.check_rows(stage.source.config.layout.rows, f"stages.{stage.name}")
-    step_fn = make_step(
-        stage.objective, stage.transformation(), ema_decay=stage.ema_decay,
-        seed=self.r.seed, name=stage.name, mesh=mesh,
-    )
-    state = jax.device_put(state, sharding.replicated(mesh))
+    step_fn, _, _ = abstract_step(self.r, stage, self.mesh)
     data = pipeline.stream(stage.source, start)
     self.writer.note(f"Stage {stage.name}: {stage.steps} steps.")
     try:
       for step in range(start + 1, stage.steps + 1):
         with self.timer.waiting(), self.ledger.of("data"):
           host = next(data)
-        batch = sharding.place_rows(host.batch, mesh)
+        batch = sharding.place_rows(host.batch, self.mesh)
         state, measured = self._step(step, step_fn, state, batch, start)
         self._count(measured, host.info)
         last = step == stage.steps

@@ -27,6 +27,7 @@ class EmmaObjective:
   `route` is the expert understanding pictures take: "versatile", or "stem" in
   the expert's own stage. `draws` noisy versions of every target, each of its
   own time and noise, share one pass over the context.
+  Logits are made for `loss_chunk` tokens of a device at a time.
   """
 
   model: Emma
@@ -36,10 +37,12 @@ class EmmaObjective:
   velocity_weight: float
   time_bins: int
   draws: int = 1
+  loss_chunk: int = 1024
 
   def __post_init__(self):
-    if self.draws < 1:
-      raise ValueError(f"{self.draws=} must be at least 1.")
+    for name in ("draws", "loss_chunk"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
     known = ROUTES if self.model.config.vision.experts else ROUTES[:1]
     if self.route not in known:
       raise ValueError(f"{self.route=}: choose one of {known}.")
@@ -57,9 +60,9 @@ class EmmaObjective:
       eps_BMTC = jax.random.normal(stream("flow_noise"), clean_BMTC.shape)
       noisy_BMTC = flow.interpolate(clean_BMTC, eps_BMTC, time_BM)
     out = apply(batch, latents, noisy_BMTC, time_BM, self.route)
-    logits_BUV = apply(out.hidden_BUD, method=Emma.logits)
-    text, right = losses.next_token(
-        logits_BUV, batch.targets_BU, batch.weights_BU)
+    text, right = losses.next_token_of(
+        out.hidden_BUD, apply(method=Emma.head), batch.targets_BU,
+        batch.weights_BU, chunk=self.loss_chunk)
     metrics = {"loss/understanding": text, "accuracy/tokens": right}
     total = self.text_weight * text.value
     if noisy_BMTC is not None:

@@ -1,12 +1,15 @@
 """The training state, and how a stage begins and ends."""
 
+from collections.abc import Callable
 import re
 
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from emma_jax import optimizer as optim
 from emma_jax import rules
 from emma_jax.structs import Array
 
@@ -36,9 +39,17 @@ class TrainState:
 
 
 def begin(
-    params: dict, policy: tuple, optimizer: optax.GradientTransformation
+    params: dict,
+    policy: tuple,
+    optimizer: optax.GradientTransformation,
+    frozen_dtype: str = "float32",
 ) -> TrainState:
-  """The state at step 0 of a stage. `policy`: (regex, "train" | "frozen")."""
+  """The state at step 0 of a stage. `policy`: (regex, "train" | "frozen").
+
+  Frozen matrices are kept in `frozen_dtype`: in the dtype of the computation,
+  which rounds them anyway, they cost half the memory. Vectors, which are used
+  in float32, stay as they are.
+  """
   decided = rules.resolve(policy, rules.flatten(params), "policy")
   unknown = set(decided.values()) - {TRAIN, FROZEN}
   if unknown:
@@ -47,17 +58,22 @@ def begin(
   pick = lambda value: rules.unflatten(
       {k: v for k, v in flat.items() if decided[k] == value})
   trained = pick(TRAIN)
+  frozen = {
+      p: jnp.asarray(x, frozen_dtype) if optim.decays(p, x) else x
+      for p, x in rules.flatten(pick(FROZEN)).items()}
   return TrainState(
       step=jnp.zeros((), jnp.int32),
       trained=trained,
-      frozen=pick(FROZEN),
+      frozen=rules.unflatten(frozen),
       opt_state=optimizer.init(trained),
       # A copy: the step donates its input, and a buffer goes only once.
       ema=jax.tree.map(jnp.copy, trained),
   )
 
 
-def load(table: tuple, shapes: dict, previous: dict | None, read, init) -> dict:
+def load(table: tuple, shapes: dict, previous: dict | None, read, init,
+         place: Callable[[str, Array], jax.Array] = lambda _, x: jnp.asarray(x)
+         ) -> dict:
   """A stage's starting weights by an ordered (regex, source) table.
 
   Sources: "keep" (from the stage before), "random" (in so many words),
@@ -70,6 +86,7 @@ def load(table: tuple, shapes: dict, previous: dict | None, read, init) -> dict:
     previous: the stage before's parameters, nested, or None.
     read: name -> flat dict of arrays; called once per name.
     init: () -> nested random parameters; called at most once.
+    place: (path, array) -> the array where the weight belongs.
 
   Raises:
     LoadError: a source lacks a weight, or has it in another shape.
@@ -105,7 +122,9 @@ def load(table: tuple, shapes: dict, previous: dict | None, read, init) -> dict:
       problems.append(f"{path}: {found.shape} in {source}, the model has "
                       f"{want[path].shape}")
     else:
-      out[path] = jnp.array(found, want[path].dtype)
+      # A copy; of a host's array on the host, where there is room.
+      of = jnp if isinstance(found, jax.Array) else np
+      out[path] = place(path, of.array(found, want[path].dtype))
   for path, source in sources.items():
     if source.startswith("copy:"):
       origin = _origin(table, path)

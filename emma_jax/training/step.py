@@ -1,18 +1,25 @@
 """One training step, for every stage."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
+from typing import Any
 import zlib
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import optax
 
 from emma_jax import optimizer as optim
 from emma_jax import rules, sharding
+from emma_jax.data import packing
 from emma_jax.structs import Batch, Mean
 from emma_jax.training.objectives import Objective
+from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TrainState
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]
 
 
 def stream(seed: int, name: str, step) -> jax.Array:
@@ -28,17 +35,19 @@ def make_step(
     ema_decay: float,
     seed: int,
     name: str,
-    mesh: jax.sharding.Mesh | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]:
+    mesh: Mesh | None = None,
+    shardings: Any = None,
+) -> Step:
   """The jitted step of one stage; the state is donated.
 
-  With a `mesh` the batch's rows are split over it and the state is replicated.
+  With a `mesh` the batch's rows are split over it, the state lies as
+  `shardings` (a TrainState of them) says, and so do gradients.
 
   Frozen weights are absent from the gradient, the clipping norm, the optimizer
   and the average.
   """
 
-  def step(state: TrainState, batch: Batch):
+  def update(state: TrainState, batch: Batch):
     draw = lambda key: stream(seed, f"{name}/{key}", state.step)
 
     def loss_of(trained: dict):
@@ -47,6 +56,8 @@ def make_step(
 
     grad_of = jax.value_and_grad(loss_of, has_aux=True)
     (_, metrics), grads = grad_of(state.trained)
+    if mesh is not None and mesh.size > 1:
+      grads = jax.lax.with_sharding_constraint(grads, shardings.trained)
     updates, opt_state = optimizer.update(
         grads, state.opt_state, state.trained)
     trained = optax.apply_updates(state.trained, updates)
@@ -61,11 +72,57 @@ def make_step(
     return state, metrics
 
   if mesh is None:
-    return jax.jit(step, donate_argnums=0)
-  whole = sharding.replicated(mesh)
+    return jax.jit(update, donate_argnums=0)
+
+  def step(state: TrainState, batch: Batch):
+    with sharding.program(mesh):
+      return update(state, batch)
+
   return jax.jit(
-      step, donate_argnums=0, in_shardings=(whole, sharding.rows(mesh)),
-      out_shardings=whole)
+      step, donate_argnums=0, in_shardings=(shardings, sharding.rows(mesh)),
+      out_shardings=(shardings, sharding.whole(mesh)))
+
+
+def abstract_state(run: Run, stage: Stage, mesh: Mesh) -> TrainState:
+  """The state's shapes, and where on the mesh each array lies."""
+  state = jax.eval_shape(stage.begin, run.shapes)
+  of_weights = sharding.weights(run.shapes, run.axes, mesh)
+  places = sharding.like_weights(state, of_weights, mesh)
+  return jax.tree.map(_placed, state, places)
+
+
+def abstract_batch(layout: packing.Layout, mesh: Mesh) -> Batch:
+  """The shapes of a global batch, its rows split over the mesh."""
+  one, _ = packing.pack([], dataclasses.replace(layout, rows=1))
+  rows = sharding.rows(mesh)
+  return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+          (layout.rows, *x.shape[1:]), x.dtype, sharding=rows), one)
+
+
+def abstract_step(
+    run: Run, stage: Stage, mesh: Mesh
+) -> tuple[Any, TrainState, Batch]:
+  """The step that `loop` runs: (jitted, abstract state, abstract batch).
+
+  `jitted.lower(state, batch).compile()` needs no array and no device of the
+  mesh: it may be one of a topology that is described only.
+
+  Raises:
+    ValueError: rows that do not split over the mesh, or weights that every
+      device would hold whole.
+  """
+  sharding.check_rows(stage.layout.rows, f"stages.{stage.name}", mesh)
+  state = abstract_state(run, stage, mesh)
+  jitted = make_step(
+      stage.objective, stage.transformation(), ema_decay=stage.ema_decay,
+      seed=run.seed, name=stage.name, mesh=mesh,
+      shardings=jax.tree.map(lambda x: x.sharding, state))
+  return jitted, state, abstract_batch(stage.layout, mesh)
+
+
+def _placed(x: Any, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -60,7 +60,7 @@ def make_run(hook=None, second_rate: float = 0.1, **changes) -> loop.Run:
   run = _assembled(c)
   hook = hook or (lambda step, batch: batch)
   return dataclasses.replace(
-      run, init=lambda: {"w": jnp.ones(2)},
+      run, init=lambda shardings: {"w": jnp.ones(2)},
       stages=tuple(dataclasses.replace(
           s, objective=toy, source=Hooked(s.source, hook))
           for s in run.stages))
@@ -69,7 +69,8 @@ def make_run(hook=None, second_rate: float = 0.1, **changes) -> loop.Run:
 def _assembled(c) -> loop.Run:
   build_model = build.model
   build.model = lambda section: build.Model(
-      module=tiny.emma(), shapes=SHAPES, kind="emma", dtype="float32")
+      module=tiny.emma(), shapes=SHAPES, axes={"w": (None,)}, kind="emma",
+      dtype="float32")
   try:
     return assemble.run(c)
   finally:

@@ -1,0 +1,138 @@
+"""How a program is laid out over devices: constraints, local work, remat.
+
+Models name the axes of what they make; `sharding.program` says while a program
+is traced which mesh axes those names stand for. Without it, as when sampling on
+one device, everything here does nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
+
+# Tensors of a block that a remat policy "names:a,b" can keep, in the order in
+# which a block makes them. Attention kernels name their own residuals
+# "attn_out" too, or their forward pass would run again.
+SAVEABLE = ("attn_in", "query", "key", "value", "attn_out", "attn_proj",
+            "mlp_in", "mlp_gate", "mlp_up")
+REMAT = ("none", "full", "dots")
+
+
+def mesh_axes(name: str) -> tuple[str, ...] | None:
+  """The mesh axes a logical axis is split over; None outside of a program.
+
+  Raises:
+    ValueError: a name that the table lacks: it would be copied to all devices
+      without a word.
+    RuntimeError: a table without a mesh: constraints would be dropped.
+  """
+  table = dict(nn.get_logical_axis_rules())
+  if not table:
+    return None
+  if jax.sharding.get_abstract_mesh().empty:
+    raise RuntimeError("A table of axes but no mesh: enter sharding.program.")
+  if name not in table:
+    raise ValueError(
+        f"Unknown logical axis {name!r}; the table has {sorted(table)}. Add a "
+        "line to sharding.TABLE.")
+  axes = table[name]
+  return (axes,) if isinstance(axes, str) else tuple(axes or ())
+
+
+def alone() -> bool:
+  """Whether there is nothing to lay out: no program, or one device."""
+  return mesh_axes("rows") is None or jax.sharding.get_abstract_mesh().size == 1
+
+
+def split_axes(
+    shape: Sequence[int], names: Sequence[str | None]
+) -> list[tuple[str, ...] | None]:
+  """Mesh axes of each axis of a weight; None: whole.
+
+  Of a weight's axes that want the same mesh axis, the one further up in the
+  table gets it, if its size is a multiple of the devices.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  return choose_axes(shape, names, nn.get_logical_axis_rules(), mesh.shape)
+
+
+def choose_axes(
+    shape: Sequence[int],
+    names: Sequence[str | None],
+    table: Sequence[tuple[str, tuple[str, ...]]],
+    sizes: Mapping[str, int],
+) -> list[tuple[str, ...] | None]:
+  """`split_axes` for a table and mesh axes of these sizes."""
+  entries: list[tuple[str, ...] | None] = [None] * len(shape)
+  taken: set[str] = set()
+  for name, axes in table:
+    devices = math.prod(sizes[a] for a in axes)
+    if devices == 1 or taken & set(axes):
+      continue
+    for i, (n, given) in enumerate(zip(shape, names)):
+      if given == name and n % devices == 0:
+        entries[i] = tuple(axes)
+        taken |= set(axes)
+        break
+  return entries
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+  """`x` with its axes split as the table says; None: whole on every device."""
+  if len(names) != x.ndim:
+    raise ValueError(f"{names=} for an array of shape {x.shape}.")
+  entries = [() if n is None else mesh_axes(n) for n in names]
+  if alone():
+    return x
+  return jax.lax.with_sharding_constraint(
+      x, PartitionSpec(*[e or None for e in entries]))
+
+
+def locally(function: Callable[..., Any], *xs: Any) -> Any:
+  """`function` on each device's own rows: leading axes are split, and stay.
+
+  For what mixes rows only in appearance: joining two lists of pictures along
+  their first axis would send most of them to other devices.
+  """
+  if alone():
+    return function(*xs)
+  spec = PartitionSpec(mesh_axes("rows"))
+  return jax.shard_map(function, in_specs=spec, out_specs=spec)(*xs)
+
+
+def keep(x: jax.Array, name: str) -> jax.Array:
+  """Names a tensor, so that a remat policy may keep it."""
+  if name not in SAVEABLE:
+    raise ValueError(f"Unknown tensor {name!r}; names are {SAVEABLE}.")
+  return checkpoint_name(x, name)
+
+
+def check_remat(policy: str):
+  """Raises ValueError for what `remat` would not take."""
+  names = policy.removeprefix("names:").split(",")
+  if policy in REMAT:
+    return
+  if not policy.startswith("names:") or set(names) - set(SAVEABLE):
+    raise ValueError(
+        f"remat={policy!r}: choose none, full (keep a block's input only), "
+        "dots (keep every matrix product) or names:A,B with names of "
+        f"{SAVEABLE}.")
+
+
+def remat(block: type[nn.Module], policy: str) -> type[nn.Module]:
+  """The block, recomputing in the backward pass what `policy` does not keep."""
+  check_remat(policy)
+  if policy == "none":
+    return block
+  saved = None
+  if policy == "dots":
+    saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+  elif policy != "full":
+    names = policy.removeprefix("names:").split(",")
+    saved = jax.checkpoint_policies.save_only_these_names(*names)
+  # In a scan nothing can be merged with the forward pass by mistake.
+  return nn.remat(block, prevent_cse=False, policy=saved)

@@ -1,0 +1,79 @@
+"""A run and its stages, ready to train: what `assemble` makes of a config."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+from emma_jax import optimizer as optim
+from emma_jax import sharding
+from emma_jax.data import packing, pipeline
+from emma_jax.training import state as state_lib
+from emma_jax.training.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """One stage of a run; without a source it can be planned, not trained."""
+
+  name: str
+  steps: int
+  objective: Objective
+  optimizer: optim.OptimizerConfig
+  lr_multipliers: tuple
+  policy: tuple
+  load: tuple
+  hand_over: str
+  ema_decay: float
+  frozen_dtype: str
+  layout: packing.Layout  # of a batch of all processes
+  source: pipeline.BatchSource | None
+
+  def __post_init__(self):
+    if self.hand_over not in ("ema", "raw"):
+      raise ValueError(f"{self.hand_over=}: choose ema or raw.")
+    if self.frozen_dtype not in ("float32", "bfloat16"):
+      raise ValueError(f"{self.frozen_dtype=}: choose float32 or bfloat16.")
+
+  def begin(self, params: dict) -> state_lib.TrainState:
+    return state_lib.begin(
+        params, self.policy, self.transformation(), self.frozen_dtype)
+
+  def transformation(self):
+    return optim.build(self.optimizer, self.lr_multipliers)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """All stages, the model's shapes, and where weights come from."""
+
+  name: str
+  stages: tuple[Stage, ...]
+  shapes: dict  # nested ShapeDtypeStruct
+  axes: Mapping[str, tuple[str | None, ...]]  # path -> logical axes
+  mesh: sharding.MeshConfig
+  init: Callable[[dict], dict]  # nested shardings -> random parameters
+  read_weights: Callable[[str], dict]  # name -> flat dict
+  seed: int
+  log_every: int
+  save_every: int
+  keep: int
+  keep_every: int
+  config: Mapping[str, Any]  # JSON; kept in every checkpoint
+  fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
+
+  def __post_init__(self):
+    for name, least in (("log_every", 1), ("save_every", 1), ("keep", 2),
+                        ("keep_every", 0)):
+      if getattr(self, name) < least:
+        raise ValueError(f"{name}={getattr(self, name)} is below {least}.")
+
+  def stage(self, name: str) -> Stage:
+    """The stage of this name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    for stage in self.stages:
+      if stage.name == name:
+        return stage
+    raise ValueError(f"No stage {name!r} in {[s.name for s in self.stages]}.")
