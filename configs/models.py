@@ -26,7 +26,7 @@ def tiny() -> ml_collections.ConfigDict:
           deep_shared=(),  # [P]
           final_norm_shared=False,  # [D]
           scan_unroll=1,  # of the layers; 1 compiles fastest
-          remat="none",  # none, full or dots
+          remat="none",  # none, full, dots or names:A,B; see partition.py
           attention="auto",  # plain, chunked, kernel or cudnn; auto by length
       ),
       vision=dict(
@@ -41,6 +41,7 @@ def tiny() -> ml_collections.ConfigDict:
               num_channels=3,
               position_resize="bicubic",
               scan_unroll=1,
+              remat="none",
               attention="auto",
           ),
           experts=True,
@@ -79,7 +80,7 @@ def emma_4b() -> ml_collections.ConfigDict:
           deep_shared=(),  # [P]
           final_norm_shared=False,  # [D]
           scan_unroll=1,
-          remat="full",
+          remat="full",  # targets.py has one for each machine
           attention="auto",
       ),
       vision=dict(
@@ -94,6 +95,7 @@ def emma_4b() -> ml_collections.ConfigDict:
               num_channels=3,
               position_resize="bicubic",
               scan_unroll=1,
+              remat="none",
               attention="auto",
           ),
           experts=True,
@@ -104,6 +106,21 @@ def emma_4b() -> ml_collections.ConfigDict:
       autoencoder=dcae_sana(),
       fusion=fusion(),
   ))
+
+
+def emma_1_7b() -> ml_collections.ConfigDict:
+  """The same recipe around Qwen3-1.7B."""
+  m = emma_4b()
+  m.llm.update(width=2048, mlp_width=6144, num_layers=28, num_shallow=14,
+               num_heads=16)
+  return m
+
+
+def emma_0_6b() -> ml_collections.ConfigDict:
+  """The same recipe around Qwen3-0.6B."""
+  m = emma_1_7b()
+  m.llm.update(width=1024, mlp_width=3072)
+  return m
 
 
 def dcae_sana() -> ml_collections.ConfigDict:

@@ -1,21 +1,26 @@
 """Every shipped config is complete, and says what the paper says."""
 
 import ast
+import math
 import pathlib
+import re
 
 import jax
+from jax.sharding import AbstractMesh
 import ml_collections
 import pytest
 
-from configs import defaults, stages
-from emma_jax import build, optimizer, rules
+from configs import defaults, models, stages, targets
+from emma_jax import build, optimizer, rules, sharding
 from emma_jax.cli import common
 from emma_jax.training import assemble
+from emma_jax.training import step as step_lib
 from emma_jax.training.integrity import config_differences
 
 CONFIGS = sorted(
     p for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
-    if p.stem not in ("defaults", "models", "stages", "variants"))
+    if p.stem not in ("defaults", "full_size", "models", "stages", "targets",
+                      "variants"))
 # Of other people's files: nothing to open here.
 OWN_FILES = [p for p in CONFIGS if p.stem.startswith(("files", "emma"))]
 
@@ -54,12 +59,18 @@ def shapes():
   made = {}
 
   def of(model) -> dict:
-    key = str(build.plain(model))
+    key = _without_speed(build.plain(model))
     if key not in made:
-      made[key] = build.model(model).shapes
-    return made[key]
+      made[key] = build.model(model)
+    return made[key].shapes
 
+  of.made = made
   return of
+
+
+def _without_speed(model: dict) -> str:
+  """The model's key: remat changes no weight."""
+  return re.sub(r"'remat': '[^']*'", "", str(model))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -91,11 +102,8 @@ def test_tables_are_total_and_live(path, load, shapes):
 def test_a_config_assembles(path, load, shapes, monkeypatch):
   """Sources open, layouts hold their samples, objectives fit the model."""
   c = load(path)
-  model = build.Model(module=build.Emma(build.emma_config(c.model))
-                      if c.model.kind == "emma"
-                      else build.Autoencoder(build.dcae_config(c.model)),
-                      shapes=shapes(c.model), kind=c.model.kind,
-                      dtype=c.model.dtype)
+  shapes(c.model)
+  model = shapes.made[_without_speed(build.plain(c.model))]
   monkeypatch.setattr(build, "model", lambda section: model)
   run = assemble.run(c)
   assert [s.name for s in run.stages] == list(c.stages)
@@ -137,3 +145,101 @@ def test_the_papers_optimizer():
 def test_tiny_goes_through_all_stages_in_order(load):
   tiny = next(p for p in CONFIGS if p.stem == "tiny")
   assert list(load(tiny).stages) == list(TABLE) == list(stages.NAMES)
+
+
+# ------------------------------------------------------------------ full size
+
+SIZES = ("emma_4b", "emma_1_7b", "emma_0_6b")
+WORDS = ("stage0", "stage1", "stage2", "stage3", "stage4a", "stage4b")
+
+
+@pytest.fixture(scope="module")
+def full():
+  """Config's name -> its model, shapes only; made once."""
+  made = {n: build.model(getattr(models, n)()) for n in SIZES}
+  return made.__getitem__
+
+
+@pytest.mark.parametrize("target", targets.TARGETS)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_stage_fits_the_mesh_of_every_machine(
+    size, target, full, monkeypatch):
+  """Rows split, no large weight is whole, nothing needs data or a device."""
+  monkeypatch.setattr(build, "model", lambda section: full(size))
+  for word in WORDS:
+    c = common.load_config(f"{size}.py:{word},{target}")
+    machine = targets.TARGETS[target]
+    run = assemble.run(c, data=False)
+    mesh = AbstractMesh(machine.mesh, sharding.AXES)
+    assert run.mesh.shape(mesh.size) == machine.mesh
+    stage, = run.stages
+    sharding.check_rows(stage.layout.rows, word, mesh)
+    tokens = stage.layout.rows * stage.layout.slots
+    least = stage.layout.slots * machine.row_shards
+    assert least <= tokens <= max(least, machine.tokens)
+    batch = step_lib.abstract_batch(stage.layout, mesh)
+    assert batch.tokens_BU.shape[0] % machine.row_shards == 0
+    state = step_lib.abstract_state(run, stage, mesh)
+    for path, x in rules.flatten((state.ema, state.opt_state)).items():
+      assert x.dtype == "float32" or not x.ndim, path
+    bytes_of = lambda shape, x: math.prod(shape) * x.dtype.itemsize
+    leaves = jax.tree.leaves(state)
+    everything = sum(bytes_of(x.shape, x) for x in leaves)
+    mine = sum(bytes_of(x.sharding.shard_shape(x.shape), x) for x in leaves)
+    # But for norms and biases, every device holds its share and no more.
+    assert mine - everything / machine.mesh[2] < 20e6
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_stages_own_file_is_the_big_ones_stage(word):
+  own = common.load_config(f"emma_4b_{word}.py:v5e:16x16")
+  assert own == common.load_config(f"emma_4b.py:{word},v5e-256")
+  assert own.name == f"emma_4b_{word}" and len(own.stages) == 1
+  assert own.mesh.to_dict() == dict(slice=1, data=4, fsdp=64, tensor=1)
+
+
+def test_a_stage_starts_where_the_one_before_ended():
+  before = "runs/emma_4b_init"
+  for word in WORDS:
+    c = common.load_config(f"emma_4b_{word}.py")
+    assert c.initial == before
+    before = f"runs/{c.name}"
+
+
+@pytest.mark.parametrize("target", targets.TARGETS)
+def test_a_machine_changes_the_batch_not_the_samples(target):
+  c = common.load_config(f"emma_4b.py:{target}")
+  for name, section in c.stages.items():
+    seen = section.steps * section.samples_per_batch / 1e6
+    assert abs(seen / SAMPLES[name] - 1) < 0.02
+    assert section.warmup_steps <= section.steps
+
+
+@pytest.mark.parametrize("spec, message", [
+    ("emma_4b.py:v5e-25", "Unknown target 'v5e-25'"),
+    ("emma_4b.py:stage1,stage2", "more than one stage"),
+    ("tiny.py:v5e-256", "takes nothing after a colon"),
+])
+def test_a_wrong_word_after_the_colon_is_named(spec, message):
+  with pytest.raises(common.UserError, match=message):
+    common.load_config(spec)
+
+
+# Width, hidden width, layers, query and key heads, all heads 128 wide.
+QWEN3 = {"emma_4b": (2560, 9728, 36, 32, 8), "emma_1_7b": (2048, 6144, 28, 16, 8),
+         "emma_0_6b": (1024, 3072, 28, 16, 8)}
+
+
+@pytest.mark.parametrize("shallow", [0, 18, 36])
+@pytest.mark.parametrize("size", SIZES)
+def test_parameters_of_the_decoder_are_the_hand_formula(size, shallow):
+  """Two Qwen3s that share Q, K and their norms in the shallow blocks."""
+  m = getattr(models, size)()
+  D, F, L, H, K = QWEN3[size]
+  shallow = shallow * L // 36
+  m.llm.num_shallow = shallow
+  flat = rules.flatten(build.model(m).shapes)
+  count = sum(x.size for p, x in flat.items() if p.startswith("llm/"))
+  qk = D * 128 * (H + K) + 2 * 128
+  layer = qk + D * 128 * (H + K) + 3 * D * F + 2 * D
+  assert count == 151936 * D + 2 * (L * layer + D) - shallow * qk

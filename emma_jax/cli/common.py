@@ -5,6 +5,7 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 import difflib
 import importlib.util
+import inspect
 import os
 import pathlib
 import sys
@@ -61,7 +62,8 @@ def add_config_arguments(parser: argparse.ArgumentParser):
       "--config",
       required=True,
       metavar="FILE",
-      help="config file, or the name of one in configs/; override values "
+      help="config file, or the name of one in configs/; some take a stage "
+      "and a machine, as in emma_4b.py:stage1,v5e-256; override values "
       "with --config.section.key=value",
   )
   parser.add_argument(
@@ -111,18 +113,22 @@ def load_config(
 
   Args:
     path: a file, or the name of one in the repository's configs/ directory,
-      with or without ".py".
+      with or without ".py"; what follows a colon is `get_config`'s argument:
+      "emma_4b.py:stage1,v5e-256".
     overrides: dotted key -> text, see `parse_overrides`.
 
   Raises:
     UserError: no such file, a file that fails, a key or value that is wrong.
   """
+  path, _, spec = path.partition(":")
   file = _find(path)
   get_config = getattr(_execute(file), "get_config", None)
   if not callable(get_config):
     raise UserError(f"{file} has no function get_config().")
+  if spec and not inspect.signature(get_config).parameters:
+    raise UserError(f"{file} takes nothing after a colon, but got {spec!r}.")
   try:
-    config = get_config()
+    config = get_config(spec) if spec else get_config()
   except Exception as error:
     raise UserError(f"{file}: get_config() failed: {_brief(error)}") from error
   if not isinstance(config, ml_collections.ConfigDict):

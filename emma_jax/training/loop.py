@@ -30,8 +30,8 @@ __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 # they change what is shown and kept and where, never what is learned.
 FREE_KEYS = (r"name", r"train\.(log_every|save_every|keep|keep_every|evaluate)"
              , r"data\.(workers|threads|buffer)", r"sample\..*",
-             r"evaluate\..*", r"mesh\..*", r"(.*\.)?(remat|scan_unroll|attention)",
-             r"train\.loss_chunk")
+             r"evaluate\..*", r"mesh\..*", r"train\.loss_chunk",
+             r"(.*\.)?(remat|scan_unroll|attention)")
 
 
 class Stopped(Exception):

@@ -1,0 +1,23 @@
+"""EMMA around Qwen3-0.6B through the paper's six stages, from published weights.
+
+  python -m emma_jax.cli.convert init --config configs/emma_0_6b.py \\
+      --qwen3 weights/Qwen3-0.6B --siglip2 weights/siglip2-so400m-patch16-512 \\
+      --dcae weights/dc-ae-f32c32-sana-1.1-diffusers --out runs/emma_0_6b_init
+  python -m emma_jax.cli.train --config configs/emma_0_6b.py \\
+      --workdir runs/emma_0_6b [--config.data.sources.KEY=jsonl:PATH ...]
+
+Nothing is random but what is new in EMMA, and that is in the first file. Rates,
+schedules, ratios and numbers of samples are the paper's (Table 2). After a
+colon: one stage, a machine; see full_size.py and targets.py:
+
+  python -m emma_jax.cli.train --config configs/emma_0_6b.py:stage1,8xh100 \\
+      --workdir runs/emma_0_6b_stage1
+"""
+
+import ml_collections
+
+from configs import full_size, models
+
+
+def get_config(spec: str = "") -> ml_collections.ConfigDict:
+  return full_size.get("emma_0_6b", models.emma_0_6b(), "Qwen3-0.6B", spec)

@@ -1,0 +1,23 @@
+"""EMMA around Qwen3-1.7B through the paper's six stages, from published weights.
+
+  python -m emma_jax.cli.convert init --config configs/emma_1_7b.py \\
+      --qwen3 weights/Qwen3-1.7B --siglip2 weights/siglip2-so400m-patch16-512 \\
+      --dcae weights/dc-ae-f32c32-sana-1.1-diffusers --out runs/emma_1_7b_init
+  python -m emma_jax.cli.train --config configs/emma_1_7b.py \\
+      --workdir runs/emma_1_7b [--config.data.sources.KEY=jsonl:PATH ...]
+
+Nothing is random but what is new in EMMA, and that is in the first file. Rates,
+schedules, ratios and numbers of samples are the paper's (Table 2). After a
+colon: one stage, a machine; see full_size.py and targets.py:
+
+  python -m emma_jax.cli.train --config configs/emma_1_7b.py:stage1,8xh100 \\
+      --workdir runs/emma_1_7b_stage1
+"""
+
+import ml_collections
+
+from configs import full_size, models
+
+
+def get_config(spec: str = "") -> ml_collections.ConfigDict:
+  return full_size.get("emma_1_7b", models.emma_1_7b(), "Qwen3-1.7B", spec)

@@ -1,0 +1,122 @@
+"""The paper's recipe at full size, for any of its Qwen3s, stages and machines.
+
+A config that takes `get_config(spec)` is one of these; `spec` follows the
+file's name after a colon and names a stage, a machine (see targets.py), both or
+neither:
+
+  --config configs/emma_4b.py                 all stages at 512 pixels
+  --config configs/emma_4b.py:8xh100          the same on 8 H100
+  --config configs/emma_1_7b.py:stage2,h100   one stage, at its own resolution
+  --config configs/emma_4b_stage1.py:v5e-256  the same as emma_4b.py:stage1,...
+
+A stage by itself starts from the working directory of the one before.
+"""
+
+import ml_collections
+
+from configs import defaults, models, stages, targets
+
+# A row by stage: capacities that samples of the stage's mixture fill evenly.
+# Pictures of 512 pixels are 256 tokens, those of 1024 pixels 1024; a text
+# beside a picture is counted with 100 to 250 tokens [D].
+_ALIGN = dict(samples=12, und_tokens=4096, und_pictures=12, references=0,
+              targets=0)
+_PAIRS = dict(samples=16, und_tokens=4096, und_pictures=8, references=0,
+              targets=8)
+# Three questions and three drawings, or two of each task.
+_EDITS = dict(samples=6, und_tokens=4096, und_pictures=3, references=2,
+              targets=4)
+_TEXTS = dict(samples=3, und_tokens=4096, und_pictures=3, references=0,
+              targets=0)
+# All stages in one run have one picture size: four samples of any task.
+_MIXED = dict(samples=4, und_tokens=2048, und_pictures=4, references=4,
+              targets=4)
+_MIXED_TEXTS = dict(_MIXED, references=0, targets=0)
+
+# Stage by the word in a spec: its name, its picture size [P], its row.
+_STAGES = {
+    "stage0": ("0_alignment", 512, _ALIGN),
+    "stage1": ("1_pretraining", 512, _PAIRS),
+    "stage2": ("2_finetuning", 1024, _EDITS),
+    "stage3": ("3_quality", 1024, _EDITS),
+    "stage4a": ("4a_expert", 1024, _TEXTS),
+    "stage4b": ("4b_router", 1024, _TEXTS),
+}
+
+
+def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
+        spec: str = "") -> ml_collections.ConfigDict:
+  """The config `name` of a model around `qwen3`'s tokenizer, see above."""
+  stage, target = _parse(spec)
+  c = defaults.get_config()
+  c.name = name
+  c.model = model
+  c.initial = f"runs/{name}_init"  # what `convert init` wrote
+  c.data.update(dict(
+      tokenizer=f"qwen3:weights/{qwen3}", height=512, width=512,
+      min_tokens=256, max_tokens=4096))
+  c.data.sources = {
+      source: f"jsonl:data/{source}.jsonl"
+      for source in ("understanding", "stem", "drawing", "editing")}
+  c.train.update(dict(save_every=1000, evaluate=False, loss_chunk=1024,
+                      frozen_dtype="bfloat16"))
+  c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))
+  model.llm.remat = target.remat
+  model.vision.encoder.remat = "full"
+  c.stages = _one(c, stage, target) if stage else _all(target)
+  return c
+
+
+def _parse(spec: str) -> tuple[str, targets.Target]:
+  """(stage's word or "", machine)."""
+  words = [w for w in spec.split(",") if w]
+  stage = [w for w in words if w in _STAGES]
+  machine = [w for w in words if w not in _STAGES]
+  if len(stage) > 1 or len(machine) > 1:
+    raise ValueError(f"{spec!r} names more than one stage or machine; stages "
+                     f"are {list(_STAGES)}, machines {list(targets.TARGETS)}.")
+  target = targets.find((machine or [targets.DEFAULT])[0])
+  return (stage or [""])[0], target
+
+
+def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target):
+  """Changes `c` to one stage's run; returns its stages."""
+  name, side, row = _STAGES[word]
+  words = list(_STAGES)
+  index = words.index(word)
+  if index:
+    c.initial = f"runs/{c.name}_{words[index - 1]}"
+  c.name = f"{c.name}_{word}"
+  c.data.update(dict(height=side, width=side, seed=1000 * index))
+  section = _stage(name, row, side, target, shift=3.0 if side > 512 else 1.0)
+  section.load = ((".*", "weights:{initial}"),)
+  if name == "4a_expert":
+    section.load = (stages.KEEP_AND_COPY[0], *section.load)
+  return ml_collections.ConfigDict({name: section})
+
+
+def _all(target: targets.Target) -> ml_collections.ConfigDict:
+  out = {
+      name: _stage(name, _MIXED if name[0] in "123" else _MIXED_TEXTS, 512,
+                   target)
+      for name in stages.NAMES}
+  out["0_alignment"].load = ((".*", "weights:{initial}"),)
+  out["4a_expert"].load = stages.KEEP_AND_COPY
+  return ml_collections.ConfigDict(out)
+
+
+def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
+  """A stage whose batch fits the machine; it sees the paper's samples."""
+  picture = (side // 32)**2
+  tokens = row["und_tokens"] + picture * (row["references"] + row["targets"])
+  shards = target.row_shards
+  rows = shards * max(1, target.tokens // (tokens * shards))
+  row = dict(row)
+  samples = rows * row.pop("samples")
+  of_paper = stages.stage(name)
+  scale = of_paper.samples_per_batch / samples
+  steps = max(1, round(of_paper.steps * scale))
+  return stages.stage(
+      name, rows=rows, samples_per_batch=samples, steps=steps,
+      warmup_steps=min(steps, round(of_paper.warmup_steps * scale)),
+      policy=stages.policies(experts=True)[name], **row, **changes)

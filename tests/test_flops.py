@@ -1,0 +1,81 @@
+"""FLOPs by formula are those that XLA counts, and the paper's arithmetic."""
+
+import jax
+import ml_collections
+import pytest
+
+from configs import models
+from emma_jax import build, flops, flow, optimizer, rules
+from emma_jax.data.packing import Layout, pack
+from emma_jax.training import objectives, state
+from emma_jax.training.step import make_step
+from tests import tiny
+
+LAYOUT = Layout(rows=2, und_tokens=64, und_pictures=2, references=1, targets=2,
+                height=64, width=64)
+POLICIES = {
+    "all": (("(autoencoder|vision/(stem|router))/.*", "frozen"),
+            (".*", "train")),
+    "adapter": (("adapters/und/.*", "train"), (".*", "frozen")),
+}
+
+
+def wide() -> ml_collections.ConfigDict:
+  """Wide enough for products of matrices to be nearly all; unrolled."""
+  m = tiny.model()
+  m.llm.update(width=256, mlp_width=512, num_layers=2, num_shallow=1,
+               num_heads=4, num_kv_heads=2, head_dim=64, vocab_size=2048)
+  m.vision.encoder.update(width=192, mlp_width=512, num_heads=4)
+  m.autoencoder.update(
+      encoder_block_out_channels=(32,) * 6, attention_head_dim=32,
+      decoder_block_out_channels=(32,) * 6)
+  return m
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_formula_is_what_xla_counts(policy):
+  """Within 5%: the rest is arithmetic between the products."""
+  model = build.model(wide())
+  objective = objectives.EmmaObjective(
+      model=model.module, route="versatile", text_weight=0.25,
+      velocity_weight=1.0, time_bins=2,
+      flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))
+  adam = optimizer.build(optimizer.OptimizerConfig(
+      learning_rate=1e-3, total_steps=2), ((".*", 1.0),))
+  begin = lambda p: state.begin(p, POLICIES[policy], adam)
+  batch, _ = pack([], LAYOUT)
+  lowered = make_step(objective, adam, ema_decay=0.9, seed=0, name="s").lower(
+      jax.eval_shape(begin, model.shapes), batch)
+  counted = lowered.cost_analysis()
+  decided = rules.resolve(POLICIES[policy], rules.flatten(model.shapes))
+  trained = [p for p, value in decided.items() if value == "train"]
+  parts = flops.step(model.module.config, LAYOUT, trained)
+  assert counted["flops"] == pytest.approx(flops.total(parts), rel=0.05)
+
+
+def test_the_4b_is_the_papers_arithmetic():
+  """Of design figures: 27 blocks of SigLIP2 on 1024 pixels are 5.5 TFLOPs,
+  and a token of a branch passes 3.633 G weights."""
+  config = build.emma_config(models.emma_4b())
+  vision = 27 * flops.encoder_block(config.vision.encoder, 64 * 64)
+  assert vision == pytest.approx(5.5e12, rel=0.02)
+  assert 36 * flops.projections(config.llm) == pytest.approx(
+      2 * 3.633e9, rel=1e-3)
+
+
+def test_only_what_gradients_need_is_counted_again():
+  config = build.emma_config(tiny.model())
+  of = lambda *trained, **k: flops.step(config, LAYOUT, trained, **k)
+  expert = of("vision/stem/mlp", route="stem")
+  assert (expert["vision_lower"].inputs, expert["vision_lower"].weights) == (
+      False, False)
+  assert expert["vision_stem"].weights and expert["projections"].inputs
+  assert not expert["projections"].weights
+  assert expert["autoencoder"].total == expert["autoencoder"].forward
+  half = of("llm/deep/und/v", live=0.5)["attention"]
+  assert half.total == of("llm/deep/und/v")["attention"].total / 2
+  router = flops.router_step(config, LAYOUT)
+  assert router["vision"].total == router["vision"].forward
+  assert flops.total(router) < flops.total(of("vision/stem/mlp"))
+  twice = of("heads/velocity/kernel", draws=2)["velocity"]
+  assert twice.total == 2 * of("heads/velocity/kernel")["velocity"].total
