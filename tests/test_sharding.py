@@ -140,6 +140,55 @@ def test_weights_moments_and_averages_are_split(trained):
   assert both["trained/llm/deep/und/qk/k"] == 2  # one key head: not by head
 
 
+# Saves a state from four devices and reads it on two; prints what differs.
+MOVE = """
+import sys, jax, jax.numpy as jnp, optax
+from emma_jax import rules, sharding
+from emma_jax.training import checkpoint, state
+from tests import tiny
+
+shapes = {"w": jax.ShapeDtypeStruct((8, 6), jnp.float32),
+          "scale": jax.ShapeDtypeStruct((6,), jnp.float32)}
+axes = {"w": ("embed", "mlp"), "scale": (None,)}
+begin = lambda p: state.begin(p, ((".*", "train"),), optax.adam(1e-3))
+abstract = jax.eval_shape(begin, shapes)
+
+
+def places(devices, **sizes):
+  config = sharding.MeshConfig(**dict(slice=1, data=1, fsdp=1, tensor=1) | sizes)
+  mesh = sharding.make_mesh(config, jax.devices()[:devices])
+  return sharding.like_weights(
+      abstract, sharding.weights(shapes, axes, mesh), mesh)
+
+
+key = jax.random.key(0)
+params = {k: jax.random.normal(key, x.shape) for k, x in shapes.items()}
+four = jax.device_put(begin(params), places(4, fsdp=2, tensor=2))
+two = places(2, fsdp=2)
+target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
+    x.shape, x.dtype, sharding=s), abstract, two)
+with checkpoint.Checkpointer(sys.argv[1]) as saved:
+  saved.save(3, four, {"mesh": 4}, wait=True)
+with checkpoint.Checkpointer(sys.argv[1]) as saved:
+  read, meta = saved.restore(target)
+tiny.assert_trees_equal(read, four)
+assert meta == {"mesh": 4}
+for path, x in rules.flatten(read).items():
+  assert x.sharding == rules.flatten(two)[path], path
+assert len(read.ema["w"].sharding.device_set) == 2
+assert read.ema["w"].addressable_shards[0].data.shape == (4, 6)
+assert four.ema["w"].addressable_shards[0].data.shape == (4, 3)
+"""
+
+
+def test_a_state_saved_on_four_devices_is_read_on_two(repo, tmp_path):
+  env = dict(os.environ, PYTHONPATH=str(repo), XLA_FLAGS=(
+      "--xla_force_host_platform_device_count=4"))
+  done = subprocess.run([sys.executable, "-c", MOVE, str(tmp_path / "run")],
+                        env=env, cwd=repo, capture_output=True, text=True)
+  assert not done.returncode, done.stderr[-3000:]
+
+
 # ------------------------------------------------------------- meshes, tables
 
 

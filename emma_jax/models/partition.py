@@ -118,9 +118,8 @@ def check_remat(policy: str):
     return
   if not policy.startswith("names:") or set(names) - set(SAVEABLE):
     raise ValueError(
-        f"remat={policy!r}: choose none, full (keep a block's input only), "
-        "dots (keep every matrix product) or names:A,B with names of "
-        f"{SAVEABLE}.")
+        f"remat={policy!r}: choose none, full or dots (keep every product of "
+        f"matrices), or names:A,B with names of {SAVEABLE}.")
 
 
 def remat(block: type[nn.Module], policy: str) -> type[nn.Module]:

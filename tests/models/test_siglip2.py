@@ -61,7 +61,7 @@ def test_scan_is_a_loop():
 
 @pytest.mark.parametrize("change", [
     dict(scan_unroll=3), dict(remat="full"), dict(remat="dots"),
-    dict(attention="chunked")])
+    dict(remat="names:attn_out,mlp_up"), dict(attention="chunked")])
 def test_unroll_and_remat_change_nothing(change):
   x = noise(1, 12, 12, 3)
   base = siglip2.SiglipEncoder(TINY)
@@ -139,7 +139,7 @@ def test_bicubic_taps():
 @pytest.mark.parametrize("change, message", [
     (dict(num_heads=5), "num_heads"),
     (dict(position_resize="area"), "choose one of"),
-    (dict(remat="some"), "choose one of"),
+    (dict(remat="some"), "choose none, full or dots"),
 ])
 def test_configs_check_themselves(change, message):
   with pytest.raises(ValueError, match=message):

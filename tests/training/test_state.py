@@ -105,6 +105,20 @@ def test_a_stage_begins_with_its_trained_part_apart():
     state.begin(params, ((".*", "melt"),), optax.adam(1e-3))
 
 
+def test_frozen_matrices_may_be_kept_in_bfloat16():
+  """Vectors are used in float32, and nothing that trains is rounded."""
+  params = {"a": {"kernel": jnp.full((2, 2), 1.01)},
+            "b": {"kernel": jnp.full((2, 2), 1.01), "scale": jnp.ones(2)}}
+  policy = (("b/.*", "frozen"), (".*", "train"))
+  s = state.begin(params, policy, optax.adam(1e-3), "bfloat16")
+  kinds = {p: str(x.dtype) for p, x in rules.flatten(s).items() if x.ndim}
+  assert kinds.pop("frozen/b/kernel") == "bfloat16"
+  assert set(kinds.values()) == {"float32"}
+  assert not any("b/" in p for p in kinds if not p.startswith("frozen"))
+  tiny.assert_trees_equal(
+      s.frozen["b"]["kernel"], params["b"]["kernel"].astype(jnp.bfloat16))
+
+
 # ------------------------------------------------------- the real tables
 
 

@@ -1,0 +1,70 @@
+"""Constraints that cannot be dropped in silence, and what remat keeps."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh
+import pytest
+
+from emma_jax import sharding
+from emma_jax.models import partition, siglip2
+from emma_jax.sharding import AXES
+
+MESH = AbstractMesh((1, 2, 2, 2), AXES)
+CONFIG = dict(width=8, mlp_width=16, num_layers=3, num_heads=2, patch_size=4,
+              native_grid=2)
+
+
+def test_outside_of_a_program_nothing_is_constrained():
+  x = jnp.ones((2, 3))
+  assert partition.constrain(x, "rows", None) is x
+  assert partition.mesh_axes("rows") is None and partition.alone()
+
+
+def test_inside_names_become_mesh_axes():
+  with sharding.program(MESH):
+    assert partition.mesh_axes("rows") == ("slice", "data", "fsdp")
+    assert partition.mesh_axes("mlp") == ("tensor",)
+    assert partition.mesh_axes("layers") == ()
+    assert partition.split_axes((8, 6), ("embed", "mlp")) == [
+        ("fsdp",), ("tensor",)]
+    with pytest.raises(ValueError, match="'row'.*sharding.TABLE"):
+      partition.constrain(jnp.ones((2, 3)), "row", None)
+    with pytest.raises(ValueError, match="names=.*shape"):
+      partition.constrain(jnp.ones((2, 3)), "rows")
+
+
+def test_a_table_without_a_mesh_is_refused():
+  with nn.logical_axis_rules(sharding.TABLE):
+    with pytest.raises(RuntimeError, match="sharding.program"):
+      partition.constrain(jnp.ones((2, 3)), "rows", None)
+
+
+def test_only_known_tensors_are_kept():
+  with pytest.raises(ValueError, match="'attn'.*attn_out"):
+    partition.keep(jnp.ones(2), "attn")
+  for wrong in ("some", "names:", "names:attn_out,x"):
+    with pytest.raises(ValueError, match="choose none, full or dots"):
+      partition.check_remat(wrong)
+
+
+def products(remat: str) -> int:
+  """Products of matrices in a block's forward and backward pass."""
+  stack = siglip2.stack(siglip2.SiglipConfig(**CONFIG, remat=remat), 3)
+  x = jnp.ones((1, 4, 8))
+  params = jax.eval_shape(stack.init, jax.random.key(0), x, None)
+  loss = lambda p, x: jnp.sum(stack.apply(p, x, None)[0]**2)
+  return str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(
+      nn.unbox(params), x)).count("dot_general")
+
+
+def test_what_is_kept_is_not_made_again():
+  """Eight products a block: q, k, v, scores, mix, out, up, down."""
+  count = {p: products(p) for p in (
+      "none", "full", "dots", "names:attn_out",
+      "names:query,key,value,attn_out,attn_proj,mlp_up")}
+  again = {p: n - count["none"] for p, n in count.items()}
+  assert count["none"] == 8 * 3
+  assert again["full"] == 7  # the last, down, is behind the gradient
+  assert again["names:attn_out"] == 6
+  assert again["names:query,key,value,attn_out,attn_proj,mlp_up"] == 1
