@@ -138,9 +138,13 @@ def _sequence(kind: str, path: str, options: Options) -> Any:
         f"{path} needs TensorFlow Datasets; pip install emma-jax with its "
         "extra `tfds` (TensorFlow itself is not needed)."
     ) from error
-  builder = tfds.builder(
-      name, data_dir=options.data_dir, file_format="array_record"
-  )
+  try:
+    builder = tfds.builder(
+        name, data_dir=options.data_dir, file_format="array_record"
+    )
+  except tfds.core.registered.DatasetNotFoundError as error:
+    first = str(error).splitlines()[0]  # a list of all there are follows
+    raise ValueError(f"{path}: {first}") from error
   if not builder.is_prepared():
     builder.download_and_prepare()
   # Pictures stay as they were encoded; decoding is ours.

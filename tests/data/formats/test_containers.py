@@ -1,7 +1,9 @@
 """Files are cut into parts whose rows, put together, are the file's."""
 
+import importlib
 import io
 import json
+import sys
 import tarfile
 
 import numpy as np
@@ -110,6 +112,53 @@ def test_sequences_from_python(tmp_path, monkeypatch):
   assert where == "python:my_rows:rows[1]" and "gone" in bad.reason
 
 
+_BUILDER = """
+import io
+import tensorflow_datasets as tfds
+from tests.data import made
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self):
+    picture = tfds.features.Image(encoding_format="png")
+    features = tfds.features.FeaturesDict({
+        "source": picture, "target": picture,
+        "instruction": tfds.features.Text()})
+    return tfds.core.DatasetInfo(builder=self, features=features)
+
+  def _split_generators(self, manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(3):
+      yield i, {"source": io.BytesIO(made.picture("red")),
+                "target": io.BytesIO(made.picture("blue")),
+                "instruction": f"do {i}"}
+"""
+
+
+def test_tensorflow_datasets_without_tensorflow(tmp_path, monkeypatch):
+  """A prepared set is read by its name; pictures come as they were encoded."""
+  pytest.importorskip("tensorflow_datasets")
+  package = tmp_path / "made_edits"
+  package.mkdir()
+  (package / "made_edits_dataset_builder.py").write_text(_BUILDER)
+  monkeypatch.syspath_prepend(tmp_path)
+  module = importlib.import_module("made_edits.made_edits_dataset_builder")
+  data = str(tmp_path / "data")
+  module.Builder(data_dir=data, file_format="array_record"
+                 ).download_and_prepare()  # fmt: skip
+  options = tables.Options(data_dir=data)
+  (part,) = containers.split("tfds:made_edits:train", 10, options)
+  found = [row for _, row in containers.read(part, options)]
+  assert sorted(row["instruction"] for row in found) == ["do 0", "do 1", "do 2"]
+  assert found[0]["source"] == made.picture("red")
+  assert "tensorflow" not in sys.modules
+  with pytest.raises(ValueError, match="tfds:lost_set:train: Dataset lost_set"):
+    containers.split("tfds:lost_set:train", 10, options)
+
+
 def test_names_that_tell_nothing():
   with pytest.raises(ValueError, match="ends in none of"):
     containers.split("a.csv", 1, OPTIONS)
@@ -153,8 +202,6 @@ def _read_all(path) -> list:
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
-  import sys
-
   tables._parquet.cache_clear()
   monkeypatch.setitem(sys.modules, "pyarrow", None)
   monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
