@@ -1,4 +1,4 @@
-"""EMMA around Qwen3-0.6B through the paper's six stages, from published weights.
+"""EMMA on Qwen3-0.6B through the paper's six stages, from published weights.
 
   python -m emma_jax.cli.convert init --config configs/emma_0_6b.py \\
       --qwen3 weights/Qwen3-0.6B --siglip2 weights/siglip2-so400m-patch16-512 \\

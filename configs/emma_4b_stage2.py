@@ -1,4 +1,4 @@
-"""Stage 2 of EMMA-4B by itself: all but DC-AE, at 1024 pixels, edits in the second half.
+"""Stage 2 of EMMA-4B by itself: 1024 pixels, edits in its second half.
 
   python -m emma_jax.cli.train --config configs/emma_4b_stage2.py:v5e-256 \\
       --workdir runs/emma_4b_stage2

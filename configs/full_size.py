@@ -14,7 +14,7 @@ A stage by itself starts from the working directory of the one before.
 
 import ml_collections
 
-from configs import defaults, models, stages, targets
+from configs import defaults, stages, targets
 
 # A row by stage: capacities that samples of the stage's mixture fill evenly.
 # Pictures of 512 pixels are 256 tokens, those of 1024 pixels 1024; a text

@@ -226,8 +226,11 @@ def test_a_wrong_word_after_the_colon_is_named(spec, message):
 
 
 # Width, hidden width, layers, query and key heads, all heads 128 wide.
-QWEN3 = {"emma_4b": (2560, 9728, 36, 32, 8), "emma_1_7b": (2048, 6144, 28, 16, 8),
-         "emma_0_6b": (1024, 3072, 28, 16, 8)}
+QWEN3 = {
+    "emma_4b": (2560, 9728, 36, 32, 8),
+    "emma_1_7b": (2048, 6144, 28, 16, 8),
+    "emma_0_6b": (1024, 3072, 28, 16, 8),
+}
 
 
 @pytest.mark.parametrize("shallow", [0, 18, 36])

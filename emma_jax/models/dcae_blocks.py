@@ -98,7 +98,8 @@ class GluMbConv(nn.Module):
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
     channels = x_PhwC.shape[-1]
     hidden = self.expansion * channels
-    y = jax.nn.silu(layers.Linear(2 * hidden, CONV_AXES, name="inverted")(x_PhwC))
+    inverted = layers.Linear(2 * hidden, CONV_AXES, name="inverted")
+    y = jax.nn.silu(inverted(x_PhwC))
     y = convolution.Depthwise(3, use_bias=True, name="depth")(y)
     value, gate = jnp.split(y, 2, axis=-1)
     y = value * jax.nn.silu(gate)
