@@ -1,0 +1,1 @@
+"""How fast and how large the published sizes are, beside torch."""

@@ -1,0 +1,62 @@
+"""The shapes that are measured: those of published weights, and tiny ones."""
+
+import dataclasses
+
+from emma_jax.convert import dcae, qwen3
+from emma_jax.models import siglip2
+from emma_jax.models.dcae import DcaeConfig
+from emma_jax.models.qwen3 import Qwen3Config
+from emma_jax.models.siglip2_vision import SiglipVisionConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+  """What the rows run: models, and how much they are given.
+
+  prompt, answer: tokens that are read at once, then written one by one.
+  side: pixels of the autoencoder's square picture; the vision tower's has its
+    native size.
+  """
+
+  llm: Qwen3Config
+  prompt: int
+  answer: int
+  vision: SiglipVisionConfig
+  dcae: DcaeConfig
+  side: int
+
+  @property
+  def vision_side(self) -> int:
+    encoder = self.vision.encoder
+    return encoder.native_grid * encoder.patch_size
+
+
+_BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+
+# dc-ae-f32c32-sana-1.0 and 1.1.
+SANA = dcae.config_from_hf(dict(
+    encoder_block_types=_BLOCKS, decoder_block_types=_BLOCKS,
+    downsample_block_type="Conv", upsample_block_type="interpolate",
+    decoder_norm_types="rms_norm", decoder_act_fns="silu"))
+
+FULL = Sizes(
+    llm=qwen3.QWEN3_0_6B, prompt=512, answer=32,
+    vision=SiglipVisionConfig(encoder=siglip2.SO400M_PATCH16_512),
+    dcae=SANA, side=512)
+
+# To try the commands themselves in seconds.
+MICRO = Sizes(
+    llm=dataclasses.replace(
+        qwen3.QWEN3_0_6B, vocab_size=64, width=16, mlp_width=32, num_layers=2,
+        num_heads=4, num_kv_heads=2, head_dim=8),
+    prompt=16, answer=4,
+    vision=SiglipVisionConfig(encoder=dataclasses.replace(
+        siglip2.SO400M_PATCH16_512, width=16, mlp_width=32, num_layers=2,
+        num_heads=2, native_grid=2)),
+    dcae=dataclasses.replace(
+        SANA, attention_head_dim=8, latent_channels=4,
+        encoder_block_out_channels=(8,) * 6, encoder_layers_per_block=(1,) * 6,
+        decoder_block_out_channels=(8,) * 6, decoder_layers_per_block=(1,) * 6),
+    side=64)
+
+BY_NAME = {"full": FULL, "micro": MICRO}
