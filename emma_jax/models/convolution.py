@@ -11,6 +11,10 @@ import jax.numpy as jnp
 
 from emma_jax.models import layers
 
+# Pixels of a convolution that are multiplied at once on a CPU: with their
+# neighbours they are to fit into a megabyte or few of cache.
+_STRIP = 512
+
 
 def conv3x3(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   """Cross-correlation with a 3x3 kernel, one pixel of zeros on every side.
@@ -18,13 +22,53 @@ def conv3x3(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   XLA's "SAME" pads (0, 1) at stride 2; torch, which the published weights come
   from, pads (1, 1).
   """
+  if stride != 1:
+    return _conv(x_PYXC, kernel.astype(x_PYXC.dtype), stride)
+  return layers.contract(x_PYXC, kernel, _conv_or_dots)
+
+
+def _conv(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   return jax.lax.conv_general_dilated(
       x_PYXC,
-      kernel.astype(x_PYXC.dtype),
+      kernel,
       window_strides=(stride, stride),
       padding=((1, 1), (1, 1)),
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
+
+
+def _conv_or_dots(
+    x_PYXC: jax.Array, kernel: jax.Array, preferred_element_type=None
+) -> jax.Array:
+  """The convolution; of a preferred type, as products of matrices.
+
+  `layers.contract` wants that on a CPU in bfloat16, where only products are
+  fast. The nine pixels under the kernel lie side by side, for a strip of rows
+  at a time that stays in the cache. Until they are multiplied they are bits:
+  XLA's CPU backend moves bfloat16 by way of float32.
+  """
+  if preferred_element_type is None:
+    return _conv(x_PYXC, kernel)
+  P, Y, X, C = x_PYXC.shape
+  rows = max(1, min(Y, _STRIP // (P * X)))
+  while Y % rows:
+    rows -= 1
+  bits_PYXC = jax.lax.bitcast_convert_type(x_PYXC, jnp.uint16)
+  bits_PYXC = jnp.pad(bits_PYXC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+  def strip(top: jax.Array) -> jax.Array:
+    seen = jax.lax.dynamic_slice_in_dim(bits_PYXC, top, rows + 2, axis=1)
+    under = [seen[:, i : i + rows, j : j + X]
+             for i in range(3) for j in range(3)]
+    under = jax.lax.bitcast_convert_type(
+        jnp.concatenate(under, axis=-1), x_PYXC.dtype)
+    y = jnp.matmul(under, kernel.reshape(9 * C, -1),
+                   preferred_element_type=preferred_element_type)
+    return jax.lax.bitcast_convert_type(y.astype(x_PYXC.dtype), jnp.uint16)
+
+  strips = jax.lax.map(strip, jnp.arange(0, Y, rows))
+  bits_PYXC = jnp.moveaxis(strips, 0, 1).reshape(P, Y, X, -1)
+  return jax.lax.bitcast_convert_type(bits_PYXC, x_PYXC.dtype)
 
 
 def depthwise(x_PYXC: jax.Array, kernel_YXC: jax.Array) -> jax.Array:

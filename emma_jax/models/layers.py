@@ -1,6 +1,7 @@
 """Weights declared in one line, and the mathematics every model shares."""
 
 from collections.abc import Callable, Sequence
+import functools
 
 import flax.linen as nn
 import jax
@@ -78,9 +79,46 @@ def layer_norm(
   return y.astype(x.dtype)
 
 
+def cpu_bfloat16(x: jax.Array) -> bool:
+  """Whether XLA's kernels for x are the CPU's, which are peculiar."""
+  return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+
+
+def contract(
+    x: jax.Array, w: jax.Array, how: Callable[..., jax.Array]
+) -> jax.Array:
+  """how(x, w) in the dtype of x; `how` is jnp.matmul or an `einsum`.
+
+  XLA's CPU backend has fast bfloat16 kernels for float32 results only; asked
+  for bfloat16 it turns both operands into float32 first, at half the speed.
+  So there the rounding, which is the same, stands outside.
+  """
+  w = w.astype(x.dtype)
+  if cpu_bfloat16(x):
+    return _contract_wide(how, x, w)
+  return how(x, w)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _contract_wide(how, x, w):
+  return how(x, w, preferred_element_type=jnp.float32).astype(x.dtype)
+
+
+@_contract_wide.defjvp
+def _(how, primals, tangents):
+  # Gradients are of bfloat16 operands, as everywhere else.
+  (x, w), (dx, dw) = primals, tangents
+  return _contract_wide(how, x, w), how(dx, w) + how(x, dw)
+
+
+def einsum(spec: str) -> Callable[..., jax.Array]:
+  """For `contract`."""
+  return functools.partial(jnp.einsum, spec)
+
+
 def linear(x: jax.Array, w: jax.Array, b: jax.Array | None = None) -> jax.Array:
   """`x @ w (+ b)` in the dtype of x; w is (in, out)."""
-  y = x @ w.astype(x.dtype)
+  y = contract(x, w, jnp.matmul)
   return y if b is None else y + along_last(b, y)
 
 

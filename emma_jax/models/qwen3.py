@@ -14,6 +14,8 @@ from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend, check_path, rope
 from emma_jax.models.layers import (
   RmsNorm,
+  contract,
+  einsum,
   fan_in,
   linear,
   normal,
@@ -78,8 +80,8 @@ class QueryKey(nn.Module):
     k_DKE = weight(self, "k", (D, K, E), ("embed", "kv_heads", "head_dim"))
     q_norm_E = weight(self, "q_norm", (E,), (None,), ones)
     k_norm_E = weight(self, "k_norm", (E,), (None,), ones)
-    q_BLHE = jnp.einsum("BLD,DHE->BLHE", x_BLD, q_DHE.astype(x_BLD.dtype))
-    k_BLKE = jnp.einsum("BLD,DKE->BLKE", x_BLD, k_DKE.astype(x_BLD.dtype))
+    q_BLHE = contract(x_BLD, q_DHE, einsum("BLD,DHE->BLHE"))
+    k_BLKE = contract(x_BLD, k_DKE, einsum("BLD,DKE->BLKE"))
     # Before the norms: their gradients need what came in.
     q_BLHE = partition.keep(q_BLHE, "query")
     k_BLKE = partition.keep(k_BLKE, "key")
@@ -99,7 +101,7 @@ class Value(nn.Module):
     c = self.config
     shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
     v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
-    v_BLKE = jnp.einsum("BLD,DKE->BLKE", x_BLD, v_DKE.astype(x_BLD.dtype))
+    v_BLKE = contract(x_BLD, v_DKE, einsum("BLD,DKE->BLKE"))
     return partition.keep(v_BLKE, "value")
 
 
@@ -113,7 +115,7 @@ class Output(nn.Module):
     shape = (*x_BLHE.shape[-2:], self.config.width)
     o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
                    fan_in((0, 1), self.config.residual_gain))
-    y_BLD = jnp.einsum("BLHE,HED->BLD", x_BLHE, o_HED.astype(x_BLHE.dtype))
+    y_BLD = contract(x_BLHE, o_HED, einsum("BLHE,HED->BLD"))
     return partition.keep(y_BLD, "attn_proj")
 
 

@@ -1,0 +1,206 @@
+"""How fast and how large the published sizes are, on this machine.
+
+  emma-benchmark torch [--rows R ...] [--dtypes D ...] [--threads N]
+  emma-benchmark memory [--dtypes D ...]
+
+The same as `python -m emma_jax.cli.benchmark`. `torch` times Qwen3-0.6B
+(prefill and cached decode), SigLIP2 so400m and DC-AE f32c32 on the CPU beside
+transformers and diffusers (extra `torch`). `memory` says what coding pictures
+of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. Weights are
+random.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import contextlib
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+from typing import Any
+
+from emma_jax.benchmark import child, memory
+from emma_jax.cli import common
+
+ROWS = ("qwen3_prefill", "qwen3_decode", "siglip2", "dcae_decode",
+        "dcae_encode")
+DTYPES = ("float32", "bfloat16")
+# Others' share of the cores up to which a repetition counts as clean.
+CLEAN = 0.06
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog="emma-benchmark", description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  commands = parser.add_subparsers(dest="command", required=True)
+  torch = commands.add_parser("torch", help="seconds beside torch, on the CPU")
+  torch.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
+  torch.add_argument("--sides", nargs="+", choices=child.SIDES,
+                     default=child.SIDES,
+                     help="eager and compile are torch (default: all)")
+  torch.add_argument("--threads", type=int, default=None,
+                     help="cores for either side (default: all there are)")
+  torch.add_argument("--repetitions", type=int, default=5, metavar="N",
+                     help="clean ones to take the median of (default: 5)")
+  torch.add_argument("--patience", type=float, default=120.0, metavar="SECONDS",
+                     help="of a row, to find clean ones (default: 120)")
+  torch.add_argument("--clock", choices=("wall", "cpu"), default="wall",
+                     help="cpu: the processes' own time, for one thread on a "
+                     "machine that is not idle (default: wall)")
+  size = commands.add_parser("memory", help="DC-AE's memory, with and without "
+                             "tiles")
+  size.add_argument("--pictures", nargs="+", default=memory.PICTURES,
+                    metavar="HEIGHTxWIDTH",
+                    help=f"(default: {' '.join(memory.PICTURES)})")
+  for sub in (torch, size):
+    sub.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    sub.add_argument("--sizes", choices=("full", "micro"), default="full",
+                     help="micro: to try the command (default: full)")
+    sub.add_argument("--json", type=pathlib.Path, metavar="FILE",
+                     help="also write the results there")
+    sub.add_argument("--debug", action="store_true",
+                     help="show stack traces of errors")
+  return parser
+
+
+def _torch(args: argparse.Namespace) -> list[dict[str, Any]]:
+  cores = len(os.sched_getaffinity(0))
+  threads = cores if args.threads is None else args.threads
+  if not 1 <= threads <= cores:
+    raise common.UserError(f"--threads {threads}: there are {cores} cores.")
+  if args.repetitions < 1:
+    raise common.UserError(f"--repetitions {args.repetitions}: at least one.")
+  results = []
+  for row in args.rows:
+    for dtype in args.dtypes:
+      sides = _compare(row, dtype, threads, args)
+      results.append({"row": row, "dtype": dtype, "threads": threads,
+                      "clock": args.clock, "sides": sides,
+                      "ratio": ratio(sides)})
+      print(_line(results[-1]), flush=True)
+  return results
+
+
+def _compare(
+    row: str, dtype: str, threads: int, args: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+  """Runs the sides of a row in turns, so that a disturbance meets them all."""
+  with contextlib.ExitStack() as stack:
+    children, out = {}, {}
+    for side in args.sides:
+      process = stack.enter_context(
+          child.Child(row, side, args.sizes, dtype, threads))
+      try:  # one after the other: compilers must not compete
+        out[side] = process.ready()
+        children[side] = process
+      except child.ChildError as error:
+        out[side] = {"error": str(error)}
+    found: dict[str, list[child.Repetition]] = {s: [] for s in children}
+    start = time.monotonic()
+    while children and not _enough(found, args, time.monotonic() - start):
+      for side, process in children.items():
+        found[side].append(process.repeat())
+    for side, repetitions in found.items():
+      out[side] |= summary(repetitions, args.repetitions, args.clock)
+  return out
+
+
+def _enough(
+    found: Mapping[str, Sequence[child.Repetition]], args: argparse.Namespace,
+    seconds: float,
+) -> bool:
+  if min(map(len, found.values())) < args.repetitions:
+    return False
+  clean = min(sum(r.others <= CLEAN for r in x) for x in found.values())
+  return clean >= args.repetitions or seconds > args.patience
+
+
+def summary(
+    repetitions: Sequence[child.Repetition], count: int, clock: str
+) -> dict[str, Any]:
+  """Medians of the `count` repetitions that others disturbed least."""
+  best = sorted(repetitions, key=lambda r: r.others)[:count]
+  middle = lambda name: statistics.median(getattr(r, name) for r in best)
+  times = {"wall": middle("seconds"), "cpu": middle("cpu")}
+  return {"seconds": times[clock], **times, "others": middle("others"),
+          "repetitions": len(repetitions)}
+
+
+def ratio(sides: Mapping[str, Mapping[str, Any]]) -> float | None:
+  """The better torch's seconds over ours; None where a side is missing.
+
+  >>> ratio({"jax": {"seconds": 2.0}, "eager": {"seconds": 3.0},
+  ...        "compile": {"seconds": 5.0}})
+  1.5
+  """
+  seconds = {name: x["seconds"] for name, x in sides.items() if "seconds" in x}
+  ours = seconds.pop("jax", None)
+  return min(seconds.values()) / ours if ours and seconds else None
+
+
+def _line(result: Mapping[str, Any]) -> str:
+  """A result on one line; what went wrong with a side, on further ones."""
+  sides = result["sides"]
+  cells, notes = [], []
+  for side in child.SIDES:
+    x = sides.get(side, {})
+    cells.append(f"{x['seconds']:9.3f}" if "seconds" in x else f"{'-':>9}")
+    if "error" in x:
+      notes.append(f"\n  {side}: {x['error']}")
+  against = result["ratio"]
+  disturbed = max((x.get("others", 0.0) for x in sides.values()), default=0.0)
+  cells.append(f"{'-':>9}" if against is None else f"{against:9.2f}")
+  return (f"{result['row']:14} {result['dtype']:9}{''.join(cells)}"
+          f"{disturbed:9.0%}{''.join(notes)}")
+
+
+def _run_torch(args: argparse.Namespace) -> list[dict[str, Any]]:
+  print(f"{'':24}{'JAX':>9}{'eager':>9}{'compiled':>9}{'ratio':>9}{'others':>9}",
+        flush=True)
+  results = _torch(args)
+  versions = {
+      f"{'JAX' if side == 'jax' else 'torch'} {x['version']}"
+      for r in results for side, x in r["sides"].items() if "version" in x}
+  threads = {r["threads"] for r in results}
+  print(f"Seconds ({args.clock}); threads: {threads.pop()}; "
+        f"{', '.join(sorted(versions))}. ratio: the better torch's seconds over "
+        "ours, 1 or more is as fast. others: share of the cores that other "
+        "processes took.")
+  return results
+
+
+def _run_memory(args: argparse.Namespace) -> list[dict[str, Any]]:
+  print(memory.HEADER, flush=True)
+  results = []
+  for case in memory.cases(args.pictures, args.dtypes):
+    results.append(memory.measure(case, args.sizes))
+    print(memory.line(results[-1]), flush=True)
+  print("MiB. compiled: what XLA reserves, weights included; peak: the "
+        "process's resident memory at its highest while it ran.")
+  return results
+
+
+def _main(argv: list[str]) -> int:
+  args = _parser().parse_args(argv)
+  run = {"torch": _run_torch, "memory": _run_memory}[args.command]
+  results = run(args)
+  if args.json:
+    args.json.write_text(json.dumps(results, indent=1) + "\n")
+  return int(any("error" in side for r in results
+                 for side in r.get("sides", {}).values()))
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return common.run(_main, argv, (child.ChildError, ValueError, OSError))
+
+
+def entry() -> None:
+  sys.exit(main())
+
+
+if __name__ == "__main__":
+  entry()
