@@ -24,7 +24,7 @@ LEVELS = {
     "build": 2, "convert": 2, "distributed": 2, "flops": 2, "losses": 2,
     "optimizer": 2, "sharding": 2, "supervise": 2, "xla_flags": 2,
     "sampling": 3, "training": 3,
-    "evals": 4,
+    "benchmark": 4, "evals": 4,
     "cli": 5,
 }  # fmt: skip
 # Sources render the world; sampling reads what training saved.
@@ -100,8 +100,9 @@ def test_nothing_imports_configs_and_configs_import_nothing_of_ours():
   assert not extra, f"configs import {sorted(extra)}"
 
 
-def test_only_converters_name_torch():
-  core = [p for p in modules() if unit_of(name_of(p)) != "convert"]
+def test_only_converters_and_benchmarks_name_torch():
+  apart = ("convert", "benchmark")
+  core = [p for p in modules() if unit_of(name_of(p)) not in apart]
   assert not top_imports(core) & TORCH
 
 

@@ -62,9 +62,13 @@ def _emma(sizes: Sizes, dtype: str) -> Emma:
 
   Only its decoder runs; the rest is as small as it may be.
   """
+  # XLA's CPU backend turns a scanned stack of bfloat16 weights into float32
+  # as a whole; unrolled, a layer at a time: half the time of a token.
+  unroll = sizes.llm.num_layers if dtype == "bfloat16" else 1
   llm = LlmConfig(
-      **dataclasses.asdict(sizes.llm), num_shallow=sizes.llm.num_layers,
-      shallow_shared=PARTS, deep_shared=PARTS, final_norm_shared=True)
+      **dataclasses.asdict(sizes.llm) | {"scan_unroll": unroll},
+      num_shallow=sizes.llm.num_layers, shallow_shared=PARTS,
+      deep_shared=PARTS, final_norm_shared=True)
   encoder = dataclasses.replace(
       sizes.vision.encoder, width=16, mlp_width=16, num_heads=1, num_layers=2)
   tower = TowerConfig(encoder=encoder, experts=False, num_expert_layers=1,

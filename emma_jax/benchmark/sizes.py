@@ -59,4 +59,4 @@ MICRO = Sizes(
         decoder_block_out_channels=(8,) * 6, decoder_layers_per_block=(1,) * 6),
     side=64)
 
-BY_NAME = {"full": FULL, "micro": MICRO, "unroll": dataclasses.replace(FULL, llm=dataclasses.replace(FULL.llm, scan_unroll=28)), "unroll4": dataclasses.replace(FULL, llm=dataclasses.replace(FULL.llm, scan_unroll=4))}
+BY_NAME = {"full": FULL, "micro": MICRO}
