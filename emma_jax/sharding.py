@@ -125,13 +125,16 @@ def make_mesh(
 
 @contextlib.contextmanager
 def program(mesh: Mesh) -> Iterator[None]:
-  """While a program for `mesh` is traced: constraints take effect.
+  """While a program for `mesh` is traced: constraints take effect, and what
+  depends on the platform is made for the mesh's.
 
   Entered inside the traced function, so that no caller can forget it. (In other
   contexts, Linen drops constraints without a word.)
   """
+  devices = mesh.devices.flat if isinstance(mesh, Mesh) else ()
+  platform = next((d.platform for d in devices), None)
   with (jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
-        nn.logical_axis_rules(TABLE)):
+        nn.logical_axis_rules(TABLE), partition.compiled_for(platform)):
     yield
 
 

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from emma_jax.models import partition
+
 Init = Callable[..., jax.Array]
 
 
@@ -81,7 +83,7 @@ def layer_norm(
 
 def cpu_bfloat16(x: jax.Array) -> bool:
   """Whether XLA's kernels for x are the CPU's, which are peculiar."""
-  return x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+  return x.dtype == jnp.bfloat16 and partition.platform() == "cpu"
 
 
 def contract(

@@ -5,7 +5,9 @@ is traced which mesh axes those names stand for. Without it, as when sampling on
 one device, everything here does nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import contextvars
 import math
 from typing import Any
 
@@ -20,6 +22,28 @@ from jax.sharding import PartitionSpec
 SAVEABLE = ("attn_in", "query", "key", "value", "attn_out", "attn_proj",
             "mlp_in", "mlp_gate", "mlp_up")
 REMAT = ("none", "full", "dots")
+
+
+_PLATFORM = contextvars.ContextVar("platform", default=None)
+
+
+def platform() -> str:
+  """What is traced now will run on this ("cpu", "tpu", "gpu", ...).
+
+  Not always on the devices that are here: programs are also compiled for
+  machines far away.
+  """
+  return _PLATFORM.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiled_for(name: str | None) -> Iterator[None]:
+  """What is traced inside will run on this platform; None: as without."""
+  token = _PLATFORM.set(name)
+  try:
+    yield
+  finally:
+    _PLATFORM.reset(token)
 
 
 def mesh_axes(name: str) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from jax.sharding import AbstractMesh
 import pytest
 
 from emma_jax import sharding
-from emma_jax.models import partition, siglip2
+from emma_jax.models import layers, partition, siglip2
 from emma_jax.sharding import AXES
 
 MESH = AbstractMesh((1, 2, 2, 2), AXES)
@@ -68,3 +68,18 @@ def test_what_is_kept_is_not_made_again():
   assert again["full"] == 7  # the last, down, is behind the gradient
   assert again["names:attn_out"] == 6
   assert again["names:query,key,value,attn_out,attn_proj,mlp_up"] == 1
+
+
+def test_what_suits_one_platform_is_not_made_for_another():
+  """A program for a TPU that is compiled on a CPU has none of the CPU's own
+  ways with bfloat16."""
+  x = jnp.ones((2, 2), jnp.bfloat16)
+
+  def wide(platform: str) -> bool:
+    with partition.compiled_for(platform):
+      # A new function, or the earlier trace would be taken.
+      jaxpr = jax.make_jaxpr(lambda x: layers.linear(x, x))(x)
+    return "preferred_element_type=float32" in str(jaxpr)
+
+  assert wide("cpu") and not wide("tpu") and not wide("gpu")
+  assert partition.platform() == jax.default_backend()
