@@ -8,7 +8,6 @@ import numpy as np
 
 from emma_jax.models import flash, masks
 from emma_jax.models.flash_xla import MASKED
-from emma_jax.models.layers import contract, einsum
 from emma_jax.structs import Ids
 
 # The choices of the config key `attention`; see `attend`.
@@ -98,8 +97,8 @@ def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
     # Where nothing is seen the softmax is even over everything.
     probs_BKGLS = jnp.where(
         mask_BKGLS, jax.nn.softmax(scores_BKGLS, axis=-1), 0.0)
-  out_BLKGE = contract(probs_BKGLS.astype(v_BSKE.dtype), v_BSKE,
-                       einsum("BKGLS,BSKE->BLKGE"))
+  out_BLKGE = jnp.einsum(
+      "BKGLS,BSKE->BLKGE", probs_BKGLS.astype(v_BSKE.dtype), v_BSKE)
   return out_BLKGE.reshape(B, L, H, E).astype(q_BLHE.dtype)
 
 

@@ -183,7 +183,7 @@ class ScaleProjection(nn.Module):
         qkv_PhwC
     )
     y = y.reshape(P, h, w, -1, self.head_dim)
-    y = layers.contract(y, kernel_GEF, layers.einsum("PhwGE,GEF->PhwGF"))
+    y = jnp.einsum("PhwGE,GEF->PhwGF", y, kernel_GEF.astype(y.dtype))
     return y.reshape(P, h, w, channels)
 
 

@@ -91,6 +91,9 @@ def contract(
 ) -> jax.Array:
   """how(x, w) in the dtype of x; `how` is jnp.matmul or an `einsum`.
 
+  `x` and `w` share no axis but those that are summed over: of products with a
+  batch axis that backend knows only some.
+
   XLA's CPU backend has fast bfloat16 kernels for float32 results only; asked
   for bfloat16 it turns both operands into float32 first, at half the speed.
   So there the rounding, which is the same, stands outside.

@@ -112,8 +112,10 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
 def batches(config: Mapping[str, Any], name: str) -> pipeline.BatchSource:
   """The data of one stage, without the model."""
   section = config["stages"][name]
-  layout = build.layout(config, section, f"stages.{name}")
-  return _source(config, section, layout, list(config["stages"]).index(name))
+  where = f"stages.{name}"
+  layout = build.layout(config, section, where)
+  index = list(config["stages"]).index(name)
+  return _source(config, section, where, layout, index)
 
 
 def _check_tables(stage: loop.Stage, shapes: dict):
