@@ -54,6 +54,16 @@ def params_of(
   return rules.unflatten(random_like(flat, dtype))
 
 
+def _unrolled(config: Any, dtype: str) -> Any:
+  """Sizes of a stack, with scan_unroll as is best on a CPU.
+
+  XLA's CPU backend turns a scanned stack of bfloat16 weights into float32 as a
+  whole; unrolled, a layer at a time: half the time of a decoded token.
+  """
+  unroll = config.num_layers if dtype == "bfloat16" else 1
+  return dataclasses.replace(config, scan_unroll=unroll)
+
+
 # ------------------------------------------------------------------- Qwen3
 
 
@@ -62,11 +72,8 @@ def _emma(sizes: Sizes, dtype: str) -> Emma:
 
   Only its decoder runs; the rest is as small as it may be.
   """
-  # XLA's CPU backend turns a scanned stack of bfloat16 weights into float32
-  # as a whole; unrolled, a layer at a time: half the time of a token.
-  unroll = sizes.llm.num_layers if dtype == "bfloat16" else 1
   llm = LlmConfig(
-      **dataclasses.asdict(sizes.llm) | {"scan_unroll": unroll},
+      **dataclasses.asdict(_unrolled(sizes.llm, dtype)),
       num_shallow=sizes.llm.num_layers, shallow_shared=PARTS,
       deep_shared=PARTS, final_norm_shared=True)
   encoder = dataclasses.replace(
@@ -133,7 +140,9 @@ def qwen3_decode(sizes: Sizes, dtype: str) -> Work:
 
 def siglip2(sizes: Sizes, dtype: str) -> Work:
   """The vision tower with its pooling head, on one picture."""
-  module, side = SiglipVision(sizes.vision), sizes.vision_side
+  encoder, side = sizes.vision.encoder, sizes.vision_side
+  module = SiglipVision(dataclasses.replace(
+      sizes.vision, encoder=_unrolled(encoder, dtype)))
   x_PYXC = _noise((1, side, side, 3), dtype)
   params = params_of(module, dtype, x_PYXC)
   run = jax.jit(lambda p, x: module.apply({"params": p}, x,

@@ -96,7 +96,9 @@ def contract(
 
   XLA's CPU backend has fast bfloat16 kernels for float32 results only; asked
   for bfloat16 it turns both operands into float32 first, at half the speed.
-  So there the rounding, which is the same, stands outside.
+  So there the rounding, which is the same, stands outside. Not for products
+  per group whose groups come after the rows: XLA (of jax 0.10 to 0.12) has no
+  kernel of that result for them, and fails.
   """
   w = w.astype(x.dtype)
   if cpu_bfloat16(x):
