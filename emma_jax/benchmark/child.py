@@ -123,7 +123,8 @@ def _measure(work, cores: Sequence[int]) -> Repetition:
 
 
 def _work(row: str, side: str, sizes: str, dtype: str, threads: int):
-  from emma_jax.benchmark import rows, sizes as known, torch_rows
+  from emma_jax.benchmark import rows, torch_rows
+  from emma_jax.benchmark import sizes as known
 
   if side == "jax":
     import jax

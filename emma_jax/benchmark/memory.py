@@ -80,7 +80,8 @@ def _run(case: Case, sizes: str) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from emma_jax.benchmark import rows, sizes as known
+  from emma_jax.benchmark import rows
+  from emma_jax.benchmark import sizes as known
   from emma_jax.models.dcae import Autoencoder
   from emma_jax.models.tiling import Tiling
 

@@ -158,17 +158,17 @@ def _line(result: Mapping[str, Any]) -> str:
 
 
 def _run_torch(args: argparse.Namespace) -> list[dict[str, Any]]:
-  print(f"{'':24}{'JAX':>9}{'eager':>9}{'compiled':>9}{'ratio':>9}{'others':>9}",
-        flush=True)
+  columns = ("JAX", "eager", "compiled", "ratio", "others")
+  print(" " * 23, *(f"{name:>8}" for name in columns), flush=True)
   results = _torch(args)
   versions = {
       f"{'JAX' if side == 'jax' else 'torch'} {x['version']}"
       for r in results for side, x in r["sides"].items() if "version" in x}
   threads = {r["threads"] for r in results}
   print(f"Seconds ({args.clock}); threads: {threads.pop()}; "
-        f"{', '.join(sorted(versions))}. ratio: the better torch's seconds over "
-        "ours, 1 or more is as fast. others: share of the cores that other "
-        "processes took.")
+        f"{', '.join(sorted(versions))}. ratio: the better torch's seconds "
+        "over ours, 1 or more is as fast. others: share of the cores that "
+        "other processes took.")
   return results
 
 
