@@ -84,8 +84,8 @@ class Child:
 def environment(threads: int) -> dict[str, str]:
   """Same for both sides.
 
-  Large pages and memory that is kept: a process alone would keep what it has
-  allocated, and is not to be measured by how fast the kernel clears pages.
+  Large pages for glibc's malloc: neither side is to be measured by how fast the
+  kernel clears small ones.
   """
   return os.environ | {
       "OMP_NUM_THREADS": str(threads),
