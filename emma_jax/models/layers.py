@@ -91,14 +91,10 @@ def contract(
 ) -> jax.Array:
   """how(x, w) in the dtype of x; `how` is jnp.matmul or an `einsum`.
 
-  `x` and `w` share no axis but those that are summed over: of products with a
-  batch axis that backend knows only some.
-
   XLA's CPU backend has fast bfloat16 kernels for float32 results only; asked
   for bfloat16 it turns both operands into float32 first, at half the speed.
-  So there the rounding, which is the same, stands outside. Not for products
-  per group whose groups come after the rows: XLA (of jax 0.10 to 0.12) has no
-  kernel of that result for them, and fails.
+  So there the rounding, which is the same, stands outside. For products without
+  batch axes only: of others XLA (of jax 0.10 to 0.12) lacks some, and fails.
   """
   w = w.astype(x.dtype)
   if cpu_bfloat16(x):
