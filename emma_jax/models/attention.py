@@ -89,16 +89,15 @@ def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
       "BLKGE,BSKE->BKGLS", q_BLKGE, k_BSKE,
       preferred_element_type=jnp.float32,
   ) * np.float32(E**-0.5)
-  if query is None:
-    probs_BKGLS = jax.nn.softmax(scores_BKGLS, axis=-1)
-  else:
-    mask_BKGLS = masks.allow(query, key)[:, None, None]
-    scores_BKGLS = jnp.where(mask_BKGLS, scores_BKGLS, MASKED)
+  if query is not None:
+    mask_BLS = masks.allow(query, key)
+    scores_BKGLS = jnp.where(mask_BLS[:, None, None], scores_BKGLS, MASKED)
+  probs_BKGLS = jax.nn.softmax(scores_BKGLS, axis=-1).astype(v_BSKE.dtype)
+  out_BLKGE = jnp.einsum("BKGLS,BSKE->BLKGE", probs_BKGLS, v_BSKE)
+  if query is not None:
     # Where nothing is seen the softmax is even over everything.
-    probs_BKGLS = jnp.where(
-        mask_BKGLS, jax.nn.softmax(scores_BKGLS, axis=-1), 0.0)
-  out_BLKGE = jnp.einsum(
-      "BKGLS,BSKE->BLKGE", probs_BKGLS.astype(v_BSKE.dtype), v_BSKE)
+    sees_BL = mask_BLS.any(axis=-1)
+    out_BLKGE = jnp.where(sees_BL[:, :, None, None, None], out_BLKGE, 0)
   return out_BLKGE.reshape(B, L, H, E).astype(q_BLHE.dtype)
 
 
