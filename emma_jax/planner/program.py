@@ -211,7 +211,7 @@ def _convolution_flops(x: Instruction, left, right) -> int:
   total *= out_sizes[out.index("b")] * out_sizes[out.index("f")]
   for axis in (c for c in out if c.isdigit()):
     i = int(axis)
-    total *= _meetings(
+    total *= meetings(
         size=left[inputs.index(axis)], outputs=out_sizes[out.index(axis)],
         window=right[kernel.index(axis)],
         stride=_of_axis(window, "stride", i, 1),
@@ -228,7 +228,7 @@ def _of_axis(window: dict, key: str, axis: int, default: int) -> int:
   return int(window[key].split("x")[axis].split("_")[0])
 
 
-def _meetings(*, size, outputs, window, stride, pad, spread, reach) -> int:
+def meetings(*, size, outputs, window, stride, pad, spread, reach) -> int:
   """Pairs (output, place in the window) that fall on an element."""
   place = (np.arange(outputs)[:, None] * stride - pad
            + np.arange(window)[None] * reach)
