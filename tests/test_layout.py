@@ -19,12 +19,12 @@ PACKAGE = REPO / "emma_jax"
 
 # A module imports from lower levels only, and from its own folder.
 LEVELS = {
-    "__init__": 0, "assets": 0, "rules": 0, "structs": 0,
+    "__init__": 0, "assets": 0, "rules": 0, "structs": 0, "xla_flags": 0,
     "data": 1, "flow": 1, "models": 1, "world": 1,
     "build": 2, "convert": 2, "distributed": 2, "flops": 2, "losses": 2,
     "optimizer": 2, "sharding": 2, "supervise": 2, "xla_flags": 2,
     "sampling": 3, "training": 3,
-    "benchmark": 4, "evals": 4,
+    "benchmark": 4, "evals": 4, "planner": 4,
     "cli": 5,
 }  # fmt: skip
 # Sources render the world; sampling reads what training saved.

@@ -77,7 +77,7 @@ def _count(jaxpr: core.Jaxpr, platform: str, inside_kernel: bool) -> Counts:
     elif name == "shard_map":
       # Its shapes are those of one device.
       total += inner(p["jaxpr"]) * math.prod(
-          p["mesh"].shape[a] for a in p["manual_axes"])
+          p["mesh"].shape[a] for a in p["newly_manual_axes"])
     else:
       for value in p.values():
         if isinstance(value, (core.Jaxpr, core.ClosedJaxpr)):

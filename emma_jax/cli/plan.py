@@ -1,0 +1,203 @@
+"""Compiles a run's real programs for machines that are not here, and judges.
+
+  python -m emma_jax.cli.plan --config configs/emma_4b_stage1.py \\
+      --topology v5p:4x4x4
+  python -m emma_jax.cli.plan --config configs/emma_4b_stage1.py \\
+      --topology v6e:16x16 --slices 2 --json
+  python -m emma_jax.cli.plan --config configs/emma_1_7b.py --stage 3_quality \\
+      --topology h100:8 --sweep
+  python -m emma_jax.cli.plan --config configs/emma_4b_stage3.py \\
+      --topology v5e:4x4 --what sample --task edit
+
+TPUs need libtpu (extra "tpu"), GPUs XLA's part for them (extra "cuda"); nothing
+needs a TPU, a GPU or a driver. Exit codes: 0 it fits, 1 it does not, 2 a
+mistake.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+from emma_jax.cli import common
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog="emma-plan", description=__doc__,
+      formatter_class=argparse.RawDescriptionHelpFormatter)
+  common.add_config_arguments(parser)
+  add = parser.add_argument
+  add("--topology", required=True, metavar="CHIP:SIZE",
+      help="v5p:4x4x4, v5e:16x16, v6e:16x16, h100:8, ...; a config that takes "
+      "a machine after a colon gets this one, unless it names one")
+  add("--slices", type=int, default=1, help="TPU slices joined by the network")
+  add("--what", choices=("train", "sample"), default="train",
+      help="train: a train step. sample: a denoising step and the decoding of "
+      "a token")
+  add("--stage", help="of the config; needed where it has several")
+  add("--json", action="store_true", help="one line instead of tables")
+  add("--top", type=int, default=8, help="arrays and places to list")
+  add("--no-flags", action="store_true",
+      help="without the chip's flags of emma_jax/xla_flags.py")
+  add("--save-hlo", default="", metavar="FILE",
+      help="write the compiled program")
+  sweep = parser.add_argument_group("sweep of a train step")
+  sweep.add_argument("--sweep", action="store_true",
+                     help="try meshes and remat policies, and rank them")
+  sweep.add_argument("--sweep-fsdp", type=int, nargs="+", default=[],
+                     metavar="N", help="devices that weights are split over")
+  sweep.add_argument("--sweep-tensor", type=int, nargs="+", default=[1],
+                     metavar="N", help="devices that heads are split over")
+  sweep.add_argument("--sweep-remat", nargs="+", default=[],
+                     metavar="POLICY", help="full, dots, names:A,B or none")
+  sample = parser.add_argument_group("what is sampled")
+  sample.add_argument("--task", choices=("draw", "edit"), default="edit")
+  sample.add_argument("--rows", type=int, default=0,
+                      help="pictures at once; default: one a device")
+  sample.add_argument("--side", type=int, default=0,
+                      help="pixels; default: the config's")
+  sample.add_argument("--text-tokens", type=int, default=100)
+  return parser
+
+
+def _main(argv: list[str] | None) -> int:
+  args, overrides = common.parse_arguments(_parser(), argv)
+  # After the arguments: a mistake in them should not wait for JAX.
+  import jax
+  from rich.console import Console
+
+  # Compiling for a chip must not look for one; CUDA's plugin would insist.
+  jax.config.update("jax_platforms", "cpu")
+  from emma_jax.planner import chips
+
+  topology = chips.topology(args.topology, args.slices)
+  config = _config(args, overrides, topology)
+  devices = chips.describe(topology)
+  console = Console(width=max(Console().width, 100))
+  if args.sweep:
+    return _sweep(args, config, topology, devices, console)
+  plans = _plans(args, config, topology, devices)
+  if args.json:
+    print(_line(plans))
+  else:
+    from emma_jax.planner import table
+
+    for plan in plans:
+      table.show(plan, console)
+  return 0 if all(p.fits for p in plans) else 1
+
+
+def _config(args, overrides, topology):
+  """The config for this machine, where it knows machines."""
+  prefix = f"{args.slices}x" if args.slices > 1 else ""
+  if ":" not in args.config:
+    try:
+      return common.load_config(
+          f"{args.config}:{prefix}{args.topology}", overrides)
+    except common.UserError as error:
+      if not any(t in str(error) for t in ("Unknown target", "after a colon")):
+        raise
+  return common.load_config(args.config, overrides)
+
+
+def _stage(args, config) -> str:
+  names = list(config["stages"])
+  if args.stage is None and len(names) == 1:
+    return names[0]
+  if args.stage not in names:
+    raise common.UserError(
+        f"--stage={args.stage}: choose one of {', '.join(names)}.")
+  return args.stage
+
+
+def _flags(args, topology) -> dict[str, str]:
+  """The chip's flags, and those of the environment, which win."""
+  if args.no_flags:
+    return {}
+  from emma_jax import xla_flags
+
+  variable, text = next(iter(
+      xla_flags.variables(topology.chip.name, os.environ).items()))
+  if variable == "XLA_FLAGS":  # this process has those of the CPU in it
+    text = xla_flags.variables(topology.chip.name)[variable]
+  pairs = (f.removeprefix("--").partition("=") for f in text.split())
+  return {name: value or "true" for name, _, value in pairs}
+
+
+def _plans(args, config, topology, devices) -> list:
+  from emma_jax.planner import jobs
+  from emma_jax.planner import plan as plan_lib
+
+  if args.what == "train":
+    found = [jobs.train(config, _stage(args, config), devices)]
+  else:
+    data = config["data"]
+    rows = args.rows or len(devices)
+    found = jobs.sample(config, jobs.Request(
+        rows=rows, height=args.side or data["height"],
+        width=args.side or data["width"], text=args.text_tokens,
+        edit=args.task == "edit"), devices)
+  flags = _flags(args, topology)
+  out = []
+  for job in found:
+    path = args.save_hlo
+    if path and len(found) > 1:
+      path = f"{path}.{job.name}"
+    out.append(plan_lib.make(
+        job, topology, flags, top=args.top, save_hlo=path))
+  return out
+
+
+def _line(plans) -> str:
+  """JSON of the first plan; others (decoding) under their names."""
+  first = plans[0].as_json()
+  rest = {p.name: p.as_json() for p in plans[1:]}
+  return json.dumps(first | rest)
+
+
+def _sweep(args, config, topology, devices, console) -> int:
+  from emma_jax.planner import sweep, table
+
+  if args.what != "train":
+    raise common.UserError("--sweep is of train steps: leave out --what.")
+  tried = sweep.candidates(
+      topology, config, fsdp=args.sweep_fsdp, tensor=args.sweep_tensor,
+      remat=args.sweep_remat)
+
+  def report(outcome) -> None:
+    p = outcome.plan
+    said = outcome.error.splitlines()[0] if p is None else (
+        f"{'fits' if p.fits else 'does not fit'}, "
+        f"{p.hbm_bytes / 2**30:.2f} GiB, {p.tokens_per_second:,.0f} tokens/s")
+    print(f"{outcome.candidate}: {said}", file=sys.stderr, flush=True)
+
+  outcomes = sweep.run(config, _stage(args, config), topology, devices,
+                       _flags(args, topology), tried, report)
+  if args.json:
+    print(json.dumps([
+        {"candidate": str(o.candidate), "error": o.error,
+         "plan": o.plan and o.plan.as_json()} for o in outcomes]))
+  else:
+    table.show_sweep(outcomes, console)
+  return 0 if outcomes[0].plan and outcomes[0].plan.fits else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return common.run(_main, argv, _mistakes())
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+  from emma_jax import build, rules
+  from emma_jax.planner import chips
+
+  return (build.ConfigError, rules.RuleError, chips.PlanError)
+
+
+def entry() -> None:
+  sys.exit(main())
+
+
+if __name__ == "__main__":
+  entry()

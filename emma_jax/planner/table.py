@@ -1,0 +1,155 @@
+"""Plans as tables for people."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from emma_jax.planner.plan import Plan
+from emma_jax.planner.sweep import Outcome
+
+_METHODS = """\
+Bound on time: {method}, each instruction times the trips of its loops; kernels
+and communication are left out, so no step is faster, and no MFU higher.
+Estimate: the bound, kernels at the chip's peak with no tile skipped, and
+communication over one ring of links that nothing hides. MFU counts the model's
+matrix products without recomputation, and without those in kernels."""
+
+
+def show(plan: Plan, console: Console) -> None:
+  """Everything about one plan."""
+  mesh = " ".join(f"{k}={n}" for k, n in plan.mesh.items() if n > 1)
+  verdict = ("[green]fits[/]" if plan.fits else "[red]DOES NOT FIT[/]")
+  console.print(
+      f"[bold]{plan.name}[/] on {plan.topology} ({plan.devices} devices, "
+      f"{mesh or 'one device'}, remat {plan.remat}): {verdict}, "
+      f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_capacity_bytes)} a device; "
+      f"compiled in {plan.compile_seconds:.0f} s")
+  _memory(plan, console)
+  if plan.causes and not plan.fits:
+    _list(console, "Largest causes", plan.causes)
+    _list(console, "What helps", plan.advice)
+  if not plan.matmul_flops:
+    return
+  _time(plan, console)
+  _collectives(plan, console)
+  _places(plan, console)
+  problems = [f"array of row x row: {b.array} {_gib(b.bytes)} {b.source}"
+              for b in plan.square]
+  problems += [f"weight whole on every device: {w}"
+               for w in plan.whole_weights]
+  problems += [f"loop of unknown length, counted once: {name}"
+               for name in plan.unknown_loops]
+  if plan.redundancy > 1.05:
+    problems.append(f"{plan.redundancy:.2f} times the matmul FLOPs asked for: "
+                    "devices compute the same")
+  if problems:
+    _list(console, "To look at", problems)
+  console.print(_METHODS.format(method=plan.method), style="dim",
+                highlight=False)
+
+
+def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
+  """Ranked outcomes, one a line."""
+  table = Table(title="Meshes and remat policies, the best first")
+  for name in ("mesh", "remat", "GiB", "fits", "bound s", "estimate s",
+               "tokens/s", "MFU bound", "compiled s"):
+    table.add_column(name, justify="left" if name in ("mesh", "remat")
+                     else "right")
+  for o in outcomes:
+    mesh = " ".join(f"{k}={n}" for k, n in o.candidate.mesh.items() if n > 1)
+    if o.plan is None:
+      table.add_row(mesh, o.candidate.remat, "", "[red]no[/]", o.error[:60])
+      continue
+    p = o.plan
+    table.add_row(
+        mesh, p.remat, f"{p.hbm_bytes / 2**30:.2f}",
+        "[green]yes[/]" if p.fits else "[red]no[/]",
+        f"{p.step_seconds_bound:.3f}", f"{p.step_seconds_estimate:.3f}",
+        f"{p.tokens_per_second:,.0f}", f"{p.mfu_bound:.3f}",
+        f"{p.compile_seconds:.0f}")
+  console.print(table)
+
+
+def _memory(plan: Plan, console: Console) -> None:
+  table = Table("kind", "GiB a device", "share", title="Memory")
+  for column in table.columns[1:]:
+    column.justify = "right"
+  for kind, n in plan.hbm.items():
+    share = n / plan.hbm_capacity_bytes
+    table.add_row(kind, f"{n / 2**30:.3f}", f"{share:.1%}")
+  console.print(table)
+
+
+def _time(plan: Plan, console: Console) -> None:
+  table = Table("", "", title="A step", show_header=False)
+  table.columns[1].justify = "right"
+  devices, tera = plan.devices, 1e12
+  rows = (
+      ("parameters", f"{plan.parameters / 1e9:.3f} B"),
+      ("tokens, all devices", f"{plan.tokens:,}"),
+      ("model TFLOP, a device", f"{plan.model_flops / devices / tera:.2f}"),
+      ("with recomputation", f"{plan.asked_flops / devices / tera:.2f}"),
+      ("compiled matmul TFLOP", f"{plan.matmul_flops / tera:.2f}"),
+      ("in kernels, at most", f"{plan.kernel_flops / devices / tera:.2f}"),
+      ("bound on time", f"{plan.step_seconds_bound:.4g} s"),
+      ("estimate", f"{plan.step_seconds_estimate:.4g} s"),
+      ("tokens a second", f"{plan.tokens_per_second:,.0f}"),
+      ("... a device", f"{plan.tokens_per_second / devices:,.0f}"),
+      ("bound on MFU", f"{plan.mfu_bound:.3f}"),
+      ("MFU of the estimate", f"{plan.mfu_estimate:.3f}"),
+  )
+  for row in rows:
+    table.add_row(*row)
+  console.print(table)
+
+
+def _collectives(plan: Plan, console: Console) -> None:
+  table = Table("kind", "calls", "GB", "overlapped calls", "GB",
+                "instructions", title="Communication of a device")
+  for column in table.columns[1:]:
+    column.justify = "right"
+  for kind, row in plan.collectives.items():
+    table.add_row(
+        kind, f"{row['count']:.0f}", f"{row['bytes'] / 1e9:.3f}",
+        f"{row['overlapped_count']:.0f}",
+        f"{row['overlapped_bytes'] / 1e9:.3f}",
+        f"{row['overlapped_instructions']:.0f} of {row['instructions']:.0f} "
+        "async")
+  console.print(table)
+  console.print(f"{plan.link_seconds:.4g} s on the links, of which "
+                f"{plan.exposed_seconds:.4g} s are not hidden")
+
+
+def _places(plan: Plan, console: Console) -> None:
+  total = plan.step_seconds_bound or 1.0
+  for title, found in (("By work", plan.seconds_by_work),
+                       ("By place", plan.seconds_by_source)):
+    _seconds(title, found, total, console)
+  if plan.kernels:
+    console.print("Kernels: " + ", ".join(
+        f"{name} x {n}" for name, n in plan.kernels.items()))
+  table = Table("array", "GiB", "made by", "times", "of",
+                title="Largest arrays of a device")
+  for b in plan.largest:
+    table.add_row(b.array, f"{b.bytes / 2**30:.3f}", b.source or "-",
+                  str(b.times), b.op)
+  console.print(table)
+
+
+def _seconds(title: str, found: Mapping[str, float], total: float,
+             console: Console) -> None:
+  table = Table(title, "ms", "share")
+  for name, seconds in found.items():
+    table.add_row(name, f"{1e3 * seconds:.2f}", f"{seconds / total:.1%}")
+  console.print(table)
+
+
+def _list(console: Console, title: str, lines: Sequence[str]) -> None:
+  console.print(f"[bold]{title}[/]")
+  for i, line in enumerate(lines, 1):
+    console.print(f"  {i}. {line}", highlight=False, markup=False)
+
+
+def _gib(n: int) -> str:
+  return f"{n / 2**30:.2f} GiB"
