@@ -157,7 +157,8 @@ class Module:
 
     Args:
       instruction: of this module.
-      within: prefer the innermost caller whose file's path has this part.
+      within: a package; prefer its innermost line, and leave out the path to
+        it.
     """
     found = re.search(r"stack_frame_id=(\d+)", instruction.attributes)
     if not found:  # older compilers say it beside the instruction
@@ -170,7 +171,11 @@ class Module:
       file, line, frame = self.frames[frame]
       chain.append((file, line))
     inner = [c for c in chain if within in c[0]] or chain
-    return f"{inner[0][0]}:{inner[0][1]}" if inner else ""
+    if not inner:
+      return ""
+    file, line = inner[0]
+    start = file.rfind(f"/{within}/") + 1 if within else 0
+    return f"{file[start:]}:{line}"
 
 
 def parse(text: str) -> Module:
