@@ -1,0 +1,269 @@
+"""Laws of a plan, on programs small enough for this machine's own compiler."""
+
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import tiny as tiny_config
+from emma_jax import build, flops
+from emma_jax.planner import chips, counts, jobs, sweep, table
+from emma_jax.planner import plan as plan_lib
+from emma_jax.training import assemble
+from tests import tiny
+
+STAGE = "3_quality"
+SMALL = chips.Chip(
+    name="cpu", platform="cpu", hbm_bytes=2**30, peak_flops=1e12,
+    hbm_bandwidth=1e11, link_bytes=1e10)
+ONE = chips.Topology(chip=SMALL, sizes=(1,))
+has_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is missing")
+
+
+def config(**llm) -> dict:
+  c = tiny_config.get_config()
+  c.model = tiny.model(**llm)
+  c.data.update(height=tiny.HEIGHT, width=tiny.WIDTH)
+  stage = c.stages[STAGE]
+  stage.update(rows=2, und_tokens=32, und_pictures=1, references=1, targets=1)
+  c.stages = {STAGE: stage}
+  return build.plain(c)
+
+
+@pytest.fixture(scope="module")
+def train_job():
+  return jobs.train(config(remat="full"), STAGE, jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def plan(train_job):
+  return plan_lib.make(train_job, ONE, tiny.QUICK)
+
+
+def test_a_plan_of_a_train_step_is_whole(plan):
+  assert plan.fits and plan.hbm_bytes == sum(plan.hbm.values())
+  assert {"parameters", "optimizer", "average", "batch"} <= set(plan.hbm)
+  # Two moments of what is trained, and a few counters.
+  assert 2 * plan.hbm["average"] <= plan.hbm["optimizer"]
+  assert plan.hbm["optimizer"] < 2 * plan.hbm["average"] + 64
+  shapes = build.model(config()["model"]).shapes
+  assert plan.parameters == sum(x.size for x in jax.tree.leaves(shapes))
+  assert plan.step_seconds_bound <= plan.step_seconds_estimate
+  assert 0 < plan.mfu_estimate <= plan.mfu_bound < 1
+  seconds = plan.step_seconds_estimate
+  assert plan.tokens_per_second == pytest.approx(plan.tokens / seconds)
+  assert not plan.whole_weights and not plan.square
+
+
+def test_the_compiler_computes_what_it_is_asked_for(plan):
+  """Recomputation included; it may drop what it sees twice."""
+  assert plan.model_flops < plan.asked_flops
+  assert 0.85 < plan.redundancy <= 1.05
+
+
+def test_the_models_flops_are_the_formulas():
+  c = config(remat="none")
+  job = jobs.train(c, STAGE, jax.devices()[:1])
+  assert job.model == job.asked
+  run = assemble.run(c, data=False)
+  stage = run.stage(STAGE)
+  trained = [p for p in run.axes if not p.startswith(
+      ("autoencoder/", "vision/stem/", "vision/router/"))]
+  by_formula = flops.total(flops.step(
+      build.emma_config(c["model"]), stage.layout, trained))
+  assert job.model.matmul == pytest.approx(by_formula, rel=0.02)
+
+
+def test_json_has_the_promised_keys(plan):
+  line = json.loads(json.dumps(plan.as_json()))
+  assert {"fits", "hbm_bytes", "hbm_capacity_bytes", "parameters",
+          "model_flops", "matmul_flops", "mfu_bound", "step_seconds_bound",
+          "collectives", "compile_seconds"} <= set(line)
+
+
+def test_what_does_not_fit_has_three_causes_and_advice(train_job):
+  chip = chips.Chip(name="cpu", platform="cpu", hbm_bytes=2**16,
+                    peak_flops=1e12, hbm_bandwidth=1e11, link_bytes=1e10)
+  plan = plan_lib.make(train_job, chips.Topology(chip=chip, sizes=(1,)),
+                       tiny.QUICK)
+  assert not plan.fits and len(plan.causes) == 3 and plan.advice
+  largest = max(plan.hbm.values()) / 2**30
+  assert plan.causes[0].startswith(f"{largest:.2f} GiB")
+
+
+def test_a_complaint_of_the_compiler_becomes_a_plan(train_job):
+  message = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.00G of 15.48G hbm. Exceeded hbm capacity by 4.52G.
+
+  Largest program allocations in hbm:
+
+  1. Size: 4.00G
+     Operator: op_name="jit(step)/mlp/dot" source_file="layers.py" source_line=12
+     Shape: f32[8,128]{1,0}
+     ==========================
+
+  2. Size: 512.00M
+     Shape: bf16[7]{0}
+"""
+  assert plan_lib.needed(message) == (0, 20 * 2**30)
+  assert plan_lib.allocations(message) == [
+      (4 * 2**30, "f32[8,128] jit(step)/mlp/dot layers.py:12"),
+      (2**29, "bf16[7]")]
+
+
+def test_tables_show_what_is_wrong(plan, capsys):
+  from rich.console import Console
+
+  console = Console(width=120)
+  table.show(plan, console)
+  shown = capsys.readouterr().out
+  assert "fits" in shown and "bound on MFU" in shown and "optimizer" in shown
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def test_sampling_plans_a_denoising_step_and_a_token():
+  request = jobs.Request(rows=2, height=tiny.HEIGHT, width=tiny.WIDTH, text=8,
+                         edit=True)
+  denoise, decode = jobs.sample(config(), request, jax.devices()[:1])
+  # Three contexts of two tokens each for every picture; one token each.
+  assert denoise.tokens == 3 * 2 * 2 and decode.tokens == 2
+  found = plan_lib.make(denoise, ONE, tiny.QUICK)
+  assert found.fits and found.unknown_loops and found.hbm["cache"]
+  assert found.redundancy == pytest.approx(1, rel=0.05)
+
+
+def test_an_edit_by_tokens_has_a_longer_context():
+  """What channel-wise fusion saves, by the compiler's own count."""
+  request = jobs.Request(rows=1, height=tiny.HEIGHT, width=tiny.WIDTH, text=8,
+                         edit=True)
+  fused = config()
+  by_tokens = config()
+  by_tokens["model"]["fusion"]["mode"] = "token"
+  sizes = [jobs.sample(c, request, jax.devices()[:1])[0]
+           for c in (fused, by_tokens)]
+  assert sizes[0].arguments["cache"] < sizes[1].arguments["cache"]
+  assert sizes[0].model.matmul < sizes[1].model.matmul
+
+
+# ------------------------------------------------------------------ counts
+
+
+def test_kernels_are_counted_apart_and_conditions_in_them_once():
+  from jax.experimental import pallas as pl
+
+  def kernel(x, o):
+    for condition in (pl.program_id(0) == 0, pl.program_id(0) > 0):
+      @pl.when(condition)
+      def product():
+        o[...] = jnp.dot(x[...], x[...])
+
+  def f(x):
+    return pl.pallas_call(
+        kernel, grid=(4,), out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
+        interpret=True)(x) @ x
+
+  x = jax.ShapeDtypeStruct((8, 8), jnp.float32)
+  found = counts.count(jax.jit(f).trace(x).jaxpr, "cpu")
+  assert found == counts.Counts(matmul=2 * 8**3, kernel=4 * 2 * 8**3)
+
+
+def test_a_platforms_own_branch_is_counted():
+  def f(x):
+    return jax.lax.platform_dependent(
+        x, tpu=lambda x: x @ x @ x, default=lambda x: x @ x)
+
+  x = jax.ShapeDtypeStruct((8, 8), jnp.float32)
+  jaxpr = jax.jit(f).trace(x).jaxpr
+  assert counts.count(jaxpr, "tpu").matmul == 2 * 2 * 8**3
+  assert counts.count(jaxpr, "cuda").matmul == 2 * 8**3
+
+
+# ------------------------------------------------------------------- sweep
+
+
+def test_candidates_use_every_device():
+  pod = chips.topology("v5e:16x16", 2)
+  found = sweep.candidates(pod, config(remat="dots"), fsdp=(64, 256),
+                           tensor=(1, 4), remat=())
+  assert len(found) == 3 * 3
+  for c in found:
+    assert c.mesh["slice"] == 2
+    assert c.mesh["data"] * c.mesh["fsdp"] * c.mesh["tensor"] == 256
+  with pytest.raises(chips.PlanError, match="give divisors"):
+    sweep.candidates(pod, config(), fsdp=(7,))
+
+
+def test_a_sweep_ranks_and_names_what_cannot_be(plan):
+  worse = [sweep.Outcome(sweep.Candidate({}, "full"), p) for p in (None, plan)]
+  assert [o.plan for o in sweep.ranked(worse)] == [plan, None]
+
+
+# ------------------------------------------------------------------ errors
+
+
+def test_a_stage_or_batch_that_does_not_fit_is_refused():
+  with pytest.raises(chips.PlanError, match="No stage '9_none'"):
+    jobs.train(config(), "9_none", jax.devices()[:1])
+  with pytest.raises(chips.PlanError, match="do not split over 4"):
+    c = config()
+    c["mesh"]["data"] = 4
+    c["stages"][STAGE]["rows"] = 6
+    jobs.train(c, STAGE, jax.devices()[:1] * 4)
+
+
+@pytest.mark.parametrize("name, said", [
+    ("v9:2x2", "chips are v4, v5e"), ("v5e", "lacks its size"),
+    ("v5e:2x2x2", "a v5e has 2 axes"), ("v5p:4x4", "a v5p has 3 axes"),
+    ("h100:9", "a multiple of 8"), ("v5e:0x2", "has 2 axes")])
+def test_unknown_topologies_are_refused(name, said):
+  with pytest.raises(chips.PlanError, match=said):
+    chips.topology(name)
+
+
+def test_a_pair_that_is_none_is_refused(monkeypatch):
+  versions = {"libtpu": "0.0.1"}
+  monkeypatch.setattr(chips.importlib.metadata, "version",
+                      lambda name: versions[name])
+  with pytest.raises(chips.PlanError, match=r"no pair.*jax\[tpu\]=="):
+    chips.check_libtpu()
+  versions["jax-cuda13-plugin"] = "0.0.1"
+  with pytest.raises(chips.PlanError, match="no pair"):
+    chips.check_cuda()
+  versions["libtpu"] = chips.required_libtpu().replace("*", "7")
+  chips.check_libtpu()
+
+
+# --------------------------------------------------------------------- TPU
+
+
+@has_libtpu
+@pytest.mark.parametrize("name", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_tpu_programs_are_read_as_exactly(name):
+  """FLOPs through nested scans, and cycles that the chip's peak allows."""
+  from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+  import numpy as np
+
+  from emma_jax.planner import costs, hlo, program
+
+  wanted = chips.topology(name)
+  devices = chips.describe(wanted)
+  mesh = Mesh(np.array(devices), ("fsdp",), axis_types=(AxisType.Auto,))
+
+  def f(ws, x):
+    again = lambda x, w: (jax.lax.fori_loop(0, 3, lambda i, x: x @ w, x), None)
+    return jax.lax.scan(again, x, ws)[0]
+
+  array = lambda *shape: jax.ShapeDtypeStruct(
+      shape, jnp.bfloat16, sharding=NamedSharding(
+          mesh, PartitionSpec(*[None] * (len(shape) - 2), "fsdp")))
+  compiled = jax.jit(f).lower(array(2, 1024, 1024), array(8192, 1024)).compile()
+  found = program.trace(hlo.parse(compiled.as_text()))
+  flop = program.matmul_flops(found)
+  assert flop * len(devices) == 2 * 8192 * 1024 * 1024 * 3 * 2
+  spent = costs.by_cycles(found, wanted.chip.clock_hz)
+  matmuls = sum(c.seconds for c in spent if c.work == "matmul")
+  assert 0.3 < flop / wanted.chip.peak_flops / matmuls <= 1.05
