@@ -57,7 +57,7 @@ def train(
     PlanError: a stage, mesh or batch that does not exist or fit.
   """
   platform = _platform(devices)
-  made, abstract, mesh = _train_step(config, stage, devices)
+  made, abstract, mesh, of_stage = _train_step(config, stage, devices)
   plain = _without_recomputation(config)
   same = plain == build.plain(config)
   asked = counts.count(made.jaxpr, platform)
@@ -65,6 +65,9 @@ def train(
       _train_step(plain, stage, devices)[0].jaxpr, platform)
   train_state, batch = abstract
   U, G = (x.segment.shape[1] for x in (batch.und_ids, batch.gen_ids))
+  layout = of_stage.layout
+  again = getattr(of_stage.objective, "draws", 1) - 1
+  again *= layout.targets * layout.tokens_per_picture
   return Job(
       name=f"train {stage}",
       traced=made,
@@ -76,7 +79,7 @@ def train(
           batch=_bytes(batch)),
       parameters=_count((train_state.trained, train_state.frozen)),
       tokens=batch.tokens_BU.shape[0] * (U + G),
-      lengths={U, G, U + G},
+      lengths={U, G, U + G, G + again, U + G + again},
       model=model,
       asked=asked,
       whole_weights=_whole(
@@ -86,14 +89,15 @@ def train(
 
 
 def _train_step(config, stage: str, devices):
-  """(traced step, (abstract state, abstract batch), mesh)."""
+  """(traced step, (abstract state, abstract batch), mesh, stage)."""
   try:
     run = assemble.run(config, data=False)
     mesh = sharding.make_mesh(run.mesh, devices)
-    jitted, *abstract = step_lib.abstract_step(run, run.stage(stage), mesh)
+    found = run.stage(stage)
+    jitted, *abstract = step_lib.abstract_step(run, found, mesh)
   except (ValueError, state.LoadError) as error:
     raise PlanError(str(error)) from error
-  return jitted.trace(*abstract), abstract, mesh
+  return jitted.trace(*abstract), abstract, mesh, found
 
 
 def _without_recomputation(config: Mapping[str, Any]) -> dict:

@@ -1,0 +1,63 @@
+"""Mistakes at the planner's command line are one line, before any compiling."""
+
+import pytest
+
+from emma_jax.cli import plan
+
+TINY = ["--config", "configs/tiny.py"]
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--topology", "v9:2x2"], "chips are v4, v5e"),
+    (["--topology", "v5e:2"], "a v5e has 2 axes"),
+    (["--topology", "h100:8", "--slices", "2"], "1 for GPUs"),
+])
+def test_a_wrong_topology_is_one_line(arguments, said, capsys):
+  assert plan.main([*TINY, *arguments]) == 2
+  shown = capsys.readouterr().err
+  assert said in shown and "Traceback" not in shown
+
+
+def test_a_missing_or_foreign_compiler_is_refused(monkeypatch, capsys):
+  from emma_jax.planner import chips
+
+  monkeypatch.setattr(chips.importlib.metadata, "version", lambda name: "0.0.1")
+  assert plan.main([*TINY, "--topology", "v5e:2x2"]) == 2
+  assert "Install the pair: pip install" in capsys.readouterr().err
+
+
+def test_several_stages_need_a_choice():
+  from emma_jax.cli import common
+
+  config = common.load_config("configs/tiny.py")
+  args = plan._parser().parse_args([*TINY, "--topology", "v5e:2x2"])
+  with pytest.raises(common.UserError, match="choose one of 0_alignment"):
+    plan._stage(args, config)
+
+
+def test_a_config_that_knows_machines_gets_the_topology():
+  from emma_jax.planner import chips
+
+  def mesh(*arguments):
+    args = plan._parser().parse_args(
+        ["--config", "configs/emma_4b_stage1.py", "--topology", *arguments])
+    topology = chips.topology(args.topology, args.slices)
+    return dict(plan._config(args, {}, topology).mesh)
+
+  assert mesh("v6e:16x16", "--slices", "2")["slice"] == 2
+  assert mesh("h100:8")["fsdp"] == 8
+  assert mesh("v5e:16x16") != mesh("v5p:4x4x4")
+  # A machine that it does not know: as for its default one.
+  assert mesh("v4:4x4x4") == mesh("v5p:4x4x4")
+
+
+def test_flags_are_the_chips_and_the_environments_win(monkeypatch):
+  from emma_jax.planner import chips
+
+  monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_mine=3")
+  args = plan._parser().parse_args([*TINY, "--topology", "v5e:2x2"])
+  flags = plan._flags(args, chips.topology("v5e:2x2"))
+  assert flags["xla_mine"] == "3" and len(flags) > 1
+  args = plan._parser().parse_args(
+      [*TINY, "--topology", "v5e:2x2", "--no-flags"])
+  assert not plan._flags(args, chips.topology("v5e:2x2"))
