@@ -104,7 +104,8 @@ def make(
       asked_flops=job.asked.matmul, kernel_flops=job.asked.kernel,
       whole_weights=job.whole_weights)
   try:
-    compiled = job.traced.lower().compile(compiler_options=dict(flags))
+    compiled = job.traced.lower().compile(
+        compiler_options=_options(flags, chip.platform))
   except jax.errors.JaxRuntimeError as error:
     spent = time.monotonic() - start
     return _too_large(job, base, str(error), spent, chip.hbm_bytes)
@@ -128,6 +129,15 @@ def make(
           program, {n for n in job.lengths if n >= 1024})),
       unknown_loops=program.unknown_loops,
   )
+
+
+def _options(flags: Mapping[str, str], platform: str) -> dict[str, Any]:
+  """XLA takes its own flags by type; libtpu's are unknown to it, and text."""
+  if platform == "tpu":
+    return dict(flags)
+  kinds = {"true": True, "false": False}
+  typed = lambda v: int(v) if re.fullmatch(r"-?\d+", str(v)) else v
+  return {k: kinds.get(v, typed(v)) for k, v in flags.items()}
 
 
 # ------------------------------------------------------------------ memory
