@@ -187,7 +187,7 @@ def test_every_stage_fits_the_mesh_of_every_machine(
     everything = sum(bytes_of(x.shape, x) for x in leaves)
     mine = sum(bytes_of(x.sharding.shard_shape(x.shape), x) for x in leaves)
     # But for norms and biases, every device holds its share and no more.
-    assert mine - everything / machine.mesh[2] < 20e6
+    assert mine - everything / machine.mesh[2] < 40e6
 
 
 @pytest.mark.parametrize("word", WORDS)
