@@ -116,13 +116,13 @@ def test_kill_9_in_the_middle(tmp_path, repo):
   command = [sys.executable, "-c", PROGRAM, *command]
   running = subprocess.Popen(command, cwd=repo)
   for _ in range(1200):
-    if len(list(work.glob("done-*"))) >= 2 or running.poll() is not None:
+    if len(list(work.glob("done-*.json"))) >= 2 or running.poll() is not None:
       break
     time.sleep(0.05)
   os.kill(running.pid, signal.SIGKILL)
   running.wait()
   assert not (tmp_path / "out").exists()
-  kept = {p: p.stat().st_mtime_ns for p in work.glob("done-*")}
+  kept = {p: p.stat().st_mtime_ns for p in work.glob("done-*.json")}
   assert 2 <= len(kept) < 4
   inodes = {i: (work.parent / f"part-{i:05d}.array_record").stat().st_ino
             for i in range(len(kept))}  # fmt: skip
