@@ -137,7 +137,12 @@ def _options(flags: Mapping[str, str], platform: str) -> dict[str, Any]:
     return dict(flags)
   kinds = {"true": True, "false": False}
   typed = lambda v: int(v) if re.fullmatch(r"-?\d+", str(v)) else v
-  return {k: kinds.get(v, typed(v)) for k, v in flags.items()}
+  out = {k: kinds.get(v, typed(v)) for k, v in flags.items()}
+  if platform == "cuda":
+    # Without a GPU nothing can be tuned, and of some products the compiler then
+    # finds no tiles of its own: the library's stand for them.
+    out.setdefault("xla_gpu_enable_triton_gemm", False)
+  return out
 
 
 # ------------------------------------------------------------------ memory
