@@ -45,13 +45,16 @@ def largest(program: Program, count: int) -> list[Buffer]:
 
 
 def square(program: Program, lengths: Collection[int]) -> list[Buffer]:
-  """Arrays with two axes that are both as long as a row of tokens.
+  """Arrays of row x row, of several heads or rows, or a mask of one.
 
   Attention that makes them needs memory that grows with the square of the row.
+  (A plain row x width matrix may have equal sizes by chance.)
   """
   out: dict[tuple, Buffer] = {}
   for x, array in _made(program):
-    if sum(n in lengths for n in array.sizes) >= 2:
+    sizes = array.sizes
+    twice = any(sizes.count(n) >= 2 for n in lengths)
+    if twice and (array.dtype == "pred" or sum(n > 1 for n in sizes) > 2):
       source = program.module.source(x, "emma_jax")
       out.setdefault((str(array), source), Buffer(
           str(array), array.padded_bytes, 1, _short(x.op_name), source))

@@ -79,7 +79,7 @@ def train(
           batch=_bytes(batch)),
       parameters=_count((train_state.trained, train_state.frozen)),
       tokens=batch.tokens_BU.shape[0] * (U + G),
-      lengths={U, G, U + G, G + again, U + G + again},
+      lengths={U + G, U + G + again},
       model=model,
       asked=asked,
       whole_weights=_whole(

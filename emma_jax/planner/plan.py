@@ -222,7 +222,7 @@ def _causes(hbm: Mapping[str, int], largest) -> tuple[str, ...]:
   out = []
   for kind in sorted(hbm, key=lambda k: -hbm[k])[:3]:
     detail = ""
-    if kind in ("temporary", "activations", "gradients") and largest:
+    if kind == "temporary" and largest:
       detail = ": " + "; ".join(
           f"{b.array} {_gib(b.bytes)} {b.source}" for b in largest)
     out.append(f"{_gib(hbm[kind])} {kind}{detail}")

@@ -123,9 +123,10 @@ def test_no_program_is_an_error():
 
 
 def test_arrays_of_row_by_row_are_found():
-  f = lambda q, k: jax.nn.softmax(q @ k.T) @ k
-  found = traced(text_of(f, *[jax.ShapeDtypeStruct((96, 8), jnp.float32)] * 2))
-  assert any("[96,96]" in b.array for b in buffers.square(found, {96}))
+  f = lambda q, k: jax.nn.softmax(q @ k.swapaxes(1, 2)) @ k
+  heads = jax.ShapeDtypeStruct((4, 96, 8), jnp.float32)
+  found = traced(text_of(f, heads, heads))
+  assert any("[4,96,96]" in b.array for b in buffers.square(found, {96}))
   assert not buffers.square(found, {95})
 
 
