@@ -69,6 +69,8 @@ def _main(argv: list[str] | None) -> int:
 
   # Compiling for a chip must not look for one; CUDA's plugin would insist.
   jax.config.update("jax_platforms", "cpu")
+  # Programs of other machines can be written to the cache, but not read.
+  jax.config.update("jax_enable_compilation_cache", False)
   from emma_jax.planner import chips
 
   topology = chips.topology(args.topology, args.slices)
