@@ -36,6 +36,7 @@ SANA = dict(
 )
 IMAGENET = dict(
     SANA,
+    decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
     encoder_layers_per_block=(0, 2, 1),
     decoder_layers_per_block=(0, 1, 2),
     encoder_qkv_multiscales=((),) * 3,
@@ -54,18 +55,19 @@ LITE = dict(
     decoder_conv_act_fn="silu",
 )
 # What no published file combines: no shortcuts at the latents, one value for
-# all stages, other widths on either side, batch norm of a ResBlock at stage 0.
+# all stages, other widths on either side, batch norm after attention.
 ODD = dict(
     in_channels=2,
     latent_channels=6,
     attention_head_dim=4,
     encoder_block_types="EfficientViTBlock",
-    decoder_block_types="ResBlock",
+    decoder_block_types=("ResBlock", "EfficientViTBlock", "ResBlock"),
     encoder_block_out_channels=(8, 8, 16),
     decoder_block_out_channels=(12, 12, 24),
     encoder_layers_per_block=(0, 1, 1),
     decoder_layers_per_block=(1, 1, 1),
     encoder_qkv_multiscales=((), (3,), (3, 5)),
+    decoder_qkv_multiscales=((), (3,), ()),
     decoder_norm_types="batch_norm",
     decoder_act_fns="mish",
     encoder_out_shortcut=False,

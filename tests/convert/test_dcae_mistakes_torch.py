@@ -64,14 +64,15 @@ def change(pattern: str, f: Callable[[np.ndarray], np.ndarray]) -> Weights:
   return changed
 
 
-def swap(a: str, b: str) -> Weights:
-  """Exchanges two names wherever they stand in a path."""
+def swap(a: str, b: str, under: str) -> Weights:
+  """Exchanges two names in the paths that begin with `under`."""
 
   def changed(params: dict) -> dict:
     other = {a: b, b: a}
     name = lambda path: "/".join(other.get(p, p) for p in path.split("/"))
-    return rules.unflatten(
-        {name(path): x for path, x in rules.flatten(params).items()})
+    return rules.unflatten({
+        name(path) if path.startswith(under) else path: x
+        for path, x in rules.flatten(params).items()})
 
   return changed
 
@@ -249,7 +250,7 @@ MISTAKES = {
         **SANA, **ENCODE, code=replace(blocks, "linear_attention",
                                     heads_by_name)),
     "to_q and to_k swapped": Mistake(
-        **SANA, **ENCODE, weights=swap("to_q", "to_k")),
+        **SANA, **ENCODE, weights=swap("to_q", "to_k", "encoder/")),
     "groups of the scale transposed": Mistake(
         **SANA, **ENCODE,
         weights=change(r".*/scale\d/kernel", lambda w: w.swapaxes(1, 2))),
@@ -318,7 +319,7 @@ MISTAKES = {
     "silu in all of the decoder": Mistake(
         **IMAGENET, **DECODE, sizes=dict(decoder_act_fns=("silu",) * 3)),
     "blocks of a stage in reverse": Mistake(
-        **SANA, **ENCODE, weights=swap("block0", "block1")),
+        **SANA, **ENCODE, weights=swap("block0", "block1", "encoder/stage1/")),
     "scaling factor not read": Mistake(
         **SANA, method="encode_normalised",
         weights=change("latent/scale", np.ones_like)),
