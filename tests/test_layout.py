@@ -22,7 +22,7 @@ LEVELS = {
     "__init__": 0, "assets": 0, "rules": 0, "structs": 0, "xla_flags": 0,
     "data": 1, "flow": 1, "models": 1, "world": 1,
     "build": 2, "convert": 2, "distributed": 2, "flops": 2, "losses": 2,
-    "optimizer": 2, "sharding": 2, "supervise": 2, "xla_flags": 2,
+    "optimizer": 2, "sharding": 2, "supervise": 2,
     "sampling": 3, "training": 3,
     "benchmark": 4, "evals": 4, "planner": 4,
     "cli": 5,
