@@ -62,7 +62,7 @@ def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
                       frozen_dtype="bfloat16"))
   c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))
   model.llm.remat = target.remat
-  model.vision.encoder.remat = "full"
+  model.vision.encoder.remat = target.vision_remat
   c.stages = _one(c, stage, target) if stage else _all(target)
   return c
 

@@ -17,6 +17,8 @@ import dataclasses
 ATTENTION = "names:attn_out"
 PROJECTIONS = "names:query,key,value,attn_out,attn_proj"
 PRODUCTS = "names:query,key,value,attn_out,attn_proj,mlp_gate,mlp_up"
+# Of the vision tower, 24 K per patch and layer.
+VISION = "names:query,key,value,attn_out,attn_proj,mlp_up"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,14 +29,15 @@ class Target:
   mesh: devices along slice, data, fsdp and tensor.
   tokens: of a batch, in both buffers, padding included; rounded down to whole
     rows on every device, of which each holds at least one.
-  remat: what the LLM keeps, see models/partition.py. The vision tower, whose
-    products are small beside its attention, recomputes everything.
+  remat, vision_remat: what the LLM and the vision tower keep, see
+    models/partition.py.
   """
 
   topology: str
   mesh: tuple[int, int, int, int]
   tokens: int
   remat: str
+  vision_remat: str = ATTENTION
 
   @property
   def row_shards(self) -> int:
@@ -51,13 +54,13 @@ TARGETS = {
     "v5e-16": Target(topology="v5e:4x4", mesh=(1, 1, 16, 1), tokens=2**17,
                      remat="full"),
     "v5p-128": Target(topology="v5p:4x4x4", mesh=(1, 1, 64, 1), tokens=2**20,
-                      remat=PRODUCTS),
+                      remat=PRODUCTS, vision_remat=VISION),
     "v5e-256": Target(topology="v5e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
-                      remat=ATTENTION),
-    "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
                       remat=PROJECTIONS),
+    "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
+                      remat=PRODUCTS, vision_remat=VISION),
     "2xv6e-256": Target(topology="v6e:16x16", mesh=(2, 4, 64, 1), tokens=2**22,
-                        remat=PROJECTIONS),
+                        remat=PRODUCTS, vision_remat=VISION),
 }
 DEFAULT = "v5p-128"
 

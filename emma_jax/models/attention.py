@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.models import flash, masks
+from emma_jax.models import flash, masks, partition
 from emma_jax.models.flash_xla import MASKED
 from emma_jax.structs import Ids
 
 # The choices of the config key `attention`; see `attend`.
 PATHS = ("auto", "plain", "chunked", "kernel", "cudnn")
-# 4 MB a head in float32. Below it, launching a kernel costs more than it saves.
+# Scores of a head that the plain path may make: 4 MB in float32 on a CPU.
+# Elsewhere they cross the memory for every step of the softmax, forward and
+# backward; of the vision tower's 1,024 patches that was half the tower's time.
 PLAIN_SCORES = 2**20
+PLAIN_SCORES_ON_CHIPS = 2**17
 
 
 def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
@@ -50,23 +53,26 @@ def attend(
 
   Scores, mask and softmax are float32; the result has the dtype of `q_BLHE`.
   Queries that see nothing (padding) give 0, and no gradient to anything. With
-  None for the ids, all see all.
+  None for the ids, all see all. What a remat policy may keep as "attn_out" is
+  named here, once, in the layout in which it is made.
 
   `path`, one of `PATHS`, changes speed and memory only:
     plain    makes all L x S scores; best for short rows.
     chunked  some queries at a time, in plain XLA.
     kernel   on TPUs and NVIDIA GPUs a Pallas kernel, elsewhere chunked.
     cudnn    NVIDIA's library, 16 bits only; makes a mask of L x S.
-    auto     plain up to `PLAIN_SCORES` scores a head, kernel beyond.
+    auto     plain up to `PLAIN_SCORES` (`PLAIN_SCORES_ON_CHIPS`) scores a
+             head, kernel beyond.
   """
   check_path(path)
   if path == "auto":
-    few = q_BLHE.shape[1] * k_BSKE.shape[1] <= PLAIN_SCORES
-    path = "plain" if few else "kernel"
-  if path == "plain":
-    return _plain(q_BLHE, k_BSKE, v_BSKE, query, key)
-  if path == "cudnn":
-    return _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key)
+    on_cpu = partition.platform() == "cpu"
+    few = PLAIN_SCORES if on_cpu else PLAIN_SCORES_ON_CHIPS
+    scores = q_BLHE.shape[1] * k_BSKE.shape[1]
+    path = "plain" if scores <= few else "kernel"
+  if path in ("plain", "cudnn"):
+    way = _plain if path == "plain" else _cudnn
+    return partition.keep(way(q_BLHE, k_BSKE, v_BSKE, query, key), "attn_out")
   if query is None:
     query, key = (masks.together(jnp.ones(x.shape[:2], jnp.int32))
                   for x in (q_BLHE, k_BSKE))

@@ -8,12 +8,14 @@ columns, channels).
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from emma_jax.models import layers
+from emma_jax.models import layers, partition
 
 # Pixels of a convolution that are multiplied at once on a CPU: with their
 # neighbours they are to fit into a megabyte or few of cache.
 _STRIP = 512
+_CHANNELS_LAST = ("NHWC", "HWIO", "NHWC")
 
 
 def conv3x3(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -33,7 +35,7 @@ def _conv(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
       kernel,
       window_strides=(stride, stride),
       padding=((1, 1), (1, 1)),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      dimension_numbers=_CHANNELS_LAST,
   )
 
 
@@ -74,10 +76,15 @@ def _conv_or_dots(
 def depthwise(x_PYXC: jax.Array, kernel_YXC: jax.Array) -> jax.Array:
   """Odd-sized filter per channel, zero padded to the same size.
 
-  A sum of shifted products rather than a grouped convolution: XLA's CPU
-  backend is 5 to 40 times slower at the latter, forward and backward. Products
-  are summed in float32.
+  On a CPU a sum of shifted products rather than a grouped convolution, at which
+  XLA's backend there is 5 to 40 times slower, forward and backward; a TPU takes
+  twice as long for the former. Products are summed in float32.
   """
+  if partition.platform() != "cpu":
+    return jax.lax.conv_general_dilated(
+        x_PYXC, kernel_YXC[:, :, None].astype(x_PYXC.dtype), (1, 1), "SAME",
+        dimension_numbers=_CHANNELS_LAST,
+        feature_group_count=x_PYXC.shape[-1])
   height, width = x_PYXC.shape[1:3]
   rows, columns = kernel_YXC.shape[:2]
   pad_y, pad_x = rows // 2, columns // 2
@@ -117,6 +124,25 @@ def depth_to_space(x_PYXC: jax.Array, factor: int = 2) -> jax.Array:
 def group_mean(x: jax.Array, features: int) -> jax.Array:
   """Means of runs of consecutive channels, leaving `features` of them."""
   return x.reshape(*x.shape[:-1], features, -1).mean(-1)
+
+
+def folded_mean(
+    x_PYXC: jax.Array, features: int, factor: int = 2
+) -> jax.Array:
+  """`group_mean` of `space_to_depth`: (P, Y / factor, X / factor, features).
+
+  On chips as one convolution with the means' weights, exact in bfloat16: on a
+  TPU folding pixels and averaging neighbouring channels takes 10 times as long.
+  """
+  if partition.platform() == "cpu":
+    return group_mean(space_to_depth(x_PYXC, factor), features)
+  C = x_PYXC.shape[-1]
+  run = C * factor**2 // features
+  place = np.arange(C * factor**2).reshape(C, factor, factor) // run
+  kernel = (place[..., None] == np.arange(features)) / run
+  return jax.lax.conv_general_dilated(
+      x_PYXC, jnp.asarray(kernel.transpose(1, 2, 0, 3), x_PYXC.dtype),
+      (factor, factor), "VALID", dimension_numbers=_CHANNELS_LAST)
 
 
 def repeat_channels(x: jax.Array, features: int) -> jax.Array:

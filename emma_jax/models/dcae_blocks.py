@@ -223,8 +223,7 @@ class Down(nn.Module):
       y = convolution.Conv3x3(self.features, stride=2, name="conv")(x_PhwC)
     if not self.shortcut:
       return y
-    folded = convolution.space_to_depth(x_PhwC)
-    return y + convolution.group_mean(folded, self.features)
+    return y + convolution.folded_mean(x_PhwC, self.features)
 
 
 class Up(nn.Module):

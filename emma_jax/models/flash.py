@@ -2,7 +2,7 @@
 
 A `Path` is a forward and a backward function as `flash_xla` defines them. What
 is kept between the two is q, k, v, the output and a log-sum-exp per query; the
-last two are named, so that a remat policy can keep them too (`NAME`).
+last two are named "attn_out", so that a remat policy can keep them too.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,11 @@ import dataclasses
 import functools
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, PartitionSpec
 
-from emma_jax.models import flash_gpu, flash_tpu, flash_xla
+from emma_jax.models import flash_gpu, flash_tpu, flash_xla, partition
 from emma_jax.structs import Ids
 
-NAME = "attn_out"  # as partition.SAVEABLE has it
 # Of a mesh; heads are split over it, rows over all the others.
 HEADS_AXIS = "tensor"
 
@@ -60,7 +58,7 @@ def attention(
 def _forward(q_BHLE, k_BKSE, v_BKSE, query: Ids, key: Ids, path: Path):
   inputs = q_BHLE, k_BKSE, v_BKSE, query, key
   out, lse = _on_mesh(path.forward, k_BKSE.shape[:2])(*inputs)
-  out, lse = (checkpoint_name(x, NAME) for x in (out, lse))
+  out, lse = (partition.keep(x, "attn_out") for x in (out, lse))
   return out, (*inputs, out, lse)
 
 

@@ -6,6 +6,7 @@
 Tokens lie in two static buffers, so each weight multiplies only its own.
 """
 
+import contextlib
 import dataclasses
 
 import flax.linen as nn
@@ -82,7 +83,7 @@ class Block(nn.Module):
         masks.join(cache_ids, query_ids),
         self.config.attention,
     )
-    out_BLHE = partition.keep(_by_head(out_BLHE, "heads"), "attn_out")
+    out_BLHE = _by_head(out_BLHE, "heads")
     outs, start = [None, None], 0
     for i in live:
       stop = start + xs[i].shape[1]
@@ -171,7 +172,9 @@ class Llm(nn.Module):
         cached = (cache.key_LBSKE[done:done + length],
                   cache.value_LBSKE[done:done + length])
       blocks = stack(c, shared_parts, length, collect, name)
-      xs, kv = blocks(xs, cached, ids, cache_ids)
+      apart = partition.kept_apart if done else contextlib.nullcontext
+      with apart():
+        xs, kv = blocks(xs, cached, ids, cache_ids)
       new.append(kv)
       done += length
     names = ("norm_und", "norm_gen")

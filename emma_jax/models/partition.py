@@ -25,6 +25,7 @@ REMAT = ("none", "full", "dots")
 
 
 _PLATFORM = contextvars.ContextVar("platform", default=None)
+_APART = contextvars.ContextVar("apart", default=False)
 
 
 def platform() -> str:
@@ -128,10 +129,27 @@ def locally(function: Callable[..., Any], *xs: Any) -> Any:
   return jax.shard_map(function, in_specs=spec, out_specs=spec)(*xs)
 
 
+@contextlib.contextmanager
+def kept_apart() -> Iterator[None]:
+  """What is kept inside gets a leading axis of one.
+
+  For the second of two scans of like blocks. XLA takes the zeros that both
+  start their stacks from for one array, and so copies it for each instead of
+  dropping it: 138 of 1,960 ms of the 4B's step on a v5p, by its own count.
+  """
+  token = _APART.set(True)
+  try:
+    yield
+  finally:
+    _APART.reset(token)
+
+
 def keep(x: jax.Array, name: str) -> jax.Array:
   """Names a tensor, so that a remat policy may keep it."""
   if name not in SAVEABLE:
     raise ValueError(f"Unknown tensor {name!r}; names are {SAVEABLE}.")
+  if _APART.get():
+    return checkpoint_name(x[None], name)[0]
   return checkpoint_name(x, name)
 
 

@@ -188,7 +188,6 @@ class Attention(nn.Module):
     y_PTHE = attend(heads("query"), heads("key"), heads("value"), ids, ids,
                     c.attention)
     y_PTHE = partition.constrain(y_PTHE, "pictures", None, "heads", None)
-    y_PTHE = partition.keep(y_PTHE, "attn_out")
     y_PTD = y_PTHE.reshape(P, T, c.width)
     y_PTD = layers.Linear(c.width, ("heads", "embed"), name="out")(y_PTD)
     return partition.keep(y_PTD, "attn_proj")

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from emma_jax.planner import buffers, costs, hlo
+from emma_jax.planner import buffers, costs, early, hlo
 from emma_jax.planner import collectives as collectives_lib
 from emma_jax.planner import program as program_lib
 from emma_jax.planner.chips import PlanError, Topology
@@ -81,6 +81,7 @@ def make(
     *,
     top: int = 8,
     save_hlo: str = "",
+    quick: bool = False,
 ) -> Plan:
   """Compiles the job and reads what the compiler made of it.
 
@@ -90,6 +91,9 @@ def make(
     flags: the compiler's, without dashes; see `xla_flags`.
     top: how many of the largest buffers and of the costliest lines to name.
     save_hlo: a file to write the program to.
+    quick: of TPUs, stop before the compiler writes code: times are those of a
+      roofline, the code's size is missing, and the process has to be left by
+      `os._exit` (see `early`).
 
   Raises:
     PlanError: the compiler refuses the program or a flag.
@@ -103,23 +107,26 @@ def make(
       tokens=job.tokens, model_flops=job.model.matmul,
       asked_flops=job.asked.matmul, kernel_flops=job.asked.kernel,
       whole_weights=job.whole_weights)
+  lowered, options = job.traced.lower(), _options(flags, chip.platform)
   try:
-    compiled = job.traced.lower().compile(
-        compiler_options=_options(flags, chip.platform))
+    if quick:
+      text, stats = early.compile_without_code(lowered, options)
+    else:
+      compiled = lowered.compile(compiler_options=options)
+      text, stats = compiled.as_text(), compiled.memory_analysis()
   except jax.errors.JaxRuntimeError as error:
     spent = time.monotonic() - start
     return _too_large(job, base, str(error), spent, chip.hbm_bytes)
   spent = time.monotonic() - start
-  text = compiled.as_text()
   if save_hlo:
     with open(save_hlo, "w") as file:
       file.write(text)
   program = program_lib.trace(hlo.parse(text))
-  hbm = _memory(job, compiled.memory_analysis(), program)
+  hbm = _memory(job, stats, program)
   used = sum(hbm.values())
   fits = used <= chip.hbm_bytes
   return Plan(
-      **base, **_times(job, topology, program, top), fits=fits, hbm=hbm,
+      **base, **_times(job, topology, program, top, quick), fits=fits, hbm=hbm,
       hbm_bytes=used, compile_seconds=spent,
       causes=() if fits else _causes(hbm, buffers.largest(program, 3)),
       advice=() if fits else advice(job, hbm),
@@ -262,9 +269,9 @@ def advice(job: Job, hbm: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _times(job: Job, topology: Topology, program: program_lib.Program,
-           top: int) -> dict[str, Any]:
+           top: int, quick: bool) -> dict[str, Any]:
   chip, devices = topology.chip, topology.devices
-  if chip.clock_hz and chip.platform == "tpu":
+  if chip.clock_hz and chip.platform == "tpu" and not quick:
     spent = costs.by_cycles(program, chip.clock_hz)
     method = f"cycles of the compiler at {chip.clock_hz / 1e9} GHz"
   else:
