@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import convolution, dcae, dcae_sizes
+from emma_jax.models import convolution, dcae, dcae_sizes, partition
 from emma_jax.models import dcae_blocks as blocks
 
 TINY = dcae.DcaeConfig(
@@ -55,6 +55,19 @@ def test_published_sizes_have_exact_counts(config, encoder, decoder):
   assert count(params["encoder"]) == encoder
   assert count(params["decoder"], but=("mean", "var")) == decoder
   assert count(params["latent"]) == 2 * 32
+
+
+def test_chips_and_cpus_compute_the_same():
+  """Which way is fast differs; see `convolution`."""
+  x = noise(2, 8, 6, 16)
+  for way in (lambda: convolution.depthwise(x, noise(5, 5, 16, seed=1)),
+              lambda: convolution.folded_mean(x, 32),
+              lambda: convolution.folded_mean(x, 16),
+              lambda: convolution.folded_mean(x, 8)):
+    want = way()
+    with partition.compiled_for("tpu"):
+      got = way()
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_tree_reads_stage_block_part():

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
+import numpy as np
 import pytest
 
 from emma_jax import sharding
@@ -68,6 +69,23 @@ def test_what_is_kept_is_not_made_again():
   assert again["full"] == 7  # the last, down, is behind the gradient
   assert again["names:attn_out"] == 6
   assert again["names:query,key,value,attn_out,attn_proj,mlp_up"] == 1
+
+
+def test_stacks_of_two_scans_have_shapes_of_their_own():
+  """Or XLA takes their zeros for one array, and copies it."""
+  keep_query = jax.checkpoint_policies.save_only_these_names("query")
+
+  def gradient():
+    body = lambda x, _: (partition.keep(jnp.sin(x), "query")**2, None)
+    body = jax.checkpoint(body, policy=keep_query)
+    return jax.grad(lambda x: jax.lax.scan(body, x, length=4)[0].sum())
+
+  x = jnp.arange(3.0)
+  want, usual = gradient()(x), str(jax.make_jaxpr(gradient())(x))
+  with partition.kept_apart():
+    got, apart = gradient()(x), str(jax.make_jaxpr(gradient())(x))
+  np.testing.assert_array_equal(got, want)
+  assert "f32[4,1,3]" in apart and "f32[4,1,3]" not in usual
 
 
 def test_what_suits_one_platform_is_not_made_for_another():

@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -229,6 +232,26 @@ def test_a_pair_that_is_none_is_refused(monkeypatch):
 
 
 # --------------------------------------------------------------------- TPU
+
+
+@has_libtpu
+def test_a_quick_plan_of_a_tpu_program_is_the_whole_ones_but_for_time():
+  """In a process of its own, which ends before the compiler does."""
+  code = """
+import os
+from emma_jax.planner import chips, jobs, plan
+from tests.planner.test_plan import STAGE, config
+wanted = chips.topology("v5e:2x2")
+job = jobs.train(config(remat="full"), STAGE, chips.describe(wanted)[:1])
+whole, quick = (plan.make(job, wanted, {}, quick=q) for q in (False, True))
+for key, size in whole.hbm.items():
+  assert key == "code" or abs(quick.hbm[key] - size) <= 4096, key
+assert quick.matmul_flops == whole.matmul_flops
+assert quick.collectives == whole.collectives and quick.method == "roofline"
+os._exit(0)
+"""
+  subprocess.run([sys.executable, "-c", code], check=True,
+                 env=os.environ | {"JAX_PLATFORMS": "cpu"})
 
 
 @has_libtpu
