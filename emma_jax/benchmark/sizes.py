@@ -1,7 +1,11 @@
 """The shapes that are measured: those of published weights, and tiny ones."""
 
+from collections.abc import Mapping
+import copy
 import dataclasses
+from typing import Any
 
+from emma_jax import build
 from emma_jax.convert import dcae, qwen3
 from emma_jax.models import siglip2
 from emma_jax.models.dcae import DcaeConfig
@@ -60,3 +64,26 @@ MICRO = Sizes(
     side=64)
 
 BY_NAME = {"full": FULL, "micro": MICRO}
+
+
+def micro(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A run's whole config with every size cut down, and nothing else changed:
+  the same code, to be tried on a CPU."""
+  out = copy.deepcopy(build.plain(config))
+  model = out["model"]
+  model["dtype"] = "float32"  # XLA compiles it in half the time on a CPU
+  model["llm"] |= dict(vocab_size=256, width=32, mlp_width=48, num_layers=2,
+                       num_shallow=1, num_heads=2, num_kv_heads=1, head_dim=16)
+  model["vision"]["encoder"] |= dict(
+      width=16, mlp_width=24, num_layers=2, num_heads=2, native_grid=3)
+  model["vision"] |= dict(num_expert_layers=1, router_width=8)
+  model["autoencoder"] |= dict(latent_channels=8, attention_head_dim=8)
+  for side in ("encoder", "decoder"):
+    model["autoencoder"] |= {f"{side}_block_out_channels": [8] * 6,
+                             f"{side}_layers_per_block": [1] * 6}
+  model["fusion"] |= dict(time_channels=16)
+  out["data"] |= dict(height=64, width=64)
+  out["sample"] |= dict(steps=5)
+  for stage in out["stages"].values():
+    stage |= dict(rows=1, und_tokens=256)
+  return out

@@ -2,12 +2,15 @@
 
   emma-benchmark torch [--rows R ...] [--dtypes D ...] [--threads N]
   emma-benchmark memory [--dtypes D ...]
+  emma-benchmark gpu [--config FILE:STAGE,MACHINE] [--parts P ...] [--json FILE]
 
 The same as `python -m emma_jax.cli.benchmark`. `torch` times Qwen3-0.6B
 (prefill and cached decode), SigLIP2 so400m and DC-AE f32c32 on the CPU beside
 transformers and diffusers (extra `torch`). `memory` says what coding pictures
-of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. Weights are
-random.
+of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. `gpu` times a
+stage's train step on the GPU that is here, the same step in PyTorch, and a
+denoising step of another config's model; launch/bench_gpu.sh calls it. Weights
+are random.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-from emma_jax.benchmark import child, memory
+from emma_jax.benchmark import child, gpu, memory
 from emma_jax.cli import common
 
 ROWS = ("qwen3_prefill", "qwen3_decode", "siglip2", "dcae_decode",
@@ -55,8 +58,11 @@ def _parser() -> argparse.ArgumentParser:
   size.add_argument("--pictures", nargs="+", default=memory.PICTURES,
                     metavar="HEIGHTxWIDTH",
                     help=f"(default: {' '.join(memory.PICTURES)})")
+  lent = commands.add_parser("gpu", help="a train step and a denoising step")
+  _add_gpu(lent)
   for sub in (torch, size):
     sub.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+  for sub in (torch, size, lent):
     sub.add_argument("--sizes", choices=("full", "micro"), default="full",
                      help="micro: to try the command (default: full)")
     sub.add_argument("--json", type=pathlib.Path, metavar="FILE",
@@ -64,6 +70,35 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--debug", action="store_true",
                      help="show stack traces of errors")
   return parser
+
+
+def _add_gpu(parser: argparse.ArgumentParser):
+  add = parser.add_argument
+  add("--config", default="emma_0_6b.py:stage1,h100", metavar="FILE",
+      help="of the train step; --config.section.key=value changes it "
+      "(default: %(default)s)")
+  add("--stage", help="of the config; needed where it has several")
+  add("--denoise-config", default="emma_4b.py", metavar="FILE",
+      help="of the denoising step (default: %(default)s)")
+  add("--parts", nargs="+", choices=gpu.PARTS, default=gpu.PARTS)
+  add("--attention", nargs="+", default=["auto"], metavar="PATH",
+      help="ways of the decoder, and after a + of the vision tower, each "
+      "compiled and timed: kernel cudnn+cudnn chunked (default: auto)")
+  add("--torch", nargs="+", choices=gpu.MODES, default=["eager", "compile"],
+      help="whole takes minutes to compile (default: eager compile)")
+  add("--tasks", nargs="+", choices=gpu.TASKS, default=["edit"],
+      help="what is denoised (default: edit)")
+  add("--side", type=int, default=1024,
+      help="pixels of what is denoised (default: 1024)")
+  add("--steps", type=int, default=15, help="that count (default: 15)")
+  add("--warmup", type=int, default=3, help="that do not (default: 3)")
+  add("--limit", type=float, default=540.0, metavar="SECONDS",
+      help="of all parts together; what would come later is left out "
+      "(default: 540)")
+  add("--plan", type=pathlib.Path, metavar="FILE",
+      help="what `emma-plan --json` printed for this step, to compare memory")
+  add("--profile", default="", metavar="DIR",
+      help="also trace two train steps into this folder")
 
 
 def _torch(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -183,14 +218,101 @@ def _run_memory(args: argparse.Namespace) -> list[dict[str, Any]]:
   return results
 
 
+# ------------------------------------------------------------------ the GPU
+
+
+def _run_gpu(
+    args: argparse.Namespace, overrides: Mapping[str, str]
+) -> list[dict[str, Any]]:
+  jobs = _gpu_jobs(args, overrides)
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR",
+                        str(common.cache_directory() / "xla"))
+  start = time.monotonic()
+  left = lambda: args.limit - (time.monotonic() - start)
+  found = gpu.run({"part": "check"}, "", left())
+  if "error" in found:
+    raise common.UserError(f"JAX finds no device: {found['error']}")
+  memory_text = _gib(found["memory_bytes"])
+  print(f"{found['devices']} x {found['device']}, {memory_text} each for jax "
+        f"{found['jax']}", flush=True)
+  rows = [found]
+  for job in jobs:
+    rows.append(gpu.run(job, found["device"], left()))
+    print(*_gpu_lines(rows[-1], args.plan), sep="\n  ", flush=True)
+    _write(args.json, rows)  # what comes later may take all of them along
+  against = gpu.ratio(rows[1:])
+  if against is not None:
+    print(f"ratio: the fastest PyTorch's step takes {against:.2f} times ours")
+    rows.append({"part": "ratio", "ratio": against})
+  return rows
+
+
+def _gpu_jobs(args, overrides: Mapping[str, str]) -> list[gpu.Job]:
+  if args.steps < 1 or args.warmup < 0:
+    raise common.UserError(f"--steps {args.steps} --warmup {args.warmup}: at "
+                           "least one step, and no fewer than none.")
+  if args.side < 32 or args.side % 32:
+    raise common.UserError(f"--side {args.side}: give a multiple of 32.")
+  config = common.load_config(args.config, overrides)
+  stage = common.stage_name(config, args.stage)
+  denoised = common.load_config(args.denoise_config)
+  side = args.side
+  if args.sizes == "micro":
+    from emma_jax.benchmark import sizes
+
+    config, denoised, side = sizes.micro(config), sizes.micro(denoised), 64
+  return list(gpu.jobs(
+      config, stage, denoised, parts=args.parts, attention=args.attention,
+      modes=args.torch, tasks=args.tasks, side=side, warmup=args.warmup,
+      steps=args.steps, profile=args.profile))
+
+
+def _gpu_lines(row: Mapping[str, Any], plan: pathlib.Path | None) -> list[str]:
+  """A part's result, what matters most first."""
+  name = f"{row['part']} {row['variant']}:"
+  if "error" in row:
+    return [f"{name} {row['error']}"]
+  spread = f"{1e3 * row['fastest']:.1f} to {1e3 * row['slowest']:.1f}"
+  lines = [f"{name} {1e3 * row['seconds']:.1f} ms a step ({spread}, "
+           f"{row['steps']} timed), {row['tokens_per_second']:,.0f} tokens/s"]
+  if "flops_per_second" in row:
+    share = "" if row["mfu"] is None else f", {row['mfu']:.1%} of the peak"
+    lines.append(f"{row['model_flops'] / 1e12:.2f} TFLOP a step, "
+                 f"{row['flops_per_second'] / 1e12:.1f} TFLOP/s{share}")
+  parts = [f"{_gib(row['peak_bytes'])} at the peak"]
+  if "compiled_bytes" in row:
+    parts.append(f"{_gib(row['compiled_bytes'])} as compiled")
+  if row["part"] == "train" and plan:
+    planned = json.loads(plan.read_text())
+    parts.append(f"{_gib(planned['hbm_bytes'])} planned")
+  lines.append(f"memory: {', '.join(parts)}; compiled in "
+               f"{row['compile_seconds']:.0f} s")
+  for kernel in row.get("kernels", ()):
+    lines.append(f"{1e3 * kernel['seconds']:9.2f} ms {kernel['calls']:7.0f} x "
+                 f"{kernel['kernel'][:60]}")
+  return lines
+
+
+def _gib(size: float | None) -> str:
+  return "unknown" if size is None else f"{size / 2**30:.2f} GiB"
+
+
+def _write(path: pathlib.Path | None, results: list[dict[str, Any]]):
+  if path:
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
 def _main(argv: list[str]) -> int:
-  args = _parser().parse_args(argv)
-  run = {"torch": _run_torch, "memory": _run_memory}[args.command]
-  results = run(args)
-  if args.json:
-    args.json.write_text(json.dumps(results, indent=1) + "\n")
-  return int(any("error" in side for r in results
-                 for side in r.get("sides", {}).values()))
+  overrides, rest = common.parse_overrides(argv)
+  args = _parser().parse_args(rest)
+  if overrides and args.command != "gpu":
+    raise common.UserError(f"{args.command} takes no --config.{[*overrides][0]}"
+                           ": its sizes are the published ones.")
+  results = (_run_gpu(args, overrides) if args.command == "gpu" else
+             {"torch": _run_torch, "memory": _run_memory}[args.command](args))
+  _write(args.json, results)
+  every = [side for r in results for side in (r, *r.get("sides", {}).values())]
+  return int(any("error" in one for one in every))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -142,6 +142,16 @@ def load_config(
   return config
 
 
+def stage_name(config: Mapping[str, Any], name: str | None) -> str:
+  """`--stage`, which a config of one stage does not need."""
+  names = list(config["stages"])
+  if name is None and len(names) == 1:
+    return names[0]
+  if name not in names:
+    raise UserError(f"--stage={name}: choose one of {', '.join(names)}.")
+  return name
+
+
 def _find(path: str) -> pathlib.Path:
   for candidate in (
       pathlib.Path(path),

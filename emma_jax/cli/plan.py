@@ -113,13 +113,7 @@ def _config(args, overrides, topology):
 
 
 def _stage(args, config) -> str:
-  names = list(config["stages"])
-  if args.stage is None and len(names) == 1:
-    return names[0]
-  if args.stage not in names:
-    raise common.UserError(
-        f"--stage={args.stage}: choose one of {', '.join(names)}.")
-  return args.stage
+  return common.stage_name(config, args.stage)
 
 
 def _flags(args, topology) -> dict[str, str]:

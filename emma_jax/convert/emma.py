@@ -135,6 +135,17 @@ def entries(config: EmmaConfig) -> tuple[table.Entry, ...]:
                for path, leaf in shapes(config).items())
 
 
+def theirs(config: EmmaConfig) -> dict[str, tuple[int, ...]]:
+  """Name in PyTorch -> shape of every tensor."""
+  out = {}
+  for entry, leaf in zip(entries(config), shapes(config).values()):
+    # A zero seen as a whole leaf: no memory, and the shape theirs has.
+    zero = np.broadcast_to(
+        np.int8(0), leaf.shape[1:] if entry.stacked else leaf.shape)
+    out |= dict.fromkeys(entry.theirs, entry.to_theirs(zero).shape)
+  return out
+
+
 def shapes(config: EmmaConfig) -> dict[str, jax.ShapeDtypeStruct]:
   """Slash path -> shape of every parameter."""
   return rules.flatten(

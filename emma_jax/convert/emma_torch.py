@@ -187,14 +187,16 @@ class Llm:
   (5, B, L): sample of the row (0: padding), slot in reading order, last slot it
   may see, number of its noisy picture (0: clean), rotary position."""
 
+  attend = lambda self, q, k, v, mask: F.scaled_dot_product_attention(
+      q, k, v, mask[:, None], enable_gqa=True)  # a key serves some queries
+
   def __init__(self, w, c: dict):
     self.w, self.c, self.blocks, none = w, c, [], SimpleNamespace()
     for stack in ("shallow", "deep"):
       for block in map(vars, layers(vars(w).get(stack, none))):
         shared = vars(block.get("shared", none))
-        self.blocks.append({
-            b: SimpleNamespace(**shared, **vars(block.get(b, none)))
-            for b in ("und", "gen")})
+        self.blocks.append({b: SimpleNamespace(
+            **shared, **vars(block.get(b, none))) for b in ("und", "gen")})
 
   def __call__(self, xs: dict, ids: dict, cache: tuple | None = None):
     """Final hidden states of tokens behind a cache, and the cache with them:
@@ -209,9 +211,8 @@ class Llm:
       xs, kv = self.block(block, xs, ids, mask, cache[1][i] if cache else None)
       kept.append(kv)
     w, eps = vars(self.w), self.c["norm_eps"]
-    out = {b: rms_norm(w.get("norm_shared") or w[f"norm_{b}"], x, eps)
-           for b, x in xs.items()}
-    return out, (key, kept)
+    return {b: rms_norm(w.get("norm_shared") or w[f"norm_{b}"], x, eps)
+            for b, x in xs.items()}, (key, kept)
 
   def block(self, w: dict, xs: dict, ids: dict, mask, old):
     eps, heads = self.c["norm_eps"], (-1, self.c["head_dim"])
@@ -223,8 +224,7 @@ class Llm:
         to.append(self.rotate(y, ids[b][4]))
       vs.append(linear(w[b].v, h).unflatten(2, heads))
     q, k, v = (torch.cat(x, 1) for x in (qs, ks, vs))
-    y = F.scaled_dot_product_attention(  # a key head serves a run of queries'
-        *(x.transpose(1, 2) for x in (q, k, v)), mask[:, None], enable_gqa=True)
+    y = self.attend(*(x.transpose(1, 2) for x in (q, k, v)), mask)
     y = y.transpose(1, 2).flatten(2).split([x.shape[1] for x in xs.values()], 1)
     out = {}
     for (b, x_BLD), mixed in zip(xs.items(), y):

@@ -1,0 +1,169 @@
+"""A train step beside PyTorch's, and a denoising step, part by part.
+
+Each part has a process of its own, so that neither its memory nor its failure
+reaches the next:
+
+    python -m emma_jax.benchmark.gpu < JOB.json
+
+The result is the last line that it prints, JSON; everything else goes to the
+standard error.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import copy
+import json
+import os
+import subprocess
+import sys
+import traceback
+from typing import Any
+
+from emma_jax import build, xla_flags
+
+PARTS = ("train", "torch", "denoise")
+MODES = ("eager", "compile", "whole")
+TASKS = ("edit", "draw")
+# Seconds under which a part is not begun: it would only compile.
+_LEAST = 20.0
+
+Job = dict[str, Any]
+
+
+def jobs(
+    config: Mapping[str, Any], stage: str, denoised: Mapping[str, Any] | None,
+    *, parts: Sequence[str], attention: Sequence[str], modes: Sequence[str],
+    tasks: Sequence[str], side: int, warmup: int, steps: int, profile: str,
+) -> Iterator[Job]:
+  """What is run, in order; see `emma-benchmark gpu --help`.
+
+  Raises:
+    ValueError: no way of attention.
+  """
+  every = dict(warmup=warmup, steps=steps)
+  of_stage = dict(every, stage=stage)
+  for part in parts:
+    if part == "train":
+      for i, way in enumerate(attention):
+        yield dict(of_stage, part=part, variant=way,
+                   profile=profile if i == 0 else "",
+                   config=_attending(config, way))
+    elif part == "torch":
+      for mode in modes:
+        yield dict(of_stage, part=part, variant=mode,
+                   config=build.plain(config))
+    else:
+      for task in tasks:
+        yield dict(every, part=part, variant=task, side=side,
+                   config=build.plain(denoised))
+
+
+def _attending(config: Mapping[str, Any], way: str) -> dict[str, Any]:
+  """The config with the decoder's path, and after a + the vision tower's."""
+  out = copy.deepcopy(build.plain(config))
+  decoder, _, tower = way.partition("+")
+  out["model"]["llm"]["attention"] = decoder
+  if tower:
+    out["model"]["vision"]["encoder"]["attention"] = tower
+  build.emma_config(out["model"])  # refuses what is no path
+  return out
+
+
+def run(job: Job, device: str, seconds: float) -> dict[str, Any]:
+  """One part's result; `error` in it says what went wrong.
+
+  Args:
+    job: of `jobs`, or `{"part": "check"}`.
+    device: what the check found; empty: not known yet.
+    seconds: after which it is ended.
+  """
+  row = {k: job[k] for k in ("part", "variant") if k in job}
+  if seconds < _LEAST:
+    return row | {"error": f"not begun: {max(seconds, 0):.0f} s were left"}
+  try:
+    done = subprocess.run(
+        [sys.executable, "-m", __spec__.name], input=json.dumps(job),
+        text=True, stdout=subprocess.PIPE, timeout=seconds, check=False,
+        env=_environment(job["part"], device))
+  except subprocess.TimeoutExpired:
+    return row | {"error": f"ended after {seconds:.0f} s, unfinished"}
+  lines = done.stdout.splitlines()
+  if not lines:
+    return row | {"error": f"ended with code {done.returncode}"}
+  return row | json.loads(lines[-1])
+
+
+def _environment(part: str, device: str) -> dict[str, str]:
+  """Compiler's flags as the launch scripts set them for the chip."""
+  if part == "torch":  # jax only reads the config there
+    return os.environ | {"JAX_PLATFORMS": "cpu"}
+  known = [c for c in xla_flags.TABLE if c in device.lower()]
+  return os.environ | (
+      xla_flags.variables(known[0], os.environ) if known else {})
+
+
+def ratio(rows: Sequence[Mapping[str, Any]]) -> float | None:
+  """The fastest PyTorch's seconds over our fastest; None: a side is missing.
+
+  >>> ratio([{"part": "train", "seconds": 2.0}, {"part": "torch", "error": ""},
+  ...        {"part": "torch", "seconds": 3.0}])
+  1.5
+  """
+  of = lambda part: [r["seconds"] for r in rows
+                     if r["part"] == part and "seconds" in r]
+  ours, theirs = of("train"), of("torch")
+  return min(theirs) / min(ours) if ours and theirs else None
+
+
+# --------------------------------------------------------------- in the child
+
+
+def _check() -> dict[str, Any]:
+  import jax
+
+  device = jax.devices()[0]
+  stats = device.memory_stats() or {}
+  return {"device": device.device_kind, "devices": jax.device_count(),
+          "memory_bytes": stats.get("bytes_limit"), "jax": jax.__version__}
+
+
+def _train(job: Job) -> dict[str, Any]:
+  from emma_jax.benchmark import train
+
+  return train.measure(job["config"], job["stage"], warmup=job["warmup"],
+                       steps=job["steps"], profile=job["profile"])
+
+
+def _torch(job: Job) -> dict[str, Any]:
+  from emma_jax.benchmark import torch_measure
+
+  return torch_measure.measure(
+      job["config"], job["stage"], mode=job["variant"], warmup=job["warmup"],
+      steps=job["steps"])
+
+
+def _denoise(job: Job) -> dict[str, Any]:
+  from emma_jax.benchmark import denoise
+
+  return denoise.measure(job["config"], task=job["variant"], side=job["side"],
+                         warmup=job["warmup"], steps=job["steps"])
+
+
+def main() -> int:
+  """Runs the job on standard input; returns the exit code."""
+  answers = os.fdopen(os.dup(1), "w")
+  os.dup2(2, 1)  # what libraries print must not come between
+  job = json.load(sys.stdin)
+  parts = {"train": _train, "torch": _torch, "denoise": _denoise,
+           "check": lambda job: _check()}
+  try:
+    result = parts[job["part"]](job)
+  except Exception as error:  # whatever it is, the next part goes on
+    traceback.print_exc()
+    lines = str(error).splitlines() or [""]
+    result = {"error": f"{type(error).__name__}: {lines[0][:300]}"}
+  print(json.dumps(result), file=answers, flush=True)
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

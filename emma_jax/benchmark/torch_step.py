@@ -1,0 +1,334 @@
+"""EMMA's train step in PyTorch: what ours is measured against.
+
+Made of the parts of convert/emma_torch.py, with the same batch, loss, average
+and optimizer as ours: AdamW on float32 weights, of which each step takes a copy
+in the dtype of the computation. A block is computed again in the backward pass
+where ours is, in whole (PyTorch has no names to keep). Run in a process of its
+own, as torch is imported here.
+
+  eager    attention by `scaled_dot_product_attention` and a mask of L x L
+  compile  each kind of block by `torch.compile`; on GPUs FlexAttention, which
+           skips tiles as our kernel does
+  whole    the same, and the whole loss as one program: compiles for minutes
+"""
+
+from collections.abc import Callable, Collection, Mapping
+import functools
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import torch
+from torch.nn import functional as F
+from torch.nn.attention import flex_attention
+from torch.utils import checkpoint
+
+from emma_jax import build, rules
+from emma_jax.convert import emma as names
+from emma_jax.convert import emma_torch
+from emma_jax.models import masks
+from emma_jax.optimizer import OptimizerConfig
+from emma_jax.structs import Batch, Ids
+from emma_jax.training.objectives import EmmaObjective
+from emma_jax.training.run import Stage
+
+MODES = ("eager", "compile", "whole")
+
+
+class _Ids(NamedTuple):
+  """Those of `structs.Ids` that the mask is made of."""
+
+  segment: Any
+  slot: Any
+  end: Any
+  noisy: Any
+
+
+class Decoder(emma_torch.Llm):
+  """Both branches over packed rows, with the mask in the form that suits."""
+
+  def __init__(self, w: Any, c: dict, mode: str, flex: bool):
+    super().__init__(w, c)
+    self.flex = flex
+    self._block = _faster(super().block, mode)
+    # Made anew for every batch, so its time counts.
+    self._tiles = _faster(flex_attention.create_block_mask, mode)
+    self._again = c["remat"] != "none"
+
+  def __call__(self, xs: dict, ids: Mapping[str, Ids]) -> dict:
+    stacked = {b: torch.stack([i.segment, i.slot, i.end, i.noisy, i.position])
+               for b, i in ids.items()}
+    mask = self.mask(torch.cat([stacked[b] for b in xs], 2))
+    for block in self.blocks:
+      xs = self._run(block, xs, stacked, mask)
+    w, eps = vars(self.w), self.c["norm_eps"]
+    return {b: emma_torch.rms_norm(
+        w.get("norm_shared") or w[f"norm_{b}"], x, eps) for b, x in xs.items()}
+
+  def _run(self, block, xs, ids, mask):
+    run = lambda *x: self._block(block, dict(zip(xs, x)), ids, mask, None)[0]
+    if self._again:
+      return checkpoint.checkpoint(run, *xs.values(), use_reentrant=False)
+    return run(*xs.values())
+
+  def mask(self, ids_IBL: torch.Tensor) -> Any:
+    """`masks.rule`; padding also sees itself, or its softmax were of nothing.
+    Nothing sees padding, so that changes no loss."""
+    L = ids_IBL.shape[2]
+    if not self.flex:
+      q, k = _Ids(*ids_IBL[:4, :, :, None]), _Ids(*ids_IBL[:4, :, None])
+      eye = torch.eye(L, dtype=torch.bool, device=ids_IBL.device)
+      return masks.rule(q, k) | eye
+
+    def allow(b, h, q, k):
+      at = lambda i: _Ids(*(ids_IBL[n, b, i] for n in range(4)))
+      return masks.rule(at(q), at(k)) | (q == k)
+
+    return self._tiles(allow, ids_IBL.shape[1], None, L, L,
+                       device=ids_IBL.device)
+
+  def attend(self, q, k, v, mask):
+    if self.flex:
+      return flex_attention.flex_attention(
+          q, k, v, block_mask=mask, enable_gqa=True)
+    # With a mask, no fast kernel knows groups of heads.
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, mask[:, None])
+
+
+class Tower(emma_torch.VisionTower):
+  """Its blocks are one program, and computed again if the config says so."""
+
+  def __init__(self, w: Any, c: dict, mode: str):
+    super().__init__(w, c)
+    self._block = _faster(super().run, mode)
+    self._again = c["encoder"]["remat"] != "none"
+
+  def run(self, w, x_PTD):
+    for block in emma_torch.layers(w):
+      run = functools.partial(self._block, SimpleNamespace(**{"0": block}))
+      x_PTD = (checkpoint.checkpoint(run, x_PTD, use_reentrant=False)
+               if self._again else run(x_PTD))
+    return x_PTD
+
+
+class Model(emma_torch.Emma):
+  """EMMA over packed batches.
+
+  config: a run's whole one. w: weights, a tree as emma_torch.py has it.
+  """
+
+  def __init__(self, config: dict, w: Any, objective: EmmaObjective,
+               mode: str, flex: bool):
+    super().__init__({"config": config, "route": objective.route}, w, None)
+    self.objective = objective
+    self.llm = Decoder(w.llm, self.c["llm"], mode, flex)
+    self.vision = Tower(w.vision, self.c["vision"], mode)
+    self._encode = _faster(self.autoencoder.encode, mode)
+    self._text_loss = _faster(_next_token, mode)
+
+  def loss(self, batch: Batch, time_BM: Any, eps_BMTC: Any) -> torch.Tensor:
+    """What `EmmaObjective` minimises, at these times and noises."""
+    groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC,
+              batch.gen_pixels_BMYXC)
+    counts = [g.shape[0] * g.shape[1] for g in groups]
+    B, _, Y, X, _ = groups[0].shape
+    grid = (Y // emma_torch.GRID, X // emma_torch.GRID)
+    pixels = torch.cat([g.flatten(0, 1) for g in groups])
+    pixels = (pixels.float() / 127.5 - 1).to(self.dtype).movedim(-1, 1)
+    with torch.no_grad():
+      und, ref, clean = self._encode(pixels).split(counts)
+    seen = sum(counts[:2])
+    semantic = (self.vision(pixels[:seen], self.route).split(counts[:2])
+                if seen else (None, None))
+    in_und = self.c["fusion"]["reference_branch"] == "und"
+    visual, gen = [], []
+    for z, s, name, to in ((und, semantic[0], "und", visual),
+                           (ref, semantic[1], "und" if in_und else "gen",
+                            visual if in_und else gen)):
+      if len(z):
+        to.append(self._rows(self.adapt(name, s, z, grid), B))
+    ids = {"und": batch.und_ids}
+    if counts[2]:
+      clean_BMTC = clean.float().unflatten(0, (B, -1))
+      t = time_BM[:, :, None, None]
+      noisy = ((1 - t) * clean_BMTC + t * eps_BMTC).to(self.dtype)
+      tokens = self.adapt("gen", None, noisy.flatten(0, 1), grid)
+      tokens = tokens + self.embed_time(time_BM.flatten())[:, None]
+      gen.append(self._rows(tokens, B))
+    xs = {"und": self._und(batch, visual)}
+    if gen:
+      xs["gen"], ids["gen"] = torch.cat(gen, 1), batch.gen_ids
+    hidden = self.llm(xs, ids)
+    head = vars(self.w.llm).get("lm_head", self.w.llm.embed)  # may be tied
+    total = self.objective.text_weight * self._text_loss(
+        hidden["und"], head.weight, batch.targets_BU, batch.weights_BU)
+    if counts[2]:
+      tokens = hidden["gen"][:, -eps_BMTC[0, :, :, 0].numel():].float()
+      v = emma_torch.linear(self.w.heads.velocity, tokens)
+      error = v.reshape(eps_BMTC.shape) - (eps_BMTC - clean_BMTC)
+      real = (batch.gen_task_BM > 0).float()
+      mse = (error.square().mean((2, 3)) * real).sum()
+      total = total + self.objective.velocity_weight * (
+          mse / real.sum().clamp(min=1e-9))
+    return total
+
+  @staticmethod
+  def _rows(x_PTD, rows: int):
+    return x_PTD.reshape(rows, -1, x_PTD.shape[-1])
+
+  def _und(self, batch: Batch, visual: list):
+    x_BUD = F.embedding(batch.tokens_BU, self.w.llm.embed.weight)
+    if not visual:
+      return x_BUD
+    index = batch.visual_BU[..., None].expand(-1, -1, x_BUD.shape[-1])
+    seen = torch.cat(visual, 1).gather(1, index.clamp(min=0))
+    return torch.where(index >= 0, seen, x_BUD)
+
+
+def _next_token(hidden_BUD, head_VD, targets_BU, weights_BU):
+  logits = F.linear(hidden_BUD, head_VD).float()
+  loss = F.cross_entropy(
+      logits.flatten(0, 1), targets_BU.flatten(), reduction="none")
+  weights = weights_BU.flatten()
+  return (loss * weights).sum() / weights.sum().clamp(min=1e-9)
+
+
+def _faster(function: Callable, mode: str) -> Callable:
+  return function if mode == "eager" else torch.compile(function, dynamic=False)
+
+
+# ---------------------------------------------------------------- training
+
+
+class Trainer:
+  """Weights, optimizer and average; a step changes them all.
+
+  Args:
+    config: a run's whole one.
+    stage: whose step it is.
+    tensors: name in emma_torch.py -> float32 weight, on the device.
+    mode: one of MODES.
+
+  Raises:
+    ValueError: a stage that this is not written for.
+  """
+
+  def __init__(self, config: dict, stage: Stage,
+               tensors: Mapping[str, torch.Tensor], mode: str):
+    objective = stage.objective
+    if not isinstance(objective, EmmaObjective) or objective.draws != 1 or (
+        stage.layout.references and objective.route != "versatile"):
+      raise ValueError(f"Stage {stage.name}: PyTorch's step is that of the "
+                       "objective emma with draws=1, and of the versatile "
+                       "expert where there are references.")
+    self.stage, self.objective = stage, objective
+    self.dtype = getattr(torch, config["model"]["dtype"])
+    moves = trained_names(config, stage.policy)
+    self.master = {n: tensors[n] for n in tensors if n in moves}
+    low = {n: self._low(n, x).requires_grad_(n in moves)
+           for n, x in tensors.items()}
+    self.low = {n: low[n] for n in self.master}
+    self.average = [x.detach().clone() for x in self.master.values()]
+    self.optimizer = self._adam(stage.optimizer)
+    device = next(iter(tensors.values())).device
+    model = Model(config, tree(low), objective, mode,
+                  flex=mode != "eager" and device.type == "cuda")
+    self.loss = model.loss
+    if mode == "whole":
+      self.loss = torch.compile(model.loss, dynamic=False)
+
+  def _low(self, name: str, x: torch.Tensor) -> torch.Tensor:
+    exact = self.dtype == x.dtype or name.startswith(emma_torch.EXACT)
+    return x.detach() if exact else x.detach().to(self.dtype)
+
+  def _adam(self, c: OptimizerConfig):
+    # Behind the warm-up of a constant schedule: the rate costs no time.
+    return torch.optim.AdamW(
+        list(self.master.values()), lr=c.learning_rate, betas=(c.b1, c.b2),
+        eps=c.eps, weight_decay=c.weight_decay, fused=True)
+
+  def draw(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Times (B, M) and noises (B, M, T, C) of the targets."""
+    shape, layout, flow = batch.gen_task_BM.shape, self.stage.layout, (
+        self.objective.flow)
+    device = batch.gen_task_BM.device
+    z = torch.randn(shape, device=device)
+    t = torch.sigmoid(flow.time_mean + flow.time_std * z)
+    t = flow.shift * t / (1 + (flow.shift - 1) * t)
+    channels = self.objective.model.config.autoencoder.latent_channels
+    return t, torch.randn(*shape, layout.tokens_per_picture, channels,
+                          device=device)
+
+  def step(self, batch: Batch) -> torch.Tensor:
+    """One update; the loss before it."""
+    loss = self.loss(batch, *self.draw(batch))
+    loss.backward()
+    self.update()
+    return loss.detach()
+
+  def update(self) -> None:
+    """From the gradients of the copies to weights, average and copies."""
+    weights = list(self.master.values())
+    for n, x in self.master.items():
+      # What the loss does not reach has none, and stays.
+      grad = self.low[n].grad
+      x.grad = torch.zeros_like(x) if grad is None else grad.to(x.dtype)
+      self.low[n].grad = None
+    clip = self.stage.optimizer.clip_norm
+    with torch.no_grad():
+      if clip:
+        torch.nn.utils.clip_grad_norm_(weights, clip, foreach=True)
+      self.optimizer.step()
+      torch._foreach_lerp_(self.average, weights, 1 - self.stage.ema_decay)
+      copies = [(self.low[n], x) for n, x in self.master.items()
+                if self.low[n].data_ptr() != x.data_ptr()]
+      if copies:
+        torch._foreach_copy_(*map(list, zip(*copies)))
+    for x in weights:
+      x.grad = None
+
+
+def trained_names(config: Mapping[str, Any], policy: tuple) -> Collection[str]:
+  """Names in emma_torch.py of the weights that a stage's policy trains."""
+  entries = names.entries(build.emma_config(config["model"]))
+  decided = rules.resolve(policy, [e.ours for e in entries], "policy")
+  return {n for e in entries if decided[e.ours] == "train" for n in e.theirs}
+
+
+def tree(tensors: Mapping[str, torch.Tensor]) -> SimpleNamespace:
+  """Names with dots as attributes of attributes."""
+  def node(value: Any) -> Any:
+    if not isinstance(value, dict):
+      return value
+    return SimpleNamespace(**{k: node(v) for k, v in value.items()})
+
+  return node(rules.unflatten(
+      {n.replace(".", "/"): x for n, x in tensors.items()}))
+
+
+def random_tensors(
+    config: Mapping[str, Any], device: str
+) -> dict[str, torch.Tensor]:
+  """As `synthetic.weights`, made on the device."""
+  generator = torch.Generator(device).manual_seed(0)
+  out = {}
+  for name, shape in names.theirs(
+      build.emma_config(config["model"])).items():
+    if len(shape) > 1:
+      out[name] = 0.02 * torch.randn(
+          shape, device=device, generator=generator)
+    else:
+      scales = name.endswith(("weight", "scale", "var"))
+      out[name] = torch.full(shape, float(scales), device=device)
+  return out
+
+
+def on(batch: Batch, device: str) -> Batch:
+  """A batch of numpy arrays as tensors on the device."""
+  wide = lambda x: torch.from_numpy(x).to(device)
+  placed = jax.tree.map(wide, batch)
+  # PyTorch's gathers and losses take 64 bits only.
+  return placed.replace(**{
+      n: getattr(placed, n).long()
+      for n in ("tokens_BU", "visual_BU", "targets_BU")})

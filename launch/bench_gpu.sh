@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Measures on this machine's GPU what the planner forecasts: a train step of a
+# small sibling, beside it PyTorch's, and the 4B's denoising step:
+#   bash launch/bench_gpu.sh [--dry-run] [--wheels DIR | --install] \
+#       [--parts train torch denoise] [--profile DIR] [...]
+# The rest are arguments of `emma-benchmark gpu`. Takes under nine minutes, with
+# a line for each part as it ends. $OUT, if set, is a folder for the results.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
+python=${PYTHON:-python3} wheels="" install=""
+for _arg do  # as in plan.sh
+  shift
+  case ${_next:-}$_arg in
+    --wheels) _next="value:" ;;
+    value:*) wheels=$_arg; _next="" ;;
+    --install) install=yes ;;
+    *) set -- "$@" "$_arg" ;;
+  esac
+done
+# Nothing is installed unless asked for: a lent machine may have no network, and
+# has a jax and a torch that fit its driver.
+if [ -n "$install" ]; then
+  if [ -z "$dry" ]; then source launch/lib.sh; fi
+  run "$python" -m pip install -q -e ".[cuda,torch]"
+fi
+# What it lacks can be brought along as files, beside what it has.
+if [ -n "$wheels" ]; then
+  site=${TMPDIR:-/tmp}/emma_site
+  run "$python" -m pip install -q --no-index --no-deps --upgrade \
+    --target "$site" "$wheels"/*.whl
+  export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+fi
+if [ -z "$dry" ]; then
+  lacks=$("$python" -c 'import importlib.util as u
+for name in """absl array_record einops flax grain jax ml_collections numpy optax
+    orbax PIL rich safetensors tensorboardX""".split():
+  if not u.find_spec(name): print(end=name + " ")')
+  [ -z "$lacks" ] || { echo "$python lacks $lacks- give --install, or --wheels" \
+    "DIR with wheels of them, or another interpreter in PYTHON" >&2; exit 2; }
+fi
+run exec "$python" -m emma_jax.cli.benchmark gpu \
+  ${OUT:+--json "$OUT/bench_gpu.json"} "$@"
