@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from emma_jax import xla_flags
-from emma_jax.cli import train
+from emma_jax.cli import benchmark, common, train
 
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 RUN = ["--config", "configs/tiny.py", "--workdir", 'runs/a "b" $c&d']
@@ -56,6 +56,27 @@ def test_one_machine():
   assert words[words.index("--processes") + 1] == "2"
   understood(words)
   assert "--rest is missing" in fails("local.sh")
+
+
+def test_a_gpu_is_measured(monkeypatch, tmp_path):
+  monkeypatch.setenv("OUT", str(tmp_path))
+  installed, command = dry(
+      "bench_gpu.sh", "--wheels", "a b", "--parts", "train", "torch",
+      "--config.train.seed=1").splitlines()
+  words = shlex.split(installed)
+  # Nothing is fetched: only the files that were brought along.
+  assert {"--no-index", "--no-deps", "--target"} <= set(words)
+  words = shlex.split(command)
+  words = words[words.index("emma_jax.cli.benchmark") + 1:]
+  overrides, rest = common.parse_overrides(words)
+  args = benchmark._parser().parse_args(rest)
+  assert args.parts == ["train", "torch"] and overrides == {"train.seed": "1"}
+  assert args.json == tmp_path / "bench_gpu.json"
+  monkeypatch.delenv("OUT")
+  (command,) = dry("bench_gpu.sh", "--limit", "60").splitlines()
+  assert "--json" not in command and "pip" not in command
+  first, *_ = dry("bench_gpu.sh", "--install").splitlines()
+  assert "[cuda,torch]" in shlex.split(first)[-1]
 
 
 def test_slurm():

@@ -16,7 +16,6 @@ def measure(
 ) -> dict[str, Any]:
   """Seconds and memory of a stage's step; `mode` is one of torch_step's."""
   device = "cuda" if torch.cuda.is_available() else "cpu"
-  torch.set_default_device(device)  # the parts make small arrays as they go
   of_stage = assemble.run(config, data=False).stage(stage)
   host, info = synthetic.batch(
       of_stage.layout, config["model"]["llm"]["vocab_size"])

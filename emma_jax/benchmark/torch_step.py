@@ -13,6 +13,7 @@ own, as torch is imported here.
 """
 
 from collections.abc import Callable, Collection, Mapping
+import contextlib
 import functools
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -103,10 +104,16 @@ class Tower(emma_torch.VisionTower):
     super().__init__(w, c)
     self._block = _faster(super().run, mode)
     self._again = c["encoder"]["remat"] != "none"
+    stacks = [x for n, x in vars(w).items()
+              if n in ("lower", "versatile", "stem")]
+    self._stacks = [
+        (x, [SimpleNamespace(**{"0": block}) for block in emma_torch.layers(x)])
+        for x in stacks]
 
   def run(self, w, x_PTD):
-    for block in emma_torch.layers(w):
-      run = functools.partial(self._block, SimpleNamespace(**{"0": block}))
+    (blocks,) = (blocks for x, blocks in self._stacks if x is w)
+    for block in blocks:
+      run = functools.partial(self._block, block)
       x_PTD = (checkpoint.checkpoint(run, x_PTD, use_reentrant=False)
                if self._again else run(x_PTD))
     return x_PTD
@@ -124,6 +131,10 @@ class Model(emma_torch.Emma):
     self.objective = objective
     self.llm = Decoder(w.llm, self.c["llm"], mode, flex)
     self.vision = Tower(w.vision, self.c["vision"], mode)
+    # Small arrays are made where they are used: copying one would wait. A whole
+    # program cannot enter a device, and does its copies at once.
+    self._here = (contextlib.nullcontext() if mode == "whole" else
+                  self.device)
     self._encode = _faster(self.autoencoder.encode, mode)
     self._text_loss = _faster(_next_token, mode)
 
@@ -172,6 +183,14 @@ class Model(emma_torch.Emma):
       total = total + self.objective.velocity_weight * (
           mse / real.sum().clamp(min=1e-9))
     return total
+
+  def adapt(self, *arguments):
+    with self._here:
+      return super().adapt(*arguments)
+
+  def embed_time(self, time_B):
+    with self._here:
+      return super().embed_time(time_B)
 
   @staticmethod
   def _rows(x_PTD, rows: int):
