@@ -31,12 +31,12 @@ if [ -n "$wheels" ]; then
   export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
 fi
 if [ -z "$dry" ]; then
-  lacks=$("$python" -c 'import importlib.util as u
-for name in """absl array_record einops flax grain jax ml_collections numpy optax
-    orbax PIL rich safetensors tensorboardX""".split():
-  if not u.find_spec(name): print(end=name + " ")')
-  [ -z "$lacks" ] || { echo "$python lacks $lacks- give --install, or --wheels" \
-    "DIR with wheels of them, or another interpreter in PYTHON" >&2; exit 2; }
+  lacks=$("$python" -c 'import importlib.util, sys
+print(*(n for n in sys.argv[1:] if not importlib.util.find_spec(n)))' \
+    absl array_record einops flax grain jax ml_collections numpy optax orbax \
+    PIL rich safetensors tensorboardX)
+  [ -z "$lacks" ] || { echo "$python lacks: $lacks. Give --install, --wheels" \
+    "DIR with wheels of them, or another interpreter: PYTHON=..." >&2; exit 2; }
 fi
 run exec "$python" -m emma_jax.cli.benchmark gpu \
   ${OUT:+--json "$OUT/bench_gpu.json"} "$@"

@@ -1,6 +1,7 @@
 """Random samples and weights in the shapes of a real run: no file is read."""
 
 from collections.abc import Mapping
+import math
 from typing import Any
 
 import jax
@@ -13,11 +14,12 @@ from emma_jax.data import packing
 from emma_jax.data.layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models import masks
-from emma_jax.structs import Batch, Ids
+from emma_jax.structs import Batch
 
 _HEAD = 4  # tokens of the chat layout before a picture or a prompt
 _PIECES = 4  # of text in a sample, at most
-_ROWS_AT_ONCE = 1024  # of a mask, when its pairs are counted
+_FEW = 1_000_003  # random numbers; a prime, so that no two rows are alike
+_QUERIES_AT_ONCE = 1024  # of a mask, when its pairs are counted
 
 
 def batch(
@@ -87,13 +89,12 @@ def live_share(made: Batch) -> float:
   ids = jax.tree.map(lambda *x: np.concatenate(x, 1), made.und_ids,
                      made.gen_ids)
   rows, slots = ids.segment.shape
+  part = lambda *at: jax.tree.map(lambda x: x[at], ids)
   seen = 0
   for row in range(rows):
-    key = jax.tree.map(lambda x: x[row][None], ids)
-    for start in range(0, slots, _ROWS_AT_ONCE):
-      query: Ids = jax.tree.map(
-          lambda x: x[row, start:start + _ROWS_AT_ONCE, None], ids)
-      seen += int(masks.rule(query, key).sum())
+    for start in range(0, slots, _QUERIES_AT_ONCE):
+      query = part(row, slice(start, start + _QUERIES_AT_ONCE), None)
+      seen += int(masks.rule(query, part(row, None)).sum())
   return seen / (rows * slots**2)
 
 
@@ -106,20 +107,22 @@ def weights(
   """Random weights by path, to be made on the device, under `jax.jit`.
 
   Matrices are normal of deviation 0.02, scales 1, other vectors 0. Not the
-  models' own initialisation, which takes long to compile.
+  models' own initialisation, nor numbers of each weight's own: both take long
+  to compile. A million numbers, repeated, do for what is measured.
 
   Args:
     shapes: path -> shape and dtype.
     matrix_dtype: what matrices become; None: their own.
   """
-  key = jax.random.key(0, impl="unsafe_rbg")  # the chip's generator
+  few = 0.02 * jax.random.normal(jax.random.key(0), (_FEW,))
   out = {}
-  for i, (path, x) in enumerate(shapes.items()):
+  for path, x in shapes.items():
     if not optim.decays(path, x):
       scales = path.endswith(("scale", "norm", "var"))
       out[path] = jnp.full(x.shape, float(scales), x.dtype)
       continue
-    dtype = matrix_dtype or x.dtype
-    out[path] = 0.02 * jax.random.normal(
-        jax.random.fold_in(key, i), x.shape, dtype)
+    size = math.prod(x.shape)
+    many = jnp.broadcast_to(
+        few.astype(matrix_dtype or x.dtype), (-(-size // _FEW), _FEW))
+    out[path] = many.reshape(-1)[:size].reshape(x.shape)
   return rules.unflatten(out)

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 _DEVICE, _HOST = "/device:", "/host:CPU"
-# A GPU's streams hold its kernels; the CPU's threads XLA's own.
-_LINES = re.compile(r"Stream|XLA Ops|tf_XLA")
+# Lines of kernels, the first kind that there is: a GPU's streams, a TPU's
+# operations, the CPU's threads of XLA. Others repeat or sum them up.
+_LINES = ("Stream", "XLA Ops", "tf_XLA")
 
 
 def costliest(
@@ -30,9 +31,11 @@ def costliest(
   planes = list(data.planes)
   chosen = ([p for p in planes if p.name.startswith(_DEVICE)]
             or [p for p in planes if p.name == _HOST])
+  lines = [line for p in chosen for line in p.lines]
+  kind = next((k for k in _LINES if any(k in x.name for x in lines)), None)
   spent: dict[str, list[float]] = {}
-  for line in (line for p in chosen for line in p.lines):
-    if not _LINES.search(line.name):
+  for line in lines:
+    if kind is None or kind not in line.name:
       continue
     for event in line.events:
       name = re.sub(r"[._]?\d+", "", event.name) or event.name

@@ -232,9 +232,8 @@ def _run_gpu(
   found = gpu.run({"part": "check"}, "", left())
   if "error" in found:
     raise common.UserError(f"JAX finds no device: {found['error']}")
-  memory_text = _gib(found["memory_bytes"])
-  print(f"{found['devices']} x {found['device']}, {memory_text} each for jax "
-        f"{found['jax']}", flush=True)
+  print(f"{found['devices']} x {found['device']}, jax {found['jax']}",
+        flush=True)
   rows = [found]
   for job in jobs:
     rows.append(gpu.run(job, found["device"], left()))

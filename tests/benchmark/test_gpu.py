@@ -138,13 +138,16 @@ def test_a_trace_names_what_took_the_time(tmp_path):
 
 
 def test_the_command_measures_both_steps(monkeypatch, tmp_path, capsys):
-  """At micro sizes, in the processes and by the code of the full ones."""
-  # Programs that run a few times.
+  """At micro sizes, in the processes and by the code of the full ones.
+
+  Of the stage and task whose programs are the smallest; they run a few times.
+  """
   monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
   file, plan = tmp_path / "out.json", tmp_path / "plan.json"
   plan.write_text(json.dumps({"hbm_bytes": 3 * 2**30}))
   code = benchmark.main([
       "gpu", "--sizes", "micro", "--parts", "train", "denoise", "--steps", "2",
+      "--config", "emma_0_6b.py:stage0,h100", "--tasks", "draw",
       "--warmup", "1", "--json", str(file), "--plan", str(plan)])
   out = capsys.readouterr().out
   assert code == 0, out
@@ -157,8 +160,8 @@ def test_the_command_measures_both_steps(monkeypatch, tmp_path, capsys):
     assert row["flops_per_second"] == pytest.approx(
         row["model_flops"] / row["seconds"])
   assert np.isfinite(step["loss"]) and denoised["finite"]
-  # Three contexts of an edit, 4 tokens each.
-  assert (denoised["contexts"], denoised["tokens"]) == (3, 12)
+  # With the text and without, 4 tokens each.
+  assert (denoised["contexts"], denoised["tokens"]) == (2, 8)
 
 
 def test_mistakes_are_one_line(capsys):

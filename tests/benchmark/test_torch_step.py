@@ -150,6 +150,30 @@ def test_the_copies_follow_the_weights(case):
   assert any(not torch.equal(x, start[n]) for n, x in trainer.master.items())
 
 
+@pytest.mark.parametrize("how", ["compile", "whole"])
+def test_compiled_steps_are_the_eager_one(monkeypatch, how):
+  """Traced and differentiated as for a GPU, without its code generator, and
+  without a break in any program."""
+  monkeypatch.setattr(torch, "compile", functools.partial(
+      torch.compile, backend="aot_eager", fullgraph=True))
+  config = config_of("stage1")
+  stage = assemble.run(config, data=False).stages[0]
+  host, _ = synthetic.batch(stage.layout, 256)
+  batch, found = torch_step.on(host, "cpu"), []
+  for mode in ("eager", how):
+    trainer = torch_step.Trainer(
+        config, stage, torch_step.random_tensors(config, "cpu"), mode)
+    torch.manual_seed(0)
+    loss = trainer.loss(batch, *trainer.draw(batch))
+    loss.backward()
+    found.append((loss.detach(), trainer.low))
+  (loss, low), (other, compiled) = found
+  close(other, loss.numpy(), "loss")
+  for name, x in low.items():
+    if x.grad is not None and not name.endswith("attention.key.bias"):
+      close(compiled[name].grad, x.grad.numpy(), name)
+
+
 def test_other_stages_are_refused():
   config = config_of("stage4b")
   run = assemble.run(config, data=False)
