@@ -81,9 +81,10 @@ def _add_gpu(parser: argparse.ArgumentParser):
   add("--denoise-config", default="emma_4b.py", metavar="FILE",
       help="of the denoising step (default: %(default)s)")
   add("--parts", nargs="+", choices=gpu.PARTS, default=gpu.PARTS)
-  add("--attention", nargs="+", default=["auto"], metavar="PATH",
+  add("--attention", nargs="+", metavar="PATH",
       help="ways of the decoder, and after a + of the vision tower, each "
-      "compiled and timed: kernel cudnn+cudnn chunked (default: auto)")
+      "compiled and timed, such as kernel cudnn+cudnn chunked (default: "
+      "auto+cudnn, as the tower needs no mask, and auto)")
   add("--torch", nargs="+", choices=gpu.MODES, default=["eager", "compile"],
       help="whole takes minutes to compile (default: eager compile)")
   add("--tasks", nargs="+", choices=gpu.TASKS, default=["edit"],
@@ -255,13 +256,14 @@ def _gpu_jobs(args, overrides: Mapping[str, str]) -> list[gpu.Job]:
   config = common.load_config(args.config, overrides)
   stage = common.stage_name(config, args.stage)
   denoised = common.load_config(args.denoise_config)
-  side = args.side
-  if args.sizes == "micro":
+  side, attention = args.side, args.attention or ["auto+cudnn", "auto"]
+  if args.sizes == "micro":  # for CPUs, which have no cuDNN
     from emma_jax.benchmark import sizes
 
     config, denoised, side = sizes.micro(config), sizes.micro(denoised), 64
+    attention = args.attention or ["auto"]
   return list(gpu.jobs(
-      config, stage, denoised, parts=args.parts, attention=args.attention,
+      config, stage, denoised, parts=args.parts, attention=attention,
       modes=args.torch, tasks=args.tasks, side=side, warmup=args.warmup,
       steps=args.steps, profile=args.profile))
 
