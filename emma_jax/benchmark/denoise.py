@@ -16,6 +16,7 @@ from emma_jax.planner import counts
 from emma_jax.sampling import context, image
 from emma_jax.training import goodput
 
+_WALKS = 5  # timed, at least: of fewer a median says little
 _TEXT, _FRAME = 100, 12  # tokens of a request, and of the chat layout alone
 
 
@@ -29,7 +30,7 @@ def measure(
     task: draw or edit.
     side: pixels of the square picture.
     warmup: steps that do not count.
-    steps: steps that do.
+    steps: steps that do, and some more.
   """
   emma = Emma(build.emma_config(config["model"]))
   dtype = emma.config.dtype
@@ -59,7 +60,7 @@ def measure(
   launch = lambda: compiled(*arguments, np.int32(walk))
   found = clock.intervals(
       launch, jax.block_until_ready, warmup=-(-warmup // walk),
-      count=-(-steps // walk))
+      count=max(_WALKS, -(-steps // walk)))
   device = jax.devices()[0]
   asked = counts.count(
       traced.jaxpr, "cuda" if device.platform == "gpu" else device.platform)
