@@ -120,6 +120,9 @@ def ratio(rows: Sequence[Mapping[str, Any]]) -> float | None:
 def _check() -> dict[str, Any]:
   import jax
 
+  # What they lack, all parts lack.
+  from emma_jax.benchmark import denoise, train  # noqa: F401
+
   return {"device": jax.devices()[0].device_kind,
           "devices": jax.device_count(), "jax": jax.__version__}
 

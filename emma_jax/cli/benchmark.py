@@ -232,7 +232,7 @@ def _run_gpu(
   left = lambda: args.limit - (time.monotonic() - start)
   found = gpu.run({"part": "check"}, "", left())
   if "error" in found:
-    raise common.UserError(f"JAX finds no device: {found['error']}")
+    raise common.UserError(f"Nothing can run here: {found['error']}")
   print(f"{found['devices']} x {found['device']}, jax {found['jax']}",
         flush=True)
   rows = [found]
