@@ -61,8 +61,10 @@ def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
   c.train.update(dict(save_every=1000, evaluate=False, loss_chunk=1024,
                       frozen_dtype="bfloat16"))
   c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))
-  model.llm.remat = target.remat
-  model.vision.encoder.remat = target.vision_remat
+  large = stage and _STAGES[stage][1] == 1024
+  model.llm.remat = target.remat_1024 if large else target.remat
+  model.vision.encoder.remat = (
+      target.vision_remat_1024 if large else target.vision_remat)
   c.stages = _one(c, stage, target) if stage else _all(target)
   return c
 

@@ -30,7 +30,8 @@ class Target:
   tokens: of a batch, in both buffers, padding included; rounded down to whole
     rows on every device, of which each holds at least one.
   remat, vision_remat: what the LLM and the vision tower keep, see
-    models/partition.py.
+    models/partition.py; of stages at 1024 pixels `remat_1024`,
+    `vision_remat_1024`, as their rows are nearly twice as long.
   """
 
   topology: str
@@ -38,6 +39,8 @@ class Target:
   tokens: int
   remat: str
   vision_remat: str = ATTENTION
+  remat_1024: str = ATTENTION
+  vision_remat_1024: str = ATTENTION
 
   @property
   def row_shards(self) -> int:
@@ -48,19 +51,24 @@ TARGETS = {
     # Stages 1 to 3 of the 4B do not fit one H100: weights, gradients, moments
     # and averages take 150 GB. Those of the smaller two, and 0 and 4 of all do.
     "h100": Target(topology="h100:1", mesh=(1, 1, 1, 1), tokens=2**14,
-                   remat="full"),
+                   remat="full", remat_1024="full"),
     "8xh100": Target(topology="h100:8", mesh=(1, 1, 8, 1), tokens=2**17,
-                     remat=PROJECTIONS),
+                     remat=PROJECTIONS,
+                     remat_1024=PROJECTIONS),
     "v5e-16": Target(topology="v5e:4x4", mesh=(1, 1, 16, 1), tokens=2**17,
-                     remat="full"),
+                     remat="full", vision_remat="full", remat_1024="full",
+                     vision_remat_1024="full"),
     "v5p-128": Target(topology="v5p:4x4x4", mesh=(1, 1, 64, 1), tokens=2**20,
-                      remat=PRODUCTS, vision_remat=VISION),
+                      remat=PRODUCTS, vision_remat=VISION,
+                      remat_1024=PRODUCTS, vision_remat_1024=VISION),
     "v5e-256": Target(topology="v5e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
                       remat=PROJECTIONS),
     "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
-                      remat=PRODUCTS, vision_remat=VISION),
+                      remat=PRODUCTS, vision_remat=VISION,
+                      remat_1024=PROJECTIONS),
     "2xv6e-256": Target(topology="v6e:16x16", mesh=(2, 4, 64, 1), tokens=2**22,
-                        remat=PRODUCTS, vision_remat=VISION),
+                        remat=PRODUCTS, vision_remat=VISION,
+                        remat_1024=PROJECTIONS),
 }
 DEFAULT = "v5p-128"
 

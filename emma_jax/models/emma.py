@@ -12,7 +12,7 @@
 Parameter tree: vision, autoencoder, adapters, llm, heads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 
 from flax import struct
@@ -31,6 +31,9 @@ from emma_jax.structs import Array, Batch, Ids, KvCache
 # Pixels per token and side: the autoencoder's factor, and SigLIP2's patch of
 # 16 times the 2x2 pixel shuffle.
 PIXELS_PER_TOKEN = 32
+# Pixels that the autoencoder encodes at once on a device: in bfloat16 one array
+# of its first stage is half a gigabyte then.
+TURN = 2**21
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,17 @@ def token_grid(height: int, width: int) -> tuple[int, int]:
         f"{PIXELS_PER_TOKEN}; pad it to multiples of {PIXELS_PER_TOKEN}."
     )
   return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
+
+
+def _turns(pictures: int, pixels: int) -> int:
+  """The fewest equal turns in which no device encodes more than `TURN` pixels.
+
+  >>> _turns(9, 1024**2), _turns(32, 512**2), _turns(8, 96**2)
+  (9, 4, 1)
+  """
+  return next(n for n in range(1, pictures + 1)
+              if pictures % n == 0 and (
+                  pictures // n * pixels <= TURN or n == pictures))
 
 
 def _joined(groups: Sequence[jax.Array]) -> jax.Array:
@@ -149,12 +163,28 @@ class Emma(nn.Module):
   # ------------------------------------------------------------ encoders
 
   def encode_latents(self, pixels_PYXC: jax.Array) -> jax.Array:
-    """uint8 pictures -> normalised latents (P, T, C). No gradient, ever."""
-    token_grid(*pixels_PYXC.shape[1:3])
+    """uint8 pictures -> normalised latents (P, T, C). No gradient, ever.
+
+    Some pictures at a time on each device: the first stages hold 128 channels
+    for every pixel.
+    """
+    P, *size, _ = pixels_PYXC.shape
+    token_grid(*size)
+    turns = _turns(P // partition.shards("pictures"), size[0] * size[1])
+    if turns == 1:
+      z = self._encode(self.autoencoder.encode_normalised, pixels_PYXC)
+    else:  # of every device's own pictures the first, then the second, ...
+      module, weights = self.autoencoder.unbind()
+      run = lambda x: module.apply(
+          weights, x, method=Autoencoder.encode_normalised)
+      x = pixels_PYXC.reshape(-1, turns, *pixels_PYXC.shape[1:])
+      z = jax.lax.map(lambda x: self._encode(run, x), x.swapaxes(0, 1))
+      z = z.swapaxes(0, 1)
+    return jax.lax.stop_gradient(z.reshape(P, -1, z.shape[-1]))
+
+  def _encode(self, run: Callable, pixels_PYXC: jax.Array) -> jax.Array:
     x = to_unit(pixels_PYXC, self.config.dtype)
-    x = partition.constrain(x, "pictures", None, None, None)
-    z = self.autoencoder.encode_normalised(x)
-    return jax.lax.stop_gradient(z.reshape(z.shape[0], -1, z.shape[-1]))
+    return run(partition.constrain(x, "pictures", None, None, None))
 
   def decode_latents(
       self, latents_PTC: jax.Array, grid: tuple[int, int]

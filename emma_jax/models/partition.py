@@ -73,6 +73,12 @@ def alone() -> bool:
   return mesh_axes("rows") is None or jax.sharding.get_abstract_mesh().size == 1
 
 
+def shards(name: str) -> int:
+  """Into how many parts a logical axis is split."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return math.prod(mesh.shape[a] for a in mesh_axes(name) or ())
+
+
 def split_axes(
     shape: Sequence[int], names: Sequence[str | None]
 ) -> list[tuple[str, ...] | None]:
