@@ -17,8 +17,8 @@ import dataclasses
 ATTENTION = "names:attn_out"
 PROJECTIONS = "names:query,key,value,attn_out,attn_proj"
 PRODUCTS = "names:query,key,value,attn_out,attn_proj,mlp_gate,mlp_up"
-# Of the vision tower, 24 K per patch and layer.
-VISION = "names:query,key,value,attn_out,attn_proj,mlp_up"
+# Of the vision tower: 11 K per patch and layer.
+VISION = "names:attn_out,mlp_up"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

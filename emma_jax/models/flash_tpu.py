@@ -28,7 +28,7 @@ from emma_jax.models import masks
 from emma_jax.models.flash_xla import FLOOR, MASKED, delta
 from emma_jax.structs import Ids
 
-LANES = 128  # of a vector register: the least tile, and the unit of heads
+LANES = 128  # of a vector register: the least tile
 SUBLANES = 8  # of a vector register: rows of the array that carries the ids
 TILE = 512  # at G = 4 all of a step fits in 16 MB of VMEM
 # The first rows of that array; the rest is unused.
@@ -66,7 +66,7 @@ def backward(
   q, k, v = _grouped(q_BHLE, k_BKSE), _padded(k_BKSE), _padded(v_BKSE)
   dout = _grouped(dout_BHLE, k_BKSE)
   G, r, c = q.shape[2], _tile(q_BHLE.shape[2]), _tile(k_BKSE.shape[2])
-  rows = [_padded(x[..., None], unit=1).reshape(q.shape[:4])
+  rows = [_padded(x[..., None]).reshape(q.shape[:4])
           for x in (lse_BHL, delta(out_BHLE, dout_BHLE))]
   call = functools.partial(
       _call, query=query, key=key, interpret=interpret,
@@ -310,10 +310,11 @@ def _stack(ids: Ids) -> jax.Array:
   return jnp.pad(x_BIL, ((0, 0), (0, SUBLANES - len(ID_NAMES)), (0, 0)))
 
 
-def _padded(x_BHLE: jax.Array, unit: int = LANES) -> jax.Array:
-  """Whole tiles of tokens; heads of a multiple of `unit`."""
-  _, _, L, E = x_BHLE.shape
-  return jnp.pad(x_BHLE, ((0, 0), (0, 0), (0, _length(L) - L), (0, -E % unit)))
+def _padded(x_BHLE: jax.Array) -> jax.Array:
+  """Whole tiles of tokens. Heads stay as wide as they are: memory and registers
+  pad them to whole lanes anyway."""
+  L = x_BHLE.shape[2]
+  return jnp.pad(x_BHLE, ((0, 0), (0, 0), (0, _length(L) - L), (0, 0)))
 
 
 def _grouped(q_BHLE: jax.Array, k_BKSE: jax.Array) -> jax.Array:
