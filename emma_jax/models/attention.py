@@ -19,13 +19,13 @@ PLAIN_SCORES = 2**20
 PLAIN_SCORES_ON_CHIPS = 2**17
 
 
-def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
+def rope(x_BHLE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
   """Rotates head halves by the token's position (Qwen3: half rotation).
 
   Angles, sines and cosines are float32, then cast: bfloat16 angles are wrong
   by whole turns beyond position 256.
   """
-  width = x_BLHE.shape[-1]
+  width = x_BHLE.shape[-1]
   # In numpy, so that no compiler folds the powers with another rounding; and
   # these in float64, as numpy's float32 powers are off by a bit in one of six.
   # One bit is 2e-3 radians at position 40959. torch rounds them rightly.
@@ -33,25 +33,28 @@ def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
   power = np.float64(theta) ** exponent.astype(np.float64)
   inverse = np.float32(1.0) / power.astype(np.float32)
   angle_BLF = position_BL[..., None].astype(jnp.float32) * inverse[None, None]
-  cos = jnp.cos(angle_BLF)[:, :, None, :].astype(x_BLHE.dtype)
-  sin = jnp.sin(angle_BLF)[:, :, None, :].astype(x_BLHE.dtype)
-  first, second = jnp.split(x_BLHE, 2, axis=-1)
+  cos = jnp.cos(angle_BLF)[:, None].astype(x_BHLE.dtype)
+  sin = jnp.sin(angle_BLF)[:, None].astype(x_BHLE.dtype)
+  first, second = jnp.split(x_BHLE, 2, axis=-1)
   return jnp.concatenate(
       [first * cos - second * sin, second * cos + first * sin], axis=-1
   )
 
 
 def attend(
-    q_BLHE: jax.Array,
-    k_BSKE: jax.Array,
-    v_BSKE: jax.Array,
+    q_BHLE: jax.Array,
+    k_BKSE: jax.Array,
+    v_BKSE: jax.Array,
     query: Ids | None,
     key: Ids | None,
     path: str = "auto",
 ) -> jax.Array:
   """Grouped-query attention; each key head serves H / K consecutive heads.
 
-  Scores, mask and softmax are float32; the result has the dtype of `q_BLHE`.
+  Arrays are head-major, as kernels want them: made and kept so, nothing has to
+  be transposed.
+
+  Scores, mask and softmax are float32; the result has the dtype of `q_BHLE`.
   Queries that see nothing (padding) give 0, and no gradient to anything. With
   None for the ids, all see all. What a remat policy may keep as "attn_out" is
   named here, once, in the layout in which it is made.
@@ -68,17 +71,17 @@ def attend(
   if path == "auto":
     on_cpu = partition.platform() == "cpu"
     few = PLAIN_SCORES if on_cpu else PLAIN_SCORES_ON_CHIPS
-    scores = q_BLHE.shape[1] * k_BSKE.shape[1]
+    scores = q_BHLE.shape[2] * k_BKSE.shape[2]
     path = "plain" if scores <= few else "kernel"
   if path in ("plain", "cudnn"):
     way = _plain if path == "plain" else _cudnn
-    return partition.keep(way(q_BLHE, k_BSKE, v_BSKE, query, key), "attn_out")
+    return partition.keep(way(q_BHLE, k_BKSE, v_BKSE, query, key), "attn_out")
   if query is None:
-    query, key = (masks.together(jnp.ones(x.shape[:2], jnp.int32))
-                  for x in (q_BLHE, k_BSKE))
-  heads_first = (x.swapaxes(1, 2) for x in (q_BLHE, k_BSKE, v_BSKE))
+    query, key = (
+        masks.together(jnp.ones((x.shape[0], x.shape[2]), jnp.int32))
+        for x in (q_BHLE, k_BKSE))
   way = flash.CHUNKED if path == "chunked" else flash.KERNEL
-  return flash.attention(*heads_first, query, key, way).swapaxes(1, 2)
+  return flash.attention(q_BHLE, k_BKSE, v_BKSE, query, key, way)
 
 
 def check_path(path: str) -> None:
@@ -87,7 +90,10 @@ def check_path(path: str) -> None:
     raise ValueError(f"Unknown attention={path!r}; choose one of {PATHS}.")
 
 
-def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
+def _plain(q_BHLE, k_BKSE, v_BKSE, query, key) -> jax.Array:
+  # Products in this order round as those did that made the packaged weights.
+  q_BLHE, k_BSKE, v_BSKE = (
+      x.swapaxes(1, 2) for x in (q_BHLE, k_BKSE, v_BKSE))
   groups = q_BLHE.shape[2] // k_BSKE.shape[2]
   B, L, H, E = q_BLHE.shape
   q_BLKGE = q_BLHE.reshape(B, L, H // groups, groups, E)
@@ -104,14 +110,17 @@ def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
     # Where nothing is seen the softmax is even over everything.
     sees_BL = mask_BLS.any(axis=-1)
     out_BLKGE = jnp.where(sees_BL[:, :, None, None, None], out_BLKGE, 0)
-  return out_BLKGE.reshape(B, L, H, E).astype(q_BLHE.dtype)
+  return out_BLKGE.reshape(B, L, H, E).astype(q_BHLE.dtype).swapaxes(1, 2)
 
 
-def _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
+def _cudnn(q_BHLE, k_BKSE, v_BKSE, query, key) -> jax.Array:
+  q_BLHE, k_BSKE, v_BSKE = (
+      x.swapaxes(1, 2) for x in (q_BHLE, k_BKSE, v_BKSE))
   attention = functools.partial(
       jax.nn.dot_product_attention, implementation="cudnn")
   if query is None:
-    return attention(q_BLHE, k_BSKE, v_BSKE)
+    return attention(q_BLHE, k_BSKE, v_BSKE).swapaxes(1, 2)
   mask_BLS = masks.allow(query, key)
   out_BLHE = attention(q_BLHE, k_BSKE, v_BSKE, mask=mask_BLS[:, None])
-  return jnp.where(mask_BLS.any(axis=-1)[..., None, None], out_BLHE, 0)
+  sees_BL = mask_BLS.any(axis=-1)
+  return jnp.where(sees_BL[..., None, None], out_BLHE, 0).swapaxes(1, 2)

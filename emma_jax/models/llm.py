@@ -68,34 +68,39 @@ class Block(nn.Module):
     queries, keys, values = [], [], []
     for i in live:
       h_BLD = partition.keep(part(i, "attn_norm")(xs[i]), "attn_in")
-      q_BLHE, k_BLKE = part(i, "qk")(h_BLD, ids[i].position)
-      queries.append(q_BLHE)
-      keys.append(k_BLKE)
+      q_BHLE, k_BKLE = part(i, "qk")(h_BLD, ids[i].position)
+      queries.append(q_BHLE)
+      keys.append(k_BKLE)
       values.append(part(i, "v")(h_BLD))
-    new_k, new_v = (jnp.concatenate(x, axis=1) for x in (keys, values))
-    old_k, old_v = ((), ()) if cached is None else ((c,) for c in cached)
+    new = tuple(jnp.concatenate(x, axis=2) for x in (keys, values))
+    # A cache has its heads behind its tokens.
+    old = () if cached is None else (x.swapaxes(1, 2) for x in cached)
+    before = [(x,) for x in old] or [(), ()]
     query_ids = masks.join(*ids)
-    out_BLHE = attend(
-        _by_head(jnp.concatenate(queries, axis=1), "heads"),
-        _by_head(jnp.concatenate([*old_k, new_k], axis=1), "kv_heads"),
-        _by_head(jnp.concatenate([*old_v, new_v], axis=1), "kv_heads"),
+    out_BHLE = attend(
+        _by_head(jnp.concatenate(queries, axis=2), "heads"),
+        *(_by_head(jnp.concatenate([*b, n], axis=2), "kv_heads")
+          for b, n in zip(before, new)),
         query_ids,
         masks.join(cache_ids, query_ids),
         self.config.attention,
     )
-    out_BLHE = _by_head(out_BLHE, "heads")
+    out_BHLE = _by_head(out_BHLE, "heads")
     outs, start = [None, None], 0
     for i in live:
       stop = start + xs[i].shape[1]
-      x_BLD = xs[i] + part(i, "o")(out_BLHE[:, start:stop])
+      x_BLD = xs[i] + part(i, "o")(out_BHLE[:, :, start:stop])
       h_BLD = partition.keep(part(i, "mlp_norm")(x_BLD), "mlp_in")
       outs[i] = x_BLD + part(i, "mlp")(h_BLD)
       start = stop
-    return tuple(outs), (new_k, new_v) if self.collect else None
+    collected = None
+    if self.collect:
+      collected = tuple(x.swapaxes(1, 2) for x in new)
+    return tuple(outs), collected
 
 
-def _by_head(x_BLHE: jax.Array, heads: str) -> jax.Array:
-  return partition.constrain(x_BLHE, "rows", None, heads, None)
+def _by_head(x_BHLE: jax.Array, heads: str) -> jax.Array:
+  return partition.constrain(x_BHLE, "rows", heads, None, None)
 
 
 def stack(

@@ -68,7 +68,8 @@ class Qwen3Config:
 
 
 class QueryKey(nn.Module):
-  """Queries and keys: projection, RMSNorm per head, RoPE."""
+  """Queries (B, H, L, E) and keys (B, K, L, E): projection, RMSNorm per head,
+  RoPE."""
 
   config: Qwen3Config
 
@@ -80,19 +81,19 @@ class QueryKey(nn.Module):
     k_DKE = weight(self, "k", (D, K, E), ("embed", "kv_heads", "head_dim"))
     q_norm_E = weight(self, "q_norm", (E,), (None,), ones)
     k_norm_E = weight(self, "k_norm", (E,), (None,), ones)
-    q_BLHE = contract(x_BLD, q_DHE, einsum("BLD,DHE->BLHE"))
-    k_BLKE = contract(x_BLD, k_DKE, einsum("BLD,DKE->BLKE"))
+    q_BHLE = contract(x_BLD, q_DHE, einsum("BLD,DHE->BHLE"))
+    k_BKLE = contract(x_BLD, k_DKE, einsum("BLD,DKE->BKLE"))
     # Before the norms: their gradients need what came in.
-    q_BLHE = partition.keep(q_BLHE, "query")
-    k_BLKE = partition.keep(k_BLKE, "key")
-    q_BLHE = rms_norm(q_BLHE, q_norm_E, c.norm_eps)
-    k_BLKE = rms_norm(k_BLKE, k_norm_E, c.norm_eps)
-    return (rope(q_BLHE, position_BL, c.rope_theta),
-            rope(k_BLKE, position_BL, c.rope_theta))
+    q_BHLE = partition.keep(q_BHLE, "query")
+    k_BKLE = partition.keep(k_BKLE, "key")
+    q_BHLE = rms_norm(q_BHLE, q_norm_E, c.norm_eps)
+    k_BKLE = rms_norm(k_BKLE, k_norm_E, c.norm_eps)
+    return (rope(q_BHLE, position_BL, c.rope_theta),
+            rope(k_BKLE, position_BL, c.rope_theta))
 
 
 class Value(nn.Module):
-  """Value projection."""
+  """Value projection: (B, K, L, E)."""
 
   config: Qwen3Config
 
@@ -101,8 +102,8 @@ class Value(nn.Module):
     c = self.config
     shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
     v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
-    v_BLKE = contract(x_BLD, v_DKE, einsum("BLD,DKE->BLKE"))
-    return partition.keep(v_BLKE, "value")
+    v_BKLE = contract(x_BLD, v_DKE, einsum("BLD,DKE->BKLE"))
+    return partition.keep(v_BKLE, "value")
 
 
 class Output(nn.Module):
@@ -111,11 +112,12 @@ class Output(nn.Module):
   config: Qwen3Config
 
   @nn.compact
-  def __call__(self, x_BLHE: jax.Array) -> jax.Array:
-    shape = (*x_BLHE.shape[-2:], self.config.width)
+  def __call__(self, x_BHLE: jax.Array) -> jax.Array:
+    _, H, _, E = x_BHLE.shape
+    shape = (H, E, self.config.width)
     o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
                    fan_in((0, 1), self.config.residual_gain))
-    y_BLD = contract(x_BLHE, o_HED, einsum("BLHE,HED->BLD"))
+    y_BLD = contract(x_BHLE, o_HED, einsum("BHLE,HED->BLD"))
     return partition.keep(y_BLD, "attn_proj")
 
 
@@ -169,10 +171,10 @@ class Qwen3Block(nn.Module):
   def __call__(self, x_BLD, ids):
     p = Parts(self.config, PARTS, name="block")
     h_BLD = p.attn_norm(x_BLD)
-    q_BLHE, k_BLKE = p.qk(h_BLD, ids.position)
-    out_BLHE = attend(
-        q_BLHE, k_BLKE, p.v(h_BLD), ids, ids, self.config.attention)
-    x_BLD += p.o(out_BLHE)
+    q_BHLE, k_BKLE = p.qk(h_BLD, ids.position)
+    out_BHLE = attend(
+        q_BHLE, k_BKLE, p.v(h_BLD), ids, ids, self.config.attention)
+    x_BLD += p.o(out_BHLE)
     x_BLD += p.mlp(p.mlp_norm(x_BLD))
     return x_BLD, x_BLD
 

@@ -180,15 +180,15 @@ class Attention(nn.Module):
 
     def heads(name: str) -> jax.Array:
       y = layers.Linear(c.width, ("embed", "heads"), name=name)(x_PTD)
-      y = y.reshape(P, T, c.num_heads, c.head_dim)
-      y = partition.constrain(y, "pictures", None, "heads", None)
+      y = y.reshape(P, T, c.num_heads, c.head_dim).swapaxes(1, 2)
+      y = partition.constrain(y, "pictures", "heads", None, None)
       return partition.keep(y, name)
 
     ids = None if part_PT is None else masks.together(part_PT)
-    y_PTHE = attend(heads("query"), heads("key"), heads("value"), ids, ids,
+    y_PHTE = attend(heads("query"), heads("key"), heads("value"), ids, ids,
                     c.attention)
-    y_PTHE = partition.constrain(y_PTHE, "pictures", None, "heads", None)
-    y_PTD = y_PTHE.reshape(P, T, c.width)
+    y_PHTE = partition.constrain(y_PHTE, "pictures", "heads", None, None)
+    y_PTD = y_PHTE.swapaxes(1, 2).reshape(P, T, c.width)
     y_PTD = layers.Linear(c.width, ("heads", "embed"), name="out")(y_PTD)
     return partition.keep(y_PTD, "attn_proj")
 

@@ -125,8 +125,9 @@ def norm_over_all_heads(a: Attempt) -> None:
   norm = layers.rms_norm
 
   def wide(x, scale, eps):
-    flat = x.reshape(*x.shape[:2], -1)
-    return norm(flat, jnp.tile(scale, x.shape[2]), eps).reshape(x.shape)
+    flat = x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
+    y = norm(flat, jnp.tile(scale, x.shape[1]), eps)
+    return y.reshape(x.swapaxes(1, 2).shape).swapaxes(1, 2)
 
   a.patch(qwen3, "rms_norm", wide)
 
@@ -163,7 +164,7 @@ def rope_on_queries(a: Attempt) -> None:
   rope = attention.rope
   keys = a.config.num_kv_heads
   a.patch(qwen3, "rope", lambda x, position, theta: (
-      x if x.shape[2] == keys else rope(x, position, theta)))
+      x if x.shape[1] == keys else rope(x, position, theta)))
 
 
 def bf16_angles(a: Attempt) -> None:

@@ -203,7 +203,7 @@ def test_only_the_plain_path_holds_S_x_S(path, monkeypatch):
   shape = lambda *x: jax.ShapeDtypeStruct(x, jnp.bfloat16)
   ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
   program = jax.make_jaxpr(training(path))(
-      shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids)
+      shape(1, H, S, E), shape(1, K, S, E), shape(1, K, S, E), ids)
   most = largest(program.jaxpr)
   assert most == H * S * S if path == "plain" else most < S * S / 4
 
@@ -214,7 +214,7 @@ def test_the_compiled_program_has_no_room_for_S_x_S(monkeypatch):
   shape = lambda *x: jax.ShapeDtypeStruct(x, np.float32)
   ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
   compiled = jax.jit(training("auto")).lower(
-      shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids).compile()
+      shape(1, H, S, E), shape(1, K, S, E), shape(1, K, S, E), ids).compile()
   used = compiled.memory_analysis().temp_size_in_bytes
   print(f"{used / 1e6:.1f} MB; float32 scores would be {4 * H * S * S / 1e6}")
   assert used < 4 * H * S * S / 8
