@@ -116,6 +116,7 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       rows=0,
       und_tokens=0,
       und_pictures=0,
+      und_patches=0,  # of native pictures; 0: all are data.height x width
       references=0,
       targets=0,
   ))

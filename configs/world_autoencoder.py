@@ -37,6 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
       hand_over="ema",
       l1_weight=1.0,
       l2_weight=1.0,
-      rows=8, und_tokens=32, und_pictures=0, references=0, targets=1,
+      rows=8, und_tokens=32, und_pictures=0, und_patches=0, references=0,
+      targets=1,
   )))
   return c

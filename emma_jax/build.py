@@ -178,7 +178,8 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
 def layout(config: Mapping[str, Any], section: Mapping[str, Any], name: str,
            **changes: Any) -> Layout:
   """Static shapes of a batch: capacities of `section`, the config's sizes."""
-  keys = ("rows", "und_tokens", "und_pictures", "references", "targets")
+  keys = ("rows", "und_tokens", "und_pictures", "references", "targets",
+          "und_patches")
   sizes = {k: section[k] for k in keys}
   sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])
   if config["model"]["kind"] == "emma":

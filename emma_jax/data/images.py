@@ -240,23 +240,26 @@ class Preprocess:
   def __call__(self, picture_YXC: np.ndarray) -> Fitted:
     """`picture_YXC`: uint8 RGB. One that fits already is passed through."""
     y, x, _ = picture_YXC.shape
-    if self.native:
-      content = self._native_size(y, x)
-      full = tuple(math.ceil(side / GRID) * GRID for side in content)
-    else:
-      full = (self.height, self.width)
-      scale = min(self.height / y, self.width / x)
-      # min: rounding must not leave the frame.
-      content = (
-          min(max(1, round(y * scale)), self.height),
-          min(max(1, round(x * scale)), self.width),
-      )
+    content, full = self.size(y, x)
     pixels_YXC = _resize(picture_YXC, content)
     if content != full:
       padded_YXC = np.full((*full, 3), WHITE, np.uint8)
       padded_YXC[: content[0], : content[1]] = pixels_YXC
       pixels_YXC = padded_YXC
     return Fitted(pixels_YXC, content, (y, x))
+
+  def size(self, y: int, x: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(y, x) of a picture of y x x pixels after resizing, and after padding."""
+    if self.native:
+      content = self._native_size(y, x)
+      return content, tuple(math.ceil(side / GRID) * GRID for side in content)
+    scale = min(self.height / y, self.width / x)
+    # min: rounding must not leave the frame.
+    content = (
+        min(max(1, round(y * scale)), self.height),
+        min(max(1, round(x * scale)), self.width),
+    )
+    return content, (self.height, self.width)
 
   def _native_size(self, y: int, x: int) -> tuple[int, int]:
     tokens = _tokens(y, x)

@@ -39,7 +39,8 @@ def row_layout(
     samples: Sequence[Sample], config: Mapping[str, Any], size: tuple[int, int]
 ) -> Layout:
   """One row that holds any one of the samples; pictures are of `size`."""
-  none = dict(rows=1, und_tokens=1, und_pictures=0, references=0, targets=0)
+  none = dict(rows=1, und_tokens=1, und_pictures=0, references=0, targets=0,
+              und_patches=0)
   height, width = size
   layout = build.layout(config, none, "sample", height=height, width=width)
   needs = [layout.need(sample) for sample in samples]
