@@ -121,12 +121,12 @@ def main(argv: list[str] | None = None) -> int:
 def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax import build, distributed, rules
   from emma_jax.data import pipeline
-  from emma_jax.training import checkpoint, state
+  from emma_jax.training import checkpoint, latents, state
 
   return (build.ConfigError, rules.RuleError, state.LoadError,
           checkpoint.CheckpointError, checkpoint.ContradictionError,
-          pipeline.TooManyBadRecords, distributed.StartError,
-          FileNotFoundError)
+          latents.WrongLatents, pipeline.TooManyBadRecords,
+          distributed.StartError, FileNotFoundError)
 
 
 def entry() -> None:

@@ -46,7 +46,9 @@ class DataConfig:
     parts: a batch is packed in so many stretches of rows, apart from each
       other; a host reads only those that its rows are of. 1 fills the rows
       best, and every host reads all.
-    preprocess: to the layout's picture size.
+    preprocess: to the layout's picture size; understanding pictures of a
+      layout with `und_patches` to sizes of their own (native).
+    latents: `records.latents.Settings` where sources bring latents along.
     text_dropout, reference_dropout: share of generation samples without.
     max_turns: turns kept of a conversation; None keeps all.
     max_pixels: larger pictures are bad records.
@@ -63,6 +65,7 @@ class DataConfig:
   samples_per_batch: int
   layout: packing.Layout
   preprocess: images.Preprocess
+  latents: Any = None
   parts: int = 1
   text_dropout: float = 0.1
   reference_dropout: float = 0.1
@@ -155,6 +158,8 @@ class BatchSource:
     self.to_sample = transforms.ToSample(
         tokenizer=tokenizer,
         preprocess=config.preprocess,
+        frame=(dataclasses.replace(config.preprocess, native=False)
+               if config.layout.und_patches else None),
         text_dropout=config.text_dropout,
         reference_dropout=config.reference_dropout,
         max_turns=config.max_turns,
@@ -163,6 +168,13 @@ class BatchSource:
     self._opened, self._counted = dict(opened), counted
     rows = config.layout.rows // shard_count
     self._rows = range(shard_index * rows, (shard_index + 1) * rows)
+
+  @property
+  def latents(self) -> dict[str, str]:
+    """Source -> fingerprint of the autoencoder that made its latents."""
+    return {name: source.latents.weights
+            for name, source in self._opened.items()
+            if getattr(source, "latents", None) is not None}
 
   def __len__(self) -> int:
     return _FOR_EVER
@@ -248,7 +260,8 @@ def open_pipeline(
       if name in opened:
         continue
       try:
-        opened[name] = sources.open_source(config.sources[name])
+        opened[name] = sources.open_source(
+            config.sources[name], latents=config.latents)
       except (OSError, ValueError) as e:
         raise ValueError(f"The source {name!r} does not open: {e}") from e
   out = BatchSource(

@@ -140,16 +140,24 @@ class SourceSpec:
     )
 
 
-def open_source(spec: str, task: str | None = None) -> Source:
+def open_source(
+    spec: str, task: str | None = None, latents: Any = None
+) -> Source:
   """Opens what a SourceSpec names.
 
-  `task`: of the records wanted; None takes those that are there.
+  `task`: of the records wanted; None takes those that are there. `latents`:
+  pictures come with latents made for these (`records.latents.Settings`).
   """
   parsed = SourceSpec.parse(spec)
   if parsed.kind == "records":
     from emma_jax.data.records import source  # the reader only where needed
 
-    return source.RecordsSource(parsed.path, task)
+    return source.RecordsSource(parsed.path, task, latents)
+  if latents is not None:
+    raise ValueError(
+        f"{spec} has no stored latents; make a folder of records of it with "
+        "`emma-data convert`, or set config.data.latents=step."
+    )
   if parsed.kind == "jsonl":
     return JsonlSource(parsed.path, task)
   from emma_jax.world import tasks  # files can be read without the world

@@ -1,7 +1,10 @@
 """From a whole config to a run: stages, data, weights."""
 
 from collections.abc import Mapping
+import dataclasses
+import hashlib
 import importlib.resources
+import json
 import pathlib
 from typing import Any
 
@@ -9,6 +12,7 @@ import jax
 
 from emma_jax import build, distributed, flow, rules, sharding
 from emma_jax.data import mixture, packing, pipeline
+from emma_jax.data.records.latents import Settings
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import checkpoint, loop, objectives, weights
 
@@ -84,7 +88,7 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
        ("learning_rate", "schedule", "warmup_steps", "final_ratio")}
       | dict(config["optimizer"]),
       where, total_steps=section["steps"])
-  layout = build.layout(config, section, where)
+  layout = _layout(config, section, where)
   try:
     source = _source(config, section, where, layout, index) if data else None
   except build.ConfigError:
@@ -113,9 +117,42 @@ def batches(config: Mapping[str, Any], name: str) -> pipeline.BatchSource:
   """The data of one stage, without the model."""
   section = config["stages"][name]
   where = f"stages.{name}"
-  layout = build.layout(config, section, where)
+  layout = _layout(config, section, where)
   index = list(config["stages"]).index(name)
   return _source(config, section, where, layout, index)
+
+
+def latent_settings(config: Mapping[str, Any]) -> Settings:
+  """What the latents of a config's pictures must have been made for."""
+  preprocess, model = build.preprocess(config["data"]), config["model"]
+  sizes = json.dumps(build.plain(model["autoencoder"]), sort_keys=True)
+  return Settings(
+      understanding=preprocess,
+      generation=dataclasses.replace(preprocess, native=False),
+      autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
+      dtype=model["dtype"])
+
+
+def _layout(config: Mapping[str, Any], section: Mapping[str, Any],
+            where: str) -> packing.Layout:
+  """The stage's static shapes; stored latents come with the samples."""
+  data, model = config["data"], config["model"]
+  if data["latents"] not in ("step", "stored"):
+    raise build.ConfigError(
+        f"config.data.latents={data['latents']!r}: choose step or stored.")
+  stored = data["latents"] == "stored" and model["kind"] == "emma"
+  if section["und_patches"] and not data["native"]:
+    raise build.ConfigError(
+        f"config.{where}.und_patches={section['und_patches']} is for pictures "
+        "of native sizes; set config.data.native=True.")
+  if section["und_patches"] and not stored:
+    raise build.ConfigError(
+        f"config.{where}.und_patches={section['und_patches']}: pictures of "
+        "native sizes need latents made beforehand. Run `emma-data "
+        "encode-latents DIR --config C --weights W` and set "
+        "config.data.latents=stored.")
+  channels = model["autoencoder"]["latent_channels"] if stored else 0
+  return build.layout(config, section, where, latent_channels=channels)
 
 
 def _check_tables(stage: loop.Stage, shapes: dict):
@@ -175,6 +212,13 @@ def _source(config: Mapping[str, Any], section: Mapping[str, Any], where: str,
           section["mixture"], starts, [*starts[1:], steps])
       if stop > start
   ]
+  preprocess = build.preprocess(data)
+  if not layout.und_patches:  # all of one size
+    preprocess = dataclasses.replace(preprocess, native=False)
+  latents = None
+  if layout.latent_channels:
+    latents = dataclasses.replace(
+        latent_settings(config), understanding=preprocess)
   keys = ("text_dropout", "reference_dropout", "max_turns", "max_pixels",
           "max_bad_share", "min_seen", "workers", "threads", "buffer",
           "parts")
@@ -186,7 +230,8 @@ def _source(config: Mapping[str, Any], section: Mapping[str, Any], where: str,
       phases=tuple(phases),
       samples_per_batch=section["samples_per_batch"],
       layout=layout,
-      preprocess=build.preprocess(data),
+      preprocess=preprocess,
+      latents=latents,
   )
   mesh = sharding.make_mesh(
       build.make(sharding.MeshConfig, config["mesh"], "mesh"))

@@ -17,7 +17,7 @@ from emma_jax import rules
 from emma_jax.data import accounts, pipeline
 from emma_jax.structs import Mean
 from emma_jax.training import checkpoint as ckpt
-from emma_jax.training import goodput
+from emma_jax.training import goodput, latents
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.run import Run, Stage
@@ -86,6 +86,8 @@ def train(
         if state is None:
           state = _begin(run, stage, params, mesh)
           params = None  # not held beside the state
+        latents.check(stage.source.latents if stage.source else {},
+                      state.params())
         worker = _StageLoop(run, stage, mesh, first, checkpoints, writer, stop,
                             meta, ledger, profile)
         with ledger.of(goodput.STEPS):

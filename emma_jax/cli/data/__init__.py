@@ -4,6 +4,7 @@
   emma-data validate data/llava
   emma-data stats data/llava --out stats.html
   emma-data show data/llava --config configs/files.py --out show.html
+  emma-data encode-latents data/llava --config C --weights runs/emma_4b_init
 
 The same as `python -m emma_jax.cli.data`. A data set is a folder that `convert`
 wrote, or any source as in a config: records:DIR, jsonl:PATH, world:TASK:SPLIT.
@@ -18,7 +19,8 @@ from emma_jax.cli import common
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
-COMMANDS = ("convert", "validate", "stats", "show", "lengths")
+COMMANDS = ("convert", "validate", "stats", "show", "lengths",
+            "encode_latents")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,5 @@
 """Random access to a folder of records, for the training pipeline."""
 
-import dataclasses
 import functools
 import os
 
@@ -8,20 +7,12 @@ from array_record.python import array_record_data_source
 import numpy as np
 
 from emma_jax.data.images import BadRecord
+from emma_jax.data.records import latents as latents_lib
 from emma_jax.data.records import schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Lengths
+from emma_jax.data.records.shard import Stretch
 from emma_jax.structs import Record
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stretch:
-  """What ArrayRecord asks of a file, so that it need not open it to count."""
-
-  filename: str
-  skip: int
-  take: int
-  examples_in_shard: int
 
 
 class RecordsSource:
@@ -38,12 +29,15 @@ class RecordsSource:
     folder: as `emma-data convert` wrote it.
     task: of every record, in the program's terms (structs.TASKS); None takes
       whatever is there.
+    latents: pictures come with their latents, made for these settings.
 
   Raises:
-    ValueError: no data set, other tasks, a shard missing or cut short.
+    ValueError: no data set, other tasks, a shard missing or cut short, latents
+      missing or made of something else.
   """
 
-  def __init__(self, folder: str, task: str | None = None):
+  def __init__(self, folder: str, task: str | None = None,
+               latents: latents_lib.Settings | None = None):
     self.folder = os.path.abspath(folder)
     self.card = Card.load(self.folder)
     tasks = {_program_task(name) for name in self.card.tasks}
@@ -60,9 +54,12 @@ class RecordsSource:
     if not len(self):
       raise ValueError(f"{folder} holds no records that are to be shown.")
     self._data = array_record_data_source.ArrayRecordDataSource([
-        _Stretch(self._path(s.file), 0, s.records, s.records)
+        Stretch(self._path(s.file), 0, s.records, s.records)
         for s in self.card.shards
     ])
+    self.latents = None
+    if latents is not None:
+      self.latents = latents_lib.StoredLatents(self.folder, self.card, latents)
 
   def __len__(self) -> int:
     if self._rows is not None:
@@ -70,7 +67,12 @@ class RecordsSource:
     return int(self._first[-1])
 
   def __getitem__(self, index: int) -> Record:
-    return self.stored(index).record
+    record = self.stored(index).record
+    if self.latents is None:
+      return record
+    where = self.where(index)
+    latents = self.latents.stored(self.row(index), where)
+    return latents_lib.attach(record, latents, where)
 
   def stored(self, index: int) -> schema.Stored:
     """The record with its weight and provenance; BadRecord names the row."""
