@@ -191,7 +191,12 @@ def layout(config: Mapping[str, Any], section: Mapping[str, Any], name: str,
 
 def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
   """Hashes of what a sampler must share with the training."""
-  return {
-      "preprocess": preprocess(data).fingerprint(),
+  seen = preprocess(data)
+  out = {
+      "preprocess": seen.fingerprint(),
       "tokenizer": tokenizer(data).fingerprint(),
   }
+  if seen.native:  # in questions; what is drawn and edited has one size
+    frame = dataclasses.replace(seen, native=False)
+    out["frame"] = frame.fingerprint()
+  return out
