@@ -15,9 +15,11 @@ from emma_jax.data.packing import Layout, pack
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models.adapters import sincos_2d, sincos_at
 from emma_jax.models.emma import Emma
+from emma_jax.models.experts import VisionTower
 from emma_jax.structs import Batch
 from emma_jax.training import objectives
 from tests import tiny
+from tests.models.test_flash import largest
 
 # Room for 12 cells of understanding pictures in a row.
 PATCHES = 48
@@ -178,6 +180,21 @@ def test_one_program_for_all_sizes():
     batch = packed([asked(0, *sizes)], targets=0)
     assert np.isfinite(run(tiny.params(), batch)).all()
   assert len(traces) == 1
+
+
+def test_no_square_of_patches_is_made():
+  """A row of 16384 patches, 4096 tokens, through the tower and back."""
+  W, tower = 16384, tiny.emma().config.vision
+  row = patches.empty(1, 3, W)
+
+  def loss(vision, values):
+    y, logits = VisionTower(tower).apply(
+        {"params": vision}, row, values, "router", method="packed")
+    return y.sum() + logits.sum()
+
+  traced = jax.make_jaxpr(jax.grad(loss))(
+      tiny.shapes()["vision"], jax.ShapeDtypeStruct((1, W, 768), jnp.float32))
+  assert W * 100 < largest(traced.jaxpr) < W * W / 4
 
 
 def test_native_sizes_without_latents_name_the_command():

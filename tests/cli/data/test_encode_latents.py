@@ -10,9 +10,11 @@ import pytest
 
 from emma_jax import sharding
 from emma_jax.cli import common, data
+from emma_jax.cli.data import sheet
 from emma_jax.data import patches
 from emma_jax.data.records import schema
 from emma_jax.data.records.source import RecordsSource
+from emma_jax.data.tokenizer import TinyTokenizer
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import latents
 from emma_jax.structs import Drawing, Editing, Understanding
@@ -144,6 +146,16 @@ def test_a_step_takes_native_batches(place):
   assert jax.tree.structure(abstract) == jax.tree.structure(batch)
   _, metrics = jax.eval_shape(step_fn, state, abstract)
   assert "loss/understanding" in metrics
+
+
+def test_the_sheet_shows_native_pictures(place):
+  """Read back from the arrays: each in its size, with its tokens."""
+  config = _config(place, **NATIVE)
+  page = sheet.Page(assemble.batches(config, "s"), TinyTokenizer())
+  html = page.html([0], 2, "native")
+  assert html.count("question, 96x64, 6 tokens") == 3
+  assert html.count("question, 32x32, 1 tokens") == 1
+  assert html.count("reference, 64x32, 2 tokens") == 1
 
 
 def test_another_autoencoder_is_refused(place, tmp_path):
