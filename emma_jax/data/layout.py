@@ -56,6 +56,11 @@ class Layout:
           f"{self.und_patches=} is not a multiple of {PATCHES_PER_CELL}, the "
           "patches of a token."
       )
+    if self.und_patches and not self.und_pictures:
+      raise ValueError(
+          f"{self.und_patches=} without und_pictures; say how many pictures "
+          "may share them."
+      )
     for name in ("height", "width"):
       size = getattr(self, name)
       if size <= 0 or size % GRID:

@@ -264,6 +264,13 @@ def test_what_no_row_can_hold_is_dropped_with_the_reason(sample, words):
   assert re.search(words, dropped.reason), dropped.reason
 
 
+def test_the_layout_checks_itself():
+  with pytest.raises(ValueError, match="und_patches=46 is not a multiple of 4"):
+    layout(und_patches=46)
+  with pytest.raises(ValueError, match="und_patches=48 without und_pictures"):
+    layout(und_pictures=0)
+
+
 def test_rows_fill_by_patches_too():
   """Two pictures of six cells fill a row's twelve; the third goes on."""
   samples = [asked(i, SIZES[0]) for i in range(3)]

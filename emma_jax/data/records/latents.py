@@ -16,8 +16,9 @@ An element, numbers little endian:
   values    of each picture in turn, row-major, channel fastest
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import glob
 import hashlib
 import json
 import os
@@ -252,6 +253,18 @@ class StoredLatents:
       reason = str(error).splitlines()[:1]
       raise BadRecord(where, f"latents cannot be read: {reason}") from error
     return decode(data, where)
+
+
+def damaged(folder: str) -> Iterator[tuple[str, str]]:
+  """(file, reason) of latents beside a data set that are not as written."""
+  for path in sorted(glob.glob(f"{glob.escape(folder)}/latents-*/part-*.json")):
+    file = f"{path.removesuffix('.json')}.array_record"
+    try:
+      part = Part.load(path)
+      if part and card_lib.sha256(file) != part.sha256:
+        yield file, f"the checksum is not that of {os.path.basename(path)}"
+    except (OSError, ValueError) as error:
+      yield file, f"cannot be read: {error}"
 
 
 def _said(settings: Mapping[str, str]) -> str:

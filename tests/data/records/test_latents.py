@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from emma_jax.data import validation
 from emma_jax.data.images import BadRecord, Preprocess
 from emma_jax.data.records import latents
 from emma_jax.data.records.source import RecordsSource
@@ -152,3 +153,14 @@ def test_settings_that_play_no_part_are_left_out(tmp_path):
   other = dataclasses.replace(
       SETTINGS, understanding=Preprocess(height=64, width=64))
   assert RecordsSource(str(folder), latents=other).latents.weights == "w"
+
+
+def test_validation_compares_their_checksums(folder):
+  out = _written(folder)
+  look = lambda: validation.validate(f"records:{folder}", made.TOKENIZER)
+  assert not look().errors
+  path = out / "part-00001.array_record"
+  path.write_bytes(path.read_bytes()[:-1] + b"x")
+  (out / "part-00000.json").write_text("{")
+  assert [b.reason.split(":")[0] for b in look().bad] == [
+      "cannot be read", "the checksum is not that of part-00001.json"]
