@@ -1,6 +1,8 @@
 """Random access to a folder of records, for the training pipeline."""
 
 import functools
+import hashlib
+import json
 import os
 
 from array_record.python import array_record_data_source
@@ -49,8 +51,6 @@ class RecordsSource:
     self.task = task or (tasks.pop() if len(tasks) == 1 else None)
     self._check_sizes()
     self._first = np.cumsum([0] + [s.records for s in self.card.shards])
-    # None: row i is record i.
-    self._rows = shown(self.lengths.weight) if self.card.weighted else None
     if not len(self):
       raise ValueError(f"{folder} holds no records that are to be shown.")
     self._data = array_record_data_source.ArrayRecordDataSource([
@@ -62,8 +62,8 @@ class RecordsSource:
       self.latents = latents_lib.StoredLatents(self.folder, self.card, latents)
 
   def __len__(self) -> int:
-    if self._rows is not None:
-      return self._rows.size
+    if self.rows is not None:
+      return self.rows.size
     return int(self._first[-1])
 
   def __getitem__(self, index: int) -> Record:
@@ -91,7 +91,7 @@ class RecordsSource:
     """The record behind an element, counted over all shards."""
     if not 0 <= index < len(self):
       raise IndexError(f"{index=} is outside of 0..{len(self) - 1}.")
-    return int(index if self._rows is None else self._rows[index])
+    return int(index if self.rows is None else self.rows[index])
 
   def where(self, index: int) -> str:
     """FOLDER/part-00003.array_record[17]"""
@@ -106,13 +106,33 @@ class RecordsSource:
   @functools.cached_property
   def lengths(self) -> Lengths:
     """The side files of all shards, by record: see `row`."""
+    return self._load()
+
+  def _load(self) -> Lengths:
     return Lengths.joined(
         Lengths.load(self._path(s.lengths)) for s in self.card.shards
     )
 
+  def first_lengths(self) -> Lengths:
+    """The side file of the first shard."""
+    return Lengths.load(self._path(self.card.shards[0].lengths))
+
+  @functools.cached_property
+  def rows(self) -> np.ndarray | None:
+    """The record of each element; None: element i is record i."""
+    # Lengths are not kept for it: workers need the weights alone.
+    return shown(self._load().weight) if self.card.weighted else None
+
+  @property
+  def digest(self) -> str:
+    """A hash of the content, side files included, wherever it lies."""
+    told = [(s.records, s.sha256, s.lengths_sha256) for s in self.card.shards]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
   def __getstate__(self):
     # The side files are read again where they are asked for.
-    return {k: v for k, v in self.__dict__.items() if k != "lengths"}
+    large = ("lengths", "rows")
+    return {k: v for k, v in self.__dict__.items() if k not in large}
 
   def _path(self, name: str) -> str:
     return os.path.join(self.folder, name)
