@@ -83,15 +83,20 @@ def joined(parts: Sequence[PackInfo], slots: int) -> PackInfo:
 
 
 def pack(
-    samples: Sequence[Sample | None], layout: Layout
+    samples: Sequence[Sample | None], layout: Layout,
+    planned: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Batch, PackInfo]:
   """First fit in order; None is a hole: it takes no place and shifts nothing.
 
-  Returns a Batch of numpy arrays (structs.Batch tells their meaning). Text
+  `planned`: the samples of each row, where that is decided already. Returns a
+  Batch of numpy arrays (structs.Batch tells their meaning). Text
   learned directly after a picture of the Gen buffer has no Und token that could
   predict it: ValueError.
   """
-  rows, dropped = _first_fit(samples, layout)
+  if planned is None:
+    rows, dropped = _first_fit(samples, layout)
+  else:
+    rows, dropped = _as_planned(samples, layout, planned)
   parts = _place(samples, rows, layout)
   flat = _flatten(parts)
   batch = _fill(flat, parts, layout)
@@ -140,6 +145,36 @@ def _first_fit(
         break
     else:
       dropped.append(Dropped(i, sample.id, "no row has room left", False))
+  return rows, dropped
+
+
+def _as_planned(
+    samples: Sequence[Sample | None], layout: Layout,
+    planned: Sequence[Sequence[int]],
+) -> tuple[list[list[int]], list[Dropped]]:
+  """The plan, without what turns out to be longer than its lengths said."""
+  rows, dropped = [], []
+  for row in planned:
+    kept: list[int] = []
+    used: dict[str, int] = {}
+    for i in row:
+      sample = samples[i]
+      if sample is None:
+        continue
+      reason = layout.misfit(sample)
+      after = {name: count + used.get(name, 0)
+               for name, count in layout.need(sample).items()}  # fmt: skip
+      if not reason and any(n > getattr(layout, k) for k, n in after.items()):
+        reason = (
+            "is longer than its data set says; count again with `emma-data "
+            "lengths`"
+        )
+      if reason:
+        dropped.append(Dropped(i, sample.id, reason, True))
+        continue
+      kept.append(i)
+      used = after
+    rows.append(kept)
   return rows, dropped
 
 
