@@ -31,6 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
       lr_multipliers=((".*", 1.0),),
       ema_decay=0.999,
       mixture=((0.0, dict(pictures=1.0)),),
+      mixture_unit="samples",
+      buckets=(),
       # The latent norm is measured when the weights are packed.
       policy=(("autoencoder/latent/.*", "frozen"), (".*", "train")),
       load=((".*", "random"),),

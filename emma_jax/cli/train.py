@@ -93,7 +93,7 @@ def _main(argv: list[str] | None) -> int:
   if args.compilation_cache != "off":
     common.use_compilation_cache(args.compilation_cache or None)
   _join(args)
-  run = assemble.run(config)
+  run = assemble.run(config, plans=str(args.workdir / "plan"))
   after = None
   if config.train.evaluate:
     from emma_jax.evals import during
