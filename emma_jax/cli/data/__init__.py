@@ -5,6 +5,8 @@
   emma-data stats data/llava --out stats.html
   emma-data show data/llava --config configs/files.py --out show.html
   emma-data encode-latents data/llava --config C --weights runs/emma_4b_init
+  emma-data plan --config configs/files_records.py --stage 2_finetuning
+  emma-data hash --config configs/tiny.py --steps 20 --processes 4
 
 The same as `python -m emma_jax.cli.data`. A data set is a folder that `convert`
 wrote, or any source as in a config: records:DIR, jsonl:PATH, world:TASK:SPLIT.
@@ -20,7 +22,7 @@ from emma_jax.cli import common
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
 COMMANDS = ("convert", "validate", "stats", "show", "lengths",
-            "encode_latents")
+            "encode_latents", "plan", "hash")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -105,7 +105,7 @@ class Page:
     )  # fmt: skip
 
   def _row(self, host: pipeline.HostBatch, step: int, row: int) -> str:
-    layout = self.source.config.layout
+    layout = self.source.layout(step)
     slots = read_row(host.batch, row, layout)
     placed = host.info.packed.placed[row]
     names = self.source.names(step)
