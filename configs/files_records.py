@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.sources = dict(
       understanding="records:data/und", drawing="records:data/t2i",
       editing="records:data/edit")
+  c.data.buckets = ((96, 96), (64, 128), (128, 64))
   for section in c.stages.values():
-    section.update(
-        samples_per_batch=0, buckets=((96, 96), (64, 128), (128, 64)))
+    section.samples_per_batch = 0
   return c

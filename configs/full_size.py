@@ -96,6 +96,8 @@ def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target):
     c.initial = f"runs/{c.name}_{words[index - 1]}"
   c.name = f"{c.name}_{word}"
   c.data.update(dict(height=side, width=side, seed=1000 * index))
+  if side > 512 and row["targets"]:
+    c.data.buckets = BUCKETS
   section = _stage(name, row, side, target, shift=3.0 if side > 512 else 1.0)
   section.load = ((".*", "weights:{initial}"),)
   if name == "4a_expert":
@@ -121,11 +123,10 @@ def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
   rows = shards * max(1, target.tokens // (tokens * shards))
   row = dict(row)
   samples = rows * row.pop("samples")
-  buckets = BUCKETS if side > 512 and row["targets"] else ()
   of_paper = stages.stage(name)
   scale = of_paper.samples_per_batch / samples
   steps = max(1, round(of_paper.steps * scale))
   return stages.stage(
-      name, rows=rows, samples_per_batch=0, buckets=buckets, steps=steps,
+      name, rows=rows, samples_per_batch=0, steps=steps,
       warmup_steps=min(steps, round(of_paper.warmup_steps * scale)),
       policy=stages.policies(experts=True)[name], **row, **changes)

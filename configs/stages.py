@@ -107,9 +107,6 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       # records:DIR.
       samples_per_batch=1024,
       mixture_unit="samples",  # or tokens (planned): what weights count
-      # (height, width) of drawn pictures, at most 8 of data/buckets.py's table
-      # or others (planned); (): data.height x data.width.
-      buckets=(),
       learning_rate=0.0,
       schedule="constant",
       warmup_steps=0,

@@ -159,9 +159,9 @@ def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
                       ("stage4a", False)):
     c = common.load_config(f"{name}.py:{word}")
     (section,) = c.stages.values()
-    assert bool(section.buckets) == drawn
-    assert set(section.buckets) <= set(buckets.TABLE_1024)
-    buckets.check(section.buckets)
+    assert bool(c.data.buckets) == drawn
+    assert set(c.data.buckets) <= set(buckets.TABLE_1024)
+    buckets.check(c.data.buckets)
     named = {n for _, weights, *_ in section.mixture for n in weights}
     assert named <= set(c.data.sources)
 

@@ -231,10 +231,9 @@ def _source(config: Mapping[str, Any], section: Mapping[str, Any], where: str,
         latent_settings(config), understanding=preprocess)
   keys = ("text_dropout", "reference_dropout", "max_turns", "max_pixels",
           "max_bad_share", "min_seen", "workers", "threads", "buffer",
-          "parts")
+          "parts", "buckets")
   settings = build.make(
-      pipeline.DataConfig,
-      {k: data[k] for k in keys} | {"buckets": section["buckets"]}, "data",
+      pipeline.DataConfig, {k: data[k] for k in keys}, "data",
       # Every stage draws other samples of an endless source.
       seed=data["seed"] + 1000 * index,
       sources=dict(data["sources"]),

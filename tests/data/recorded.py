@@ -53,12 +53,13 @@ def folders(root: Path) -> dict[str, str]:
 def config(sources: dict[str, str], **changes) -> ml_collections.ConfigDict:
   """A planned stage of a micro model: three sources, two buckets, four rows."""
   c = tiny.config()
-  c.data.update(threads=1, max_turns=3, sources=sources, text_dropout=0.5)
+  c.data.update(threads=1, max_turns=3, sources=sources, text_dropout=0.5,
+                buckets=BUCKETS)
   c.train.update(log_every=2, save_every=3, evaluate=False)
   section = stages.stage(
       "3_quality", steps=8, learning_rate=1e-3, schedule="constant",
       warmup_steps=0, ema_decay=0.9, samples_per_batch=0, rows=4,
-      und_tokens=96, und_pictures=3, references=1, targets=2, buckets=BUCKETS,
+      und_tokens=96, und_pictures=3, references=1, targets=2,
       mixture_unit="tokens", policy=((".*", "train"),),
       load=((".*", "random"),),
       mixture=((0.0, dict(understanding=1.0, drawing=1.0)),

@@ -54,8 +54,9 @@ def test_streams_that_are_not_planned_have_one_too(config, capsys):
   """Hosts pack the same parts; the world has no lengths."""
   changes = [
       f"--config.stages.3_quality.{k}={v}" for k, v in dict(
-          samples_per_batch=8, buckets="()", mixture_unit="samples",
+          samples_per_batch=8, mixture_unit="samples",
           mixture="((0.0, {'drawing': 1.0}),)").items()]
+  changes.append("--config.data.buckets=()")
   stream = ("--config", config, "--steps", 2, *changes)
   assert _hash(capsys, *stream) == _hash(capsys, *stream, "--processes", 2)
 
@@ -78,7 +79,7 @@ def test_plan_says_what_a_stage_will_see(config, capsys, tmp_path):
 
 @pytest.mark.parametrize("argv, words", [
     (["plan", "--config.stages.3_quality.samples_per_batch=4",
-      "--config.stages.3_quality.buckets=()",
+      "--config.data.buckets=()",
       "--config.stages.3_quality.mixture=((0.0, {'drawing': 1.0}),)",
       "--config.stages.3_quality.mixture_unit=samples"],
      "samples_per_batch=4. Set it to 0"),
