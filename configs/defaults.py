@@ -20,9 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
       # resized to fit and padded, never distorted.
       height=96,
       width=96,
-      # (height, width) of the pictures of a batch, at most 8 of data/buckets.py's
-      # table or others, the nearest by aspect ratio (planned batches only); ():
-      # height x width.
+      # (height, width) of the pictures of a batch, the nearest by aspect ratio:
+      # at most 8, of data/buckets.py's table or others (planned batches only);
+      # (): height x width.
       buckets=(),
       # True: keep a picture's own size, when sampling, and for understanding
       # in the stages with und_patches.

@@ -2,15 +2,16 @@
 
 import dataclasses
 import os
+import pathlib
 import signal
 
 import pytest
 
-from emma_jax.training import assemble, loop
+from emma_jax.training import loop
 from emma_jax.training.integrity import ContradictionError
 from tests import tiny
 from tests.data import recorded
-from tests.training import test_loop
+from tests.training import test_loop, test_resume
 
 STEPS = 8
 
@@ -82,24 +83,42 @@ def test_changed_records_and_plans_are_refused(tmp_path, sources):
         (0.0, dict(drawing=1.0)),)), tmp_path)
 
 
+CONFIG = """
+from tests.data import recorded
+
+def get_config():
+  policy = (("(autoencoder|vision)/.*", "frozen"), (".*", "train"))
+  c = recorded.config({sources!r}, policy=policy)
+  c.train.log_every = 1
+  return c
+"""
+
+
+class Planned(test_resume.Runs):
+  """Commands with the real model on planned batches."""
+
+  def __init__(self, root: pathlib.Path, sources: dict[str, str]):
+    self.root = root
+    (root / "planned.py").write_text(CONFIG.format(sources=sources))
+
+  def arguments(self, name: str, *more: str) -> list[str]:
+    return ["--config", str(self.root / "planned.py"), "--workdir",
+            str(self.root / name), *more]
+
+
 @pytest.mark.slow
 def test_the_real_model_trains_on_both_sizes_and_resumes(tmp_path, sources):
-  """One program a size; a resumed run ends with the same bits."""
-  policy = (("(autoencoder|vision)/.*", "frozen"), (".*", "train"))
-
-  def train(name: str, when: int = -1) -> dict:
-    c = recorded.config(
-        sources, policy=policy, load=((".*", "random"),), steps=6)
-    run = assemble.run(c, plans=str(tmp_path / "plan"))
-    run = dataclasses.replace(run, stages=tuple(
-        dataclasses.replace(s, source=test_loop.Hooked(
-            s.source, _stop_at(when))) for s in run.stages))
-    return loop.train(run, tmp_path / name)
-
-  calm = train("calm")
-  with pytest.raises(loop.Stopped):
-    train("stopped", 2)
-  tiny.assert_trees_equal(train("stopped"), calm)
-  log = test_loop.logged(tmp_path / "stopped")
-  assert log == test_loop.logged(tmp_path / "calm")
-  assert {"loss/drawing", "loss/understanding"} <= set(log[0])
+  """One program a size; a run that was stopped ends with the same bits."""
+  runs = Planned(tmp_path, sources)
+  said = runs.finish(runs.start("calm"))
+  for y, x in recorded.BUCKETS:
+    assert f"compiling for {y}x{x}" in said
+  process = runs.start("stopped")
+  test_resume.wait_for(lambda: runs.logged("stopped"), process)
+  process.terminate()
+  assert "Stopped by SIGTERM" in runs.finish(process)
+  runs.finish(runs.start("stopped"))
+  assert runs.checksums("stopped") == runs.checksums("calm")
+  assert runs.logged("stopped") == runs.logged("calm")
+  assert {"loss/drawing", "loss/understanding"} <= set(runs.logged("calm")[0])
+  assert list((tmp_path / "stopped" / "plan").glob("*/segment-000000.npz"))
