@@ -204,10 +204,7 @@ class BatchSource:
     """As the plan wants this draw: of the bucket's size, with its turns."""
     out = self.to_sample
     if self.config.buckets:
-      of_bucket = lambda fit: fit and dataclasses.replace(
-          fit, height=layout.height, width=layout.width)
-      out = dataclasses.replace(
-          out, preprocess=of_bucket(out.preprocess), frame=of_bucket(out.frame))
+      out = out.sized(layout.height, layout.width)
     return dataclasses.replace(out, max_turns=draw.turns) if draw.turns else out
 
   def look_ahead(self, step: int) -> None:

@@ -256,6 +256,12 @@ class ToSample:
     picture_YXC = images.load_picture(raw, where, self.max_pixels)
     return self.of(role)(picture_YXC).pixels_YXC
 
+  def sized(self, height: int, width: int) -> "ToSample":
+    """The same for pictures of another size; native ones keep theirs."""
+    fit = lambda x: x and dataclasses.replace(x, height=height, width=width)
+    return dataclasses.replace(
+        self, preprocess=fit(self.preprocess), frame=fit(self.frame))
+
   def of(self, role: Role) -> images.Preprocess:
     """What pictures of a role go through."""
     return self.preprocess if role == "und" else self.frame or self.preprocess

@@ -149,7 +149,8 @@ def latent_settings(config: Mapping[str, Any]) -> Settings:
       understanding=preprocess,
       generation=dataclasses.replace(preprocess, native=False),
       autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
-      dtype=model["dtype"])
+      dtype=model["dtype"],
+      buckets=tuple(map(tuple, config["data"]["buckets"])))
 
 
 def _layout(config: Mapping[str, Any], section: Mapping[str, Any],

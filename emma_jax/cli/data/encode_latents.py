@@ -94,9 +94,11 @@ class Work:
     self.autoencoder = jax.tree.map(jax.numpy.asarray, autoencoder)
     self.weights = fingerprint(autoencoder)
     self.settings = assemble.latent_settings(config)
-    self.to_sample = dataclasses.replace(
+    whole = dataclasses.replace(
         build.to_sample(config["data"], training=False),
         frame=self.settings.generation)
+    # One for each size of drawn pictures.
+    self.to_sample = [whole.sized(y, x) for y, x in self.settings.sizes]
     self.channels = config["model"]["autoencoder"]["latent_channels"]
 
   def encode(self, source: Any, shards: Sequence[int]) -> None:
@@ -132,16 +134,24 @@ class _Shard:
     import numpy as np
 
     from emma_jax.data.images import GRID
+    from emma_jax.data.plan import needs
+    from emma_jax.data.records.lengths import Lengths
 
     self.work, self.source, self.folder = work, source, folder
     self.shard = source.card.shards[number]
     self.first = sum(s.records for s in source.card.shards[:number])
     rows = range(self.first, self.first + self.shard.records)
     lengths = [source.lengths[row] for row in rows]
-    # Of every picture of the shard: record, place in it, role, wanted size.
+    bucket = needs.bucket_of(
+        Lengths.of(lengths, ""), work.settings.sizes,
+        work.settings.understanding.native)
+    # Those of no bucket have no picture that depends on it.
+    fits = [work.to_sample[max(b, 0)] for b in bucket.tolist()]
+    # Of every picture of the shard: record, place in it, role, what fits it,
+    # its size then.
     self.pictures = [
-        (row, place, role, work.to_sample.of(role).size(*size)[1])
-        for row, length in zip(rows, lengths)
+        (row, place, role, fit, fit.of(role).size(*size)[1])
+        for row, fit, length in zip(rows, fits, lengths)
         for place, (role, size) in enumerate(
             zip(_roles(length.task, len(length.sizes)), length.sizes))]
     self.counts = [len(length.sizes) for length in lengths]
@@ -221,11 +231,11 @@ class _Shard:
 
     from emma_jax.data.images import BadRecord
 
-    row, place, role, size = self.pictures[i]
+    row, place, role, fit, size = self.pictures[i]
     try:
       where = self.source.where_row(row)
       raw = self.source.stored_row(row).pictures[place]
-      pixels = self.work.to_sample.fit(raw, role, where)
+      pixels = fit.fit(raw, role, where)
       if pixels.shape[:2] == size:
         return pixels
     except BadRecord:
@@ -241,7 +251,7 @@ class _Shard:
     for count in self.counts:
       of_record = []
       for _ in range(count):
-        y, x = (n // GRID for n in self.pictures[i][3])
+        y, x = (n // GRID for n in self.pictures[i][-1])
         latent = spool[self.start[i]:self.start[i + 1]].reshape(y, x, -1)
         of_record.append(None if i in self.missing else latent)
         i += 1

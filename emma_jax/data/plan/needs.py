@@ -8,22 +8,20 @@ its pictures.
 """
 
 import collections
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
 from emma_jax.data import buckets as buckets_lib
 from emma_jax.data.images import GRID, Preprocess
-from emma_jax.data.layout import Layout
+from emma_jax.data.layout import CAPACITIES, PATCHES_PER_CELL, Layout
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Lengths
 
-# Capacities of a row, fields of Layout: the columns of `Needs.need`.
-CAPACITIES = (
-    "und_tokens", "und_pictures", "und_patches", "references", "targets"
-)  # fmt: skip
 # Of a record without a picture that has to be of a certain size.
 ANY_BUCKET = -1
+_DRAWN = [schema.TASKS.index(task) for task in ("drawing", "editing")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,16 +102,15 @@ def count(lengths: Lengths, rules: Rules) -> Needs:
   kind = {task: lengths.task == i for i, task in enumerate(schema.TASKS)}
   drawing, editing = kind["drawing"], kind["editing"]
   asked = ~(drawing | editing)
-  bucket = _buckets(lengths, rules, asked)
+  bucket = bucket_of(lengths, rules.buckets, rules.native)
   T = np.array([x.tokens_per_picture for x in rules.layouts])[bucket]
   clean = np.array([x.clean_cost for x in rules.layouts])[bucket]
   patches = np.zeros(len(lengths), np.int64)
   pictures = np.where(asked, lengths.pictures, 0).astype(np.int64)
   if rules.native:
     tokens = _sums(_native_tokens(lengths, rules), lengths.pictures)
-    patches = np.where(asked, 4 * tokens, 0)
-    shown = tokens * (rules.layouts[0].clean_cost
-                      // rules.layouts[0].tokens_per_picture)  # fmt: skip
+    patches = np.where(asked, PATCHES_PER_CELL * tokens, 0)
+    shown = tokens * rules.layouts[0].per_cell
   else:
     shown = lengths.pictures * clean
   shown = np.where(asked, shown, 0)
@@ -122,7 +119,7 @@ def count(lengths: Lengths, rules: Rules) -> Needs:
   besides = shown if in_gen else shown + reference
   text, turns = _cut(lengths, rules, besides, asked)
   need = np.stack(
-      [text + besides, pictures, patches, editing, drawing | editing], axis=1
+      [text + besides, pictures, editing, drawing | editing, patches], axis=1
   )  # fmt: skip
   gen = np.where(asked, 0, T) + (reference if in_gen else 0)
   return Needs(
@@ -155,20 +152,23 @@ def _cut(
   return text, kept
 
 
-def _buckets(lengths: Lengths, rules: Rules, asked: np.ndarray) -> np.ndarray:
-  """Of the picture to draw; of questions the first, where sizes are fixed.
+def bucket_of(
+    lengths: Lengths, buckets: Sequence[tuple[int, int]], native: bool
+) -> np.ndarray:
+  """(n,) int8: that of the picture to draw; of questions that of the first.
 
-  In an edit that is the result, to whose size the reference is fitted.
+  In an edit it is the result's, to whose size the reference is fitted. `native`
+  questions, and those without a picture, are of none: ANY_BUCKET.
   """
   out = np.full(len(lengths), ANY_BUCKET, np.int8)
+  asked = ~np.isin(lengths.task, _DRAWN)
   last = np.cumsum(lengths.pictures, dtype=np.int64)
   drawn = np.flatnonzero(~asked)
-  out[drawn] = buckets_lib.nearest(
-      lengths.sizes[last[drawn] - 1], rules.buckets)
-  if not rules.native:
+  out[drawn] = buckets_lib.nearest(lengths.sizes[last[drawn] - 1], buckets)
+  if not native:
     seen = np.flatnonzero(asked & (lengths.pictures > 0))
     first = (last - lengths.pictures)[seen]
-    out[seen] = buckets_lib.nearest(lengths.sizes[first], rules.buckets)
+    out[seen] = buckets_lib.nearest(lengths.sizes[first], buckets)
   return out
 
 

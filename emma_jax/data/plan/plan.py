@@ -20,6 +20,7 @@ import weakref
 
 import numpy as np
 
+from emma_jax.data.layout import CAPACITIES
 from emma_jax.data.mixture import Phase
 from emma_jax.data.plan import fit, needs, order
 from emma_jax.data.plan.segment import PlannedBatch, Samples, Segment, State
@@ -245,7 +246,7 @@ class Drawer:
 
   def needs_of(self, samples: Samples) -> np.ndarray:
     """(n, K)."""
-    out = np.zeros((len(samples), len(needs.CAPACITIES)), np.int64)
+    out = np.zeros((len(samples), len(CAPACITIES)), np.int64)
     for source, table in enumerate(self.tables):
       mine = np.flatnonzero(samples.source == source)
       out[mine] = table.need[samples.index[mine]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emma_jax.data.plan.needs import CAPACITIES
+from emma_jax.data.layout import CAPACITIES
 from emma_jax.data.plan.plan import Plan
 from emma_jax.data.plan.segment import Segment
 

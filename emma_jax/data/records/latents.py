@@ -49,22 +49,36 @@ class Settings:
     generation: what references and targets go through.
     autoencoder: hash of its config.
     dtype: of the computation.
+    buckets: (height, width) in place of the one size; see data/buckets.py.
   """
 
   understanding: images.Preprocess
   generation: images.Preprocess
   autoencoder: str
   dtype: str
+  buckets: tuple[tuple[int, int], ...] = ()
 
   def of(self, card: card_lib.Card) -> dict[str, str]:
     """Those that matter for a data set's records, in words."""
     out = {"autoencoder": self.autoencoder, "dtype": self.dtype}
     tasks = set(card.tasks)
     if "understanding" in tasks:
-      out["understanding"] = _words(self.understanding)
+      out["understanding"] = self._sizes(self.understanding)
     if tasks & {"drawing", "editing"}:
-      out["generation"] = _words(self.generation)
+      out["generation"] = self._sizes(self.generation)
     return out
+
+  @property
+  def sizes(self) -> tuple[tuple[int, int], ...]:
+    """Of the pictures to draw."""
+    return self.buckets or ((self.generation.height, self.generation.width),)
+
+  def _sizes(self, preprocess: images.Preprocess) -> str:
+    if preprocess.native or not self.buckets:
+      return _words(preprocess)
+    return " or ".join(
+        _words(dataclasses.replace(preprocess, height=y, width=x))
+        for y, x in self.buckets)
 
 
 def _words(preprocess: images.Preprocess) -> str:
