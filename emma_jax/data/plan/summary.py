@@ -29,7 +29,8 @@ class Summary:
   batches: int
   samples: int
   tokens: int
-  fill: Mapping[str, float]  # by capacity, and "slots": of the whole row
+  # By capacity, "gen_tokens" of the Gen buffer, "slots" of the whole row.
+  fill: Mapping[str, float]
   buckets: Mapping[str, int]  # "HEIGHTxWIDTH" -> batches
   phases: tuple[Shares, ...]
   # By source: elements of an epoch, those cut and left out, and too much of
@@ -102,12 +103,15 @@ class _Tally:
     room = np.array(c.rules.capacities) * c.rows * self.batches
     fill = {name: float(n / most) for name, n, most
             in zip(CAPACITIES, self._need, room) if most}  # fmt: skip
-    slots = sum(int(n) * layout.slots for n, layout
-                in zip(self._buckets, c.rules.layouts)) * c.rows  # fmt: skip
-    tokens = int(self._tokens.sum())
+    gen = sum(int(n) * layout.gen_tokens for n, layout
+              in zip(self._buckets, c.rules.layouts)) * c.rows  # fmt: skip
+    tokens, und = int(self._tokens.sum()), int(self._need[0])
+    if gen:
+      fill["gen_tokens"] = (tokens - und) / gen
+    fill["slots"] = tokens / (gen + int(room[0]))
     return Summary(
         batches=self.batches, samples=int(self._samples.sum()), tokens=tokens,
-        fill=fill | {"slots": tokens / slots},
+        fill=fill,
         buckets={f"{y}x{x}": int(n) for (y, x), n
                  in zip(c.rules.buckets, self._buckets)},
         phases=tuple(filter(None, map(self._shares, range(len(c.phases))))),

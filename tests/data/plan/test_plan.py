@@ -141,6 +141,10 @@ def test_rows_are_full_and_shares_exact(tmp_path):
   made.use(simulated.drawer(config, counts))
   found = summary.summarise(made, samples=100_000)
   assert found.fill["slots"] > 0.97
+  layout = config.rules.layouts[0]
+  assert found.fill["slots"] * layout.slots == pytest.approx(
+      found.fill["und_tokens"] * layout.und_tokens
+      + found.fill["gen_tokens"] * layout.gen_tokens)
   assert found.samples >= 100_000 > found.samples - 500
   for name, wanted in simulated.WEIGHTS.items():
     assert abs(found.phases[0].tokens[name] - wanted) < 1e-3
