@@ -104,7 +104,7 @@ def test_files_on_all_roads(tmp_path, kind: str):
   _check(_trained(spec, count), wanted, cases)
   card = job_lib.run(job_lib.Job(
       inputs=[str(path)], out=str(tmp_path / "set"), workers=0,
-      recipe=part.Recipe(form="captions", tokenizer=made.TOKENIZER)))
+      maker=part.Recipe(form="captions", tokenizer=made.TOKENIZER)))
   assert card.rejected == len(of_records)
   assert card.records == count - len(of_records)
   # What was let in can be trained on.

@@ -1,4 +1,4 @@
-"""Rows of Parquet files, TensorFlow Datasets, and sequences from Python.
+"""Rows of Parquet files, TensorFlow Datasets, sequences, folders of records.
 
 pyarrow and tensorflow-datasets are optional: the extras "data" and "tfds".
 """
@@ -40,6 +40,10 @@ def split(kind: str, path: str, rows: int, options: Options) -> list[Cut]:
     meta = _parquet(path).metadata
     groups = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
     return _gather(groups, rows)
+  if kind == "records":
+    sizes = [s.records for s in _records(path).card.shards]
+    return [Cut(c.first, c.first + c.rows, c.first, c.rows)
+            for c in _gather(sizes, rows)]  # fmt: skip
   length = len(_sequence(kind, path, options))
   return [
       Cut(start, min(start + rows, length), start, min(rows, length - start))
@@ -68,6 +72,9 @@ def read(
   """(where, row or BadRecord) of a stretch."""
   if kind == "parquet":
     yield from _read_parquet(path, start, stop, first)
+    return
+  if kind == "records":
+    yield from _read_records(path, start, stop)
     return
   values = _sequence(kind, path, options)
   for index in range(start, stop):
@@ -102,6 +109,28 @@ def _read_parquet(
       reason = f"{left} rows of row group {group} cannot be read: {error}"
       yield where, BadRecord(where, reason)
     first += rows
+
+
+def _read_records(
+    path: str, start: int, stop: int
+) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
+  """Every record once, whatever its weight."""
+  source = _records(path)
+  for row in range(start, stop):
+    where = source.where_row(row)
+    try:
+      yield where, {
+          "stored": source.stored_row(row), "sizes": source.lengths[row].sizes
+      }  # fmt: skip
+    except BadRecord as error:
+      yield where, error
+
+
+@functools.lru_cache(maxsize=2)
+def _records(path: str) -> Any:
+  from emma_jax.data.records import source  # the reader only where needed
+
+  return source.RecordsSource(path.partition(":")[2])
 
 
 @functools.lru_cache(maxsize=2)
