@@ -29,10 +29,11 @@ from emma_jax.data.images import BadRecord
 Item = tuple[str, dict[str, Any] | BadRecord]
 # Strings whole, so that brackets in them do not count.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
-_SUFFIXES = {
+_KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
     ".parquet": "parquet", ".tar": "tar", ".tar.gz": "tar", ".tgz": "tar",
 }  # fmt: skip
+SUFFIXES = tuple(_KINDS)
 # Kinds that are named before a colon instead of by a file's name.
 NAMED = ("tfds", "python", "records", "range")
 
@@ -59,11 +60,11 @@ def kind_of(path: str) -> str:
   head = path.partition(":")[0]
   if head in NAMED:
     return head
-  for suffix, kind in _SUFFIXES.items():
+  for suffix, kind in _KINDS.items():
     if path.lower().endswith(suffix):
       return kind
   raise ValueError(
-      f"{path}: the name ends in none of {sorted(_SUFFIXES)}, and is neither "
+      f"{path}: the name ends in none of {sorted(_KINDS)}, and is neither "
       "tfds:NAME:SPLIT nor python:MODULE:FUNCTION nor records:DIR."
   )
 

@@ -44,7 +44,7 @@ def split(kind: str, path: str, rows: int, options: Options) -> list[Cut]:
     sizes = [s.records for s in _records(path).card.shards]
     return [Cut(c.first, c.first + c.rows, c.first, c.rows)
             for c in _gather(sizes, rows)]  # fmt: skip
-  length = len(_sequence(kind, path, options))
+  length = len(sequence(path, options))
   return [
       Cut(start, min(start + rows, length), start, min(rows, length - start))
       for start in range(0, length, rows)
@@ -76,7 +76,7 @@ def read(
   if kind == "records":
     yield from _read_records(path, start, stop)
     return
-  values = _sequence(kind, path, options)
+  values = sequence(path, options)
   for index in range(start, stop):
     where = f"{path}[{index}]"
     try:
@@ -149,10 +149,11 @@ def _parquet(path: str) -> Any:
     raise ValueError(f"{path} is no Parquet file: {error}") from error
 
 
-@functools.lru_cache(maxsize=2)
-def _sequence(kind: str, path: str, options: Options) -> Any:
-  """Something with a length and rows by number."""
-  _, _, rest = path.partition(":")
+# Many: a mixture's sources are all open at a time.
+@functools.lru_cache(maxsize=64)
+def sequence(path: str, options: Options) -> Any:
+  """tfds:NAME:SPLIT or python:MODULE:FUNCTION: a length, and rows by number."""
+  kind, _, rest = path.partition(":")
   name, _, last = rest.rpartition(":")
   if not name or not last:
     raise ValueError(
@@ -167,6 +168,9 @@ def _sequence(kind: str, path: str, options: Options) -> Any:
         f"{path} needs TensorFlow Datasets; pip install emma-jax with its "
         "extra `tfds` (TensorFlow itself is not needed)."
     ) from error
+  from emma_jax.data.tfds_builders import builders  # makes ours known
+
+  del builders
   try:
     builder = tfds.builder(
         name, data_dir=options.data_dir, file_format="array_record"
@@ -175,7 +179,11 @@ def _sequence(kind: str, path: str, options: Options) -> Any:
     first = str(error).splitlines()[0]  # a list of all there are follows
     raise ValueError(f"{path}: {first}") from error
   if not builder.is_prepared():
-    builder.download_and_prepare()
+    try:
+      builder.download_and_prepare()
+    except (AssertionError, FileNotFoundError) as error:
+      # AssertionError: TFDS's own, of a folder for manual downloads.
+      raise ValueError(f"{path} cannot be prepared: {error}") from error
   # Pictures stay as they were encoded; decoding is ours.
   skipped = {
       key: tfds.decode.SkipDecoding()
