@@ -3,6 +3,7 @@
 import argparse
 import glob
 import os
+import shlex
 import time
 from typing import Any
 
@@ -46,6 +47,8 @@ def add_output(parser: argparse.ArgumentParser) -> None:
   add("--rows-per-shard", type=int, default=4096)
   add("--workers", type=int, default=os.cpu_count() or 1,
       help="processes (default: %(default)s); 0: this one")
+  add("--beam", metavar="OPTIONS", help="run on Apache Beam: options of its "
+      "runner in one word, such as --beam=--runner=DirectRunner")
   add("--max-rejected", type=float, default=0.2,
       help="share of rows that may be unusable")
   add("--debug", action="store_true", help="show stack traces of errors")
@@ -79,6 +82,10 @@ def write(
   from emma_jax.data.formats import pool
 
   try:
+    if args.beam is not None:
+      from emma_jax.data.formats import beam
+
+      more["execute"] = beam.Execute(tuple(shlex.split(args.beam)))
     job = job_lib.Job(
         inputs=inputs, out=args.out, maker=maker,
         rows_per_shard=args.rows_per_shard, workers=args.workers,
