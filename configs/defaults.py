@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
       native=False,  # True: keep a picture's own size when sampling
       min_tokens=1,  # of a picture at native size [D 256 at full size]
       max_tokens=64,  # [D 4096 at full size]
+      codec="pillow",  # "fast": twice as fast, extra `fast`, another hash
       max_pixels=64_000_000,  # larger files are refused as bombs
       max_turns=3,  # question-answer pairs kept of a conversation
       text_dropout=0.1,  # [D] prompt left out, for guidance

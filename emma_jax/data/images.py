@@ -11,10 +11,12 @@ import io
 import json
 import math
 import re
+from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from emma_jax.data import fast_images
 from emma_jax.structs import RawPicture
 
 # Sides are multiples of this: both encoders shrink 32 times.
@@ -218,6 +220,8 @@ class Preprocess:
   (64, 64, 3)
   >>> fit(np.zeros((1000, 500, 3), np.uint8)).pixels_YXC.shape
   (160, 96, 3)
+
+  `codec`: "fast" reads and shrinks by other libraries, see fast_images.py.
   """
 
   height: int
@@ -225,8 +229,13 @@ class Preprocess:
   native: bool = False
   min_tokens: int = 1
   max_tokens: int = 4096
+  codec: Literal["pillow", "fast"] = "pillow"
 
   def __post_init__(self):
+    if self.codec not in ("pillow", "fast"):
+      raise ValueError(f"{self.codec=} is unknown; choose pillow or fast.")
+    if self.codec == "fast":
+      fast_images.libraries()  # now, not in the middle of an epoch
     for name in ("height", "width"):
       size = getattr(self, name)
       if size <= 0 or size % GRID:
@@ -237,26 +246,65 @@ class Preprocess:
           "1 <= min_tokens <= max_tokens is needed."
       )
 
+  def read(
+      self, raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
+  ) -> Fitted:
+    """Decodes and fits; BadRecord(where, reason) as load_picture raises it."""
+    if self.codec == "fast" and not isinstance(raw, np.ndarray):
+      found = self._read_fast(raw, where, max_pixels)
+      if found is not None:
+        return found
+    return self(load_picture(raw, where, max_pixels))
+
+  def _read_fast(
+      self, raw: bytes | str, where: str, max_pixels: int
+  ) -> Fitted | None:
+    try:
+      with _open(raw, where, max_pixels) as image:
+        x, y = image.size
+        if (image.format not in ("JPEG", "MPO") or image.mode != "RGB"
+            or _orientation(image) != 1):
+          return None
+        image.fp.seek(0)
+        data = image.fp.read()
+    except Exception:  # load_picture says what is wrong with it
+      return None
+    decoded_YXC = fast_images.decode(data, lambda y, x: self.size(y, x)[0])
+    if decoded_YXC is None:
+      return None
+    return self._fit(decoded_YXC, (y, x))
+
   def __call__(self, picture_YXC: np.ndarray) -> Fitted:
     """`picture_YXC`: uint8 RGB. One that fits already is passed through."""
     y, x, _ = picture_YXC.shape
-    if self.native:
-      content = self._native_size(y, x)
-      full = tuple(math.ceil(side / GRID) * GRID for side in content)
-    else:
-      full = (self.height, self.width)
-      scale = min(self.height / y, self.width / x)
-      # min: rounding must not leave the frame.
-      content = (
-          min(max(1, round(y * scale)), self.height),
-          min(max(1, round(x * scale)), self.width),
-      )
-    pixels_YXC = _resize(picture_YXC, content)
+    return self._fit(picture_YXC, (y, x))
+
+  def _fit(self, picture_YXC: np.ndarray, original: tuple[int, int]) -> Fitted:
+    """Of a picture that had the `original` size before it was decoded."""
+    content, full = self.size(*original)
+    pixels_YXC = None
+    if self.codec == "fast" and picture_YXC.shape[:2] != content:
+      pixels_YXC = fast_images.shrink(picture_YXC, content)
+    if pixels_YXC is None:
+      pixels_YXC = _resize(picture_YXC, content)
     if content != full:
       padded_YXC = np.full((*full, 3), WHITE, np.uint8)
       padded_YXC[: content[0], : content[1]] = pixels_YXC
       pixels_YXC = padded_YXC
-    return Fitted(pixels_YXC, content, (y, x))
+    return Fitted(pixels_YXC, content, original)
+
+  def size(self, y: int, x: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(y, x) of a picture of y x x pixels after resizing, and after padding."""
+    if self.native:
+      content = self._native_size(y, x)
+      return content, tuple(math.ceil(side / GRID) * GRID for side in content)
+    scale = min(self.height / y, self.width / x)
+    # min: rounding must not leave the frame.
+    content = (
+        min(max(1, round(y * scale)), self.height),
+        min(max(1, round(x * scale)), self.width),
+    )
+    return content, (self.height, self.width)
 
   def _native_size(self, y: int, x: int) -> tuple[int, int]:
     tokens = _tokens(y, x)
@@ -280,6 +328,8 @@ class Preprocess:
   def fingerprint(self) -> str:
     """A hash of all that decides what the model sees."""
     fields = {"version": 1, **dataclasses.asdict(self)}
+    if self.codec == "pillow":  # as it was when there was no other
+      del fields["codec"]
     if self.native:  # the frame plays no part
       del fields["height"], fields["width"]
     else:

@@ -226,8 +226,8 @@ class ToSample:
   def _picture(
       self, raw: RawPicture, role: Role, where: str, stem: int = STEM_UNKNOWN
   ) -> Picture:
-    picture_YXC = images.load_picture(raw, where, self.max_pixels)
-    return Picture(self.preprocess(picture_YXC).pixels_YXC, role, stem)
+    fitted = self.preprocess.read(raw, where, self.max_pixels)
+    return Picture(fitted.pixels_YXC, role, stem)
 
 
 def further_turn(

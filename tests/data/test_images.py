@@ -169,3 +169,14 @@ def test_preprocess_checks_itself_and_has_a_fingerprint():
   one = Preprocess(height=32, width=64)
   assert one.fingerprint() == Preprocess(height=32, width=64).fingerprint()
   assert one.fingerprint() != Preprocess(height=64, width=32).fingerprint()
+
+
+def test_an_unknown_codec_and_one_that_is_not_installed(monkeypatch):
+  from emma_jax.data import fast_images
+
+  with pytest.raises(ValueError, match="pillow or fast"):
+    Preprocess(height=32, width=32, codec="magick")
+  fast_images.libraries.cache_clear()
+  monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+  with pytest.raises(ValueError, match="extra `fast`"):
+    Preprocess(height=32, width=32, codec="fast")
