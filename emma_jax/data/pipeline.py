@@ -17,7 +17,7 @@ import grain
 import jax
 import numpy as np
 
-from emma_jax.data import images, mixture, packing, sources, transforms
+from emma_jax.data import images, mixture, packing, sources, transforms, workers
 from emma_jax.data import tokenizer as tokens_lib
 
 # Spelled twice: users of the pipeline find these here, too.
@@ -309,7 +309,10 @@ class Stream:
     return self
 
   def __next__(self) -> HostBatch:
-    batch = next(self._batches)
+    try:
+      batch = next(self._batches)
+    except RuntimeError as error:
+      raise workers.explained(error, self.step) from error
     if batch.info.step != self.step:
       # A worker that died takes its share of the steps with it.
       raise RuntimeError(
@@ -366,7 +369,11 @@ class _From:
 
 
 def _deaf(worker: int, count: int) -> None:
-  """Workers outlive Ctrl-C and a group's SIGTERM: the loop saves, then ends."""
+  """Workers outlive Ctrl-C and a group's SIGTERM: the loop saves, then ends.
+
+  But not its death, whoever started it.
+  """
   del worker, count
+  workers.end_with_parent()
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
