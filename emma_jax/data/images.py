@@ -63,11 +63,15 @@ def load_picture(
   """
   if isinstance(raw, np.ndarray):
     return _from_array(raw, where)
+  return np.array(_load(raw, where, max_pixels))
+
+
+def _load(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
+  """The same as a picture of Pillow's, mode RGB."""
   try:
     with _open(raw, where, max_pixels) as image:
       image.load()  # a truncated file fails here
-      image = _rgb(_upright(image), where)
-      return np.array(image)
+      return _rgb(_upright(image), where)
   except BadRecord:
     raise
   except Exception as e:  # Pillow's plugins raise whatever they like
@@ -186,7 +190,7 @@ def _rgb(image: Image.Image, where: str) -> Image.Image:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (WHITE, WHITE, WHITE, 255))
     image = Image.alpha_composite(white, image)
-  return image.convert("RGB")
+  return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -250,11 +254,17 @@ class Preprocess:
       self, raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
   ) -> Fitted:
     """Decodes and fits; BadRecord(where, reason) as load_picture raises it."""
-    if self.codec == "fast" and not isinstance(raw, np.ndarray):
+    if isinstance(raw, np.ndarray):
+      return self(load_picture(raw, where))
+    if self.codec == "fast":
       found = self._read_fast(raw, where, max_pixels)
       if found is not None:
         return found
-    return self(load_picture(raw, where, max_pixels))
+    image = _load(raw, where, max_pixels)
+    y, x = image.height, image.width
+    if self.codec == "pillow":  # without a copy to an array and back
+      image = _resized(image, self.size(y, x)[0])
+    return self._fit(np.array(image), (y, x))
 
   def _read_fast(
       self, raw: bytes | str, where: str, max_pixels: int
@@ -363,4 +373,10 @@ def _resize(picture_YXC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   if picture_YXC.shape[:2] == tuple(size):
     return picture_YXC
   image = Image.fromarray(np.ascontiguousarray(picture_YXC))
-  return np.array(image.resize(size[::-1], Image.Resampling.BICUBIC))
+  return np.array(_resized(image, size))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+  if image.size == tuple(size)[::-1]:
+    return image
+  return image.resize(size[::-1], Image.Resampling.BICUBIC)

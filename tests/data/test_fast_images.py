@@ -9,26 +9,14 @@ import pytest
 pytest.importorskip("cv2", reason="needs the extra fast")
 pytest.importorskip("simplejpeg", reason="needs the extra fast")
 
+from emma_jax.benchmark.data_rows import photo  # noqa: E402
 from emma_jax.data import fast_images  # noqa: E402
 from emma_jax.data.images import BadRecord, Preprocess  # noqa: E402
 from tests.data import hostile, made  # noqa: E402
 
 
 def _photo(y: int, x: int, seed: int = 0) -> np.ndarray:
-  """Detail at every scale, edges and noise."""
-  rng = np.random.default_rng(seed)
-  out = np.zeros((y, x, 3))
-  for scale in (4, 8, 16, 32, 64, 128):
-    shape = (y // scale + 2, x // scale + 2, 3)
-    small = rng.normal(128, 12 * scale**0.4, shape)
-    image = Image.fromarray(np.clip(small, 0, 255).astype(np.uint8))
-    out += np.asarray(image.resize((x, y), Image.Resampling.BICUBIC)) / 6.0
-  for _ in range(40):
-    a, b = rng.integers(0, y), rng.integers(0, x)
-    h, w = rng.integers(10, y // 4), rng.integers(10, x // 4)
-    out[a:a + h, b:b + w] = 0.3 * out[a:a + h, b:b + w] + (
-        0.7 * rng.integers(0, 256, 3))
-  return np.clip(out + rng.normal(0, 3, out.shape), 0, 255).astype(np.uint8)
+  return photo(np.random.default_rng(seed), y, x)
 
 
 def _jpeg(picture: np.ndarray, **options) -> bytes:
