@@ -64,6 +64,7 @@ def recipe(args: argparse.Namespace, **more: Any) -> Any:
   except build.ConfigError as error:
     raise common.UserError(str(error)) from error
   if "inputs" in args:
+    _check_flags(args)
     more = {
         "form": args.format, "columns": _columns(args.columns),
         "images_dir": args.images and os.path.abspath(args.images),
@@ -72,6 +73,17 @@ def recipe(args: argparse.Namespace, **more: Any) -> Any:
     }
   return part.Recipe(tokenizer=tokenizer, dataset=args.name, check=args.check,
                      **more)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+  """Records have no columns: flags about them would do nothing."""
+  if not any(name.startswith("records:") for name in files(args.inputs)):
+    return
+  for flag in ("format", "images", "columns", "keep"):
+    if getattr(args, flag):
+      raise common.UserError(
+          f"--{flag} says how rows are read; folders of records are read "
+          "already.")
 
 
 def write(

@@ -181,6 +181,13 @@ def duplicates(
   for pictures in np.unique(count[count > 0]):
     rows = np.flatnonzero((count == pictures) & alone)
     table_NP = near[first[rows, None] + np.arange(pictures)]
+    # Of equal hashes one stands for all: k of them would be k^2 / 2 pairs.
+    columns = np.concatenate([group[rows, None], table_NP], axis=1)
+    _, same = np.unique(columns, axis=0, return_inverse=True)
+    equal = _first_of_equal(same.reshape(-1), rank[rows])
+    kept_by[rows] = rows[equal]
+    chosen = np.flatnonzero(equal == np.arange(rows.size))
+    rows, table_NP = rows[chosen], table_NP[chosen]
     for found in hashes.near_pairs(table_NP, group[rows], radius):
       bits = hashes.distance(table_NP[found[:, 0]], table_NP[found[:, 1]])
       ranks = rank[rows[found]]
@@ -192,9 +199,19 @@ def duplicates(
     # In the order of ranks, so that whether b stays is decided already.
     if kept_by[a] == a and kept_by[b] == b:
       kept_by[a], far[a] = b, bits
-  # Copies of what has gone follow it.
-  far = np.where(alone, far, far[kept_by])
-  return np.where(alone, kept_by, kept_by[kept_by]), far
+  return _followed(kept_by, far)
+
+
+def _followed(
+    kept_by: np.ndarray, far: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Copies of what has gone go with it: equal, equal hash, near."""
+  at = np.arange(kept_by.size)
+  bits = np.zeros_like(far)
+  for _ in range(3):
+    bits = np.maximum(bits, far[at])  # one step at most has any
+    at = kept_by[at]
+  return at, bits
 
 
 def _first_of_equal(keys: np.ndarray, rank: np.ndarray) -> np.ndarray:

@@ -144,7 +144,7 @@ class Recipe:
       self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
     if self.form == "records":
-      yield Made(row["stored"], row["sizes"])
+      yield Made(_again(row["stored"], self), row["sizes"])
     else:
       yield Made(*stored_of(row, self, where, path))
 
@@ -216,6 +216,17 @@ def stored_of(
     raise BadRecord(where, f"weight is {weight!r}, not a number")
   schema.check(stored, where)
   return stored, [size_of(p, recipe, where) for p in stored.pictures]
+
+
+def _again(stored: schema.Stored, recipe: Recipe) -> schema.Stored:
+  """A record as it was, with the recipe's words for what it does not say."""
+  record = stored.record
+  if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:
+    record = dataclasses.replace(record, stem=recipe.stem)
+  weight = recipe.weight if stored.weight == 1.0 else stored.weight
+  origin = {"dataset": recipe.dataset} if recipe.dataset else {}
+  return schema.Stored(record=record, weight=weight,
+                       provenance=origin | dict(stored.provenance))
 
 
 def renamed(

@@ -93,6 +93,7 @@ def test_synth_text(tmp_path):
     (["filter", "--min", "a=1"], "there is no --score a"),
     (["filter", "--min", "a=b"], "NAME=NUMBER"),
     (["dedup", "--radius", "40"], "0 to 31"),
+    (["dedup", "--columns", "a=b"], "records are read already"),
     (["select", "--score", "a=noted", "--count", "-1"], "at least 0"),
     (["label-stem"], "--rules, --answers or both"),
     (["label-stem", "--rules", "lost"], "rules"),

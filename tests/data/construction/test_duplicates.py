@@ -151,6 +151,22 @@ def test_who_goes_is_near_one_that_stays_and_those_are_far_apart():
   assert kept_by[17] == kept_by[3] and 10 < stays.size < n - 10
 
 
+def test_many_of_one_hash_cost_no_pairs():
+  """And they go with the one that stands for them."""
+  n = 20_000
+  near = np.zeros(n, np.uint64)
+  near[n // 2 :] = 7  # three bits away
+  exact = np.arange(n).astype(np.uint64)
+  exact[-1] = exact[-2]
+  arguments = (np.zeros(n, np.uint64), near, np.ones(n, np.int32),
+               np.arange(n))
+  kept_by, far = duplicates.duplicates(exact, *arguments, radius=3)
+  assert not kept_by.any()
+  assert not far[: n // 2].any() and (far[n // 2 :] == 3).all()
+  kept_by, far = duplicates.duplicates(exact, *arguments, radius=2)
+  assert set(kept_by.tolist()) == {0, n // 2} and not far.any()
+
+
 def test_an_interrupted_pass_keeps_its_signatures(tmp_path, monkeypatch):
   pictures = [_save(_picture(i % 5)) for i in range(8)]
   folder = made.dataset(tmp_path / "set", _drawings(*pictures), shards=4)

@@ -131,6 +131,17 @@ def test_another_range_is_another_job(folder, tmp_path, monkeypatch):
   assert json.loads((out / "dataset.json").read_text())["rejected"] == 0
 
 
+def test_joining_fills_in_what_records_do_not_say(tmp_path):
+  """A label, a weight and an origin; what is there stays."""
+  folder = made.dataset(tmp_path / "set", made.samples())
+  found, _ = common.run(
+      common.recipe(stem=0, weight=3.0, dataset="new"), folder,
+      out=tmp_path / "out")
+  assert [s.weight for s in found] == [3, 3, 2, 3]
+  assert [s.record.stem for s in found[:2]] == [1, 0]
+  assert [s.provenance["dataset"] for s in found] == ["made", *["new"] * 3]
+
+
 def test_joining_keeps_every_byte(folder, tmp_path):
   more = made.dataset(tmp_path / "more", made.samples())
   found, card = common.run(common.recipe(), folder, more, out=tmp_path / "out")
