@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
       native=False,
       min_tokens=1,  # of a picture at native size [D 256 at full size]
       max_tokens=64,  # [D 4096 at full size]
+      codec="pillow",  # "fast": twice as fast, extra `fast`, another hash
       max_pixels=64_000_000,  # larger files are refused as bombs
       # The autoencoder's latents: made in the "step", or "stored" beside the
       # records by `emma-data encode-latents`, which native sizes need.

@@ -162,7 +162,9 @@ def tokenizer(
 def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
   """The one preprocessing of training and sampling."""
   keys = ("height", "width", "native", "min_tokens", "max_tokens")
-  return make(images.Preprocess, {k: data[k] for k in keys}, "data")
+  # Checkpoints of before there was a choice were read by Pillow.
+  codec = {"codec": data["codec"]} if "codec" in data else {}
+  return make(images.Preprocess, {k: data[k] for k in keys} | codec, "data")
 
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:

@@ -2,12 +2,14 @@
 
   emma-benchmark torch [--rows R ...] [--dtypes D ...] [--threads N]
   emma-benchmark memory [--dtypes D ...]
+  emma-benchmark data [--pictures FILE ...] [--frame HEIGHTxWIDTH]
 
 The same as `python -m emma_jax.cli.benchmark`. `torch` times Qwen3-0.6B
 (prefill and cached decode), SigLIP2 so400m and DC-AE f32c32 on the CPU beside
 transformers and diffusers (extra `torch`). `memory` says what coding pictures
 of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. Weights are
-random.
+random. `data` counts pictures per second and core from ArrayRecord to packed
+rows, beside PyTorch's DataLoader with Pillow (extras `torch` and `fast`).
 """
 
 import argparse
@@ -21,7 +23,7 @@ import sys
 import time
 from typing import Any
 
-from emma_jax.benchmark import child, memory
+from emma_jax.benchmark import child, data_command, memory
 from emma_jax.cli import common
 
 ROWS = ("qwen3_prefill", "qwen3_decode", "siglip2", "dcae_decode",
@@ -59,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     sub.add_argument("--sizes", choices=("full", "micro"), default="full",
                      help="micro: to try the command (default: full)")
+  pictures = commands.add_parser("data", help="pictures per second and core, "
+                                 "beside PyTorch's DataLoader")
+  data_command.add_arguments(pictures)
+  for sub in (torch, size, pictures):
     sub.add_argument("--json", type=pathlib.Path, metavar="FILE",
                      help="also write the results there")
     sub.add_argument("--debug", action="store_true",
@@ -185,7 +191,8 @@ def _run_memory(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _main(argv: list[str]) -> int:
   args = _parser().parse_args(argv)
-  run = {"torch": _run_torch, "memory": _run_memory}[args.command]
+  run = {"torch": _run_torch, "memory": _run_memory,
+         "data": data_command.run}[args.command]
   results = run(args)
   if args.json:
     args.json.write_text(json.dumps(results, indent=1) + "\n")

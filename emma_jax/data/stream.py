@@ -8,6 +8,8 @@ from typing import Any
 from absl import flags
 import grain
 
+from emma_jax.data import workers
+
 
 class Stream:
   """An iterator over host batches from a step on; its state is `step`.
@@ -49,7 +51,10 @@ class Stream:
 
   def __next__(self) -> Any:
     """The next pipeline.HostBatch."""
-    batch = next(self._batches)
+    try:
+      batch = next(self._batches)
+    except RuntimeError as error:
+      raise workers.explained(error, self.step) from error
     if batch.info.step != self.step:
       # A worker that died takes its share of the steps with it.
       raise RuntimeError(
@@ -107,7 +112,11 @@ class _From:
 
 
 def _deaf(worker: int, count: int) -> None:
-  """Workers outlive Ctrl-C and a group's SIGTERM: the loop saves, then ends."""
+  """Workers outlive Ctrl-C and a group's SIGTERM: the loop saves, then ends.
+
+  But not its death, whoever started it.
+  """
   del worker, count
+  workers.end_with_parent()
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -253,8 +253,7 @@ class ToSample:
 
   def fit(self, raw: RawPicture, role: Role, where: str) -> np.ndarray:
     """A picture's pixels (Y, X, 3) as the model sees them in its role."""
-    picture_YXC = images.load_picture(raw, where, self.max_pixels)
-    return self.of(role)(picture_YXC).pixels_YXC
+    return self.of(role).read(raw, where, self.max_pixels).pixels_YXC
 
   def sized(self, height: int, width: int) -> "ToSample":
     """The same for pictures of another size; native ones keep theirs."""

@@ -372,7 +372,7 @@ class Session:
     out = []
     for i, raw in enumerate(pictures):
       where = raw if isinstance(raw, str) else f"picture {i}"
-      out.append(preprocess(images.load_picture(raw, where, limit)))
+      out.append(preprocess.read(raw, where, limit))
     return out
 
   def _chunks(self, items: Sequence[int]):

@@ -4,14 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax import build
+from emma_jax import build, distributed
 from emma_jax.cli import common, data
 from emma_jax.training import assemble
 from emma_jax.training.weights import save_weights
 from tests import tiny
 from tests.data import recorded
-
-GRID = 32
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,8 @@ def test_batches_hold_what_was_planned_with_latents_of_their_size(config):
     there = batch.latents.gen_BMTC[batch.gen_task_BM > 0]
     assert (np.abs(there).max(axis=(1, 2)) > 0).all()
     sizes.add((layout.height, layout.width))
-    grids |= set(map(tuple, batch.patches.grid_BN2[batch.und_valid_BN].tolist()))
+    seen = batch.patches.grid_BN2[batch.und_valid_BN]
+    grids |= set(map(tuple, seen.tolist()))
     for r, row in enumerate(planned.rows):
       used = sum(np.count_nonzero(ids.segment[r])
                  for ids in (batch.und_ids, batch.gen_ids))
@@ -60,8 +59,6 @@ def test_batches_hold_what_was_planned_with_latents_of_their_size(config):
 
 
 def test_hosts_read_one_stream(config):
-  from emma_jax import distributed
-
   whole = assemble.batches(config, "3_quality")[2]
   parts = [assemble.batches(config, "3_quality",
                             share=distributed.Share(i, 2))[2] for i in (0, 1)]

@@ -21,8 +21,11 @@ from emma_jax.cli import common
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
-COMMANDS = ("convert", "validate", "stats", "show", "lengths",
-            "encode_latents", "plan", "hash")
+COMMANDS = (
+    "convert", "validate", "stats", "show", "lengths", "encode-latents",
+    "plan", "hash", "filter", "dedup", "synth-text", "edit-pairs", "select",
+    "label-stem",
+)  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
       formatter_class=argparse.RawDescriptionHelpFormatter)
   commands = parser.add_subparsers(dest="command", required=True)
   for name in COMMANDS:
-    importlib.import_module(f"{__name__}.{name}").add(commands)
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    module.add(commands)
   return parser
 
 
