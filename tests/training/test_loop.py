@@ -34,6 +34,7 @@ class Hooked:
 
   def __init__(self, source, hook):
     self.config, self.source, self.hook = source.config, source, hook
+    self.latents = source.latents
 
   def __len__(self):
     return len(self.source)
