@@ -63,7 +63,8 @@ def row_layout(
   layout = build.layout(config, none, "sample", height=height, width=width)
   for channels in _latent_channels(samples):
     layout = dataclasses.replace(
-        layout, und_patches=PATCHES_PER_CELL, latent_channels=channels)
+        layout, und_patches=PATCHES_PER_CELL, und_pictures=1,
+        latent_channels=channels)
   needs = [layout.need(sample) for sample in samples]
   most = {name: max(need[name] for need in needs) for name in needs[0]}
   most["und_tokens"] = static_size(most["und_tokens"], 32)

@@ -1,6 +1,7 @@
 """Latents made beforehand are those of the step; training takes them."""
 
 import io
+import pathlib
 import shutil
 
 import jax
@@ -202,8 +203,9 @@ def test_what_was_begun_goes_on_and_what_differs_is_refused(
   """A killed process leaves a spool and no marker; its part is made again."""
   root = tmp_path / "copy"
   shutil.copytree(place, root)
-  folder = next(p for p in (root / "set").glob("latents-*")
-                if "native" not in (p / "settings.json").read_text())
+  wanted = assemble.latent_settings(_config(root))
+  source = RecordsSource(str(root / "set"), latents=wanted)
+  folder = pathlib.Path(source.latents.folder)
   want = (folder / "part-00001.array_record").read_bytes()
   (folder / "part-00001.json").unlink()
   (folder / "part-00001.array_record").unlink()
