@@ -40,6 +40,7 @@ class Stream:
     )
     dataset = dataset.to_iter_dataset(read)
     if num_workers:
+      workers.share()
       options = grain.MultiprocessingOptions(
           num_workers=num_workers, per_worker_buffer_size=max(buffer, 1)
       )
@@ -117,6 +118,6 @@ def _deaf(worker: int, count: int) -> None:
   But not its death, whoever started it.
   """
   del worker, count
-  workers.end_with_parent()
+  workers.begin()
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -13,7 +13,7 @@ from emma_jax import supervise
 from emma_jax.data import workers
 from tests.data import made
 
-TIMEOUT = 240  # seconds for what takes ten; a hang fails
+TIMEOUT = 60  # seconds for what takes ten; a hang fails
 PROGRAM = """
 import multiprocessing, os, sys, time
 from emma_jax.data import pipeline
@@ -57,7 +57,7 @@ def _start(tmp_path: Path, repo: Path, what: str, *before: str):
 
 
 def _shared() -> set[str]:
-  return set(os.listdir("/dev/shm"))
+  return {n for n in os.listdir("/dev/shm") if n.startswith("emma_")}
 
 
 def _left(before: set[str]) -> set[str]:
@@ -91,7 +91,7 @@ def test_a_killed_worker_ends_the_run_with_a_message(tmp_path, repo):
   process = _start(tmp_path, repo, "works")
   pids = [int(word) for word in process.stdout.readline().split()]
   assert len(pids) == 2, process.communicate()[1]
-  assert _shared() - before, "arrays do not travel by shared memory any more"
+  assert _shared() - before, "arrays do not travel by named shared memory"
   os.kill(pids[0], signal.SIGKILL)
   _, said = process.communicate(timeout=TIMEOUT)
   assert process.returncode == 1
@@ -114,6 +114,17 @@ def test_nothing_is_left_of_a_trainer_that_is_killed(
   _, said = process.communicate(timeout=TIMEOUT)
   assert process.returncode == (supervise.GAVE_UP if supervised else -9), said
   assert _gone(pids) and not _left(before)
+
+
+def test_a_block_that_nobody_registered_is_swept():
+  """As of a worker that is killed right after it made one."""
+  name = workers.token()
+  paths = [Path("/dev/shm", f"emma_{n}_1") for n in (name, f"x{name}")]
+  for path in paths:
+    path.write_bytes(b"")
+  workers.sweep(name)
+  assert [path.exists() for path in paths] == [False, True]
+  paths[1].unlink()
 
 
 def test_other_errors_stay_what_they_are():
