@@ -20,10 +20,20 @@ def get_config() -> ml_collections.ConfigDict:
       # resized to fit and padded, never distorted.
       height=96,
       width=96,
-      native=False,  # True: keep a picture's own size when sampling
+      # (height, width) of the pictures of a batch, the nearest by aspect ratio:
+      # at most 8, of data/buckets.py's table or others (planned batches only);
+      # (): height x width.
+      buckets=(),
+      # True: keep a picture's own size, when sampling, and for understanding
+      # in the stages with und_patches.
+      native=False,
       min_tokens=1,  # of a picture at native size [D 256 at full size]
       max_tokens=64,  # [D 4096 at full size]
+      codec="pillow",  # "fast": twice as fast, extra `fast`, another hash
       max_pixels=64_000_000,  # larger files are refused as bombs
+      # The autoencoder's latents: made in the "step", or "stored" beside the
+      # records by `emma-data encode-latents`, which native sizes need.
+      latents="step",
       max_turns=3,  # question-answer pairs kept of a conversation
       text_dropout=0.1,  # [D] prompt left out, for guidance
       reference_dropout=0.1,  # [D] reference left out, for guidance

@@ -18,7 +18,8 @@ from configs import defaults, stages, targets
 
 # A row by stage: capacities that samples of the stage's mixture fill evenly.
 # Pictures of 512 pixels are 256 tokens, those of 1024 pixels 1024; a text
-# beside a picture is counted with 100 to 250 tokens [D].
+# beside a picture is counted with 100 to 250 tokens [D]. Batches are planned
+# from lengths; `samples` is what a row is expected to hold, for the steps.
 _ALIGN = dict(samples=12, und_tokens=4096, und_pictures=12, references=0,
               targets=0)
 _PAIRS = dict(samples=16, und_tokens=4096, und_pictures=8, references=0,
@@ -28,10 +29,18 @@ _EDITS = dict(samples=6, und_tokens=4096, und_pictures=3, references=2,
               targets=4)
 _TEXTS = dict(samples=3, und_tokens=4096, und_pictures=3, references=0,
               targets=0)
+# Sizes of drawn pictures at 1K [P 1K buckets; D which]: the ratios of cameras
+# and screens, of the 33 of data/buckets.py; each is a program of its own.
+BUCKETS = ((1024, 1024), (1152, 896), (896, 1152), (1216, 832), (832, 1216),
+           (1344, 768), (768, 1344))
 # All stages in one run have one picture size: four samples of any task.
 _MIXED = dict(samples=4, und_tokens=2048, und_pictures=4, references=4,
               targets=4)
 _MIXED_TEXTS = dict(_MIXED, references=0, targets=0)
+
+# Of _general, _portrait and stem see stages.py: finetuning balances them.
+SOURCES = ("understanding", "understanding_general", "stem", "drawing",
+           "drawing_general", "drawing_portrait", "editing")
 
 # Stage by the word in a spec: its name, its picture size [P], its row.
 _STAGES = {
@@ -55,9 +64,8 @@ def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
   c.data.update(dict(
       tokenizer=f"qwen3:weights/{qwen3}", height=512, width=512,
       min_tokens=256, max_tokens=4096))
-  c.data.sources = {
-      source: f"jsonl:data/{source}.jsonl"
-      for source in ("understanding", "stem", "drawing", "editing")}
+  # What `emma-data convert` wrote, and counted with this tokenizer.
+  c.data.sources = {source: f"records:data/{source}" for source in SOURCES}
   c.train.update(dict(save_every=1000, evaluate=False, loss_chunk=1024,
                       frozen_dtype="bfloat16"))
   c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))
@@ -90,6 +98,8 @@ def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target):
     c.initial = f"runs/{c.name}_{words[index - 1]}"
   c.name = f"{c.name}_{word}"
   c.data.update(dict(height=side, width=side, seed=1000 * index))
+  if side > 512 and row["targets"]:
+    c.data.buckets = BUCKETS
   section = _stage(name, row, side, target, shift=3.0 if side > 512 else 1.0)
   section.load = ((".*", "weights:{initial}"),)
   if name == "4a_expert":
@@ -119,6 +129,6 @@ def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
   scale = of_paper.samples_per_batch / samples
   steps = max(1, round(of_paper.steps * scale))
   return stages.stage(
-      name, rows=rows, samples_per_batch=samples, steps=steps,
+      name, rows=rows, samples_per_batch=0, steps=steps,
       warmup_steps=min(steps, round(of_paper.warmup_steps * scale)),
       policy=stages.policies(experts=True)[name], **row, **changes)

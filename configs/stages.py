@@ -73,13 +73,23 @@ _PAPER = {
         warmup_steps=500, objective="router"),
 }
 
-# Phases: (share of the stage done, weights by source in samples). Ratios [P].
+# Finetuning's three phases [P], of 237M samples: one epoch of questions and
+# drawings; about 50M and 50M of them, balanced; then the 12M edits, 1:1:1. That
+# leaves 101M for the first.
+_BALANCED, _EDITING = 101 / 237, 201 / 237
+
+# Phases: (share of the stage done, weights by source[, options]). Ratios [P].
+# `understanding` and `drawing` hold everything; what is to be balanced are
+# sources of their own, parts of these.
 _MIXTURES = {
     "0_alignment": ((0.0, dict(understanding=1.0)),),
     "1_pretraining": ((0.0, dict(understanding=1.0, drawing=1.0)),),
     "2_finetuning": (
         (0.0, dict(understanding=1.0, drawing=1.0)),
-        (0.5, dict(understanding=1.0, drawing=1.0, editing=1.0)),
+        (_BALANCED,
+         dict(understanding_general=0.5, stem=0.5, drawing_general=0.5,
+              drawing_portrait=0.5), dict(even_buckets=True)),
+        (_EDITING, dict(understanding=1.0, drawing=1.0, editing=1.0)),
     ),
     "3_quality": (
         (0.0, dict(understanding=1.0, drawing=1.0, editing=1.0)),),
@@ -93,7 +103,10 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
   c = ml_collections.ConfigDict(dict(
       objective="emma",  # emma, router or autoencoder
       steps=0,
+      # 0: as many as fill the rows, planned from lengths; all sources must be
+      # records:DIR.
       samples_per_batch=1024,
+      mixture_unit="samples",  # or tokens (planned): what weights count
       learning_rate=0.0,
       schedule="constant",
       warmup_steps=0,
@@ -116,6 +129,7 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       rows=0,
       und_tokens=0,
       und_pictures=0,
+      und_patches=0,  # of native pictures; 0: all are data.height x width
       references=0,
       targets=0,
   ))

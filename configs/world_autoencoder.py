@@ -31,12 +31,14 @@ def get_config() -> ml_collections.ConfigDict:
       lr_multipliers=((".*", 1.0),),
       ema_decay=0.999,
       mixture=((0.0, dict(pictures=1.0)),),
+      mixture_unit="samples",
       # The latent norm is measured when the weights are packed.
       policy=(("autoencoder/latent/.*", "frozen"), (".*", "train")),
       load=((".*", "random"),),
       hand_over="ema",
       l1_weight=1.0,
       l2_weight=1.0,
-      rows=8, und_tokens=32, und_pictures=0, references=0, targets=1,
+      rows=8, und_tokens=32, und_pictures=0, und_patches=0, references=0,
+      targets=1,
   )))
   return c

@@ -162,7 +162,9 @@ def tokenizer(
 def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
   """The one preprocessing of training and sampling."""
   keys = ("height", "width", "native", "min_tokens", "max_tokens")
-  return make(images.Preprocess, {k: data[k] for k in keys}, "data")
+  # Checkpoints of before there was a choice were read by Pillow.
+  codec = {"codec": data["codec"]} if "codec" in data else {}
+  return make(images.Preprocess, {k: data[k] for k in keys} | codec, "data")
 
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
@@ -178,7 +180,8 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
 def layout(config: Mapping[str, Any], section: Mapping[str, Any], name: str,
            **changes: Any) -> Layout:
   """Static shapes of a batch: capacities of `section`, the config's sizes."""
-  keys = ("rows", "und_tokens", "und_pictures", "references", "targets")
+  keys = ("rows", "und_tokens", "und_pictures", "references", "targets",
+          "und_patches")
   sizes = {k: section[k] for k in keys}
   sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])
   if config["model"]["kind"] == "emma":
@@ -190,7 +193,12 @@ def layout(config: Mapping[str, Any], section: Mapping[str, Any], name: str,
 
 def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
   """Hashes of what a sampler must share with the training."""
-  return {
-      "preprocess": preprocess(data).fingerprint(),
+  seen = preprocess(data)
+  out = {
+      "preprocess": seen.fingerprint(),
       "tokenizer": tokenizer(data).fingerprint(),
   }
+  if seen.native:  # in questions; what is drawn and edited has one size
+    frame = dataclasses.replace(seen, native=False)
+    out["frame"] = frame.fingerprint()
+  return out

@@ -37,6 +37,7 @@ def step(
     trained: Collection[str],
     *,
     live: float = 1.0,
+    live_patches: float = 1.0,
     draws: int = 1,
     route: str = "versatile",
 ) -> dict[str, Part]:
@@ -48,6 +49,8 @@ def step(
     trained: paths of the weights that move.
     live: share of all pairs of slots of a row that may attend, of the two
       buffers together (about 0.15 in rows of 8,192 slots).
+    live_patches: the same of the patches of a row, where understanding
+      pictures have native sizes and share it.
     draws: noisy versions of every target.
     route: the expert that understanding pictures take.
   """
@@ -58,13 +61,15 @@ def step(
   tokens = B * (layout.und_tokens + G)
   und, ref, gen = (B * n for n in (
       layout.und_pictures, layout.references, layout.targets))
-  out = dict(autoencoder=Part((und + ref + gen) * encoder(
+  # Latents that were made beforehand cost the step nothing.
+  encoded = 0 if layout.latent_channels else und + ref + gen
+  out = dict(autoencoder=Part(encoded * encoder(
       config.autoencoder, layout.height, layout.width)))
-  out |= _vision(config, layout, moves, und, ref, route)
+  out |= _vision(config, layout, moves, ref, route, live_patches)
   from_vision = moves("vision/embed", "vision/lower", "vision/versatile",
                       "vision/stem")
   out["adapters"] = Part(
-      _adapters(config, layout, und + ref, gen * draws), from_vision,
+      _adapters(config, layout, ref, gen * draws), from_vision,
       moves("adapters"))
   reached = from_vision or moves("adapters", "llm/")
   out["projections"] = Part(
@@ -83,14 +88,14 @@ def step(
   return out
 
 
-def router_step(config: EmmaConfig, layout: Layout) -> dict[str, Part]:
+def router_step(config: EmmaConfig, layout: Layout, *,
+                live_patches: float = 1.0) -> dict[str, Part]:
   """A training step of `RouterObjective`: the router alone moves."""
   e, t = config.vision.encoder, config.vision
-  n = _patches(e, layout)
   pictures = layout.rows * layout.und_pictures
+  embed, block = _und_vision(e, layout, live_patches)
   return dict(
-      vision=Part(pictures * (
-          _embed(e, n) + t.num_lower_layers * encoder_block(e, n))),
+      vision=Part(embed + t.num_lower_layers * block),
       router=Part(2.0 * pictures * t.router_width * (e.width + 2),
                   weights=True))
 
@@ -109,10 +114,13 @@ def projections(c: LlmConfig) -> float:
   return 2.0 * c.width * (attention + 3 * c.mlp_width)
 
 
-def encoder_block(c: SiglipConfig, patches: int) -> float:
-  """One block of the vision tower on one picture."""
+def encoder_block(
+    c: SiglipConfig, patches: int, live: float = 1.0
+) -> float:
+  """One block of the vision tower on one picture, or on a row of `patches` of
+  which a share `live` of all pairs may attend."""
   products = 4 * c.width**2 + 2 * c.width * c.mlp_width
-  return 2.0 * patches * products + 4.0 * c.width * patches**2
+  return 2.0 * patches * products + 4.0 * c.width * patches**2 * live
 
 
 def encoder(c: DcaeConfig, height: int, width: int) -> float:
@@ -134,37 +142,51 @@ def encoder(c: DcaeConfig, height: int, width: int) -> float:
   return out + _conv(Y * X, stages[-1].channels, c.latent_channels)
 
 
-def _vision(config: EmmaConfig, layout: Layout, moves, und: int, ref: int,
-            route: str) -> dict[str, Part]:
+def _vision(config: EmmaConfig, layout: Layout, moves, ref: int, route: str,
+            live: float) -> dict[str, Part]:
   e, t = config.vision.encoder, config.vision
   n = _patches(e, layout)
-  block, pictures = encoder_block(e, n), und + ref
+  und_embed, und_block = _und_vision(e, layout, live)
+  ref_block = ref * encoder_block(e, n)
   below = moves("vision/embed")
   out = dict(
-      vision_embed=Part(pictures * _embed(e, n), weights=below),
-      vision_lower=Part(pictures * t.num_lower_layers * block,
+      vision_embed=Part(und_embed + ref * _embed(e, n), weights=below),
+      vision_lower=Part(t.num_lower_layers * (und_block + ref_block),
                         moves("vision/embed", "vision/lower"),
                         moves("vision/lower")))
   below = below or moves("vision/lower")
-  for name, count in ((route, und), ("versatile", ref)):
+  for name, block in ((route, und_block), ("versatile", ref_block)):
     path = f"vision/{name}"
-    forward = count * t.num_expert_layers * block
     before = out.get(f"vision_{name}", Part(0.0))
     out[f"vision_{name}"] = Part(
-        before.forward + forward, below or moves(path), moves(path))
+        before.forward + t.num_expert_layers * block, below or moves(path),
+        moves(path))
   return out
 
 
-def _adapters(config: EmmaConfig, layout: Layout, clean: int, noisy: int):
-  """Fusion of `clean` and `noisy` pictures and the time of the latter."""
+def _und_vision(c: SiglipConfig, layout: Layout, live: float):
+  """(embedding, a block) of all understanding pictures."""
+  if not layout.und_patches:
+    n, count = _patches(c, layout), layout.rows * layout.und_pictures
+    return count * _embed(c, n), count * encoder_block(c, n)
+  n = layout.und_patches
+  # Every patch interpolates its own position.
+  positions = 2.0 * n * c.native_grid**2 * c.width
+  return (layout.rows * (_embed(c, n) + positions),
+          layout.rows * encoder_block(c, n, live))
+
+
+def _adapters(config: EmmaConfig, layout: Layout, ref: int, noisy: int):
+  """Fusion of all clean and of `noisy` pictures and the time of the latter."""
   D, T = config.llm.width, layout.tokens_per_picture
+  clean = ref * T + layout.rows * layout.und_visual // layout.per_cell
   semantic = 4 * config.vision.encoder.width
   latent = config.autoencoder.latent_channels
   time = 2.0 * noisy * D * (config.fusion.time_channels + D)
   if config.fusion.mode == "channel":
-    return 2.0 * (clean + noisy) * T * D * (semantic + latent + D) + time
-  return time + 2.0 * T * D * (
-      clean * (semantic + latent + 2 * D) + noisy * (latent + D))
+    return 2.0 * (clean + noisy * T) * D * (semantic + latent + D) + time
+  return time + 2.0 * D * (
+      clean * (semantic + latent + 2 * D) + noisy * T * (latent + D))
 
 
 def _patches(c: SiglipConfig, layout: Layout) -> int:

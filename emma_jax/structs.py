@@ -6,6 +6,7 @@ Axis letters used in names all over the project:
   H query heads                 K key/value heads        E head width
   N Und pictures of a row       R references of a row    M targets of a row
   P pictures                    T tokens of a picture    C channels of a token
+  W patches of a row's native Und pictures, J their tokens (four patches each)
   Y, X pixel rows and columns   h, w rows and columns of a token grid
 """
 
@@ -27,9 +28,17 @@ STEM_UNKNOWN, STEM_GENERAL, STEM_SCIENCE = -1, 0, 1
 
 # ---------------------------------------------------------------- records
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class WithLatent:
+  """A picture, and its normalised latents at the size the model sees it in."""
+
+  picture: np.ndarray | str | bytes
+  latent_hwC: np.ndarray
+
+
 # A picture before preprocessing: a decoded RGB array (Y, X, 3) uint8, or the
-# path of an encoded file, or its bytes.
-RawPicture = np.ndarray | str | bytes
+# path of an encoded file, or its bytes; perhaps with its latents.
+RawPicture = np.ndarray | str | bytes | WithLatent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +97,35 @@ class Ids:
 
 
 @struct.dataclass
+class Patches:
+  """Understanding pictures of native sizes, cut and laid end to end.
+
+  A token's four patches stand together, so that the 2x2 pixel shuffle is a
+  reshape: tokens of a picture row-major, in a token (0, 0) (0, 1) (1, 0)
+  (1, 1), and in a patch (row, column, channel). Padding is at the end.
+  """
+
+  values_BWK: Array  # uint8, K values of a patch
+  picture_BW: Array  # int32 its picture in the row, 1, 2, ...; 0 is padding
+  cell_BW2: Array  # int32 (row, column) in its picture, in patches
+  grid_BN2: Array  # int32 (rows, columns) of each picture; (0, 0): none
+
+
+@struct.dataclass
+class Latents:
+  """Normalised clean latents of a batch's pictures; None where none are.
+
+  Understanding pictures are in `und_BNTC` where all have one size, in
+  `native_BJC`, in the order of `Patches`, where each has its own.
+  """
+
+  und_BNTC: Array | None
+  ref_BRTC: Array | None
+  gen_BMTC: Array | None
+  native_BJC: Array | None = None
+
+
+@struct.dataclass
 class Batch:
   """A packed batch of static shape. Row-local indices, so rows shard freely.
 
@@ -110,6 +148,10 @@ class Batch:
   ref_valid_BR: Array  # bool
   gen_pixels_BMYXC: Array  # uint8 clean targets
   gen_task_BM: Array  # int32 0 empty, DRAWING or EDITING
+  # Understanding pictures of native sizes; `und_pixels_BNYXC` is then empty.
+  patches: Patches | None = None
+  # Made beforehand; None: the step makes them from the pixels.
+  latents: Latents | None = None
 
 
 @struct.dataclass

@@ -27,6 +27,8 @@ import subprocess
 import sys
 import time
 
+from emma_jax.data import workers
+
 MISTAKE, GAVE_UP, STOPPED, KILLED = 2, 70, 75, 137
 _POLL = 0.1  # seconds between two looks at the processes
 
@@ -81,6 +83,7 @@ class _Supervisor:
   def __init__(self, args: argparse.Namespace, command: list[str]):
     self.args, self.command = args, command
     self.children: list[subprocess.Popen] = []
+    self.names: list[str] = []  # of their shared memory
     self.asked = 0  # signals so far
 
   def run(self) -> int:
@@ -114,6 +117,7 @@ class _Supervisor:
   def _attempt(self) -> int | None:
     """All processes once; None: to be restarted."""
     coordinator = self.args.coordinator or f"127.0.0.1:{_free_port()}"
+    self.names = [workers.token() for _ in range(self.args.processes)]
     self.children = [
         self._start(self.args.first_process + i, coordinator)
         for i in range(self.args.processes)]
@@ -139,12 +143,14 @@ class _Supervisor:
           return KILLED
         time.sleep(_POLL)
     finally:
-      for child in self.children:
+      for child, name in zip(self.children, self.names):
         end_group(child.pid)
         child.wait()
+        workers.sweep(name)
 
   def _start(self, process_id: int, coordinator: str) -> subprocess.Popen:
-    env = dict(os.environ)
+    env = workers.named(
+        dict(os.environ), self.names[process_id - self.args.first_process])
     if self.args.num_processes > 1:
       env |= {"EMMA_COORDINATOR": coordinator,
               "EMMA_NUM_PROCESSES": str(self.args.num_processes),

@@ -13,6 +13,7 @@ import pytest
 from configs import defaults, models, stages, targets
 from emma_jax import build, optimizer, rules, sharding
 from emma_jax.cli import common
+from emma_jax.data import buckets
 from emma_jax.training import assemble
 from emma_jax.training import step as step_lib
 from emma_jax.training.integrity import config_differences
@@ -134,6 +135,37 @@ def test_the_papers_table_2(name):
   assert section.text_weight / section.velocity_weight == 0.25
 
 
+def test_finetunings_three_phases():
+  """One epoch; STEM:general and portrait:general 1:1; editing joins, 1:1:1."""
+  (first, one), (second, two, options), (third, three) = stages.stage(
+      "2_finetuning").mixture
+  of = lambda weights, task: sum(
+      w for name, w in weights.items() if name.startswith(task))
+  asked = lambda weights: of(weights, "understanding") + of(weights, "stem")
+  for weights in (one, two, three):
+    assert asked(weights) == of(weights, "drawing") == 1
+  assert two["stem"] == two["understanding_general"]
+  assert two["drawing_portrait"] == two["drawing_general"]
+  assert options == dict(even_buckets=True)
+  assert "editing" not in one | two and three["editing"] == 1
+  # Millions: about 50 + 50 in the second, 12 of each task in the third.
+  assert first == 0 and abs(237 * (third - second) - 100) < 1
+  assert abs(237 * (1 - third) - 3 * 12) < 1
+
+
+@pytest.mark.parametrize("name", ["emma_4b", "emma_1_7b"])
+def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
+  for word, drawn in (("stage1", False), ("stage2", True), ("stage3", True),
+                      ("stage4a", False)):
+    c = common.load_config(f"{name}.py:{word}")
+    (section,) = c.stages.values()
+    assert bool(c.data.buckets) == drawn
+    assert set(c.data.buckets) <= set(buckets.TABLE_1024)
+    buckets.check(c.data.buckets)
+    named = {n for _, weights, *_ in section.mixture for n in weights}
+    assert named <= set(c.data.sources)
+
+
 def test_the_papers_optimizer():
   c = defaults.get_config().optimizer
   made = build.make(optimizer.OptimizerConfig, c, "optimizer",
@@ -210,7 +242,8 @@ def test_a_stage_starts_where_the_one_before_ended():
 def test_a_machine_changes_the_batch_not_the_samples(target):
   c = common.load_config(f"emma_4b.py:{target}")
   for name, section in c.stages.items():
-    seen = section.steps * section.samples_per_batch / 1e6
+    seen = section.steps * section.rows * 4 / 1e6  # four samples a row
+    assert section.samples_per_batch == 0  # planned
     assert abs(seen / SAMPLES[name] - 1) < 0.02
     assert section.warmup_steps <= section.steps
 

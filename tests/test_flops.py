@@ -1,5 +1,7 @@
 """FLOPs by formula are those that XLA counts, and the paper's arithmetic."""
 
+import dataclasses
+
 import jax
 import ml_collections
 import pytest
@@ -13,6 +15,8 @@ from tests import tiny
 
 LAYOUT = Layout(rows=2, und_tokens=64, und_pictures=2, references=1, targets=2,
                 height=64, width=64)
+# Understanding pictures of native sizes, latents made beforehand.
+NATIVE = dataclasses.replace(LAYOUT, und_patches=256, latent_channels=8)
 POLICIES = {
     "all": (("(autoencoder|vision/(stem|router))/.*", "frozen"),
             (".*", "train")),
@@ -32,8 +36,9 @@ def wide() -> ml_collections.ConfigDict:
   return m
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_the_formula_is_what_xla_counts(policy):
+@pytest.mark.parametrize("layout, policy", [
+    (LAYOUT, "all"), (LAYOUT, "adapter"), (NATIVE, "all")])
+def test_the_formula_is_what_xla_counts(layout, policy):
   """Within 5%: the rest is arithmetic between the products."""
   model = build.model(wide())
   objective = objectives.EmmaObjective(
@@ -43,13 +48,13 @@ def test_the_formula_is_what_xla_counts(policy):
   adam = optimizer.build(optimizer.OptimizerConfig(
       learning_rate=1e-3, total_steps=2), ((".*", 1.0),))
   begin = lambda p: state.begin(p, POLICIES[policy], adam)
-  batch, _ = pack([], LAYOUT)
+  batch, _ = pack([], layout)
   lowered = make_step(objective, adam, ema_decay=0.9, seed=0, name="s").lower(
       jax.eval_shape(begin, model.shapes), batch)
   counted = lowered.cost_analysis()
   decided = rules.resolve(POLICIES[policy], rules.flatten(model.shapes))
   trained = [p for p, value in decided.items() if value == "train"]
-  parts = flops.step(model.module.config, LAYOUT, trained)
+  parts = flops.step(model.module.config, layout, trained)
   assert counted["flops"] == pytest.approx(flops.total(parts), rel=0.05)
 
 
@@ -79,3 +84,23 @@ def test_only_what_gradients_need_is_counted_again():
   assert flops.total(router) < flops.total(of("vision/stem/mlp"))
   twice = of("heads/velocity/kernel", draws=2)["velocity"]
   assert twice.total == 2 * of("heads/velocity/kernel")["velocity"].total
+
+
+def test_native_pictures_cost_what_they_show():
+  """Patches and their pairs; no encoder where latents were made beforehand."""
+  config = build.emma_config(tiny.model())
+  of = lambda layout, **k: flops.step(config, layout, ["vision/lower"], **k)
+  static, native = of(LAYOUT), of(NATIVE, live_patches=0.5)
+  assert static["autoencoder"].forward > 0 == native["autoencoder"].forward
+  # A row of 256 patches that see half of all pairs, and a reference.
+  c = config.vision.encoder
+  tower = config.vision
+  ref = 2 * flops.encoder_block(c, 16)
+  want = 2 * flops.encoder_block(c, 256, 0.5) + ref
+  assert native["vision_lower"].forward == tower.num_lower_layers * want
+  # A row of the same pictures side by side costs as they do apart.
+  same = dataclasses.replace(NATIVE, und_patches=32)
+  lower = of(same, live_patches=0.5)["vision_lower"]
+  assert lower.forward == static["vision_lower"].forward
+  assert flops.total(flops.router_step(config, same, live_patches=0.5)) > (
+      flops.total(flops.router_step(config, LAYOUT)))  # positions

@@ -2,7 +2,8 @@
 
     python -m emma_jax.benchmark.child ROW SIDE SIZES DTYPE THREADS
 
-SIDE is jax, eager or compile. A line comes out when it is ready, and then one
+SIDE is jax, eager or compile; of the row "data", one of data_rows.SIDES, and
+SIZES is its folder. A line comes out when it is ready, and then one
 for every line that goes in; they are JSON.
 """
 
@@ -123,6 +124,10 @@ def _measure(work, cores: Sequence[int]) -> Repetition:
 
 
 def _work(row: str, side: str, sizes: str, dtype: str, threads: int):
+  from emma_jax.benchmark import data_rows
+
+  if row == data_rows.ROW:
+    return data_rows.work(side, sizes)
   from emma_jax.benchmark import rows, torch_rows
   from emma_jax.benchmark import sizes as known
 

@@ -3,14 +3,16 @@
   emma-benchmark torch [--rows R ...] [--dtypes D ...] [--threads N]
   emma-benchmark memory [--dtypes D ...]
   emma-benchmark gpu [--config FILE:STAGE,MACHINE] [--parts P ...] [--json FILE]
+  emma-benchmark data [--pictures FILE ...] [--frame HEIGHTxWIDTH]
 
 The same as `python -m emma_jax.cli.benchmark`. `torch` times Qwen3-0.6B
 (prefill and cached decode), SigLIP2 so400m and DC-AE f32c32 on the CPU beside
 transformers and diffusers (extra `torch`). `memory` says what coding pictures
 of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. `gpu` times a
 stage's train step on the GPU that is here, the same step in PyTorch, and a
-denoising step of another config's model; launch/bench_gpu.sh calls it. Weights
-are random.
+denoising step of another config's model; launch/bench_gpu.sh calls it. `data`
+counts pictures per second and core from ArrayRecord to packed rows, beside
+PyTorch's DataLoader with Pillow (extras `torch` and `fast`). Weights are random.
 """
 
 import argparse
@@ -24,7 +26,7 @@ import sys
 import time
 from typing import Any
 
-from emma_jax.benchmark import child, gpu, memory
+from emma_jax.benchmark import child, data_command, gpu, memory
 from emma_jax.cli import common
 
 ROWS = ("qwen3_prefill", "qwen3_decode", "siglip2", "dcae_decode",
@@ -65,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
   for sub in (torch, size, lent):
     sub.add_argument("--sizes", choices=("full", "micro"), default="full",
                      help="micro: to try the command (default: full)")
+  pictures = commands.add_parser("data", help="pictures per second and core, "
+                                 "beside PyTorch's DataLoader")
+  data_command.add_arguments(pictures)
+  for sub in (torch, size, pictures):
     sub.add_argument("--json", type=pathlib.Path, metavar="FILE",
                      help="also write the results there")
     sub.add_argument("--debug", action="store_true",
@@ -309,8 +315,9 @@ def _main(argv: list[str]) -> int:
   if overrides and args.command != "gpu":
     raise common.UserError(f"{args.command} takes no --config.{[*overrides][0]}"
                            ": its sizes are the published ones.")
-  results = (_run_gpu(args, overrides) if args.command == "gpu" else
-             {"torch": _run_torch, "memory": _run_memory}[args.command](args))
+  run = {"torch": _run_torch, "memory": _run_memory, "data": data_command.run,
+         "gpu": lambda args: _run_gpu(args, overrides)}[args.command]
+  results = run(args)
   _write(args.json, results)
   every = [side for r in results for side in (r, *r.get("sides", {}).values())]
   return int(any("error" in one for one in every))

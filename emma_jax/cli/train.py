@@ -93,7 +93,7 @@ def _main(argv: list[str] | None) -> int:
   if args.compilation_cache != "off":
     common.use_compilation_cache(args.compilation_cache or None)
   _join(args)
-  run = assemble.run(config)
+  run = assemble.run(config, plans=str(args.workdir / "plan"))
   after = None
   if config.train.evaluate:
     from emma_jax.evals import during
@@ -121,12 +121,12 @@ def main(argv: list[str] | None = None) -> int:
 def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax import build, distributed, rules
   from emma_jax.data import pipeline
-  from emma_jax.training import checkpoint, state
+  from emma_jax.training import checkpoint, latents, state
 
   return (build.ConfigError, rules.RuleError, state.LoadError,
           checkpoint.CheckpointError, checkpoint.ContradictionError,
-          pipeline.TooManyBadRecords, distributed.StartError,
-          FileNotFoundError)
+          latents.WrongLatents, pipeline.TooManyBadRecords,
+          distributed.StartError, FileNotFoundError)
 
 
 def entry() -> None:

@@ -239,6 +239,12 @@ def _check_run(config: Mapping[str, Any]) -> None:
     if missing:
       raise ExportError(
           f"config.{section} lacks {missing}, which sampling needs.")
+  codec = config["data"].get("codec", "pillow")  # older ones had no other
+  if codec != "pillow":
+    raise ExportError(
+        f"config.data.codec={codec!r}: the PyTorch file reads pictures by "
+        "Pillow, so the model would see others than in training. Fine-tune "
+        "some steps with codec=pillow first.")
 
 
 # ---------------------------------------------------------------- tokenizer

@@ -24,6 +24,13 @@ class Info:
   bad: tuple[Bad, ...]
   packed: packing.PackInfo
   slots: int  # of the batch, used or not
+  # Of each row this host holds, what is in it: "name/epoch/element".
+  ids: tuple[tuple[str, ...], ...] = ()
+  # Samples and tokens placed, by the name of their source; all names.
+  sources: Mapping[str, tuple[int, int]] = dataclasses.field(
+      default_factory=dict)
+  cut: int = 0  # conversations that lost turns so that they fit
+  unfit: int = 0  # records passed over, since no row could hold them
 
   @property
   def tokens(self) -> int:
@@ -41,11 +48,14 @@ class Info:
     out = {
         "drawn": self.drawn, "slots": self.slots, "tokens": self.tokens,
         "bad": len(self.bad), "dropped": len(self.packed.dropped),
-        "unusable": len(self.unusable),
+        "unusable": len(self.unusable), "cut": self.cut, "unfit": self.unfit,
     }
     for task in TASKS:  # all, so that 0 counts as 0
       out[f"samples/{task}"] = self.packed.samples_per_task.get(task, 0)
       out[f"tokens/{task}"] = self.packed.tokens_per_task.get(task, 0)
+    for name, (samples, tokens) in self.sources.items():
+      out[f"source samples/{name}"] = samples
+      out[f"source tokens/{name}"] = tokens
     return out
 
 
@@ -56,11 +66,55 @@ def means(counts: Mapping[str, int]) -> dict[str, Mean]:
       "data/fill": Mean(tokens, counts["slots"]),
       "data/bad": Mean(counts["bad"], drawn),
       "data/dropped": Mean(counts["dropped"], drawn),
+      "data/cut": Mean(counts["cut"], drawn),
+      "data/unfit": Mean(counts["unfit"], drawn + counts["unfit"]),
   }
   for task in TASKS:
     out[f"data/{task}"] = Mean(counts[f"samples/{task}"], drawn)
     out[f"data/tokens/{task}"] = Mean(counts[f"tokens/{task}"], tokens)
   return out
+
+
+class Realised:
+  """The mixture as it came, by source, since the stage began.
+
+  >>> realised = Realised()
+  >>> realised.add({"source samples/a": 1, "source tokens/a": 30,
+  ...               "source samples/b": 3, "source tokens/b": 30, "drawn": 4})
+  >>> realised.shares()  # doctest: +NORMALIZE_WHITESPACE
+  {'realised/a': 0.25, 'realised/b': 0.75,
+   'realised/tokens/a': 0.5, 'realised/tokens/b': 0.5}
+  """
+
+  _KINDS = {"source samples/": "realised/",
+            "source tokens/": "realised/tokens/"}
+
+  def __init__(self):
+    self._sums: dict[str, int] = {}
+
+  def add(self, counts: Mapping[str, int]) -> None:
+    """Takes the counts of a step, of all hosts; see Info.counts."""
+    for key, count in counts.items():
+      if key.startswith(tuple(self._KINDS)):
+        self._sums[key] = self._sums.get(key, 0) + count
+
+  def shares(self) -> dict[str, float]:
+    """For the log: of samples and of tokens; nothing for a single source."""
+    out = {}
+    for kind, name in self._KINDS.items():
+      sums = {k: n for k, n in sorted(self._sums.items()) if k.startswith(kind)}
+      total = max(sum(sums.values()), 1)
+      if len(sums) > 1:
+        out |= {name + k.removeprefix(kind): n / total for k, n in sums.items()}
+    return out
+
+  def state(self) -> dict[str, int]:
+    """All counts, as JSON, for the checkpoint."""
+    return dict(self._sums)
+
+  def restore(self, state: Mapping[str, int]) -> None:
+    """Undoes `state`, exactly."""
+    self._sums = dict(state)
 
 
 class TooManyBadRecords(RuntimeError):

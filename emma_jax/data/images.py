@@ -11,10 +11,12 @@ import io
 import json
 import math
 import re
+from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from emma_jax.data import fast_images
 from emma_jax.structs import RawPicture
 
 # Sides are multiples of this: both encoders shrink 32 times.
@@ -61,11 +63,15 @@ def load_picture(
   """
   if isinstance(raw, np.ndarray):
     return _from_array(raw, where)
+  return np.array(_load(raw, where, max_pixels))
+
+
+def _load(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
+  """The same as a picture of Pillow's, mode RGB."""
   try:
     with _open(raw, where, max_pixels) as image:
       image.load()  # a truncated file fails here
-      image = _rgb(_upright(image), where)
-      return np.array(image)
+      return _rgb(_upright(image), where)
   except BadRecord:
     raise
   except Exception as e:  # Pillow's plugins raise whatever they like
@@ -184,7 +190,7 @@ def _rgb(image: Image.Image, where: str) -> Image.Image:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (WHITE, WHITE, WHITE, 255))
     image = Image.alpha_composite(white, image)
-  return image.convert("RGB")
+  return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,6 +224,8 @@ class Preprocess:
   (64, 64, 3)
   >>> fit(np.zeros((1000, 500, 3), np.uint8)).pixels_YXC.shape
   (160, 96, 3)
+
+  `codec`: "fast" reads and shrinks by other libraries, see fast_images.py.
   """
 
   height: int
@@ -225,8 +233,13 @@ class Preprocess:
   native: bool = False
   min_tokens: int = 1
   max_tokens: int = 4096
+  codec: Literal["pillow", "fast"] = "pillow"
 
   def __post_init__(self):
+    if self.codec not in ("pillow", "fast"):
+      raise ValueError(f"{self.codec=} is unknown; choose pillow or fast.")
+    if self.codec == "fast":
+      fast_images.libraries()  # now, not in the middle of an epoch
     for name in ("height", "width"):
       size = getattr(self, name)
       if size <= 0 or size % GRID:
@@ -237,26 +250,71 @@ class Preprocess:
           "1 <= min_tokens <= max_tokens is needed."
       )
 
+  def read(
+      self, raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
+  ) -> Fitted:
+    """Decodes and fits; BadRecord(where, reason) as load_picture raises it."""
+    if isinstance(raw, np.ndarray):
+      return self(load_picture(raw, where))
+    if self.codec == "fast":
+      found = self._read_fast(raw, where, max_pixels)
+      if found is not None:
+        return found
+    image = _load(raw, where, max_pixels)
+    y, x = image.height, image.width
+    if self.codec == "pillow":  # without a copy to an array and back
+      image = _resized(image, self.size(y, x)[0])
+    return self._fit(np.array(image), (y, x))
+
+  def _read_fast(
+      self, raw: bytes | str, where: str, max_pixels: int
+  ) -> Fitted | None:
+    try:
+      with _open(raw, where, max_pixels) as image:
+        x, y = image.size
+        if (image.format not in ("JPEG", "MPO") or image.mode != "RGB"
+            or _orientation(image) != 1):
+          return None
+        image.fp.seek(0)
+        data = image.fp.read()
+    except Exception:  # load_picture says what is wrong with it
+      return None
+    decoded_YXC = fast_images.decode(data, lambda y, x: self.size(y, x)[0])
+    if decoded_YXC is None:
+      return None
+    return self._fit(decoded_YXC, (y, x))
+
   def __call__(self, picture_YXC: np.ndarray) -> Fitted:
     """`picture_YXC`: uint8 RGB. One that fits already is passed through."""
     y, x, _ = picture_YXC.shape
-    if self.native:
-      content = self._native_size(y, x)
-      full = tuple(math.ceil(side / GRID) * GRID for side in content)
-    else:
-      full = (self.height, self.width)
-      scale = min(self.height / y, self.width / x)
-      # min: rounding must not leave the frame.
-      content = (
-          min(max(1, round(y * scale)), self.height),
-          min(max(1, round(x * scale)), self.width),
-      )
-    pixels_YXC = _resize(picture_YXC, content)
+    return self._fit(picture_YXC, (y, x))
+
+  def _fit(self, picture_YXC: np.ndarray, original: tuple[int, int]) -> Fitted:
+    """Of a picture that had the `original` size before it was decoded."""
+    content, full = self.size(*original)
+    pixels_YXC = None
+    if self.codec == "fast" and picture_YXC.shape[:2] != content:
+      pixels_YXC = fast_images.shrink(picture_YXC, content)
+    if pixels_YXC is None:
+      pixels_YXC = _resize(picture_YXC, content)
     if content != full:
       padded_YXC = np.full((*full, 3), WHITE, np.uint8)
       padded_YXC[: content[0], : content[1]] = pixels_YXC
       pixels_YXC = padded_YXC
-    return Fitted(pixels_YXC, content, (y, x))
+    return Fitted(pixels_YXC, content, original)
+
+  def size(self, y: int, x: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(y, x) of a picture of y x x pixels after resizing, and after padding."""
+    if self.native:
+      content = self._native_size(y, x)
+      return content, tuple(math.ceil(side / GRID) * GRID for side in content)
+    scale = min(self.height / y, self.width / x)
+    # min: rounding must not leave the frame.
+    content = (
+        min(max(1, round(y * scale)), self.height),
+        min(max(1, round(x * scale)), self.width),
+    )
+    return content, (self.height, self.width)
 
   def _native_size(self, y: int, x: int) -> tuple[int, int]:
     tokens = _tokens(y, x)
@@ -280,6 +338,8 @@ class Preprocess:
   def fingerprint(self) -> str:
     """A hash of all that decides what the model sees."""
     fields = {"version": 1, **dataclasses.asdict(self)}
+    if self.codec == "pillow":  # as it was when there was no other
+      del fields["codec"]
     if self.native:  # the frame plays no part
       del fields["height"], fields["width"]
     else:
@@ -313,4 +373,10 @@ def _resize(picture_YXC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   if picture_YXC.shape[:2] == tuple(size):
     return picture_YXC
   image = Image.fromarray(np.ascontiguousarray(picture_YXC))
-  return np.array(image.resize(size[::-1], Image.Resampling.BICUBIC))
+  return np.array(_resized(image, size))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+  if image.size == tuple(size)[::-1]:
+    return image
+  return image.resize(size[::-1], Image.Resampling.BICUBIC)

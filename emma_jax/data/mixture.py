@@ -19,13 +19,19 @@ _STRIDE = 1_000_003
 class Phase:
   """`steps` batches in which sources come in the ratio of `weights`.
 
-  The last phase of a mixture goes on for ever, whatever its `steps`.
+  The last phase of a mixture goes on for ever, whatever its `steps`. `unit`:
+  what the weights count, "samples" or "tokens"; `even_buckets`: each source's
+  pictures come from all aspect ratios alike (both: planned streams only).
   """
 
   weights: Mapping[str, float]
   steps: int | None = None
+  unit: str = "samples"
+  even_buckets: bool = False
 
   def __post_init__(self):
+    if self.unit not in ("samples", "tokens"):
+      raise ValueError(f"{self.unit=} is unknown; use 'samples' or 'tokens'.")
     if not self.weights:
       raise ValueError("A phase needs at least one source in `weights`.")
     for name, weight in self.weights.items():
@@ -39,11 +45,15 @@ class Phase:
 
 
 class Draw(NamedTuple):
-  """Element `index` of a source, in its pass `epoch` (0, 1, ...)."""
+  """Element `index` of a source, in its pass `epoch` (0, 1, ...).
+
+  `turns`: of a conversation that are kept; 0: as many as the config says.
+  """
 
   name: str
   epoch: int
   index: int
+  turns: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,8 +185,10 @@ def _pattern(weights: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
   return tuple(out)
 
 
-@functools.lru_cache(maxsize=32)
-def _order(seed: int, name: str, epoch: int, length: int) -> np.ndarray:
+def epoch_order(seed: int, name: str, epoch: int, length: int) -> np.ndarray:
   """A permutation of an epoch; the name's bytes, since hash() is salted."""
   rng = np.random.default_rng([seed, epoch, *name.encode()])
   return rng.permutation(length).astype(np.int32 if length < 2**31 else int)
+
+
+_order = functools.lru_cache(maxsize=32)(epoch_order)

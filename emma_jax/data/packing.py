@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from emma_jax.data.layout import Layout
+from emma_jax.data import patches
+from emma_jax.data.layout import CAPACITIES, PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.structs import DRAWING, EDITING, STEM_UNKNOWN, Batch, Ids
 
@@ -82,15 +83,20 @@ def joined(parts: Sequence[PackInfo], slots: int) -> PackInfo:
 
 
 def pack(
-    samples: Sequence[Sample | None], layout: Layout
+    samples: Sequence[Sample | None], layout: Layout,
+    planned: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Batch, PackInfo]:
   """First fit in order; None is a hole: it takes no place and shifts nothing.
 
-  Returns a Batch of numpy arrays (structs.Batch tells their meaning). Text
+  `planned`: the samples of each row, where that is decided already. Returns a
+  Batch of numpy arrays (structs.Batch tells their meaning). Text
   learned directly after a picture of the Gen buffer has no Und token that could
   predict it: ValueError.
   """
-  rows, dropped = _first_fit(samples, layout)
+  if planned is None:
+    rows, dropped = _first_fit(samples, layout)
+  else:
+    rows, dropped = _as_planned(samples, layout, planned)
   parts = _place(samples, rows, layout)
   flat = _flatten(parts)
   batch = _fill(flat, parts, layout)
@@ -117,8 +123,7 @@ def pack(
 def _first_fit(
     samples: Sequence[Sample | None], layout: Layout
 ) -> tuple[list[list[int]], list[Dropped]]:
-  full = [layout.und_tokens, layout.und_pictures]
-  full += [layout.references, layout.targets]
+  full = [getattr(layout, name) for name in CAPACITIES]
   free = [list(full) for _ in range(layout.rows)]
   rows: list[list[int]] = [[] for _ in range(layout.rows)]
   dropped = []
@@ -129,14 +134,47 @@ def _first_fit(
     if misfit:
       dropped.append(Dropped(i, sample.id, misfit, True))
       continue
-    u, n, r, m = layout.need(sample).values()
+    u, n, r, m, w = layout.need(sample).values()
     for row, left in zip(rows, free):
-      if u <= left[0] and n <= left[1] and r <= left[2] and m <= left[3]:
+      # Spelled out: this runs for every row of every sample.
+      if (u <= left[0] and n <= left[1] and r <= left[2] and m <= left[3]
+          and w <= left[4]):
         row.append(i)
-        left[:] = left[0] - u, left[1] - n, left[2] - r, left[3] - m
+        left[:] = (left[0] - u, left[1] - n, left[2] - r, left[3] - m,
+                   left[4] - w)
         break
     else:
       dropped.append(Dropped(i, sample.id, "no row has room left", False))
+  return rows, dropped
+
+
+def _as_planned(
+    samples: Sequence[Sample | None], layout: Layout,
+    planned: Sequence[Sequence[int]],
+) -> tuple[list[list[int]], list[Dropped]]:
+  """The plan, without what turns out to be longer than its lengths said."""
+  rows, dropped = [], []
+  for row in planned:
+    kept: list[int] = []
+    used: dict[str, int] = {}
+    for i in row:
+      sample = samples[i]
+      if sample is None:
+        continue
+      reason = layout.misfit(sample)
+      after = {name: count + used.get(name, 0)
+               for name, count in layout.need(sample).items()}  # fmt: skip
+      if not reason and any(n > getattr(layout, k) for k, n in after.items()):
+        reason = (
+            "is longer than its data set says; count again with `emma-data "
+            "lengths`"
+        )
+      if reason:
+        dropped.append(Dropped(i, sample.id, reason, True))
+        continue
+      kept.append(i)
+      used = after
+    rows.append(kept)
   return rows, dropped
 
 
@@ -157,6 +195,7 @@ class _Placed:
   noisy: int
   both_ways: bool
   picture: int  # place among the row's pictures of its role
+  cell: int  # of an understanding picture: its first cell among the row's
 
 
 def _place(
@@ -167,18 +206,19 @@ def _place(
   T, cost = layout.tokens_per_picture, layout.clean_cost
   out = []
   for r, row in enumerate(rows):
-    slot = und = 0
+    slot = und = cell = 0
     count = dict(und=0, ref=0, target=0)
     for segment, i in enumerate(row, start=1):
       start = slot
       for part in samples[i].parts:
-        visual, noisy, gen, picture = -1, 0, False, 0
+        noisy, gen, picture = 0, False, 0
         role = "" if isinstance(part, Text) else part.role
         if role:
           picture, count[role] = count[role], count[role] + 1
-          length = T if role == "target" else cost
+          length = layout.cost(part)
         else:
           length = len(part.tokens)
+        pieces = [(length, -1)]  # lengths, and where their visual tokens are
         if role == "target":
           gen, noisy = True, picture + 1
           offset = layout.gen_references * cost + picture * T
@@ -187,16 +227,35 @@ def _place(
         else:
           offset, und = und, und + length
           if role:  # understanding pictures first, then references
-            visual = picture + (layout.und_pictures if role == "ref" else 0)
-            visual *= cost
-        out.append(
-            _Placed(
-                part, samples[i].task, r, segment, length, slot - start, slot,
-                gen, offset, visual, noisy, role in ("ref", "target"), picture,
-            )
-        )  # fmt: skip
-        slot += length
+            pieces = _visual(part, picture, cell, layout)
+        for length, visual in pieces:
+          out.append(
+              _Placed(
+                  part, samples[i].task, r, segment, length, slot - start, slot,
+                  gen, offset, visual, noisy, role in ("ref", "target"),
+                  picture, cell,
+              )
+          )  # fmt: skip
+          slot, offset = slot + length, offset + length
+        if role == "und":
+          cell += layout.cells(part)
   return out
+
+
+def _visual(
+    part: Picture, picture: int, cell: int, layout: Layout
+) -> list[tuple[int, int]]:
+  """(tokens, index of the first) of each run of a picture's visual tokens."""
+  if part.role == "ref":
+    start = layout.und_visual + picture * layout.clean_cost
+  elif not layout.und_patches:
+    start = picture * layout.clean_cost
+  else:
+    # Packed: the semantic tokens of all pictures, then the latent ones of all.
+    step = layout.und_patches // PATCHES_PER_CELL
+    return [(layout.cells(part), cell + i * step)
+            for i in range(layout.per_cell)]
+  return [(layout.cost(part), start)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,34 +342,7 @@ def _fill(flat: _Flat, parts: Sequence[_Placed], layout: Layout) -> Batch:
         position=spread(flat.position, where, size),
     )
 
-  def pixels(count: int):
-    return np.zeros((B, count, layout.height, layout.width, 3), np.uint8)
-
-  N, R, M = layout.und_pictures, layout.references, layout.targets
   und, gen, size = ~flat.gen, flat.gen, layout.und_tokens
-  arrays: dict[str, Any] = dict(
-      und_pixels_BNYXC=pixels(N),
-      und_valid_BN=np.zeros((B, N), bool),
-      stem_BN=np.full((B, N), STEM_UNKNOWN, np.int32),
-      ref_pixels_BRYXC=pixels(R),
-      ref_valid_BR=np.zeros((B, R), bool),
-      gen_pixels_BMYXC=pixels(M),
-      gen_task_BM=np.zeros((B, M), np.int32),
-  )
-  for p in parts:
-    if isinstance(p.part, Text):
-      continue
-    at = p.row, p.picture
-    if p.part.role == "und":
-      arrays["und_pixels_BNYXC"][at] = p.part.pixels_YXC
-      arrays["und_valid_BN"][at] = True
-      arrays["stem_BN"][at] = p.part.stem
-    elif p.part.role == "ref":
-      arrays["ref_pixels_BRYXC"][at] = p.part.pixels_YXC
-      arrays["ref_valid_BR"][at] = True
-    else:
-      arrays["gen_pixels_BMYXC"][at] = p.part.pixels_YXC
-      arrays["gen_task_BM"][at] = _GEN_TASK[p.task]
   return Batch(
       tokens_BU=spread(flat.token, und, size),
       visual_BU=spread(flat.visual, und, size, empty=-1),
@@ -318,5 +350,47 @@ def _fill(flat: _Flat, parts: Sequence[_Placed], layout: Layout) -> Batch:
       weights_BU=spread(flat.weight, und, size, dtype=np.float32),
       und_ids=ids(und, size),
       gen_ids=ids(gen, layout.gen_tokens),
-      **arrays,
+      **_pictures(parts, layout),
   )
+
+
+def _pictures(parts: Sequence[_Placed], layout: Layout) -> dict[str, Any]:
+  """The fields of a Batch that hold pictures."""
+  B, N, R, M = (layout.rows, layout.und_pictures, layout.references,
+                layout.targets)
+  native = layout.und_patches > 0
+
+  def pixels(count: int):
+    return np.zeros((B, count, layout.height, layout.width, 3), np.uint8)
+
+  arrays: dict[str, Any] = dict(
+      und_pixels_BNYXC=pixels(0 if native else N),
+      und_valid_BN=np.zeros((B, N), bool),
+      stem_BN=np.full((B, N), STEM_UNKNOWN, np.int32),
+      ref_pixels_BRYXC=pixels(R),
+      ref_valid_BR=np.zeros((B, R), bool),
+      gen_pixels_BMYXC=pixels(M),
+      gen_task_BM=np.zeros((B, M), np.int32),
+      patches=patches.empty(B, N, layout.und_patches) if native else None,
+      latents=patches.no_latents(layout),
+  )
+  for p in parts:
+    if isinstance(p.part, Text):
+      continue
+    at = p.row, p.picture
+    if p.part.role == "und":
+      arrays["und_valid_BN"][at] = True
+      arrays["stem_BN"][at] = p.part.stem
+      if native:
+        patches.put(arrays["patches"], p.part.pixels_YXC, *at, p.cell)
+      else:
+        arrays["und_pixels_BNYXC"][at] = p.part.pixels_YXC
+    elif p.part.role == "ref":
+      arrays["ref_pixels_BRYXC"][at] = p.part.pixels_YXC
+      arrays["ref_valid_BR"][at] = True
+    else:
+      arrays["gen_pixels_BMYXC"][at] = p.part.pixels_YXC
+      arrays["gen_task_BM"][at] = _GEN_TASK[p.task]
+    if arrays["latents"] is not None:
+      patches.put_latent(arrays["latents"], p.part, *at, p.cell)
+  return arrays

@@ -8,12 +8,9 @@ and is counted; nothing shifts.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import signal
-from typing import Any
+from typing import Any, NamedTuple
 
-from absl import flags
 from flax import struct
-import grain
 import jax
 import numpy as np
 
@@ -25,77 +22,17 @@ from emma_jax.data.accounts import Bad as Bad
 from emma_jax.data.accounts import Fuse as Fuse
 from emma_jax.data.accounts import Info as Info
 from emma_jax.data.accounts import TooManyBadRecords as TooManyBadRecords
+from emma_jax.data.config import DataConfig as DataConfig
+from emma_jax.data.plan import needs
+from emma_jax.data.plan import plan as plan_lib
+from emma_jax.data.stream import Stream as Stream
+from emma_jax.data.stream import stream as stream
 from emma_jax.structs import Batch
 
 # Batches of the endless stream, for libraries that want a length.
 _FOR_EVER = 2**40
 # Records of a source tried at the start, to find a layout too small for it.
 _PROBES = 8
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataConfig:
-  """All that decides the stream, and how it is read.
-
-  Args:
-    seed: of the epochs' orders and the condition dropout.
-    sources: name -> spec, see sources.SourceSpec.
-    phases: mixture.Phase in order; the last goes on for ever.
-    samples_per_batch: samples drawn per step, over all hosts.
-    layout: of the batch, over all hosts.
-    parts: a batch is packed in so many stretches of rows, apart from each
-      other; a host reads only those that its rows are of. 1 fills the rows
-      best, and every host reads all.
-    preprocess: to the layout's picture size.
-    text_dropout, reference_dropout: share of generation samples without.
-    max_turns: turns kept of a conversation; None keeps all.
-    max_pixels: larger pictures are bad records.
-    max_bad_share: of unusable samples, before the run stops.
-    min_seen: samples before that share is looked at.
-    workers: processes that read ahead; 0 reads in threads of this one.
-    threads: per worker; 0 reads in the loop itself (only without workers).
-    buffer: batches read ahead, per worker.
-  """
-
-  seed: int
-  sources: Mapping[str, str]
-  phases: Sequence[mixture.Phase]
-  samples_per_batch: int
-  layout: packing.Layout
-  preprocess: images.Preprocess
-  parts: int = 1
-  text_dropout: float = 0.1
-  reference_dropout: float = 0.1
-  max_turns: int | None = None
-  max_pixels: int = images.MAX_PIXELS
-  max_bad_share: float = 0.01
-  min_seen: int = 1000
-  workers: int = 0
-  threads: int = 2
-  buffer: int = 4
-
-  def __post_init__(self):
-    if not 0 <= self.max_bad_share <= 1:
-      raise ValueError(f"{self.max_bad_share=} is no share in [0, 1].")
-    for name in ("seed", "min_seen", "workers", "threads", "buffer"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
-    if self.parts < 1:
-      raise ValueError(f"{self.parts=} must be positive.")
-    if self.samples_per_batch % self.parts or self.layout.rows % self.parts:
-      raise ValueError(
-          f"samples_per_batch={self.samples_per_batch} and rows="
-          f"{self.layout.rows} must both be multiples of data.parts="
-          f"{self.parts}."
-      )
-    fit = (self.preprocess.height, self.preprocess.width)
-    room = (self.layout.height, self.layout.width)
-    # Native pictures may have that size all the same; others are counted.
-    if fit != room and not self.preprocess.native:
-      raise ValueError(
-          f"preprocess makes pictures of {fit} but layout holds {room}; set "
-          "data.preprocess.height/width to data.layout.height/width."
-      )
 
 
 @struct.dataclass
@@ -106,12 +43,29 @@ class HostBatch:
   info: Any  # Info
 
 
+class _Part(NamedTuple):
+  """Rows that are packed together, and what is drawn for them."""
+
+  first: int  # of its rows
+  start: int  # place of its first draw among the batch's
+  draws: Sequence[mixture.Draw]
+  layout: packing.Layout
+  planned: Sequence[range] | None  # draws of each row; None: first fit
+  passed: int  # records passed over since the batch before
+
+  def name(self, i: int) -> str:
+    """Which sample draw `i` is: of two draws of one name, the same sample."""
+    draw = self.draws[i]
+    return f"{draw.name}/{draw.epoch}/{draw.index}"
+
+
 class BatchSource:
   """Random access to host batches; `source[step]` depends on nothing else.
 
-  The plan of the global batch is the same on every host. It is packed part by
-  part; a host reads the parts that its rows are of, and keeps its rows. A part
-  is counted by the host that holds its first row.
+  Without planning, the draws of the global batch are the same on every host.
+  They are packed part by part; a host reads the parts that its rows are of, and
+  keeps its rows. A part is counted by the host that holds its first row. A
+  planned batch says what is in each row, so a host reads no more than its own.
   """
 
   def __init__(
@@ -122,6 +76,7 @@ class BatchSource:
       shard_index: int = 0,
       shard_count: int = 1,
       counted: bool = True,
+      plans: str | None = None,
   ):
     """Of one host.
 
@@ -132,6 +87,7 @@ class BatchSource:
       shard_index: which stretch of the rows this host keeps.
       shard_count: how many equal stretches there are.
       counted: False where another host keeps, and counts, the same rows.
+      plans: folder to keep plans in; None: they go with the process.
     """
     if not 0 <= shard_index < shard_count:
       raise ValueError(f"{shard_index=} is outside of 0..{shard_count - 1}.")
@@ -141,82 +97,192 @@ class BatchSource:
           f"hosts; make data.layout.rows a multiple of {shard_count}."
       )
     self.config = config
-    self.mixture = mixture.Mixture(
-        phases=tuple(config.phases),
-        lengths={name: len(source) for name, source in opened.items()},
-        shuffled=frozenset(
-            name
-            for name, spec in config.sources.items()
-            if sources.is_shuffled(spec)
-        ),
-        samples_per_batch=config.samples_per_batch,
-        seed=config.seed,
-    )
+    self._opened, self._counted = dict(opened), counted
+    if config.planned:
+      self.plan = plan_lib.Plan(_plan_config(config, tokenizer, opened), plans)
+    else:
+      self.mixture = _mixture(config, opened)
     self.to_sample = transforms.ToSample(
         tokenizer=tokenizer,
         preprocess=config.preprocess,
+        frame=(dataclasses.replace(config.preprocess, native=False)
+               if config.layout.und_patches else None),
         text_dropout=config.text_dropout,
         reference_dropout=config.reference_dropout,
         max_turns=config.max_turns,
         max_pixels=config.max_pixels,
     )
-    self._opened, self._counted = dict(opened), counted
     rows = config.layout.rows // shard_count
     self._rows = range(shard_index * rows, (shard_index + 1) * rows)
+
+  @property
+  def latents(self) -> dict[str, str]:
+    """Source -> fingerprint of the autoencoder that made its latents."""
+    return {name: source.latents.weights
+            for name, source in self._opened.items()
+            if getattr(source, "latents", None) is not None}
 
   def __len__(self) -> int:
     return _FOR_EVER
 
   def __getitem__(self, step: int) -> HostBatch:
-    step, c = int(step), self.config
-    plan = self.mixture.batch_plan(step)
-    rows, drawn = c.layout.rows // c.parts, len(plan) // c.parts
-    layout = dataclasses.replace(c.layout, rows=rows)
-    first, last = self._rows[0] // rows, self._rows[-1] // rows
-    batches, counted, bad = [], [], []
-    for part in range(first, last + 1):
-      start = part * drawn
-      samples, broken = self._read(step, plan[start:start + drawn], start)
-      batch, packed = packing.pack(samples, layout)
+    step = int(step)
+    parts = self._parts(step)
+    batches, ids, counted, bad = [], [], [], []
+    unfit = cut = drawn = slots = 0
+    placed = {name: (0, 0) for name in self._opened}
+    for part in parts:
+      samples, broken = self._read(step, part)
+      batch, packed = packing.pack(samples, part.layout, part.planned)
       batches.append(batch)
-      if self._counted and part * rows in self._rows:
-        counted.append(packed.shifted(start))
-        bad += broken
+      ids += [tuple(map(part.name, row)) for row in packed.placed]
+      if not self._counted or part.first not in self._rows:
+        continue
+      counted.append(packed.shifted(part.start))
+      bad += broken
+      cut += sum(draw.turns > 0 for draw in part.draws)
+      unfit, drawn = unfit + part.passed, drawn + len(part.draws)
+      slots += part.layout.rows * part.layout.slots
+      for i in (i for row in packed.placed for i in row):
+        n, tokens = placed[part.draws[i].name]
+        tokens += part.layout.length(samples[i])
+        placed[part.draws[i].name] = n + 1, tokens
+    start = self._rows[0] - parts[0].first
     info = Info(
-        step=step, drawn=drawn * len(counted), bad=tuple(bad),
-        packed=packing.joined(counted, layout.slots),
-        slots=rows * len(counted) * layout.slots,
+        step=step, drawn=drawn, bad=tuple(bad), slots=slots, cut=cut,
+        unfit=unfit, sources=placed,
+        packed=packing.joined(counted, parts[0].layout.slots),
+        ids=tuple(ids[start:start + len(self._rows)]),
     )  # fmt: skip
-    start = self._rows[0] - first * rows
     mine = lambda *x: np.concatenate(x)[start:start + len(self._rows)]
     return HostBatch(jax.tree.map(mine, *batches), info)
 
+  def _parts(self, step: int) -> list[_Part]:
+    """Those that this host's rows are of."""
+    c = self.config
+    if c.planned:
+      bucket, rows, passed = self.plan.batch(step)
+      first, last = self._rows[0], self._rows[-1] + 1
+      stops = np.cumsum([0, *map(len, rows)]).tolist()
+      start = stops[first]
+      ranges = [range(a - start, b - start) for a, b in
+                zip(stops[first:last], stops[first + 1:])]  # fmt: skip
+      draws = [draw for row in rows[first:last] for draw in row]
+      layout = dataclasses.replace(c.layouts[bucket], rows=last - first)
+      # What no row holds is of no row: the first host counts it.
+      passed = passed if first == 0 else 0
+      return [_Part(first, start, draws, layout, ranges, passed)]
+    plan = self.mixture.batch_plan(step)
+    rows, drawn = c.layout.rows // c.parts, len(plan) // c.parts
+    layout = dataclasses.replace(c.layout, rows=rows)
+    return [
+        _Part(i * rows, i * drawn, plan[i * drawn:(i + 1) * drawn], layout,
+              None, 0)
+        for i in range(self._rows[0] // rows, self._rows[-1] // rows + 1)
+    ]  # fmt: skip
+
   def _read(
-      self, step: int, plan: Sequence[mixture.Draw], start: int
+      self, step: int, part: _Part
   ) -> tuple[list[transforms.Sample | None], list[Bad]]:
-    """(samples, None where unusable; why) of draws from place `start` on."""
+    """(samples, None where unusable; why) of a part's draws."""
     samples, bad = [], []
-    for position, draw in enumerate(plan, start):
+    for position, draw in enumerate(part.draws, part.start):
       source = self._opened[draw.name]
       try:
         # Per sample, so that what is before it in the batch has no influence.
         rng = np.random.default_rng([self.config.seed, step, position])
-        samples.append(self.to_sample(source[draw.index], rng))
+        to_sample = self._to_sample(part.layout, draw)
+        samples.append(to_sample(source[draw.index], rng))
       except images.BadRecord as e:
         bad.append(_bad(draw, source, e))
         samples.append(None)
     return samples, bad
 
+  def _to_sample(
+      self, layout: packing.Layout, draw: mixture.Draw
+  ) -> transforms.ToSample:
+    """As the plan wants this draw: of the bucket's size, with its turns."""
+    out = self.to_sample
+    if self.config.buckets:
+      out = out.sized(layout.height, layout.width)
+    return dataclasses.replace(out, max_turns=draw.turns) if draw.turns else out
+
+  def look_ahead(self, step: int) -> None:
+    """Has the plan of the batches from `step` on made before they are read."""
+    if self.config.planned:
+      self.plan.look_ahead(step)
+
+  def layout(self, step: int) -> packing.Layout:
+    """That of a batch: of its bucket."""
+    if not self.config.planned:
+      return self.config.layout
+    return self.config.layouts[self.plan.batch(step).bucket]
+
+  def fingerprints(self) -> dict[str, str]:
+    """Of the content that decides the stream, as far as it tells of itself."""
+    out = {
+        f"content of data.sources.{name}": source.digest
+        for name, source in self._opened.items() if hasattr(source, "digest")
+    }
+    return out | ({"plan": self.plan.key} if self.config.planned else {})
+
   def names(self, step: int) -> list[str]:
     """Where the draws of a step come from, for people: "name: file:row"."""
+    if self.config.planned:
+      draws = [d for row in self.plan.batch(step).rows for d in row]
+    else:
+      draws = self.mixture.batch_plan(step)
     out = []
-    for draw in self.mixture.batch_plan(step):
+    for draw in draws:
       source = self._opened[draw.name]
       where = f"[{draw.index}]"
       if hasattr(source, "where"):
         where = source.where(draw.index)
       out.append(f"{draw.name}: {where}")
     return out
+
+
+def _mixture(
+    config: DataConfig, opened: Mapping[str, sources.Source]
+) -> mixture.Mixture:
+  return mixture.Mixture(
+      phases=tuple(config.phases),
+      lengths={name: len(source) for name, source in opened.items()},
+      shuffled=frozenset(
+          name
+          for name, spec in config.sources.items()
+          if sources.is_shuffled(spec)
+      ),
+      samples_per_batch=config.samples_per_batch,
+      seed=config.seed,
+  )
+
+
+def _plan_config(
+    config: DataConfig, tokenizer: tokens_lib.Tokenizer,
+    opened: Mapping[str, sources.Source],
+) -> plan_lib.PlanConfig:
+  """Raises ValueError for a source whose lengths are not known."""
+  found = []
+  for name, source in opened.items():
+    if sources.SourceSpec.parse(config.sources[name]).kind != "records":
+      raise ValueError(
+          f"The source {name!r} ({config.sources[name]}) has no lengths to "
+          "plan by; convert it with `emma-data convert` and name it as "
+          "records:DIR, or set samples_per_batch."
+      )
+    if source.card.tokenizer != tokenizer.fingerprint():
+      raise ValueError(
+          f"The text tokens of the source {name!r} were counted by another "
+          "tokenizer than data.tokenizer; count them again with `emma-data "
+          f"lengths {source.folder} --tokenizer ...`."
+      )
+    found.append(plan_lib.PlannedSource(
+        name=name, folder=source.folder, digest=source.digest))
+  return plan_lib.PlanConfig(
+      seed=config.seed, sources=tuple(found), phases=tuple(config.phases),
+      rows=config.layout.rows, segment=config.segment, rules=config.rules,
+  )  # fmt: skip
 
 
 def _bad(
@@ -235,6 +301,7 @@ def open_pipeline(
     shard_index: int = 0,
     shard_count: int = 1,
     counted: bool = True,
+    plans: str | None = None,
 ) -> BatchSource:
   """Opens the sources the phases use; ValueError where they cannot work."""
   opened = {}
@@ -248,14 +315,30 @@ def open_pipeline(
       if name in opened:
         continue
       try:
-        opened[name] = sources.open_source(config.sources[name])
+        opened[name] = sources.open_source(
+            config.sources[name], latents=config.latents)
       except (OSError, ValueError) as e:
         raise ValueError(f"The source {name!r} does not open: {e}") from e
   out = BatchSource(
-      config, tokenizer, opened, shard_index, shard_count, counted)
+      config, tokenizer, opened, shard_index, shard_count, counted, plans)
   for name, source in opened.items():
-    _probe(name, source, out)
+    if config.planned:
+      _probe_lengths(name, source, config.rules)
+    else:
+      _probe(name, source, out)
   return out
+
+
+def _probe_lengths(name: str, source: Any, rules: needs.Rules) -> None:
+  """Raises ValueError if the rows hold no record of the first file."""
+  table = needs.count(source.first_lengths(), rules)
+  if not table.fits.any():
+    raise ValueError(
+        f"No record of the source {name!r} fits into a row: they need more "
+        + ", ".join(f"{key} ({n} of {len(table)} records)"
+                    for key, n in table.reasons(rules).items())
+        + "; raise these keys of the stage, or give a source of another task."
+    )
 
 
 def _probe(name: str, source: sources.Source, batches: BatchSource) -> None:
@@ -271,102 +354,3 @@ def _probe(name: str, source: sources.Source, batches: BatchSource) -> None:
       return
   if reason:
     raise ValueError(f"A sample of the source {name!r} {reason} (in data).")
-
-
-class Stream:
-  """An iterator over host batches from a step on; its state is `step`.
-
-  Close it (or use it in `with`): reading ahead runs in threads or processes.
-  """
-
-  def __init__(
-      self,
-      source: BatchSource,
-      start_step: int,
-      num_workers: int,
-      threads: int,
-      buffer: int,
-  ):
-    self.step = start_step  # of the batch that comes next
-    if num_workers and not flags.FLAGS.is_parsed():
-      # Grain reads absl flags in its workers' parent (google/grain#1355).
-      flags.FLAGS.mark_as_parsed()
-    threads = max(threads, 1) if num_workers else threads
-    dataset = grain.MapDataset.source(_From(source, start_step))
-    read = grain.ReadOptions(
-        num_threads=threads,
-        prefetch_buffer_size=max(buffer, threads) if threads else 0,
-    )
-    dataset = dataset.to_iter_dataset(read)
-    if num_workers:
-      options = grain.MultiprocessingOptions(
-          num_workers=num_workers, per_worker_buffer_size=max(buffer, 1)
-      )
-      dataset = dataset.mp_prefetch(options, worker_init_fn=_deaf)
-    self._batches = iter(dataset)
-
-  def __iter__(self) -> "Stream":
-    return self
-
-  def __next__(self) -> HostBatch:
-    batch = next(self._batches)
-    if batch.info.step != self.step:
-      # A worker that died takes its share of the steps with it.
-      raise RuntimeError(
-          f"The stream skipped from batch {self.step} to {batch.info.step}; "
-          "a data worker died. Restart from the last checkpoint."
-      )
-    self.step += 1
-    return batch
-
-  def close(self) -> None:
-    self._batches.close()
-
-  def __enter__(self) -> "Stream":
-    return self
-
-  def __exit__(self, *unused) -> None:
-    self.close()
-
-
-def stream(
-    source: BatchSource,
-    start_step: int = 0,
-    *,
-    num_workers: int | None = None,
-    threads: int | None = None,
-    buffer: int | None = None,
-) -> Stream:
-  """Batches from `start_step` on; how they are read changes none of them.
-
-  What is None is taken from the source's config.
-  """
-  c = source.config
-  return Stream(
-      source,
-      start_step,
-      c.workers if num_workers is None else num_workers,
-      c.threads if threads is None else threads,
-      c.buffer if buffer is None else buffer,
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class _From:
-  """A source that starts at a step: exact with any number of workers."""
-
-  source: BatchSource
-  start: int
-
-  def __len__(self) -> int:
-    return len(self.source) - self.start
-
-  def __getitem__(self, index: int) -> HostBatch:
-    return self.source[self.start + int(index)]
-
-
-def _deaf(worker: int, count: int) -> None:
-  """Workers outlive Ctrl-C and a group's SIGTERM: the loop saves, then ends."""
-  del worker, count
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Where records come from: JSON lines, folders of records, or the world.
+"""Where records come from: JSON lines, folders of records, TFDS, or the world.
 
 A source is `len(source)` and `source[i] -> Record`, a pure function of i which
 raises BadRecord for an element that cannot be used.
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from emma_jax.data.formats import rows
+from emma_jax.data.formats import rows, tables
 from emma_jax.data.images import BadRecord
 from emma_jax.data.records import schema
 from emma_jax.structs import TASKS, Record
@@ -110,9 +110,80 @@ class JsonlSource:
     return path
 
 
+class RowsSource:
+  """Rows of TensorFlow Datasets, or of any sequence of dicts, as records.
+
+  Args:
+    spec: tfds:NAME:SPLIT (prepared in TFDS_DATA_DIR, or TFDS's own folder) or
+      python:MODULE:FUNCTION.
+    task: the format must be one of this task; None: whatever the rows are.
+
+  Raises:
+    ValueError: no rows, or none of the formats.
+    ImportError: the sequence's package is not installed.
+  """
+
+  def __init__(self, spec: str, task: str | None = None):
+    self.spec = spec
+    self._options = tables.Options(data_dir=os.environ.get("TFDS_DATA_DIR"))
+    self._length = len(self._rows())
+    form = self._detect()
+    if form is None or task not in (None, rows.FORMATS[form].task):
+      raise ValueError(
+          f"{spec} has rows of the format {form}; wanted is one for "
+          f"{task or 'any task'} of {sorted(rows.FORMATS)}."
+      )
+    self._format, self.task = form, rows.FORMATS[form].task
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> Record:
+    where = self.where(index)
+    record = rows.read(self._row(index), self._format, where, _given)
+    schema.check_texts(record, where)
+    return record
+
+  def where(self, index: int) -> str:
+    return f"{self.spec}[{index}]"
+
+  def _rows(self) -> Any:
+    # Opened once per process: nothing of it is pickled.
+    return tables.sequence(self.spec, self._options)
+
+  def _row(self, index: int) -> dict[str, Any]:
+    try:
+      row = dict(self._rows()[int(index)])
+    except Exception as e:  # whatever a stranger's sequence raises
+      reason = f"cannot be read: {type(e).__name__}: {e}"
+      raise BadRecord(self.where(index), reason) from e
+    return {key: tables.plain(value) for key, value in row.items()}
+
+  def _detect(self) -> str | None:
+    """The format of the first row that has one."""
+    for index in range(min(self._length, 100)):
+      try:
+        form = rows.detect(self._row(index))
+      except BadRecord:
+        continue
+      if form:
+        return form
+    return None
+
+
+def _given(value: Any, key: str, where: str) -> Any:
+  """A picture that a row holds itself."""
+  if isinstance(value, dict):
+    value = value.get("bytes")
+  if not isinstance(value, (bytes, np.ndarray)) or not len(value):
+    raise BadRecord(where, f"{key} is {value!r:.80}, not a picture's bytes")
+  return value
+
+
 @dataclasses.dataclass(frozen=True)
 class SourceSpec:
-  """A parsed spec: "world:TASK:SPLIT[:LENGTH]", "jsonl:PATH", "records:DIR".
+  """A parsed spec: "world:TASK:SPLIT[:LENGTH]", "jsonl:PATH", "records:DIR",
+  "tfds:NAME:SPLIT", "python:MODULE:FUNCTION".
 
   >>> SourceSpec.parse("world:drawing:train")
   SourceSpec(kind='world', task='drawing', split='train', path='', length=None)
@@ -129,6 +200,8 @@ class SourceSpec:
     kind, _, rest = spec.partition(":")
     if kind in ("jsonl", "records") and rest:
       return cls(kind, path=rest)
+    if kind in ("tfds", "python") and all(rest.rpartition(":")):
+      return cls(kind, path=spec)
     fields = rest.split(":")
     if kind == "world" and len(fields) in (2, 3) and all(fields):
       length = fields[2] if len(fields) == 3 else None
@@ -136,22 +209,33 @@ class SourceSpec:
         return cls(kind, *fields[:2], length=length and int(length))
     raise ValueError(
         f"The source {spec!r} is neither world:TASK:SPLIT[:LENGTH] nor "
-        "jsonl:PATH nor records:DIR."
+        "jsonl:PATH nor records:DIR nor tfds:NAME:SPLIT nor "
+        "python:MODULE:FUNCTION."
     )
 
 
-def open_source(spec: str, task: str | None = None) -> Source:
+def open_source(
+    spec: str, task: str | None = None, latents: Any = None
+) -> Source:
   """Opens what a SourceSpec names.
 
-  `task`: of the records wanted; None takes those that are there.
+  `task`: of the records wanted; None takes those that are there. `latents`:
+  pictures come with latents made for these (`records.latents.Settings`).
   """
   parsed = SourceSpec.parse(spec)
   if parsed.kind == "records":
     from emma_jax.data.records import source  # the reader only where needed
 
-    return source.RecordsSource(parsed.path, task)
+    return source.RecordsSource(parsed.path, task, latents)
+  if latents is not None:
+    raise ValueError(
+        f"{spec} has no stored latents; make a folder of records of it with "
+        "`emma-data convert`, or set config.data.latents=step."
+    )
   if parsed.kind == "jsonl":
     return JsonlSource(parsed.path, task)
+  if parsed.kind in ("tfds", "python"):
+    return RowsSource(parsed.path, task)
   from emma_jax.world import tasks  # files can be read without the world
 
   return tasks.WorldSource(

@@ -20,6 +20,7 @@ from emma_jax.structs import (
   RawPicture,
   Record,
   Understanding,
+  WithLatent,
 )
 
 Role = Literal["und", "ref", "target"]
@@ -37,11 +38,15 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Picture:
-  """A preprocessed picture, uint8; a target is learned, the others are not."""
+  """A preprocessed picture, uint8; a target is learned, the others are not.
+
+  latent_TC: its normalised latents, row-major, where they were made before.
+  """
 
   pixels_YXC: np.ndarray
   role: Role
   stem: int = STEM_UNKNOWN
+  latent_TC: np.ndarray | None = None
 
 
 Part = Text | Picture
@@ -78,6 +83,10 @@ class Sample:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToSample:
   """Record -> Sample. Raises images.BadRecord where the record is broken.
+
+  Understanding pictures become what `preprocess` makes of them; references and
+  targets too, unless `frame` says otherwise (native sizes are for
+  understanding alone).
 
   >>> from emma_jax.data.images import Preprocess
   >>> t = tokens_lib.TinyTokenizer(["red"])
@@ -141,6 +150,7 @@ class ToSample:
   reference_dropout: float = 0.0
   max_turns: int | None = None
   max_pixels: int = images.MAX_PIXELS
+  frame: images.Preprocess | None = None
 
   def __post_init__(self):
     for name in ("text_dropout", "reference_dropout"):
@@ -226,8 +236,34 @@ class ToSample:
   def _picture(
       self, raw: RawPicture, role: Role, where: str, stem: int = STEM_UNKNOWN
   ) -> Picture:
-    picture_YXC = images.load_picture(raw, where, self.max_pixels)
-    return Picture(self.preprocess(picture_YXC).pixels_YXC, role, stem)
+    latent_hwC = None
+    if isinstance(raw, WithLatent):
+      raw, latent_hwC = raw.picture, raw.latent_hwC
+    pixels_YXC = self.fit(raw, role, where)
+    if latent_hwC is None:
+      return Picture(pixels_YXC, role, stem)
+    y, x, _ = pixels_YXC.shape
+    h, w, channels = latent_hwC.shape
+    if (h * images.GRID, w * images.GRID) != (y, x):
+      raise images.BadRecord(
+          where, f"latents of {h}x{w} cells for a picture of {y}x{x} pixels"
+      )
+    latent_TC = latent_hwC.reshape(-1, channels)
+    return Picture(pixels_YXC, role, stem, latent_TC)
+
+  def fit(self, raw: RawPicture, role: Role, where: str) -> np.ndarray:
+    """A picture's pixels (Y, X, 3) as the model sees them in its role."""
+    return self.of(role).read(raw, where, self.max_pixels).pixels_YXC
+
+  def sized(self, height: int, width: int) -> "ToSample":
+    """The same for pictures of another size; native ones keep theirs."""
+    fit = lambda x: x and dataclasses.replace(x, height=height, width=width)
+    return dataclasses.replace(
+        self, preprocess=fit(self.preprocess), frame=fit(self.frame))
+
+  def of(self, role: Role) -> images.Preprocess:
+    """What pictures of a role go through."""
+    return self.preprocess if role == "und" else self.frame or self.preprocess
 
 
 def further_turn(

@@ -12,6 +12,7 @@ from emma_jax.data.accounts import Bad
 from emma_jax.data.formats import pool
 from emma_jax.data.images import BadRecord
 from emma_jax.data.records import card as card_lib
+from emma_jax.data.records import latents
 from emma_jax.data.records.lengths import Lengths, Measure
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.tokenizer import Tokenizer
@@ -99,7 +100,7 @@ def _files(source: RecordsSource) -> Sequence[Bad]:
           bad.append(Bad(path, "the checksum is not that of dataset.json"))
       except OSError as error:
         bad.append(Bad(path, f"cannot be read: {error.strerror}"))
-  return bad
+  return bad + [Bad(*found) for found in latents.damaged(source.folder)]
 
 
 @functools.lru_cache(maxsize=1)

@@ -72,7 +72,7 @@ class _Work:
     start = time.monotonic()
     session, settings = self.session, self.settings
     spec = settings.spec(task)
-    if spec.kind == "jsonl":
+    if spec.kind != "world":
       samples, bad = files.records(
           settings.sources[task], task, settings.samples
       )

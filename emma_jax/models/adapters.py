@@ -54,9 +54,7 @@ def sincos_2d(
   First half of the channels encodes the row, second half the column; within a
   half the sines come first.
   """
-  if width % 4:
-    raise ValueError(f"{width=} must be a multiple of 4 for 2D positions.")
-  frequency = base ** -(np.arange(width // 4) / (width // 4))
+  frequency = _frequencies(width, base)
 
   def encode(n: int) -> np.ndarray:
     angle = np.arange(n)[:, None] * frequency
@@ -65,6 +63,36 @@ def sincos_2d(
   row = einops.repeat(encode(rows), "h f -> (h w) f", w=columns)
   column = einops.repeat(encode(columns), "w f -> (h w) f", h=rows)
   return np.concatenate([row, column], axis=1).astype(np.float32)
+
+
+def sincos_at(cell_PT2: jax.Array, width: int, base: float) -> jax.Array:
+  """`sincos_2d` of single cells (P, T, width), whose places are data.
+
+  A picture of T tokens has no more than T rows or columns. By the addition
+  theorem from two short tables: an angle in float32 is off by its size times
+  1e-7, and one table of all places would be megabytes of constants.
+  """
+  frequency, step = _frequencies(width, base), 64
+
+  def table(stride: int, count: int):
+    angle = stride * np.arange(count)[:, None] * frequency
+    return (jnp.asarray(f(angle), jnp.float32) for f in (np.sin, np.cos))
+
+  sin_fine, cos_fine = table(1, step)
+  sin_coarse, cos_coarse = table(step, cell_PT2.shape[1] // step + 1)
+  fine, coarse = cell_PT2 % step, cell_PT2 // step
+  sin = sin_coarse[coarse] * cos_fine[fine] + cos_coarse[coarse] * (
+      sin_fine[fine])
+  cos = cos_coarse[coarse] * cos_fine[fine] - sin_coarse[coarse] * (
+      sin_fine[fine])
+  both = jnp.concatenate([sin, cos], axis=-1)  # (P, T, 2, width / 2)
+  return both.reshape(*cell_PT2.shape[:2], width)
+
+
+def _frequencies(width: int, base: float) -> np.ndarray:
+  if width % 4:
+    raise ValueError(f"{width=} must be a multiple of 4 for 2D positions.")
+  return base ** -(np.arange(width // 4) / (width // 4))
 
 
 def sinusoid(t: jax.Array, channels: int, scale: float) -> jax.Array:
@@ -116,6 +144,9 @@ class Adapter(nn.Module):
   would be. It stands behind the LayerNorm, whose gradient at zero is huge.
   Channel fusion returns (P, T, width); token fusion (P, 2T, width) for clean
   pictures, semantic tokens first, and (P, T, width) for noisy ones.
+
+  `place`: (rows, columns) of all pictures' grid, or int32 (P, T, 2), the (row,
+  column) of every token in its picture.
   """
 
   config: FusionConfig
@@ -124,7 +155,7 @@ class Adapter(nn.Module):
   may_be_noisy: bool
 
   @nn.compact
-  def __call__(self, semantic, latent, grid: tuple[int, int]):
+  def __call__(self, semantic, latent, place: tuple[int, int] | jax.Array):
     c = self.config
     null_C = None
     if self.may_be_noisy and c.mode == "channel":
@@ -145,10 +176,12 @@ class Adapter(nn.Module):
       if semantic is not None:
         of_semantic = TwoLayers(self.width, name="fuse_semantic")
         tokens.insert(0, of_semantic(norm(semantic)))
-    position_TD = c.position_scale * sincos_2d(
-        *grid, self.width, c.position_base
-    )
-    tokens = [x + position_TD[None].astype(x.dtype) for x in tokens]
+    if isinstance(place, tuple):
+      position = sincos_2d(*place, self.width, c.position_base)[None]
+    else:
+      position = sincos_at(place, self.width, c.position_base)
+    position = c.position_scale * position
+    tokens = [x + position.astype(x.dtype) for x in tokens]
     return jnp.concatenate(tokens, axis=1)
 
 

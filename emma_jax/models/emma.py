@@ -23,10 +23,10 @@ import jax.numpy as jnp
 from emma_jax.models import partition
 from emma_jax.models.adapters import Adapter, FusionConfig, TimeEmbedding
 from emma_jax.models.dcae import Autoencoder, DcaeConfig
-from emma_jax.models.experts import TowerConfig, VisionTower
+from emma_jax.models.experts import SHUFFLE, TowerConfig, VisionTower
 from emma_jax.models.layers import Linear, zeros
 from emma_jax.models.llm import Llm, LlmConfig
-from emma_jax.structs import Array, Batch, Ids, KvCache
+from emma_jax.structs import Batch, Ids, KvCache, Latents, Patches
 
 # Pixels per token and side: the autoencoder's factor, and SigLIP2's patch of
 # 16 times the 2x2 pixel shuffle.
@@ -53,15 +53,6 @@ class EmmaConfig:
           f"vision patch_size={self.vision.encoder.patch_size} gives tokens of "
           f"{side} pixels; the autoencoder's have {PIXELS_PER_TOKEN}."
       )
-
-
-@struct.dataclass
-class Latents:
-  """Normalised clean latents of a batch's pictures; None where none are."""
-
-  und_BNTC: Array | None
-  ref_BRTC: Array | None
-  gen_BMTC: Array | None
 
 
 @struct.dataclass
@@ -196,7 +187,18 @@ class Emma(nn.Module):
     return jnp.clip(x, 0, 255).astype(jnp.uint8)
 
   def latents(self, batch: Batch) -> Latents:
-    """Latents of all the batch's pictures, encoded in one call."""
+    """Latents of all the batch's pictures: its own, or encoded in one call.
+
+    Raises:
+      ValueError: pictures of native sizes without latents.
+    """
+    if batch.latents is not None:
+      return batch.latents
+    if batch.patches is not None:
+      raise ValueError(
+          "Understanding pictures of native sizes need latents made beforehand:"
+          " DC-AE has no packed form. Run `emma-data encode-latents` and set "
+          "config.data.latents=stored.")
     groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC,
               batch.gen_pixels_BMYXC)
     z_PTC = self.encode_latents(_joined(groups))
@@ -205,20 +207,24 @@ class Emma(nn.Module):
   def semantics(self, batch: Batch, route: str):
     """SigLIP2 tokens of understanding pictures and references.
 
-    Returns (und (B, N, T, C) or None, ref (B, R, T, C) or None, router logits
-    (B, N, 2) or None). References bypass the router: always versatile.
+    Returns (und (B, N, T, C), at native sizes (B, J, C), or None; ref (B, R, T,
+    C) or None; router logits (B, N, 2) or None). References bypass the router:
+    always versatile.
     """
     groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC)
     B = groups[0].shape[0]
     unit = lambda *g: to_unit(_joined(g), self.config.dtype)
     logits = None
-    if not sum(g.shape[1] for g in groups):
+    if batch.patches is None and not sum(g.shape[1] for g in groups):
       return None, None, None
-    if route == "versatile":  # one call for both
+    if route == "versatile" and batch.patches is None:  # one call for both
       x_PTC, _ = self.vision(unit(*groups), route)
       return (*_parted(x_PTC, groups), None)
     und = ref = None
-    if groups[0].shape[1]:
+    if batch.patches is not None:
+      und, logits = self.vision.packed(
+          batch.patches, self._patch_values(batch.patches), route)
+    elif groups[0].shape[1]:
       x_PTC, logits = self.vision(unit(groups[0]), route)
       und = x_PTC.reshape(B, -1, *x_PTC.shape[1:])
     if groups[1].shape[1]:
@@ -228,8 +234,15 @@ class Emma(nn.Module):
       logits = logits.reshape(B, -1, 2)
     return und, ref, logits
 
+  def _patch_values(self, patches: Patches) -> jax.Array:
+    x_BWK = to_unit(patches.values_BWK, self.config.dtype)
+    return partition.constrain(x_BWK, "pictures", None, None)
+
   def router_logits(self, batch: Batch) -> jax.Array:
     """(B, N, 2) over (versatile, STEM): only the tower's lower blocks run."""
+    if batch.patches is not None:
+      return self.vision.packed_router_logits(
+          batch.patches, self._patch_values(batch.patches))
     pixels = batch.und_pixels_BNYXC
     x = to_unit(pixels.reshape(-1, *pixels.shape[2:]), self.config.dtype)
     return self.vision.router_logits(x).reshape(*pixels.shape[:2], 2)
@@ -253,11 +266,14 @@ class Emma(nn.Module):
       route: "versatile", "stem" or "router" for understanding pictures.
       collect: also return the keys and values (prefill).
     """
-    grid = token_grid(*batch.und_pixels_BNYXC.shape[2:4])
+    grid = token_grid(*batch.gen_pixels_BMYXC.shape[2:4])
     und_sem, ref_sem, router = self.semantics(batch, route)
     ref_in_und = self.config.fusion.reference_branch == "und"
     und_visual, gen_parts = [], []
-    if und_sem is not None:
+    if batch.patches is not None:
+      und_visual.append(self._adapt_native(
+          und_sem, latents.native_BJC, batch.patches.cell_BW2))
+    elif und_sem is not None:
       und_visual.append(
           self._adapt(self.adapters.und, und_sem, latents.und_BNTC, grid))
     if ref_sem is not None:
@@ -320,6 +336,14 @@ class Emma(nn.Module):
             for x in (semantic, latent)]
     x = adapter(*flat, grid)
     return x.reshape(B, P * x.shape[1], x.shape[2])
+
+  def _adapt_native(self, semantic_BJC, latent_BJC, cell_BW2):
+    """The Und adapter over packed pictures, each token in its own cell."""
+    dtype = self.config.dtype
+    # A token stands where the first of its four patches does.
+    cell_BJ2 = cell_BW2[:, ::SHUFFLE**2] // SHUFFLE
+    return self.adapters.und(
+        semantic_BJC.astype(dtype), latent_BJC.astype(dtype), cell_BJ2)
 
   def _noisy_tokens(self, noisy_BMTC, time_BM, grid):
     B, M, T, C = noisy_BMTC.shape

@@ -5,8 +5,10 @@
                                +--> mean over patches -> router -> 2 logits
 
 Routing is per picture and hard (paper section 3.4). The STEM expert starts as
-a copy of the versatile one. Axes: P pictures, T tokens after the 2x2 pixel
-shuffle, D width, C = 4 * D channels.
+a copy of the versatile one. Pictures are of one size (`__call__`), or each of
+its own, packed in rows (`packed`). Axes: P pictures, T tokens after the 2x2
+pixel shuffle, D width, C = 4 * D channels; B rows, N their pictures, W patches
+and J = W / 4 tokens of a row.
 """
 
 import dataclasses
@@ -16,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.models import layers, siglip2
-from emma_jax.structs import STEM_SCIENCE
+from emma_jax.structs import STEM_SCIENCE, Patches
 
 ROUTES = ("versatile", "stem", "router")
 SHUFFLE = 2
@@ -52,14 +54,13 @@ class TowerConfig:
 
 
 class Router(nn.Module):
-  """Mean over patches, linear, GELU, linear: float32 logits (P, 2)."""
+  """Linear, GELU, linear on a picture's mean patch: float32 logits (..., 2)."""
 
   width: int
 
   @nn.compact
-  def __call__(self, x_PTD: jax.Array) -> jax.Array:
-    x_PD = jnp.mean(x_PTD.astype(jnp.float32), axis=1)
-    x = layers.Linear(self.width, ("embed", None), name="fc1")(x_PD)
+  def __call__(self, mean: jax.Array) -> jax.Array:
+    x = layers.Linear(self.width, ("embed", None), name="fc1")(mean)
     x = jax.nn.gelu(x, approximate=True)
     return layers.Linear(2, (None, None), name="fc2")(x)
 
@@ -99,31 +100,76 @@ class VisionTower(nn.Module):
         Training never takes it.
     """
     x_PhwD, lower_PTD = self._lower(pixels_PYXC)
-    c, logits_P2 = self.config, None
-    if route not in ROUTES:
-      raise ValueError(f"Unknown {route=}; choose one of {ROUTES}.")
-    if route != "versatile" and not c.experts:
-      raise ValueError(f"{route=} needs a tower with experts=True.")
-    if route == "router":
-      logits_P2 = self.router(lower_PTD)
-      science_P = jax.nn.softmax(logits_P2)[:, STEM_SCIENCE]
-      x_PTD = jnp.where(
-          (science_P > c.router_threshold)[:, None, None],
-          self.stem(lower_PTD, None)[0],
-          self.versatile(lower_PTD, None)[0],
-      )
-    else:
-      expert = self.stem if route == "stem" else self.versatile
-      x_PTD, _ = expert(lower_PTD, None)
+    logits_P2 = self._router(lower_PTD, route)
+    science_P11 = None
+    if logits_P2 is not None:
+      science_P11 = self._is_science(logits_P2)[:, None, None]
+    x_PTD = self._expert(lower_PTD, None, route, science_P11)
     x_PhwD = self.post_norm(x_PTD).reshape(x_PhwD.shape)
     x_PhwC = siglip2.pixel_shuffle(x_PhwD, SHUFFLE)
     return x_PhwC.reshape(x_PhwC.shape[0], -1, x_PhwC.shape[-1]), logits_P2
 
   def router_logits(self, pixels_PYXC: jax.Array) -> jax.Array:
     """Float32 logits (P, 2) over (general, STEM); no expert runs."""
-    if not self.config.experts:
-      raise ValueError("router_logits needs a tower with experts=True.")
-    return self.router(self._lower(pixels_PYXC)[1])
+    return self._router(self._lower(pixels_PYXC)[1], "router")
+
+  def packed(
+      self, patches: Patches, values_BWK: jax.Array, route: str = "versatile"
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Pictures of any sizes -> (tokens (B, J, C), logits (B, N, 2) or None).
+
+    The sizes are data: one program serves all of them. A picture's tokens are
+    those of `__call__`; those of padding are finite garbage.
+
+    Args:
+      patches: where each patch belongs.
+      values_BWK: the patches' values in [-1, 1].
+      route: as in `__call__`.
+    """
+    lower_BWD = self._packed_lower(patches, values_BWK)
+    logits_BN2, science_BW1 = self._router(lower_BWD, route, patches), None
+    if logits_BN2 is not None:
+      own_BW = jnp.maximum(patches.picture_BW - 1, 0)
+      science_BW1 = jnp.take_along_axis(
+          self._is_science(logits_BN2), own_BW, axis=1)[..., None]
+    x_BWD = self._expert(lower_BWD, patches.picture_BW, route, science_BW1)
+    x_BWD = self.post_norm(x_BWD)
+    B, W, D = x_BWD.shape
+    return x_BWD.reshape(B, W // SHUFFLE**2, SHUFFLE**2 * D), logits_BN2
+
+  def packed_router_logits(
+      self, patches: Patches, values_BWK: jax.Array
+  ) -> jax.Array:
+    """`router_logits` of packed pictures: (B, N, 2)."""
+    lower_BWD = self._packed_lower(patches, values_BWK)
+    return self._router(lower_BWD, "router", patches)
+
+  def _router(
+      self, lower: jax.Array, route: str, patches: Patches | None = None
+  ) -> jax.Array | None:
+    """Logits of every picture, or None where the route is given."""
+    if route not in ROUTES:
+      raise ValueError(f"Unknown {route=}; choose one of {ROUTES}.")
+    if route != "versatile" and not self.config.experts:
+      raise ValueError(f"{route=} needs a tower with experts=True.")
+    if route != "router":
+      return None
+    if patches is None:
+      return self.router(jnp.mean(lower.astype(jnp.float32), axis=1))
+    return self.router(_means(lower, patches))
+
+  def _is_science(self, logits: jax.Array) -> jax.Array:
+    """Whether each picture goes to the STEM expert."""
+    science = jax.nn.softmax(logits)[..., STEM_SCIENCE]
+    return science > self.config.router_threshold
+
+  def _expert(self, lower, part, route: str, science) -> jax.Array:
+    """The upper blocks; `part` as `siglip2.stack` takes it, `science` bool."""
+    if science is not None:
+      return jnp.where(
+          science, self.stem(lower, part)[0], self.versatile(lower, part)[0])
+    expert = self.stem if route == "stem" else self.versatile
+    return expert(lower, part)[0]
 
   def _lower(self, pixels_PYXC: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The embeddings (P, h, w, D) and the shared blocks' output (P, T, D)."""
@@ -137,3 +183,24 @@ class VisionTower(nn.Module):
     x_PhwD = self.embed(pixels_PYXC)
     x_PTD = x_PhwD.reshape(x_PhwD.shape[0], -1, x_PhwD.shape[-1])
     return x_PhwD, self.lower(x_PTD, None)[0]
+
+  def _packed_lower(
+      self, patches: Patches, values_BWK: jax.Array
+  ) -> jax.Array:
+    """The shared blocks' output (B, W, D)."""
+    own_BW1 = jnp.maximum(patches.picture_BW - 1, 0)[..., None]
+    grid_BW2 = jnp.take_along_axis(patches.grid_BN2, own_BW1, axis=1)
+    x_BWD = self.embed.packed(
+        values_BWK, patches.cell_BW2, jnp.maximum(grid_BW2, 1))
+    return self.lower(x_BWD, patches.picture_BW)[0]
+
+
+def _means(x_BWD: jax.Array, patches: Patches) -> jax.Array:
+  """Mean patch of every picture (B, N, D), float32; 0 where there is none."""
+  names_1N1 = jnp.arange(1, patches.grid_BN2.shape[1] + 1)[None, :, None]
+  member_BNW = (patches.picture_BW[:, None, :] == names_1N1).astype(jnp.float32)
+  total_BND = jnp.einsum(
+      "BNW,BWD->BND", member_BNW, x_BWD.astype(jnp.float32),
+      precision=jax.lax.Precision.HIGHEST)
+  count_BN1 = member_BNW.sum(axis=-1, keepdims=True)
+  return total_BND / jnp.maximum(count_BN1, 1)

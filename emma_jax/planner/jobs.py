@@ -225,7 +225,7 @@ def _prefix(config, request: Request, rows: int, mesh: Mesh, *,
             references: int = 0, und_pictures: int = 0) -> Batch:
   """A batch of contexts: text, and a reference or a picture to look at."""
   none = dict(rows=rows, und_tokens=request.text, und_pictures=und_pictures,
-              references=references, targets=0)
+              references=references, targets=0, und_patches=0)
   layout = build.layout(config, none, "sample", height=request.height,
                         width=request.width)
   visual = layout.clean_cost * und_pictures

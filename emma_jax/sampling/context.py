@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import build
-from emma_jax.data.packing import Layout, pack
-from emma_jax.data.transforms import Sample
+from emma_jax.data.layout import PATCHES_PER_CELL, Layout
+from emma_jax.data.packing import pack
+from emma_jax.data.transforms import Picture, Sample
 from emma_jax.models.emma import Emma
 from emma_jax.structs import Batch, Ids, KvCache
 
@@ -35,17 +36,49 @@ def static_size(n: int, unit: int = 1) -> int:
   return size
 
 
+def same_length(**lists: Sequence) -> None:
+  """Raises SampleError unless all lists are equally long."""
+  if len({len(x) for x in lists.values()}) > 1:
+    counts = ", ".join(f"{len(x)} {name}" for name, x in lists.items())
+    raise SampleError(f"{counts}: give one for each.")
+
+
+def checked_seed(seed: int) -> int:
+  """The seed; SampleError for one that JAX cannot take."""
+  if not 0 <= seed < 2**31:
+    raise SampleError(f"{seed=} must be in 0..{2**31 - 1}.")
+  return seed
+
+
 def row_layout(
     samples: Sequence[Sample], config: Mapping[str, Any], size: tuple[int, int]
 ) -> Layout:
-  """One row that holds any one of the samples; pictures are of `size`."""
-  none = dict(rows=1, und_tokens=1, und_pictures=0, references=0, targets=0)
+  """One row that holds any one of the samples; pictures are of `size`.
+
+  Understanding pictures that bring latents along have sizes of their own.
+  """
+  none = dict(rows=1, und_tokens=1, und_pictures=0, references=0, targets=0,
+              und_patches=0)
   height, width = size
   layout = build.layout(config, none, "sample", height=height, width=width)
+  for channels in _latent_channels(samples):
+    layout = dataclasses.replace(
+        layout, und_patches=PATCHES_PER_CELL, und_pictures=1,
+        latent_channels=channels)
   needs = [layout.need(sample) for sample in samples]
   most = {name: max(need[name] for need in needs) for name in needs[0]}
   most["und_tokens"] = static_size(most["und_tokens"], 32)
+  if most["und_patches"]:
+    most["und_patches"] = static_size(most["und_patches"], 64)
   return dataclasses.replace(layout, **most)
+
+
+def _latent_channels(samples: Sequence[Sample]) -> set[int]:
+  """Of latents that pictures bring along; empty where none do."""
+  return {
+      part.latent_TC.shape[1] for sample in samples for part in sample.parts
+      if isinstance(part, Picture) and part.latent_TC is not None
+  }
 
 
 def one_per_row(
@@ -68,7 +101,8 @@ def prefill(
 ) -> tuple[jax.Array, KvCache]:
   """Und hidden states (B, U, D), and the keys and values of the whole batch."""
   variables = {"params": params}
-  if not batch.und_pixels_BNYXC.shape[1] + batch.ref_pixels_BRYXC.shape[1]:
+  static = batch.und_pixels_BNYXC.shape[1] + batch.ref_pixels_BRYXC.shape[1]
+  if batch.patches is None and not static:
     nothing = _empty_cache(emma, batch.tokens_BU.shape[0])
     return emma.apply(variables, batch.tokens_BU, batch.und_ids, nothing,
                       method=Emma.extend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import math
 from typing import Any
 
@@ -15,11 +16,19 @@ from emma_jax.data import images
 from emma_jax.data.transforms import IMAGE_MARK, Sample, further_turn
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma, token_grid
-from emma_jax.sampling import context, image, source, text
+from emma_jax.sampling import context, image, latents, source, text
 from emma_jax.sampling.context import SampleError, static_size
-from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
+from emma_jax.structs import (
+  Drawing,
+  Editing,
+  RawPicture,
+  Understanding,
+  WithLatent,
+)
 
 Pixels = np.ndarray  # uint8 (Y, X, 3)
+# Encoded at once at native size: four pictures of 1024 x 1024.
+_PIXELS = 2**22
 
 
 class Session:
@@ -60,8 +69,14 @@ class Session:
     model, data = self.config["model"], self.config["data"]
     self.autoencoder = Autoencoder(build.dcae_config(model))
     self.preprocess = build.preprocess(data)
+    # What is drawn and edited: a model that was trained on native pictures saw
+    # those in questions alone.
+    self.frame = self.preprocess
+    if source.trained_native(self.config):
+      self.frame = dataclasses.replace(self.preprocess, native=False)
     self.tokenizer = build.tokenizer(data, model)
-    self.to_sample = build.to_sample(data, training=False)
+    self.to_sample = dataclasses.replace(
+        build.to_sample(data, training=False), frame=self.frame)
     self._emma = None
     if model["kind"] == "emma":
       self._emma = Emma(build.emma_config(model))
@@ -134,11 +149,11 @@ class Session:
       seed: int = 0,
   ) -> list[Pixels]:
     """Each picture after its instruction, in exactly the picture's size."""
-    _same_length(pictures=pictures, instructions=instructions)
+    context.same_length(pictures=pictures, instructions=instructions)
     contexts = image.editing_contexts(
         self._given("edit_text_guidance", text_guidance),
         self._given("edit_image_guidance", image_guidance))
-    fitted = self._fit(pictures)
+    fitted = self._fit(pictures, self.frame)
     out: list[Pixels] = [None] * len(fitted)
     for size, members in _by_size(fitted).items():
       samples = [
@@ -159,7 +174,7 @@ class Session:
 
   def reconstruct(self, pictures: Sequence[RawPicture]) -> list[Pixels]:
     """Pictures through the autoencoder and back, in their exact sizes."""
-    fitted = self._fit(pictures)
+    fitted = self._fit(pictures, self.preprocess)
     out: list[Pixels] = [None] * len(fitted)
     for members in _by_size(fitted).values():
       for chunk, rows in self._chunks(members):
@@ -201,7 +216,8 @@ class Session:
           [of_context[n] for of_context in samples for n in places],
           len(contexts) * rows, layout)
       _, cache = context.prefill(emma, self.params, batch, "versatile")
-      keys_B = context.keys(_checked_seed(seed), [indices[n] for n in places])
+      keys_B = context.keys(
+          context.checked_seed(seed), [indices[n] for n in places])
       latents_BTC = image.sample_latents(
           emma, self.params, cache, weights_K, keys_B, times_S, steps, grid)
       pictures = image.decode(emma, self.params, latents_BTC, grid)
@@ -222,6 +238,8 @@ class Session:
   ) -> list[list[str]]:
     """Answers to each conversation's questions, one after the other.
 
+    At native size (`config.data.native`) every picture has its own.
+
     Args:
       pictures: per conversation, those of its first question (or none).
       turns: per conversation, the questions; earlier answers are remembered.
@@ -230,22 +248,27 @@ class Session:
       top_p: share of the probability that is drawn from.
       seed: of the draws at a temperature above 0.
     """
-    _same_length(pictures=pictures, turns=turns)
+    context.same_length(pictures=pictures, turns=turns)
     limit = int(self._given("max_tokens", max_tokens))
     if limit < 1 or temperature < 0 or not 0 < top_p <= 1:
       raise SampleError(
           f"max_tokens={limit} must be positive, {temperature=} not negative, "
           f"{top_p=} in (0, 1].")
+    data = self.config["data"]
+    size = data["height"], data["width"]
     prefixes, groups = [], {}
-    for i, (shown, questions) in enumerate(zip(pictures, turns)):
-      prefix, size = self._prefix(i, shown, questions)
+    for i, (shown, questions) in enumerate(zip(self._seen(pictures), turns)):
+      prefix = self._prefix(i, shown, questions)
       prefixes.append(prefix)
-      groups.setdefault(size, []).append(i)
+      alike = None  # native ones are computed with others as large
+      if self.preprocess.native:
+        alike = context.row_layout([prefix], self.config, size)
+      groups.setdefault(alike, []).append(i)
     out: list[list[str]] = [[] for _ in prefixes]
     options = dict(temperature=np.float32(temperature),
                    top_p=np.float32(top_p), limit=np.int32(limit),
                    room=static_size(limit, 16))
-    for size, members in groups.items():
+    for members in groups.values():
       layout = context.row_layout(
           [prefixes[i] for i in members], self.config, size)
       blocks = self._further_turns(members, turns)
@@ -255,15 +278,32 @@ class Session:
             [prefixes[i] for i in places], rows, layout)
         said = self._converse(
             batch, [(t[places], count[places]) for t, count in blocks],
-            context.keys(_checked_seed(seed), places), options)
+            context.keys(context.checked_seed(seed), places), options)
         for i, answers in zip(chunk, said):
           out[i] = answers[:len(turns[i])]
     return out
 
+  def _seen(
+      self, pictures: Sequence[Sequence[RawPicture]]
+  ) -> list[list[RawPicture]]:
+    """Each conversation's pictures as the model sees them.
+
+    Those of native sizes with their latents: only SigLIP2 takes many sizes in
+    one program.
+    """
+    fitted = [[f.pixels_YXC for f in self._fit(shown, self.preprocess)]
+              for shown in pictures]
+    if not self.preprocess.native:
+      return fitted
+    made = iter(latents.encode_all(
+        self.emma, self.params["autoencoder"],
+        [p for shown in fitted for p in shown], _PIXELS))
+    return [[WithLatent(p, next(made)) for p in shown] for shown in fitted]
+
   def _prefix(
       self, i: int, shown: Sequence[RawPicture], questions: Sequence[str]
-  ) -> tuple[Sample, tuple[int, int]]:
-    """A conversation up to its first answer, and its pictures' size."""
+  ) -> Sample:
+    """A conversation up to its first answer."""
     if not questions:
       raise SampleError(f"Conversation {i} has no question; give one.")
     for question in questions[1:]:
@@ -271,18 +311,10 @@ class Session:
         raise SampleError(
             f"Conversation {i}: {question!r} marks a picture, but pictures "
             "belong to the first question; mark them there.")
-    fitted = self._fit(shown)
-    sizes = {f.pixels_YXC.shape[:2] for f in fitted}
-    if len(sizes) > 1:
-      raise SampleError(
-          f"Conversation {i} has pictures of sizes {sorted(sizes)} after "
-          "preprocessing; give them one size, or set data.native=False.")
-    data = self.config["data"]
-    size = (*sizes, (data["height"], data["width"]))[0]
     record = Understanding(
-        pictures=tuple(f.pixels_YXC for f in fitted),
-        turns=((questions[0], None),), id=f"conversation {i}")
-    return self.to_sample(record), size
+        pictures=tuple(shown), turns=((questions[0], None),),
+        id=f"conversation {i}")
+    return self.to_sample(record)
 
   def _further_turns(
       self, members: Sequence[int], turns: Sequence[Sequence[str]]
@@ -333,12 +365,14 @@ class Session:
       raise SampleError(f"{key}={value} must be a finite number.")
     return value
 
-  def _fit(self, pictures: Sequence[RawPicture]) -> list[images.Fitted]:
+  def _fit(
+      self, pictures: Sequence[RawPicture], preprocess: images.Preprocess
+  ) -> list[images.Fitted]:
     limit = self.config["data"]["max_pixels"]
     out = []
     for i, raw in enumerate(pictures):
       where = raw if isinstance(raw, str) else f"picture {i}"
-      out.append(self.preprocess(images.load_picture(raw, where, limit)))
+      out.append(preprocess.read(raw, where, limit))
     return out
 
   def _chunks(self, items: Sequence[int]):
@@ -359,15 +393,3 @@ def _by_size(fitted: Sequence[images.Fitted]) -> dict:
   for i, f in enumerate(fitted):
     groups.setdefault(f.pixels_YXC.shape[:2], []).append(i)
   return groups
-
-
-def _same_length(**lists: Sequence) -> None:
-  if len({len(x) for x in lists.values()}) > 1:
-    counts = ", ".join(f"{len(x)} {name}" for name, x in lists.items())
-    raise SampleError(f"{counts}: give one for each.")
-
-
-def _checked_seed(seed: int) -> int:
-  if not 0 <= seed < 2**31:
-    raise SampleError(f"{seed=} must be in 0..{2**31 - 1}.")
-  return seed

@@ -100,6 +100,13 @@ def _from_step(
   )
 
 
+def trained_native(config: Mapping[str, Any]) -> bool:
+  """Whether a stage of the training saw native understanding pictures."""
+  # Weights from elsewhere know no stages, and older ones no native sizes.
+  stages = config.get("stages", {}).values()
+  return any(stage.get("und_patches", 0) for stage in stages)
+
+
 def _route(config: Mapping[str, Any], routed: bool) -> str:
   """"router" once it is trained. Before, it would send pictures at random to
   an expert that is the versatile one's copy of long ago."""

@@ -1,7 +1,10 @@
 """From a whole config to a run: stages, data, weights."""
 
 from collections.abc import Mapping
+import dataclasses
+import hashlib
 import importlib.resources
+import json
 import pathlib
 from typing import Any
 
@@ -9,6 +12,7 @@ import jax
 
 from emma_jax import build, distributed, flow, rules, sharding
 from emma_jax.data import mixture, packing, pipeline
+from emma_jax.data.records.latents import Settings
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import checkpoint, loop, objectives, weights
 
@@ -17,11 +21,13 @@ PACKAGED = {"world_autoencoder": "world_autoencoder.safetensors",
             "reference": "reference.safetensors"}
 
 
-def run(config: Mapping[str, Any], *, data: bool = True) -> loop.Run:
+def run(config: Mapping[str, Any], *, data: bool = True,
+        plans: str | None = None) -> loop.Run:
   """The run that a whole config describes.
 
   Without `data` no file is opened, neither sources nor a vocabulary: the run
-  can be planned (`step.abstract_step`), not trained.
+  can be planned (`step.abstract_step`), not trained. `plans`: a folder for the
+  plans of the data, which all processes share; None: each makes its own.
 
   Raises:
     build.ConfigError: a key that is unknown, missing or out of range.
@@ -33,7 +39,7 @@ def run(config: Mapping[str, Any], *, data: bool = True) -> loop.Run:
     build.tokenizer(config["data"], config["model"])
   train = config["train"]
   stages = tuple(
-      _stage(config, model, name, section, i, data)
+      _stage(config, model, name, section, i, data, plans)
       for i, (name, section) in enumerate(config["stages"].items())
   )
   for stage in stages:
@@ -53,8 +59,19 @@ def run(config: Mapping[str, Any], *, data: bool = True) -> loop.Run:
       keep=train["keep"],
       keep_every=train["keep_every"],
       config=build.plain(config),
-      fingerprints=build.fingerprints(config["data"]) if data else {},
+      fingerprints=_fingerprints(config, stages) if data else {},
   )
+
+
+def _fingerprints(
+    config: Mapping[str, Any], stages: tuple[loop.Stage, ...]
+) -> dict[str, str]:
+  """Of all that a checkpoint can be continued, or sampled from, with alone."""
+  out = build.fingerprints(config["data"])
+  for stage in stages:
+    for name, value in stage.source.fingerprints().items():
+      out[f"{name} of stages.{stage.name}" if name == "plan" else name] = value
+  return out
 
 
 def read_weights(name: str) -> tuple[dict, dict]:
@@ -76,7 +93,8 @@ def read_weights(name: str) -> tuple[dict, dict]:
 
 
 def _stage(config: Mapping[str, Any], model: build.Model, name: str,
-           section: Mapping[str, Any], index: int, data: bool) -> loop.Stage:
+           section: Mapping[str, Any], index: int, data: bool,
+           plans: str | None) -> loop.Stage:
   where = f"stages.{name}"
   optimizer = build.make(
       OptimizerConfig,
@@ -84,9 +102,11 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
        ("learning_rate", "schedule", "warmup_steps", "final_ratio")}
       | dict(config["optimizer"]),
       where, total_steps=section["steps"])
-  layout = build.layout(config, section, where)
+  layout = _layout(config, section, where)
   try:
-    source = _source(config, section, where, layout, index) if data else None
+    source = None
+    if data:
+      source = _source(config, section, where, layout, index, plans)
   except build.ConfigError:
     raise
   except ValueError as error:
@@ -109,13 +129,50 @@ def _stage(config: Mapping[str, Any], model: build.Model, name: str,
   )
 
 
-def batches(config: Mapping[str, Any], name: str) -> pipeline.BatchSource:
-  """The data of one stage, without the model."""
+def batches(
+    config: Mapping[str, Any], name: str, plans: str | None = None,
+    share: distributed.Share | None = None,
+) -> pipeline.BatchSource:
+  """The data of one stage, without the model; `share` of its rows."""
   section = config["stages"][name]
   where = f"stages.{name}"
-  layout = build.layout(config, section, where)
+  layout = _layout(config, section, where)
   index = list(config["stages"]).index(name)
-  return _source(config, section, where, layout, index)
+  return _source(config, section, where, layout, index, plans, share)
+
+
+def latent_settings(config: Mapping[str, Any]) -> Settings:
+  """What the latents of a config's pictures must have been made for."""
+  preprocess, model = build.preprocess(config["data"]), config["model"]
+  sizes = json.dumps(build.plain(model["autoencoder"]), sort_keys=True)
+  return Settings(
+      understanding=preprocess,
+      generation=dataclasses.replace(preprocess, native=False),
+      autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
+      dtype=model["dtype"],
+      buckets=tuple(map(tuple, config["data"]["buckets"])))
+
+
+def _layout(config: Mapping[str, Any], section: Mapping[str, Any],
+            where: str) -> packing.Layout:
+  """The stage's static shapes; stored latents come with the samples."""
+  data, model = config["data"], config["model"]
+  if data["latents"] not in ("step", "stored"):
+    raise build.ConfigError(
+        f"config.data.latents={data['latents']!r}: choose step or stored.")
+  stored = data["latents"] == "stored" and model["kind"] == "emma"
+  if section["und_patches"] and not data["native"]:
+    raise build.ConfigError(
+        f"config.{where}.und_patches={section['und_patches']} is for pictures "
+        "of native sizes; set config.data.native=True.")
+  if section["und_patches"] and not stored:
+    raise build.ConfigError(
+        f"config.{where}.und_patches={section['und_patches']}: pictures of "
+        "native sizes need latents made beforehand. Run `emma-data "
+        "encode-latents DIR --config C --weights W` and set "
+        "config.data.latents=stored.")
+  channels = model["autoencoder"]["latent_channels"] if stored else 0
+  return build.layout(config, section, where, latent_channels=channels)
 
 
 def _check_tables(stage: loop.Stage, shapes: dict):
@@ -162,36 +219,57 @@ def _objective(model: build.Model, section: Mapping[str, Any], where: str,
 
 
 def _source(config: Mapping[str, Any], section: Mapping[str, Any], where: str,
-            layout: packing.Layout, index: int) -> pipeline.BatchSource:
+            layout: packing.Layout, index: int, plans: str | None,
+            share: distributed.Share | None = None) -> pipeline.BatchSource:
   """The stage's data; its rows on this host are this process's share."""
-  data, steps = config["data"], section["steps"]
-  starts = [round(share * steps) for share, _ in section["mixture"]]
-  if starts[0] != 0:
-    raise build.ConfigError("The first phase of a mixture starts at 0.0, not "
-                            f"{section['mixture'][0][0]}.")
-  phases = [
-      mixture.Phase(dict(parts), stop - start)
-      for (_, parts), start, stop in zip(
-          section["mixture"], starts, [*starts[1:], steps])
-      if stop > start
-  ]
+  data = config["data"]
+  preprocess = build.preprocess(data)
+  if not layout.und_patches:  # all of one size
+    preprocess = dataclasses.replace(preprocess, native=False)
+  latents = None
+  if layout.latent_channels:
+    latents = dataclasses.replace(
+        latent_settings(config), understanding=preprocess)
   keys = ("text_dropout", "reference_dropout", "max_turns", "max_pixels",
           "max_bad_share", "min_seen", "workers", "threads", "buffer",
-          "parts")
+          "parts", "buckets")
   settings = build.make(
       pipeline.DataConfig, {k: data[k] for k in keys}, "data",
       # Every stage draws other samples of an endless source.
       seed=data["seed"] + 1000 * index,
       sources=dict(data["sources"]),
-      phases=tuple(phases),
+      phases=_phases(section, where),
       samples_per_batch=section["samples_per_batch"],
       layout=layout,
-      preprocess=build.preprocess(data),
+      preprocess=preprocess,
+      latents=latents,
   )
   mesh = sharding.make_mesh(
       build.make(sharding.MeshConfig, config["mesh"], "mesh"))
   sharding.check_rows(layout.rows, where, mesh)
-  share = distributed.share_of_rows(sharding.rows(mesh), layout.rows)
+  share = share or distributed.share_of_rows(sharding.rows(mesh), layout.rows)
   return pipeline.open_pipeline(
       settings, build.tokenizer(data), shard_index=share.index,
-      shard_count=share.count, counted=share.first)
+      shard_count=share.count, counted=share.first, plans=plans)
+
+
+def _phases(
+    section: Mapping[str, Any], where: str
+) -> tuple[mixture.Phase, ...]:
+  """Of (share of the stage done, weights) or (share, weights, options)."""
+  steps = section["steps"]
+  starts = [round(phase[0] * steps) for phase in section["mixture"]]
+  if starts[0] != 0:
+    raise build.ConfigError("The first phase of a mixture starts at 0.0, not "
+                            f"{section['mixture'][0][0]}.")
+  out = []
+  for (_, parts, *options), start, stop in zip(
+      section["mixture"], starts, [*starts[1:], steps]):
+    if stop <= start:
+      continue
+    told = {"unit": section["mixture_unit"]}
+    for option in options:
+      told |= option
+    out.append(build.make(mixture.Phase, told, f"{where}.mixture",
+                          weights=dict(parts), steps=stop - start))
+  return tuple(out)

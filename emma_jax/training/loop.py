@@ -17,7 +17,7 @@ from emma_jax import rules
 from emma_jax.data import accounts, pipeline
 from emma_jax.structs import Mean
 from emma_jax.training import checkpoint as ckpt
-from emma_jax.training import goodput
+from emma_jax.training import goodput, latents
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.run import Run, Stage
@@ -86,6 +86,8 @@ def train(
         if state is None:
           state = _begin(run, stage, params, mesh)
           params = None  # not held beside the state
+        latents.check(stage.source.latents if stage.source else {},
+                      state.params())
         worker = _StageLoop(run, stage, mesh, first, checkpoints, writer, stop,
                             meta, ledger, profile)
         with ledger.of(goodput.STEPS):
@@ -154,13 +156,16 @@ class _StageLoop:
     self.r, self.stage, self.mesh, self.first = run, stage, mesh, first
     self.ledger, self.profile = ledger, profile
     self.exchange, self.asked = distributed.Exchange(), False
+    self.shapes: set[tuple] = set()  # of batches that have been seen
     self.checkpoints, self.writer, self.stop = checkpoints, writer, stop
     data = stage.source.config
     self.fuse = pipeline.Fuse(data.max_bad_share, data.min_seen)
+    self.realised = accounts.Realised()
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
     if meta:  # what lay between the last log and the checkpoint
       self.fuse.restore(meta["fuse"])
+      self.realised.restore(meta.get("realised", {}))
       self.means.restore(meta["means"])
 
   def run(self, state: state_lib.TrainState) -> state_lib.TrainState:
@@ -175,7 +180,7 @@ class _StageLoop:
         with self.timer.waiting(), self.ledger.of("data"):
           host = next(data)
         batch = sharding.place_rows(host.batch, self.mesh)
-        state, measured = self._step(step, step_fn, state, batch, start)
+        state, measured = self._step(step, step_fn, state, batch)
         self._count(measured, host.info)
         last = step == stage.steps
         if step % self.r.log_every == 0 or last:
@@ -195,11 +200,17 @@ class _StageLoop:
         self.profile.close()
     return state
 
-  def _step(self, step: int, step_fn, state, batch, start: int):
-    """One step; a stage's first is compiled before it is dispatched."""
+  def _step(self, step: int, step_fn, state, batch):
+    """One step; the first of every shape is compiled before it starts."""
     if self.profile:
       self.profile.before(self.first + step)
-    with self.ledger.of("compile" if step == start + 1 else goodput.STEPS):
+    shape = tuple(x.shape for x in jax.tree.leaves(batch))
+    new = shape not in self.shapes
+    if new and self.stage.source.config.buckets:
+      y, x = batch.gen_pixels_BMYXC.shape[2:4]
+      self.writer.note(f"Stage {self.stage.name}: compiling for {y}x{x}.")
+    self.shapes.add(shape)
+    with self.ledger.of("compile" if new else goodput.STEPS):
       state, measured = step_fn(state, batch)
     if self.profile:
       self.profile.after(self.first + step, measured)
@@ -222,6 +233,7 @@ class _StageLoop:
     self.asked |= sums["stop"] > 0
     self.timer.count(sums["tokens"])
     self.fuse.add(sums["drawn"], sums["unusable"])
+    self.realised.add(sums)
     return accounts.means(sums)
 
   def _settle(self) -> None:
@@ -232,7 +244,8 @@ class _StageLoop:
     self._settle()
     rate = optim.schedule(self.stage.optimizer)(step - 1)
     values = {"stage": self.stage.name, "stage_step": step,
-              "learning_rate": float(rate), **self.means.flush()}
+              "learning_rate": float(rate), **self.means.flush(),
+              **self.realised.shares()}
     timing = self.timer.flush() | {
         f"share/{cause}": x for cause, x in self.ledger.shares().items()}
     peak = goodput.peak_memory()
@@ -249,6 +262,7 @@ class _StageLoop:
             "stage_step": step,
             "data_position": step,  # the stream's whole state
             "fuse": self.fuse.state(),
+            "realised": self.realised.state(),
             "means": self.means.state(),
             "config": self.r.config,
             "fingerprints": dict(self.r.fingerprints),

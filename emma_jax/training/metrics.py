@@ -111,12 +111,14 @@ class Timer:
     self._tokens += tokens
 
   def flush(self) -> dict[str, float]:
-    """Seconds per step, seconds of it waiting for data, tokens per second."""
+    """Seconds per step, seconds and share of it waiting for data, tokens per
+    second."""
     total = max(self._clock() - self._start, 1e-9)
     steps = max(self._steps, 1)
     result = {
         "step_seconds": total / steps,
         "data_seconds": self._waited / steps,
+        "data_share": self._waited / total,
         "tokens_per_second": self._tokens / total,
     }
     self._reset()

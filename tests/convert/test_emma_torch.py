@@ -100,6 +100,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
           config=good | {"model": model | {"kind": "autoencoder"}})
   attempt("vocab", config=good | {"model": model | {"llm": {}}})
   attempt("steps", config=good | {"sample": {}})
+  attempt("codec='fast'",
+          config=good | {"data": good["data"] | {"codec": "fast"}})
   attempt("route='elsewhere'", route="elsewhere")
   less = dict(params, heads={})
   attempt("heads/velocity/kernel", convert.table.ConversionError, params=less)

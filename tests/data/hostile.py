@@ -1,6 +1,7 @@
 """Pictures, lines and records that break loaders, and what becomes of each.
 
-  python -m tests.data.hostile        prints the table of outcomes
+  python -m tests.data.hostile             prints the outcomes, with reasons
+  python -m tests.data.hostile --markdown  emma_jax/data/outcomes.md
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import json
 import os
 from pathlib import Path
 import struct
+import sys
 import tempfile
 from unittest import mock
 import zlib
@@ -302,18 +304,40 @@ def write_records(folder: Path, cases: list[Case]) -> Path:
     return made.dataset(folder / "set", [made.samples()[3]] * len(cases))
 
 
-def table(rows: list[tuple[str, str, str]]) -> str:
-  """(kind, case, outcome) as text."""
-  wide = max(len(name) for _, name, _ in rows)
-  return "\n".join(f"{k:8} {n:{wide}}  {o}" for k, n, o in rows)
+def table(rows: list[tuple[str, ...]]) -> str:
+  """(kind, case, validate's reason, training's reason, words) as text."""
+  wide = max(len(row[1]) for row in rows)
+  return "\n".join(f"{k:8} {n:{wide}}  {validated}" + (
+      "" if trained == validated else f" | training: {trained}")
+      for k, n, validated, trained, _ in rows)  # fmt: skip
 
 
-def main() -> None:
+def markdown(rows: list[tuple[str, ...]]) -> str:
+  """The same without what differs between versions of libraries."""
+  verdict = lambda reason: USED if reason == USED else "rejected"
+  lines = [
+      f"| {kind} | {name} | {verdict(validated)} | {verdict(trained)} | "
+      f"{'' if words == USED else words} |"
+      for kind, name, validated, trained, words in rows
+  ]
+  return "\n".join([
+      "# What becomes of bad input", "",
+      "Each case is a test. `validate` and training use the same code; only "
+      "what a run's", "layout decides is training's alone. Made by "
+      "`python -m tests.data.hostile --markdown`.", "",
+      "| kind | input | validate | training | the reason says |",
+      "|---|---|---|---|---|", *lines,
+  ]) + "\n"  # fmt: skip
+
+
+def main(argv: list[str]) -> None:
   from tests.data import test_hostile  # which imports this
 
   with tempfile.TemporaryDirectory() as folder:
-    print(table(test_hostile.outcomes(Path(folder))))
+    rows = test_hostile.outcomes(Path(folder))
+  as_page = argv == ["--markdown"]
+  sys.stdout.write(markdown(rows) if as_page else f"{table(rows)}\n")
 
 
 if __name__ == "__main__":
-  main()
+  main(sys.argv[1:])

@@ -47,19 +47,28 @@ def samples() -> list[schema.Stored]:
   ]  # fmt: skip
 
 
-def dataset(folder: Path, stored: list[schema.Stored], shards: int = 1) -> Path:
-  """A folder as `emma-data convert` writes it."""
+def encoded(pixels_YXC: np.ndarray) -> bytes:
+  out = io.BytesIO()
+  Image.fromarray(pixels_YXC).save(out, "PNG")
+  return out.getvalue()
+
+
+def dataset(
+    folder: Path, stored: list[schema.Stored], shards: int = 1,
+    measure: Measure | None = None,
+) -> Path:
+  """A folder as `emma-data convert` writes it; counts as TOKENIZER does."""
   folder.mkdir()
-  made = []
+  made, measure = [], measure or Measure.of(TOKENIZER)
   for i in range(shards):
-    writer = shard.ShardWriter(folder, f"part-{i:05d}", Measure.of(TOKENIZER))
+    writer = shard.ShardWriter(folder, f"part-{i:05d}", measure)
     for one in stored[i::shards]:
       sizes = [Image.open(io.BytesIO(p)).size[::-1] for p in one.pictures]
       writer.add(one, sizes)
     made.append(writer.finish())
   card.Card(
       name="made", shards=tuple(filter(None, made)),
-      tokenizer=TOKENIZER.fingerprint(),
+      tokenizer=measure.to_sample.tokenizer.fingerprint(),
       weighted=any(one.weight != 1 for one in stored), rejected=0,
       provenance={},
   ).save(folder)  # fmt: skip

@@ -16,6 +16,7 @@ from emma_jax.data.images import BadRecord, Preprocess
 from emma_jax.data.mixture import Phase
 from emma_jax.data.packing import Layout
 from emma_jax.data.records.source import RecordsSource
+from emma_jax.data.tokenizer import TinyTokenizer
 from tests.data import hostile, made
 
 PICTURES = hostile.pictures()
@@ -104,7 +105,7 @@ def test_files_on_all_roads(tmp_path, kind: str):
   _check(_trained(spec, count), wanted, cases)
   card = job_lib.run(job_lib.Job(
       inputs=[str(path)], out=str(tmp_path / "set"), workers=0,
-      recipe=part.Recipe(form="captions", tokenizer=made.TOKENIZER)))
+      maker=part.Recipe(form="captions", tokenizer=made.TOKENIZER)))
   assert card.rejected == len(of_records)
   assert card.records == count - len(of_records)
   # What was let in can be trained on.
@@ -131,21 +132,41 @@ def test_records_on_both_roads(tmp_path):
   assert set(wanted) <= set(bad)
 
 
-def outcomes(folder: Path) -> list[tuple[str, str, str]]:
-  """The table that `python -m tests.data.hostile` prints."""
+def outcomes(folder: Path) -> list[tuple[str, ...]]:
+  """(kind, case, reason of validate, of training, the words stated for it)."""
   rows = []
-  for kind, cases in (("picture", PICTURES), ("line", LINES)):
+  # The side file of the records is of others: another tokenizer's lengths are
+  # not compared.
+  other = TinyTokenizer(["green"])
+  for kind, cases in (("picture", PICTURES), ("line", LINES),
+                      ("record", RECORDS)):
     place = folder / kind
     place.mkdir()
     path = getattr(hostile, f"write_{kind}s")(place, cases)
-    found = _trained(f"jsonl:{path}", len(path.read_bytes().splitlines()))
-    rows += [(kind, c.name, found.get(i, hostile.USED))
+    spec, count = f"records:{path}", len(cases)
+    if kind != "record":
+      spec, count = f"jsonl:{path}", len(path.read_bytes().splitlines())
+    trained = _trained(spec, count)
+    validated = {_number(b.where): b.reason
+                 for b in validation.validate(spec, other).bad}
+    said = lambda found, i: found.get(i, hostile.USED).replace(
+        str(folder), "")[:110]
+    rows += [(kind, c.name, said(validated, i), said(trained, i), c.outcome)
              for i, c in enumerate(cases)]  # fmt: skip
-  path = hostile.write_records(folder, RECORDS)
-  found = _trained(f"records:{path}", len(RECORDS))
-  rows += [("record", c.name, found.get(i, hostile.USED))
-           for i, c in enumerate(RECORDS)]  # fmt: skip
-  return [(k, n, o.replace(str(folder), "")[:110]) for k, n, o in rows]
+  return rows
+
+
+def test_the_page_of_outcomes_is_what_the_command_prints(tmp_path, repo):
+  rows = outcomes(tmp_path)
+  page = (repo / "emma_jax" / "data" / "outcomes.md").read_text()
+  assert hostile.markdown(rows) == page, (
+      "python -m tests.data.hostile --markdown > emma_jax/data/outcomes.md")
+  assert len(rows) >= 80
+  for _, name, validated, trained, words in rows:
+    for found in (validated, trained):
+      # What only a layout can say, validate does not.
+      if not (found is validated and OF_LAYOUT in words):
+        assert words in found, name
 
 
 def test_the_page_on_data_states_these_outcomes(repo):

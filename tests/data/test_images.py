@@ -8,6 +8,7 @@ import pytest
 
 from emma_jax.data import images
 from emma_jax.data.images import BadRecord, Preprocess, load_picture, restore
+from tests.data import hostile
 
 
 def _encoded(image: Image.Image, kind: str = "PNG", **kw) -> bytes:
@@ -169,3 +170,31 @@ def test_preprocess_checks_itself_and_has_a_fingerprint():
   one = Preprocess(height=32, width=64)
   assert one.fingerprint() == Preprocess(height=32, width=64).fingerprint()
   assert one.fingerprint() != Preprocess(height=64, width=32).fingerprint()
+
+
+def test_an_unknown_codec_and_one_that_is_not_installed(monkeypatch):
+  from emma_jax.data import fast_images
+
+  with pytest.raises(ValueError, match="pillow or fast"):
+    Preprocess(height=32, width=32, codec="magick")
+  fast_images.libraries.cache_clear()
+  monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+  with pytest.raises(ValueError, match="extra `fast`"):
+    Preprocess(height=32, width=32, codec="fast")
+
+
+@pytest.mark.parametrize("case", hostile.pictures(), ids=lambda case: case.name)
+def test_reading_equals_decoding_then_fitting(case):
+  """In one go nothing is copied between, and nothing else differs."""
+  fit = Preprocess(height=32, width=64)
+  try:
+    wanted = fit(load_picture(case.value, "here"))
+  except BadRecord as error:
+    with pytest.raises(BadRecord) as raised:
+      fit.read(case.value, "here")
+    assert raised.value.reason == error.reason
+    return
+  found = fit.read(case.value)
+  assert np.array_equal(found.pixels_YXC, wanted.pixels_YXC)
+  assert found.content_size == wanted.content_size
+  assert found.original_size == wanted.original_size

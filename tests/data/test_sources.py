@@ -121,3 +121,25 @@ def test_the_shared_examples_open(shared_dir):
     source = sources.open_source(f"jsonl:{folder}/{name}_val.jsonl")
     assert source.task == task
     assert all(source[i].id for i in range(len(source)))
+
+
+def test_rows_of_python_are_a_source(tmp_path, monkeypatch):
+  """A bad row is a BadRecord in its place; pictures are the rows' own."""
+  (tmp_path / "rows_of_captions.py").write_text("""
+import numpy as np
+def rows():
+  good = {"image": np.zeros((4, 4, 3), np.uint8), "caption": "red"}
+  return [good, {**good, "caption": 5}, {**good, "image": "a.png"}, good]
+""")
+  monkeypatch.syspath_prepend(tmp_path)
+  source = sources.open_source("python:rows_of_captions:rows", "drawing")
+  assert len(source) == 4 and source[3].prompt == "red"
+  assert source[3].id == source.where(3) == "python:rows_of_captions:rows[3]"
+  for i, words in ((1, "caption is 5"), (2, "not a picture's bytes")):
+    with pytest.raises(BadRecord, match=words):
+      source[i]
+  assert sources.is_shuffled("python:rows_of_captions:rows")
+  with pytest.raises(ValueError, match="wanted is one for editing"):
+    sources.open_source("python:rows_of_captions:rows", "editing")
+  with pytest.raises(ValueError, match="neither world"):
+    sources.open_source("python:rows_of_captions")

@@ -86,3 +86,26 @@ def test_files_with_nothing_to_use_are_refused(tmp_path):
   path.write_text('{"image": "lost.png", "caption": "a"}\n')
   with pytest.raises(files.NoRecords, match="x.jsonl:1"):
     files.records(f"jsonl:{path}", "drawing", 3)
+
+
+def test_folders_of_records_are_files_too(tmp_path, config, specs):
+  """Converted, they give the scores of the lines they were made of."""
+  from emma_jax.data.formats import job, part
+  from emma_jax.data.tokenizer import TinyTokenizer
+
+  records = {}
+  for task, spec in specs.items():
+    out = str(tmp_path / f"{task}_records")
+    job.run(job.Job(
+        inputs=[spec.removeprefix("jsonl:")], out=out, workers=0,
+        max_rejected=0.5,
+        maker=part.Recipe(form="", tokenizer=TinyTokenizer(["a"]))))
+    records[task] = f"records:{out}"
+  found = [
+      runner.run(perfect(s), EvalSettings.of(config, sources=s)).scores
+      for s in (specs, records)
+  ]
+  for task in specs:
+    lines, stored = found[0][task], found[1][task]
+    assert {k: v for k, v in lines.items() if k != "bad_records"} == {
+        k: v for k, v in stored.items() if k != "bad_records"}

@@ -114,6 +114,21 @@ def test_native_size_is_the_samplers_choice_and_height_is_not(tmp_path, model):
     Session.load(str(path), change=with_data(height=96))
 
 
+def test_a_native_training_fixes_the_size_of_what_is_drawn(tmp_path, model):
+  """Native pictures are of questions; whether they are is still a choice."""
+  config, params = model
+  native = config | {"data": config["data"] | {"native": True}}
+  path = tmp_path / "w.safetensors"
+  save_weights(path, params, metadata(native))
+  with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
+  fixed = Session.load(str(path), change=with_data(native=False))
+  assert not fixed.preprocess.native
+  for change, key in ((dict(height=96), "frame"), (dict(max_tokens=5),
+                                                   "preprocess")):
+    with pytest.raises(SampleError, match=f"{key}: trained with"):
+      Session.load(str(path), change=with_data(**change))
+
+
 def test_missing_sources(tmp_path):
   with pytest.raises(SampleError, match="No weights at .*nowhere"):
     Session.load(str(tmp_path / "nowhere"))

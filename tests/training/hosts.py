@@ -1,7 +1,8 @@
 """One of several processes of a toy run: `python -m tests.training.hosts DIR`.
 
 What its data does at a step is told as `--at STEP=ACTION`, ACTION being term
-(SIGTERM to itself), kill (SIGKILL) or raise; --only says whose data.
+(SIGTERM to itself), kill (SIGKILL) or raise; --only says whose data. Batches of
+the world are drawn, those of --records planned.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import numpy as np
 
 from emma_jax import distributed
 from emma_jax.training import loop
+from tests.data import recorded
 from tests.training import test_loop
 
 ROWS = 4
@@ -27,6 +29,7 @@ def main() -> int:
   parser.add_argument("workdir", type=pathlib.Path)
   parser.add_argument("--at", default="")
   parser.add_argument("--only", type=int, default=0)
+  parser.add_argument("--records", help="folders to plan batches of")
   args = parser.parse_args()
   found = distributed.settings(os.environ)
   distributed.start(found)
@@ -45,6 +48,10 @@ def main() -> int:
            for stage in ("1_pretraining", "3_quality")
            for key in ("rows", "samples_per_batch")}
   run = test_loop.make_run(hook, data__parts=2, **sizes)
+  if args.records:
+    found = {t: f"records:{args.records}/{t}" for t in recorded.COUNTS}
+    run = test_loop.small(test_loop.assembled(
+        recorded.config(found), str(args.workdir / "plan")), hook)
   try:
     params = loop.train(run, args.workdir, after)
   except loop.Stopped as stopped:

@@ -15,6 +15,7 @@ import pytest
 from emma_jax import distributed, supervise
 from emma_jax.training import weights
 from tests import tiny
+from tests.data import recorded
 from tests.training.test_loop import STEPS
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -117,6 +118,20 @@ def test_four_processes_are_one_run_and_only_the_first_writes(root, alone):
   assert "Stage 1_pretraining" in said[0]
   assert not any("Stage" in s for s in said[1:])
   assert len(list((root / "four" / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_planned_batches_on_two_processes_are_those_of_one(root):
+  """Each reads its rows; the account, and what is learned, is of all."""
+  sources = root / "records"
+  sources.mkdir()
+  recorded.folders(sources)
+  for name, count in (("planned_one", 1), ("planned_two", 2)):
+    codes, said = toys(root, name, count, "--records", str(sources))
+    assert codes == [0] * count, said
+  one, two = logged(root / "planned_one"), logged(root / "planned_two")
+  assert len(one) > 2 and one[-1]["realised/drawing"] > 0
+  same(two, one)
 
 
 @pytest.mark.slow

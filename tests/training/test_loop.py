@@ -34,6 +34,7 @@ class Hooked:
 
   def __init__(self, source, hook):
     self.config, self.source, self.hook = source.config, source, hook
+    self.latents = source.latents
 
   def __len__(self):
     return len(self.source)
@@ -57,7 +58,11 @@ def make_run(hook=None, second_rate: float = 0.1, **changes) -> loop.Run:
   c.stages["1_pretraining"].load = ((".*", "random"),)
   for key, value in changes.items():
     c.update_from_flattened_dict({key.replace("__", "."): value})
-  run = _assembled(c)
+  return small(assembled(c), hook)
+
+
+def small(run: loop.Run, hook=None) -> loop.Run:
+  """The run of a model of two numbers, `hook` called before every batch."""
   hook = hook or (lambda step, batch: batch)
   return dataclasses.replace(
       run, init=lambda shardings: {"w": jnp.ones(2)},
@@ -66,13 +71,14 @@ def make_run(hook=None, second_rate: float = 0.1, **changes) -> loop.Run:
           for s in run.stages))
 
 
-def _assembled(c) -> loop.Run:
+def assembled(c, plans: str | None = None) -> loop.Run:
+  """As `assemble` does, but for the model."""
   build_model = build.model
   build.model = lambda section: build.Model(
       module=tiny.emma(), shapes=SHAPES, axes={"w": (None,)}, kind="emma",
       dtype="float32")
   try:
-    return assemble.run(c)
+    return assemble.run(c, plans=plans)
   finally:
     build.model = build_model
 

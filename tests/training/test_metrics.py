@@ -103,7 +103,8 @@ def test_timer():
   with timer.excluded():
     now[0] += 100.0
   assert timer.flush() == pytest.approx(
-      {"step_seconds": 3.0, "data_seconds": 1.0, "tokens_per_second": 10.0}
+      {"step_seconds": 3.0, "data_seconds": 1.0, "data_share": 1 / 3,
+       "tokens_per_second": 10.0}
   )
 
 

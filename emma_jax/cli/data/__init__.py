@@ -4,6 +4,9 @@
   emma-data validate data/llava
   emma-data stats data/llava --out stats.html
   emma-data show data/llava --config configs/files.py --out show.html
+  emma-data encode-latents data/llava --config C --weights runs/emma_4b_init
+  emma-data plan --config configs/files_records.py --stage 2_finetuning
+  emma-data hash --config configs/tiny.py --steps 20 --processes 4
 
 The same as `python -m emma_jax.cli.data`. A data set is a folder that `convert`
 wrote, or any source as in a config: records:DIR, jsonl:PATH, world:TASK:SPLIT.
@@ -18,7 +21,11 @@ from emma_jax.cli import common
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
-COMMANDS = ("convert", "validate", "stats", "show", "lengths")
+COMMANDS = (
+    "convert", "validate", "stats", "show", "lengths", "encode-latents",
+    "plan", "hash", "filter", "dedup", "synth-text", "edit-pairs", "select",
+    "label-stem",
+)  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
       formatter_class=argparse.RawDescriptionHelpFormatter)
   commands = parser.add_subparsers(dest="command", required=True)
   for name in COMMANDS:
-    importlib.import_module(f"{__name__}.{name}").add(commands)
+    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    module.add(commands)
   return parser
 
 

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from emma_jax.data import pipeline
-from emma_jax.data.layout import Layout
+from emma_jax.data import patches, pipeline
+from emma_jax.data.layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.tokenizer import Tokenizer
 from emma_jax.evals import sheets, style
 from emma_jax.models import masks
@@ -105,7 +105,7 @@ class Page:
     )  # fmt: skip
 
   def _row(self, host: pipeline.HostBatch, step: int, row: int) -> str:
-    layout = self.source.config.layout
+    layout = self.source.layout(step)
     slots = read_row(host.batch, row, layout)
     placed = host.info.packed.placed[row]
     names = self.source.names(step)
@@ -186,12 +186,20 @@ def _pictures(
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, np.ndarray]]]:
   """Which picture each visual token of the buffers belongs to, and all."""
   cost, T = layout.clean_cost, layout.tokens_per_picture
-  pictures = [("question", p) for p in one.und_pixels_BNYXC[0]]
+  native = one.patches is not None
+  asked = patches.pictures(one.patches, 0) if native else (
+      one.und_pixels_BNYXC[0])
+  pictures = [("question", p) for p in asked]
   pictures += [("reference", p) for p in one.ref_pixels_BRYXC[0]]
   pictures += [("target", p) for p in one.gen_pixels_BMYXC[0]]
   first_ref = layout.und_pictures
   first_target = first_ref + layout.references
-  und = np.repeat(np.arange(first_target), cost)
+  und = np.repeat(np.arange(first_ref), cost)
+  if native:  # a number for every patch, four of which are a token
+    of_token = one.patches.picture_BW[0, ::PATCHES_PER_CELL] - 1
+    und = np.tile(of_token, layout.per_cell)
+  und = np.concatenate([
+      und, np.repeat(np.arange(first_ref, first_target), cost)])
   gen = np.concatenate([
       np.repeat(first_ref + np.arange(layout.gen_references), cost),
       np.repeat(first_target + np.arange(layout.targets), T),

@@ -8,8 +8,7 @@ own sources and mixture are shown.
 import argparse
 from typing import Any
 
-from emma_jax.cli import common
-from emma_jax.cli.data import validate
+from emma_jax.cli.data import stage, validate
 
 
 def add(commands: Any) -> None:
@@ -18,9 +17,7 @@ def add(commands: Any) -> None:
       description=__doc__)
   parser.add_argument("data", nargs="*", metavar="DATA",
                       help="folder, records:DIR, jsonl:PATH, ...; in turn")
-  common.add_config_arguments(parser)
-  parser.add_argument("--stage", help="of the config (default: the first that "
-                      "trains on text and pictures)")
+  stage.add_arguments(parser)
   parser.add_argument("--step", type=int, default=0,
                       help="batch to begin with (default: %(default)s)")
   parser.add_argument("--batches", type=int, default=1)
@@ -33,24 +30,14 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax import build
   from emma_jax.cli.data import sheet
-  from emma_jax.training import assemble
 
-  config = build.plain(common.load_config(args.config, overrides))
-  stages = config["stages"]
-  name = args.stage or next(
-      (n for n, s in stages.items() if s["objective"] == "emma"), "")
-  if name not in stages:
-    raise common.UserError(
-        f"--stage {args.stage}: the config has {', '.join(stages)}.")
+  config, name = stage.find(args, overrides)
   if args.data:
     names = [f"data{i}" for i in range(len(args.data))]
     config["data"]["sources"] = {
         n: validate.spec_of(d) for n, d in zip(names, args.data)}
-    stages[name]["mixture"] = [[0.0, dict.fromkeys(names, 1.0)]]
-  try:
-    source = assemble.batches(config, name)
-  except (ValueError, OSError) as error:
-    raise common.UserError(str(error)) from error
+    config["stages"][name]["mixture"] = [[0.0, dict.fromkeys(names, 1.0)]]
+  source = stage.source(config, name, args.plans)
   page = sheet.Page(source, build.tokenizer(config["data"]))
   html = page.html(range(args.step, args.step + args.batches), args.rows,
                    f"{args.config}, stage {name}")

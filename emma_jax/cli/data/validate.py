@@ -37,7 +37,8 @@ def spec_of(data: str) -> str:
   >>> spec_of("data/llava"), spec_of("a.jsonl"), spec_of("world:editing:test")
   ('records:data/llava', 'jsonl:a.jsonl', 'world:editing:test')
   """
-  if data.partition(":")[0] in ("records", "jsonl", "world"):
+  if data.partition(":")[0] in (
+      "records", "jsonl", "world", "tfds", "python"):
     return data
   return f"jsonl:{data}" if data.endswith(".jsonl") else f"records:{data}"
 

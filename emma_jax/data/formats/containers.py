@@ -10,6 +10,8 @@ its place, and the rest goes on where the container allows it.
   .tar .tar.gz      WebDataset: files of one key are a row, see `tars`
   tfds:NAME:SPLIT   a TensorFlow Datasets builder (no TensorFlow needed)
   python:MODULE:F   F() of a module gives a sequence of dicts
+  records:DIR       a folder of records: rows {"stored", "sizes"}
+  range:COUNT       rows {"index": 0}, {"index": 1}, ...
 """
 
 from collections.abc import Iterator
@@ -27,10 +29,13 @@ from emma_jax.data.images import BadRecord
 Item = tuple[str, dict[str, Any] | BadRecord]
 # Strings whole, so that brackets in them do not count.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
-_SUFFIXES = {
+_KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
     ".parquet": "parquet", ".tar": "tar", ".tar.gz": "tar", ".tgz": "tar",
 }  # fmt: skip
+SUFFIXES = tuple(_KINDS)
+# Kinds that are named before a colon instead of by a file's name.
+NAMED = ("tfds", "python", "records", "range")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,8 @@ class Part:
   """A stretch of an input.
 
   `start` and `stop` count bytes (jsonl, json), row groups (parquet) or rows
-  (tfds, python); a tar is always whole. `first` is the number of the first row.
+  (tfds, python, records, range); a tar is always whole. `first` is the number
+  of the first row.
   """
 
   kind: str
@@ -52,14 +58,14 @@ class Part:
 def kind_of(path: str) -> str:
   """The kind of an input; ValueError where its name tells none."""
   head = path.partition(":")[0]
-  if head in ("tfds", "python"):
+  if head in NAMED:
     return head
-  for suffix, kind in _SUFFIXES.items():
+  for suffix, kind in _KINDS.items():
     if path.lower().endswith(suffix):
       return kind
   raise ValueError(
-      f"{path}: the name ends in none of {sorted(_SUFFIXES)}, and is neither "
-      "tfds:NAME:SPLIT nor python:MODULE:FUNCTION."
+      f"{path}: the name ends in none of {sorted(_KINDS)}, and is neither "
+      "tfds:NAME:SPLIT nor python:MODULE:FUNCTION nor records:DIR."
   )
 
 
@@ -76,6 +82,8 @@ def split(path: str, rows: int, options: tables.Options) -> list[Part]:
   if kind == "tar":
     with open(path, "rb"):  # readable at all?
       return [Part(kind=kind, path=path)]
+  if kind == "range":
+    return list(_split_range(path, rows))
   cuts = tables.split(kind, path, rows, options)
   return [
       Part(kind=kind, path=path, start=c.start, stop=c.stop, first=c.first,
@@ -92,10 +100,23 @@ def read(part: Part, options: tables.Options) -> Iterator[Item]:
     yield from _elements(part)
   elif part.kind == "tar":
     yield from tars.read(part.path)
+  elif part.kind == "range":
+    for index in range(part.start, part.stop):
+      yield f"{part.path}[{index}]", {"index": index}
   else:
     yield from tables.read(
         part.kind, part.path, part.start, part.stop, part.first, options
     )
+
+
+def _split_range(path: str, rows: int) -> Iterator[Part]:
+  count = path.partition(":")[2]
+  if not count.isdecimal() or not int(count):
+    raise ValueError(f"{path}: expected range:COUNT, COUNT at least 1.")
+  for start in range(0, int(count), rows):
+    stop = min(start + rows, int(count))
+    yield Part(kind="range", path=path, start=start, stop=stop, first=start,
+               rows=stop - start)  # fmt: skip
 
 
 def _split_lines(path: str, rows: int) -> Iterator[Part]:

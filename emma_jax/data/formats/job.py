@@ -6,6 +6,7 @@ When all parts are done, dataset.json is written and OUT.partial becomes OUT.
 The same command again after a crash goes on with the parts that are missing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import fcntl
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 from emma_jax.data.formats import containers, pool, rows
 from emma_jax.data.formats import part as part_lib
+from emma_jax.data.records import card as card_lib
 from emma_jax.data.records.card import Card, Shard, write
 
 # Rows seen before the share of rejected ones is looked at.
@@ -26,6 +28,12 @@ _MIN_SEEN = 200
 
 class ConversionError(ValueError):
   """A conversion that cannot go on; the message says what to do."""
+
+
+# (calls, workers, tell), as pool.run.
+Execute = Callable[
+    [Sequence[pool.Call], int, Callable[[pool.Counts], None]], Any
+]
 
 
 class State(NamedTuple):
@@ -44,22 +52,25 @@ class Job:
   """What is to be converted, and how fast.
 
   Args:
-    inputs: files, tfds:NAME:SPLIT or python:MODULE:FUNCTION.
+    inputs: files, tfds:NAME:SPLIT, python:MODULE:FUNCTION, records:DIR.
     out: folder that must not exist.
-    recipe: what becomes of a row; its `form` may be "" to find it out.
+    maker: what becomes of a row; the `form` of its base may be "" to find it
+      out.
     rows_per_shard: about; a tar is one shard in any case.
     workers: processes; 0 works in this one.
-    max_rejected: share of rows above which the conversion stops.
+    max_rejected: share of broken rows above which the conversion stops.
     provenance: for the card, such as {"licence": ...}.
+    execute: runs the calls in place of pool.run; the result is the same.
   """
 
   inputs: Sequence[str]
   out: str
-  recipe: part_lib.Recipe
+  maker: part_lib.Maker
   rows_per_shard: int = 4096
   workers: int = 1
   max_rejected: float = 0.2
   provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  execute: Execute = pool.run
 
   def __post_init__(self):
     if not self.inputs:
@@ -93,9 +104,11 @@ def run(job: Job, progress: Callable[[State], None] = lambda _: None) -> Card:
           f"Another process converts into {folder}; wait for it."
       ) from error
     form, parts = _plan(job, work)
-    recipe = dataclasses.replace(job.recipe, form=form)
-    _convert_parts(job, recipe, parts, folder, work, progress)
-    card = _finish(job, recipe, len(parts), folder, work)
+    base = dataclasses.replace(job.maker.base, form=form)
+    maker = job.maker.rebased(base).ready(
+        _FirstPass(job, parts, folder, work, progress))
+    _convert_parts(job, maker, parts, folder, work, progress)
+    card = _finish(job, maker, len(parts), folder, work)
   os.rename(folder, out)
   shutil.rmtree(os.path.join(out, ".work"))
   return card
@@ -117,9 +130,10 @@ def _plan(job: Job, work: str) -> tuple[str, list[containers.Part]]:
   try:
     parts = [
         p for name in job.inputs
-        for p in containers.split(name, job.rows_per_shard, job.recipe.options)
+        for p in containers.split(
+            name, job.rows_per_shard, job.maker.base.options)
     ]
-    form = job.recipe.form or _detect(parts, job.recipe)
+    form = job.maker.base.form or _detect(parts, job.maker.base)
   except (OSError, ValueError, ImportError, AttributeError) as error:
     shutil.rmtree(os.path.dirname(work))  # nothing is in it yet
     raise ConversionError(str(error)) from error
@@ -134,26 +148,35 @@ def _plan(job: Job, work: str) -> tuple[str, list[containers.Part]]:
 def _identity(job: Job) -> str:
   """Changes with the inputs' content, as far as size and time tell, and with
   all that decides the result."""
-  files = []
-  for name in job.inputs:
-    if os.path.exists(name):
-      status = os.stat(name)
-      files.append([name, status.st_size, status.st_mtime_ns])
-    else:
-      files.append([name])
-  recipe = {
-      f.name: repr(getattr(job.recipe, f.name))
-      for f in dataclasses.fields(job.recipe)
-  }
-  recipe["tokenizer"] = job.recipe.tokenizer.fingerprint()
-  text = json.dumps([files, recipe, job.rows_per_shard, dict(job.provenance)])
+  text = json.dumps([
+      [file_state(name) for name in job.inputs], job.maker.identity(),
+      job.rows_per_shard, dict(job.provenance),
+  ])  # fmt: skip
   return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_state(name: str) -> list[Any]:
+  """Name, size and time of a file; of records:DIR, those of its card."""
+  kind, _, folder = name.partition(":")
+  path = os.path.join(folder, card_lib.FILE) if kind == "records" else name
+  if not os.path.exists(path):
+    return [name]
+  status = os.stat(path)
+  return [name, status.st_size, status.st_mtime_ns]
 
 
 def _detect(
     parts: Sequence[containers.Part], recipe: part_lib.Recipe
 ) -> str:
   """The format of the first row that has one."""
+  records = [part.kind == "records" for part in parts]
+  if any(records) and not all(records):
+    raise ConversionError(
+        "Folders of records and other inputs do not go together; convert the "
+        "others first."
+    )
+  if any(records):
+    return "records"
   seen: list[str] = []
   for part in parts[:3]:
     for number, (_, row) in enumerate(containers.read(part, recipe.options)):
@@ -171,8 +194,35 @@ def _detect(
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class _FirstPass:
+  """part.FirstPass over the parts of a job."""
+
+  job: Job
+  parts: Sequence[containers.Part]
+  folder: str
+  work: str
+  progress: Callable[[State], None]
+
+  def collect(
+      self, name: str, function: Callable[..., Any], *arguments: Any
+  ) -> list[str]:
+    paths = [os.path.join(self.work, f"{name}-{i:05d}.npz")
+             for i in range(len(self.parts))]  # fmt: skip
+    todo = [i for i, path in enumerate(paths) if not os.path.exists(path)]
+    done = len(paths) - len(todo)
+    # What is rejected here is so again later, where it is counted.
+    self.job.execute(
+        [(function, (self.parts[i], paths[i], *arguments)) for i in todo],
+        self.job.workers,
+        lambda c: self.progress(State(
+            len(paths), done + c.finished, c.rows, c.rejected, 0, None)),
+    )  # fmt: skip
+    return paths
+
+
 def _convert_parts(
-    job: Job, recipe: part_lib.Recipe, parts: Sequence[containers.Part],
+    job: Job, maker: part_lib.Maker, parts: Sequence[containers.Part],
     folder: str, work: str, progress: Callable[[State], None],
 ) -> None:  # fmt: skip
   todo, count, rejected, size = [], 0, 0, 0
@@ -201,20 +251,20 @@ def _convert_parts(
             f"{_first_rejected(work)}"
         )
 
-  pool.run(
-      [(_task, (parts[i], i, pickle.dumps(recipe), folder, work))
-       for i in todo],
+  pickled = pickle.dumps(maker)
+  job.execute(
+      [(_task, (parts[i], i, pickled, folder, work)) for i in todo],
       job.workers, tell,
   )  # fmt: skip
 
 
 def _task(
-    part: containers.Part, index: int, recipe: bytes, folder: str, work: str,
+    part: containers.Part, index: int, maker: bytes, folder: str, work: str,
     tick: part_lib.Tick,
 ) -> None:  # fmt: skip
   """One part in a worker; its last act is to say that it is done."""
   done = part_lib.convert(
-      part, pickle.loads(recipe), folder, f"part-{index:05d}",
+      part, pickle.loads(maker), folder, f"part-{index:05d}",
       os.path.join(work, f"rejected-{index:05d}.jsonl"), tick,
   )  # fmt: skip
   path = os.path.join(work, f"done-{index:05d}.json")
@@ -243,11 +293,14 @@ def _first_rejected(work: str) -> str:
 
 
 def _finish(
-    job: Job, recipe: part_lib.Recipe, parts: int, folder: str, work: str
+    job: Job, maker: part_lib.Maker, parts: int, folder: str, work: str
 ) -> Card:
   """Gathers the rejects and writes the card."""
   done = [d for d in (_done(work, i) for i in range(parts)) if d is not None]
   shards = tuple(d.shard for d in done if d.shard is not None)
+  left_out: Counter[str] = Counter()
+  for one in done:
+    left_out.update(one.left_out)
   if not shards:
     raise ConversionError(
         f"None of {sum(d.rows for d in done)} rows could be used; the first: "
@@ -261,19 +314,31 @@ def _finish(
         shutil.copyfileobj(file, out)
   os.replace(temporary, os.path.join(folder, "rejected.jsonl"))
   card = Card(
-      name=recipe.dataset or os.path.basename(os.path.abspath(job.out)),
+      name=maker.base.dataset or os.path.basename(os.path.abspath(job.out)),
       shards=shards,
-      tokenizer=recipe.tokenizer.fingerprint(),
+      tokenizer=maker.base.tokenizer.fingerprint(),
       weighted=any(_weighted(folder, shard) for shard in shards),
       rejected=sum(d.rejected for d in done),
       provenance={
-          "inputs": list(job.inputs), "format": recipe.form,
-          "columns": dict(recipe.columns), "check": recipe.check,
-          **job.provenance,
+          "inputs": [_origin(name) for name in job.inputs],
+          **maker.describe(), **job.provenance,
+          **({"left out": dict(sorted(left_out.items()))} if left_out else {}),
       },
   )  # fmt: skip
   card.save(folder)
   return card
+
+
+def _origin(name: str) -> Any:
+  """An input for the card; of a folder of records, its own origin, too."""
+  kind, _, folder = name.partition(":")
+  if kind != "records":
+    return name
+  card = Card.load(folder)
+  return {
+      "records": folder, "name": card.name, "of": card.provenance,
+      "sha256": card_lib.sha256(os.path.join(folder, card_lib.FILE)),
+  }  # fmt: skip
 
 
 def _weighted(folder: str, shard: Shard) -> bool:

@@ -1,12 +1,13 @@
 """One part of an input to one shard, in a process of its own or not."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import io
 import json
 import os
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -24,9 +25,75 @@ _ORIGIN = ("data_source", "task", "task_type", "edit_type")
 _MAX_NOTE = 300  # characters of a provenance value
 
 
+# Told after every row: (rejected?, bytes written). May raise, to stop.
+Tick = Callable[[bool, int], None]
+
+
+class Made(NamedTuple):
+  """A record to be written, and (y, x) of its pictures."""
+
+  stored: schema.Stored
+  sizes: Sequence[tuple[int, int]]
+
+
+class LeftOut(NamedTuple):
+  """What is sound, but not wanted; `kind` is what it is counted as."""
+
+  kind: str
+  reason: str
+
+
+class FirstPass(Protocol):
+  """Looks at all rows before any is made: see job.run."""
+
+  folder: str  # of the new data set; for reports
+  work: str  # for what later runs of an interrupted job need
+
+  def collect(
+      self, name: str, function: Callable[..., Any], *arguments: Any
+  ) -> list[str]:
+    """Runs function(part, path, *arguments, tick) of every part, in processes.
+
+    It writes `path`, whole or not at all; paths that are there already, from
+    an earlier run, are not made again. Returns them in the parts' order.
+    """
+    ...
+
+
+class Maker(Protocol):
+  """What becomes of a row: none, one or more records. It must pickle."""
+
+  @property
+  def base(self) -> "Recipe":
+    """How a row of the input becomes a record in the first place."""
+    ...
+
+  def rebased(self, base: "Recipe") -> "Maker":
+    """The same on another base."""
+    ...
+
+  def identity(self) -> Any:
+    """JSON of all that decides the result."""
+    ...
+
+  def describe(self) -> dict[str, Any]:
+    """What the card tells."""
+    ...
+
+  def ready(self, first: FirstPass) -> "Maker":
+    """Called once per run, before `make`."""
+    ...
+
+  def make(
+      self, row: Mapping[str, Any], where: str, path: str
+  ) -> Iterator[Made | LeftOut]:
+    """Of a row of the input `path`; BadRecord where it cannot be used."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-  """All that decides what becomes of a row.
+  """A row becomes the record that it describes.
 
   Args:
     form: a name of rows.FORMATS.
@@ -54,6 +121,33 @@ class Recipe:
   max_pixels: int = images.MAX_PIXELS
   options: tables.Options = tables.Options()
 
+  @property
+  def base(self) -> "Recipe":
+    return self
+
+  def rebased(self, base: "Recipe") -> "Recipe":
+    return base
+
+  def identity(self) -> Any:
+    out = {f.name: repr(getattr(self, f.name))
+           for f in dataclasses.fields(self)}  # fmt: skip
+    return out | {"tokenizer": self.tokenizer.fingerprint()}
+
+  def describe(self) -> dict[str, Any]:
+    return {"format": self.form, "columns": dict(self.columns),
+            "check": self.check}  # fmt: skip
+
+  def ready(self, first: FirstPass) -> "Recipe":
+    return self
+
+  def make(
+      self, row: Mapping[str, Any], where: str, path: str
+  ) -> Iterator[Made | LeftOut]:
+    if self.form == "records":
+      yield Made(_again(row["stored"], self), row["sizes"])
+    else:
+      yield Made(*stored_of(row, self, where, path))
+
 
 @dataclasses.dataclass(frozen=True)
 class Done:
@@ -61,42 +155,45 @@ class Done:
 
   shard: card.Shard | None
   rows: int
-  rejected: int
-
-
-# Told after every row: (rejected?, bytes written). May raise, to stop.
-Tick = Callable[[bool, int], None]
+  rejected: int  # rows that gave no record because they are broken
+  left_out: Mapping[str, int]  # by kind
 
 
 def convert(
-    part: containers.Part, recipe: Recipe, folder: str, stem: str,
+    part: containers.Part, maker: Maker, folder: str, stem: str,
     rejected_path: str, tick: Tick,
 ) -> Done:  # fmt: skip
   """Writes `folder`/`stem`.array_record and its side file, and the rejects."""
   count = rejected = 0
-  writer = shard.ShardWriter(folder, stem, Measure.of(recipe.tokenizer))
+  left_out: Counter[str] = Counter()
+  writer = shard.ShardWriter(folder, stem, Measure.of(maker.base.tokenizer))
   temporary = f"{rejected_path}.tmp"
   try:
     with open(temporary, "w", encoding="utf-8") as rejects:
-      for where, row in containers.read(part, recipe.options):
+      note = lambda **words: rejects.write(json.dumps(words) + "\n")
+      for where, row in containers.read(part, maker.base.options):
         count += 1
-        size = 0
+        size, bad = 0, False
         try:
           if isinstance(row, BadRecord):
             raise row
-          stored, sizes = stored_of(row, recipe, where, part.path)
-          size = writer.add(stored, sizes, where)
+          for made in maker.make(row, where, part.path):
+            if isinstance(made, LeftOut):
+              left_out[made.kind] += 1
+              note(where=where, reason=made.reason, left_out=made.kind)
+            else:
+              size += writer.add(*made, where)
         except BadRecord as error:
+          bad = True
           rejected += 1
-          note = {"where": where, "reason": error.reason}
-          rejects.write(json.dumps(note) + "\n")
-        tick(not size, size)
+          note(where=where, reason=error.reason)
+        tick(bad, size)
   except BaseException:
     with contextlib.suppress(OSError):
       writer.abandon()
     raise
   os.replace(temporary, rejected_path)
-  return Done(writer.finish(), count, rejected)
+  return Done(writer.finish(), count, rejected, dict(left_out))
 
 
 def stored_of(
@@ -119,6 +216,17 @@ def stored_of(
     raise BadRecord(where, f"weight is {weight!r}, not a number")
   schema.check(stored, where)
   return stored, [size_of(p, recipe, where) for p in stored.pictures]
+
+
+def _again(stored: schema.Stored, recipe: Recipe) -> schema.Stored:
+  """A record as it was, with the recipe's words for what it does not say."""
+  record = stored.record
+  if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:
+    record = dataclasses.replace(record, stem=recipe.stem)
+  weight = recipe.weight if stored.weight == 1.0 else stored.weight
+  origin = {"dataset": recipe.dataset} if recipe.dataset else {}
+  return schema.Stored(record=record, weight=weight,
+                       provenance=origin | dict(stored.provenance))
 
 
 def renamed(

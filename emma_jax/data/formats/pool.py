@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 import concurrent.futures
 from concurrent.futures import process
 import multiprocessing
-from multiprocessing import connection
-import os
 import signal
-import threading
 from typing import Any, NamedTuple
+
+from emma_jax.data import workers
 
 # Seconds between two looks at the counters.
 _PERIOD = 0.5
@@ -35,24 +34,24 @@ class WorkerDied(RuntimeError):
 
 
 def run(
-    calls: Sequence[Call], workers: int, tell: Callable[[Counts], None]
+    calls: Sequence[Call], count: int, tell: Callable[[Counts], None]
 ) -> list[Any]:
   """Results in order; `tell` hears of the counts and may raise to stop.
 
   Args:
     calls: functions of modules and arguments that pickle. The last argument is
       added: a function (rejected, bytes) to be called after every row.
-    workers: processes; 0 runs in this one.
+    count: processes; 0 runs in this one.
     tell: called in this process.
   """
-  if not workers:
+  if not count:
     return _run_here(calls, tell)
   # Spawned: a forked child of a process with threads may hang.
   context = multiprocessing.get_context("spawn")
   shared, stop = context.Array("q", 3), context.Event()
-  count = lambda finished: Counts(finished, *shared[:])
+  counts = lambda finished: Counts(finished, *shared[:])
   with concurrent.futures.ProcessPoolExecutor(
-      max_workers=min(workers, len(calls)) or 1, mp_context=context,
+      max_workers=min(count, len(calls)) or 1, mp_context=context,
       initializer=_begin, initargs=(shared, stop),
   ) as pool:  # fmt: skip
     futures = [pool.submit(_call, *call) for call in calls]
@@ -62,7 +61,7 @@ def run(
         done, waiting = concurrent.futures.wait(waiting, timeout=_PERIOD)
         for future in done:
           future.result()
-        tell(count(len(calls) - len(waiting)))
+        tell(counts(len(calls) - len(waiting)))
       return [future.result() for future in futures]
     except process.BrokenProcessPool as error:
       raise WorkerDied(
@@ -102,15 +101,7 @@ def _begin(shared: Any, stop: Any) -> None:
   _shared, _stop = shared, stop
   # Ctrl-C goes to the whole group; the parent decides what it means.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-  threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-  """A parent killed with -9 cannot stop its workers: they watch it."""
-  parent = multiprocessing.parent_process()
-  if parent is not None:
-    connection.wait([parent.sentinel])
-    os._exit(1)
+  workers.end_with_parent()
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

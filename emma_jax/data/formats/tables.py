@@ -1,4 +1,4 @@
-"""Rows of Parquet files, TensorFlow Datasets, and sequences from Python.
+"""Rows of Parquet files, TensorFlow Datasets, sequences, folders of records.
 
 pyarrow and tensorflow-datasets are optional: the extras "data" and "tfds".
 """
@@ -40,7 +40,11 @@ def split(kind: str, path: str, rows: int, options: Options) -> list[Cut]:
     meta = _parquet(path).metadata
     groups = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
     return _gather(groups, rows)
-  length = len(_sequence(kind, path, options))
+  if kind == "records":
+    sizes = [s.records for s in _records(path).card.shards]
+    return [Cut(c.first, c.first + c.rows, c.first, c.rows)
+            for c in _gather(sizes, rows)]  # fmt: skip
+  length = len(sequence(path, options))
   return [
       Cut(start, min(start + rows, length), start, min(rows, length - start))
       for start in range(0, length, rows)
@@ -69,7 +73,10 @@ def read(
   if kind == "parquet":
     yield from _read_parquet(path, start, stop, first)
     return
-  values = _sequence(kind, path, options)
+  if kind == "records":
+    yield from _read_records(path, start, stop)
+    return
+  values = sequence(path, options)
   for index in range(start, stop):
     where = f"{path}[{index}]"
     try:
@@ -104,6 +111,28 @@ def _read_parquet(
     first += rows
 
 
+def _read_records(
+    path: str, start: int, stop: int
+) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
+  """Every record once, whatever its weight."""
+  source = _records(path)
+  for row in range(start, stop):
+    where = source.where_row(row)
+    try:
+      yield where, {
+          "stored": source.stored_row(row), "sizes": source.lengths[row].sizes
+      }  # fmt: skip
+    except BadRecord as error:
+      yield where, error
+
+
+@functools.lru_cache(maxsize=2)
+def _records(path: str) -> Any:
+  from emma_jax.data.records import source  # the reader only where needed
+
+  return source.RecordsSource(path.partition(":")[2])
+
+
 @functools.lru_cache(maxsize=2)
 def _parquet(path: str) -> Any:
   try:
@@ -120,10 +149,11 @@ def _parquet(path: str) -> Any:
     raise ValueError(f"{path} is no Parquet file: {error}") from error
 
 
-@functools.lru_cache(maxsize=2)
-def _sequence(kind: str, path: str, options: Options) -> Any:
-  """Something with a length and rows by number."""
-  _, _, rest = path.partition(":")
+# Many: a mixture's sources are all open at a time.
+@functools.lru_cache(maxsize=64)
+def sequence(path: str, options: Options) -> Any:
+  """tfds:NAME:SPLIT or python:MODULE:FUNCTION: a length, and rows by number."""
+  kind, _, rest = path.partition(":")
   name, _, last = rest.rpartition(":")
   if not name or not last:
     raise ValueError(
@@ -138,6 +168,9 @@ def _sequence(kind: str, path: str, options: Options) -> Any:
         f"{path} needs TensorFlow Datasets; pip install emma-jax with its "
         "extra `tfds` (TensorFlow itself is not needed)."
     ) from error
+  from emma_jax.data.tfds_builders import builders  # makes ours known
+
+  del builders
   try:
     builder = tfds.builder(
         name, data_dir=options.data_dir, file_format="array_record"
@@ -146,7 +179,11 @@ def _sequence(kind: str, path: str, options: Options) -> Any:
     first = str(error).splitlines()[0]  # a list of all there are follows
     raise ValueError(f"{path}: {first}") from error
   if not builder.is_prepared():
-    builder.download_and_prepare()
+    try:
+      builder.download_and_prepare()
+    except (AssertionError, FileNotFoundError) as error:
+      # AssertionError: TFDS's own, of a folder for manual downloads.
+      raise ValueError(f"{path} cannot be prepared: {error}") from error
   # Pictures stay as they were encoded; decoding is ours.
   skipped = {
       key: tfds.decode.SkipDecoding()

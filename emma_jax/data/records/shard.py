@@ -1,6 +1,7 @@
 """Writes one shard, whole or not at all."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
 from typing import Any
 
@@ -11,7 +12,17 @@ from emma_jax.data.records.lengths import Length, Lengths, Measure
 
 # One record per chunk, so that random access reads no other. Pictures are
 # compressed already: squeezing them again costs time and wins nothing.
-_OPTIONS = "group_size:1,uncompressed"
+OPTIONS = "group_size:1,uncompressed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+  """What ArrayRecord asks of a file, so that it need not open it to count."""
+
+  filename: str
+  skip: int
+  take: int
+  examples_in_shard: int
 
 
 class ShardWriter:
@@ -27,7 +38,7 @@ class ShardWriter:
     self._measure = measure
     self._rows: list[Length] = []
     self._writer: Any = array_record_module.ArrayRecordWriter(
-        f"{self._path}.tmp", _OPTIONS
+        f"{self._path}.tmp", OPTIONS
     )
 
   def add(

@@ -1,27 +1,20 @@
 """Random access to a folder of records, for the training pipeline."""
 
-import dataclasses
 import functools
+import hashlib
+import json
 import os
 
 from array_record.python import array_record_data_source
 import numpy as np
 
 from emma_jax.data.images import BadRecord
+from emma_jax.data.records import latents as latents_lib
 from emma_jax.data.records import schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Lengths
+from emma_jax.data.records.shard import Stretch
 from emma_jax.structs import Record
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stretch:
-  """What ArrayRecord asks of a file, so that it need not open it to count."""
-
-  filename: str
-  skip: int
-  take: int
-  examples_in_shard: int
 
 
 class RecordsSource:
@@ -38,12 +31,15 @@ class RecordsSource:
     folder: as `emma-data convert` wrote it.
     task: of every record, in the program's terms (structs.TASKS); None takes
       whatever is there.
+    latents: pictures come with their latents, made for these settings.
 
   Raises:
-    ValueError: no data set, other tasks, a shard missing or cut short.
+    ValueError: no data set, other tasks, a shard missing or cut short, latents
+      missing or made of something else.
   """
 
-  def __init__(self, folder: str, task: str | None = None):
+  def __init__(self, folder: str, task: str | None = None,
+               latents: latents_lib.Settings | None = None):
     self.folder = os.path.abspath(folder)
     self.card = Card.load(self.folder)
     tasks = {_program_task(name) for name in self.card.tasks}
@@ -55,22 +51,28 @@ class RecordsSource:
     self.task = task or (tasks.pop() if len(tasks) == 1 else None)
     self._check_sizes()
     self._first = np.cumsum([0] + [s.records for s in self.card.shards])
-    # None: row i is record i.
-    self._rows = shown(self.lengths.weight) if self.card.weighted else None
     if not len(self):
       raise ValueError(f"{folder} holds no records that are to be shown.")
     self._data = array_record_data_source.ArrayRecordDataSource([
-        _Stretch(self._path(s.file), 0, s.records, s.records)
+        Stretch(self._path(s.file), 0, s.records, s.records)
         for s in self.card.shards
     ])
+    self.latents = None
+    if latents is not None:
+      self.latents = latents_lib.StoredLatents(self.folder, self.card, latents)
 
   def __len__(self) -> int:
-    if self._rows is not None:
-      return self._rows.size
+    if self.rows is not None:
+      return self.rows.size
     return int(self._first[-1])
 
   def __getitem__(self, index: int) -> Record:
-    return self.stored(index).record
+    record = self.stored(index).record
+    if self.latents is None:
+      return record
+    where = self.where(index)
+    latents = self.latents.stored(self.row(index), where)
+    return latents_lib.attach(record, latents, where)
 
   def stored(self, index: int) -> schema.Stored:
     """The record with its weight and provenance; BadRecord names the row."""
@@ -89,7 +91,7 @@ class RecordsSource:
     """The record behind an element, counted over all shards."""
     if not 0 <= index < len(self):
       raise IndexError(f"{index=} is outside of 0..{len(self) - 1}.")
-    return int(index if self._rows is None else self._rows[index])
+    return int(index if self.rows is None else self.rows[index])
 
   def where(self, index: int) -> str:
     """FOLDER/part-00003.array_record[17]"""
@@ -104,13 +106,33 @@ class RecordsSource:
   @functools.cached_property
   def lengths(self) -> Lengths:
     """The side files of all shards, by record: see `row`."""
+    return self._load()
+
+  def _load(self) -> Lengths:
     return Lengths.joined(
         Lengths.load(self._path(s.lengths)) for s in self.card.shards
     )
 
+  def first_lengths(self) -> Lengths:
+    """The side file of the first shard."""
+    return Lengths.load(self._path(self.card.shards[0].lengths))
+
+  @functools.cached_property
+  def rows(self) -> np.ndarray | None:
+    """The record of each element; None: element i is record i."""
+    # Lengths are not kept for it: workers need the weights alone.
+    return shown(self._load().weight) if self.card.weighted else None
+
+  @property
+  def digest(self) -> str:
+    """A hash of the content, side files included, wherever it lies."""
+    told = [(s.records, s.sha256, s.lengths_sha256) for s in self.card.shards]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
   def __getstate__(self):
     # The side files are read again where they are asked for.
-    return {k: v for k, v in self.__dict__.items() if k != "lengths"}
+    large = ("lengths", "rows")
+    return {k: v for k, v in self.__dict__.items() if k not in large}
 
   def _path(self, name: str) -> str:
     return os.path.join(self.folder, name)

@@ -29,7 +29,7 @@ def _input(folder: Path, count: int = 20) -> str:
 def _job(folder: Path, out: str = "out", **more) -> job_lib.Job:
   return job_lib.Job(
       inputs=[_input(folder)], out=str(folder / out), rows_per_shard=6,
-      recipe=part.Recipe(form="", tokenizer=made.TOKENIZER),
+      maker=part.Recipe(form="", tokenizer=made.TOKENIZER),
       **{"workers": 0} | more,
   )  # fmt: skip
 
@@ -83,8 +83,8 @@ def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
     job_lib.run(job)
   assert not (tmp_path / "out").exists()
   with pytest.raises(job_lib.ConversionError, match="other inputs or options"):
-    other = dataclasses.replace(job.recipe, weight=2.0)
-    job_lib.run(dataclasses.replace(job, recipe=other))
+    other = dataclasses.replace(job.maker, weight=2.0)
+    job_lib.run(dataclasses.replace(job, maker=other))
   job_lib.run(job)
   assert calls == [0, 6, 12, 12, 18]
   whole, out = _files(tmp_path / "whole"), _files(tmp_path / "out")
@@ -152,17 +152,17 @@ def test_a_hopeless_input_stops_early(tmp_path, monkeypatch):
   path = made.jsonl(tmp_path / "rows.jsonl", *rows)
   recipe = part.Recipe(form="", tokenizer=made.TOKENIZER)
   job = job_lib.Job(inputs=[str(path)], out=str(tmp_path / "out"),
-                    recipe=recipe, workers=0)  # fmt: skip
+                    maker=recipe, workers=0)  # fmt: skip
   with pytest.raises(job_lib.ConversionError, match="rows are rejected"):
     job_lib.run(job)
   few = made.jsonl(tmp_path / "few.jsonl", *rows[:3])
   job = job_lib.Job(inputs=[str(few)], out=str(tmp_path / "few"),
-                    recipe=recipe, workers=0)  # fmt: skip
+                    maker=recipe, workers=0)  # fmt: skip
   with pytest.raises(job_lib.ConversionError, match="None of 3 rows.*lost.png"):
     job_lib.run(job)
   none = made.jsonl(tmp_path / "none.jsonl", {"a": 1})
   job = job_lib.Job(inputs=[str(none)], out=str(tmp_path / "none"),
-                    recipe=recipe, workers=0)  # fmt: skip
+                    maker=recipe, workers=0)  # fmt: skip
   with pytest.raises(job_lib.ConversionError, match=r"columns \['a'\]"):
     job_lib.run(job)
 

@@ -1,0 +1,94 @@
+"""Processes that read: they end with their parent, and say how they died."""
+
+import atexit
+import glob
+import multiprocessing
+from multiprocessing import connection, shared_memory
+import os
+import re
+import secrets
+import sys
+import threading
+
+# Names what a trainer's workers share; of the supervisor, or the trainer.
+_VARIABLE = "_EMMA_SHARED_MEMORY"
+
+
+class DataWorkerDied(RuntimeError):
+  """A process that read ahead was ended from outside."""
+
+
+def explained(error: RuntimeError, step: int) -> RuntimeError:
+  """Grain's error for a lost process as one that says what to do; others stay.
+
+  >>> explained(RuntimeError("Worker process was terminated unexpectedly with "
+  ...     "exit code -9"), 7)
+  DataWorkerDied('A data worker was killed (exit code -9, perhaps for want of
+  memory or of /dev/shm) before batch 7 was read. Nothing is lost: start again
+  from the last checkpoint, with fewer data.workers or a smaller data.buffer if
+  it happens again.')
+  """
+  found = re.search(r"terminated unexpectedly.*?(-?\d+)", str(error))
+  if not found:
+    return error
+  return DataWorkerDied(
+      f"A data worker was killed (exit code {found[1]}, perhaps for want of "
+      f"memory or of /dev/shm) before batch {step} was read. Nothing is lost: "
+      "start again from the last checkpoint, with fewer data.workers or a "
+      "smaller data.buffer if it happens again."
+  )
+
+
+def end_with_parent() -> None:
+  """Call in a worker. A parent killed with -9 cannot stop its workers, which
+  would live for ever and hold its shared memory: they watch it."""
+  threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    connection.wait([parent.sentinel])
+    if _VARIABLE in os.environ:
+      sweep(os.environ[_VARIABLE])  # nobody is left to read it
+    os._exit(1)
+
+
+def token() -> str:
+  """A new name for the shared memory of one trainer."""
+  return secrets.token_hex(4)
+
+
+def named(environment: dict[str, str], name: str) -> dict[str, str]:
+  """The environment of a trainer whose shared memory `sweep(name)` finds."""
+  return environment | {_VARIABLE: name}
+
+
+def share() -> None:
+  """Call before workers are started: what they share is swept at the end."""
+  if _VARIABLE not in os.environ:
+    os.environ[_VARIABLE] = token()
+    atexit.register(sweep, os.environ[_VARIABLE])
+
+
+def begin() -> None:
+  """Call first in a worker.
+
+  Python's resource tracker unlinks what was registered with it; a process that
+  is killed between making a block and registering it leaves the block for ever.
+  Under a known name it is found.
+  """
+  end_with_parent()
+  if sys.platform == "linux" and _VARIABLE in os.environ:
+    # No public way; the shorter default is for systems other than Linux.
+    shared_memory._SHM_NAME_PREFIX = f"/emma_{os.environ[_VARIABLE]}_"
+    shared_memory._SHM_SAFE_NAME_LENGTH = 30
+
+
+def sweep(name: str) -> None:
+  """Unlinks what is left of a trainer and its workers, which have ended."""
+  for path in glob.glob(f"/dev/shm/emma_{glob.escape(name)}_*"):
+    try:
+      os.unlink(path)
+    except OSError:
+      pass  # the tracker was faster

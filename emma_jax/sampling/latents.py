@@ -1,0 +1,54 @@
+"""Pictures of any sizes to normalised latents, a size at a time."""
+
+from collections.abc import Sequence
+import functools
+
+import jax
+import numpy as np
+
+from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
+
+
+@functools.partial(jax.jit, static_argnames="emma")
+def encode(emma: Emma, autoencoder: dict, pixels_PYXC: jax.Array) -> jax.Array:
+  """uint8 pictures of one size -> (P, h, w, C); `autoencoder`: its weights."""
+  z_PTC = emma.apply({"params": {"autoencoder": autoencoder}}, pixels_PYXC,
+                     method=Emma.encode_latents)
+  grid = (n // PIXELS_PER_TOKEN for n in pixels_PYXC.shape[1:3])
+  return z_PTC.reshape(z_PTC.shape[0], *grid, z_PTC.shape[-1])
+
+
+def chunks(
+    sizes: Sequence[tuple[int, int]], pixels: int
+) -> list[list[int]]:
+  """Which pictures are encoded together: those of one size.
+
+  As many at once as have `pixels` pixels, and the rest of a size one by one: a
+  program for every remainder would take longer to compile than to run, so no
+  size has more than two.
+
+  >>> chunks([(1, 2), (2, 2), (1, 2), (1, 2)], 4)
+  [[0, 2], [3], [1]]
+  """
+  groups: dict[tuple[int, int], list[int]] = {}
+  for i, size in enumerate(sizes):
+    groups.setdefault(tuple(size), []).append(i)
+  out = []
+  for (y, x), members in groups.items():
+    count = max(1, pixels // (y * x))
+    whole = len(members) // count * count
+    out += [members[i:i + count] for i in range(0, whole, count)]
+    out += [[i] for i in members[whole:]]
+  return out
+
+
+def encode_all(
+    emma: Emma, autoencoder: dict, pictures: Sequence[np.ndarray], pixels: int
+) -> list[np.ndarray]:
+  """Latents (h, w, C), float32, of uint8 pictures (Y, X, 3)."""
+  out: list[np.ndarray] = [None] * len(pictures)
+  for members in chunks([p.shape[:2] for p in pictures], pixels):
+    made = encode(emma, autoencoder, np.stack([pictures[i] for i in members]))
+    for i, latent in zip(members, np.asarray(made, np.float32)):
+      out[i] = latent
+  return out
