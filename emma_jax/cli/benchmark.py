@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
   pictures = commands.add_parser("data", help="pictures per second and core, "
                                  "beside PyTorch's DataLoader")
   data_command.add_arguments(pictures)
-  for sub in (torch, size, pictures):
+  for sub in (torch, size, lent, pictures):
     sub.add_argument("--json", type=pathlib.Path, metavar="FILE",
                      help="also write the results there")
     sub.add_argument("--debug", action="store_true",
