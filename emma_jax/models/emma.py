@@ -12,7 +12,7 @@
 Parameter tree: vision, autoencoder, adapters, llm, heads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import dataclasses
 
 from flax import struct
@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emma_jax.models import partition
+from emma_jax.models import partition, pictures
 from emma_jax.models.adapters import Adapter, FusionConfig, TimeEmbedding
 from emma_jax.models.dcae import Autoencoder, DcaeConfig
 from emma_jax.models.experts import SHUFFLE, TowerConfig, VisionTower
@@ -31,9 +31,6 @@ from emma_jax.structs import Batch, Ids, KvCache, Latents, Patches
 # Pixels per token and side: the autoencoder's factor, and SigLIP2's patch of
 # 16 times the 2x2 pixel shuffle.
 PIXELS_PER_TOKEN = 32
-# Pixels that the autoencoder encodes at once on a device: in bfloat16 one array
-# of its first stage is half a gigabyte then.
-TURN = 2**21
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,39 +75,6 @@ def token_grid(height: int, width: int) -> tuple[int, int]:
         f"{PIXELS_PER_TOKEN}; pad it to multiples of {PIXELS_PER_TOKEN}."
     )
   return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
-
-
-def _turns(pictures: int, pixels: int) -> int:
-  """The fewest equal turns in which no device encodes more than `TURN` pixels.
-
-  >>> _turns(9, 1024**2), _turns(32, 512**2), _turns(8, 96**2)
-  (9, 4, 1)
-  """
-  return next(n for n in range(1, pictures + 1)
-              if pictures % n == 0 and (
-                  pictures // n * pixels <= TURN or n == pictures))
-
-
-def _joined(groups: Sequence[jax.Array]) -> jax.Array:
-  """Pictures (B, n, ...) of several groups in one list (P, ...)."""
-  def join(*parts):
-    return jnp.concatenate([g.reshape(-1, *g.shape[2:]) for g in parts])
-
-  return partition.locally(join, *groups)
-
-
-def _parted(x_PTC: jax.Array, groups: Sequence[jax.Array]) -> list:
-  """Undoes `_joined` for what was made of the list; None: no pictures."""
-  def part(x_PTC, *groups):
-    out, start = [], 0
-    for g in groups:
-      n = g.shape[0] * g.shape[1]
-      x = x_PTC[start:start + n].reshape(*g.shape[:2], *x_PTC.shape[1:])
-      out.append(x if n else None)
-      start += n
-    return out
-
-  return partition.locally(part, x_PTC, *groups)
 
 
 class Adapters(nn.Module):
@@ -161,7 +125,7 @@ class Emma(nn.Module):
     """
     P, *size, _ = pixels_PYXC.shape
     token_grid(*size)
-    turns = _turns(P // partition.shards("pictures"), size[0] * size[1])
+    turns = pictures.turns(P // partition.shards("pictures"), size[0] * size[1])
     if turns == 1:
       z = self._encode(self.autoencoder.encode_normalised, pixels_PYXC)
     else:  # of every device's own pictures the first, then the second, ...
@@ -201,8 +165,8 @@ class Emma(nn.Module):
           "config.data.latents=stored.")
     groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC,
               batch.gen_pixels_BMYXC)
-    z_PTC = self.encode_latents(_joined(groups))
-    return Latents(*_parted(z_PTC, groups))
+    z_PTC = self.encode_latents(pictures.joined(groups))
+    return Latents(*pictures.parted(z_PTC, groups))
 
   def semantics(self, batch: Batch, route: str):
     """SigLIP2 tokens of understanding pictures and references.
@@ -213,13 +177,13 @@ class Emma(nn.Module):
     """
     groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC)
     B = groups[0].shape[0]
-    unit = lambda *g: to_unit(_joined(g), self.config.dtype)
+    unit = lambda *g: to_unit(pictures.joined(g), self.config.dtype)
     logits = None
     if batch.patches is None and not sum(g.shape[1] for g in groups):
       return None, None, None
     if route == "versatile" and batch.patches is None:  # one call for both
       x_PTC, _ = self.vision(unit(*groups), route)
-      return (*_parted(x_PTC, groups), None)
+      return (*pictures.parted(x_PTC, groups), None)
     und = ref = None
     if batch.patches is not None:
       und, logits = self.vision.packed(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emma_jax.data.transforms import Sample, Text
-from emma_jax.models import masks
+from emma_jax.models import masks, pictures
 from emma_jax.models.emma import Emma, EmmaConfig, EmmaOutput, token_grid
 from emma_jax.structs import Ids, KvCache
 from tests import tiny
@@ -295,3 +295,17 @@ def test_encoders_that_disagree_are_refused():
   with pytest.raises(ValueError, match="tokens of 16 pixels"):
     EmmaConfig(**fields | dict(
         vision=dataclasses.replace(c.vision, encoder=encoder)))
+
+
+def test_latents_do_not_depend_on_how_many_are_encoded_at_once(monkeypatch):
+  """On a device some pictures at a time; none is left out or moved."""
+  assert [pictures.turns(n, side**2) for n, side in (
+      (9, 1024), (32, 512), (8, 96), (1, 4096))] == [9, 4, 1, 1]
+  pixels_PYXC = np.random.default_rng(0).integers(
+      0, 256, (6, tiny.HEIGHT, tiny.WIDTH, 3), dtype=np.uint8)
+  encode = lambda: np.asarray(tiny.emma("paper").apply(
+      {"params": tiny.params("paper")}, pixels_PYXC,
+      method=Emma.encode_latents))
+  want = encode()
+  monkeypatch.setattr(pictures, "TURN", 2 * tiny.HEIGHT * tiny.WIDTH)
+  np.testing.assert_allclose(encode(), want, atol=1e-5)
