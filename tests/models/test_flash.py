@@ -20,6 +20,7 @@ from emma_jax.models import (
   flash_tpu,
   flash_xla,
   masks,
+  partition,
 )
 from emma_jax.structs import Ids
 from tests import tiny
@@ -92,7 +93,7 @@ def anything(seed: int, length: int) -> Ids:
 
 def arrays(L: int, S: int, H: int, K: int, E: int, dtype=np.float32):
   rng = np.random.default_rng(0)
-  shapes = (B, L, H, E), (B, S, K, E), (B, S, K, E), (B, L, H, E)
+  shapes = (B, H, L, E), (B, K, S, E), (B, K, S, E), (B, H, L, E)
   return [jnp.asarray(rng.normal(size=x), dtype) for x in shapes]
 
 
@@ -106,11 +107,7 @@ def both_ways(function):
 
 
 def through(path: flash.Path):
-  def run(q, k, v, query, key):
-    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    return flash.attention(q, k, v, query, key, path).swapaxes(1, 2)
-
-  return both_ways(run)
+  return both_ways(lambda *x: flash.attention(*x, path))
 
 
 plain = both_ways(functools.partial(attention.attend, path="plain"))
@@ -137,7 +134,7 @@ def test_every_path_equals_plain_whatever_the_ids(path):
     padding = ids.segment == 0
     assert padding.any()
     for x in ours:
-      assert not np.asarray(x)[padding].any()
+      assert not np.asarray(x).swapaxes(1, 2)[padding].any()
       assert np.isfinite(x).all()
 
 
@@ -236,6 +233,14 @@ def test_auto_goes_by_the_number_of_scores(length, long):
   text = str(jax.make_jaxpr(attention.attend)(
       q, k, v, anything(0, 1024), anything(0, length)))
   assert ("flash" in text or "platform_index" in text) == long
+
+
+def test_chips_take_the_kernel_earlier():
+  q, k, v, _ = arrays(1024, 1024, 1, 1, 16)
+  with partition.compiled_for("tpu"):
+    text = str(jax.make_jaxpr(lambda *x: attention.attend(*x, None, None))(
+        q, k, v))
+  assert "platform_index" in text
 
 
 @pytest.mark.parametrize("path", ["plain", "chunked", "kernel"])

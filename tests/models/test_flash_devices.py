@@ -23,7 +23,7 @@ ids = t.packed(3)
 inputs = t.arrays(350, 350, 4, 2, 32)
 want = t.plain(*inputs, ids, ids)
 rows = ("data", "fsdp")
-parts = [jax.device_put(x, spec(rows, None, "tensor")) for x in inputs]
+parts = [jax.device_put(x, spec(rows, "tensor")) for x in inputs]
 split_ids = jax.device_put(ids, spec(rows))
 out = {"devices": jax.device_count()}
 with jax.set_mesh(mesh):
