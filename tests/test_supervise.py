@@ -29,9 +29,11 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
 
 
 def test_processes_are_told_who_they_are():
+  # Each line in one write: the two processes share a pipe.
   code, out, _ = ended(start(
-      "import os; print(*sorted(v for k, v in os.environ.items() "
-      "if k.startswith('EMMA_')), flush=True)", "--processes", "2",
+      "import os; os.write(1, b' '.join(sorted(os.fsencode(v) for k, v in "
+      "os.environ.items() if k.startswith('EMMA_'))) + b'\\n')",
+      "--processes", "2",
       "--first_process", "1", "--num_processes", "3",
       "--coordinator", "10.0.0.1:99"))
   assert code == 0
