@@ -103,7 +103,8 @@ def trip_count(
 
   Some compilers note it. Others leave a condition `i < n`: then n is a constant
   in the condition, or one that the loop carries, and i starts at a constant and
-  grows by one (as in every scan).
+  grows by one (as in every scan), or by what the body adds (two, where the
+  compiler unrolled it once).
   """
   noted = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
   if noted:
@@ -128,7 +129,29 @@ def trip_count(
   first, last = value(left), value(right)
   if first is None or last is None:
     return None
-  return max(last - first + (direction == "LE"), 0)
+  return max(-(-(last - first + (direction == "LE")) // _step(module, loop)), 0)
+
+
+def _step(module: Module, loop: Instruction) -> int:
+  """What a loop's body adds to the number that its condition compares."""
+  condition = module.computations[loop.called("condition")[0]]
+  counter = _origin(condition, _comparison(module, condition)[1])
+  body = module.computations[loop.called("body")[0]]
+  if body.root.opcode != "tuple":
+    return 1
+  index = int(counter.attribute("index") or 0)
+  x = _origin(body, body.operands(body.root)[index])
+  sides = body.operands(x)
+  if x.opcode == "fusion":
+    inner = module.computations[x.called("calls")[0]]
+    x = inner.root
+    sides = [sides[int(n.arguments)] if n.opcode == "parameter" else n
+             for n in inner.operands(x)]
+  if x.opcode != "add":
+    return 1
+  steps = [_constant(_origin(body, n) if n.name in body.instructions else n)
+           for n in sides]
+  return next((n for n in steps if n), 1)
 
 
 def _comparison(module: Module, condition: Computation):

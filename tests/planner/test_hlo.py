@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -70,6 +71,20 @@ def test_a_convolutions_flops_are_those_of_its_meetings(
       dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups)
   found = traced(text_of(f, x, w))
   assert program.matmul_flops(found) == 2 * int(f(x, w).sum())
+
+
+@pytest.mark.parametrize("first, last, step", [(0, 8, 2), (1, 8, 3), (0, 3, 1)])
+def test_a_loops_length_follows_from_its_counter(first, last, step):
+  """Where the compiler does not note it, or unrolled a part of it."""
+  def f(x, w):
+    more = lambda c: (c[0] + step, c[1] @ w)
+    return jax.lax.while_loop(lambda c: c[0] < last, more, (first, x))[1]
+
+  square = jax.ShapeDtypeStruct((WIDTH, WIDTH), jnp.float32)
+  text = re.sub('"known_trip_count":{[^}]*}', '"note":{}',
+                text_of(f, square, square))
+  turns = len(range(first, last, step))
+  assert program.matmul_flops(traced(text)) == turns * 2 * WIDTH**3
 
 
 def test_a_loop_of_unknown_length_is_named_and_counted_once():
