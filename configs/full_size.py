@@ -8,6 +8,9 @@ neither:
   --config configs/emma_4b.py:8xh100          the same on 8 H100
   --config configs/emma_1_7b.py:stage2,h100   one stage, at its own resolution
   --config configs/emma_4b_stage1.py:v5e-256  the same as emma_4b.py:stage1,...
+  --config configs/emma_4b.py:stage2,native   pictures to be understood at their
+                                              own sizes; latents are to be
+                                              made by `emma-data` first
 
 A stage by itself starts from the working directory of the one before.
 """
@@ -33,6 +36,9 @@ _TEXTS = dict(samples=3, und_tokens=4096, und_pictures=3, references=0,
 # and screens, of the 33 of data/buckets.py; each is a program of its own.
 BUCKETS = ((1024, 1024), (1152, 896), (896, 1152), (1216, 832), (832, 1216),
            (1344, 768), (768, 1344))
+# Of pictures at native size [P of stages 2 to 4]: one of 4,096 tokens, or more
+# of smaller ones, and text.
+_NATIVE = dict(und_tokens=5120, und_pictures=16, und_patches=4 * 4096)
 # All stages in one run have one picture size: four samples of any task.
 _MIXED = dict(samples=4, und_tokens=2048, und_pictures=4, references=4,
               targets=4)
@@ -56,7 +62,7 @@ _STAGES = {
 def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
         spec: str = "") -> ml_collections.ConfigDict:
   """The config `name` of a model around `qwen3`'s tokenizer, see above."""
-  stage, target = _parse(spec)
+  stage, target, native = _parse(spec)
   c = defaults.get_config()
   c.name = name
   c.model = model
@@ -73,23 +79,29 @@ def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
   model.llm.remat = target.remat_1024 if large else target.remat
   model.vision.encoder.remat = (
       target.vision_remat_1024 if large else target.vision_remat)
-  c.stages = _one(c, stage, target) if stage else _all(target)
+  c.stages = _one(c, stage, target, native) if stage else _all(target)
   return c
 
 
-def _parse(spec: str) -> tuple[str, targets.Target]:
-  """(stage's word or "", machine)."""
+def _parse(spec: str) -> tuple[str, targets.Target, bool]:
+  """(stage's word or "", machine, whether at native sizes)."""
   words = [w for w in spec.split(",") if w]
   stage = [w for w in words if w in _STAGES]
-  machine = [w for w in words if w not in _STAGES]
+  machine = [w for w in words if w not in (*_STAGES, "native")]
   if len(stage) > 1 or len(machine) > 1:
     raise ValueError(f"{spec!r} names more than one stage or machine; stages "
                      f"are {list(_STAGES)}, machines {list(targets.TARGETS)}.")
+  native = "native" in words
+  if native and (not stage or _STAGES[stage[0]][1] < 1024):
+    large = [w for w, (_, side, _) in _STAGES.items() if side == 1024]
+    raise ValueError(f"{spec!r}: native sizes are those of a stage by itself, "
+                     f"one of {large}.")
   target = targets.find((machine or [targets.DEFAULT])[0])
-  return (stage or [""])[0], target
+  return (stage or [""])[0], target, native
 
 
-def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target):
+def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target,
+         native: bool):
   """Changes `c` to one stage's run; returns its stages."""
   name, side, row = _STAGES[word]
   words = list(_STAGES)
@@ -98,6 +110,9 @@ def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target):
     c.initial = f"runs/{c.name}_{words[index - 1]}"
   c.name = f"{c.name}_{word}"
   c.data.update(dict(height=side, width=side, seed=1000 * index))
+  if native:
+    row = row | _NATIVE
+    c.data.update(dict(native=True, latents="stored"))
   if side > 512 and row["targets"]:
     c.data.buckets = BUCKETS
   section = _stage(name, row, side, target, shift=3.0 if side > 512 else 1.0)

@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh
 import ml_collections
 import pytest
 
-from configs import defaults, models, stages, targets
+from configs import defaults, emma_4b, models, stages, targets
 from emma_jax import build, optimizer, rules, sharding
 from emma_jax.cli import common
 from emma_jax.data import buckets
@@ -164,6 +164,19 @@ def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
     buckets.check(c.data.buckets)
     named = {n for _, weights, *_ in section.mixture for n in weights}
     assert named <= set(c.data.sources)
+
+
+def test_full_size_stages_see_native_pictures():
+  for word in ("stage2", "stage3", "stage4a", "stage4b"):
+    c = common.load_config(f"emma_4b.py:{word},native,v5e-256")
+    (section,) = c.stages.values()
+    layout = build.layout(c, section, "stages")
+    assert c.data.native and c.data.latents == "stored"
+    assert layout.und_patches == 4 * c.data.max_tokens
+    assert layout.und_tokens > c.data.max_tokens
+  for spec in ("native", "stage1,native"):
+    with pytest.raises(ValueError, match="one of .'stage2', 'stage3'"):
+      emma_4b.get_config(spec)
 
 
 def test_the_papers_optimizer():
