@@ -91,7 +91,7 @@ def _contexts(config: Mapping[str, Any], task: str, side: int):
   size = (side, side)
   layout = build.layout(
       config, dict(rows=1, und_tokens=1, und_pictures=0, references=0,
-                   targets=0), "sample", height=side, width=side)
+                   targets=0, und_patches=0), "sample", height=side, width=side)
   reference, samples = synthetic.picture("ref", layout, rng), []
   for one in contexts:
     parts = [say(_FRAME)]
