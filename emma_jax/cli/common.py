@@ -79,6 +79,12 @@ def parse_arguments(
   return parser.parse_args(rest), overrides
 
 
+def refuse_overrides(command: str, overrides: Mapping[str, str]) -> None:
+  """Raises UserError for config keys given to a command that has no config."""
+  if overrides:
+    raise UserError(f"{command} takes no --config keys.")
+
+
 def parse_overrides(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
   """Takes `--config.a.b=value` and `--config.a.b value` out of `argv`.
 

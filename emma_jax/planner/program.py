@@ -129,24 +129,18 @@ def trip_count(
   first, last = value(left), value(right)
   if first is None or last is None:
     return None
-  return max(-(-(last - first + (direction == "LE")) // _step(module, loop)), 0)
+  step = _step(module, loop, _origin(condition, left))
+  return max(-(-(last - first + (direction == "LE")) // step), 0)
 
 
-def _step(module: Module, loop: Instruction) -> int:
+def _step(module: Module, loop: Instruction, counter: Instruction) -> int:
   """What a loop's body adds to the number that its condition compares."""
-  condition = module.computations[loop.called("condition")[0]]
-  counter = _origin(condition, _comparison(module, condition)[1])
   body = module.computations[loop.called("body")[0]]
   if body.root.opcode != "tuple":
     return 1
   index = int(counter.attribute("index") or 0)
-  x = _origin(body, body.operands(body.root)[index])
-  sides = body.operands(x)
-  if x.opcode == "fusion":
-    inner = module.computations[x.called("calls")[0]]
-    x = inner.root
-    sides = [sides[int(n.arguments)] if n.opcode == "parameter" else n
-             for n in inner.operands(x)]
+  x, sides = _unwrapped(
+      module, body, _origin(body, body.operands(body.root)[index]))
   if x.opcode != "add":
     return 1
   steps = [_constant(_origin(body, n) if n.name in body.instructions else n)
@@ -156,20 +150,25 @@ def _step(module: Module, loop: Instruction) -> int:
 
 def _comparison(module: Module, condition: Computation):
   """(direction, left, right) in the condition; None: not of this form."""
-  x = condition.root
-  sides = [condition.instructions[n] for n in x.operands]
-  if x.opcode == "fusion":  # the comparison may be wrapped
-    inner = module.computations[x.called("calls")[0]]
-    x = inner.root
-    numbers = [inner.instructions[n] for n in x.operands]
-    if any(n.opcode not in ("parameter", "constant") for n in numbers):
-      return None
-    sides = [sides[int(n.arguments)] if n.opcode == "parameter" else n
-             for n in numbers]
+  x, sides = _unwrapped(module, condition, condition.root)
   direction = x.attribute("direction")
-  if x.opcode != "compare" or direction not in ("LT", "LE"):
+  known = all(n.name in condition.instructions or n.opcode == "constant"
+              for n in sides)
+  if not known or x.opcode != "compare" or direction not in ("LT", "LE"):
     return None
   return direction, *sides
+
+
+def _unwrapped(module: Module, computation: Computation, x: Instruction):
+  """(instruction, operands) of what a fusion may wrap: the fusion's own
+  operands stand for its parameters."""
+  sides = computation.operands(x)
+  if x.opcode != "fusion":
+    return x, sides
+  inner = module.computations[x.called("calls")[0]]
+  return inner.root, [
+      sides[int(n.arguments)] if n.opcode == "parameter" else n
+      for n in inner.operands(inner.root)]
 
 
 def _origin(computation: Computation, x: Instruction) -> Instruction:

@@ -28,8 +28,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  if overrides:
-    raise common.UserError("convert takes no --config keys.")
+  common.refuse_overrides("convert", overrides)
   recipe = writing.recipe(args, stem=writing.STEM[args.stem],
                           weight=args.weight)
   writing.write(args, recipe, writing.files(args.inputs))

@@ -38,8 +38,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.construction import duplicates
 
-  if overrides:
-    raise common.UserError("dedup takes no --config keys.")
+  common.refuse_overrides("dedup", overrides)
   if not 0 <= args.radius < 32:
     raise common.UserError(f"--radius {args.radius}: 0 to 31 bits of 64.")
   kind = "" if args.perceptual == "none" else args.perceptual

@@ -40,8 +40,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.construction import edits
 
-  if overrides:
-    raise common.UserError("edit-pairs takes no --config keys.")
+  common.refuse_overrides("edit-pairs", overrides)
   rule = lambda kind, value, low: value and constructing.score(
       args, kind, f"{kind}={value}", low)
   writing.write(args, edits.EditPairs(

@@ -39,8 +39,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.construction import filters
 
-  if overrides:
-    raise common.UserError("filter takes no --config keys.")
+  common.refuse_overrides("filter", overrides)
   low = constructing.numbers("--min", args.min)
   high = constructing.numbers("--max", args.max)
   names = [s.partition("=")[0] for s in args.score]

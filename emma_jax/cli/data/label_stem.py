@@ -39,8 +39,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.formats import job
   from emma_jax.data.records.source import RecordsSource
 
-  if overrides:
-    raise common.UserError("label-stem takes no --config keys.")
+  common.refuse_overrides("label-stem", overrides)
   if not (args.rules or args.answers):
     raise common.UserError("label-stem needs --rules, --answers or both.")
   try:

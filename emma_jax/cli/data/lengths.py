@@ -29,8 +29,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.images import BadRecord
   from emma_jax.data.records.source import RecordsSource
 
-  if overrides:
-    raise common.UserError("lengths takes no --config keys.")
+  common.refuse_overrides("lengths", overrides)
   try:
     tokenizer = build.tokenizer({"tokenizer": args.tokenizer})
     source = RecordsSource(args.data)

@@ -37,8 +37,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.construction import selection
   from emma_jax.data.formats import job
 
-  if overrides:
-    raise common.UserError("select takes no --config keys.")
+  common.refuse_overrides("select", overrides)
   counts = constructing.numbers("--counts", args.counts)
   try:
     maker = selection.Select(

@@ -40,8 +40,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax import build
   from emma_jax.data import statistics
 
-  if overrides:
-    raise common.UserError("stats takes no --config keys.")
+  common.refuse_overrides("stats", overrides)
   found = {}
   for data in args.data:
     try:

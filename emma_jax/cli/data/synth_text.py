@@ -39,8 +39,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.construction import text_pictures
   from emma_jax.data.formats import job
 
-  if overrides:
-    raise common.UserError("synth-text takes no --config keys.")
+  common.refuse_overrides("synth-text", overrides)
   if args.count < 1:
     raise common.UserError(f"--count {args.count}: at least 1.")
   try:

@@ -47,8 +47,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax import build
   from emma_jax.data import images, validation
 
-  if overrides:
-    raise common.UserError("validate takes no --config keys.")
+  common.refuse_overrides("validate", overrides)
   try:
     tokenizer = build.tokenizer({"tokenizer": args.tokenizer})
   except build.ConfigError as error:
