@@ -28,7 +28,7 @@ NAMES = [pytest.param(name, marks=[pytest.mark.slow] if i > 1 else [])
 
 # Sharding constraints in the lowered step: one per gradient of a weight, and
 # the others on activations, in the forward pass and in the backward one.
-CONSTRAINTS = 209
+CONSTRAINTS = 221
 
 # Three steps of a micro EMMA on each mesh; prints the metrics.
 SCRIPT = """

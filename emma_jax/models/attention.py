@@ -1,5 +1,6 @@
 """Rotary positions and attention under a mask made from ids."""
 
+from collections.abc import Sequence
 import functools
 
 import jax
@@ -19,13 +20,21 @@ PLAIN_SCORES = 2**20
 PLAIN_SCORES_ON_CHIPS = 2**17
 
 
-def rope(x_BHLE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
-  """Rotates head halves by the token's position (Qwen3: half rotation).
+def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
+  """Rotates head halves by the token's position (Qwen3: half rotation)."""
+  cos, sin = (x.astype(x_BLHE.dtype)[:, :, None]
+              for x in rotations(position_BL, x_BLHE.shape[-1], theta))
+  first, second = jnp.split(x_BLHE, 2, axis=-1)
+  return jnp.concatenate(
+      [first * cos - second * sin, second * cos + first * sin], axis=-1
+  )
 
-  Angles, sines and cosines are float32, then cast: bfloat16 angles are wrong
-  by whole turns beyond position 256.
-  """
-  width = x_BHLE.shape[-1]
+
+def rotations(
+    position_BL: jax.Array, width: int, theta: float
+) -> tuple[jax.Array, jax.Array]:
+  """Cosines and sines (B, L, width / 2) of RoPE, float32: bfloat16 angles are
+  wrong by whole turns beyond position 256."""
   # In numpy, so that no compiler folds the powers with another rounding; and
   # these in float64, as numpy's float32 powers are off by a bit in one of six.
   # One bit is 2e-3 radians at position 40959. torch rounds them rightly.
@@ -33,28 +42,20 @@ def rope(x_BHLE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
   power = np.float64(theta) ** exponent.astype(np.float64)
   inverse = np.float32(1.0) / power.astype(np.float32)
   angle_BLF = position_BL[..., None].astype(jnp.float32) * inverse[None, None]
-  cos = jnp.cos(angle_BLF)[:, None].astype(x_BHLE.dtype)
-  sin = jnp.sin(angle_BLF)[:, None].astype(x_BHLE.dtype)
-  first, second = jnp.split(x_BHLE, 2, axis=-1)
-  return jnp.concatenate(
-      [first * cos - second * sin, second * cos + first * sin], axis=-1
-  )
+  return jnp.cos(angle_BLF), jnp.sin(angle_BLF)
 
 
 def attend(
-    q_BHLE: jax.Array,
-    k_BKSE: jax.Array,
-    v_BKSE: jax.Array,
+    q_BLHE: jax.Array,
+    k_BSKE: jax.Array,
+    v_BSKE: jax.Array,
     query: Ids | None,
     key: Ids | None,
     path: str = "auto",
 ) -> jax.Array:
   """Grouped-query attention; each key head serves H / K consecutive heads.
 
-  Arrays are head-major, as kernels want them: made and kept so, nothing has to
-  be transposed.
-
-  Scores, mask and softmax are float32; the result has the dtype of `q_BHLE`.
+  Scores, mask and softmax are float32; the result has the dtype of `q_BLHE`.
   Queries that see nothing (padding) give 0, and no gradient to anything. With
   None for the ids, all see all. What a remat policy may keep as "attn_out" is
   named here, once, in the layout in which it is made.
@@ -67,21 +68,49 @@ def attend(
     auto     plain up to `PLAIN_SCORES` (`PLAIN_SCORES_ON_CHIPS`) scores a
              head, kernel beyond.
   """
-  check_path(path)
-  if path == "auto":
-    on_cpu = partition.platform() == "cpu"
-    few = PLAIN_SCORES if on_cpu else PLAIN_SCORES_ON_CHIPS
-    scores = q_BHLE.shape[2] * k_BKSE.shape[2]
-    path = "plain" if scores <= few else "kernel"
+  path = _chosen(path, q_BLHE.shape[1] * k_BSKE.shape[1])
   if path in ("plain", "cudnn"):
     way = _plain if path == "plain" else _cudnn
-    return partition.keep(way(q_BHLE, k_BKSE, v_BKSE, query, key), "attn_out")
+    out_BLHE = way(q_BLHE, k_BSKE, v_BSKE, query, key)
+    return partition.keep_flat(out_BLHE, "attn_out")
   if query is None:
     query, key = (
-        masks.together(jnp.ones((x.shape[0], x.shape[2]), jnp.int32))
-        for x in (q_BHLE, k_BKSE))
+        masks.together(jnp.ones(x.shape[:2], jnp.int32))
+        for x in (q_BLHE, k_BSKE))
   way = flash.CHUNKED if path == "chunked" else flash.KERNEL
-  return flash.attention(q_BHLE, k_BKSE, v_BKSE, query, key, way)
+  return flash.attention(q_BLHE, k_BSKE, v_BSKE, query, key, way)
+
+
+def attend_each(
+    qs: Sequence[jax.Array],
+    k_BSKE: jax.Array,
+    v_BSKE: jax.Array,
+    queries: Sequence[Ids],
+    key: Ids,
+    path: str = "auto",
+) -> list[jax.Array]:
+  """`attend` for queries that lie in several buffers, (B, L, H, E) each.
+
+  Kernels take one buffer after the other, as to join and to cut them would cost
+  a copy each; other paths take all at once.
+  """
+  lengths = [q.shape[1] for q in qs]
+  if _chosen(path, sum(lengths) * k_BSKE.shape[1]) == "kernel":
+    return [attend(q, k_BSKE, v_BSKE, ids, key, "kernel")
+            for q, ids in zip(qs, queries)]
+  out_BLHE = attend(jnp.concatenate(qs, axis=1), k_BSKE, v_BSKE,
+                    masks.join(*queries), key, path)
+  return jnp.split(out_BLHE, np.cumsum(lengths)[:-1], axis=1)
+
+
+def _chosen(path: str, scores: int) -> str:
+  """What "auto" stands for at that many scores of a head."""
+  check_path(path)
+  if path != "auto":
+    return path
+  on_cpu = partition.platform() == "cpu"
+  few = PLAIN_SCORES if on_cpu else PLAIN_SCORES_ON_CHIPS
+  return "plain" if scores <= few else "kernel"
 
 
 def check_path(path: str) -> None:
@@ -90,10 +119,7 @@ def check_path(path: str) -> None:
     raise ValueError(f"Unknown attention={path!r}; choose one of {PATHS}.")
 
 
-def _plain(q_BHLE, k_BKSE, v_BKSE, query, key) -> jax.Array:
-  # Products in this order round as those did that made the packaged weights.
-  q_BLHE, k_BSKE, v_BSKE = (
-      x.swapaxes(1, 2) for x in (q_BHLE, k_BKSE, v_BKSE))
+def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
   groups = q_BLHE.shape[2] // k_BSKE.shape[2]
   B, L, H, E = q_BLHE.shape
   q_BLKGE = q_BLHE.reshape(B, L, H // groups, groups, E)
@@ -110,17 +136,15 @@ def _plain(q_BHLE, k_BKSE, v_BKSE, query, key) -> jax.Array:
     # Where nothing is seen the softmax is even over everything.
     sees_BL = mask_BLS.any(axis=-1)
     out_BLKGE = jnp.where(sees_BL[:, :, None, None, None], out_BLKGE, 0)
-  return out_BLKGE.reshape(B, L, H, E).astype(q_BHLE.dtype).swapaxes(1, 2)
+  return out_BLKGE.reshape(B, L, H, E).astype(q_BLHE.dtype)
 
 
-def _cudnn(q_BHLE, k_BKSE, v_BKSE, query, key) -> jax.Array:
-  q_BLHE, k_BSKE, v_BSKE = (
-      x.swapaxes(1, 2) for x in (q_BHLE, k_BKSE, v_BKSE))
+def _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
   attention = functools.partial(
       jax.nn.dot_product_attention, implementation="cudnn")
   if query is None:
-    return attention(q_BLHE, k_BSKE, v_BSKE).swapaxes(1, 2)
+    return attention(q_BLHE, k_BSKE, v_BSKE)
   mask_BLS = masks.allow(query, key)
   out_BLHE = attention(q_BLHE, k_BSKE, v_BSKE, mask=mask_BLS[:, None])
   sees_BL = mask_BLS.any(axis=-1)
-  return jnp.where(sees_BL[..., None, None], out_BLHE, 0).swapaxes(1, 2)
+  return jnp.where(sees_BL[..., None, None], out_BLHE, 0)

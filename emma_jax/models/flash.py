@@ -1,8 +1,9 @@
 """Attention whose memory grows with S, not S x S: one gradient, several ways.
 
-A `Path` is a forward and a backward function as `flash_xla` defines them. What
-is kept between the two is q, k, v, the output and a log-sum-exp per query; the
-last two are named "attn_out", so that a remat policy can keep them too.
+A `Path` is a forward and a backward function as `flash_xla` defines them, but
+of token-major arrays: (B, L, H, E). What is kept between the two is q, k, v,
+the output and a log-sum-exp per query (B, H, L); the last two are named
+"attn_out", so that a remat policy can keep them too.
 """
 
 from collections.abc import Callable
@@ -27,9 +28,17 @@ class Path:
   backward: Callable
 
 
-CHUNKED = Path(flash_xla.forward, flash_xla.backward)
+def heads_first(function: Callable) -> Callable:
+  """A function of head-major arrays as one of token-major ones."""
+  def swapped(xs):
+    return jax.tree.map(lambda x: x.swapaxes(1, 2) if x.ndim == 4 else x, xs)
+
+  return lambda *args, **kwargs: swapped(function(*swapped(args), **kwargs))
+
+
+CHUNKED = Path(*map(heads_first, (flash_xla.forward, flash_xla.backward)))
 TPU = Path(flash_tpu.forward, flash_tpu.backward)
-GPU = Path(flash_gpu.forward, flash_gpu.backward)
+GPU = Path(*map(heads_first, (flash_gpu.forward, flash_gpu.backward)))
 
 
 def _by_platform(name: str) -> Callable:
@@ -45,39 +54,41 @@ KERNEL = Path(_by_platform("forward"), _by_platform("backward"))
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def attention(
-    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
+    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
     query: Ids, key: Ids, path: Path,
 ) -> jax.Array:
-  """Grouped-query attention (B, H, L, E) under `masks.allow(query, key)`.
+  """Grouped-query attention (B, L, H, E) under `masks.allow(query, key)`.
 
   Queries that see nothing give 0 and no gradient.
   """
-  return _forward(q_BHLE, k_BKSE, v_BKSE, query, key, path)[0]
+  return _forward(q_BLHE, k_BSKE, v_BSKE, query, key, path)[0]
 
 
-def _forward(q_BHLE, k_BKSE, v_BKSE, query: Ids, key: Ids, path: Path):
-  inputs = q_BHLE, k_BKSE, v_BKSE, query, key
-  out, lse = _on_mesh(path.forward, k_BKSE.shape[:2])(*inputs)
-  out, lse = (partition.keep(x, "attn_out") for x in (out, lse))
+def _forward(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids, path: Path):
+  inputs = q_BLHE, k_BSKE, v_BSKE, query, key
+  out, lse = on_mesh(path.forward, *k_BSKE.shape[::2])(*inputs)
+  out, lse = partition.keep_flat(out, "attn_out"), partition.keep(lse, "attn_out")
   return out, (*inputs, out, lse)
 
 
-def _backward(path: Path, kept, dout_BHLE: jax.Array):
-  heads = kept[1].shape[:2]
-  return *_on_mesh(path.backward, heads)(*kept, dout_BHLE), None, None
+def _backward(path: Path, kept, dout_BLHE: jax.Array):
+  split = on_mesh(path.backward, *kept[1].shape[::2])
+  return *split(*kept, dout_BLHE), None, None
 
 
 attention.defvjp(_forward, _backward)
 
 
-def _on_mesh(function: Callable, sizes: tuple[int, int]) -> Callable:
+def on_mesh(function: Callable, rows: int, heads: int) -> Callable:
   """Each device computes its own rows and heads, which never meet.
 
   The compiler cannot split a kernel by itself. Under no mesh (`jax.set_mesh`)
   or one that is already split up by hand, the function stays as it is.
 
   Args:
-    sizes: rows and key heads of the arrays.
+    function: takes and gives arrays (B, L, H, E), (B, H, L) and (B, L); of
+      others, of which it must take none by rows, each device has all.
+    rows, heads: of the arrays; of several kinds of heads the fewest.
 
   Raises:
     ValueError: the heads do not split over the mesh's axis of heads.
@@ -88,27 +99,29 @@ def _on_mesh(function: Callable, sizes: tuple[int, int]) -> Callable:
           if kind != AxisType.Manual}
   if not free:
     return function
-  heads = free.get(HEADS_AXIS, 1)
-  if sizes[1] % heads:
+  split = free.get(HEADS_AXIS, 1)
+  if heads % split:
     raise ValueError(
-        f"{sizes[1]} key heads do not split over {heads} devices of the mesh's "
-        f"axis {HEADS_AXIS!r}; make it a divisor of {sizes[1]}.")
-  rows, parts = [], 1
+        f"{heads} key heads do not split over {split} devices of the mesh's "
+        f"axis {HEADS_AXIS!r}; make it a divisor of {heads}.")
+  axes, parts = [], 1
   for name, size in free.items():
     # A lone row, as in sampling, is computed everywhere.
-    if name != HEADS_AXIS and sizes[0] % (parts * size) == 0:
-      rows.append(name)
+    if name != HEADS_AXIS and rows % (parts * size) == 0:
+      axes.append(name)
       parts *= size
-  row_spec = PartitionSpec(tuple(rows))
-  head_spec = PartitionSpec(
-      tuple(rows), HEADS_AXIS if HEADS_AXIS in free else None)
+  by_rows, by_heads = tuple(axes), HEADS_AXIS if HEADS_AXIS in free else None
 
-  def split(*args):
-    # Ids are (B, L); all else has heads behind the rows.
-    specs = jax.tree.map(
-        lambda x: row_spec if x.ndim == 2 else head_spec, args)
+  def spec(x) -> PartitionSpec:
+    return {4: PartitionSpec(by_rows, None, by_heads),
+            3: PartitionSpec(by_rows, by_heads),
+            2: PartitionSpec(by_rows)}.get(x.ndim, PartitionSpec())
+
+  def on_each(*args):
+    out = jax.eval_shape(function, *args)
     return jax.shard_map(
-        function, in_specs=specs, out_specs=head_spec,
+        function, in_specs=jax.tree.map(spec, args),
+        out_specs=jax.tree.map(spec, out),
         axis_names=set(free), check_vma=False)(*args)
 
-  return split
+  return on_each

@@ -11,7 +11,9 @@ One step of the grid computes a tile of queries x keys for all G heads of a key
 head, so that K and V are read and the mask is made once for them. Matmuls take
 operands of the arrays' dtype and sum in float32.
 
-Arrays are head-major as in `flash_xla`; in the kernels q is (B, K, G, L, E).
+Arrays are token-major, as the projections make and take them. Heads of whole
+lanes stay so: a tile of q is (r, G * E) of (B, L, H * E), and nothing is ever
+transposed. Others (SigLIP2's of 72) go head-major, q as (B, K, G, L, E).
 The grid is (B, K, outer tiles, inner tiles): a tile of the outer side stays
 while those of the inner side pass. r, c: rows (queries), columns (keys) of one.
 """
@@ -25,7 +27,7 @@ from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
 from emma_jax.models import masks
-from emma_jax.models.flash_xla import FLOOR, MASKED, delta
+from emma_jax.models.flash_xla import FLOOR, MASKED
 from emma_jax.structs import Ids
 
 LANES = 128  # of a vector register: the least tile
@@ -36,51 +38,57 @@ ID_NAMES = ("segment", "slot", "end", "noisy")
 
 
 def forward(
-    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
+    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
     query: Ids, key: Ids, interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-  """As `flash_xla.forward`; `interpret` runs it without a TPU, slowly."""
-  B, H, L, E = q_BHLE.shape
-  q, k, v = _grouped(q_BHLE, k_BKSE), _padded(k_BKSE), _padded(v_BKSE)
-  row = jax.ShapeDtypeStruct(q.shape[:4], jnp.float32)
-  G, r = q.shape[2], _tile(L)
+  """`flash_xla.forward` of token-major arrays: (out (B, L, H, E), log-sum-exp
+  (B, H, L)). `interpret` runs it without a TPU, slowly."""
+  B, L, H, E = q_BLHE.shape
+  K = k_BSKE.shape[2]
+  q, k, v = _queries(q_BLHE, K), _keys(k_BSKE), _keys(v_BSKE)
+  G, r = H // K, _tile(L)
   out, lse = _call(
       functools.partial(_forward_kernel, scale=E**-0.5),
-      outer="q", query=query, key=key,
+      outer="q", query=query, key=key, heads=(K, G, E),
       inputs=(("q", q), ("k", k), ("k", v)),
-      outputs=(("q", _like(q)), ("row", row)),
-      scratch=((G, r, LANES), (G, r, LANES), (G, r, q.shape[-1])),
+      outputs=(("q", _like(q)), ("row", _row(B, K, G, L))),
+      scratch=((G, r, LANES), (G, r, LANES), (G, r, E)),
       interpret=interpret,
   )
-  return _heads(out, q_BHLE), lse.reshape(B, H, -1)[:, :, :L]
+  return _from_queries(out, q_BLHE), lse.reshape(B, H, -1)[:, :, :L]
 
 
 def backward(
-    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
+    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
     query: Ids, key: Ids,
-    out_BHLE: jax.Array, lse_BHL: jax.Array, dout_BHLE: jax.Array,
+    out_BLHE: jax.Array, lse_BHL: jax.Array, dout_BLHE: jax.Array,
     interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """As `flash_xla.backward`: one kernel for dq, another for dk and dv."""
-  scale = q_BHLE.shape[-1] ** -0.5
-  q, k, v = _grouped(q_BHLE, k_BKSE), _padded(k_BKSE), _padded(v_BKSE)
-  dout = _grouped(dout_BHLE, k_BKSE)
-  G, r, c = q.shape[2], _tile(q_BHLE.shape[2]), _tile(k_BKSE.shape[2])
-  rows = [_padded(x[..., None]).reshape(q.shape[:4])
-          for x in (lse_BHL, delta(out_BHLE, dout_BHLE))]
+  """`flash_xla.backward` of token-major arrays: one kernel for dq and what the
+  softmax's gradient subtracts from a row, another for dk and dv."""
+  (B, L, H, E), (S, K) = q_BLHE.shape, k_BSKE.shape[1:3]
+  scale = E**-0.5
+  q, k, v = _queries(q_BLHE, K), _keys(k_BSKE), _keys(v_BSKE)
+  dout, out = _queries(dout_BLHE, K), _queries(out_BLHE, K)
+  G, r, c = H // K, _tile(L), _tile(S)
+  row = _row(B, K, G, L)
+  lse = jnp.pad(lse_BHL, ((0, 0), (0, 0), (0, _length(L) - L)))
+  lse = lse.reshape(row.shape)
   call = functools.partial(
-      _call, query=query, key=key, interpret=interpret,
-      inputs=(("q", q), ("k", k), ("k", v), ("q", dout),
-              ("row", rows[0]), ("row", rows[1])))
-  dq, = call(
+      _call, query=query, key=key, heads=(K, G, E), interpret=interpret)
+  given = (("q", q), ("k", k), ("k", v), ("q", dout))
+  dq, delta = call(
       functools.partial(_query_gradient_kernel, scale=scale), outer="q",
-      outputs=(("q", _like(q)),),
-      scratch=((G, r, LANES), (G, r, LANES), (G, r, q.shape[-1])))
+      inputs=(*given, ("q", out), ("row", lse)),
+      outputs=(("q", _like(q)), ("row", row)),
+      scratch=((G, r, LANES), (G, r, LANES), (G, r, E)))
   dk, dv = call(
       functools.partial(_key_gradient_kernel, scale=scale), outer="k",
+      inputs=(*given, ("row", lse), ("row", delta)),
       outputs=(("k", _like(k)), ("k", _like(v))),
-      scratch=((c, k.shape[-1]), (c, k.shape[-1])))
-  return _heads(dq, q_BHLE), _heads(dk, k_BKSE), _heads(dv, v_BKSE)
+      scratch=((c, E), (c, E)))
+  return (_from_queries(dq, q_BLHE), _from_keys(dk, k_BSKE),
+          _from_keys(dv, v_BSKE))
 
 
 # ---------------------------------------------------------------- kernels
@@ -100,59 +108,67 @@ def _forward_kernel(
   def step(masked: bool):
     seen_rc = masks.rule(_columns(q_ids), _rows(k_ids)) if masked else None
 
-    @_per_head(q)
+    @_per_head(lse)
     def head(g):
-      s_rc = _scores(q[0, 0, g], k[0, 0], scale, seen_rc)
+      s_rc = _scores(_head(q, g, k), _only(k), scale, seen_rc)
       before = highest[g]
       now = jnp.maximum(before, s_rc.max(axis=1, keepdims=True))
       p_rc = jnp.exp(s_rc - now[:, :1])
       shrink = jnp.exp(before - now)
       highest[g] = now
       total[g] = total[g] * shrink + p_rc.sum(axis=1, keepdims=True)
-      more_rE = _dot(p_rc.astype(v.dtype), v[0, 0], (1, 0))
+      more_rE = _dot(p_rc.astype(v.dtype), _only(v), (1, 0))
       sums[g] = sums[g] * shrink[:, :1] + more_rE
 
   _visit(tiles, step)
 
   @pl.when(pl.program_id(3) == pl.num_programs(3) - 1)
   def end():
-    for g in range(q.shape[2]):
+    for g in range(lse.shape[2]):
       some = jnp.where(total[g] > 0, total[g], 1.0)
-      out[0, 0, g] = (sums[g] / some[:, :1]).astype(out.dtype)
+      _set_head(out, g, sums[g] / some[:, :1])
       row = jnp.where(total[g] > 0, highest[g] + jnp.log(some), 0.0)
       lse[0, 0, g] = row.T[0]
 
 
 def _query_gradient_kernel(
-    tiles, _, q_ids, k_ids, q, k, v, dout, lse, delta, dq, lses, deltas, sums,
-    *, scale,
+    tiles, _, q_ids, k_ids, q, k, v, dout, out, lse, dq, delta,
+    lses, deltas, sums, *, scale,
 ):
-  """dq of the staying queries; `lses`, `deltas`: their rows as columns."""
+  """dq and delta, the rows' sums of out * dout, of the staying queries.
+
+  `lses`, `deltas`: these rows as columns.
+  """
 
   @pl.when(pl.program_id(3) == 0)
   def begin():
     sums[...] = jnp.zeros_like(sums)
-    for row, column in ((lse, lses), (delta, deltas)):
-      for g in range(q.shape[2]):
-        spread = jnp.broadcast_to(row[0, 0, g:g + 1], column.shape[:0:-1])
-        column[g] = spread.T
+    for g in range(lse.shape[2]):
+      spread = jnp.broadcast_to(lse[0, 0, g:g + 1], lses.shape[:0:-1])
+      lses[g] = spread.T
+      product_rE = (_head(out, g, k).astype(jnp.float32)
+                    * _head(dout, g, k).astype(jnp.float32))
+      deltas[g] = jnp.broadcast_to(
+          product_rE.sum(axis=1, keepdims=True), deltas.shape[1:])
+      delta[0, 0, g] = deltas[g].T[0]
 
   def step(masked: bool):
     seen_rc = masks.rule(_columns(q_ids), _rows(k_ids)) if masked else None
 
-    @_per_head(q)
+    @_per_head(lse)
     def head(g):
-      s_rc = _scores(q[0, 0, g], k[0, 0], scale, seen_rc)
+      s_rc = _scores(_head(q, g, k), _only(k), scale, seen_rc)
       p_rc = jnp.exp(s_rc - lses[g, :, :1])
-      dp_rc = _dot(dout[0, 0, g], v[0, 0], (1, 1))
+      dp_rc = _dot(_head(dout, g, k), _only(v), (1, 1))
       ds_rc = p_rc * (dp_rc - deltas[g, :, :1])
-      sums[g] += _dot(ds_rc.astype(k.dtype), k[0, 0], (1, 0))
+      sums[g] += _dot(ds_rc.astype(k.dtype), _only(k), (1, 0))
 
   _visit(tiles, step)
 
   @pl.when(pl.program_id(3) == pl.num_programs(3) - 1)
   def end():
-    dq[0, 0] = (sums[...] * scale).astype(dq.dtype)
+    for g in range(lse.shape[2]):
+      _set_head(dq, g, sums[g] * scale)
 
 
 def _key_gradient_kernel(
@@ -169,21 +185,22 @@ def _key_gradient_kernel(
   def step(masked: bool):
     seen_cr = masks.rule(_rows(q_ids), _columns(k_ids)) if masked else None
 
-    @_per_head(q)
+    @_per_head(lse)
     def head(g):
-      s_cr = _scores(k[0, 0], q[0, 0, g], scale, seen_cr)
+      q_rE, dout_rE = _head(q, g, k), _head(dout, g, k)
+      s_cr = _scores(_only(k), q_rE, scale, seen_cr)
       p_cr = jnp.exp(s_cr - lse[0, 0, pl.ds(g, 1)])
-      dv_sum[...] += _dot(p_cr.astype(dout.dtype), dout[0, 0, g], (1, 0))
-      dp_cr = _dot(v[0, 0], dout[0, 0, g], (1, 1))
+      dv_sum[...] += _dot(p_cr.astype(dout.dtype), dout_rE, (1, 0))
+      dp_cr = _dot(_only(v), dout_rE, (1, 1))
       ds_cr = p_cr * (dp_cr - delta[0, 0, pl.ds(g, 1)])
-      dk_sum[...] += _dot(ds_cr.astype(q.dtype), q[0, 0, g], (1, 0))
+      dk_sum[...] += _dot(ds_cr.astype(q.dtype), q_rE, (1, 0))
 
   _visit(tiles, step)
 
   @pl.when(pl.program_id(3) == pl.num_programs(3) - 1)
   def end():
-    dk[0, 0] = (dk_sum[...] * scale).astype(dk.dtype)
-    dv[0, 0] = dv_sum[...].astype(dv.dtype)
+    for sums, ref in ((dk_sum[...] * scale, dk), (dv_sum[...], dv)):
+      ref[...] = sums.astype(ref.dtype).reshape(ref.shape)
 
 
 def _visit(tiles, step: Callable[[bool], None]) -> None:
@@ -194,11 +211,35 @@ def _visit(tiles, step: Callable[[bool], None]) -> None:
   pl.when(kind == masks.ALL)(lambda: step(False))
 
 
-def _per_head(q) -> Callable:
+def _per_head(row) -> Callable:
   """Runs a function for each of the G heads, in a loop: straight-line code
   would take the compiler G times as long."""
   return lambda head: jax.lax.fori_loop(
-      0, q.shape[2], lambda g, _: head(g), None)
+      0, row.shape[2], lambda g, _: head(g), None)
+
+
+def _head(tile, g, k) -> jax.Array:
+  """Head g of a tile of queries: (r, E), of the width of the keys' tile."""
+  if len(tile.shape) == 5:
+    return tile[0, 0, g]
+  return tile[0, :, _lanes_of(g, k.shape[-1])]
+
+
+def _set_head(tile, g: int, x_rE: jax.Array) -> None:
+  x_rE = x_rE.astype(tile.dtype)
+  if len(tile.shape) == 5:
+    tile[0, 0, g] = x_rE
+  else:
+    tile[0, :, _lanes_of(g, x_rE.shape[-1])] = x_rE
+
+
+def _lanes_of(g, width: int):
+  return pl.ds(pl.multiple_of(g * width, LANES), width)
+
+
+def _only(tile) -> jax.Array:
+  """A tile of keys or values, of one head: (c, E)."""
+  return tile[0] if len(tile.shape) == 3 else tile[0, 0]
 
 
 def _scores(a, b, scale: float, seen):
@@ -228,8 +269,8 @@ def _columns(ids) -> Ids:
 
 
 def _call(
-    kernel: Callable, *, outer: str, query: Ids, key: Ids, inputs, outputs,
-    scratch, interpret: bool,
+    kernel: Callable, *, outer: str, query: Ids, key: Ids,
+    heads: tuple[int, int, int], inputs, outputs, scratch, interpret: bool,
 ) -> tuple[jax.Array, ...]:
   """Runs a kernel over all tiles.
 
@@ -237,11 +278,12 @@ def _call(
     kernel: takes the kinds of the tiles, their order, ids of queries and keys,
       inputs, outputs and scratch.
     outer: the side, "q" or "k", whose tiles stay.
-    inputs, outputs: (kind, array) pairs; "q" is (B, K, G, L, E), "row" without
-      E, "k" (B, K, S, E).
+    heads: K, G, E.
+    inputs, outputs: (kind, array) pairs; "q" as `_queries` makes it, "k" as
+      `_keys` does, "row" (B, K, G, L).
     scratch: shapes of float32 buffers.
   """
-  _, K, G, L, E = inputs[0][1].shape
+  K, G, E = heads
   r, c = _tile(query.segment.shape[1]), _tile(key.segment.shape[1])
   query = masks.pad(query, _length(query.segment.shape[1]))
   key = masks.pad(key, _length(key.segment.shape[1]))
@@ -257,11 +299,13 @@ def _call(
 
     return pl.BlockSpec(block, at)
 
-  specs = {
-      "q": spec("q", (1, 1, G, r, E), lambda b, h, n: (b, h, 0, n, 0)),
-      "row": spec("q", (1, 1, G, r), lambda b, h, n: (b, h, 0, n)),
-      "k": spec("k", (1, 1, c, E), lambda b, h, n: (b, h, n, 0)),
-  }
+  specs = {"row": spec("q", (1, 1, G, r), lambda b, h, n: (b, h, 0, n))}
+  if E % LANES:
+    specs["q"] = spec("q", (1, 1, G, r, E), lambda b, h, n: (b, h, 0, n, 0))
+    specs["k"] = spec("k", (1, 1, c, E), lambda b, h, n: (b, h, n, 0))
+  else:
+    specs["q"] = spec("q", (1, r, G * E), lambda b, h, n: (b, n, h))
+    specs["k"] = spec("k", (1, c, E), lambda b, h, n: (b, n, h))
   ids = [spec(side, (1, SUBLANES, n), lambda b, h, n: (b, 0, n))
          for side, n in (("q", r), ("k", c))]
   return pl.pallas_call(
@@ -310,22 +354,45 @@ def _stack(ids: Ids) -> jax.Array:
   return jnp.pad(x_BIL, ((0, 0), (0, SUBLANES - len(ID_NAMES)), (0, 0)))
 
 
-def _padded(x_BHLE: jax.Array) -> jax.Array:
-  """Whole tiles of tokens. Heads stay as wide as they are: memory and registers
-  pad them to whole lanes anyway."""
-  L = x_BHLE.shape[2]
-  return jnp.pad(x_BHLE, ((0, 0), (0, 0), (0, _length(L) - L), (0, 0)))
+def _queries(x_BLHE: jax.Array, key_heads: int) -> jax.Array:
+  """(B, L, H * E), or (B, K, G, L, E) of heads that do not fill their lanes;
+  L padded to whole tiles. Memory and registers pad such heads anyway."""
+  x = _padded(x_BLHE)
+  B, L, H, E = x.shape
+  if E % LANES == 0:
+    return x.reshape(B, L, H * E)
+  return x.swapaxes(1, 2).reshape(B, key_heads, H // key_heads, L, E)
 
 
-def _grouped(q_BHLE: jax.Array, k_BKSE: jax.Array) -> jax.Array:
-  x = _padded(q_BHLE)
-  return x.reshape(x.shape[0], k_BKSE.shape[1], -1, *x.shape[2:])
+def _from_queries(x: jax.Array, like_BLHE: jax.Array) -> jax.Array:
+  """Undoes `_queries`."""
+  B, L, H, E = like_BLHE.shape
+  if E % LANES:
+    x = x.reshape(B, H, -1, E).swapaxes(1, 2)
+  return x[:, :L].reshape(B, L, H, E)
 
 
-def _heads(x: jax.Array, like_BHLE: jax.Array) -> jax.Array:
-  """Undoes `_grouped` and `_padded`."""
-  B, H, L, E = like_BHLE.shape
-  return x.reshape(B, H, *x.shape[-2:])[:, :, :L, :E]
+def _keys(x_BSKE: jax.Array) -> jax.Array:
+  """(B, S, K * E), or (B, K, S, E), see `_queries`."""
+  x = _padded(x_BSKE)
+  B, S, K, E = x.shape
+  return x.swapaxes(1, 2) if E % LANES else x.reshape(B, S, K * E)
+
+
+def _from_keys(x: jax.Array, like_BSKE: jax.Array) -> jax.Array:
+  """Undoes `_keys`."""
+  if like_BSKE.shape[-1] % LANES:
+    x = x.swapaxes(1, 2)
+  return x[:, :like_BSKE.shape[1]].reshape(like_BSKE.shape)
+
+
+def _padded(x_BLHE: jax.Array) -> jax.Array:
+  L = x_BLHE.shape[1]
+  return jnp.pad(x_BLHE, ((0, 0), (0, _length(L) - L), (0, 0), (0, 0)))
+
+
+def _row(B: int, K: int, G: int, L: int) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((B, K, G, _length(L)), jnp.float32)
 
 
 def _like(x: jax.Array) -> jax.ShapeDtypeStruct:

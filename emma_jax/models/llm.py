@@ -6,6 +6,7 @@
 Tokens lie in two static buffers, so each weight multiplies only its own.
 """
 
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.models import masks, partition
-from emma_jax.models.attention import attend
+from emma_jax.models.attention import attend_each
 from emma_jax.models.layers import RmsNorm, normal, weight
 from emma_jax.models.qwen3 import PARTS, Parts, Qwen3Config
 from emma_jax.structs import Ids, KvCache
@@ -68,39 +69,36 @@ class Block(nn.Module):
     queries, keys, values = [], [], []
     for i in live:
       h_BLD = partition.keep(part(i, "attn_norm")(xs[i]), "attn_in")
-      q_BHLE, k_BKLE = part(i, "qk")(h_BLD, ids[i].position)
-      queries.append(q_BHLE)
-      keys.append(k_BKLE)
+      q_BLHE, k_BLKE = part(i, "qk")(h_BLD, ids[i].position)
+      queries.append(_by_head(q_BLHE, "heads"))
+      keys.append(k_BLKE)
       values.append(part(i, "v")(h_BLD))
-    new = tuple(jnp.concatenate(x, axis=2) for x in (keys, values))
-    # A cache has its heads behind its tokens.
-    old = () if cached is None else (x.swapaxes(1, 2) for x in cached)
-    before = [(x,) for x in old] or [(), ()]
-    query_ids = masks.join(*ids)
-    out_BHLE = attend(
-        _by_head(jnp.concatenate(queries, axis=2), "heads"),
-        *(_by_head(jnp.concatenate([*b, n], axis=2), "kv_heads")
-          for b, n in zip(before, new)),
-        query_ids,
-        masks.join(cache_ids, query_ids),
+    new = tuple(_join(x) for x in (keys, values))
+    before = [(x,) for x in cached or ()] or [(), ()]
+    outs_BLHE = attend_each(
+        queries,
+        *(_by_head(_join([*b, n]), "kv_heads") for b, n in zip(before, new)),
+        [ids[i] for i in live],
+        masks.join(cache_ids, *ids),
         self.config.attention,
     )
-    out_BHLE = _by_head(out_BHLE, "heads")
-    outs, start = [None, None], 0
-    for i in live:
-      stop = start + xs[i].shape[1]
-      x_BLD = xs[i] + part(i, "o")(out_BHLE[:, :, start:stop])
+    outs = [None, None]
+    for i, out_BLHE in zip(live, outs_BLHE):
+      x_BLD = xs[i] + part(i, "o")(_by_head(out_BLHE, "heads"))
       h_BLD = partition.keep(part(i, "mlp_norm")(x_BLD), "mlp_in")
       outs[i] = x_BLD + part(i, "mlp")(h_BLD)
-      start = stop
-    collected = None
-    if self.collect:
-      collected = tuple(x.swapaxes(1, 2) for x in new)
-    return tuple(outs), collected
+    return tuple(outs), new if self.collect else None
 
 
-def _by_head(x_BHLE: jax.Array, heads: str) -> jax.Array:
-  return partition.constrain(x_BHLE, "rows", heads, None, None)
+def _join(xs: Sequence[jax.Array]) -> jax.Array:
+  """One (B, L, K, E) after the other; flat, as their neighbours have them."""
+  flat = [x.reshape(*x.shape[:2], -1) for x in xs]
+  x_BLF = jnp.concatenate(flat, axis=1)
+  return x_BLF.reshape(*x_BLF.shape[:2], *xs[0].shape[2:])
+
+
+def _by_head(x_BLHE: jax.Array, heads: str) -> jax.Array:
+  return partition.constrain(x_BLHE, "rows", None, heads, None)
 
 
 def stack(

@@ -159,6 +159,18 @@ def keep(x: jax.Array, name: str) -> jax.Array:
   return checkpoint_name(x, name)
 
 
+def keep_flat(x_BLHE: jax.Array, name: str) -> jax.Array:
+  """`keep`, as (B, L, H * E) if heads fill whole lanes.
+
+  Then a TPU's kernels and products take them so: they are not transposed to be
+  kept nor when they are taken up again.
+  """
+  if x_BLHE.shape[-1] % 128:
+    return keep(x_BLHE, name)
+  x = x_BLHE.reshape(*x_BLHE.shape[:2], -1)
+  return keep(x, name).reshape(x_BLHE.shape)
+
+
 def check_remat(policy: str):
   """Raises ValueError for what `remat` would not take."""
   names = policy.removeprefix("names:").split(",")

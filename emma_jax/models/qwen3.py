@@ -11,18 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.models import masks, partition
-from emma_jax.models.attention import attend, check_path, rope
+from emma_jax.models.attention import attend, check_path
 from emma_jax.models.layers import (
   RmsNorm,
-  contract,
-  einsum,
   fan_in,
   linear,
   normal,
   ones,
-  rms_norm,
   weight,
 )
+from emma_jax.models.norm_rope import norm_rope
 from emma_jax.structs import Ids
 
 # What a block is made of; `llm.Block` says which of it two branches share.
@@ -68,7 +66,7 @@ class Qwen3Config:
 
 
 class QueryKey(nn.Module):
-  """Queries (B, H, L, E) and keys (B, K, L, E): projection, RMSNorm per head,
+  """Queries (B, L, H, E) and keys (B, L, K, E): projection, RMSNorm per head,
   RoPE."""
 
   config: Qwen3Config
@@ -81,19 +79,17 @@ class QueryKey(nn.Module):
     k_DKE = weight(self, "k", (D, K, E), ("embed", "kv_heads", "head_dim"))
     q_norm_E = weight(self, "q_norm", (E,), (None,), ones)
     k_norm_E = weight(self, "k_norm", (E,), (None,), ones)
-    q_BHLE = contract(x_BLD, q_DHE, einsum("BLD,DHE->BHLE"))
-    k_BKLE = contract(x_BLD, k_DKE, einsum("BLD,DKE->BKLE"))
-    # Before the norms: their gradients need what came in.
-    q_BHLE = partition.keep(q_BHLE, "query")
-    k_BKLE = partition.keep(k_BKLE, "key")
-    q_BHLE = rms_norm(q_BHLE, q_norm_E, c.norm_eps)
-    k_BKLE = rms_norm(k_BKLE, k_norm_E, c.norm_eps)
-    return (rope(q_BHLE, position_BL, c.rope_theta),
-            rope(k_BKLE, position_BL, c.rope_theta))
+
+    def made(w_DHE: jax.Array, scale_E: jax.Array, name: str) -> jax.Array:
+      # Kept before the norm: its gradient needs what came in.
+      y_BLHE = partition.keep_flat(split_linear(x_BLD, w_DHE), name)
+      return norm_rope(y_BLHE, scale_E, position_BL, c.norm_eps, c.rope_theta)
+
+    return made(q_DHE, q_norm_E, "query"), made(k_DKE, k_norm_E, "key")
 
 
 class Value(nn.Module):
-  """Value projection: (B, K, L, E)."""
+  """Value projection: (B, L, K, E)."""
 
   config: Qwen3Config
 
@@ -102,8 +98,7 @@ class Value(nn.Module):
     c = self.config
     shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
     v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
-    v_BKLE = contract(x_BLD, v_DKE, einsum("BLD,DKE->BKLE"))
-    return partition.keep(v_BKLE, "value")
+    return partition.keep_flat(split_linear(x_BLD, v_DKE), "value")
 
 
 class Output(nn.Module):
@@ -112,13 +107,23 @@ class Output(nn.Module):
   config: Qwen3Config
 
   @nn.compact
-  def __call__(self, x_BHLE: jax.Array) -> jax.Array:
-    _, H, _, E = x_BHLE.shape
+  def __call__(self, x_BLHE: jax.Array) -> jax.Array:
+    B, L, H, E = x_BLHE.shape
     shape = (H, E, self.config.width)
     o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
                    fan_in((0, 1), self.config.residual_gain))
-    y_BLD = contract(x_BHLE, o_HED, einsum("BHLE,HED->BLD"))
+    y_BLD = linear(x_BLHE.reshape(B, L, H * E), o_HED.reshape(H * E, -1))
     return partition.keep(y_BLD, "attn_proj")
+
+
+def split_linear(x_BLD: jax.Array, w_DHE: jax.Array) -> jax.Array:
+  """(B, L, H, E), by a product of plain matrices.
+
+  Their layouts are those of all neighbours; of an einsum that makes four axes a
+  TPU's compiler puts the tokens last, and copies to undo it.
+  """
+  y_BLF = linear(x_BLD, w_DHE.reshape(w_DHE.shape[0], -1))
+  return y_BLF.reshape(*y_BLF.shape[:2], *w_DHE.shape[1:])
 
 
 class Mlp(nn.Module):
@@ -171,10 +176,10 @@ class Qwen3Block(nn.Module):
   def __call__(self, x_BLD, ids):
     p = Parts(self.config, PARTS, name="block")
     h_BLD = p.attn_norm(x_BLD)
-    q_BHLE, k_BKLE = p.qk(h_BLD, ids.position)
-    out_BHLE = attend(
-        q_BHLE, k_BKLE, p.v(h_BLD), ids, ids, self.config.attention)
-    x_BLD += p.o(out_BHLE)
+    q_BLHE, k_BLKE = p.qk(h_BLD, ids.position)
+    out_BLHE = attend(
+        q_BLHE, k_BLKE, p.v(h_BLD), ids, ids, self.config.attention)
+    x_BLD += p.o(out_BLHE)
     x_BLD += p.mlp(p.mlp_norm(x_BLD))
     return x_BLD, x_BLD
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.models import attention, layers, masks, qwen3
+from emma_jax.models import attention, layers, masks, norm_rope, qwen3
 
 BLOCK = "layers/block/"
 
@@ -112,24 +112,23 @@ def bf16(w: np.ndarray) -> np.ndarray:
 def norm_after_rope(a: Attempt) -> None:
   """q/k norm and RoPE swapped: the norm waits until RoPE is done."""
   norm, rope = layers.rms_norm, attention.rope
-  a.patch(qwen3, "rms_norm", lambda *norm_of: norm_of)
+  a.patch(norm_rope, "rms_norm", lambda *norm_of: norm_of)
 
   def late(norm_of, position, theta):
     x, scale, eps = norm_of
     return norm(rope(x, position, theta), scale, eps)
 
-  a.patch(qwen3, "rope", late)
+  a.patch(norm_rope, "rope", late)
 
 
 def norm_over_all_heads(a: Attempt) -> None:
   norm = layers.rms_norm
 
   def wide(x, scale, eps):
-    flat = x.swapaxes(1, 2).reshape(x.shape[0], x.shape[2], -1)
-    y = norm(flat, jnp.tile(scale, x.shape[1]), eps)
-    return y.reshape(x.swapaxes(1, 2).shape).swapaxes(1, 2)
+    flat = x.reshape(*x.shape[:2], -1)
+    return norm(flat, jnp.tile(scale, x.shape[2]), eps).reshape(x.shape)
 
-  a.patch(qwen3, "rms_norm", wide)
+  a.patch(norm_rope, "rms_norm", wide)
 
 
 def centred_norm(a: Attempt) -> None:
@@ -151,20 +150,20 @@ def interleaved_rope(a: Attempt) -> None:
     turned = turned.reshape(*x.shape[:-1], 2, half).swapaxes(-1, -2)
     return turned.reshape(x.shape)
 
-  a.patch(qwen3, "rope", wrong)
+  a.patch(norm_rope, "rope", wrong)
 
 
 def rope_sign(a: Attempt) -> None:
   rope = attention.rope
-  a.patch(qwen3, "rope", lambda x, position, theta: rope(x, -position, theta))
+  a.patch(norm_rope, "rope", lambda x, position, theta: rope(x, -position, theta))
 
 
 def rope_on_queries(a: Attempt) -> None:
   """Keys stay as they are."""
   rope = attention.rope
   keys = a.config.num_kv_heads
-  a.patch(qwen3, "rope", lambda x, position, theta: (
-      x if x.shape[1] == keys else rope(x, position, theta)))
+  a.patch(norm_rope, "rope", lambda x, position, theta: (
+      x if x.shape[2] == keys else rope(x, position, theta)))
 
 
 def bf16_angles(a: Attempt) -> None:
@@ -172,7 +171,7 @@ def bf16_angles(a: Attempt) -> None:
   rope = attention.rope
   rounded = lambda x, position, theta: rope(
       x, position.astype(jnp.bfloat16).astype(jnp.float32), theta)
-  a.patch(qwen3, "rope", rounded)
+  a.patch(norm_rope, "rope", rounded)
 
 
 def strictly_causal(a: Attempt) -> None:
@@ -210,7 +209,7 @@ MUTATIONS = (
     Mutation("q_norm and k_norm without weight", weight(
         "_norm", np.ones_like)),
     Mutation("no q/k norm", lambda a: a.patch(
-        qwen3, "rms_norm", lambda x, scale, eps: x)),
+        norm_rope, "rms_norm", lambda x, scale, eps: x)),
     Mutation("q_norm and k_norm swapped", swap("qk/q_norm", "qk/k_norm")),
     Mutation("1 + w in every norm", weight("scale", lambda w: 1 + w)),
     Mutation("LayerNorm for RMSNorm", centred_norm),

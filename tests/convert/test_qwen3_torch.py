@@ -98,9 +98,9 @@ def test_far_angles_are_those_of_the_reference(theta: float):
   rotary = transformers.models.qwen3.modeling_qwen3.Qwen3RotaryEmbedding(config)
   position = np.arange(0, 40960, 119)[None]
   cos, sin = rotary(torch.zeros(1), torch.from_numpy(position))
-  unit = jnp.zeros((1, 1, position.size, 128)).at[..., :64].set(1)
+  unit = jnp.zeros((1, position.size, 1, 128)).at[..., :64].set(1)
   turned = jax.jit(rope, static_argnums=2)(unit, jnp.asarray(position), theta)
-  got = np.split(np.asarray(turned)[:, 0], 2, axis=-1)
+  got = np.split(np.asarray(turned)[:, :, 0], 2, axis=-1)
   for ours, theirs in zip(got, (cos, sin)):
     np.testing.assert_allclose(ours, theirs[..., :64].numpy(), atol=1e-4)
 

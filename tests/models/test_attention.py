@@ -1,7 +1,5 @@
 """Rotary positions and masked attention against plain NumPy."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,17 +9,8 @@ from emma_jax.structs import Ids
 
 THETA = 1e4
 RNG = np.random.default_rng(0)
-swap = lambda x: jnp.swapaxes(x, 1, 2)  # heads stand first there
-
-
-def attend(q_BLHE, k_BSKE, v_BSKE, query, key):
-  return swap(attention.attend(
-      *map(swap, (q_BLHE, k_BSKE, v_BSKE)), query, key))
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def turn(x_BLHE, position_BL, theta: float):
-  return swap(attention.rope(swap(x_BLHE), position_BL, theta))
+attend = attention.attend
+turn = jax.jit(attention.rope, static_argnums=2)
 
 
 def heads(B: int, L: int, H: int, E: int) -> np.ndarray:

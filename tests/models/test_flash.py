@@ -30,8 +30,10 @@ FIELDS = [x.name for x in dataclasses.fields(Ids)]
 
 
 def interpreted(kernel) -> flash.Path:
-  return flash.Path(*(functools.partial(f, interpret=True)
-                      for f in (kernel.forward, kernel.backward)))
+  both = [functools.partial(f, interpret=True)
+          for f in (kernel.forward, kernel.backward)]
+  first = flash.heads_first if kernel is flash_gpu else lambda f: f
+  return flash.Path(*map(first, both))
 
 
 PATHS = {
@@ -93,7 +95,7 @@ def anything(seed: int, length: int) -> Ids:
 
 def arrays(L: int, S: int, H: int, K: int, E: int, dtype=np.float32):
   rng = np.random.default_rng(0)
-  shapes = (B, H, L, E), (B, K, S, E), (B, K, S, E), (B, H, L, E)
+  shapes = (B, L, H, E), (B, S, K, E), (B, S, K, E), (B, L, H, E)
   return [jnp.asarray(rng.normal(size=x), dtype) for x in shapes]
 
 
@@ -134,8 +136,35 @@ def test_every_path_equals_plain_whatever_the_ids(path):
     padding = ids.segment == 0
     assert padding.any()
     for x in ours:
-      assert not np.asarray(x).swapaxes(1, 2)[padding].any()
+      assert not np.asarray(x)[padding].any()
       assert np.isfinite(x).all()
+
+
+def test_heads_of_whole_lanes_are_not_transposed():
+  """128 channels: the TPU's kernels take tiles of (B, L, H * E)."""
+  run, inputs = through(PATHS["tpu"]), arrays(200, 150, 4, 2, 128)
+  ids = anything(0, 200), anything(1, 150)
+  close(run(*inputs, *ids), plain(*inputs, *ids), 1e-5)
+  for width, moved in ((128, 0), (64, 4)):
+    text = str(jax.make_jaxpr(flash_tpu.forward)(
+        *(x[..., :width] for x in inputs[:3]), *ids))
+    assert text.count("permutation=(0, 2, 1, 3)") == moved
+
+
+@pytest.mark.parametrize("path", ["plain", "chunked", "kernel"])
+def test_queries_of_several_buffers_see_the_same_keys(path, monkeypatch):
+  monkeypatch.setattr(flash, "KERNEL", PATHS["tpu"])
+  q, k, v, _ = arrays(UND + GEN, UND + GEN, 2, 1, 32)
+  ids = packed(1)
+  cut = lambda x: (x[:, :UND], x[:, UND:])
+  parts = zip(*map(cut, jax.tree.leaves(ids)))
+  queries = [jax.tree.unflatten(jax.tree.structure(ids), x) for x in parts]
+  outs = jax.jit(attention.attend_each, static_argnums=5)(
+      cut(q), k, v, queries, ids, path)
+  whole = jax.jit(attention.attend, static_argnums=5)(
+      q, k, v, ids, ids, "plain")
+  for out, part in zip(outs, cut(whole), strict=True):
+    np.testing.assert_allclose(out, part, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -200,7 +229,7 @@ def test_only_the_plain_path_holds_S_x_S(path, monkeypatch):
   shape = lambda *x: jax.ShapeDtypeStruct(x, jnp.bfloat16)
   ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
   program = jax.make_jaxpr(training(path))(
-      shape(1, H, S, E), shape(1, K, S, E), shape(1, K, S, E), ids)
+      shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids)
   most = largest(program.jaxpr)
   assert most == H * S * S if path == "plain" else most < S * S / 4
 
@@ -211,7 +240,7 @@ def test_the_compiled_program_has_no_room_for_S_x_S(monkeypatch):
   shape = lambda *x: jax.ShapeDtypeStruct(x, np.float32)
   ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
   compiled = jax.jit(training("auto")).lower(
-      shape(1, H, S, E), shape(1, K, S, E), shape(1, K, S, E), ids).compile()
+      shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids).compile()
   used = compiled.memory_analysis().temp_size_in_bytes
   print(f"{used / 1e6:.1f} MB; float32 scores would be {4 * H * S * S / 1e6}")
   assert used < 4 * H * S * S / 8

@@ -23,7 +23,7 @@ ids = t.packed(3)
 inputs = t.arrays(350, 350, 4, 2, 32)
 want = t.plain(*inputs, ids, ids)
 rows = ("data", "fsdp")
-parts = [jax.device_put(x, spec(rows, "tensor")) for x in inputs]
+parts = [jax.device_put(x, spec(rows, None, "tensor")) for x in inputs]
 split_ids = jax.device_put(ids, spec(rows))
 out = {"devices": jax.device_count()}
 with jax.set_mesh(mesh):
@@ -61,7 +61,7 @@ def shape(dtype, *x):
   return jax.ShapeDtypeStruct(
       x, dtype, sharding=jax.sharding.SingleDeviceSharding(device))
 S, H, K, E = 2048, 8, 2, 128
-q, k = (shape(jnp.bfloat16, 1, n, S, E) for n in (H, K))
+q, k = (shape(jnp.bfloat16, 1, S, n, E) for n in (H, K))
 ids = Ids(*[shape(jnp.int32, 1, S)] * 5)
 def run(q, k, v, dout, ids):
   out, back = jax.vjp(
