@@ -72,8 +72,9 @@ def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
       min_tokens=256, max_tokens=4096))
   # What `emma-data convert` wrote, and counted with this tokenizer.
   c.data.sources = {source: f"records:data/{source}" for source in SOURCES}
-  c.train.update(dict(save_every=1000, evaluate=False, loss_chunk=1024,
-                      frozen_dtype="bfloat16"))
+  c.train.update(dict(
+      save_every=1000, evaluate=False, loss_chunk=target.loss_chunk,
+      frozen_dtype="bfloat16"))
   c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))
   large = stage and _STAGES[stage][1] == 1024
   model.llm.remat = target.remat_1024 if large else target.remat

@@ -29,6 +29,7 @@ class Target:
   mesh: devices along slice, data, fsdp and tensor.
   tokens: of a batch, in both buffers, padding included; rounded down to whole
     rows on every device, of which each holds at least one.
+  loss_chunk: tokens whose logits a device holds at once.
   remat, vision_remat: what the LLM and the vision tower keep, see
     models/partition.py; of stages at 1024 pixels `remat_1024`,
     `vision_remat_1024`, as their rows are nearly twice as long.
@@ -37,6 +38,7 @@ class Target:
   topology: str
   mesh: tuple[int, int, int, int]
   tokens: int
+  loss_chunk: int = 1024
   remat: str
   vision_remat: str = ATTENTION
   remat_1024: str = ATTENTION
@@ -62,12 +64,12 @@ TARGETS = {
                       remat=PRODUCTS, vision_remat=VISION,
                       remat_1024=PRODUCTS, vision_remat_1024=VISION),
     "v5e-256": Target(topology="v5e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
-                      remat=PROJECTIONS),
+                      loss_chunk=2048, remat=PROJECTIONS),
     "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
-                      remat=PRODUCTS, vision_remat=VISION,
+                      loss_chunk=4096, remat=PRODUCTS, vision_remat=VISION,
                       remat_1024=PROJECTIONS),
     "2xv6e-256": Target(topology="v6e:16x16", mesh=(2, 4, 64, 1), tokens=2**22,
-                        remat=PRODUCTS, vision_remat=VISION,
+                        loss_chunk=4096, remat=PRODUCTS, vision_remat=VISION,
                         remat_1024=PROJECTIONS),
 }
 DEFAULT = "v5p-128"

@@ -25,9 +25,13 @@ class Flag:
   reason: str
 
 
-_VMEM = Flag(
-    "--xla_tpu_scoped_vmem_limit_kib", "65536",
-    "64 MiB of scoped memory: larger tiles, matmuls nearer to the peak")
+def _vmem(mebibytes: int) -> Flag:
+  # Compiling takes longer the larger the tiles; v5e and v6e gain nothing, by
+  # the compiler's cycles of the 4B's MLP, from more than they have here.
+  return Flag("--xla_tpu_scoped_vmem_limit_kib", str(1024 * mebibytes),
+              "more scoped memory: larger tiles, matmuls nearer to the peak")
+
+
 _DATA_PARALLEL = (
     Flag("--xla_tpu_enable_data_parallel_all_reduce_opt", "true",
          "gradients of several slices are reduced while the backward runs"),
@@ -39,7 +43,6 @@ _REDUCE_SCATTER = Flag(
     "gradients go by reduce-scatter; without it each is reduced everywhere")
 # The set of the newest published recipes, without what compilers now refuse.
 _SPARSE_CORE = (
-    _VMEM,
     Flag("--xla_tpu_enable_sparse_core_reduce_scatter_v2", "true",
          "reduce-scatter on the SparseCore, beside the matmuls"),
     _REDUCE_SCATTER,
@@ -90,10 +93,10 @@ _GPU = (
 TABLE: Mapping[str, tuple[Flag, ...]] = {
     "v4": _DATA_PARALLEL,
     # No SparseCore that offloads; gathers overlap by default.
-    "v5e": (*_DATA_PARALLEL, _REDUCE_SCATTER),
-    "v5p": _SPARSE_CORE,
-    "v6e": _SPARSE_CORE,
-    "tpu7x": _SPARSE_CORE,
+    "v5e": (_vmem(32), *_DATA_PARALLEL, _REDUCE_SCATTER),
+    "v5p": (_vmem(64), *_SPARSE_CORE),
+    "v6e": (_vmem(48), *_SPARSE_CORE),
+    "tpu7x": (_vmem(64), *_SPARSE_CORE),
     "h100": _GPU,
     "a100": _GPU[:-1],  # no NVLink switch that adds
 }

@@ -67,7 +67,8 @@ def attention(
 def _forward(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids, path: Path):
   inputs = q_BLHE, k_BSKE, v_BSKE, query, key
   out, lse = on_mesh(path.forward, *k_BSKE.shape[::2])(*inputs)
-  out, lse = partition.keep_flat(out, "attn_out"), partition.keep(lse, "attn_out")
+  out = partition.keep_flat(out, "attn_out")
+  lse = partition.keep(lse, "attn_out")
   return out, (*inputs, out, lse)
 
 
