@@ -64,7 +64,8 @@ class Block(nn.Module):
       return getattr(shared if name in self.shared_parts else branches[i], name)
 
     live = [i for i in range(2) if xs[i] is not None]
-    xs = [x if x is None else partition.constrain(x, "rows", None, None)
+    xs = [x if x is None
+          else partition.constrain(partition.rejoin(x), "rows", None, None)
           for x in xs]
     queries, keys, values = [], [], []
     for i in live:
@@ -86,7 +87,7 @@ class Block(nn.Module):
     for i, out_BLHE in zip(live, outs_BLHE):
       x_BLD = xs[i] + part(i, "o")(_by_head(out_BLHE, "heads"))
       h_BLD = partition.keep(part(i, "mlp_norm")(x_BLD), "mlp_in")
-      outs[i] = x_BLD + part(i, "mlp")(h_BLD)
+      outs[i] = partition.apart(x_BLD + part(i, "mlp")(h_BLD))
     return tuple(outs), new if self.collect else None
 
 
@@ -175,9 +176,10 @@ class Llm(nn.Module):
         cached = (cache.key_LBSKE[done:done + length],
                   cache.value_LBSKE[done:done + length])
       blocks = stack(c, shared_parts, length, collect, name)
-      apart = partition.kept_apart if done else contextlib.nullcontext
-      with apart():
+      with partition.kept_apart() if done else contextlib.nullcontext():
+        xs = jax.tree.map(partition.apart, xs)
         xs, kv = blocks(xs, cached, ids, cache_ids)
+        xs = jax.tree.map(partition.rejoin, xs)
       new.append(kv)
       done += length
     names = ("norm_und", "norm_gen")

@@ -137,7 +137,7 @@ def locally(function: Callable[..., Any], *xs: Any) -> Any:
 
 @contextlib.contextmanager
 def kept_apart() -> Iterator[None]:
-  """What is kept inside gets a leading axis of one.
+  """What is kept inside, and passed by `apart`, gets a leading axis of one.
 
   For the second of two scans of like blocks. XLA takes the zeros that both
   start their stacks from for one array, and so copies it for each instead of
@@ -150,13 +150,22 @@ def kept_apart() -> Iterator[None]:
     _APART.reset(token)
 
 
+def apart(x: jax.Array) -> jax.Array:
+  """`x`, inside of `kept_apart` with a leading axis of one: a scan keeps what
+  its blocks pass on."""
+  return x[None] if _APART.get() else x
+
+
+def rejoin(x: jax.Array) -> jax.Array:
+  """Undoes `apart`."""
+  return x[0] if _APART.get() else x
+
+
 def keep(x: jax.Array, name: str) -> jax.Array:
   """Names a tensor, so that a remat policy may keep it."""
   if name not in SAVEABLE:
     raise ValueError(f"Unknown tensor {name!r}; names are {SAVEABLE}.")
-  if _APART.get():
-    return checkpoint_name(x[None], name)[0]
-  return checkpoint_name(x, name)
+  return rejoin(checkpoint_name(apart(x), name))
 
 
 def keep_flat(x_BLHE: jax.Array, name: str) -> jax.Array:
