@@ -22,8 +22,9 @@ class Plan:
   """Numbers are of one device and one step, unless said otherwise.
 
   `hbm` is by kind; `step_seconds_bound` and `mfu_bound` are bounds: no step can
-  be faster (see `costs`). The estimate adds kernels at the chip's peak, and the
-  communication that nothing hides.
+  be faster (see `costs`). `mfu_with_kernels` adds `kernel_seconds` (FLOPs at
+  the chip's peak, no tile skipped, or bytes at its bandwidth), the estimate
+  also the communication that nothing hides.
   """
 
   name: str
@@ -48,7 +49,9 @@ class Plan:
   matmul_flops: int = 0
   step_seconds_bound: float = 0.0
   step_seconds_estimate: float = 0.0
+  kernel_seconds: float = 0.0
   mfu_bound: float = 0.0
+  mfu_with_kernels: float = 0.0
   mfu_estimate: float = 0.0
   tokens_per_second: float = 0.0
   method: str = ""
@@ -283,7 +286,9 @@ def _times(job: Job, topology: Topology, program: program_lib.Program,
       chip.network_bytes if _leaves(c, topology) else chip.link_bytes)
   exposed = sum(link(c) for c in found if not c.overlapped)
   hidden = sum(link(c) for c in found if c.overlapped)
-  kernels = job.asked.kernel / devices / chip.peak_flops
+  kernels = sum(costs.by_kernel(
+      program, {k: n // devices for k, n in job.asked.kernels.items()},
+      chip.peak_flops, chip.hbm_bandwidth).values())
   work = bound + kernels
   estimate = work + exposed + max(hidden - work, 0.0)
   share = lambda seconds: job.model.matmul / devices / chip.peak_flops / (
@@ -291,7 +296,9 @@ def _times(job: Job, topology: Topology, program: program_lib.Program,
   return dict(
       step_seconds_bound=bound,
       step_seconds_estimate=estimate,
+      kernel_seconds=kernels,
       mfu_bound=share(bound),
+      mfu_with_kernels=share(work),
       mfu_estimate=share(estimate),
       tokens_per_second=job.tokens / estimate if estimate else 0.0,
       method=method,

@@ -11,9 +11,11 @@ from emma_jax.planner.sweep import Outcome
 _METHODS = """\
 Bound on time: {method}, each instruction times the trips of its loops; kernels
 and communication are left out, so no step is faster, and no MFU higher.
-Estimate: the bound, kernels at the chip's peak with no tile skipped, and
-communication over one ring of links that nothing hides. MFU counts the model's
-matrix products without recomputation, and without those in kernels."""
+Kernels: each the larger of its FLOPs at the chip's peak, with no tile skipped,
+and of its operands and results, each once, at the memory's bandwidth.
+Estimate: the bound, kernels, and communication over one ring of links that
+nothing hides. MFU counts the model's matrix products without recomputation, and
+without those in kernels."""
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -93,10 +95,12 @@ def _time(plan: Plan, console: Console) -> None:
       ("compiled matmul TFLOP", f"{plan.matmul_flops / tera:.2f}"),
       ("in kernels, at most", f"{plan.kernel_flops / devices / tera:.2f}"),
       ("bound on time", f"{plan.step_seconds_bound:.4g} s"),
+      ("kernels", f"{plan.kernel_seconds:.4g} s"),
       ("estimate", f"{plan.step_seconds_estimate:.4g} s"),
       ("tokens a second", f"{plan.tokens_per_second:,.0f}"),
       ("... a device", f"{plan.tokens_per_second / devices:,.0f}"),
       ("bound on MFU", f"{plan.mfu_bound:.3f}"),
+      ("... with kernels", f"{plan.mfu_with_kernels:.3f}"),
       ("MFU of the estimate", f"{plan.mfu_estimate:.3f}"),
   )
   for row in rows:

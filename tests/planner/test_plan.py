@@ -56,7 +56,7 @@ def test_a_plan_of_a_train_step_is_whole(plan):
   shapes = build.model(config()["model"]).shapes
   assert plan.parameters == sum(x.size for x in jax.tree.leaves(shapes))
   assert plan.step_seconds_bound <= plan.step_seconds_estimate
-  assert 0 < plan.mfu_estimate <= plan.mfu_bound < 1
+  assert 0 < plan.mfu_estimate <= plan.mfu_with_kernels <= plan.mfu_bound < 1
   seconds = plan.step_seconds_estimate
   assert plan.tokens_per_second == pytest.approx(plan.tokens / seconds)
   assert not plan.whole_weights and not plan.square
@@ -87,7 +87,8 @@ def test_json_has_the_promised_keys(plan):
   line = json.loads(json.dumps(plan.as_json()))
   assert {"fits", "hbm_bytes", "hbm_capacity_bytes", "parameters",
           "model_flops", "matmul_flops", "mfu_bound", "step_seconds_bound",
-          "collectives", "compile_seconds"} <= set(line)
+          "collectives", "compile_seconds", "kernel_seconds",
+          "mfu_with_kernels"} <= set(line)
 
 
 def test_what_does_not_fit_has_three_causes_and_advice(train_job):
@@ -158,11 +159,14 @@ def test_kernels_are_counted_apart_and_conditions_in_them_once():
   def f(x):
     return pl.pallas_call(
         kernel, grid=(4,), out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
-        interpret=True)(x) @ x
+        interpret=True, name="squares")(x) @ x
 
   x = jax.ShapeDtypeStruct((8, 8), jnp.float32)
   found = counts.count(jax.jit(f).trace(x).jaxpr, "cpu")
-  assert found == counts.Counts(matmul=2 * 8**3, kernel=4 * 2 * 8**3)
+  assert found == counts.Counts(
+      matmul=2 * 8**3, kernels={"squares": 4 * 2 * 8**3})
+  twice = found * 2 + counts.Counts(kernels={"other": 1})
+  assert twice.kernel == 2 * found.kernel + 1
 
 
 def test_a_platforms_own_branch_is_counted():
