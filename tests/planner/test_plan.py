@@ -103,7 +103,7 @@ def test_what_does_not_fit_has_three_causes_and_advice(train_job):
 
 def test_a_complaint_of_the_compiler_is_read():
   message = (pathlib.Path(__file__).parent / "complaint.txt").read_text()
-  assert plan_lib.needed(message) == (0, 20 * 2**30)
+  assert plan_lib.needed(message) == 20 * 2**30
   assert plan_lib.allocations(message) == [
       (4 * 2**30, "f32[8,128] jit(step)/mlp/dot layers.py:12"),
       (2**29, "bf16[7]")]
@@ -249,7 +249,7 @@ wanted = chips.topology("v5e:2x2")
 job = jobs.train(config(remat="full"), STAGE, chips.describe(wanted)[:1])
 whole, quick = (plan.make(job, wanted, {}, quick=q) for q in (False, True))
 for key, size in whole.hbm.items():
-  assert key == "code" or abs(quick.hbm[key] - size) <= 4096, key
+  assert key == "code" or quick.hbm[key] == size, key
 assert quick.matmul_flops == whole.matmul_flops
 assert quick.collectives == whole.collectives and quick.method == "roofline"
 os._exit(0)
