@@ -49,6 +49,9 @@ def show(plan: Plan, console: Console) -> None:
     _list(console, "To look at", problems)
   console.print(_METHODS.format(method=plan.method), style="dim",
                 highlight=False)
+  if "code" not in plan.hbm:
+    console.print("Memory: without the code itself, on TPUs 0.2 to 0.3 GiB of "
+                  "the 4B.", style="dim", highlight=False)
 
 
 def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
@@ -71,6 +74,9 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
         f"{p.tokens_per_second:,.0f}", f"{p.mfu_bound:.3f}",
         f"{p.compile_seconds:.0f}")
   console.print(table)
+  for method in {o.plan.method for o in outcomes if o.plan and o.plan.method}:
+    console.print(f"Ranked by the estimate; bound on time: {method}.",
+                  style="dim", highlight=False)
 
 
 def _memory(plan: Plan, console: Console) -> None:

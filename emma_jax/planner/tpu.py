@@ -97,7 +97,7 @@ def compile_without_code(
 def stats(lines: Iterable[str]) -> Stats:
   """Sums of a buffer assignment, line by line.
 
-  >>> stats(["allocation 1: size 64, output shape is |f32[16]|, maybe-live-out:",
+  >>> stats(["allocation 1: size 64, output shape is |s8[64]|, maybe-live-out:",
   ...        "allocation 2: size 32, parameter 0, shape |f32[8]| at ShapeInde",
   ...        "allocation 3: size 99, preallocated-temp:",
   ...        "allocation 4: size 1, constant:",

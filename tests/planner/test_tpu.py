@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from emma_jax.planner import chips, sweep
+from tests.planner.test_plan import STAGE, config
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is missing")
 
@@ -69,3 +72,19 @@ for kind, size in whole.hbm.items():
 assert "code" not in quick.hbm and quick.fits
 os._exit(0)
 """)
+
+
+def test_a_quick_sweep_stops_the_compiler_after_each_plan():
+  wanted = chips.topology("v5e:2x2")
+  small = config()
+  small["stages"][STAGE]["rows"] = 4
+  mesh = dict(slice=1, data=1, fsdp=4, tensor=1)
+  tried = [sweep.Candidate(mesh, remat) for remat in ("nonsense", "full")]
+  heard = []
+  first, second = sweep.run(
+      small, STAGE, wanted, (), {}, tried, heard.append, quick=True)
+  assert [o.candidate.remat for o in heard] == ["nonsense", "full"]
+  assert second.plan is None and "nonsense" in second.error
+  assert first.plan.fits and first.plan.method == "roofline"
+  assert first.plan.devices == 4 and first.plan.tokens_per_second > 0
+  assert "code" not in first.plan.hbm
