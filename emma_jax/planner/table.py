@@ -55,16 +55,17 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
-  """Ranked outcomes, one a line."""
+  """Ranked outcomes, one a line, and why some have no plan."""
   table = Table(title="Meshes and remat policies, the best first")
-  for name in ("mesh", "remat", "GiB", "fits", "bound s", "estimate s",
-               "tokens/s", "MFU bound", "compiled s"):
-    table.add_column(name, justify="left" if name in ("mesh", "remat")
-                     else "right")
+  for name in ("mesh", "remat"):
+    table.add_column(name, overflow="fold")  # whole: they are to be typed
+  for name in ("GiB", "fits", "bound s", "estimate s", "tokens/s",
+               "MFU bound", "compiled s"):
+    table.add_column(name, justify="right")
   for o in outcomes:
     mesh = " ".join(f"{k}={n}" for k, n in o.candidate.mesh.items() if n > 1)
     if o.plan is None:
-      table.add_row(mesh, o.candidate.remat, "", "[red]no[/]", o.error[:60])
+      table.add_row(mesh, o.candidate.remat, "", "[red]no[/]")
       continue
     p = o.plan
     table.add_row(
@@ -74,6 +75,9 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
         f"{p.tokens_per_second:,.0f}", f"{p.mfu_bound:.3f}",
         f"{p.compile_seconds:.0f}")
   console.print(table)
+  errors = [f"{o.candidate}: {o.error}" for o in outcomes if o.error]
+  if errors:
+    _list(console, "No plan", errors)
   for method in {o.plan.method for o in outcomes if o.plan and o.plan.method}:
     console.print(f"Ranked by the estimate; bound on time: {method}.",
                   style="dim", highlight=False)

@@ -1,5 +1,6 @@
 """Laws of a plan, on programs small enough for this machine's own compiler."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -198,6 +199,23 @@ def test_candidates_use_every_device():
 def test_a_sweep_ranks_and_names_what_cannot_be(plan):
   worse = [sweep.Outcome(sweep.Candidate({}, "full"), p) for p in (None, plan)]
   assert [o.plan for o in sweep.ranked(worse)] == [plan, None]
+
+
+def test_a_sweeps_table_has_what_is_to_be_typed_and_what_went_wrong(
+    plan, capsys):
+  from rich.console import Console
+
+  mesh, remat = {"data": 4, "fsdp": 64}, "names:query,key,value,attn_out"
+  plan = dataclasses.replace(plan, remat=remat)
+  table.show_sweep(
+      [sweep.Outcome(sweep.Candidate(mesh, remat), plan),
+       sweep.Outcome(sweep.Candidate(mesh, "full"), None, "a long reason")],
+      Console(width=100))
+  shown = capsys.readouterr().out
+  assert "full: a long reason" in shown and plan.method in shown
+  column = [line.split("│")[2].strip() for line in shown.splitlines()
+            if line.startswith("│")]
+  assert "".join(column) == remat + "full"
 
 
 # ------------------------------------------------------------------ errors
