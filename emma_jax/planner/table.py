@@ -75,9 +75,13 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
         f"{p.tokens_per_second:,.0f}", f"{p.mfu_bound:.3f}",
         f"{p.compile_seconds:.0f}")
   console.print(table)
-  errors = [f"{o.candidate}: {o.error}" for o in outcomes if o.error]
+  errors: dict[str, list[str]] = {}
+  for o in outcomes:
+    if o.error:
+      errors.setdefault(o.error, []).append(str(o.candidate))
   if errors:
-    _list(console, "No plan", errors)
+    _list(console, "No plan",
+          [f"{'; '.join(who)}: {why}" for why, who in errors.items()])
   for method in {o.plan.method for o in outcomes if o.plan and o.plan.method}:
     console.print(f"Ranked by the estimate; bound on time: {method}.",
                   style="dim", highlight=False)
