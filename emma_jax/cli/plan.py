@@ -6,6 +6,8 @@
       --topology v6e:16x16 --slices 2 --json
   python -m emma_jax.cli.plan --config configs/emma_1_7b.py --stage 3_quality \\
       --topology h100:8 --sweep
+  python -m emma_jax.cli.plan --config configs/emma_4b_stage1.py \\
+      --topology v5e:16x16 --quick --sweep --sweep-fsdp 64 256
   python -m emma_jax.cli.plan --config configs/emma_4b_stage3.py \\
       --topology v5e:4x4 --what sample --task edit
 
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
       help="without the chip's flags of emma_jax/xla_flags.py")
   add("--quick", action="store_true",
       help="TPUs: stop before the compiler writes code, a minute instead of "
-      "ten; times are a roofline's")
+      "ten; times are a roofline's, the code's size is missing")
   add("--save-hlo", default="", metavar="FILE",
       help="write the compiled program")
   sweep = parser.add_argument_group("sweep of a train step")
@@ -80,8 +82,8 @@ def _main(argv: list[str] | None) -> int:
   config = _config(args, overrides, topology)
   devices = chips.describe(topology)
   console = Console(width=max(Console().width, 100))
-  if args.quick and (args.sweep or topology.chip.platform != "tpu"):
-    raise common.UserError("--quick is for one plan, for TPUs: leave it out.")
+  if args.quick and topology.chip.platform != "tpu":
+    raise common.UserError("--quick is for TPUs: leave it out.")
   if args.sweep:
     return _sweep(args, config, topology, devices, console)
   plans = _plans(args, config, topology, devices)
@@ -178,7 +180,8 @@ def _sweep(args, config, topology, devices, console) -> int:
     print(f"{outcome.candidate}: {said}", file=sys.stderr, flush=True)
 
   outcomes = sweep.run(config, _stage(args, config), topology, devices,
-                       _flags(args, topology), tried, report)
+                       _flags(args, topology), tried, report,
+                       quick=args.quick)
   if args.json:
     print(json.dumps([
         {"candidate": str(o.candidate), "error": o.error,

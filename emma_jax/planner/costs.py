@@ -8,10 +8,11 @@ on large matmuls. Kernels (Pallas) and communication carry no estimate, and
 time, and what follows from it an upper bound on MFU.
 
 For other chips the same sum is made of roofline times: of each instruction the
-larger of FLOPs / peak and bytes moved / bandwidth.
+larger of FLOPs / peak and bytes moved / bandwidth. Kernels get such a time on
+every chip, beside the sum: the compiler does not look into them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import re
 
@@ -80,13 +81,47 @@ def is_kernel(x: Instruction) -> bool:
 
 
 def kernel_calls(program: Program) -> dict[str, int]:
-  """Kernel -> calls a step; nothing here knows how long they take."""
+  """Kernel -> calls a step."""
   out: dict[str, int] = {}
   for run in program.top():
     if is_kernel(run.instruction):
-      name = re.sub(r"[.\d]+$", "", run.instruction.name)
+      name = _kernel_name(run.instruction)
       out[name] = out.get(name, 0) + run.count
   return out
+
+
+def by_kernel(
+    program: Program, flops_of: Mapping[str, int], peak_flops: float,
+    bytes_per_second: float
+) -> dict[str, float]:
+  """Kernel -> seconds a step, the larger of FLOPs / peak and bytes / bandwidth.
+
+  Bytes are those of operands and results in the device's main memory, each
+  once: a kernel may read an operand again for every tile.
+
+  Args:
+    program: of one device.
+    flops_of: a device's FLOPs of a step by kernel (see `counts`); of kernels
+      that are not in it only the bytes count.
+    peak_flops: a second.
+    bytes_per_second: of the main memory.
+  """
+  moved = dict.fromkeys(flops_of, 0)
+  for run in program.top():
+    if is_kernel(run.instruction):
+      name = _kernel_name(run.instruction)
+      places = [run.instruction, *run.computation.operands(run.instruction)]
+      size = sum(a.padded_bytes for x in places for a in x.arrays
+                 if a.space == 0)
+      moved[name] = moved.get(name, 0) + size * run.count
+  return {name: max(flops_of.get(name, 0) / peak_flops, n / bytes_per_second)
+          for name, n in moved.items()}
+
+
+def _kernel_name(x: Instruction) -> str:
+  """As in JAX's program; GPUs' instructions are all called pallas_call."""
+  found = re.search(r"([\w.-]+)/pallas_call$", x.op_name)
+  return found[1] if found else re.sub(r"[.\d]+$", "", x.name)
 
 
 def work(program: Program, x: Instruction) -> str:

@@ -6,6 +6,7 @@ is trained, backward: the numerator of MFU. With it, it is what the compiler is
 asked for: its own count times the devices should not be above.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import math
 from typing import Any
@@ -18,20 +19,28 @@ from emma_jax.planner.program import meetings
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """Matmul FLOPs in plain JAX, and at most those in kernels (Pallas).
+  """Matmul FLOPs in plain JAX, and at most those in kernels (Pallas) by name.
 
   A kernel is counted as if no tile were skipped; how many are depends on the
   batch.
   """
 
   matmul: int = 0
-  kernel: int = 0
+  kernels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+  @property
+  def kernel(self) -> int:
+    """Of all kernels."""
+    return sum(self.kernels.values())
 
   def __add__(self, other: "Counts") -> "Counts":
-    return Counts(self.matmul + other.matmul, self.kernel + other.kernel)
+    kernels = dict(self.kernels)
+    for name, n in other.kernels.items():
+      kernels[name] = kernels.get(name, 0) + n
+    return Counts(self.matmul + other.matmul, kernels)
 
   def __mul__(self, n: int) -> "Counts":
-    return Counts(self.matmul * n, self.kernel * n)
+    return Counts(self.matmul * n, {k: v * n for k, v in self.kernels.items()})
 
 
 def count(jaxpr: core.ClosedJaxpr, platform: str) -> Counts:
@@ -73,7 +82,8 @@ def _count(jaxpr: core.Jaxpr, platform: str, inside_kernel: bool) -> Counts:
       steps = math.prod(n for n in p["grid_mapping"].grid
                         if isinstance(n, int))
       body = _count(_open(p["jaxpr"]), platform, inside_kernel=True)
-      total += Counts(0, body.matmul * steps)
+      name = _open(p["jaxpr"]).debug_info.func_name
+      total += Counts(0, {name: body.matmul * steps})
     elif name == "shard_map":
       # Its shapes are those of one device.
       total += inner(p["jaxpr"]) * math.prod(

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from emma_jax.planner import buffers, costs, early, hlo
+from emma_jax.planner import buffers, costs, hlo, tpu
 from emma_jax.planner import collectives as collectives_lib
 from emma_jax.planner import program as program_lib
 from emma_jax.planner.chips import PlanError, Topology
@@ -22,8 +22,9 @@ class Plan:
   """Numbers are of one device and one step, unless said otherwise.
 
   `hbm` is by kind; `step_seconds_bound` and `mfu_bound` are bounds: no step can
-  be faster (see `costs`). The estimate adds kernels at the chip's peak, and the
-  communication that nothing hides.
+  be faster (see `costs`). `mfu_with_kernels` adds `kernel_seconds` (FLOPs at
+  the chip's peak, no tile skipped, or bytes at its bandwidth), the estimate
+  also the communication that nothing hides.
   """
 
   name: str
@@ -48,7 +49,9 @@ class Plan:
   matmul_flops: int = 0
   step_seconds_bound: float = 0.0
   step_seconds_estimate: float = 0.0
+  kernel_seconds: float = 0.0
   mfu_bound: float = 0.0
+  mfu_with_kernels: float = 0.0
   mfu_estimate: float = 0.0
   tokens_per_second: float = 0.0
   method: str = ""
@@ -93,7 +96,7 @@ def make(
     save_hlo: a file to write the program to.
     quick: of TPUs, stop before the compiler writes code: times are those of a
       roofline, the code's size is missing, and the process has to be left by
-      `os._exit` (see `early`).
+      `os._exit` (see `tpu`).
 
   Raises:
     PlanError: the compiler refuses the program or a flag.
@@ -110,13 +113,15 @@ def make(
   lowered, options = job.traced.lower(), _options(flags, chip.platform)
   try:
     if quick:
-      text, stats = early.compile_without_code(lowered, options)
+      text, stats = tpu.compile_without_code(lowered, options)
+    elif chip.platform == "tpu":
+      text, stats = tpu.compile_whole(lowered, options)
     else:
       compiled = lowered.compile(compiler_options=options)
       text, stats = compiled.as_text(), compiled.memory_analysis()
   except jax.errors.JaxRuntimeError as error:
     spent = time.monotonic() - start
-    return _too_large(job, base, str(error), spent, chip.hbm_bytes)
+    return _too_large(job, base, str(error), spent)
   spent = time.monotonic() - start
   if save_hlo:
     with open(save_hlo, "w") as file:
@@ -175,17 +180,14 @@ def _memory(job: Job, stats: Any, program: program_lib.Program) -> dict:
   return {k: int(v) for k, v in out.items() if v > 0}
 
 
-def _too_large(job: Job, base: dict, message: str, spent: float,
-               capacity: int) -> Plan:
+def _too_large(job: Job, base: dict, message: str, spent: float) -> Plan:
   """The plan of a program that the compiler found no room for."""
   if not message.startswith("RESOURCE_EXHAUSTED"):
     raise PlanError(
         f"The compiler refuses the program: {message.splitlines()[0]}")
   hbm = dict(job.arguments)
-  temporary, used = needed(message)
-  if used:
-    temporary = max(used - sum(hbm.values()), 0)
-  hbm["temporary"] = temporary
+  # Padding of arguments and outputs included: nothing tells them apart here.
+  hbm["temporary"] = max(needed(message) - sum(hbm.values()), 0)
   listed = [
       f"{_gib(size)} {what}" for size, what in allocations(message)[:3]]
   return Plan(
@@ -194,18 +196,22 @@ def _too_large(job: Job, base: dict, message: str, spent: float,
       advice=advice(job, hbm))
 
 
-def needed(message: str) -> tuple[int, int]:
-  """(temporaries, all) in bytes from the compiler's complaint; 0: not said.
+def needed(message: str) -> int:
+  """Bytes of all that a program needs, by a complaint; 0: it does not say.
 
-  >>> needed("... required for HLO temporaries (2.50G) exceeds ...")
-  (2684354560, 0)
+  Arguments and outputs are in it, though libtpu speaks of temporaries.
+
+  >>> needed("... memory required for HLO temporaries (2.50G) exceeds ...")
+  2684354560
   >>> needed("... Used 20.00G of 15.48G hbm. Exceeded hbm capacity ...")
-  (0, 21474836480)
+  21474836480
   """
-  found = re.search(r"HLO temporaries \(([\d.]+)([KMGT]?)\)", message)
-  used = re.search(r"Used ([\d.]+)([KMGT]?) of", message)
-  size = lambda m: int(float(m[1]) * _UNITS[m[2]]) if m else 0
-  return size(found), size(used)
+  found = re.search(r"HLO temporaries \(([\d.]+)([KMGT]?)\)"
+                    r"|Used ([\d.]+)([KMGT]?) of", message)
+  if not found:
+    return 0
+  size, unit = (g for g in found.groups() if g is not None)
+  return int(float(size) * _UNITS[unit])
 
 
 def allocations(message: str) -> list[tuple[int, str]]:
@@ -283,7 +289,9 @@ def _times(job: Job, topology: Topology, program: program_lib.Program,
       chip.network_bytes if _leaves(c, topology) else chip.link_bytes)
   exposed = sum(link(c) for c in found if not c.overlapped)
   hidden = sum(link(c) for c in found if c.overlapped)
-  kernels = job.asked.kernel / devices / chip.peak_flops
+  kernels = sum(costs.by_kernel(
+      program, {k: n // devices for k, n in job.asked.kernels.items()},
+      chip.peak_flops, chip.hbm_bandwidth).values())
   work = bound + kernels
   estimate = work + exposed + max(hidden - work, 0.0)
   share = lambda seconds: job.model.matmul / devices / chip.peak_flops / (
@@ -291,7 +299,9 @@ def _times(job: Job, topology: Topology, program: program_lib.Program,
   return dict(
       step_seconds_bound=bound,
       step_seconds_estimate=estimate,
+      kernel_seconds=kernels,
       mfu_bound=share(bound),
+      mfu_with_kernels=share(work),
       mfu_estimate=share(estimate),
       tokens_per_second=job.tokens / estimate if estimate else 0.0,
       method=method,

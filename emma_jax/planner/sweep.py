@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import copy
 import dataclasses
 import itertools
+import multiprocessing
+from multiprocessing.connection import Connection
+import os
 from typing import Any
 
 import jax
 
 from emma_jax import build
-from emma_jax.planner import jobs
+from emma_jax.planner import chips, jobs
 from emma_jax.planner import plan as plan_lib
 from emma_jax.planner.chips import PlanError, Topology
 
@@ -90,19 +93,67 @@ def run(
     flags: Mapping[str, str],
     tried: Sequence[Candidate],
     report: Callable[[Outcome], None],
+    *,
+    quick: bool = False,
 ) -> list[Outcome]:
-  """Plans of all candidates, the best first; `report` hears of each."""
+  """Plans of all candidates, the best first; `report` hears of each.
+
+  Quick ones (see `plan.make`) rank by the roofline's estimate.
+  """
   out = []
   for candidate in tried:
     try:
-      job = jobs.train(changed(config, candidate), stage, devices)
-      outcome = Outcome(candidate, plan_lib.make(job, topology, flags))
+      wanted = changed(config, candidate)
+      if quick:
+        plan = _quick(wanted, stage, topology, flags)
+      else:
+        job = jobs.train(wanted, stage, devices)
+        plan = plan_lib.make(job, topology, flags)
+      outcome = Outcome(candidate, plan)
     except PlanError as error:
       outcome = Outcome(candidate, None, str(error))
     jax.clear_caches()  # programs of this size would pile up
     report(outcome)
     out.append(outcome)
   return list(ranked(out))
+
+
+def _quick(config: Mapping[str, Any], stage: str, topology: Topology,
+           flags: Mapping[str, str]) -> plan_lib.Plan:
+  """Made in a process of its own, which alone can stop the compiler."""
+  context = multiprocessing.get_context("spawn")  # JAX has threads: no fork
+  receiver, sender = context.Pipe(duplex=False)
+  process = context.Process(
+      target=_answer, args=(sender, config, stage, topology, flags))
+  process.start()
+  sender.close()
+  try:
+    answer = receiver.recv()
+  except EOFError:
+    process.join()
+    raise PlanError(
+        f"The compiler's process ended with {process.exitcode}; a negative "
+        "number is a signal, -9 mostly of a machine without memory left."
+    ) from None
+  process.join()
+  if isinstance(answer, PlanError):
+    raise answer
+  return answer
+
+
+def _answer(sender: Connection, config: Mapping[str, Any], stage: str,
+            topology: Topology, flags: Mapping[str, str]) -> None:
+  """Sends a plan, or why there is none, and ends."""
+  # As in the process that asks: no chip is looked for, nothing is cached.
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_enable_compilation_cache", False)
+  try:
+    job = jobs.train(config, stage, chips.describe(topology))
+    answer = plan_lib.make(job, topology, flags, quick=True)
+  except PlanError as error:
+    answer = error
+  sender.send(answer)
+  os._exit(0)
 
 
 def ranked(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:

@@ -11,9 +11,11 @@ from emma_jax.planner.sweep import Outcome
 _METHODS = """\
 Bound on time: {method}, each instruction times the trips of its loops; kernels
 and communication are left out, so no step is faster, and no MFU higher.
-Estimate: the bound, kernels at the chip's peak with no tile skipped, and
-communication over one ring of links that nothing hides. MFU counts the model's
-matrix products without recomputation, and without those in kernels."""
+Kernels: each the larger of its FLOPs at the chip's peak, with no tile skipped,
+and of its operands and results, each once, at the memory's bandwidth.
+Estimate: the bound, kernels, and communication over one ring of links that
+nothing hides. MFU counts the model's matrix products without recomputation, and
+without those in kernels."""
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -47,19 +49,23 @@ def show(plan: Plan, console: Console) -> None:
     _list(console, "To look at", problems)
   console.print(_METHODS.format(method=plan.method), style="dim",
                 highlight=False)
+  if "code" not in plan.hbm:
+    console.print("Memory: without the code itself, on TPUs 0.2 to 0.3 GiB of "
+                  "the 4B.", style="dim", highlight=False)
 
 
 def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
-  """Ranked outcomes, one a line."""
+  """Ranked outcomes, one a line, and why some have no plan."""
   table = Table(title="Meshes and remat policies, the best first")
-  for name in ("mesh", "remat", "GiB", "fits", "bound s", "estimate s",
-               "tokens/s", "MFU bound", "compiled s"):
-    table.add_column(name, justify="left" if name in ("mesh", "remat")
-                     else "right")
+  for name in ("mesh", "remat"):
+    table.add_column(name, overflow="fold")  # whole: they are to be typed
+  for name in ("GiB", "fits", "bound s", "estimate s", "tokens/s",
+               "MFU bound", "compiled s"):
+    table.add_column(name, justify="right")
   for o in outcomes:
     mesh = " ".join(f"{k}={n}" for k, n in o.candidate.mesh.items() if n > 1)
     if o.plan is None:
-      table.add_row(mesh, o.candidate.remat, "", "[red]no[/]", o.error[:60])
+      table.add_row(mesh, o.candidate.remat, "", "[red]no[/]")
       continue
     p = o.plan
     table.add_row(
@@ -69,6 +75,16 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
         f"{p.tokens_per_second:,.0f}", f"{p.mfu_bound:.3f}",
         f"{p.compile_seconds:.0f}")
   console.print(table)
+  errors: dict[str, list[str]] = {}
+  for o in outcomes:
+    if o.error:
+      errors.setdefault(o.error, []).append(str(o.candidate))
+  if errors:
+    _list(console, "No plan",
+          [f"{'; '.join(who)}: {why}" for why, who in errors.items()])
+  for method in {o.plan.method for o in outcomes if o.plan and o.plan.method}:
+    console.print(f"Ranked by the estimate; bound on time: {method}.",
+                  style="dim", highlight=False)
 
 
 def _memory(plan: Plan, console: Console) -> None:
@@ -93,10 +109,12 @@ def _time(plan: Plan, console: Console) -> None:
       ("compiled matmul TFLOP", f"{plan.matmul_flops / tera:.2f}"),
       ("in kernels, at most", f"{plan.kernel_flops / devices / tera:.2f}"),
       ("bound on time", f"{plan.step_seconds_bound:.4g} s"),
+      ("kernels", f"{plan.kernel_seconds:.4g} s"),
       ("estimate", f"{plan.step_seconds_estimate:.4g} s"),
       ("tokens a second", f"{plan.tokens_per_second:,.0f}"),
       ("... a device", f"{plan.tokens_per_second / devices:,.0f}"),
       ("bound on MFU", f"{plan.mfu_bound:.3f}"),
+      ("... with kernels", f"{plan.mfu_with_kernels:.3f}"),
       ("MFU of the estimate", f"{plan.mfu_estimate:.3f}"),
   )
   for row in rows:
