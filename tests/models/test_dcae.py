@@ -70,6 +70,24 @@ def test_chips_and_cpus_compute_the_same():
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [3, 16])
+def test_a_convolution_is_the_same_on_every_chip(channels):
+  """Forward and backward; few channels are a product of matrices on TPUs."""
+  x, kernel = noise(2, 6, 5, channels), noise(3, 3, channels, 8, seed=1)
+
+  def outputs():
+    loss = lambda *a: jnp.sum(jnp.sin(convolution.conv3x3(*a)))
+    return convolution.conv3x3(x, kernel), *jax.grad(loss, (0, 1))(x, kernel)
+
+  want = outputs()
+  with partition.compiled_for("tpu"):
+    got = outputs()
+    made = str(jax.make_jaxpr(convolution.conv3x3)(x, kernel))
+  assert ("conv_general_dilated" in made) == (channels == 16)
+  for g, w in zip(got, want):
+    np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)
+
+
 def test_tree_reads_stage_block_part():
   params = abstract_params(dcae_sizes.SANA_F32C32)
   block = params["encoder"]["stage3"]["block0"]
