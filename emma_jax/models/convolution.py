@@ -27,7 +27,7 @@ def conv3x3(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   """
   if stride != 1:
     return _conv(x_PYXC, kernel.astype(x_PYXC.dtype), stride)
-  if partition.platform() == "tpu" and 9 * x_PYXC.shape[-1] <= _TPU_LANES:
+  if partition.for_tpu() and 9 * x_PYXC.shape[-1] <= _TPU_LANES:
     return _under_kernel(x_PYXC, kernel.astype(x_PYXC.dtype))
   return layers.contract(x_PYXC, kernel, _conv_or_dots)
 
@@ -149,7 +149,7 @@ def folded_mean(
   On chips as one convolution with the means' weights, exact in bfloat16: on a
   TPU folding pixels and averaging neighbouring channels takes 10 times as long.
   """
-  if partition.platform() == "cpu":
+  if partition.platform() == "cpu" or partition.counted():
     return group_mean(space_to_depth(x_PYXC, factor), features)
   C = x_PYXC.shape[-1]
   run = C * factor**2 // features

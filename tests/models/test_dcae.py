@@ -218,6 +218,28 @@ def test_linear_attention_is_the_quadratic_form():
       blocks.linear_attention(q, k, v), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("scales, dtype, tolerance", [
+    ((1, 3), jnp.float32, 1e-5), ((3,), jnp.bfloat16, 2e-2)])
+def test_attention_is_the_same_on_every_chip(scales, dtype, tolerance):
+  """Output and gradients, with channels that do not fill a group: 4 of 18."""
+  module = blocks.LinearAttention(4, scales, "rms_norm")
+  x = noise(2, 5, 6, 18)
+  weights = meta.unbox(module.init(jax.random.key(1), x))
+
+  def outputs():
+    def loss(weights, x):
+      y = module.apply(weights, x.astype(dtype)).astype(jnp.float32)
+      return jnp.mean(jnp.sin(y)), y
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(weights, x)
+
+  want = outputs()
+  with partition.compiled_for("tpu"):
+    got = outputs()
+  for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(
+        g, w, rtol=tolerance, atol=tolerance * float(jnp.abs(w).max()))
+
+
 def test_queries_without_mass_give_zero():
   q, k, v = -jnp.ones((1, 2, 1, 4)), noise(1, 2, 1, 4), noise(1, 2, 1, 4)
   assert not blocks.linear_attention(q, k, v).any()
