@@ -5,11 +5,14 @@ Axes: P pictures, h and w rows and columns of features, C channels, N positions
 `diffusers.AutoencoderDC`, whose published weights fit unchanged.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from emma_jax.models import convolution, layers
+from emma_jax.models import convolution, layers, partition
 
 NORM_EPS = 1e-5
 CONV_AXES = ("conv_in", "conv_out")  # of a 1x1 convolution
@@ -124,6 +127,29 @@ def linear_attention(
   return total / (mass[..., None] + 1e-15)
 
 
+def linear_attention_side_by_side(
+    q_PNC: jax.Array, k_PNC: jax.Array, v_PNC: jax.Array, head_dim: int
+) -> jax.Array:
+  """`linear_attention` of groups that lie side by side in the channels.
+
+  Returns float32 (P, N, C). Products are of all pairs of channels, of which
+  those of two groups are dropped: G times as many, but on TPUs an axis of 32
+  costs more, as it fills a quarter of the lanes and is moved in and out of
+  them. There a product rounds float32 factors to bfloat16 (as of
+  `linear_attention`), here also the sum of the keys; sums stay float32.
+  """
+  q = jax.nn.relu(q_PNC.astype(jnp.float32))
+  k = jax.nn.relu(k_PNC.astype(jnp.float32))
+  v = v_PNC.astype(jnp.float32)
+  group_C = jnp.arange(q.shape[-1]) // head_dim
+  same_CD = group_C[:, None] == group_C[None, :]
+  kv_PCD = jnp.where(same_CD[None], jnp.einsum("PNC,PND->PCD", k, v), 0.0)
+  # For every channel of a group the group's.
+  k_PCD = jnp.where(same_CD[None], k.sum(1)[:, :, None], 0.0)
+  total = jnp.einsum("PNC,PCD->PND", q, kv_PCD)
+  return total / (jnp.einsum("PNC,PCD->PND", q, k_PCD) + 1e-15)
+
+
 class LinearAttention(nn.Module):
   """x + norm(projection of multi-scale ReLU linear attention).
 
@@ -139,27 +165,27 @@ class LinearAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
-    P, h, w, channels = x_PhwC.shape
+    channels = x_PhwC.shape[-1]
     inner = channels // self.head_dim * self.head_dim
-    qkv = jnp.concatenate(
-        [
-            layers.Linear(inner, CONV_AXES, use_bias=False,
-                          name=f"to_{letter}")(x_PhwC)
-            for letter in "qkv"
-        ],
-        axis=-1,
-    )
-    branches = [qkv]
-    for i, size in enumerate(self.scales):
-      branches.append(
-          ScaleProjection(self.head_dim, size, name=f"scale{i}")(qkv)
-      )
-    qkv = jnp.concatenate(branches, axis=-1)
-    qkv = qkv.reshape(P, h * w, -1, 3, self.head_dim)
-    y = linear_attention(qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :])
-    y = y.astype(x_PhwC.dtype).reshape(P, h, w, -1)
+    kernels = [
+        layers.Kernel((channels, inner), CONV_AXES, name=f"to_{letter}")()
+        for letter in "qkv"
+    ]
+    scales = [
+        ScaleProjection(3 * inner, self.head_dim, size, name=f"scale{i}")()
+        for i, size in enumerate(self.scales)
+    ]
+    attend = _attend_side_by_side if partition.for_tpu() else _attend
+    y = attend(x_PhwC, kernels, scales, self.head_dim)
     y = layers.Linear(channels, CONV_AXES, use_bias=False, name="to_out")(y)
     return x_PhwC + NORMS[self.norm_type](self.gain, name="norm")(y)
+
+
+class Scale(NamedTuple):
+  """What makes a scale's q, k and v: a filter, then a 1x1 map of every run."""
+
+  filter_YXC: jax.Array
+  kernel_GEF: jax.Array
 
 
 class ScaleProjection(nn.Module):
@@ -168,23 +194,86 @@ class ScaleProjection(nn.Module):
   Weights `filter/kernel` (size, size, C) and `kernel` (C / head_dim, in, out).
   """
 
+  channels: int
   head_dim: int
   size: int
 
   @nn.compact
-  def __call__(self, qkv_PhwC: jax.Array) -> jax.Array:
-    P, h, w, channels = qkv_PhwC.shape
+  def __call__(self) -> Scale:
     kernel_GEF = layers.weight(
         self, "kernel",
-        (channels // self.head_dim, self.head_dim, self.head_dim),
+        (self.channels // self.head_dim, self.head_dim, self.head_dim),
         (None, None, None), layers.fan_in(1),
     )
-    y = convolution.Depthwise(self.size, use_bias=False, name="filter")(
-        qkv_PhwC
-    )
-    y = y.reshape(P, h, w, -1, self.head_dim)
+    filter_YXC = layers.Kernel(
+        (self.size, self.size, self.channels), (None, None, None),
+        layers.fan_in((0, 1)), name="filter")()
+    return Scale(filter_YXC, kernel_GEF)
+
+
+def _attend(
+    x_PhwC: jax.Array, kernels: Sequence[jax.Array], scales: Sequence[Scale],
+    head_dim: int,
+) -> jax.Array:
+  """Attention at every scale: (P, h, w, C), the scales' channels in turn."""
+  P, h, w, _ = x_PhwC.shape
+  qkv = jnp.concatenate([layers.linear(x_PhwC, k) for k in kernels], axis=-1)
+  branches = [qkv]
+  for filter_YXC, kernel_GEF in scales:
+    y = convolution.depthwise(qkv, filter_YXC)
+    y = y.reshape(P, h, w, *kernel_GEF.shape[:2])
     y = jnp.einsum("PhwGE,GEF->PhwGF", y, kernel_GEF.astype(y.dtype))
-    return y.reshape(P, h, w, channels)
+    branches.append(y.reshape(qkv.shape))
+  qkv = jnp.concatenate(branches, axis=-1)
+  qkv = qkv.reshape(P, h * w, -1, 3, head_dim)
+  y = linear_attention(qkv[..., 0, :], qkv[..., 1, :], qkv[..., 2, :])
+  return y.astype(x_PhwC.dtype).reshape(P, h, w, -1)
+
+
+def _attend_side_by_side(
+    x_PhwC: jax.Array, kernels: Sequence[jax.Array], scales: Sequence[Scale],
+    head_dim: int,
+) -> jax.Array:
+  """`_attend` with all groups' q in one array, all k and all v in others.
+
+  The channels of the weights are put in order, so none of what is computed has
+  to be; a 1x1 map of every group is a matrix with the groups on its diagonal.
+  """
+  P, h, w, _ = x_PhwC.shape
+  # Gathered first: joining what is split over devices would move it twice.
+  kernel = jnp.concatenate(
+      [partition.constrain(k.astype(x_PhwC.dtype), None, None)
+       for k in kernels], axis=-1)
+  qkv = [layers.linear(x_PhwC, _every_third(kernel, i, head_dim))
+         for i in range(3)]
+  branches = [qkv]
+  for filter_YXC, kernel_GEF in scales:
+    branches.append([
+        layers.linear(
+            convolution.depthwise(y, _every_third(filter_YXC, i, head_dim)),
+            _block_diagonal(kernel_GEF[i::3]))
+        for i, y in enumerate(qkv)
+    ])
+  out = []
+  for branch in branches:
+    y = [part.reshape(P, h * w, -1) for part in branch]
+    y = linear_attention_side_by_side(*y, head_dim).astype(x_PhwC.dtype)
+    out.append(y.reshape(P, h, w, -1))
+  return jnp.concatenate(out, axis=-1)
+
+
+def _every_third(x: jax.Array, first: int, run: int) -> jax.Array:
+  """Of runs of channels the `first`, third after it, ...: q, k or v's."""
+  y = x.reshape(*x.shape[:-1], -1, 3, run)[..., first, :]
+  return y.reshape(*x.shape[:-1], -1)
+
+
+def _block_diagonal(kernel_GEF: jax.Array) -> jax.Array:
+  """(G, E, F) -> (G * E, G * F)."""
+  G, E, F = kernel_GEF.shape
+  same_GH = jnp.eye(G, dtype=kernel_GEF.dtype)
+  y = same_GH[:, None, :, None] * kernel_GEF[:, :, None, :]
+  return y.reshape(G * E, G * F)
 
 
 class EfficientVitBlock(nn.Module):

@@ -143,6 +143,18 @@ class Linear(nn.Module):
     return linear(x, w, b)
 
 
+class Kernel(nn.Module):
+  """The weight `kernel` of this module's name, for another's mathematics."""
+
+  shape: tuple[int, ...]
+  axes: tuple[str | None, ...]
+  init: Init | None = None
+
+  @nn.compact
+  def __call__(self) -> jax.Array:
+    return weight(self, "kernel", self.shape, self.axes, self.init)
+
+
 class RmsNorm(nn.Module):
   """RMSNorm of the last axis; weight `scale`."""
 

@@ -25,6 +25,7 @@ REMAT = ("none", "full", "dots")
 
 
 _PLATFORM = contextvars.ContextVar("platform", default=None)
+_COUNTED = contextvars.ContextVar("counted", default=False)
 _APART = contextvars.ContextVar("apart", default=False)
 
 
@@ -45,6 +46,28 @@ def compiled_for(name: str | None) -> Iterator[None]:
     yield
   finally:
     _PLATFORM.reset(token)
+
+
+def for_tpu() -> bool:
+  """Whether to take a form with more products than the equations ask for,
+  because a TPU is faster at it."""
+  return platform() == "tpu" and not counted()
+
+
+def counted() -> bool:
+  """Whether what is traced now is not to be run; see `equations`."""
+  return _COUNTED.get()
+
+
+@contextlib.contextmanager
+def equations() -> Iterator[None]:
+  """What is traced inside has the products of the model's equations, on every
+  platform: to count them, not to run."""
+  token = _COUNTED.set(True)
+  try:
+    yield
+  finally:
+    _COUNTED.reset(token)
 
 
 def mesh_axes(name: str) -> tuple[str, ...] | None:

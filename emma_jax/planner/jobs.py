@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from emma_jax import build, rules, sharding
+from emma_jax.models import partition
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.planner import counts
 from emma_jax.planner.chips import PlanError
@@ -58,11 +59,10 @@ def train(
   """
   platform = _platform(devices)
   made, abstract, mesh, of_stage = _train_step(config, stage, devices)
-  plain = _without_recomputation(config)
-  same = plain == build.plain(config)
   asked = counts.count(made.jaxpr, platform)
-  model = asked if same else counts.count(
-      _train_step(plain, stage, devices)[0].jaxpr, platform)
+  with partition.equations():
+    plain = _train_step(_without_recomputation(config), stage, devices)[0]
+  model = counts.count(plain.jaxpr, platform)
   train_state, batch = abstract
   U, G = (x.segment.shape[1] for x in (batch.und_ids, batch.gen_ids))
   layout = of_stage.layout

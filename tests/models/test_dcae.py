@@ -70,6 +70,24 @@ def test_chips_and_cpus_compute_the_same():
     np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [3, 16])
+def test_a_convolution_is_the_same_on_every_chip(channels):
+  """Forward and backward; few channels are a product of matrices on TPUs."""
+  x, kernel = noise(2, 6, 5, channels), noise(3, 3, channels, 8, seed=1)
+
+  def outputs():
+    loss = lambda *a: jnp.sum(jnp.sin(convolution.conv3x3(*a)))
+    return convolution.conv3x3(x, kernel), *jax.grad(loss, (0, 1))(x, kernel)
+
+  want = outputs()
+  with partition.compiled_for("tpu"):
+    got = outputs()
+    made = str(jax.make_jaxpr(convolution.conv3x3)(x, kernel))
+  assert ("conv_general_dilated" in made) == (channels == 16)
+  for g, w in zip(got, want):
+    np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)
+
+
 def test_tree_reads_stage_block_part():
   params = abstract_params(dcae_sizes.SANA_F32C32)
   block = params["encoder"]["stage3"]["block0"]
@@ -198,6 +216,28 @@ def test_linear_attention_is_the_quadratic_form():
   expected = jnp.einsum("PGNM,PMGE->PNGE", weights, v)
   np.testing.assert_allclose(
       blocks.linear_attention(q, k, v), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales, dtype, tolerance", [
+    ((1, 3), jnp.float32, 1e-5), ((3,), jnp.bfloat16, 2e-2)])
+def test_attention_is_the_same_on_every_chip(scales, dtype, tolerance):
+  """Output and gradients, with channels that do not fill a group: 4 of 18."""
+  module = blocks.LinearAttention(4, scales, "rms_norm")
+  x = noise(2, 5, 6, 18)
+  weights = meta.unbox(module.init(jax.random.key(1), x))
+
+  def outputs():
+    def loss(weights, x):
+      y = module.apply(weights, x.astype(dtype)).astype(jnp.float32)
+      return jnp.mean(jnp.sin(y)), y
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(weights, x)
+
+  want = outputs()
+  with partition.compiled_for("tpu"):
+    got = outputs()
+  for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(
+        g, w, rtol=tolerance, atol=tolerance * float(jnp.abs(w).max()))
 
 
 def test_queries_without_mass_give_zero():

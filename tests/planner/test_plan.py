@@ -14,6 +14,7 @@ import pytest
 
 from configs import tiny as tiny_config
 from emma_jax import build, flops
+from emma_jax.models import dcae, partition
 from emma_jax.planner import chips, counts, jobs, sweep, table
 from emma_jax.planner import plan as plan_lib
 from emma_jax.training import assemble
@@ -69,10 +70,12 @@ def test_the_compiler_computes_what_it_is_asked_for(plan):
   assert 0.85 < plan.redundancy <= 1.05
 
 
-def test_the_models_flops_are_the_formulas():
+def test_the_models_flops_are_the_formulas(monkeypatch):
+  """Also where a step is asked for more, as it is on TPUs."""
+  monkeypatch.setattr(partition, "for_tpu", lambda: not partition.counted())
   c = config(remat="none")
   job = jobs.train(c, STAGE, jax.devices()[:1])
-  assert job.model == job.asked
+  assert job.model.matmul < job.asked.matmul
   run = assemble.run(c, data=False)
   stage = run.stage(STAGE)
   trained = [p for p in run.axes if not p.startswith(
@@ -82,6 +85,26 @@ def test_the_models_flops_are_the_formulas():
       draws=stage.objective.draws))
   # The formula takes the padding of convolutions for data.
   assert job.model.matmul == pytest.approx(by_formula, rel=0.04)
+
+
+def test_what_a_tpu_multiplies_in_excess_is_no_model_flop():
+  """Its forms of some equations have more products; see `partition.for_tpu`."""
+  sizes = build.dcae_config(tiny.model())
+  encoder = dcae.Autoencoder(sizes)
+  x = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+  variables = jax.eval_shape(encoder.init, jax.random.key(0), x)
+
+  def products(platform: str) -> int:
+    encode = lambda v, x: encoder.apply(v, x, method="encode")
+    with partition.compiled_for(platform):
+      return counts.count(jax.make_jaxpr(encode)(variables, x), platform).matmul
+
+  with partition.equations():
+    model = products("tpu")
+    assert model == products("gpu")
+  assert products("tpu") > model
+  # The formula takes the padding of convolutions for data.
+  assert model == pytest.approx(2 * flops.encoder(sizes, 64, 64), rel=0.1)
 
 
 def test_json_has_the_promised_keys(plan):
