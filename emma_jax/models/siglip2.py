@@ -197,9 +197,9 @@ class FromHeads(nn.Module):
 
 
 def plus(y_PTHE: jax.Array, b_HE: jax.Array) -> jax.Array:
-  """y + b. On chips the bias's gradient is a product with ones: as a sum over
-  pictures and tokens a TPU takes 25 times as long for it."""
-  if partition.platform() == "cpu":
+  """y + b. On TPUs the bias's gradient is a product with ones: the sum over
+  pictures and tokens takes them 25 times as long."""
+  if not partition.for_tpu():
     return y_PTHE + b_HE.astype(y_PTHE.dtype)[None, None]
   return _plus(y_PTHE, b_HE)
 
