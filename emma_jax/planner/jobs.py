@@ -33,7 +33,8 @@ class Job:
 
   `arguments` are bytes on a device by kind; `tokens` those of one round over
   all devices; `lengths` what a row's tokens may be counted as (to find arrays
-  of their square); `model` is without recomputation, `asked` with it.
+  of their square); `model` is without recomputation and a platform's excess
+  (see `partition.for_tpu`), `asked` with them.
   """
 
   name: str
