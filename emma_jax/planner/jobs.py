@@ -33,8 +33,8 @@ class Job:
 
   `arguments` are bytes on a device by kind; `tokens` those of one round over
   all devices; `lengths` what a row's tokens may be counted as (to find arrays
-  of their square); `model` is without recomputation and a platform's excess
-  (see `partition.for_tpu`), `asked` with them.
+  of their square); `model` is without recomputation, `asked` with it, both
+  without what a platform multiplies in excess (see `partition.for_tpu`).
   """
 
   name: str
@@ -60,10 +60,10 @@ def train(
   """
   platform = _platform(devices)
   made, abstract, mesh, of_stage = _train_step(config, stage, devices)
-  asked = counts.count(made.jaxpr, platform)
   with partition.equations():
-    plain = _train_step(_without_recomputation(config), stage, devices)[0]
-  model = counts.count(plain.jaxpr, platform)
+    asked, model = (
+        counts.count(_train_step(c, stage, devices)[0].jaxpr, platform)
+        for c in (config, _without_recomputation(config)))
   train_state, batch = abstract
   U, G = (x.segment.shape[1] for x in (batch.und_ids, batch.gen_ids))
   layout = of_stage.layout
