@@ -41,6 +41,10 @@ TABLE = (
     ("heads", (TENSOR,)),
     ("kv_heads", (TENSOR,)),
     ("mlp", (TENSOR,)),
+    # Parts that are whole rows are gathered without being transposed, and so
+    # are the gradients and activations that go with them.
+    ("mlp_rows", (TENSOR, FSDP)),
+    ("mlp_rows", (TENSOR,)),
     ("embed", (FSDP,)),
     ("conv_out", (FSDP,)),
     ("conv_in", (FSDP,)),

@@ -1,7 +1,7 @@
 """Attention whose memory grows with S, not S x S: one gradient, several ways.
 
-A `Path` is a forward and a backward function as `flash_xla` defines them, but
-of token-major arrays: (B, L, H, E). What is kept between the two is q, k, v,
+A `Path` is a forward and a backward function of token-major arrays, as
+`flash_tpu` and `flash_gpu` define them. What is kept between the two is q, k, v,
 the output and a log-sum-exp per query (B, H, L); the last two are named
 "attn_out", so that a remat policy can keep them too.
 """
@@ -28,7 +28,7 @@ class Path:
   backward: Callable
 
 
-def heads_first(function: Callable) -> Callable:
+def _heads_first(function: Callable) -> Callable:
   """A function of head-major arrays as one of token-major ones."""
   def swapped(xs):
     return jax.tree.map(lambda x: x.swapaxes(1, 2) if x.ndim == 4 else x, xs)
@@ -36,9 +36,9 @@ def heads_first(function: Callable) -> Callable:
   return lambda *args, **kwargs: swapped(function(*swapped(args), **kwargs))
 
 
-CHUNKED = Path(*map(heads_first, (flash_xla.forward, flash_xla.backward)))
+CHUNKED = Path(*map(_heads_first, (flash_xla.forward, flash_xla.backward)))
 TPU = Path(flash_tpu.forward, flash_tpu.backward)
-GPU = Path(*map(heads_first, (flash_gpu.forward, flash_gpu.backward)))
+GPU = Path(flash_gpu.forward, flash_gpu.backward)
 
 
 def _by_platform(name: str) -> Callable:

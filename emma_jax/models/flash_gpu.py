@@ -6,8 +6,8 @@ though most is empty in a packed row. Here a program takes one tile of queries
 of use: first the ones that need no mask, then the others, whose mask is the
 rule of `masks` applied to their ids.
 
-Arrays are head-major as in `flash_xla`, tokens padded to whole tiles and heads
-to a power of two. r, c: rows (queries) and columns (keys) of a tile.
+Arrays are token-major, as the projections make and take them; tokens are padded
+to whole tiles and heads to a power of two. r, c: rows (queries) and columns (keys) of a tile.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from jax.experimental.pallas import triton as plgpu
 import jax.numpy as jnp
 
 from emma_jax.models import masks
-from emma_jax.models.flash_xla import FLOOR, MASKED, delta
+from emma_jax.models.flash_xla import FLOOR, MASKED
 from emma_jax.structs import Ids
 
 # (queries, keys) of a tile: the sums of the forward pass fill the registers of
@@ -30,31 +30,35 @@ ID_NAMES = ("segment", "slot", "end", "noisy")
 
 
 def forward(
-    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
+    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
     query: Ids, key: Ids, interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-  """As `flash_xla.forward`; `interpret` runs it without a GPU, slowly."""
-  L, E = q_BHLE.shape[2:]
-  q, k, v = map(_padded, (q_BHLE, k_BKSE, v_BKSE))
+  """`flash_xla.forward` of token-major arrays: (out (B, L, H, E), log-sum-exp
+  (B, H, L)). `interpret` runs it without a GPU, slowly."""
+  _, L, _, E = q_BLHE.shape
+  q, k, v = map(_padded, (q_BLHE, k_BSKE, v_BSKE))
   out, lse = _call(
       functools.partial(_forward_kernel, scale=E**-0.5),
       outer="q", tile=FORWARD_TILE, query=query, key=key,
       inputs=(("q", q), ("k", k), ("k", v)),
       outputs=(("q", q.dtype), ("row", jnp.float32)), interpret=interpret)
-  return out[:, :, :L, :E], lse[:, :, :L]
+  return out[:, :L, :, :E], lse[:, :, :L]
 
 
 def backward(
-    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
+    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
     query: Ids, key: Ids,
-    out_BHLE: jax.Array, lse_BHL: jax.Array, dout_BHLE: jax.Array,
+    out_BLHE: jax.Array, lse_BHL: jax.Array, dout_BLHE: jax.Array,
     interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """As `flash_xla.backward`: one kernel for dq, another for dk and dv."""
-  (L, E), S = q_BHLE.shape[2:], k_BKSE.shape[2]
-  q, k, v, dout = map(_padded, (q_BHLE, k_BKSE, v_BKSE, dout_BHLE))
+  """`flash_xla.backward` of token-major arrays: one kernel for dq, another for
+  dk and dv."""
+  (_, L, _, E), S = q_BLHE.shape, k_BSKE.shape[1]
+  q, k, v, dout = map(_padded, (q_BLHE, k_BSKE, v_BSKE, dout_BLHE))
+  product = out_BLHE.astype(jnp.float32) * dout_BLHE.astype(jnp.float32)
+  delta_BHL = product.sum(axis=-1).swapaxes(1, 2)
   rows = [jnp.pad(x, ((0, 0), (0, 0), (0, -L % UNIT)))
-          for x in (lse_BHL, delta(out_BHLE, dout_BHLE))]
+          for x in (lse_BHL, delta_BHL)]
   call = functools.partial(
       _call, tile=BACKWARD_TILE, query=query, key=key, interpret=interpret,
       inputs=(("q", q), ("k", k), ("k", v), ("q", dout), ("row", rows[0]),
@@ -63,7 +67,7 @@ def backward(
              outer="q", outputs=(("q", q.dtype),))
   dk, dv = call(functools.partial(_key_gradient_kernel, scale=E**-0.5),
                 outer="k", outputs=(("k", k.dtype), ("k", v.dtype)))
-  return dq[:, :, :L, :E], dk[:, :, :S, :E], dv[:, :, :S, :E]
+  return dq[:, :L, :, :E], dk[:, :S, :, :E], dv[:, :S, :, :E]
 
 
 # ---------------------------------------------------------------- kernels
@@ -134,7 +138,7 @@ def _key_gradient_kernel(
   def step(place, carry, masked: bool, g):
     dk_cE, dv_cE = carry
     at = pl.ds(place * r, r)
-    q_rE, dout_rE = q[g, at, :], dout[g, at, :]
+    q_rE, dout_rE = q[at, g, :], dout[at, g, :]
     s_cr = plgpu.dot(k_cE, q_rE, trans_b=True) * scale
     if masked:
       s_cr = jnp.where(masks.rule(_rows(q_ids, place, r), seen), s_cr, MASKED)
@@ -148,7 +152,7 @@ def _key_gradient_kernel(
     return _visit(order, counts, functools.partial(step, g=g), carry)
 
   zeros = jnp.zeros(k_cE.shape, jnp.float32)
-  dk_cE, dv_cE = jax.lax.fori_loop(0, q.shape[0], head, (zeros, zeros))
+  dk_cE, dv_cE = jax.lax.fori_loop(0, q.shape[1], head, (zeros, zeros))
   dk[...] = (dk_cE * scale).astype(dk.dtype)
   dv[...] = dv_cE.astype(dv.dtype)
 
@@ -192,11 +196,11 @@ def _call(
     outer: the side, "q" or "k", of which a program takes a tile; it finds the
       other one whole.
     tile: queries and keys of a tile.
-    inputs, outputs: kind and array, or dtype; "q" is (B, H, L, E), "row" is
-      (B, H, L), "k" is (B, K, S, E).
+    inputs, outputs: kind and array, or dtype; "q" is (B, L, H, E), "row" is
+      (B, H, L), "k" is (B, S, K, E).
   """
-  B, H, L, E = inputs[0][1].shape
-  K, S = inputs[1][1].shape[1:3]
+  B, L, H, E = inputs[0][1].shape
+  S, K = inputs[1][1].shape[1:3]
   query, key = masks.pad(query, L), masks.pad(key, S)
   table = masks.tiles(query, key, *tile)
   if outer == "k":
@@ -205,21 +209,21 @@ def _call(
       [(table == x).sum(axis=2, dtype=jnp.int32)
        for x in (masks.ALL, masks.SOME)], axis=2)
   order = jnp.argsort(-table, axis=2, stable=True).astype(jnp.int32)
-  shapes = {"q": (B, H, L, E), "row": (B, H, L), "k": (B, K, S, E)}
+  shapes = {"q": (B, L, H, E), "row": (B, H, L), "k": (B, S, K, E)}
   if outer == "q":
     specs = {
-        "q": pl.BlockSpec((None, None, tile[0], E),
-                          lambda n, h, b: (b, h, n, 0)),
+        "q": pl.BlockSpec((None, tile[0], None, E),
+                          lambda n, h, b: (b, n, h, 0)),
         "row": pl.BlockSpec((None, None, tile[0]), lambda n, h, b: (b, h, n)),
-        "k": pl.BlockSpec((None, None, S, E),
-                          lambda n, h, b: (b, h // (H // K), 0, 0)),
+        "k": pl.BlockSpec((None, S, None, E),
+                          lambda n, h, b: (b, 0, h // (H // K), 0)),
     }
   else:
     specs = {
-        "q": pl.BlockSpec((None, H // K, L, E), lambda n, h, b: (b, h, 0, 0)),
+        "q": pl.BlockSpec((None, L, H // K, E), lambda n, h, b: (b, 0, h, 0)),
         "row": pl.BlockSpec((None, H // K, L), lambda n, h, b: (b, h, 0)),
-        "k": pl.BlockSpec((None, None, tile[1], E),
-                          lambda n, h, b: (b, h, n, 0)),
+        "k": pl.BlockSpec((None, tile[1], None, E),
+                          lambda n, h, b: (b, n, h, 0)),
     }
   ids = [pl.BlockSpec((None, len(ID_NAMES), n), lambda n, h, b: (b, 0, 0))
          for n in (L, S)]
@@ -242,8 +246,8 @@ def _stack(ids: Ids) -> jax.Array:
   return jnp.stack([getattr(ids, name) for name in ID_NAMES], axis=1)
 
 
-def _padded(x_BHLE: jax.Array) -> jax.Array:
+def _padded(x_BLHE: jax.Array) -> jax.Array:
   """Whole tiles of tokens; heads of a power of two, at least 16."""
-  _, _, L, E = x_BHLE.shape
+  _, L, _, E = x_BLHE.shape
   width = max(16, 1 << (E - 1).bit_length())
-  return jnp.pad(x_BHLE, ((0, 0), (0, 0), (0, -L % UNIT), (0, width - E)))
+  return jnp.pad(x_BLHE, ((0, 0), (0, -L % UNIT), (0, 0), (0, width - E)))

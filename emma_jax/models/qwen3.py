@@ -136,7 +136,7 @@ class Mlp(nn.Module):
     D, F = x_BLD.shape[-1], self.config.mlp_width
     gate_DF = weight(self, "gate", (D, F), ("embed", "mlp"))
     up_DF = weight(self, "up", (D, F), ("embed", "mlp"))
-    down_FD = weight(self, "down", (F, D), ("mlp", "embed"),
+    down_FD = weight(self, "down", (F, D), ("mlp_rows", "embed"),
                      fan_in(0, self.config.residual_gain))
 
     def hidden(w_DF: jax.Array, name: str) -> jax.Array:

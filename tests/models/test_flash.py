@@ -30,10 +30,8 @@ FIELDS = [x.name for x in dataclasses.fields(Ids)]
 
 
 def interpreted(kernel) -> flash.Path:
-  both = [functools.partial(f, interpret=True)
-          for f in (kernel.forward, kernel.backward)]
-  first = flash.heads_first if kernel is flash_gpu else lambda f: f
-  return flash.Path(*map(first, both))
+  return flash.Path(*(functools.partial(f, interpret=True)
+                      for f in (kernel.forward, kernel.backward)))
 
 
 PATHS = {
