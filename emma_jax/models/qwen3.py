@@ -112,18 +112,26 @@ class Output(nn.Module):
     shape = (H, E, self.config.width)
     o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
                    fan_in((0, 1), self.config.residual_gain))
-    y_BLD = linear(x_BLHE.reshape(B, L, H * E), o_HED.reshape(H * E, -1))
+    y_BLD = linear(x_BLHE.reshape(B, L, H * E), _matrix(o_HED, H * E))
     return partition.keep(y_BLD, "attn_proj")
 
 
 def split_linear(x_BLD: jax.Array, w_DHE: jax.Array) -> jax.Array:
-  """(B, L, H, E), by a product of plain matrices.
-
-  Their layouts are those of all neighbours; of an einsum that makes four axes a
-  TPU's compiler puts the tokens last, and copies to undo it.
-  """
-  y_BLF = linear(x_BLD, w_DHE.reshape(w_DHE.shape[0], -1))
+  """(B, L, H, E), by a product of matrices, see `_matrix`."""
+  y_BLF = linear(x_BLD, _matrix(w_DHE, w_DHE.shape[0]))
   return y_BLF.reshape(*y_BLF.shape[:2], *w_DHE.shape[1:])
+
+
+def _matrix(w: jax.Array, rows: int) -> jax.Array:
+  """A weight by heads as a matrix of that many rows, for a TPU's compiler too.
+
+  Left to itself it moves the reshaping behind the product, makes an array of
+  four axes with the tokens last, and copies to undo that.
+  """
+  w = w.reshape(rows, -1)
+  if partition.platform() == "tpu":
+    w = jax.lax.optimization_barrier(w)
+  return w
 
 
 class Mlp(nn.Module):
