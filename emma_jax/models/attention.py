@@ -78,7 +78,7 @@ def attend(
         masks.together(jnp.ones(x.shape[:2], jnp.int32))
         for x in (q_BLHE, k_BSKE))
   way = flash.CHUNKED if path == "chunked" else flash.KERNEL
-  return flash.attention(q_BLHE, k_BSKE, v_BSKE, query, key, way)
+  return flash.attention((q_BLHE,), k_BSKE, v_BSKE, (query,), key, way)[0]
 
 
 def attend_each(
@@ -88,7 +88,7 @@ def attend_each(
     queries: Sequence[Ids],
     key: Ids,
     path: str = "auto",
-) -> list[jax.Array]:
+) -> Sequence[jax.Array]:
   """`attend` for queries that lie in several buffers, (B, L, H, E) each.
 
   Kernels take one buffer after the other, as to join and to cut them would cost
@@ -96,8 +96,8 @@ def attend_each(
   """
   lengths = [q.shape[1] for q in qs]
   if _chosen(path, sum(lengths) * k_BSKE.shape[1]) == "kernel":
-    return [attend(q, k_BSKE, v_BSKE, ids, key, "kernel")
-            for q, ids in zip(qs, queries)]
+    return flash.attention(
+        tuple(qs), k_BSKE, v_BSKE, tuple(queries), key, flash.KERNEL)
   out_BLHE = attend(jnp.concatenate(qs, axis=1), k_BSKE, v_BSKE,
                     masks.join(*queries), key, path)
   return jnp.split(out_BLHE, np.cumsum(lengths)[:-1], axis=1)

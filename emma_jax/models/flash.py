@@ -3,7 +3,8 @@
 A `Path` is a forward and a backward function of token-major arrays, as
 `flash_tpu` and `flash_gpu` define them. What is kept between the two is q, k, v,
 the output and a log-sum-exp per query (B, H, L); the last two are named
-"attn_out", so that a remat policy can keep them too.
+"attn_out", so that a remat policy can keep them too. A backward function adds
+to the gradients of keys and values that it is given, if it is.
 """
 
 from collections.abc import Callable
@@ -54,27 +55,36 @@ KERNEL = Path(_by_platform("forward"), _by_platform("backward"))
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def attention(
-    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
-    query: Ids, key: Ids, path: Path,
-) -> jax.Array:
-  """Grouped-query attention (B, L, H, E) under `masks.allow(query, key)`.
+    qs: tuple[jax.Array, ...], k_BSKE: jax.Array, v_BSKE: jax.Array,
+    queries: tuple[Ids, ...], key: Ids, path: Path,
+) -> tuple[jax.Array, ...]:
+  """Grouped-query attention under `masks.allow(query, key)`, for queries in any
+  number of buffers (B, L, H, E), each result for itself.
 
   Queries that see nothing give 0 and no gradient.
   """
-  return _forward(q_BLHE, k_BSKE, v_BSKE, query, key, path)[0]
+  return _forward(qs, k_BSKE, v_BSKE, queries, key, path)[0]
 
 
-def _forward(q_BLHE, k_BSKE, v_BSKE, query: Ids, key: Ids, path: Path):
-  inputs = q_BLHE, k_BSKE, v_BSKE, query, key
-  out, lse = on_mesh(path.forward, *k_BSKE.shape[::2])(*inputs)
-  out = partition.keep_flat(out, "attn_out")
-  lse = partition.keep(lse, "attn_out")
-  return out, (*inputs, out, lse)
+def _forward(qs, k_BSKE, v_BSKE, queries, key: Ids, path: Path):
+  forward = on_mesh(path.forward, *k_BSKE.shape[::2])
+  outs, sums = [], []
+  for q_BLHE, query in zip(qs, queries):
+    out_BLHE, lse_BHL = forward(q_BLHE, k_BSKE, v_BSKE, query, key)
+    outs.append(partition.keep_flat(out_BLHE, "attn_out"))
+    sums.append(partition.keep(lse_BHL, "attn_out"))
+  return tuple(outs), (qs, k_BSKE, v_BSKE, queries, key, outs, sums)
 
 
-def _backward(path: Path, kept, dout_BLHE: jax.Array):
-  split = on_mesh(path.backward, *kept[1].shape[::2])
-  return *split(*kept, dout_BLHE), None, None
+def _backward(path: Path, kept, douts: tuple[jax.Array, ...]):
+  qs, k_BSKE, v_BSKE, queries, key, outs, sums = kept
+  backward = on_mesh(path.backward, *k_BSKE.shape[::2])
+  dqs, of_keys = [], ()
+  for q_BLHE, query, *made in zip(qs, queries, outs, sums, douts):
+    dq_BLHE, *of_keys = backward(
+        q_BLHE, k_BSKE, v_BSKE, query, key, *made, *of_keys)
+    dqs.append(dq_BLHE)
+  return tuple(dqs), *of_keys, None, None
 
 
 attention.defvjp(_forward, _backward)

@@ -49,10 +49,10 @@ def backward(
     q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
     query: Ids, key: Ids,
     out_BLHE: jax.Array, lse_BHL: jax.Array, dout_BLHE: jax.Array,
-    interpret: bool = False,
+    *before: jax.Array, interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """`flash_xla.backward` of token-major arrays: one kernel for dq, another for
-  dk and dv."""
+  dk and dv, to which `before`, those of other queries, are added."""
   (_, L, _, E), S = q_BLHE.shape, k_BSKE.shape[1]
   q, k, v, dout = map(_padded, (q_BLHE, k_BSKE, v_BSKE, dout_BLHE))
   product = out_BLHE.astype(jnp.float32) * dout_BLHE.astype(jnp.float32)
@@ -67,7 +67,10 @@ def backward(
              outer="q", outputs=(("q", q.dtype),))
   dk, dv = call(functools.partial(_key_gradient_kernel, scale=E**-0.5),
                 outer="k", outputs=(("k", k.dtype), ("k", v.dtype)))
-  return dq[:, :L, :, :E], dk[:, :S, :, :E], dv[:, :S, :, :E]
+  of_keys = [x[:, :S, :, :E] for x in (dk, dv)]
+  for i, x in enumerate(before):
+    of_keys[i] += x
+  return dq[:, :L, :, :E], *of_keys
 
 
 # ---------------------------------------------------------------- kernels

@@ -62,10 +62,11 @@ def backward(
     q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
     query: Ids, key: Ids,
     out_BLHE: jax.Array, lse_BHL: jax.Array, dout_BLHE: jax.Array,
-    interpret: bool = False,
+    *before: jax.Array, interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """`flash_xla.backward` of token-major arrays: one kernel for dq and what the
-  softmax's gradient subtracts from a row, another for dk and dv."""
+  softmax's gradient subtracts from a row, another for dk and dv, to which it
+  adds `before`, those of other queries."""
   (B, L, H, E), (S, K) = q_BLHE.shape, k_BSKE.shape[1:3]
   scale = E**-0.5
   q, k, v = _queries(q_BLHE, K), _keys(k_BSKE), _keys(v_BSKE)
@@ -84,7 +85,8 @@ def backward(
       scratch=((G, r, LANES), (G, r, LANES), (G, r, E)))
   dk, dv = call(
       functools.partial(_key_gradient_kernel, scale=scale), outer="k",
-      inputs=(*given, ("row", lse), ("row", delta)),
+      inputs=(*given, ("row", lse), ("row", delta),
+              *(("k", _keys(x)) for x in before)),
       outputs=(("k", _like(k)), ("k", _like(v))),
       scratch=((c, E), (c, E)))
   return (_from_queries(dq, q_BLHE), _from_keys(dk, k_BSKE),
@@ -172,10 +174,10 @@ def _query_gradient_kernel(
 
 
 def _key_gradient_kernel(
-    tiles, _, q_ids, k_ids, q, k, v, dout, lse, delta, dk, dv, dk_sum, dv_sum,
-    *, scale,
+    tiles, _, q_ids, k_ids, q, k, v, dout, lse, delta, *rest, scale,
 ):
   """dk and dv of the staying keys; scores are transposed, keys x queries."""
+  *before, dk, dv, dk_sum, dv_sum = rest
 
   @pl.when(pl.program_id(3) == 0)
   def begin():
@@ -199,8 +201,11 @@ def _key_gradient_kernel(
 
   @pl.when(pl.program_id(3) == pl.num_programs(3) - 1)
   def end():
-    for sums, ref in ((dk_sum[...] * scale, dk), (dv_sum[...], dv)):
-      ref[...] = sums.astype(ref.dtype).reshape(ref.shape)
+    sums = [dk_sum[...] * scale, dv_sum[...]]
+    for i, ref in enumerate(before):
+      sums[i] += _only(ref).astype(jnp.float32)
+    for x, ref in zip(sums, (dk, dv)):
+      ref[...] = x.astype(ref.dtype).reshape(ref.shape)
 
 
 def _visit(tiles, step: Callable[[bool], None]) -> None:

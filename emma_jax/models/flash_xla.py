@@ -52,8 +52,12 @@ def backward(
     q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
     query: Ids, key: Ids,
     out_BHLE: jax.Array, lse_BHL: jax.Array, dout_BHLE: jax.Array,
+    *before: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Gradients of q, k and v, in their dtypes; sums are float32."""
+  """Gradients of q, k and v, in their dtypes; sums are float32.
+
+  before: dk and dv of other queries, to which these are added.
+  """
   K, L, S = k_BKSE.shape[1], q_BHLE.shape[2], k_BKSE.shape[2]
   size = chunk_size(L, S)
   scale = np.float32(q_BHLE.shape[-1] ** -0.5)
@@ -74,8 +78,9 @@ def backward(
   rows = (q_BHLE, dout_BHLE, lse_BHL[..., None],
           delta(out_BHLE, dout_BHLE)[..., None])
   parts = (tuple(_split(x, K, size) for x in rows), _split_ids(query, size))
-  zeros = jnp.zeros(k_BKSE.shape, jnp.float32)
-  (dk_BKSE, dv_BKSE), dq = jax.lax.scan(chunk, (zeros, zeros), parts)
+  before = before or (jnp.zeros_like(k_BKSE), jnp.zeros_like(v_BKSE))
+  start = tuple(x.astype(jnp.float32) for x in before)
+  (dk_BKSE, dv_BKSE), dq = jax.lax.scan(chunk, start, parts)
   return (_join(dq, L), dk_BKSE.astype(k_BKSE.dtype),
           dv_BKSE.astype(v_BKSE.dtype))
 
