@@ -65,12 +65,12 @@ TARGETS = {
                       remat_1024=PRODUCTS, vision_remat_1024=VISION),
     "v5e-256": Target(topology="v5e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
                       loss_chunk=2048, remat=PROJECTIONS),
-    # Two rows a device of what recomputes gate and up: to keep them a v6e
-    # transposes them, which takes longer than the products.
-    "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1), tokens=2**22,
-                      loss_chunk=4096, remat=PROJECTIONS),
-    "2xv6e-256": Target(topology="v6e:16x16", mesh=(2, 4, 64, 1), tokens=2**23,
-                        loss_chunk=4096, remat=PROJECTIONS),
+    # Gate and up are recomputed, for stage 1 of two rows a device: to keep them
+    # a v6e transposes them, which takes longer than the products.
+    "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1),
+                      tokens=3 * 2**20, loss_chunk=4096, remat=PROJECTIONS),
+    "2xv6e-256": Target(topology="v6e:16x16", mesh=(2, 4, 64, 1),
+                        tokens=6 * 2**20, loss_chunk=4096, remat=PROJECTIONS),
 }
 DEFAULT = "v5p-128"
 

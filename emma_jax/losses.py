@@ -33,7 +33,8 @@ def next_token_of(
     *,
     chunk: int,
 ) -> tuple[Mean, Mean]:
-  """`next_token` of `hidden @ head.T`, of at most `chunk` tokens at a time.
+  """`next_token` of `hidden @ head.T`, of at most `chunk` tokens at a time (of
+  equal logits the chunked way counts any as right).
 
   The logits of a whole batch would be the largest array of all. Weights get no
   gradient.

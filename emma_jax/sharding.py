@@ -42,7 +42,8 @@ TABLE = (
     ("kv_heads", (TENSOR,)),
     ("mlp", (TENSOR,)),
     # Parts that are whole rows are gathered without being transposed, and so
-    # are the gradients and activations that go with them.
+    # are the gradients and activations that go with them. Of weights alone; the
+    # second line is for those that do not split so far.
     ("mlp_rows", (TENSOR, FSDP)),
     ("mlp_rows", (TENSOR,)),
     ("embed", (FSDP,)),

@@ -190,7 +190,6 @@ class Depthwise(nn.Module):
   """Filter per channel; weights `kernel` (size, size, channels) and `bias`."""
 
   size: int
-  use_bias: bool
 
   @nn.compact
   def __call__(self, x_PYXC: jax.Array) -> jax.Array:
@@ -200,7 +199,5 @@ class Depthwise(nn.Module):
         layers.fan_in((0, 1)),
     )
     y = depthwise(x_PYXC, kernel)
-    if not self.use_bias:
-      return y
     bias = layers.weight(self, "bias", (channels,), (None,), layers.zeros)
     return y + layers.along_last(bias, y)

@@ -103,7 +103,7 @@ class GluMbConv(nn.Module):
     hidden = self.expansion * channels
     inverted = layers.Linear(2 * hidden, CONV_AXES, name="inverted")
     y = jax.nn.silu(inverted(x_PhwC))
-    y = convolution.Depthwise(3, use_bias=True, name="depth")(y)
+    y = convolution.Depthwise(3, name="depth")(y)
     value, gate = jnp.split(y, 2, axis=-1)
     y = value * jax.nn.silu(gate)
     y = layers.Linear(channels, CONV_AXES, use_bias=False, name="point")(y)

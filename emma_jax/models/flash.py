@@ -1,10 +1,11 @@
 """Attention whose memory grows with S, not S x S: one gradient, several ways.
 
 A `Path` is a forward and a backward function of token-major arrays, as
-`flash_tpu` and `flash_gpu` define them. What is kept between the two is q, k, v,
-the output and a log-sum-exp per query (B, H, L); the last two are named
+`flash_tpu` and `flash_gpu` define them. What is kept between the two is q, k,
+v, the output and a log-sum-exp per query (B, H, L); the last two are named
 "attn_out", so that a remat policy can keep them too. A backward function adds
-to the gradients of keys and values that it is given, if it is.
+to the gradients of keys and values that it is given, if it is: with several
+buffers of queries those are rounded to their dtype in between.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ HEADS_AXIS = "tensor"
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-  """One way to compute attention; see `flash_xla` for both functions."""
+  """One way to compute attention; see `flash_tpu` for both functions."""
 
   forward: Callable
   backward: Callable
@@ -113,7 +114,7 @@ def on_mesh(function: Callable, rows: int, heads: int) -> Callable:
   split = free.get(HEADS_AXIS, 1)
   if heads % split:
     raise ValueError(
-        f"{heads} key heads do not split over {split} devices of the mesh's "
+        f"{heads} heads do not split over {split} devices of the mesh's "
         f"axis {HEADS_AXIS!r}; make it a divisor of {heads}.")
   axes, parts = [], 1
   for name, size in free.items():

@@ -7,7 +7,8 @@ of use: first the ones that need no mask, then the others, whose mask is the
 rule of `masks` applied to their ids.
 
 Arrays are token-major, as the projections make and take them; tokens are padded
-to whole tiles and heads to a power of two. r, c: rows (queries) and columns (keys) of a tile.
+to whole tiles and heads to a power of two. r, c: rows (queries) and columns
+(keys) of a tile.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from jax.experimental.pallas import triton as plgpu
 import jax.numpy as jnp
 
 from emma_jax.models import masks
-from emma_jax.models.flash_xla import FLOOR, MASKED
+from emma_jax.models.flash_xla import FLOOR, MASKED, delta
 from emma_jax.structs import Ids
 
 # (queries, keys) of a tile: the sums of the forward pass fill the registers of
@@ -55,8 +56,7 @@ def backward(
   dk and dv, to which `before`, those of other queries, are added."""
   (_, L, _, E), S = q_BLHE.shape, k_BSKE.shape[1]
   q, k, v, dout = map(_padded, (q_BLHE, k_BSKE, v_BSKE, dout_BLHE))
-  product = out_BLHE.astype(jnp.float32) * dout_BLHE.astype(jnp.float32)
-  delta_BHL = product.sum(axis=-1).swapaxes(1, 2)
+  delta_BHL = delta(out_BLHE, dout_BLHE).swapaxes(1, 2)
   rows = [jnp.pad(x, ((0, 0), (0, 0), (0, -L % UNIT)))
           for x in (lse_BHL, delta_BHL)]
   call = functools.partial(

@@ -86,7 +86,7 @@ def backward(
 
 
 def delta(out_BHLE: jax.Array, dout_BHLE: jax.Array) -> jax.Array:
-  """Float32 (B, H, L): what the softmax's gradient subtracts from a row."""
+  """Float32, without E: what the softmax's gradient subtracts from a row."""
   product = out_BHLE.astype(jnp.float32) * dout_BHLE.astype(jnp.float32)
   return product.sum(axis=-1)
 

@@ -32,7 +32,10 @@ def norm_rope(
 
   On TPUs, if heads fill whole lanes, a kernel: float32 within, rounded once.
   """
-  if partition.platform() != "tpu" or x_BLHE.shape[-1] % LANES:
+  H, E = x_BLHE.shape[2:]
+  # Heads that do not split over devices are left to the compiler.
+  whole = partition.alone() or H % partition.shards("heads") == 0
+  if partition.platform() != "tpu" or E % LANES or not whole:
     return rope(rms_norm(x_BLHE, scale_E, eps), position_BL, theta)
   return fused(x_BLHE, scale_E, position_BL, eps, theta)
 
@@ -139,9 +142,10 @@ def _call(
   Returns an array like them and, if `sums`, float32 (B, H, E).
   """
   B, L, H, E = xs[0].shape
-  r = min(max(SUBLANES, TILE // (H * E) // SUBLANES * SUBLANES),
-          L + -L % SUBLANES)
-  length = L + -L % r
+  tiles = -(-L // max(SUBLANES, TILE // (H * E)))
+  r = -(-L // tiles)
+  r += -r % SUBLANES
+  length = tiles * r
 
   def padded(x):
     return jnp.pad(x, ((0, 0), (0, length - L), (0, 0)))

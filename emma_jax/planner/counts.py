@@ -2,8 +2,9 @@
 
 Counted on JAX's program of the whole computation over all devices. Without
 recomputation (remat "none") that is what the model needs, forward and, for what
-is trained, backward: the numerator of MFU. With it, it is what the compiler is
-asked for: its own count times the devices should not be above.
+is trained, backward: the numerator of MFU. With it, it is what a step has to
+compute: the compiler's own count times the devices should be hardly above (see
+`partition.for_tpu`).
 """
 
 from collections.abc import Mapping

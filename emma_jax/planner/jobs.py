@@ -33,8 +33,8 @@ class Job:
 
   `arguments` are bytes on a device by kind; `tokens` those of one round over
   all devices; `lengths` what a row's tokens may be counted as (to find arrays
-  of their square); `model` is without recomputation, `asked` with it, both
-  without what a platform multiplies in excess (see `partition.for_tpu`).
+  of their square); `model` is without recomputation, `asked` with it, both of
+  train steps without what a TPU multiplies in excess (`partition.for_tpu`).
   """
 
   name: str

@@ -45,6 +45,7 @@ class Plan:
   causes: tuple[str, ...]
   advice: tuple[str, ...]
   whole_weights: tuple[str, ...]
+  quick: bool = False  # without the code's size
   # What only a compiled program tells; empty where it does not fit.
   matmul_flops: int = 0
   step_seconds_bound: float = 0.0
@@ -131,7 +132,8 @@ def make(
   used = sum(hbm.values())
   fits = used <= chip.hbm_bytes
   return Plan(
-      **base, **_times(job, topology, program, top, quick), fits=fits, hbm=hbm,
+      **base, **_times(job, topology, program, top, quick), fits=fits, quick=quick,
+      hbm=hbm,
       hbm_bytes=used, compile_seconds=spent,
       causes=() if fits else _causes(hbm, buffers.largest(program, 3)),
       advice=() if fits else advice(job, hbm),

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from emma_jax import build
+from emma_jax import build, rules
 from emma_jax.planner import chips, jobs
 from emma_jax.planner import plan as plan_lib
 from emma_jax.planner.chips import PlanError, Topology
@@ -150,8 +150,8 @@ def _answer(sender: Connection, config: Mapping[str, Any], stage: str,
   try:
     job = jobs.train(config, stage, chips.describe(topology))
     answer = plan_lib.make(job, topology, flags, quick=True)
-  except PlanError as error:
-    answer = error
+  except (PlanError, build.ConfigError, rules.RuleError) as error:
+    answer = PlanError(str(error))
   sender.send(answer)
   os._exit(0)
 

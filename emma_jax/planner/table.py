@@ -44,12 +44,12 @@ def show(plan: Plan, console: Console) -> None:
                for name in plan.unknown_loops]
   if plan.redundancy > 1.05:
     problems.append(f"{plan.redundancy:.2f} times the matmul FLOPs asked for: "
-                    "devices compute the same")
+                    "devices compute the same, or a chip's forms have more")
   if problems:
     _list(console, "To look at", problems)
   console.print(_METHODS.format(method=plan.method), style="dim",
                 highlight=False)
-  if "code" not in plan.hbm:
+  if plan.quick:
     console.print("Memory: without the code itself, on TPUs 0.2 to 0.3 GiB of "
                   "the 4B.", style="dim", highlight=False)
 

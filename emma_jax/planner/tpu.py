@@ -22,9 +22,12 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from emma_jax.planner.chips import PlanError
+
 _TEXT = "*.after_optimizations_after_buffer_assignment.txt"
 _BUFFERS = "*.after_optimizations-buffer-assignment.txt"
 _POLL = 0.5  # seconds
+_STILL = 3  # polls of one size after which a file is whole
 
 
 class Stats(NamedTuple):
@@ -48,10 +51,11 @@ def compile_whole(
 
   Raises:
     jax.errors.JaxRuntimeError: the compiler refuses the program.
+    PlanError: its files are not called as those of the libtpu that is known.
   """
   with tempfile.TemporaryDirectory(prefix="emma_plan_") as folder:
     compiled = lowered.compile(compiler_options={**options, **_dumps(folder)})
-    with open(_files(folder, _BUFFERS)[0]) as lines:
+    with open(_written(folder, _BUFFERS)) as lines:
       found = stats(lines)
   code = compiled.memory_analysis().generated_code_size_in_bytes
   return compiled.as_text(), found._replace(generated_code_size_in_bytes=code)
@@ -79,16 +83,16 @@ def compile_without_code(
   try:
     while True:
       running = thread.is_alive()
-      texts = _files(folder, _TEXT)
-      if texts:
+      if _files(folder, _TEXT) and _files(folder, _BUFFERS):
         break
+      if not running and failed:
+        raise failed[0]
       if not running:
-        raise failed[0] if failed else RuntimeError(
-            f"The compiler wrote no {_TEXT} to {folder}.")
+        break
       time.sleep(_POLL)
-    with open(_settled(texts[0])) as file:
+    with open(_settled(_written(folder, _TEXT))) as file:
       text = file.read()
-    with open(_settled(_files(folder, _BUFFERS)[0])) as lines:
+    with open(_settled(_written(folder, _BUFFERS))) as lines:
       return text, stats(lines)
   finally:
     shutil.rmtree(folder, ignore_errors=True)  # the 4B's takes 50 MB
@@ -130,10 +134,19 @@ def _files(folder: str, pattern: str) -> list[str]:
   return sorted(glob.glob(os.path.join(folder, pattern)))
 
 
+def _written(folder: str, pattern: str) -> str:
+  found = _files(folder, pattern)
+  if not found:
+    raise PlanError(
+        f"The compiler wrote no {pattern}, but {os.listdir(folder)[:5]}: this "
+        "libtpu names its files otherwise; take the one that belongs to jax.")
+  return found[0]
+
+
 def _settled(path: str) -> str:
-  """The same path, once nobody writes to the file any more."""
-  size = -1
-  while size != os.path.getsize(path):
-    size = os.path.getsize(path)
+  """The same path, once nobody has written to the file for a while."""
+  sizes = [0]
+  while not (sizes[-1] and sizes[-_STILL:] == [sizes[-1]] * _STILL):
     time.sleep(_POLL)
+    sizes.append(os.path.getsize(path))
   return path

@@ -155,7 +155,8 @@ def interleaved_rope(a: Attempt) -> None:
 
 def rope_sign(a: Attempt) -> None:
   rope = attention.rope
-  a.patch(norm_rope, "rope", lambda x, position, theta: rope(x, -position, theta))
+  a.patch(norm_rope, "rope",
+          lambda x, position, theta: rope(x, -position, theta))
 
 
 def rope_on_queries(a: Attempt) -> None:

@@ -152,7 +152,7 @@ class UngatedGlu(blocks.GluMbConv):
   def __call__(self, x):
     channels = x.shape[-1]
     y = Linear(8 * channels, name="inverted")(x)
-    y = Depthwise(3, use_bias=True, name="depth")(y)
+    y = Depthwise(3, name="depth")(y)
     value, gate = jnp.split(y, 2, axis=-1)
     y = Linear(channels, use_bias=False, name="point")(
         value * jax.nn.silu(gate))

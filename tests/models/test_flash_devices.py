@@ -11,7 +11,7 @@ import pytest
 # Rows over two axes and heads over the third; prints errors and collectives.
 MESH = """
 import functools, json, jax, numpy as np
-from emma_jax.models import attention, flash, flash_tpu
+from emma_jax.models import attention, flash, flash_tpu, norm_rope
 from emma_jax.structs import Ids
 from tests.models import test_flash as t
 
@@ -38,6 +38,18 @@ with jax.set_mesh(mesh):
         "shards": [str(x.sharding.spec) for x in got],
         "collectives": sum(text.count(x + "(") for x in (
             "all-gather", "all-reduce", "all-to-all", "collective-permute"))}
+  # Norm and RoPE, and the gradient of the scale, which all devices share.
+  x, scale = t.arrays(40, 40, 4, 2, 128)[0], np.linspace(1, 2, 128, dtype="f")
+  position = np.arange(160, dtype=np.int32).reshape(4, 40)
+  def turned(function):
+    def run(x, scale):
+      out, back = jax.vjp(lambda *a: function(*a, position, 1e-6, 1e4), x, scale)
+      return out, *back(out)
+    return jax.jit(run)(jax.device_put(x, spec(rows, None, "tensor")), scale)
+  out["norm_rope"] = max(
+      float(abs(a - b).max() / abs(b).max()) for a, b in zip(
+          turned(functools.partial(norm_rope.fused, interpret=True)),
+          turned(norm_rope.norm_rope)))
   # A lone row, as in sampling.
   one = lambda x: jax.tree.map(lambda y: y[:1], x)
   lone = jax.jit(attention.attend, static_argnums=5)(
@@ -95,8 +107,8 @@ def test_rows_and_heads_split_over_a_mesh_and_never_meet():
     assert out[name]["error"] < 1e-5
     assert out[name]["collectives"] == 0
     assert all("tensor" in x and "fsdp" in x for x in out[name]["shards"])
-  assert out["lone"] < 1e-5
-  assert "1 key heads do not split over 2 devices" in out["refused"]
+  assert out["lone"] < 1e-5 and out["norm_rope"] < 1e-5
+  assert "1 heads do not split over 2 devices" in out["refused"]
 
 
 @pytest.mark.slow

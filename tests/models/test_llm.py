@@ -168,7 +168,8 @@ def test_each_weight_multiplies_only_its_own_tokens():
     dict(scan_unroll=4), dict(remat="full"), dict(remat="dots"),
     dict(remat="names:attn_out,mlp_gate,mlp_up"),
     dict(remat="full", attention="chunked"),
-    dict(remat="names:attn_out", attention="chunked")])
+    dict(remat="names:attn_out", attention="chunked"),
+    dict(remat="names:attn_out", attention="kernel")])
 def test_unrolling_and_rematerialising_change_nothing(change):
   def loss(params, config):
     und, gen = halves(config, params, run.__wrapped__)

@@ -53,10 +53,10 @@ def test_bfloat16_is_rounded_once():
   theirs = both_ways(plain)(x, scale, position, dout)
   assert ours[0].dtype == ours[1].dtype == jnp.bfloat16
   for a, b, c in zip(ours, exact, theirs, strict=True):
-    error, of_plain = (np.abs(wide(y) - b).max() / np.abs(b).max()
+    error, of_plain = (np.abs(wide(y) - b).mean() / np.abs(b).mean()
                        for y in (a, c))
-    assert error < 1e-2
-    assert error < 1.1 * of_plain
+    print(f"{error:.2e}, plain {of_plain:.2e}")
+    assert error < 0.9 * of_plain < 1e-2
 
 
 def test_only_tpus_and_whole_lanes_take_the_kernel():

@@ -35,6 +35,16 @@ def test_inside_names_become_mesh_axes():
       partition.constrain(jnp.ones((2, 3)), "rows")
 
 
+def test_the_rows_of_a_second_weight_are_split_if_they_can_be():
+  choose = lambda rows, **sizes: partition.choose_axes(
+      (rows, 8), ("mlp_rows", "embed"), sharding.TABLE,
+      dict.fromkeys(sharding.AXES, 1) | sizes)
+  assert choose(16, fsdp=4) == [("tensor", "fsdp"), None]
+  assert choose(16, fsdp=4, tensor=2) == [("tensor", "fsdp"), None]
+  assert choose(6, fsdp=4, tensor=2) == [("tensor",), ("fsdp",)]
+  assert choose(6, fsdp=4) == [None, ("fsdp",)]
+
+
 def test_a_table_without_a_mesh_is_refused():
   with nn.logical_axis_rules(sharding.TABLE):
     with pytest.raises(RuntimeError, match="sharding.program"):

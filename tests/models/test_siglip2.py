@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import resize, siglip2
+from emma_jax.models import partition, resize, siglip2
 
 TINY = siglip2.SiglipConfig(
     width=24, mlp_width=40, num_layers=3, num_heads=2, patch_size=4,
@@ -144,3 +144,21 @@ def test_bicubic_taps():
 def test_configs_check_themselves(change, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(TINY, **change)
+
+
+def test_a_tpus_form_of_a_bias_is_the_same():
+  rng = np.random.default_rng(0)
+  y, d = (rng.normal(size=(2, 5, 3, 4)).astype(np.float32) for _ in range(2))
+  b = rng.normal(size=(3, 4)).astype(np.float32)
+
+  def both_ways(y, b, d):
+    out, back = jax.vjp(siglip2.plus, y, b)
+    return out, *back(d)
+
+  want = both_ways(y, b, d)
+  with partition.compiled_for("tpu"):
+    assert "dot_general" in str(jax.make_jaxpr(lambda *x: both_ways(*x))(
+        y, b, d))
+    got = both_ways(y, b, d)
+  for ours, theirs in zip(got, want, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
