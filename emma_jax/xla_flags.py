@@ -26,8 +26,8 @@ class Flag:
 
 
 def _vmem(mebibytes: int) -> Flag:
-  # Compiling takes longer the larger the tiles; v5e and v6e gain nothing, by
-  # the compiler's cycles of the 4B's MLP, from more than they have here.
+  # Compiling takes longer the larger the tiles; a v5e gains nothing, by the
+  # compiler's cycles of the 4B's MLP, from more than it has here.
   return Flag("--xla_tpu_scoped_vmem_limit_kib", str(1024 * mebibytes),
               "more scoped memory: larger tiles, matmuls nearer to the peak")
 
@@ -95,7 +95,7 @@ TABLE: Mapping[str, tuple[Flag, ...]] = {
     # No SparseCore that offloads; gathers overlap by default.
     "v5e": (_vmem(32), *_DATA_PARALLEL, _REDUCE_SCATTER),
     "v5p": (_vmem(64), *_SPARSE_CORE),
-    "v6e": (_vmem(48), *_SPARSE_CORE),
+    "v6e": (_vmem(64), *_SPARSE_CORE),
     "tpu7x": (_vmem(64), *_SPARSE_CORE),
     "h100": _GPU,
     "a100": _GPU[:-1],  # no NVLink switch that adds

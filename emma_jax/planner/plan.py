@@ -132,8 +132,8 @@ def make(
   used = sum(hbm.values())
   fits = used <= chip.hbm_bytes
   return Plan(
-      **base, **_times(job, topology, program, top, quick), fits=fits, quick=quick,
-      hbm=hbm,
+      **base, **_times(job, topology, program, top, quick), fits=fits,
+      quick=quick, hbm=hbm,
       hbm_bytes=used, compile_seconds=spent,
       causes=() if fits else _causes(hbm, buffers.largest(program, 3)),
       advice=() if fits else advice(job, hbm),

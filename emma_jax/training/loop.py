@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from emma_jax import distributed, sharding
+from emma_jax import distributed, rules, sharding
 from emma_jax import optimizer as optim
-from emma_jax import rules
 from emma_jax.data import accounts, pipeline
 from emma_jax.structs import Mean
 from emma_jax.training import checkpoint as ckpt

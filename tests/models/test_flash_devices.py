@@ -43,7 +43,8 @@ with jax.set_mesh(mesh):
   position = np.arange(160, dtype=np.int32).reshape(4, 40)
   def turned(function):
     def run(x, scale):
-      out, back = jax.vjp(lambda *a: function(*a, position, 1e-6, 1e4), x, scale)
+      whole = lambda *a: function(*a, position, 1e-6, 1e4)
+      out, back = jax.vjp(whole, x, scale)
       return out, *back(out)
     return jax.jit(run)(jax.device_put(x, spec(rows, None, "tensor")), scale)
   out["norm_rope"] = max(
