@@ -68,9 +68,11 @@ TARGETS = {
     # Gate and up are recomputed, for stage 1 of two rows a device: to keep them
     # a v6e transposes them, which takes longer than the products.
     "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1),
-                      tokens=3 * 2**20, loss_chunk=4096, remat=PROJECTIONS),
+                      tokens=3 * 2**20, loss_chunk=4096, remat=PROJECTIONS,
+                      remat_1024=PROJECTIONS),
     "2xv6e-256": Target(topology="v6e:16x16", mesh=(2, 4, 64, 1),
-                        tokens=6 * 2**20, loss_chunk=4096, remat=PROJECTIONS),
+                        tokens=6 * 2**20, loss_chunk=4096, remat=PROJECTIONS,
+                        remat_1024=PROJECTIONS),
 }
 DEFAULT = "v5p-128"
 
