@@ -23,14 +23,14 @@ from configs import defaults, stages, targets
 # Pictures of 512 pixels are 256 tokens, those of 1024 pixels 1024; a text
 # beside a picture is counted with 100 to 250 tokens [D]. Batches are planned
 # from lengths; `samples` is what a row is expected to hold, for the steps.
-_ALIGN = dict(samples=12, und_tokens=4096, und_pictures=12, references=0,
+_ALIGN = dict(samples=24, und_tokens=8192, und_pictures=24, references=0,
               targets=0)
 _PAIRS = dict(samples=16, und_tokens=4096, und_pictures=8, references=0,
               targets=8)
 # Three questions and three drawings, or two of each task.
 _EDITS = dict(samples=6, und_tokens=4096, und_pictures=3, references=2,
               targets=4)
-_TEXTS = dict(samples=3, und_tokens=4096, und_pictures=3, references=0,
+_TEXTS = dict(samples=6, und_tokens=8192, und_pictures=6, references=0,
               targets=0)
 # Sizes of drawn pictures at 1K [P 1K buckets; D which]: the ratios of cameras
 # and screens, of the 33 of data/buckets.py; each is a program of its own.
