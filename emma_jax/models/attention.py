@@ -96,8 +96,12 @@ def attend_each(
   """
   lengths = [q.shape[1] for q in qs]
   if _chosen(path, sum(lengths) * k_BSKE.shape[1]) == "kernel":
-    return flash.attention(
-        tuple(qs), k_BSKE, v_BSKE, tuple(queries), key, flash.KERNEL)
+    # A buffer may be empty, as Und's is in a denoising step.
+    filled = [(q, ids) for q, ids in zip(qs, queries) if q.shape[1]]
+    some, ids = (tuple(x) for x in zip(*filled))
+    outs = iter(flash.attention(
+        some, k_BSKE, v_BSKE, ids, key, flash.KERNEL))
+    return [next(outs) if n else q for q, n in zip(qs, lengths)]
   out_BLHE = attend(jnp.concatenate(qs, axis=1), k_BSKE, v_BSKE,
                     masks.join(*queries), key, path)
   return jnp.split(out_BLHE, np.cumsum(lengths)[:-1], axis=1)

@@ -9,6 +9,7 @@ Tokens lie in two static buffers, so each weight multiplies only its own.
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -93,7 +94,9 @@ class Block(nn.Module):
 
 def _join(xs: Sequence[jax.Array]) -> jax.Array:
   """One (B, L, K, E) after the other; flat, as their neighbours have them."""
-  flat = [x.reshape(*x.shape[:2], -1) for x in xs]
+  # Sizes are said, as a cache may be empty: -1 stands for nothing then.
+  width = math.prod(xs[0].shape[2:])
+  flat = [x.reshape(*x.shape[:2], width) for x in xs]
   x_BLF = jnp.concatenate(flat, axis=1)
   return x_BLF.reshape(*x_BLF.shape[:2], *xs[0].shape[2:])
 

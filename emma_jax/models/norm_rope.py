@@ -32,10 +32,8 @@ def norm_rope(
 
   On TPUs, if heads fill whole lanes, a kernel: float32 within, rounded once.
   """
-  H, E = x_BLHE.shape[2:]
-  # Heads that do not split over devices are left to the compiler.
-  whole = partition.alone() or H % partition.shards("heads") == 0
-  if partition.platform() != "tpu" or E % LANES or not whole:
+  if (partition.platform() != "tpu" or x_BLHE.shape[-1] % LANES
+      or not x_BLHE.size):
     return rope(rms_norm(x_BLHE, scale_E, eps), position_BL, theta)
   return fused(x_BLHE, scale_E, position_BL, eps, theta)
 

@@ -199,8 +199,8 @@ def keep_flat(x_BLHE: jax.Array, name: str) -> jax.Array:
   """
   if x_BLHE.shape[-1] % 128:
     return keep(x_BLHE, name)
-  x = x_BLHE.reshape(*x_BLHE.shape[:2], -1)
-  return keep(x, name).reshape(x_BLHE.shape)
+  B, L, H, E = x_BLHE.shape
+  return keep(x_BLHE.reshape(B, L, H * E), name).reshape(x_BLHE.shape)
 
 
 def check_remat(policy: str):

@@ -186,6 +186,17 @@ def test_other_lengths_heads_and_bfloat16(path):
   close(ours, exact, 2e-2)
 
 
+def test_a_buffer_of_queries_may_be_empty():
+  q, k, v, _ = arrays(9, 9, 2, 1, 16)
+  ids = anything(0, 9)
+  none = jax.tree.map(lambda x: x[:, :0], ids)
+  empty, out = attention.attend_each(
+      [q[:, :0], q], k, v, [none, ids], ids, "kernel")
+  assert empty.shape == (B, 0, 2, 16)
+  np.testing.assert_allclose(
+      out, attention.attend(q, k, v, ids, ids, "plain"), atol=1e-5)
+
+
 def test_tiles_are_never_wrong_and_often_empty():
   seen, counts = 0, np.zeros(3)
   for seed in range(40):
