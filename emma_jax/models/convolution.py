@@ -15,7 +15,6 @@ from emma_jax.models import layers, partition
 # Pixels of a convolution that are multiplied at once on a CPU: with their
 # neighbours they are to fit into a megabyte or few of cache.
 _STRIP = 512
-_TPU_LANES = 128  # numbers that a TPU holds side by side, used or not
 _CHANNELS_LAST = ("NHWC", "HWIO", "NHWC")
 
 
@@ -27,7 +26,7 @@ def conv3x3(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   """
   if stride != 1:
     return _conv(x_PYXC, kernel.astype(x_PYXC.dtype), stride)
-  if partition.for_tpu() and 9 * x_PYXC.shape[-1] <= _TPU_LANES:
+  if partition.for_tpu() and 9 * x_PYXC.shape[-1] <= partition.TPU_LANES:
     return _under_kernel(x_PYXC, kernel.astype(x_PYXC.dtype))
   return layers.contract(x_PYXC, kernel, _conv_or_dots)
 

@@ -26,11 +26,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
-from emma_jax.models import masks
+from emma_jax.models import masks, partition
 from emma_jax.models.flash_xla import FLOOR, MASKED
 from emma_jax.structs import Ids
 
-LANES = 128  # of a vector register: the least tile
+LANES = partition.TPU_LANES  # of a vector register: the least tile
 SUBLANES = 8  # of a vector register: rows of the array that carries the ids
 TILE = 512  # at G = 4 all of a step fits in 16 MB of VMEM
 # The first rows of that array; the rest is unused.

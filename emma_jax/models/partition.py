@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec
 SAVEABLE = ("attn_in", "query", "key", "value", "attn_out", "attn_proj",
             "mlp_in", "mlp_gate", "mlp_up")
 REMAT = ("none", "full", "dots")
+TPU_LANES = 128  # numbers that a TPU holds side by side, used or not
 
 
 _PLATFORM = contextvars.ContextVar("platform", default=None)
@@ -197,7 +198,7 @@ def keep_flat(x_BLHE: jax.Array, name: str) -> jax.Array:
   Then a TPU's kernels and products take them so: they are not transposed to be
   kept nor when they are taken up again.
   """
-  if x_BLHE.shape[-1] % 128:
+  if x_BLHE.shape[-1] % TPU_LANES:
     return keep(x_BLHE, name)
   B, L, H, E = x_BLHE.shape
   return keep(x_BLHE.reshape(B, L, H * E), name).reshape(x_BLHE.shape)
