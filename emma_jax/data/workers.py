@@ -1,9 +1,8 @@
 """Processes that read: they end with their parent, and say how they died."""
 
-import atexit
 import glob
 import multiprocessing
-from multiprocessing import connection, shared_memory
+from multiprocessing import connection, shared_memory, util
 import os
 import re
 import secrets
@@ -49,8 +48,11 @@ def _follow_parent() -> None:
   parent = multiprocessing.parent_process()
   if parent is not None:
     connection.wait([parent.sentinel])
-    if _VARIABLE in os.environ:
-      sweep(os.environ[_VARIABLE])  # nobody is left to read it
+    if _VARIABLE in os.environ and sys.platform == "linux":
+      # Nobody is left to read it. Another program in place of this one: what
+      # this one's other threads would still share is swept too.
+      blocks = f"/dev/shm/emma_{os.environ[_VARIABLE]}_"
+      os.execv("/bin/sh", ["sh", "-c", f"rm -f {blocks}*; exit 1"])
     os._exit(1)
 
 
@@ -68,7 +70,9 @@ def share() -> None:
   """Call before workers are started: what they share is swept at the end."""
   if _VARIABLE not in os.environ:
     os.environ[_VARIABLE] = token()
-    atexit.register(sweep, os.environ[_VARIABLE])
+    # Below zero: after multiprocessing has ended this process's workers. At
+    # `atexit` they would still be sharing.
+    util.Finalize(None, sweep, (os.environ[_VARIABLE],), exitpriority=-1)
 
 
 def begin() -> None:

@@ -116,6 +116,46 @@ def test_nothing_is_left_of_a_trainer_that_is_killed(
   assert _gone(pids) and not _left(before)
 
 
+SHARER = """
+import itertools, multiprocessing, os, sys
+from multiprocessing import shared_memory
+from emma_jax.data import workers
+
+def work(started):
+  workers.begin()
+  prefix = shared_memory._SHM_NAME_PREFIX  # as if killed before it registers
+  for i in itertools.count():
+    open(f"/dev/shm{prefix}{i}", "w").close()
+    started.set()
+
+def main():
+  workers.share()
+  context = multiprocessing.get_context("spawn")
+  started = context.Event()
+  context.Process(target=work, args=(started,), daemon=True).start()
+  started.wait()
+  if sys.argv[1] == "dies":
+    os.kill(os.getpid(), 9)
+
+if __name__ == "__main__":
+  main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm is Linux's")
+@pytest.mark.parametrize("how, code", [("ends", 0), ("dies", -9)])
+def test_a_worker_that_shares_to_the_last_leaves_nothing(
+    tmp_path, repo, how, code):
+  before = _shared()
+  program = tmp_path / "program.py"
+  program.write_text(SHARER)
+  done = subprocess.run(
+      [sys.executable, str(program), how], timeout=TIMEOUT,
+      env=os.environ | {"PYTHONPATH": str(repo)})
+  assert done.returncode == code
+  assert not _left(before)
+
+
 def test_a_block_that_nobody_registered_is_swept():
   """As of a worker that is killed right after it made one."""
   name = workers.token()
