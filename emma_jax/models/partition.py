@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import layout
 from jax.sharding import PartitionSpec
 
 # Tensors of a block that a remat policy "names:a,b" can keep, in the order in
@@ -202,6 +203,35 @@ def keep_flat(x_BLHE: jax.Array, name: str) -> jax.Array:
     return keep(x_BLHE, name)
   B, L, H, E = x_BLHE.shape
   return keep(x_BLHE.reshape(B, L, H * E), name).reshape(x_BLHE.shape)
+
+
+def settled(x: jax.Array) -> jax.Array:
+  """`x`, on TPUs made whole before anything takes it: else their compiler may
+  make it anew inside of each product, or reshape behind one."""
+  return jax.lax.optimization_barrier(x) if platform() == "tpu" else x
+
+
+@jax.custom_vjp
+def gradient_settled(x: jax.Array) -> jax.Array:
+  """`x`, whose gradient is `settled`."""
+  return x
+
+
+gradient_settled.defvjp(lambda x: (x, None), lambda _, dy: (settled(dy),))
+
+
+def row_major(x: jax.Array) -> jax.Array:
+  """`x`, split by rows alone; on TPUs with its last axis across lanes, and its
+  gradient too.
+
+  Of an array with more tokens than channels the compiler chooses tokens, and
+  then copies on the way to what wants channels.
+  """
+  if platform() != "tpu":
+    return x
+  order = layout.Layout(major_to_minor=tuple(range(x.ndim)))
+  # Within `locally`: the partitioner would gather what is constrained so.
+  return locally(lambda x: layout.with_layout_constraint(x, order), x)
 
 
 def check_remat(policy: str):

@@ -112,7 +112,9 @@ class Output(nn.Module):
     shape = (H, E, self.config.width)
     o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
                    fan_in((0, 1), self.config.residual_gain))
-    y_BLD = linear(x_BLHE.reshape(B, L, H * E), _matrix(o_HED, H * E))
+    # The kernels of attention want rows of it, not heads.
+    x_BLF = partition.gradient_settled(x_BLHE.reshape(B, L, H * E))
+    y_BLD = partition.row_major(linear(x_BLF, _matrix(o_HED, H * E)))
     return partition.keep(y_BLD, "attn_proj")
 
 
@@ -128,10 +130,7 @@ def _matrix(w: jax.Array, rows: int) -> jax.Array:
   Left to itself it moves the reshaping behind the product, makes an array of
   four axes with the tokens last, and copies to undo that.
   """
-  w = w.reshape(rows, -1)
-  if partition.platform() == "tpu":
-    w = jax.lax.optimization_barrier(w)
-  return w
+  return partition.settled(w.reshape(rows, -1))
 
 
 class Mlp(nn.Module):
@@ -152,7 +151,8 @@ class Mlp(nn.Module):
       return partition.keep(y_BLF, name)
 
     gate_BLF, up_BLF = hidden(gate_DF, "mlp_gate"), hidden(up_DF, "mlp_up")
-    return linear(jax.nn.silu(gate_BLF) * up_BLF, down_FD)
+    y_BLD = linear(jax.nn.silu(gate_BLF) * up_BLF, down_FD)
+    return partition.row_major(y_BLD)
 
 
 class Parts(nn.Module):

@@ -1,5 +1,10 @@
 """Constraints that cannot be dropped in silence, and what remat keeps."""
 
+import json
+import os
+import subprocess
+import sys
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -111,3 +116,51 @@ def test_what_suits_one_platform_is_not_made_for_another():
 
   assert wide("cpu") and not wide("tpu") and not wide("gpu")
   assert partition.platform() == jax.default_backend()
+
+
+# A product whose rows are split over four devices and whose sum over two, with
+# its layout said and without: the results, and what is gathered.
+SCRIPT = """
+import json, jax, jax.numpy as jnp, numpy as np
+from emma_jax import sharding
+from emma_jax.models import partition
+
+mesh = sharding.make_mesh(sharding.MeshConfig(
+    slice=1, data=2, fsdp=2, tensor=2))
+x = np.random.default_rng(0).normal(size=(8, 16, 4)).astype(np.float32)
+w = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
+
+
+def measure(said):
+  def loss(x, w):
+    x = partition.constrain(x, "rows", None, "mlp")
+    y = said(jnp.sin(x @ w))
+    return jnp.sum(y * jnp.cos(y))
+
+  def run(x, w):
+    with sharding.program(mesh), partition.compiled_for("tpu"):
+      return jax.value_and_grad(loss, (0, 1))(x, w)
+
+  compiled = jax.jit(run).lower(sharding.place_rows(x, mesh), w).compile()
+  gathers = [l for l in compiled.as_text().splitlines() if " all-gather(" in l]
+  out = compiled(sharding.place_rows(x, mesh), w)
+  return [np.asarray(y).tolist() for y in out[1]], [
+      "8,16,4" in l for l in gathers]
+
+
+print(json.dumps([measure(lambda x: x), measure(partition.row_major)]))
+"""
+
+
+@pytest.mark.slow
+def test_rows_whose_layout_is_said_stay_split(repo):
+  """The partitioner gathers an array that has a layout, unless told how."""
+  done = subprocess.run(
+      [sys.executable, "-c", SCRIPT], cwd=repo, capture_output=True, text=True,
+      env=dict(os.environ, PYTHONPATH=str(repo),
+               XLA_FLAGS="--xla_force_host_platform_device_count=8"))
+  assert not done.returncode, done.stderr[-3000:]
+  (want, _), (got, gathered) = json.loads(done.stdout.splitlines()[-1])
+  assert not any(gathered)
+  for g, w in zip(got, want, strict=True):
+    np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,49 @@
+"""The mathematics that all models share, in the forms of all platforms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emma_jax.models import layers, partition
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6),
+                                              ("bfloat16", 1e-2)])
+@pytest.mark.parametrize("channels, by_product", [(24, True), (128, True),
+                                                  (136, False)])
+def test_rms_norm_is_the_same_for_a_tpu(channels, by_product, dtype, tolerance):
+  rng = np.random.default_rng(0)
+  x, d = (jnp.asarray(10 * rng.normal(size=(2, 3, channels)), dtype)
+          for _ in range(2))
+  scale = jnp.asarray(rng.normal(size=channels), jnp.float32)
+
+  def both_ways(x, scale, d):
+    norm = lambda x, scale: layers.rms_norm(x, scale, 1e-5)
+    out, back = jax.vjp(norm, x, scale)
+    return out, *back(d)
+
+  want = both_ways(x, scale, d)
+  with partition.compiled_for("tpu"):
+    jaxpr = str(jax.make_jaxpr(lambda *x: both_ways(*x))(x, scale, d))
+    got = both_ways(x, scale, d)
+  assert ("dot_general" in jaxpr) == by_product
+  for g, w in zip(got, want, strict=True):
+    g, w = (np.asarray(y, np.float32) for y in (g, w))
+    np.testing.assert_allclose(
+        g, w, rtol=tolerance, atol=tolerance * np.abs(w).max())
+
+
+def test_the_mean_square_of_a_tpu_is_not_rounded_to_bfloat16():
+  """Its products round their operands so unless told otherwise: three passes
+  keep a square of bfloat16, which has twice its digits, six any float32."""
+  x = jnp.full((1, 8), 1.0078125, jnp.bfloat16)  # the least above 1
+
+  def product(x):
+    return str(jax.make_jaxpr(lambda x: layers.mean_square(x))(x))
+
+  with partition.compiled_for("tpu"):
+    assert float(layers.mean_square(x)[0, 0]) == 1.0078125**2
+    narrow, wide = product(x), product(x.astype(jnp.float32))
+  assert "Precision.HIGH" in narrow and "Precision.HIGHEST" not in narrow
+  assert "Precision.HIGHEST" in wide
