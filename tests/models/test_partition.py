@@ -118,6 +118,18 @@ def test_what_suits_one_platform_is_not_made_for_another():
   assert partition.platform() == jax.default_backend()
 
 
+def test_on_tpus_a_gradient_is_made_whole_where_it_is_said():
+  def gradient(x):
+    return jax.grad(lambda x: jnp.sum(partition.gradient_settled(x) ** 2))(x)
+
+  x = jnp.arange(3.0)
+  for platform, barriers in (("cpu", 0), ("gpu", 0), ("tpu", 1)):
+    with partition.compiled_for(platform):
+      jaxpr = str(jax.make_jaxpr(lambda x: gradient(x))(x))
+      np.testing.assert_array_equal(gradient(x), 2 * x)
+    assert jaxpr.count("optimization_barrier") == barriers
+
+
 # A product whose rows are split over four devices and whose sum over two, with
 # its layout said and without: the results, and what is gathered.
 SCRIPT = """
