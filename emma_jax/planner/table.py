@@ -36,7 +36,8 @@ def show(plan: Plan, console: Console) -> None:
   _time(plan, console)
   _collectives(plan, console)
   _places(plan, console)
-  problems = [f"array of row x row: {b.array} {_gib(b.bytes)} {b.source}"
+  problems = [f"array of row x row (or x a width as long): {b.array} "
+              f"{_gib(b.bytes)} {b.source}"
               for b in plan.square]
   problems += [f"weight whole on every device: {w}"
                for w in plan.whole_weights]
