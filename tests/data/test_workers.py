@@ -44,6 +44,13 @@ if __name__ == "__main__":
 """
 
 
+def _environment(repo: Path) -> dict[str, str]:
+  """Not of a trainer's children, as those of this process are once a test has
+  read with workers here: the one it belongs to sweeps, so not its children."""
+  mine = {k: v for k, v in os.environ.items() if k != workers._VARIABLE}
+  return mine | {"PYTHONPATH": str(repo)}
+
+
 def _start(tmp_path: Path, repo: Path, what: str, *before: str):
   (tmp_path / "a.png").write_bytes(made.noise())
   rows = [{"image": "a.png", "caption": f"red {i}"} for i in range(8)]
@@ -53,7 +60,7 @@ def _start(tmp_path: Path, repo: Path, what: str, *before: str):
   return subprocess.Popen(
       [*before, sys.executable, str(program), f"jsonl:{path}", what],
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      start_new_session=True, env=os.environ | {"PYTHONPATH": str(repo)})
+      start_new_session=True, env=_environment(repo))
 
 
 def _shared() -> set[str]:
@@ -151,7 +158,7 @@ def test_a_worker_that_shares_to_the_last_leaves_nothing(
   program.write_text(SHARER)
   done = subprocess.run(
       [sys.executable, str(program), how], timeout=TIMEOUT,
-      env=os.environ | {"PYTHONPATH": str(repo)})
+      env=_environment(repo))
   assert done.returncode == code
   assert not _left(before)
 
