@@ -211,13 +211,17 @@ def settled(x: jax.Array) -> jax.Array:
   return jax.lax.optimization_barrier(x) if platform() == "tpu" else x
 
 
-@jax.custom_vjp
 def gradient_settled(x: jax.Array) -> jax.Array:
   """`x`, whose gradient is `settled`."""
+  return _gradient_settled(x) if platform() == "tpu" else x
+
+
+@jax.custom_vjp
+def _gradient_settled(x):
   return x
 
 
-gradient_settled.defvjp(lambda x: (x, None), lambda _, dy: (settled(dy),))
+_gradient_settled.defvjp(lambda x: (x, None), lambda _, dy: (settled(dy),))
 
 
 def row_major(x: jax.Array) -> jax.Array:

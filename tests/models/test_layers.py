@@ -37,13 +37,32 @@ def test_rms_norm_is_the_same_for_a_tpu(channels, by_product, dtype, tolerance):
 def test_the_mean_square_of_a_tpu_is_not_rounded_to_bfloat16():
   """Its products round their operands so unless told otherwise: three passes
   keep a square of bfloat16, which has twice its digits, six any float32."""
-  x = jnp.full((1, 8), 1.0078125, jnp.bfloat16)  # the least above 1
 
-  def product(x):
-    return str(jax.make_jaxpr(lambda x: layers.mean_square(x))(x))
+  def product(dtype):
+    x, scale = jnp.ones((1, 8), dtype), jnp.ones(8)
+    with partition.compiled_for("tpu"):
+      return str(jax.make_jaxpr(
+          lambda x: layers.rms_norm(x, scale, 0.0))(x))
 
-  with partition.compiled_for("tpu"):
-    assert float(layers.mean_square(x)[0, 0]) == 1.0078125**2
-    narrow, wide = product(x), product(x.astype(jnp.float32))
+  narrow, wide = product(jnp.bfloat16), product(jnp.float32)
   assert "Precision.HIGH" in narrow and "Precision.HIGHEST" not in narrow
   assert "Precision.HIGHEST" in wide
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_the_gradient_of_rms_norm_is_rounded_once(platform):
+  """In bfloat16 its two parts are added in float32."""
+  rng = np.random.default_rng(0)
+  x, d = (jnp.asarray(rng.normal(size=(4, 64)), jnp.bfloat16)
+          for _ in range(2))
+
+  def gradient(x):
+    norm = lambda x: layers.rms_norm(x, jnp.ones(64), 1e-5)
+    return jax.vjp(norm, x)[1](d.astype(x.dtype))[0]
+
+  with partition.compiled_for(platform):
+    got = gradient(x)
+  want = gradient(x.astype(jnp.float32)).astype(jnp.bfloat16)
+  assert got.dtype == jnp.bfloat16
+  # float32 sums may fall to the other side of a border, rarely.
+  assert np.mean(np.asarray(got != want)) < 0.02
