@@ -12,7 +12,7 @@ import pytest
 
 from emma_jax import rules, sharding
 from emma_jax.sharding import AXES, MeshConfig
-from tests import tiny
+from tests import programs, tiny
 
 # Every kind of mesh, at 8 devices: (slice, data, fsdp, tensor). The first two
 # hold all that the others do.
@@ -87,7 +87,7 @@ print(json.dumps(out))
 
 
 @pytest.fixture(scope="module")
-def trained(repo):
+def trained():
   """name of a mesh -> what SCRIPT prints of it."""
   made: dict[str, dict] = {}
 
@@ -96,13 +96,8 @@ def trained(repo):
       quick = ["one", *list(MESHES)[:2]]
       names = quick if name in quick else [name]
       meshes = {n: ({"one": (1, 1, 1, 1)} | MESHES)[n] for n in names}
-      env = dict(os.environ, PYTHONPATH=str(repo), XLA_FLAGS=(
-          "--xla_force_host_platform_device_count=8"))
-      done = subprocess.run(
-          [sys.executable, "-c", SCRIPT, json.dumps(meshes)], env=env,
-          cwd=repo, capture_output=True, text=True)
-      assert not done.returncode, done.stderr[-3000:]
-      made.update(json.loads(done.stdout.splitlines()[-1]))
+      made.update(programs.printed(
+          SCRIPT, json.dumps(meshes), **programs.EIGHT))
     return made[name]
 
   return of

@@ -1,12 +1,10 @@
 """Attention split over devices, and compiled for TPUs that are not there."""
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 
 import pytest
+
+from tests import programs
 
 # Rows over two axes and heads over the third; prints errors and collectives.
 MESH = """
@@ -91,17 +89,9 @@ print(json.dumps({
 """
 
 
-def printed(script: str, **environment: str) -> dict:
-  done = subprocess.run(
-      [sys.executable, "-c", script], capture_output=True, text=True,
-      env=os.environ | environment, check=False)
-  assert done.returncode == 0, done.stderr[-3000:]
-  return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.slow
 def test_rows_and_heads_split_over_a_mesh_and_never_meet():
-  out = printed(MESH, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+  out = programs.printed(MESH, **programs.EIGHT)
   assert out["devices"] == 8
   for name in ("chunked", "tpu", "by platform"):
     print(name, out[name])
@@ -116,7 +106,7 @@ def test_rows_and_heads_split_over_a_mesh_and_never_meet():
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu")
 def test_the_tpu_compiler_takes_the_kernels():
-  out = printed(TPU, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
+  out = programs.printed(TPU, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
   print(out)
   assert out["kernels"] == 3  # forward, dq, dk and dv
   assert out["temporary"] < out["scores"] and not out["squares"]

@@ -1,12 +1,9 @@
 """Native pictures in rows that are split over devices."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+
+from tests import programs
 
 # What a step measures, on one device and on eight: rows over four, heads over
 # two. Prints both.
@@ -48,13 +45,8 @@ print(json.dumps([measure((1, 1, 1, 1)), measure((1, 2, 2, 2))]))
 
 
 @pytest.mark.slow
-def test_eight_devices_equal_one(repo):
-  done = subprocess.run(
-      [sys.executable, "-c", SCRIPT], cwd=repo, capture_output=True, text=True,
-      env=dict(os.environ, PYTHONPATH=str(repo),
-               XLA_FLAGS="--xla_force_host_platform_device_count=8"))
-  assert not done.returncode, done.stderr[-3000:]
-  one, eight = json.loads(done.stdout.splitlines()[-1])
+def test_eight_devices_equal_one():
+  one, eight = programs.printed(SCRIPT, **programs.EIGHT)
   assert one.keys() == eight.keys() and one["loss/understanding"] > 0.1
   for key, value in one.items():
     np.testing.assert_allclose(eight[key], value, rtol=1e-4, atol=1e-6)

@@ -1,10 +1,5 @@
 """Constraints that cannot be dropped in silence, and what remat keeps."""
 
-import json
-import os
-import subprocess
-import sys
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,6 +10,7 @@ import pytest
 from emma_jax import sharding
 from emma_jax.models import layers, partition, siglip2
 from emma_jax.sharding import AXES
+from tests import programs
 
 MESH = AbstractMesh((1, 2, 2, 2), AXES)
 CONFIG = dict(width=8, mlp_width=16, num_layers=3, num_heads=2, patch_size=4,
@@ -166,14 +162,9 @@ print(json.dumps([measure(lambda x: x), measure(partition.row_major)]))
 
 
 @pytest.mark.slow
-def test_rows_whose_layout_is_said_stay_split(repo):
+def test_rows_whose_layout_is_said_stay_split():
   """The partitioner gathers an array that has a layout, unless told how."""
-  done = subprocess.run(
-      [sys.executable, "-c", SCRIPT], cwd=repo, capture_output=True, text=True,
-      env=dict(os.environ, PYTHONPATH=str(repo),
-               XLA_FLAGS="--xla_force_host_platform_device_count=8"))
-  assert not done.returncode, done.stderr[-3000:]
-  (want, _), (got, gathered) = json.loads(done.stdout.splitlines()[-1])
+  (want, _), (got, gathered) = programs.printed(SCRIPT, **programs.EIGHT)
   assert not any(gathered)
   for g, w in zip(got, want, strict=True):
     np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)
