@@ -6,11 +6,13 @@ from multiprocessing import connection, shared_memory, util
 import os
 import re
 import secrets
+import shlex
 import sys
 import threading
 
 # Names what a trainer's workers share; of the supervisor, or the trainer.
 _VARIABLE = "_EMMA_SHARED_MEMORY"
+_FOLDER = "/dev/shm"  # where Linux shows it
 
 
 class DataWorkerDied(RuntimeError):
@@ -51,7 +53,7 @@ def _follow_parent() -> None:
     if _VARIABLE in os.environ and sys.platform == "linux":
       # Nobody is left to read it. Another program in place of this one: what
       # this one's other threads would still share is swept too.
-      blocks = f"/dev/shm/emma_{os.environ[_VARIABLE]}_"
+      blocks = shlex.quote(_FOLDER + _prefix(os.environ[_VARIABLE]))
       os.execv("/bin/sh", ["sh", "-c", f"rm -f {blocks}*; exit 1"])
     os._exit(1)
 
@@ -85,13 +87,18 @@ def begin() -> None:
   end_with_parent()
   if sys.platform == "linux" and _VARIABLE in os.environ:
     # No public way; the shorter default is for systems other than Linux.
-    shared_memory._SHM_NAME_PREFIX = f"/emma_{os.environ[_VARIABLE]}_"
+    shared_memory._SHM_NAME_PREFIX = _prefix(os.environ[_VARIABLE])
     shared_memory._SHM_SAFE_NAME_LENGTH = 30
+
+
+def _prefix(name: str) -> str:
+  """Of the blocks of one trainer."""
+  return f"/emma_{name}_"
 
 
 def sweep(name: str) -> None:
   """Unlinks what is left of a trainer and its workers, which have ended."""
-  for path in glob.glob(f"/dev/shm/emma_{glob.escape(name)}_*"):
+  for path in glob.glob(_FOLDER + glob.escape(_prefix(name)) + "*"):
     try:
       os.unlink(path)
     except OSError:

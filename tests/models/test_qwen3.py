@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax.models import masks
+from emma_jax.models import masks, partition
 from emma_jax.models.qwen3 import Qwen3, Qwen3Block, Qwen3Config
 from tests.tiny import QUICK
 
@@ -79,3 +79,20 @@ def test_errors_say_what_is_wrong():
   ):
     with pytest.raises(ValueError, match=words):
       dataclasses.replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("platform, said", [("tpu", 1), ("cpu", 0)])
+def test_on_tpus_the_residual_stream_lies_by_rows(platform, said):
+  """Of both parts of a block what is added to it, and the gradient of what
+  attention gives; the compiler's count is all that else would show it."""
+  def program(gradient):
+    loss = lambda v: Qwen3(CONFIG).apply(v, TOKENS)[0].sum()
+    with partition.compiled_for(platform):
+      return str(jax.make_jaxpr(jax.grad(loss) if gradient else loss)(
+          variables()))
+
+  forward, both = program(False), program(True)
+  assert forward.count(" layout_constraint[") == 2 * said
+  assert both.count(" layout_constraint[") == 4 * said
+  settled = "f32[1,8,32] = optimization_barrier"
+  assert (forward.count(settled), both.count(settled)) == (0, said)
