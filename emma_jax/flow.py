@@ -7,6 +7,7 @@ Time 0 is the clean latent, time 1 is noise (paper section 5):
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,13 +39,17 @@ def sample_time(key: jax.Array, shape, config: FlowConfig) -> jax.Array:
 
 
 def interpolate(x0: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
-  """x_t; `t` has the leading axes of `x0`."""
+  """x_t; `t` has the leading axes of `x0`, `eps` all of them."""
+  # Under rank promotion one time, or one noise, for all would pass unseen.
+  chex.assert_equal_shape((x0, eps))
+  chex.assert_equal_shape_prefix((x0, t), t.ndim)
   t = t.reshape(t.shape + (1,) * (x0.ndim - t.ndim))
   return (1 - t) * x0 + t * eps
 
 
 def velocity(x0: jax.Array, eps: jax.Array) -> jax.Array:
   """The target of the velocity head."""
+  chex.assert_equal_shape((x0, eps))
   return eps - x0
 
 
@@ -57,4 +62,5 @@ def sampling_times(steps: int, shift: float) -> np.ndarray:
 
 def euler_step(x: jax.Array, v: jax.Array, t, t_next) -> jax.Array:
   """One step of dx/dt = v from t to t_next < t."""
+  chex.assert_equal_shape((x, v))
   return x + (t_next - t) * v

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
@@ -14,6 +15,7 @@ def next_token(
     logits_BUV: jax.Array, targets_BU: jax.Array, weights_BU: jax.Array
 ) -> tuple[Mean, Mean]:
   """Cross-entropy in nats per answer token, and the share predicted right."""
+  chex.assert_equal_shape_prefix((logits_BUV, targets_BU, weights_BU), 2)
   logits_BUV = logits_BUV.astype(jnp.float32)
   picked_BU = jnp.take_along_axis(
       logits_BUV, targets_BU[..., None], axis=-1
@@ -39,6 +41,7 @@ def next_token_of(
   The logits of a whole batch would be the largest array of all. Weights get no
   gradient.
   """
+  chex.assert_equal_shape_prefix((hidden_BUD, targets_BU, weights_BU), 2)
   if partition.alone() and targets_BU.size <= chunk:
     logits_BUV = jnp.einsum(
         "...D,VD->...V", hidden_BUD, head_VD.astype(hidden_BUD.dtype),
@@ -173,12 +176,15 @@ def _local(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
 
 def squared_error(predicted_BMTC: jax.Array, target_BMTC: jax.Array):
   """Mean squared error per picture (B, M), float32."""
+  chex.assert_rank(predicted_BMTC, 4)
+  chex.assert_equal_shape((predicted_BMTC, target_BMTC))
   error = predicted_BMTC.astype(jnp.float32) - target_BMTC
   return jnp.mean(error * error, axis=(-2, -1))
 
 
 def per_task(error_BM: jax.Array, task_BM: jax.Array) -> dict[str, Mean]:
   """The velocity error of drawing and editing, one count per picture."""
+  chex.assert_equal_shape((error_BM, task_BM))
   out = {}
   for name, code in (("drawing", DRAWING), ("editing", EDITING)):
     mask = (task_BM == code).astype(jnp.float32)
@@ -190,6 +196,7 @@ def per_time(
     error_BM: jax.Array, time_BM: jax.Array, task_BM: jax.Array, bins: int
 ) -> dict[str, Mean]:
   """The velocity error in equal bins of the flow time, 0 clean to 1 noise."""
+  chex.assert_equal_shape((error_BM, time_BM, task_BM))
   index = jnp.clip((time_BM * bins).astype(jnp.int32), 0, bins - 1)
   out = {}
   for b in range(bins):
@@ -203,5 +210,6 @@ def label(
     logits_BN2: jax.Array, label_BN: jax.Array, valid_BN: jax.Array
 ) -> tuple[Mean, Mean]:
   """Router cross-entropy over labelled pictures (label >= 0), and accuracy."""
+  chex.assert_equal_shape((label_BN, valid_BN))
   weight = (valid_BN.astype(bool) & (label_BN >= 0)).astype(jnp.float32)
   return next_token(logits_BN2, jnp.maximum(label_BN, 0), weight)

@@ -5,6 +5,7 @@ import dataclasses
 import re
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -166,6 +167,7 @@ def ema_update(
   follows the weights, else it would remember the initial ones for 1 / (1 -
   decay) steps.
   """
+  chex.assert_trees_all_equal_shapes(ema, params)
   step = jnp.asarray(step, jnp.float32)
   keep = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(

@@ -1,6 +1,9 @@
 # Sourced by the other scripts: makes the virtual environment, and only when
 # something changed. Takes `--python X` out of the caller's arguments; PYTHON=X
 # in the environment does the same. Leaves $repo, $venv and $python behind.
+# A caller may set before: $flavour, the end of the environment's name; $extras
+# [test]; $lowest=1 for the oldest versions that pyproject.toml admits.
+flavour=${flavour:-} extras=${extras:-test} lowest=${lowest:-}
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repo" || exit 1
 
@@ -51,12 +54,41 @@ _find_python() {
 }
 
 # What an environment is made from. Another interpreter or a moved folder asks
-# for a new one (line 1), another pyproject.toml for pip to run again (line 2).
+# for a new one (line 1), other packages for pip to run again (line 2).
 _fingerprint() {
   "$1" -c 'import hashlib, os, sys
 base = os.path.realpath(sys._base_executable)
 print(sys.version.split()[0], base, sys.argv[1])
-print(hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())' "$venv"
+wanted = open("pyproject.toml", "rb").read() + sys.argv[2].encode()
+print(hashlib.sha256(wanted).hexdigest())' "$venv" "$extras $lowest"
+}
+
+# Every lower bound of pyproject.toml as an exact version.
+_lower_bounds() {
+  "$python" - <<'END'
+import re, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+extras = project["optional-dependencies"].values()
+for line in [*project["dependencies"], *(x for e in extras for x in e)]:
+  found = re.match(r"([\w.-]+)(?:\[[\w,]*\])?>=([\w.]+)", line)
+  if found:
+    print(f"{found[1]}=={found[2]}")
+END
+}
+
+_pip() {
+  local options=()
+  if [ -n "$lowest" ]; then
+    _lower_bounds >"$venv/lowest.txt" || return 1
+    options=(-c "$venv/lowest.txt")
+  fi
+  # By itself and first: with a range, pip would look for newer builds of many
+  # gigabytes, for packages that only ask for some torch.
+  case ,$extras, in *,torch,*)
+    "$python" -m pip install "torch==$(_lower_bounds |
+      sed -n 's/^torch==//p')" || return 1 ;;
+  esac
+  "$python" -m pip install -e ".[$extras]" ${options[@]+"${options[@]}"}
 }
 
 _install() {
@@ -69,7 +101,7 @@ _install() {
   fi
   echo "Installing the package and what it needs (log: $log)"
   # [test] in every script, so that none undoes what another installed.
-  if ! "$python" -m pip install -e ".[test]" >"$log" 2>&1; then
+  if ! _pip >"$log" 2>&1; then
     rm -f "$venv/stamp"  # half an environment is not built upon
     tail -n 25 "$log" >&2
     echo "pip failed; its whole log is $log" >&2
@@ -87,7 +119,7 @@ else
   _base=$(_find_python python3 python python3.{11,12,13,14}) || exit 1
   venv=.venv
 fi
-venv="$repo/$venv"
+venv="$repo/$venv${flavour:+-$flavour}"
 python="$venv/bin/python"
 # Of two scripts started at once, the second waits for the first to install.
 (if command -v flock >/dev/null; then flock 9; fi; _install "$_base") \

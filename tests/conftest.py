@@ -17,6 +17,8 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 import pytest  # noqa: E402
 
+pytest_plugins = ("tests.skips",)
+
 
 @pytest.fixture(scope="session")
 def repo() -> Path:

@@ -1,5 +1,6 @@
 """Laws of the flow: what is trained is what is integrated."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,3 +82,31 @@ def test_impossible_times_are_refused(change):
   sizes = dict(time_mean=0.0, time_std=1.0, shift=1.0)
   with pytest.raises(ValueError, match="must be positive"):
     flow.FlowConfig(**sizes | change)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: flow.interpolate(X0, EPS[0], jnp.zeros(2)),
+    lambda: flow.interpolate(X0, EPS, jnp.zeros(3)),
+    lambda: flow.velocity(X0, EPS[:1]),
+    lambda: flow.euler_step(X0, EPS[..., :1], 1.0, 0.5),
+])  # fmt: skip
+def test_nothing_is_broadcast(call):
+  with pytest.raises(AssertionError, match="[sS]hape"):
+    call()
+
+
+class Variants(chex.TestCase):
+  """Compiled or not, on the device or on the host: the same numbers."""
+
+  @chex.variants(with_jit=True, without_jit=True, with_device=True)
+  def test_a_step_along_the_velocity_meets_the_interpolant(self):
+    @self.variant
+    def both(x0, eps, t, t_next):
+      x = flow.interpolate(x0, eps, t)
+      step = jax.vmap(flow.euler_step)
+      return (step(x, flow.velocity(x0, eps), t, t_next),
+              flow.interpolate(x0, eps, t_next))
+
+    chex.assert_trees_all_close(
+        *both(X0, EPS, np.float32([0.9, 0.4]), np.float32([0.7, 0.0])),
+        atol=1e-6)

@@ -1,7 +1,9 @@
 """Losses are sums and counts, so a whole is the sum of its parts."""
 
+import functools
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,3 +137,31 @@ def test_the_router_learns_from_labelled_pictures_only():
   p = jax.nn.log_softmax(logits)
   expected = -(p[0, 0, 0] + p[0, 1, 1] + p[1, 0, 1])
   np.testing.assert_allclose(loss.total, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: losses.next_token(LOGITS, TARGETS[:, :1], WEIGHTS),
+    lambda: losses.next_token(LOGITS, TARGETS, WEIGHTS[:1]),
+    lambda: losses.next_token_of(
+        LOGITS, LOGITS[0], TARGETS[:1], WEIGHTS, chunk=4),
+    lambda: losses.squared_error(LOGITS, LOGITS),
+    lambda: losses.squared_error(LOGITS[..., None], LOGITS[:1, ..., None]),
+    lambda: losses.per_task(ERROR, TASK[:1]),
+    lambda: losses.per_time(ERROR, TIME[:1], TASK, 2),
+    lambda: losses.label(LOGITS, TARGETS, TARGETS[:1]),
+])  # fmt: skip
+def test_nothing_is_broadcast(call):
+  with pytest.raises(AssertionError, match="[sS]hape|rank"):
+    call()
+
+
+class Variants(chex.TestCase):
+  """Compiled or not, on the device or on the host: the same numbers."""
+
+  @chex.variants(with_jit=True, without_jit=True, with_device=True)
+  def test_chunks_equal_the_whole(self):
+    head = RNG.normal(size=(7, 7)).astype(np.float32)
+    chunked = self.variant(functools.partial(losses.next_token_of, chunk=4))
+    whole = losses.next_token(LOGITS @ head.T, TARGETS, WEIGHTS)
+    chex.assert_trees_all_close(
+        chunked(LOGITS, head, TARGETS, WEIGHTS), whole, rtol=1e-5)

@@ -119,3 +119,8 @@ def test_ema_warms_up_then_averages():
   low = optimizer.ema_update({"w": jnp.zeros(1, jnp.float32)},
                              {"w": jnp.ones(1, jnp.bfloat16)}, 0.5, 9)
   assert low["w"].dtype == jnp.float32
+
+
+def test_an_average_of_other_shapes_is_refused():
+  with pytest.raises(AssertionError, match="shape"):
+    optimizer.ema_update({"a": np.zeros(3)}, {"a": np.zeros(1)}, 0.9, 0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +69,8 @@ def attend(
     auto     plain up to `PLAIN_SCORES` (`PLAIN_SCORES_ON_CHIPS`) scores a
              head, kernel beyond.
   """
+  chex.assert_equal_shape((k_BSKE, v_BSKE))
+  chex.assert_equal_shape_prefix((q_BLHE, k_BSKE), 1)
   path = _chosen(path, q_BLHE.shape[1] * k_BSKE.shape[1])
   if path in ("plain", "cudnn"):
     way = _plain if path == "plain" else _cudnn

@@ -15,6 +15,7 @@ Parameter tree: vision, autoencoder, adapters, llm, heads.
 from collections.abc import Callable
 import dataclasses
 
+import chex
 from flax import struct
 import flax.linen as nn
 import jax
@@ -123,6 +124,7 @@ class Emma(nn.Module):
     Some pictures at a time on each device: the first stages hold 128 channels
     for every pixel.
     """
+    chex.assert_shape(pixels_PYXC, (None, None, None, 3))
     P, *size, _ = pixels_PYXC.shape
     token_grid(*size)
     turns = pictures.turns(P // partition.shards("pictures"), size[0] * size[1])
@@ -145,6 +147,7 @@ class Emma(nn.Module):
       self, latents_PTC: jax.Array, grid: tuple[int, int]
   ) -> jax.Array:
     """Normalised latents -> pictures (P, Y, X, 3), uint8."""
+    chex.assert_shape(latents_PTC, (None, grid[0] * grid[1], None))
     z = latents_PTC.reshape(-1, *grid, latents_PTC.shape[-1])
     x = self.autoencoder.decode_normalised(z.astype(self.config.dtype))
     x = jnp.round((x.astype(jnp.float32) + 1.0) * 127.5)
@@ -230,6 +233,9 @@ class Emma(nn.Module):
       route: "versatile", "stem" or "router" for understanding pictures.
       collect: also return the keys and values (prefill).
     """
+    if noisy_BMTC is not None:
+      chex.assert_shape(noisy_BMTC, (*batch.gen_task_BM.shape, None, None))
+      chex.assert_equal_shape((time_BM, batch.gen_task_BM))
     grid = token_grid(*batch.gen_pixels_BMYXC.shape[2:4])
     und_sem, ref_sem, router = self.semantics(batch, route)
     ref_in_und = self.config.fusion.reference_branch == "und"
@@ -287,6 +293,8 @@ class Emma(nn.Module):
     Nothing but the target depends on the noise, so only its tokens run, and
     only through Gen weights.
     """
+    chex.assert_shape(noisy_BTC, (*ids.segment.shape, None))
+    chex.assert_shape(time_B, noisy_BTC.shape[:1])
     x = self._noisy_tokens(noisy_BTC[:, None], time_B[:, None], grid)
     _, x, _ = self.llm(None, x, None, ids, cache=cache)
     return self.heads.velocity(x.astype(jnp.float32))
