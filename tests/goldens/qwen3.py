@@ -131,13 +131,14 @@ def decoding(model, ids) -> dict[str, np.ndarray]:
   """Logits of the last prompt token and of each that follows it alone, and the
   cache in the end, (B, L, heads, head_dim)."""
   out = model(ids[:, :PROMPT], use_cache=True)
+  name = "cache" if hasattr(out, "cache") else "past_key_values"  # before 5.24
   logits = [out.logits[:, -1]]
   for i in range(PROMPT, LENGTH):
-    out = model(ids[:, i : i + 1], past_key_values=out.past_key_values,
-                use_cache=True)
+    out = model(ids[:, i : i + 1], use_cache=True,
+                **{name: getattr(out, name)})
     logits.append(out.logits[:, -1])
   named = {f"logits.{i}": x.numpy() for i, x in enumerate(logits)}
-  for i, layer in enumerate(out.past_key_values.layers):
+  for i, layer in enumerate(getattr(out, name).layers):
     named[f"keys.{i}"] = layer.keys.transpose(1, 2).numpy()
     named[f"values.{i}"] = layer.values.transpose(1, 2).numpy()
   return named
