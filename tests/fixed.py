@@ -58,7 +58,8 @@ def measured(f: Callable, params: Any, *inputs: Any) -> dict[str, Any]:
 
   The gradient is of the output's product with fixed noise. `sizes` are the
   decimal logarithms of its norms, `along` its products with other noise over
-  its norm: both are about 1 for every leaf, so all are held at one tolerance.
+  its norm: both are about 1 for every leaf, so all are held at one tolerance
+  (and 0 where a leaf has no gradient).
   """
   @functools.partial(jax.jit, compiler_options=STRICT)
   def run(params, inputs):
@@ -72,15 +73,20 @@ def measured(f: Callable, params: Any, *inputs: Any) -> dict[str, Any]:
   return {"out": out, **directions(gradients)}
 
 
+def made(f: Callable, params: Any, *inputs: Any) -> dict[str, Any]:
+  """f's output alone."""
+  return {"out": jax.jit(f, compiler_options=STRICT)(params, *inputs)}
+
+
 def directions(gradients: Any) -> dict[str, np.ndarray]:
   """`sizes` and `along` of `measured`."""
   sizes, along = [], []
   for path, x in sorted(rules.flatten(gradients).items()):
     x = np.asarray(x, np.float64)
     norm = math.sqrt((x**2).sum())
-    assert norm > 0, f"{path} has no gradient"
-    sizes.append(math.log10(norm))
-    along.append((x * noise(f"along {path}", x.shape)).sum() / norm)
+    other = noise(f"along {path}", x.shape)
+    sizes.append(math.log10(norm) if norm else 0.0)
+    along.append((x * other).sum() / norm if norm else 0.0)
   return {"sizes": np.array(sizes), "along": np.array(along)}
 
 
