@@ -1,0 +1,34 @@
+"""The whole micro EMMA of `tests/tiny.py` over a packed batch, by variant."""
+
+import functools
+
+import numpy as np
+
+from emma_jax.models.emma import Emma
+from tests import fixed, tiny
+
+KEPT = 6
+VARIANTS = ("paper", *tiny.MIXTURES)
+
+
+@functools.cache
+def batch(variant: str):
+  """Questions of two pictures, a drawing, an edit: two rows."""
+  return tiny.packed(
+      [tiny.understanding(), tiny.drawing(), tiny.editing(1)], variant)
+
+
+def _forward(variant: str):
+  def case():
+    out, logits = tiny.run(
+        tiny.emma(variant), tiny.params(variant), tiny.inputs(batch(variant)))
+    return {"logits": logits, "velocity": out.velocity_BMTC,
+            "keys": out.cache.key_LBSKE, "values": out.cache.value_LBSKE}
+  return case
+
+
+CASES = {name: _forward(name) for name in VARIANTS}
+
+
+def cases():
+  return {name: case() for name, case in CASES.items()}

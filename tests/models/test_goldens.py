@@ -1,0 +1,35 @@
+"""Outputs and gradients of every module are what they were."""
+
+import numpy as np
+import pytest
+
+from tests import fixed
+from tests.goldens import adapters, autoencoder, decoder, layers, store, vision
+
+FAMILIES = {"layers": layers, "decoder": decoder, "vision": vision,
+            "autoencoder": autoencoder, "adapters": adapters}
+SHALLOW = ("layers", "adapters")
+
+
+def tolerance(family: str, case: str) -> store.Tolerance:
+  if case.endswith("/bfloat16"):
+    return fixed.ROUNDED if family in SHALLOW else store.BFLOAT16
+  return store.FLOAT32 if family in SHALLOW else fixed.DEEP
+
+
+@pytest.mark.parametrize("family, case", [
+    (family, case) for family, module in FAMILIES.items()
+    for case in module.CASES])
+def test_numbers_stay(family: str, case: str):
+  module = FAMILIES[family]
+  store.check(family, case, module.CASES[case](), tolerance(family, case),
+              module.KEPT)
+
+
+def test_pictures_of_a_row_take_different_experts():
+  """Else a golden of the router could not tell whose decision counts."""
+  for case, pictures in (("router/float32", 4), ("packed_router/float32", 2)):
+    logits = store.read("vision")[case]["out/logits"]
+    science = np.array(logits["values"]).reshape(-1, 2)
+    science = science[:, 1] > science[:, 0]
+    assert 0 < science.sum() < len(science), (case, logits, pictures)
