@@ -129,8 +129,8 @@ def _alike(spec: tuple) -> tuple:
 @pytest.mark.parametrize("latents", [False, True])
 def test_full_rows_are_those_of_brute_force(fusion, branch, native, latents):
   layout = Layout(
-      rows=2, und_tokens=80, und_pictures=5, references=2, targets=3,
-      height=32, width=64, und_patches=80 if native else 0, fusion=fusion,
+      rows=2, und_tokens=120, und_pictures=6, references=2, targets=3,
+      height=32, width=64, und_patches=64 if native else 0, fusion=fusion,
       reference_branch=branch, latent_channels=CHANNELS * latents)
   specs = [TALK, EDIT, LARGE, TALK, None, EDIT, DRAW, EDIT, DRAW, TALK, DRAW]
   if not native:
