@@ -87,7 +87,7 @@ def measure_picture(
   """
   try:
     with _open(raw, where, max_pixels) as image:
-      x, y = image.size
+      x, y = _stored_size(image)
       return (x, y) if _orientation(image) >= 5 else (y, x)
   except BadRecord:
     raise
@@ -140,6 +140,16 @@ def _orientation(image: Image.Image) -> int:
   except Exception:  # a broken block must not cost a sound picture
     return 1
   return value if value in range(1, 9) else 1
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+  """(x, y) before it is turned upright."""
+  if image.format == "TIFF":
+    # Pillow turns TIFF by itself, and gives the size of what it will be.
+    width, length = (image.tag_v2[tag] for tag in (
+        ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
+    return width, length
+  return image.size
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -84,3 +84,33 @@ def jsonl(path: Path, *rows: Any) -> Path:
   ]
   path.write_bytes(b"\n".join(lines) + b"\n")
   return path
+
+
+# EXIF's orientations: how a picture stored as ABC over DEF is to be shown (the
+# standard's table of where row 0 and column 0 are, drawn by hand).
+UPRIGHT = {
+    1: ("ABC", "DEF"), 2: ("CBA", "FED"), 3: ("FED", "CBA"),
+    4: ("DEF", "ABC"), 5: ("AD", "BE", "CF"), 6: ("DA", "EB", "FC"),
+    7: ("FC", "EB", "DA"), 8: ("CF", "BE", "AD"),
+}  # fmt: skip
+_LETTERS = {"A": (250, 0, 0), "B": (0, 250, 0), "C": (0, 0, 250),
+            "D": (250, 250, 0), "E": (0, 250, 250), "F": (120, 120, 120)}
+
+
+def oriented(orientation: int, kind: str, side: int = 32) -> bytes:
+  """ABC over DEF in squares of that many pixels, with an EXIF block."""
+  exif, out = Image.Exif(), io.BytesIO()
+  exif[0x0112] = orientation
+  pixels = np.array([[_LETTERS[c] for c in row] for row in UPRIGHT[1]])
+  pixels = pixels.astype(np.uint8).repeat(side, 0).repeat(side, 1)
+  options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+  Image.fromarray(pixels).save(out, kind, exif=exif, **options)
+  return out.getvalue()
+
+
+def letters(pixels_YXC: np.ndarray, side: int) -> tuple[str, ...]:
+  """What `oriented` is read as, by the middles of its squares."""
+  middles = pixels_YXC[side // 2::side, side // 2::side].astype(int)
+  nearest = lambda pixel: min(
+      _LETTERS, key=lambda c: np.abs(pixel - _LETTERS[c]).sum())
+  return tuple("".join(map(nearest, row)) for row in middles)

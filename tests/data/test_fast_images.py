@@ -58,6 +58,18 @@ def test_what_is_not_shrunk_is_pillows(data):
   assert np.array_equal(slow.read(data).pixels_YXC, fast.read(data).pixels_YXC)
 
 
+@pytest.mark.parametrize("orientation", made.UPRIGHT)
+def test_exif_orientations_are_those_of_the_standard(orientation):
+  """Decoded at a half or quarter, and shrunk, or neither."""
+  data, want = made.oriented(orientation, "JPEG", 64), made.UPRIGHT[orientation]
+  for frame, side in ((192, 64), (96, 32)):
+    _, fast = _both(height=frame, width=frame)
+    fitted = fast.read(data)
+    y, x = fitted.content_size
+    assert (y, x) == (side * len(want), side * len(want[0]))
+    assert made.letters(fitted.pixels_YXC[:y, :x], side) == want
+
+
 def test_arrays_and_other_formats_are_shrunk_the_same_way():
   _, fast = _both()
   photo = _photo(600, 500)

@@ -7,8 +7,14 @@ from PIL import Image
 import pytest
 
 from emma_jax.data import images
-from emma_jax.data.images import BadRecord, Preprocess, load_picture, restore
-from tests.data import hostile
+from emma_jax.data.images import (
+  BadRecord,
+  Preprocess,
+  load_picture,
+  measure_picture,
+  restore,
+)
+from tests.data import hostile, made
 
 
 def _encoded(image: Image.Image, kind: str = "PNG", **kw) -> bytes:
@@ -66,11 +72,24 @@ def test_cmyk_jpeg():
   assert np.abs(np.array(_first_pixel(data)) - [254, 0, 0]).max() <= 4
 
 
-def test_exif_orientation_is_applied():
-  exif = Image.Exif()
-  exif[0x0112] = 6  # turn by 90 degrees
-  data = _encoded(Image.new("RGB", (4, 2)), "JPEG", exif=exif)
-  assert load_picture(data).shape == (4, 2, 3)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", made.UPRIGHT)
+def test_exif_orientations_are_those_of_the_standard(orientation, kind):
+  """Pixels set by hand; the header alone tells the same size."""
+  data, want = made.oriented(orientation, kind), made.UPRIGHT[orientation]
+  pixels = load_picture(data)
+  assert made.letters(pixels, 32) == want
+  assert pixels.shape == (32 * len(want), 32 * len(want[0]), 3)
+  assert measure_picture(data) == pixels.shape[:2]
+  fitted = Preprocess(height=96, width=96).read(data)
+  y, x = fitted.content_size
+  assert made.letters(fitted.pixels_YXC[:y, :x], 32) == want
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_is_none_turns_nothing(orientation):
+  assert made.letters(load_picture(
+      made.oriented(orientation, "PNG")), 32) == made.UPRIGHT[1]
 
 
 def test_arrays_and_paths(tmp_path):

@@ -1,12 +1,17 @@
 """The mask: the drawing in its docstring, and the laws of paper section 3."""
 
+from hypothesis import given, strategies as st
+import jax
 import numpy as np
 import pytest
 
+from emma_jax.data.packing import pack
 from emma_jax.data.transforms import Sample, Text
 from emma_jax.models import masks
 from emma_jax.structs import Batch, Ids
 from tests import tiny
+from tests.data import oracle
+from tests.laws import laws
 
 
 def row_ids(batch: Batch) -> Ids:
@@ -119,3 +124,60 @@ def test_plain_text_is_causal_within_segments():
       [0, 0, 1, 1, 0],
       [0, 0, 0, 0, 0],
   ], bool))
+
+
+_NUMBERS = st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=8,
+                    max_size=8)  # fmt: skip
+_jitted = jax.jit(lambda q, k: (masks.allow(q, k), masks.tiles(q, k, 4, 2)))
+
+
+def _ids(numbers: list[tuple[int, ...]]) -> Ids:
+  """One row of (segment, slot, end, noisy)."""
+  columns = [np.array([c], np.int32) for c in zip(*numbers)]
+  return Ids(*columns, position=np.zeros((1, len(numbers)), np.int32))
+
+
+@laws(60)
+@given(_NUMBERS, _NUMBERS)
+def test_the_mask_by_brute_force_whatever_the_ids(queries, keys):
+  """And what `tiles` says is NOTHING or ALL is so (4 queries by 2 keys)."""
+  allow, tiles = map(np.asarray, _jitted(_ids(queries), _ids(keys)))
+  for i, (segment, _, end, noisy) in enumerate(queries):
+    for j, (other, slot, _, noise) in enumerate(keys):
+      want = (segment == other != 0 and slot <= end
+              and (noise == 0 or noise == noisy))
+      assert allow[0, i, j] == want
+  for i, said in enumerate(tiles[0]):
+    for j, kind in enumerate(said):
+      part = allow[0, 4 * i:4 * i + 4, 2 * j:2 * j + 2]
+      assert kind != masks.NOTHING or not part.any()
+      assert kind != masks.ALL or part.all()
+
+
+@laws(20)
+@given(st.data())
+def test_who_sees_whom_in_packed_rows_by_brute_force(data):
+  """From the samples' parts alone: paper section 3, token by token."""
+  layout = data.draw(st.sampled_from(["paper", "reference_und",
+                                      "token_fusion"]).map(tiny.layout))
+  makers = st.sampled_from([tiny.understanding, tiny.drawing, tiny.editing])
+  samples = [make(seed) for seed, make in enumerate(
+      data.draw(st.lists(makers, min_size=1, max_size=4)))]
+  batch, info = pack(samples, layout)
+  ids = Ids(*(np.concatenate([getattr(x, name) for x in (
+      batch.und_ids, batch.gen_ids)], axis=1)
+      for name in Ids.__dataclass_fields__))
+  allow = masks.allow(ids, ids)
+  for row, placed in enumerate(info.placed):
+    flat = oracle.row_tokens([samples[i] for i in placed], layout)
+    order = np.argsort(ids.slot[row], kind="stable")[:len(flat)]
+    for i, query in enumerate(flat):
+      for j, key in enumerate(flat):
+        same = query.sample == key.sample
+        picture = same and query.role == key.role != "" and (
+            query.picture == key.picture)
+        whole = picture and query.role in ("ref", "target")
+        want = same and (whole or j <= i) and (
+            key.role != "target" or picture)
+        assert allow[row, order[i], order[j]] == want
+    assert allow[row].sum() == allow[row][np.ix_(order, order)].sum()

@@ -167,6 +167,40 @@ def test_pictures_of_a_row_do_not_see_each_other(variant):
       assert np.abs(value).max() > 0.1
 
 
+def test_each_picture_of_a_row_goes_to_the_expert_of_its_own_decision():
+  """Several in a row, in one sample and in two, of different decisions."""
+  batch = packed([asked(0, SIZES[1], (32, 64)), asked(1, (64, 32), SIZES[2]),
+                  asked(2, (32, 96), SIZES[1])], rows=2, und_pictures=4,
+                 und_tokens=64)
+  assert batch.und_valid_BN.sum(axis=1).tolist() == [4, 2]
+  tower = VisionTower(tiny.emma().config.vision)
+  values = batch.patches.values_BWK / np.float32(127.5) - 1
+  vision = tiny.params()["vision"]
+
+  @functools.partial(jax.jit, compiler_options=tiny.QUICK)
+  def run(more):
+    """With so much more in favour of STEM."""
+    fc2 = vision["router"]["fc2"]
+    fc2 = fc2 | {"bias": fc2["bias"] + jnp.stack([0 * more, more])}
+    router = vision["router"] | {"fc2": fc2}
+    return tower.apply({"params": vision | {"router": router}}, batch.patches,
+                       values, "router", method="packed")
+
+  general, logits = run(-50.0)
+  by = {False: np.asarray(general), True: np.asarray(run(50.0)[0])}
+  ahead = np.asarray(logits[..., 1] - logits[..., 0]) + 50
+  middle = float(np.median(ahead[batch.und_valid_BN]))
+  went = ahead > middle
+  assert 0 < went[0].sum() < 4
+  routed = np.asarray(run(-middle)[0])
+  token_BJ = batch.patches.picture_BW[:, ::4]
+  for row, token in np.argwhere(token_BJ > 0):
+    stem = bool(went[row, token_BJ[row, token] - 1])
+    np.testing.assert_allclose(
+        routed[row, token], by[stem][row, token], rtol=0, atol=1e-5)
+    assert np.abs(by[not stem][row, token] - routed[row, token]).max() > 1e-2
+
+
 def test_one_program_for_all_sizes():
   emma, traces = tiny.emma(), []
 
