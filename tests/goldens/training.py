@@ -8,7 +8,6 @@ gradient that is zero but for rounding must not move its weight by a whole step.
 """
 
 from collections.abc import Mapping
-import dataclasses
 import functools
 from typing import Any
 
@@ -150,10 +149,3 @@ def cases() -> dict[str, dict]:
   out = {name: summary(start(name), *trained(name)) for name in STAGES}
   return out | {
       name: summary(tiny.params(name), *varied(name)) for name in tiny.MIXTURES}
-
-
-def numbers(stage: Stage) -> dict[str, Any]:
-  """A stage's fields that choose no program: the others must be equal."""
-  fields = {f.name: getattr(stage, f.name)
-            for f in dataclasses.fields(stage)}
-  return {k: fields[k] for k in ("name", "steps", "load", "source")}
