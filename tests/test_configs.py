@@ -17,6 +17,8 @@ from emma_jax.data import buckets
 from emma_jax.training import assemble
 from emma_jax.training import step as step_lib
 from emma_jax.training.integrity import config_differences
+from tests.goldens import configs as goldens
+from tests.goldens import store
 
 CONFIGS = sorted(
     p for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
@@ -24,6 +26,11 @@ CONFIGS = sorted(
                       "variants"))
 # Of other people's files: nothing to open here.
 OWN_FILES = [p for p in CONFIGS if p.stem.startswith(("files", "emma"))]
+
+# Of goldens; all others fix what these are of.
+CASES = ("defaults", "emma_4b's model", "other models", "machines",
+         "paper's stages", "tiny", "emma_4b",
+         *(f"emma_4b:{word}" for word in goldens.WORDS[1:]), "digests")
 
 # Table 2 of the paper: learning rate, schedule, and the sources of the batch
 # (at the end of the stage, each with an equal share).
@@ -72,6 +79,18 @@ def shapes():
 def _without_speed(model: dict) -> str:
   """The model's key: remat changes no weight."""
   return re.sub(r"'remat': '[^']*'", "", str(model))
+
+
+@pytest.fixture(scope="module")
+def keys() -> dict[str, dict]:
+  return goldens.cases()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_key_is_as_it_was(case, keys):
+  """No number in configs/ changes unless its golden does."""
+  assert keys.keys() == set(CASES)
+  store.check("configs", case, keys[case], store.EXACT)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

@@ -20,6 +20,8 @@ from emma_jax.evals import (
 )
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import TASKS
+from tests.goldens import evals as goldens
+from tests.goldens import store
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
@@ -27,6 +29,14 @@ EVIL = "<script>alert('x')</script> & \"quotes\""
 @pytest.mark.parametrize("module", [charts, files, outcomes, table])
 def test_docstrings(module):
   assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("case", ["terminal", "page", "markup", "charts"])
+def test_what_people_read_is_as_it_was(case):
+  """Tables, tiles, lines and charts of fixed scores, number by number."""
+  found = goldens.cases()
+  assert len(found) == 4
+  store.check("evals", case, found[case], store.EXACT)
 
 
 def metrics(steps: int = 200) -> list[dict]:

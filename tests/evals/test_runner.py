@@ -1,5 +1,6 @@
 """Perfect answers score 1, blind ones what blindness earns; nothing else."""
 
+import dataclasses
 import io
 import json
 
@@ -8,9 +9,17 @@ import pytest
 import rich.console
 
 from emma_jax import build
-from emma_jax.evals import outcomes, runner, table, understanding, world
+from emma_jax.evals import (
+  drawing,
+  editing,
+  outcomes,
+  runner,
+  table,
+  understanding,
+  world,
+)
 from emma_jax.evals.settings import EvalSettings
-from emma_jax.structs import TASKS
+from emma_jax.structs import TASKS, Understanding
 
 
 @pytest.fixture
@@ -57,6 +66,64 @@ def test_overall_is_a_mean_of_questions_or_of_kinds():
   assert outcomes.tally(done, macro=True)["score"] == pytest.approx(1 / 3)
   nothing = outcomes.tally([marks(("a", None))], macro=True)
   assert nothing == {"score": None, "n": 0, "kinds": {}}
+
+
+def asked(kind: str, *pairs: tuple[str, str]) -> outcomes.Outcome:
+  """A conversation of (truth, answer) about one kind."""
+  record = Understanding(pictures=(), kinds=(kind,) * len(pairs), turns=tuple(
+      ("?", truth) for truth, _ in pairs))
+  return understanding._mark(record, [answer for _, answer in pairs])
+
+
+def test_the_baseline_is_weighted_as_the_score_is():
+  """Kinds of four and of one question, by hand; a mean of kinds would differ.
+
+  Of kind a the most frequent answer is "1" (2 of 4), of b the only one.
+  """
+  done = [asked("a", ("1", "1."), ("1", "2")), asked("b", ("yes", "no")),
+          asked("a", ("2", "2"), ("3", " 3 "))]
+  found = understanding.score(done)
+  assert found == {
+      "score": 3 / 5, "macro": (3 / 4 + 0) / 2, "n": 5, "samples": 3,
+      "baseline": (2 + 1) / 5, "kinds": {
+          "a": {"score": 3 / 4, "n": 4, "baseline": 2 / 4},
+          "b": {"score": 0.0, "n": 1, "baseline": 1.0}}}
+  # Whoever always gives the most frequent answers scores the baseline.
+  best = [asked("a", ("1", "1"), ("1", "1")), asked("b", ("yes", "yes")),
+          asked("a", ("2", "1"), ("3", "1"))]
+  assert understanding.score(best)["score"] == found["baseline"]
+
+
+def test_drawings_and_edits_score_the_mean_over_kinds():
+  marks = lambda *m: outcomes.Outcome(record=None, marks=m)
+  done = [marks(("a", True)), marks(("a", True)), marks(("a", False)),
+          marks(("b", False)), marks(("c", None))]
+  for family in (drawing, editing):
+    assert family.score(done) == {
+        "score": pytest.approx((2 / 3 + 0) / 2), "n": 4, "kinds": {
+            "a": {"score": 2 / 3, "n": 3}, "b": {"score": 0.0, "n": 1}}}
+
+
+def test_fidelity_is_a_mean_over_pictures_by_hand():
+  """PSNR of each picture, then the mean: not of the mean error."""
+  grey = np.full((2, 2, 3), 100, np.uint8)
+  pairs = [(grey, grey + 3), (grey + 10, grey), (grey, grey)]
+  of = lambda error: 10 * np.log10(255**2 / error**2)
+  found = outcomes.fidelity(pairs)
+  assert found["psnr"] == pytest.approx((of(3) + of(10) + 60) / 3)
+  assert found["l1"] == pytest.approx(13 / 3)
+  off = grey.copy()
+  off[0, 0, 0] += 6  # one value of twelve
+  assert outcomes.psnr(grey, off) == pytest.approx(of((36 / 12)**0.5))
+
+
+def test_settings_are_told_but_for_what_decides_no_score(config):
+  """So that an equal `settings` in two scores.json means comparable ones."""
+  names = {f.name for f in dataclasses.fields(EvalSettings)}
+  told = EvalSettings.of(config).told()
+  assert names - told.keys() == {"stage_samples", "reference"}
+  assert told == json.loads(json.dumps(told))
+  assert told["samples"] == 12 and told["held_out_samples"] == 6
 
 
 def test_constant_answers_score_the_baseline():

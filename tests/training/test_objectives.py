@@ -21,7 +21,8 @@ OBJECTIVE = objectives.EmmaObjective(
     model=tiny.emma(), flow=FLOW, route="versatile", text_weight=0.25,
     velocity_weight=1.0, time_bins=3)
 QUESTIONS = [tiny.understanding(0), tiny.understanding(1)]
-PICTURES = [tiny.drawing(0), tiny.editing(1)]
+# Two drawings and an edit: a mean of tasks is not the mean of pictures.
+PICTURES = [tiny.drawing(0), tiny.editing(1), tiny.drawing(2)]
 
 
 def gradient(objective, params, batch, step: int = 0):
@@ -94,14 +95,16 @@ def test_a_mixed_batch_trains_everything():
 def test_the_loss_is_the_weighted_sum_of_its_metrics():
   loss, metrics, _ = gradients("both")
   drawn = metrics["loss/drawing"] + metrics["loss/editing"]
-  expected = 0.25 * metrics["loss/understanding"].value + drawn.value
+  assert (metrics["loss/drawing"].count, metrics["loss/editing"].count) == (
+      2, 1)
+  expected = 0.25 * metrics["loss/understanding"].value + drawn.total / 3
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
   np.testing.assert_allclose(metrics["loss/total"].value, loss, rtol=1e-6)
   times = [m for name, m in metrics.items() if name.startswith("loss_by_time")]
   assert len(times) == 3
   total = sum(times, Mean(0.0, 0.0))
   np.testing.assert_allclose(total.total, drawn.total, rtol=1e-6)
-  assert total.count == drawn.count == 2
+  assert total.count == drawn.count == 3
   assert metrics["loss/understanding"].count == 3  # answers only
 
 
@@ -145,7 +148,7 @@ def test_several_noises_in_one_pass_equal_a_pass_each():
   got, hidden = run(
       tiny.params(), many.repeat_targets(batch, 2), noisy, time)
   used = np.asarray(batch.gen_task_BM) > 0
-  assert used.sum() == 3
+  assert used.sum() == 4
   for i in range(3):
     part = slice(i * M, (i + 1) * M)
     want, plain = run(
@@ -159,7 +162,8 @@ def test_draws_average_their_losses():
   batch = tiny.packed([QUESTIONS[0], *PICTURES])
   many = dataclasses.replace(OBJECTIVE, draws=4)
   loss, metrics = gradient(many, tiny.params(), batch)[0]
-  assert metrics["loss/drawing"].count == metrics["loss/editing"].count == 4
+  assert metrics["loss/drawing"].count == 8
+  assert metrics["loss/editing"].count == 4
   drawn = (metrics["loss/drawing"] + metrics["loss/editing"]).value
   text = gradients("both")[1]["loss/understanding"].value
   np.testing.assert_allclose(loss, 0.25 * text + drawn, rtol=1e-5)

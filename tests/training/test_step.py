@@ -1,17 +1,20 @@
 """One step: what moves, what stays bit for bit, and the random streams."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from configs import tiny as tiny_config
-from emma_jax import flow, rules
+from emma_jax import rules
 from emma_jax.structs import Mean
-from emma_jax.training import assemble, loop, objectives, state
+from emma_jax.training import state
 from emma_jax.training.step import evaluate_loss, make_step, stream
 from tests import tiny
+from tests.goldens import store
+from tests.goldens import training as goldens
 
 # ------------------------------------------------------------------- a toy
 
@@ -93,72 +96,69 @@ def test_evaluation_changes_with_its_key_only():
 # ---------------------------------------------------------- the real stages
 
 
-@pytest.fixture(scope="module")
-def stages() -> dict[str, loop.Stage]:
-  """The stages of configs/tiny.py, on the world's data, at micro size."""
-  c = tiny.config()
-  c.data.text_dropout = c.data.reference_dropout = 0.0
-  c.stages = tiny_config.tiny_stages(c.model)
-  for name, s in c.stages.items():
-    drawn = name < "4"
-    s.update(rows=1, samples_per_batch=3, und_tokens=320, und_pictures=3,
-             references=int(drawn), targets=2 * drawn, warmup_steps=0)
-  return {s.name: s for s in assemble.run(c).stages}
-
-
-def quick(step, *args):
-  return step.lower(*args).compile(compiler_options=tiny.QUICK)
-
-
-def train(stage: loop.Stage, params: dict, steps: int = 1) -> dict:
-  """All parameters after some steps of a stage."""
-  step = make_step(stage.objective, stage.transformation(), ema_decay=0.9,
-                   seed=0, name=stage.name)
-  s = stage.begin(jax.tree.map(jnp.array, params))
-  step = quick(step, s, stage.source[0].batch)
-  for i in range(steps):
-    host = stage.source[i]
-    assert not host.info.unusable
-    s, metrics = step(s, host.batch)
-    assert all(np.isfinite(m.total) for m in metrics.values())
-  return s.params()
-
-
 def moved(before: dict, after: dict) -> set[str]:
   a, b = rules.flatten(before), rules.flatten(after)
   assert a.keys() == b.keys()
   return {p for p in a if not np.array_equal(a[p], b[p])}
 
 
-def trained(stage: loop.Stage) -> set[str]:
-  decided = rules.resolve(stage.policy, rules.flatten(tiny.shapes()))
-  return {p for p, value in decided.items() if value == state.TRAIN}
+def still(paths: set[str]) -> set[str]:
+  """Biases of keys: they add the same to all scores of a query, so that their
+  gradient is rounding alone, and Adam's eps here lets it move nothing."""
+  return {p for p in paths if p.endswith("key/bias")}
 
 
-@pytest.mark.parametrize("name", ["0_alignment", "3_quality"])
-def test_a_stage_moves_what_its_policy_trains_and_nothing_else(stages, name):
-  """1, 2 and 3 differ in data and rates only; see test_state for policies."""
-  before = tiny.params()
-  after = train(stages[name], before)
-  assert moved(before, after) == trained(stages[name])
-  assert stages["1_pretraining"].policy == stages["3_quality"].policy
+def policy(name: str, value: str) -> set[str]:
+  table = goldens.run().stage(name).policy
+  decided = rules.resolve(table, rules.flatten(tiny.shapes()))
+  return {p for p, v in decided.items() if v == value}
 
 
-def test_expert_and_router_stages_leave_drawings_and_edits_alone(stages):
+@pytest.mark.parametrize("name", goldens.STAGES)
+def test_three_steps_of_a_stage_are_as_they_were(name):
+  """Metrics, and how far every leaf of the state went."""
+  found = goldens.summary(goldens.start(name), *goldens.trained(name))
+  store.check("training", name, found, kept=goldens.KEPT)
+
+
+@pytest.mark.parametrize("name", goldens.STAGES)
+def test_a_stage_moves_what_its_policy_trains_and_nothing_else(name):
+  before = rules.flatten(goldens.start(name))
+  after, _ = goldens.trained(name)
+  trained = policy(name, "train")
+  assert moved(before, rules.flatten(after.params())) == (
+      trained - still(trained))
+  frozen = rules.flatten(after.frozen)
+  assert frozen.keys() == policy(name, "frozen")
+  tiny.assert_trees_equal(frozen, {p: before[p] for p in frozen})
+  for part in (after.ema, after.opt_state[1].mu, after.opt_state[1].nu):
+    assert rules.flatten(part).keys() == policy(name, "train")
+
+
+@pytest.mark.parametrize("name", ["1_pretraining", "2_finetuning"])
+def test_the_long_stages_are_the_third_with_other_numbers(name):
+  """So its program stands for theirs; the numbers are goldens of configs."""
+  run = goldens.run()
+  one, three = run.stage(name), run.stage("3_quality")
+  numbers = ("name", "steps", "source", "optimizer", "load")
+  for field in dataclasses.fields(one):
+    if field.name not in numbers:
+      assert getattr(one, field.name) == getattr(three, field.name), field.name
+  c, section = one.optimizer, run.config["stages"][name]
+  assert {k: getattr(c, k) for k in ("b1", "b2", "eps", "weight_decay",
+                                     "clip_norm")} == run.config["optimizer"]
+  assert c.total_steps == one.steps == section["steps"]
+  for key in ("learning_rate", "schedule", "warmup_steps", "final_ratio"):
+    assert getattr(c, key) == section[key]
+
+
+def test_expert_and_router_stages_leave_drawings_and_edits_alone():
   """Bit for bit, also where the router chooses (paper section 9.5)."""
-  start = tiny.params()
   args = tiny.inputs(tiny.packed(
       [tiny.understanding(), tiny.editing(), tiny.drawing(1)]))
   draw = lambda p: tiny.run(tiny.emma(), p, args, "router")
-  load = lambda stage, p: state.load(stage.load, tiny.shapes(), p, None, None)
-  expert = load(stages["4a_expert"], start)
-  before, _ = draw(expert)
-  after_expert = train(stages["4a_expert"], expert, 2)
-  assert moved(expert, after_expert) == trained(stages["4a_expert"])
-  routed = load(stages["4b_router"], after_expert)
-  after_router = train(stages["4b_router"], routed, 2)
-  assert moved(routed, after_router) == trained(stages["4b_router"])
-  after, _ = draw(after_router)
+  before, _ = draw(goldens.start("4a_expert"))
+  after, _ = draw(goldens.trained("4b_router")[0].params())
   np.testing.assert_array_equal(after.velocity_BMTC, before.velocity_BMTC)
   assert np.abs(before.velocity_BMTC).max() > 0.1
   assert np.abs(after.router_logits_BN2[0, 0]
@@ -167,27 +167,16 @@ def test_expert_and_router_stages_leave_drawings_and_edits_alone(stages):
 
 @pytest.mark.parametrize("variant", tiny.MIXTURES)
 def test_every_variant_trains(variant):
-  """A step of the stage that trains all but the autoencoder lowers the loss;
-  weights that no token can reach are named here."""
-  objective = objectives.EmmaObjective(
-      model=tiny.emma(variant), route="versatile", text_weight=0.25,
-      velocity_weight=1.0, time_bins=2,
-      flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))
-  policy = tiny_config.tiny_stages(tiny.model(variant))["3_quality"].policy
-  batch = tiny.packed([tiny.understanding(), tiny.editing(), tiny.drawing(1)],
-                      variant)
+  """Steps of the stage that trains all but the autoencoder are as they were
+  and lower the loss; weights that no token can reach are named here."""
   before = tiny.params(variant)
-  optimizer = optax.adam(1e-3)
-  step = make_step(objective, optimizer, ema_decay=0.9, seed=0, name="all")
-  # The same step number twice: the same times and noise.
-  s = state.begin(jax.tree.map(jnp.array, before), policy, optimizer)
-  step = quick(step, s, batch)
-  s, first = step(s, batch)
-  frozen = {p for p, v in rules.resolve(
-      policy, rules.flatten(before)).items() if v == state.FROZEN}
-  dead = set(rules.flatten(before)) - moved(before, s.params()) - frozen
+  after, measured = goldens.varied(variant)
+  frozen = set(rules.flatten(after.frozen))
+  dead = set(rules.flatten(before)) - moved(before, after.params()) - frozen
   # With references in the Und branch, nothing clean enters the Gen adapter.
   unused = {"adapters/gen/norm/scale", "adapters/gen/norm/bias"}
-  assert dead == (unused if "und" in variant else set())
-  _, second = step(s.replace(step=jnp.int32(0)), batch)
-  assert second["loss/total"].value < first["loss/total"].value
+  assert dead - still(dead) == (unused if "und" in variant else set())
+  losses = [float(m["loss/total"].value) for m in measured]
+  assert losses[0] > losses[1] > losses[2]
+  store.check("training", variant, goldens.summary(before, after, measured),
+              kept=goldens.KEPT)

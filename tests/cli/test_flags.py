@@ -1,0 +1,73 @@
+"""Every command's flags are the ones that people's scripts name."""
+
+import re
+import tomllib
+
+import pytest
+
+from emma_jax import distributed, supervise
+from emma_jax.cli import common
+from tests.goldens import cli as goldens
+from tests.goldens import store
+
+
+@pytest.mark.parametrize("name", [*goldens.COMMANDS, "supervise"])
+def test_flags_and_defaults_are_as_they_were(name, monkeypatch):
+  monkeypatch.delenv("EMMA_STOPPED_CODE", raising=False)
+  parser = goldens.parsers()[name]
+  store.check("cli", name, goldens.flags(parser, ""), store.EXACT)
+
+
+def test_console_scripts_have_their_names(repo):
+  """A name is what a command's help says, and `entry` of its module."""
+  project = tomllib.loads((repo / "pyproject.toml").read_text())["project"]
+  commands = [c for c in goldens.COMMANDS if c != "pack"]  # of developers
+  assert project["scripts"] == {
+      f"emma-{c}": f"emma_jax.cli.{c}:entry" for c in commands}
+  found = goldens.parsers()
+  assert all(found[c].prog == f"emma-{c}" for c in commands)
+
+
+def test_a_flag_in_a_help_is_one_that_exists():
+  """Flags that descriptions show are the parser's own."""
+  for name, parser in goldens.parsers().items():
+    known = " ".join(goldens.flags(parser, ""))
+    shown = re.findall(r"(?<![\w.-])--[a-z][a-z_-]*[a-z]", parser.description)
+    foreign = {"--config", "--help"}
+    if name == "supervise":  # the trainer's
+      foreign |= {"--peer_seconds", "--workdir"}
+    unknown = {f for f in shown if f not in known} - foreign
+    assert not unknown, (name, unknown)
+
+
+def test_exit_codes_are_those_that_scripts_read():
+  """Of sysexits.h, and what shells give to a kill and to Ctrl-C."""
+  assert (distributed.UNREACHABLE, distributed.STOPPED) == (69, 75)
+  assert (supervise.MISTAKE, supervise.GAVE_UP, supervise.STOPPED,
+          supervise.KILLED) == (2, 70, 75, 137)
+
+  def fails(error):
+    def main(argv):
+      raise error
+    return main
+
+  assert common.run(lambda argv: None, []) == 0
+  assert common.run(lambda argv: 7, []) == 7
+  assert common.run(fails(common.UserError("x")), []) == 2
+  assert common.run(fails(KeyError("x")), [], (KeyError,)) == 2
+  assert common.run(fails(KeyboardInterrupt()), []) == 130
+
+
+@pytest.mark.parametrize("code, joined, at_once", [
+    (0, True, False), (75, True, False), (1, True, True), (2, True, True),
+    (1, False, False)])
+def test_who_failed_among_several_ends_at_once(code, joined, at_once,
+                                               monkeypatch):
+  """Others would wait for its farewell; after success it waits for them."""
+  ended = []
+  monkeypatch.setattr(distributed, "_joined", [1] if joined else [])
+  monkeypatch.setattr("os._exit", ended.append)
+  with pytest.raises(SystemExit) as error:
+    distributed.leave(code)
+  assert error.value.code == code
+  assert ended == ([code] if at_once else [])

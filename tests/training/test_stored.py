@@ -1,0 +1,47 @@
+"""What was stored once is read for ever, and nothing in it changes unseen."""
+
+import json
+import pathlib
+
+import pytest
+
+from emma_jax import rules
+from emma_jax.training import assemble, integrity
+from emma_jax.training.checkpoint import Checkpointer
+from tests import tiny
+from tests.goldens import checkpoint as goldens
+from tests.goldens import store
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory) -> pathlib.Path:
+  return goldens.unpack(tmp_path_factory.mktemp("old"))
+
+
+def test_a_folder_of_the_first_release_is_read_bit_for_bit(old):
+  """Its names may have become others; its numbers have not."""
+  wanted = goldens.filled(goldens.abstract())
+  with Checkpointer(old / "checkpoints") as checkpointer:
+    assert checkpointer.steps() == [goldens.STEP]
+    state, meta = checkpointer.restore(goldens.abstract())
+  assert meta == goldens.META
+  tiny.assert_trees_equal(state, wanted)
+  # What is stored of them is what is computed today.
+  content = old / "checkpoints" / str(goldens.STEP) / "meta" / "metadata"
+  stored = json.loads(content.read_text())
+  assert stored == integrity.sealed(wanted, goldens.META)
+
+
+def test_sampling_reads_an_old_folders_averaged_weights(old):
+  tree, meta = assemble.read_weights(str(old))
+  wanted = goldens.filled(goldens.abstract())
+  found = rules.flatten(tree)
+  expected = rules.flatten(wanted.params(averaged=True))
+  assert found.keys() == expected.keys() and meta["stage"] == "3_quality"
+  tiny.assert_trees_equal(found, expected)
+
+
+@pytest.mark.parametrize("case", ["state", "beside", "checksums"])
+def test_what_is_written_is_as_it_was(case):
+  """Paths, shapes and dtypes of a state; keys and checksums beside it."""
+  store.check("checkpoint", case, goldens.cases()[case], store.EXACT)
