@@ -97,10 +97,10 @@ todo = [
     toy("survived", "2 * a", "3 * a"),
     toy("unimportable", "2 * a", "2 * a\\n\\nraise OSError"),
 ]
-slow = [toy("slow", "2 * a", "__import__('time').sleep(60)")]
+slow = [toy("slow", "2 * a", "__import__('time').sleep(99)")]
 kept = run.Kept(repo / "out.jsonl")
 try:
-  for some, limit in ((todo, 60.0), (slow, 1.5)):
+  for some, limit in ((todo, 60.0), (slow, 0.5)):
     run.run(some, kept, jobs=2, limit=limit, revision=None, repo=repo,
             tell=lambda r: None)
 except run.Void as error:

@@ -13,8 +13,8 @@ on it until one fails:
 
   killed     a test failed
   survived   all passed
-  timeout    they took longer than --timeout. Counted as killed only where the
-             same tests pass without the bug in half of that time
+  timeout    they took more processor time than --timeout. Counted as killed
+             only where the same tests pass without the bug in half of it
   error      pytest itself failed
 
 Before, every test file that is used is run without any bug. Where one fails,

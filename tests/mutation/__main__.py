@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--tests", metavar="REV", help="tests/ and setup.cfg of a git revision")
   add("--jobs", type=int, default=2, help="at a time [2]")
   add("--timeout", type=float, default=120.0, metavar="S",
-      help="of a plant [120]")
+      help="of a plant, of processor time [120]")
   add("--out", type=Path, metavar="FILE",
       help="JSON lines; what is in it is not run again")
   add("--log", type=Path, metavar="DIR", help="what pytest printed")

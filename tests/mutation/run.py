@@ -25,7 +25,7 @@ class Result:
   """How a plant, or a test file without a bug (the room "baseline"), ended.
 
   `limit` is the time it was given, `clean` what its tests take without a bug;
-  both in seconds, as `seconds` is.
+  both in seconds of processor time, as `seconds` is.
   """
 
   id: str
@@ -97,7 +97,7 @@ def run(
   """Runs what `kept` does not hold yet.
 
   Args:
-    limit: seconds of a plant.
+    limit: seconds of a plant, of processor time.
     log: folder for what pytest printed; a temporary one where None.
     slow: seconds of a test file without a bug.
 
@@ -114,27 +114,35 @@ def run(
     logs = log or base / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
-    todo = [p for p in plants if (p.room, p.id) not in kept.results]
-    files = dict.fromkeys(
-        f for p in todo for group in groups[p.id] for f in group)
-    missing = [Work(plant=None, tests=[f], limit=slow)
-               for f in files if f not in kept.clean()]
-    for result in _each(missing, trees, logs):
-      kept.add(result)
-      tell(result)
-      if result.outcome != "survived":
-        raise Void(f"{result.id} fails without a bug: {result.outcome} "
-                   f"{result.by}")
-    clean = kept.clean()
-    works = []
-    for plant in todo:
-      tests = [f for group in groups[plant.id]
-               for f in sorted(group, key=clean.__getitem__)]
-      works.append(Work(plant=plant, tests=tests, limit=limit,
-                        clean=sum(clean[f] for f in tests)))
-    for result in _each(works, trees, logs):
-      kept.add(result)
-      tell(result)
+    # Room by room, so that there is something to see early.
+    for room in dict.fromkeys(p.room for p in plants):
+      todo = [p for p in plants
+              if p.room == room and (room, p.id) not in kept.results]
+      files = dict.fromkeys(
+          f for p in todo for group in groups[p.id] for f in group)
+      missing = [Work(plant=None, tests=[f], limit=slow)
+                 for f in files if f not in kept.clean()]
+      for result in _each(missing, trees, logs):
+        if result.outcome != "survived":
+          raise Void(f"{result.id} fails without a bug: {result.outcome} "
+                     f"{result.by}")
+        kept.add(result)
+        tell(result)
+      clean = kept.clean()
+      works = [_work(p, groups[p.id], clean, limit) for p in todo]
+      for result in _each(works, trees, logs):
+        kept.add(result)
+        tell(result)
+
+
+def _work(
+    plant: Plant, groups: list[list[str]], clean: dict[str, float],
+    limit: float,
+) -> Work:
+  """A plant's tests, in each group the fast ones first."""
+  tests = [f for group in groups for f in sorted(group, key=clean.__getitem__)]
+  return Work(plant=plant, tests=tests, limit=limit,
+              clean=sum(clean[f] for f in tests))
 
 
 def _each(works: list[Work], trees: list[Path], logs: Path) -> Iterator[Result]:
