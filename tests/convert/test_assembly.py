@@ -1,5 +1,8 @@
 """EMMA put together from published folders is those parts, bit for bit."""
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +70,73 @@ def test_every_parameter_is_there_and_accounted_for(config, made):
               "vision/router"}
 
 
+def test_what_came_from_where(folders, made):
+  """Every line's source and count, against the folders' own leaves."""
+  want = {}
+  for folder, module, prefix in (
+      ("siglip2_folder", siglip, "vision"), ("dcae_folder", dcae,
+                                             "autoencoder")):
+    for path, leaf in rules.flatten(module.load(folders[folder])[1]).items():
+      if path.startswith("head/"):
+        continue  # EMMA has none
+      top, size, layers = path.split("/")[0], leaf.size, len(leaf)
+      for name, share in ([("lower", 1), ("versatile", 1), ("stem", 1)]
+                          if top == "blocks" else [(top, layers)]):
+        key = (f"{prefix}/{name}", str(folders[folder]))
+        want[key] = want.get(key, 0) + size // layers * share
+  decoder = rules.flatten(qwen3.load(folders["qwen3_folder"])[1])
+  source = str(folders["qwen3_folder"])
+  for path, leaf in decoder.items():
+    name = path.removeprefix("layers/block/")
+    if name == path:
+      for part in (("norm_und", "norm_gen") if path.startswith("norm/")
+                   else (path.split("/")[0],)):
+        want[f"llm/{part}", source] = leaf.size
+      continue
+    shared = name.startswith("qk/")  # in the one shallow layer of three
+    for branch in ("shared",) if shared else ("und", "gen"):
+      key = f"llm/shallow/{branch}", source
+      want[key] = want.get(key, 0) + leaf.size // 3
+    for branch in ("und", "gen"):
+      key = f"llm/deep/{branch}", source
+      want[key] = want.get(key, 0) + leaf.size // 3 * 2
+  flat = rules.flatten(made[0])
+  for path in flat:
+    if path.startswith(("adapters/", "heads/", "vision/router/")):
+      key = "/".join(path.split("/")[:2]), "random (new in EMMA)"
+      want[key] = want.get(key, 0) + flat[path].size
+  assert {(o.subtree, o.source): o.parameters for o in made[1]} == want
+
+
+def test_tower_and_autoencoder_are_the_published_ones(folders, made):
+  """Blocks in their order: the first are below the experts."""
+  tower = made[0]["vision"]
+  _, params = siglip.load(folders["siglip2_folder"])
+  for name in ("embed", "post_norm"):
+    jax.tree.map(np.testing.assert_array_equal, tower[name], params[name])
+  for i, part in enumerate(("lower", "versatile")):
+    jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x[0], y[i]),
+                 tower[part], params["blocks"])
+  _, params = dcae.load(folders["dcae_folder"])
+  jax.tree.map(np.testing.assert_array_equal, made[0]["autoencoder"], params)
+
+
+def test_what_is_new_goes_by_the_key(config, folders, made):
+  """And all but the latents' statistics has the dtype that was asked for."""
+  params, _ = assembly.assemble(
+      config, **folders, dtype="bfloat16", key=jax.random.key(5))
+  flat = rules.flatten(params)
+  exact = {"autoencoder/latent/shift", "autoencoder/latent/scale"}
+  assert {p for p, x in flat.items() if x.dtype == np.float32} == exact
+  assert {x.dtype for p, x in flat.items() if p not in exact} == {
+      jnp.dtype("bfloat16")}
+  own = rules.flatten(made[0])  # by another key
+  for path, x in flat.items():
+    if re.fullmatch(assembly.NEW, path):
+      same = np.array_equal(x.astype(np.float32), own[path])
+      assert same == (np.ptp(own[path]) == 0), path  # zeros and ones alone
+
+
 def test_und_branch_is_the_published_decoder(config, folders, made):
   module, params = qwen3.load(folders["qwen3_folder"])
   tokens = np.arange(12, dtype=np.int32).reshape(1, 12) * 7 % 1024
@@ -87,9 +157,10 @@ def test_und_branch_is_the_published_decoder(config, folders, made):
 def test_branches_and_experts_start_as_copies(made):
   flat = rules.flatten(made[0])
   gen = [p for p in flat if p.startswith("llm/") and "/gen/" in p]
-  assert gen
+  gen.append("llm/norm_gen/scale")
+  assert len(gen) > 10
   for path in gen:
-    np.testing.assert_array_equal(flat[path], flat[path.replace("gen", "und")])
+    np.testing.assert_array_equal(flat[path], flat[path.replace("gen", "und")], path)
   for path in (p for p in flat if p.startswith("vision/stem/")):
     np.testing.assert_array_equal(
         flat[path], flat[path.replace("stem", "versatile")])
@@ -117,6 +188,42 @@ def test_other_sizes_are_refused_with_the_list(folders):
     assembly.assemble(other, **folders, dtype="float32", key=jax.random.key(0))
   assert "mlp_width: the folder has 48, the config 40" in str(error.value)
   assert "rope_theta" in str(error.value)
+
+
+WRONG = {  # every size that decides what is computed, but those shapes show
+    "llm": dict(rope_theta=5e6, norm_eps=1e-5, head_dim=8, num_kv_heads=2,
+                num_heads=4, vocab_size=512, num_layers=4, width=64,
+                tie_embeddings=True),
+    "vision": dict(norm_eps=1e-5, num_heads=4, native_grid=4,
+                   position_resize="bilinear_antialias", num_layers=3),
+    "autoencoder": dict(
+        decoder_conv_act_fn="silu", encoder_out_shortcut=False,
+        decoder_in_shortcut=False, attention_head_dim=4,
+        decoder_act_fns=("relu",) * 6),
+}
+
+
+@pytest.mark.parametrize("part, name", [
+    (part, name) for part, changes in WRONG.items() for name in changes])
+def test_each_size_is_compared(config, folders, part, name):
+  """Before a tensor is read into the tree; the error names both values."""
+  value = WRONG[part][name]
+  if part == "vision":
+    encoder = dataclasses.replace(config.vision.encoder, **{name: value})
+    changed = dict(vision=dataclasses.replace(config.vision, encoder=encoder))
+  else:
+    own = dataclasses.replace(getattr(config, part), **{name: value})
+    changed = {part: own}
+  other = dataclasses.replace(config, **changed)
+  source = {"llm": lambda: assembly._llm(
+      other.llm, folders["qwen3_folder"], None), "vision": lambda: (
+          assembly._vision(other, folders["siglip2_folder"], None)),
+            "autoencoder": lambda: assembly._autoencoder(
+                other, folders["dcae_folder"], None)}[part]
+  with pytest.raises(assembly.AssemblyError,
+                     match=f"  {name}: the folder has .*, the config "
+                     + re.escape(repr(value))):
+    next(iter(source()))
 
 
 CONFIG = '''

@@ -112,6 +112,37 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     convert.load(tmp_path / "x")
 
 
+@pytest.mark.parametrize("section, key", [
+    *(("data", k) for k in (
+        "height", "width", "native", "min_tokens", "max_tokens")),
+    *(("sample", k) for k in (
+        "steps", "shift", "text_guidance", "edit_text_guidance",
+        "edit_image_guidance", "max_tokens"))])
+def test_a_config_without_what_sampling_needs_is_refused(
+    tmp_path, section, key):
+  c = config()
+  c = c | {section: {k: v for k, v in c[section].items() if k != key}}
+  with pytest.raises(convert.ExportError, match=f"{section} lacks .*'{key}'"):
+    convert.save(tmp_path / "out", c, {}, TinyTokenizer())
+
+
+@pytest.mark.parametrize("route", ["versatile", "stem", "router"])
+def test_the_route_is_kept(tmp_path, route):
+  assert convert.load(export(tmp_path, route=route)).route == route
+
+
+def test_a_tower_without_experts_has_one_route(tmp_path):
+  with pytest.raises(convert.ExportError, match="route='stem' is no expert"):
+    export(tmp_path / "out", "und_decoupled_no_experts", route="stem")
+
+
+def test_theirs_says_the_names_and_shapes_that_are_written(tmp_path):
+  folder = Folder.open(export(tmp_path))
+  sizes = convert.model_config(config()["model"])
+  assert convert.theirs(sizes) == {
+      name: folder.shape(name) for name in folder.names()}
+
+
 def test_a_field_that_the_file_does_not_know_must_be_at_its_default(
     monkeypatch):
   sizes = convert.model_config(config()["model"])

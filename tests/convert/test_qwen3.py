@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from emma_jax import rules
-from emma_jax.convert import files, qwen3
+from emma_jax.convert import files, qwen3, table
 from emma_jax.convert.table import ConversionError
 
 FOUR_B = dict(  # transformers 4, as published
@@ -178,6 +178,32 @@ def test_a_head_of_another_size_is_refused(tmp_path: Path):
   with_head(tmp_path, np.zeros((3, 6), np.float32))
   with pytest.raises(ConversionError, match=r"\(3, 6\) must be a copy"):
     qwen3.load(tmp_path / "with_head")
+
+
+@pytest.mark.parametrize("row", [4095, 4096, 4999])
+def test_every_row_of_a_redundant_head_is_compared(tmp_path: Path, row: int):
+  """The comparison goes part by part: 4096 rows at a time."""
+  config = dataclasses.replace(TINY, vocab_size=5000, num_layers=1)
+  tree = params(config)
+  head = tree["embed"].copy()
+  head[row, 5] += 1
+  tensors = [*table.write(tree, qwen3.entries(config)),
+             ("lm_head.weight", head)]
+  files.write_folder(tmp_path, qwen3.config_to_hf(config), tensors)
+  with pytest.raises(ConversionError, match=rf"\[{row}, 5\] = "):
+    qwen3.load(tmp_path)
+
+
+def test_null_key_heads_are_as_many_as_queries():
+  config = qwen3.config_from_hf(FOUR_B | {"num_key_value_heads": None})
+  assert config.num_kv_heads == 32
+
+
+def test_special_tokens_are_named_where_the_vocabulary_has_them():
+  whole = qwen3.config_to_hf(qwen3.QWEN3_4B)
+  for key in ("bos_token_id", "eos_token_id"):
+    assert whole[key] == FOUR_B[key]
+    assert key not in qwen3.config_to_hf(TINY)
 
 
 def test_an_untied_model_needs_its_head(tmp_path: Path):

@@ -8,16 +8,19 @@ file makes this golden anew, and so compares it with our sampling again.
 import ast
 import functools
 import importlib.util
+import json
 from pathlib import Path
 import sys
 import tempfile
 from typing import Any
 
+import jax
 import numpy as np
 
 from emma_jax import build, rules
 from emma_jax.convert import emma as convert
 from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.sampling import context
 from tests.goldens import store
 from tests.sampling import small
 
@@ -56,24 +59,36 @@ def picture() -> np.ndarray:
   return ((x + 1) * 127.5).astype(np.uint8)
 
 
-def noise() -> np.ndarray:
-  """(T, C), where drawing starts: float32, but with no rounding left."""
-  return store.noise("emma_torch start", (4, 8)) * np.float32(1.5)
+def start() -> np.ndarray:
+  """(T, C): what `Session` starts the first picture of a request from."""
+  key, = context.keys(SEED, [0])
+  channels = config()["model"]["autoencoder"]["latent_channels"]
+  return np.array(jax.random.normal(key, (4, channels), jax.numpy.float32))
 
 
 def digest() -> str:
-  """Of what emma_torch.py does: comments and blank lines are left out."""
+  """Of the syntax tree of emma_torch.py, without comments and docstrings."""
   path = Path(convert.__file__).with_name(convert.IMPLEMENTATION)
-  tree = ast.parse(path.read_text())
-  for node in ast.walk(tree):  # docstrings too
-    if (isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
-        and ast.get_docstring(node) is not None):
-      node.body = node.body[1:] or [ast.Pass()]
-  return store.digest(ast.unparse(tree))
+  return store.digest(_told(ast.parse(path.read_text())))
+
+
+def _told(node: Any) -> str:
+  """A tree as text. `ast.dump` and `ast.unparse` differ between Pythons."""
+  if isinstance(node, list):
+    return f"[{', '.join(map(_told, node))}]"
+  if not isinstance(node, ast.AST):
+    return repr(node)
+  fields = {k: v for k, v in ast.iter_fields(node) if v not in (None, [])}
+  documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+  if isinstance(node, documented) and ast.get_docstring(node) is not None:
+    fields["body"] = node.body[1:]
+  told = ", ".join(f"{k}={_told(v)}" for k, v in fields.items())
+  return f"{type(node).__name__}({told})"
 
 
 def exported(folder: Path) -> dict[str, str]:
-  """Digests of the tensors `save` writes, by part: names, shapes, bits."""
+  """Digests of what `save` writes: of a part's tensors the names, shapes and
+  bits, of tokenizer.json the content."""
   convert.save(folder, config(), params(), TinyTokenizer(), route="versatile")
   from safetensors.numpy import load_file
 
@@ -81,7 +96,10 @@ def exported(folder: Path) -> dict[str, str]:
   for name, x in sorted(load_file(folder / "model.safetensors").items()):
     line = f"{name} {x.dtype} {x.shape} {store.digest(x.tobytes())}"
     parts.setdefault(name.split(".")[0], []).append(line)
-  return {part: store.digest("\n".join(x)) for part, x in parts.items()}
+  out = {part: store.digest("\n".join(x)) for part, x in parts.items()}
+  vocabulary = json.loads((folder / convert.TOKENIZER).read_text())
+  out["tokenizer"] = store.digest(json.dumps(vocabulary, sort_keys=True))
+  return out
 
 
 # ------------------------------------------------------------- with torch
@@ -93,7 +111,8 @@ def cases() -> dict[str, dict[str, Any]]:
   with tempfile.TemporaryDirectory() as root:
     folder = Path(root)
     parts = exported(folder)
-    out = {"file": {"implementation": digest()}, "export": parts}
+    out = {"file": {"implementation": digest()}, "export": parts,
+           "start": {"noise": start()}}
     model = load(folder)
   latents = []
   decode = model.autoencoder.decode
@@ -101,17 +120,18 @@ def cases() -> dict[str, dict[str, Any]]:
       latents.append(x.numpy()), decode(x, grid))[1]
 
   def made(picture) -> dict[str, np.ndarray]:
-    return {"latents": latents.pop(), "picture": picture.numpy()}
+    return {"latents": latents.pop()[0],
+            "picture": np.array(model.to_image(picture)) / np.float32(255)}
 
   with torch.no_grad():
     for route in ("versatile", "stem"):
       model.route = route
       said = model.ask(picture(), QUESTIONS, max_tokens=ANSWER)
       out[f"ask {route}"] = {str(i): x for i, x in enumerate(said)}
-    out["draw"] = made(model.draw(PROMPT, noise=noise()))
+    out["draw"] = made(model.draw(PROMPT, noise=start()))
     for name, (text, image) in GUIDANCE.items():
       out[f"edit {name}"] = made(model.edit(
-          picture(), INSTRUCTION, noise=noise(), edit_text_guidance=text,
+          picture(), INSTRUCTION, noise=start(), edit_text_guidance=text,
           edit_image_guidance=image))
   return out
 
