@@ -110,3 +110,24 @@ class Variants(chex.TestCase):
     chex.assert_trees_all_close(
         *both(X0, EPS, np.float32([0.9, 0.4]), np.float32([0.7, 0.0])),
         atol=1e-6)
+
+
+def test_times_by_hand():
+  """The shift's formula, and each number of the training times'."""
+  np.testing.assert_allclose(
+      flow.sampling_times(4, 3.0), [1, 0.9, 0.75, 0.5, 0], atol=1e-7)
+  config = flow.FlowConfig(time_mean=1.0, time_std=0.5, shift=2.0)
+  key = jax.random.key(3)
+  z = np.asarray(jax.random.normal(key, (50,), jnp.float32), np.float64)
+  t = 1 / (1 + np.exp(-(1.0 + 0.5 * z)))
+  np.testing.assert_allclose(
+      flow.sample_time(key, (50,), config), 2 * t / (1 + t), rtol=1e-5)
+
+
+def test_the_interpolant_and_a_step_by_hand():
+  x0, eps = np.float32([[2.0, 4.0]]), np.float32([[-1.0, 8.0]])
+  np.testing.assert_allclose(
+      flow.interpolate(x0, eps, jnp.float32([0.25])), [[1.25, 5.0]])
+  np.testing.assert_allclose(flow.velocity(x0, eps), [[-3, 4]])
+  np.testing.assert_allclose(
+      flow.euler_step(x0, flow.velocity(x0, eps), 0.5, 0.25), [[2.75, 3.0]])

@@ -165,3 +165,29 @@ class Variants(chex.TestCase):
     whole = losses.next_token(LOGITS @ head.T, TARGETS, WEIGHTS)
     chex.assert_trees_all_close(
         chunked(LOGITS, head, TARGETS, WEIGHTS), whole, rtol=1e-5)
+
+
+def test_an_accuracy_counts_weighted_tokens_only():
+  logits = np.zeros((1, 3, 2), np.float32)
+  logits[..., 1] = 1.0
+  targets, weights = np.array([[1, 0, 1]]), np.float32([[1, 1, 0]])
+  _, right = losses.next_token(logits, targets, weights)
+  assert (float(right.total), float(right.count)) == (1, 2)
+
+
+def test_errors_by_time_leave_out_empty_slots_and_are_named_by_their_bin():
+  bins = losses.per_time(ERROR, TIME, TASK, 2)
+  assert list(bins) == ["time_0.00_0.50", "time_0.50_1.00"]
+  late = (TASK > 0) & (TIME >= 0.5)
+  np.testing.assert_allclose(
+      bins["time_0.50_1.00"].total, ERROR[late].sum(), rtol=1e-6)
+  assert bins["time_0.50_1.00"].count == late.sum()
+
+
+def test_a_velocity_error_is_summed_in_float32():
+  a, b = RNG.normal(size=(2, 1, 1, 64, 32)).astype(np.float32)
+  low = jnp.asarray(a, jnp.bfloat16)
+  error = losses.squared_error(low, b)
+  assert error.dtype == jnp.float32
+  want = ((np.asarray(low, np.float64) - b)**2).mean()
+  np.testing.assert_allclose(error, [[want]], rtol=1e-5)

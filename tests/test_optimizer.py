@@ -124,3 +124,54 @@ def test_ema_warms_up_then_averages():
 def test_an_average_of_other_shapes_is_refused():
   with pytest.raises(AssertionError, match="shape"):
     optimizer.ema_update({"a": np.zeros(3)}, {"a": np.zeros(1)}, 0.9, 0)
+
+
+def test_three_updates_by_hand():
+  """Warm-up, clipping, moments, their bias, decay and multipliers, in numpy."""
+  c = config(warmup_steps=2, total_steps=4, schedule="linear", final_ratio=0.1,
+             b1=0.8, b2=0.9, eps=1e-2, weight_decay=0.3, clip_norm=1.5)
+  factors = {"w": 1.0, "bias": 0.5}
+  transform = optimizer.build(c, factors)
+  rng = np.random.default_rng(0)
+  params = {"w": rng.normal(size=(2, 3)), "bias": rng.normal(size=3)}
+  params = {k: v.astype(np.float32) for k, v in params.items()}
+  state = transform.init(params)
+  update = jax.jit(transform.update)
+  hand = {k: v.astype(np.float64) for k, v in params.items()}
+  mu, nu = ({k: 0.0 for k in params} for _ in range(2))
+  rates = [0.05, 0.1, 0.1, 0.055, 0.01]
+  for n, size in enumerate((3.0, 0.1, 2.0, 0.5, 1.0)):
+    grads = {k: (size * rng.normal(size=v.shape)).astype(np.float32)
+             for k, v in params.items()}
+    updates, state = update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    norm = np.sqrt(sum((g.astype(np.float64)**2).sum() for g in grads.values()))
+    for k, g in grads.items():
+      g = g * min(1.0, 1.5 / norm)
+      mu[k] = 0.8 * mu[k] + 0.2 * g
+      nu[k] = 0.9 * nu[k] + 0.1 * g * g
+      step = (mu[k] / (1 - 0.8**(n + 1))
+              / (np.sqrt(nu[k] / (1 - 0.9**(n + 1))) + 1e-2))
+      decay = 0.3 * hand[k] if k == "w" else 0.0
+      hand[k] = hand[k] - rates[n] * factors[k] * (step + decay)
+    for k in params:
+      np.testing.assert_allclose(params[k], hand[k], rtol=2e-5, atol=1e-6)
+
+
+def test_a_schedule_without_warm_up_starts_at_its_peak():
+  """And a cosine ends where it should, quarter by quarter."""
+  rate = optimizer.schedule(config(
+      warmup_steps=0, total_steps=8, schedule="cosine", final_ratio=0.0))
+  want = 0.1 * 0.5 * (1 + np.cos(np.pi * np.array([0, 2, 4, 6, 8]) / 8))
+  np.testing.assert_allclose([rate(s) for s in (0, 2, 4, 6, 8)], want,
+                             rtol=1e-5, atol=1e-8)
+
+
+def test_the_average_of_every_early_step():
+  ema = {"w": jnp.full(1, 5.0)}
+  by_hand = 5.0
+  for step in range(40):
+    ema = optimizer.ema_update(ema, {"w": jnp.full(1, float(step))}, 0.75, step)
+    keep = min(0.75, (1 + step) / (10 + step))
+    by_hand = keep * by_hand + (1 - keep) * step
+    np.testing.assert_allclose(ema["w"], by_hand, rtol=1e-5)

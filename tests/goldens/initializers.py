@@ -5,8 +5,9 @@ answered with their deviation, exactly, and the tests of `layers` hold that a
 draw has it.
 """
 
-from collections.abc import Iterator
-import contextlib
+import collections
+from collections.abc import Callable
+import re
 from unittest import mock
 
 import flax.linen as nn
@@ -15,56 +16,76 @@ import numpy as np
 
 from configs import models
 from emma_jax import build
-from emma_jax.models.emma import boxed_params
+from emma_jax.models.emma import EmmaConfig, boxed_params
 from tests import tiny
 
 CUT = 0.87962566103423978  # deviation of a unit normal that is cut at two
 
 
-@contextlib.contextmanager
-def _deviations(drawn: list) -> Iterator[None]:
-  """Draws return their deviation (of a unit draw `CUT` or 1), on an array that
-  is thin where it may be: a table of words has gigabytes."""
+class Normal:
+  """In place of `nn.initializers.normal`, which hides what it was given."""
+
+  def __init__(self, std: float):
+    self.std = std
+
+  def __call__(self, key, shape, dtype=np.float32):
+    return jax.numpy.zeros(shape, dtype)
+
+
+def first(config: EmmaConfig) -> dict[str, str]:
+  """Of each weight "drawn 0.0198" or "set 1"; its shares, if it has several.
+
+  Blocks and branches of a kind stand together, as many as there are.
+  """
+  found, declare = {}, nn.Module.param
+
+  def param(self, name, init, shape, *args):
+    found["/".join((*self.path, name))] = init, shape
+    return declare(self, name, init, shape, *args)
+
+  with (mock.patch.object(nn.Module, "param", param),
+        mock.patch.object(nn.initializers, "normal", Normal)):
+    jax.eval_shape(lambda: boxed_params(config, jax.random.key(0)))
+  together = {}
+  for path in sorted(found):
+    kind = re.sub(r"(stage|block)\d+", r"\1", path)
+    kind = re.sub("/(und|gen|shared|stem|versatile)/", "/any/", kind)
+    together.setdefault(kind, []).append(_start(*found[path]))
+  return {kind: ", ".join(
+      f"{count} x {start}" if count > 1 else start
+      for start, count in collections.Counter(starts).items())
+          for kind, starts in together.items()}
+
+
+def _start(init: Callable, shape: tuple[int, ...]) -> str:
+  """Runs an initializer whose draws return their deviation."""
+  drawn = []
+
   def truncated(key, lower, upper, shape, dtype):
     assert (lower, upper) == (-2, 2)
     drawn.append(shape)
+    # Thin where it may be: of the 4B, arrays have a gigabyte.
     return np.full((shape[0],) + (1,) * (len(shape) - 1), CUT, dtype)
 
-  def normal(std):
-    return lambda key, shape, dtype=np.float32: (
-        drawn.append(shape) or np.float32(std))
+  def normal(self, key, shape, dtype=np.float32):
+    drawn.append(shape)
+    return np.float32(self.std)
 
   with (mock.patch.object(jax.random, "truncated_normal", truncated),
-        mock.patch.object(nn.initializers, "normal", normal)):
-    yield
-
-
-def first(config) -> dict[str, str]:
-  """Of each weight "drawn 0.0198" or "set 1": its shares, if it has several."""
-  found, drawn = {}, []
-  declare = nn.Module.param
-
-  def param(self, name, init, *args, **options):
-    found["/".join((*self.path, name))] = init, args
-    return declare(self, name, init, *args, **options)
-
-  with _deviations(drawn):
-    with mock.patch.object(nn.Module, "param", param):
-      jax.eval_shape(lambda: boxed_params(config, jax.random.key(0)))
-    out = {}
-    for path, (init, args) in sorted(found.items()):
-      drawn.clear()
-      values = np.asarray(nn.unbox(init(jax.random.key(0), *args))).ravel()
-      changes = np.flatnonzero(np.diff(values, prepend=np.nan))
-      out[path] = " ".join(
-          ["drawn" if drawn else "set", *(f"{values[i]:.4g}" for i in changes)])
-  return out
+        mock.patch.object(Normal, "__call__", normal)):
+    x = np.ravel(nn.unbox(init(jax.random.key(0), shape)))
+  changes = np.flatnonzero(np.diff(x, prepend=np.nan))
+  return " ".join(["drawn" if drawn else "set",
+                   *(f"{x[i]:.4g}" for i in changes)])
 
 
 CASES = {
     "micro": lambda: first(build.emma_config(tiny.model(
         tie_embeddings=False, embed_std=0.3, residual_gain=0.25))),
-    "4b": lambda: first(build.emma_config(models.emma_4b())),
+    "4b": lambda: {
+        path: start
+        for path, start in first(build.emma_config(models.emma_4b())).items()
+        if "drawn" in start},
 }
 
 

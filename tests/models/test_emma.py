@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,14 @@ import numpy as np
 import pytest
 
 from emma_jax.data.transforms import Sample, Text
-from emma_jax.models import masks, pictures
-from emma_jax.models.emma import Emma, EmmaConfig, EmmaOutput, token_grid
+from emma_jax.models import dcae, masks, pictures
+from emma_jax.models.emma import (
+  Emma,
+  EmmaConfig,
+  EmmaOutput,
+  to_unit,
+  token_grid,
+)
 from emma_jax.structs import Ids, KvCache
 from tests import tiny
 
@@ -309,3 +316,21 @@ def test_latents_do_not_depend_on_how_many_are_encoded_at_once(monkeypatch):
   want = encode()
   monkeypatch.setattr(pictures, "TURN", 2 * tiny.HEIGHT * tiny.WIDTH)
   np.testing.assert_allclose(encode(), want, atol=1e-5)
+
+
+def test_decoded_pictures_are_rounded_to_the_nearest_level():
+  """Truncated, all pixels would be darker by half a level."""
+  levels = np.float32([-9, -0.6, 0.4, 0.6, 126.4, 127.6, 254.4, 254.6, 999])
+  decoded = jnp.asarray(levels / 127.5 - 1).reshape(1, 3, 1, 3)
+  emma, z = tiny.emma(), jnp.zeros((1, 2, tiny.CHANNELS))
+  with mock.patch.object(dcae.Autoencoder, "decode_normalised",
+                         lambda self, z: decoded + 0 * z.sum()):
+    x = emma.apply({"params": tiny.params()}, z, tiny.GRID,
+                   method=Emma.decode_latents)
+  assert x.dtype == jnp.uint8
+  assert x.ravel().tolist() == [0, 0, 0, 1, 126, 128, 254, 255, 255]
+
+
+def test_uint8_becomes_the_range_from_minus_one_to_one():
+  x = to_unit(np.uint8([0, 1, 255]), "float32")
+  np.testing.assert_allclose(x, [-1, -1 + 1 / 127.5, 1], atol=1e-7)

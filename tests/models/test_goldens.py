@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 
 from tests import fixed
-from tests.goldens import adapters, autoencoder, decoder, layers, store, vision
+from tests.goldens import (
+  adapters,
+  autoencoder,
+  decoder,
+  emma,
+  initializers,
+  layers,
+  store,
+  vision,
+)
 
 FAMILIES = {"layers": layers, "decoder": decoder, "vision": vision,
-            "autoencoder": autoencoder, "adapters": adapters}
+            "autoencoder": autoencoder, "adapters": adapters, "emma": emma}
 SHALLOW = ("layers", "adapters")
 
 
@@ -24,6 +33,11 @@ def test_numbers_stay(family: str, case: str):
   module = FAMILIES[family]
   store.check(family, case, module.CASES[case](), tolerance(family, case),
               module.KEPT)
+
+
+@pytest.mark.parametrize("case", initializers.CASES)
+def test_weights_start_as_they_did(case: str):
+  store.check("initializers", case, initializers.CASES[case](), store.EXACT)
 
 
 def test_pictures_of_a_row_take_different_experts():

@@ -66,3 +66,19 @@ def test_the_gradient_of_rms_norm_is_rounded_once(platform):
   assert got.dtype == jnp.bfloat16
   # float32 sums may fall to the other side of a border, rarely.
   assert np.mean(np.asarray(got != want)) < 0.02
+
+
+@pytest.mark.parametrize("axis, gain, std", [
+    (0, 1.0, 50**-0.5), (1, 0.3, 0.3 * 40**-0.5), ((0, 1), 1.0, 2000**-0.5)])
+def test_a_first_weight_has_its_deviation(axis, gain, std):
+  """Gain over the root of what is summed, though the draw is cut at two
+  sigmas of the normal it comes from (uncorrected it would be 0.88 of that)."""
+  shape = (50, 40, 30)
+  x = np.asarray(layers.fan_in(axis, gain)(jax.random.key(0), shape))
+  assert abs(x.std() / std - 1) < 0.01 and abs(x.mean() / std) < 0.01
+  assert 2.2 < np.abs(x).max() / std < 2 / 0.8796 + 1e-3
+
+
+def test_a_normal_weight_has_its_deviation():
+  x = np.asarray(layers.normal(0.3)(jax.random.key(0), (50, 40, 30)))
+  assert abs(x.std() / 0.3 - 1) < 0.01 and np.abs(x).max() > 3 * 0.3
