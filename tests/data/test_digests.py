@@ -15,8 +15,14 @@ import pytest
 from emma_jax import build
 from emma_jax.cli.data import hash as hash_command
 from emma_jax.data import fast_images, images
-from emma_jax.data.construction import answers, client, duplicates, edits
-from emma_jax.data.construction import filters, selection
+from emma_jax.data.construction import (
+  answers,
+  client,
+  duplicates,
+  edits,
+  filters,
+  selection,
+)
 from emma_jax.data.construction.base import Construction
 from emma_jax.data.construction.text_pictures import TextPictures
 from emma_jax.data.formats import job as job_lib

@@ -6,7 +6,8 @@ patches, stored latents, several pictures, none).
 
 import dataclasses
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest

@@ -2,7 +2,8 @@
 
 import unicodedata
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from emma_jax.data import chat
@@ -15,8 +16,9 @@ from tests.laws import laws
 # Text that meets the merges, the special tokens' names, and what is rare.
 TEXTS = st.lists(st.one_of(
     st.text(max_size=6), st.sampled_from([
-        "hello", " hello", "user\n", "\n\n", "世界", "é", "e\u0301", "<|im_end|>",
-        "<|image_pad|>", " red", "large", "123", "'s", "  ", "\u2028", "🙂"])),
+        "hello", " hello", "user\n", "\n\n", "世界", "é", "e\u0301",
+        "<|im_end|>", "<|image_pad|>", " red", "large", "123", "'s", "  ",
+        "\u2028", "🙂"])),
     max_size=6).map("".join)
 
 

@@ -1,6 +1,7 @@
 """The mask: the drawing in its docstring, and the laws of paper section 3."""
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
