@@ -41,7 +41,8 @@ def stored() -> list[schema.Stored]:
       ("red", (20, 30)), ("blue", (40, 24))))
   return [
       schema.Stored(record=Understanding(
-          pictures=(a, b), turns=(("<image>red?\n<image>", "nö 红"), ("b", "y")),
+          pictures=(a, b),
+          turns=(("<image>red?\n<image>", "nö 红"), ("b", "y")),
           stem=STEM_GENERAL, id="u"), provenance={"dataset": "made", "n": 1.5}),
       schema.Stored(record=Understanding(
           pictures=(), turns=(("red", "blue"),), id="t"), weight=0.5),

@@ -27,7 +27,8 @@ def records() -> dict[str, schema.Stored]:
   return {
       "understanding": schema.Stored(
           record=Understanding(
-              pictures=(a, b), turns=(("<image>q\n<image>", "nö 红"), ("r", "s")),
+              pictures=(a, b),
+              turns=(("<image>q\n<image>", "nö 红"), ("r", "s")),
               stem=STEM_SCIENCE, id="u"),
           weight=0.5, provenance={"dataset": "d", "row": "a:1", "score": 0.25}),
       "general": schema.Stored(record=Understanding(

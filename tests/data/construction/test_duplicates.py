@@ -83,6 +83,21 @@ def test_hashes_stand_a_copy_and_tell_others_apart(kind: str):
   assert hash_of(Image.new("RGB", (64, 64), "red")) is None
 
 
+def test_hashes_of_pictures_are_what_they_were():
+  """Signatures that are on disk are compared with those of today."""
+  y, x = np.mgrid[:90, :120]
+  waves = np.stack([(y * y + 3 * x) % 256, (5 * y + x * x) % 256,
+                    (7 * x) % 256], -1).astype(np.uint8)
+  assert hashes.perceptual(waves, "dhash") == 0xFB9A5252D6DB5254
+  assert hashes.perceptual(waves, "phash") == 0x810C4B085FFF4B5E
+  ramp = np.repeat((2 * x)[..., None], 3, -1).astype(np.uint8)
+  assert hashes.perceptual(ramp, "dhash") == 2**64 - 1  # brighter to the right
+  # A standard deviation below two levels is of one colour.
+  step = np.where(x[..., None] < 60, np.uint8(0), np.uint8([1, 1, 1]))
+  assert hashes.perceptual(3 * step, "dhash") is None
+  assert hashes.perceptual(5 * step, "dhash") is not None
+
+
 def test_over_sets_with_every_kind_of_copy(tmp_path):
   a, b, c = _picture(1), _picture(2), _picture(3)
   one = made.dataset(tmp_path / "one", _drawings(

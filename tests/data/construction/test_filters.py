@@ -6,6 +6,7 @@ import json
 import pytest
 
 from emma_jax.data.construction import answers, filters
+from emma_jax.data.formats import part
 from emma_jax.data.formats.job import ConversionError
 from emma_jax.data.records import schema
 from emma_jax.structs import Drawing
@@ -148,3 +149,26 @@ def test_joining_keeps_every_byte(folder, tmp_path):
   both = common.read(folder) + common.read(more)
   assert [*map(schema.encode, found)] == [*map(schema.encode, both)]
   assert card.weighted and card.provenance["format"] == "records"
+
+
+@pytest.mark.parametrize("limits, kept", [
+    (dict(min_side=20), True), (dict(min_side=21), False),
+    (dict(max_side=40), True), (dict(max_side=39), False),
+    (dict(min_pixels=800), True), (dict(min_pixels=801), False),
+    (dict(max_aspect=2), True), (dict(max_aspect=1.99), False)])
+def test_sizes_at_their_limits_are_kept(limits, kept):
+  """Of 20 x 40 pixels, whichever way it lies."""
+  for y, x in ((20, 40), (40, 20)):
+    out = _filter(**limits).of_size(y, x)
+    assert (out is None) == kept
+    assert kept or out.kind in limits
+
+
+@pytest.mark.parametrize("limits, kept", [
+    (dict(minimum=0.5, maximum=0.5), True), (dict(minimum=0.51), False),
+    (dict(maximum=0.49), False), ({}, True)])
+def test_scores_at_their_limits_are_kept(limits, kept):
+  rule = filters.ScoreRule(name="s", answers=answers.Noted("n"), **limits)
+  stored = dataclasses.replace(made.samples()[2], provenance={"n": 0.5})
+  one, out = rule.check(part.Made(stored, [(1, 1)]), "w", "error")
+  assert (out is None) == kept and one.stored.provenance["s"] == 0.5

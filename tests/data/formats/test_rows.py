@@ -75,3 +75,32 @@ def test_rows_that_are_none(row, form, reason: str):
 def test_unknown_columns_are_no_format():
   assert rows.detect({"a": 1}) is None
   assert rows.detect({"image": A}) is None
+
+
+@pytest.mark.parametrize("form", rows.FORMATS)
+def test_a_format_needs_all_of_its_keys(form):
+  row = dict.fromkeys((*rows.FORMATS[form].keys, "caption"), A)
+  assert rows.detect(row) == form
+  for key in rows.FORMATS[form].keys:
+    assert rows.detect({k: v for k, v in row.items() if k != key}) is None
+
+
+def test_the_captions_key_is_the_first_that_is_there():
+  row = {"image": A, "txt": "4", "prompt": "3", "text": "2", "caption": "1"}
+  for key, said in (("caption", "1"), ("text", "2"), ("prompt", "3"),
+                    ("txt", "4")):
+    assert _read(row, "captions").prompt == said
+    del row[key]
+
+
+@pytest.mark.parametrize("row, name", [
+    ({"id": "a", "omni_edit_id": "b"}, "a"), ({"omni_edit_id": "b"}, "b"),
+    ({"id": 0}, "0"), ({"id": ""}, "here"), ({"id": None}, "here")])
+def test_a_records_id(row, name):
+  assert _read(row | {"image": A, "caption": "c"}).id == name
+
+
+@pytest.mark.parametrize("stem, label", [
+    ({"stem": True}, 1), ({"stem": False}, 0), ({"stem": None}, -1), ({}, -1)])
+def test_a_rows_label(stem, label):
+  assert rows.stem_of(stem, "here") == label

@@ -40,14 +40,13 @@ def by_hand(capacities, buckets: int, rows: int, least, need, bucket):
       closed[kind] = []
 
   for i in range(len(need)):
-    for at, (kind, members) in enumerate(open_rows):
-      if bucket[i] in (ANY_BUCKET, kind) and all(
-          a <= b for a, b in zip(need[i], room(members))):
-        break
-    else:
+    holds = [at for at, (kind, members) in enumerate(open_rows)
+             if bucket[i] in (ANY_BUCKET, kind)
+             and all(a <= b for a, b in zip(need[i], room(members)))]
+    if not holds:
       kind = last if bucket[i] == ANY_BUCKET else bucket[i]
       open_rows.append((kind, []))
-      at = len(open_rows) - 1
+    at = holds[0] if holds else len(open_rows) - 1
     if bucket[i] != ANY_BUCKET:
       last = bucket[i]
     open_rows[at][1].append(i)
