@@ -13,7 +13,7 @@ import pytest
 from configs import stages as stage_configs
 from emma_jax import build
 from emma_jax.data.pipeline import Bad, TooManyBadRecords
-from emma_jax.structs import Mean
+from emma_jax.structs import TASKS, Mean
 from emma_jax.training import assemble, integrity, loop, metrics
 from emma_jax.training.integrity import ContradictionError
 from tests import tiny
@@ -113,9 +113,10 @@ def test_a_line_has_these_keys_and_no_other(tmp_path):
     timing.pop("peak_memory_bytes", None)  # of accelerators
     assert list(entry) == [
         "step", "stage", "stage_step", "learning_rate", *sorted(
-            ["data/drawing", "data/editing", "data/understanding",
-             "data/unusable", "loss/total", "norm/gradient", "norm/update"]),
-        "realised/drawing"]
+            ["data/bad", "data/cut", "data/dropped", "data/fill", "data/unfit",
+             *(f"data/{x}{task}" for x in ("", "tokens/") for task in TASKS),
+             "loss/total", "norm/gradient", "norm/update"]),
+        "realised/drawing", "realised/tokens/drawing"]
     assert set(timing) - {"share/checkpoint", "share/evaluation"} == {
         "step_seconds", "data_seconds", "data_share", "tokens_per_second",
         "share/start-up", "share/steps", "share/data", "share/compile"}
