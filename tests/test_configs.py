@@ -18,7 +18,7 @@ from emma_jax.training import assemble
 from emma_jax.training import step as step_lib
 from emma_jax.training.integrity import config_differences
 from tests.goldens import configs as goldens
-from tests.goldens import store
+from tests.goldens import machines, store
 
 CONFIGS = sorted(
     p for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
@@ -252,6 +252,11 @@ def test_every_stage_fits_the_mesh_of_every_machine(
     mine = sum(bytes_of(x.sharding.shard_shape(x.shape), x) for x in leaves)
     # But for norms and biases, every device holds its share and no more.
     assert mine - everything / machine.mesh[2] < 40e6
+
+
+def test_the_4bs_weights_lie_where_they_lay(full):
+  """On four meshes, by path; see goldens/machines.py."""
+  store.check("machines", "4b", machines.places(full("emma_4b")), store.EXACT)
 
 
 @pytest.mark.parametrize("word", WORDS)

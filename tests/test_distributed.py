@@ -19,6 +19,10 @@ def test_alone_unless_told():
   assert settings({}) is None
   assert settings({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}) is None
   assert settings({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
+  for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE",
+               "MEGASCALE_NUM_SLICES"):
+    for text in ("1", "0", "", "two"):
+      assert settings({name: text}) is None, (name, text)
   assert settings({"SLURM_STEP_NUM_TASKS": "8"}, "off") is None
   distributed.start(None)
 
@@ -29,6 +33,11 @@ def test_alone_unless_told():
     ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, "TPU"),
     ({"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, "TPU"),
     ({"OMPI_COMM_WORLD_SIZE": "2"}, "Open MPI"),
+    ({"OMPI_COMM_WORLD_SIZE": "2", "SLURM_STEP_NUM_TASKS": "2"}, "SLURM"),
+    ({"SLURM_STEP_NUM_TASKS": "2", "MEGASCALE_NUM_SLICES": "4"}, "TPU"),
+    # One host by its own addresses, though another list names more.
+    ({"TPU_PROCESS_ADDRESSES": "a:1", "TPU_WORKER_HOSTNAMES": "a,b",
+      "OMPI_COMM_WORLD_SIZE": " 3 "}, "Open MPI"),
 ])
 def test_clusters_are_known_by_their_variables(environ, cluster):
   found = settings(environ)
@@ -57,6 +66,37 @@ def test_flags_win_over_variables_and_both_over_the_cluster():
 def test_half_of_the_flags_and_wrong_ones_are_refused(changes, words):
   with pytest.raises(StartError, match=words):
     settings({}, **HERE | changes)
+
+
+def test_every_field_has_its_variable_and_its_default():
+  assert Settings() == Settings(
+      coordinator=None, num_processes=None, process_id=None, cluster="",
+      start_seconds=300, peer_seconds=60)
+  environ = {"EMMA_COORDINATOR": "a:9", "EMMA_NUM_PROCESSES": "5",
+             "EMMA_PROCESS_ID": "4", "EMMA_START_SECONDS": "11",
+             "EMMA_PEER_SECONDS": "12"}
+  assert settings(environ) == Settings(
+      coordinator="a:9", num_processes=5, process_id=4, start_seconds=11,
+      peer_seconds=12)
+  # The cluster's run keeps what is said of patience.
+  patient = {"EMMA_START_SECONDS": "11", "SLURM_STEP_NUM_TASKS": "2"}
+  assert settings(patient) == Settings(cluster="SLURM", start_seconds=11)
+
+
+@pytest.mark.parametrize("peer, farewell", [(60, 300), (301, 301)])
+def test_joining_waits_as_long_as_it_was_told(peer, farewell, monkeypatch):
+  """Our own message comes before JAX's; a writer's last save is waited for."""
+  calls = []
+  monkeypatch.setattr("jax.distributed.initialize",
+                      lambda *a, **k: calls.append((a, k)))
+  monkeypatch.setattr("jax.config.update", lambda *a: None)
+  monkeypatch.setattr(distributed, "_joined", [])
+  monkeypatch.setattr(distributed, "_restore_signals", lambda: None)
+  distributed.start(Settings(**HERE, start_seconds=40, peer_seconds=peer))
+  assert calls == [(("10.0.0.1:8476", 4, 3), dict(
+      initialization_timeout=70, heartbeat_timeout_seconds=peer,
+      shutdown_timeout_seconds=farewell))]
+  assert len(distributed._joined) == 1
 
 
 def test_variables_are_numbers_and_modes_are_three():

@@ -12,6 +12,7 @@ from emma_jax.data.packing import Layout, pack
 from emma_jax.training import objectives, state
 from emma_jax.training.step import make_step
 from tests import tiny
+from tests.goldens import machines, store
 
 LAYOUT = Layout(rows=2, und_tokens=64, und_pictures=2, references=1, targets=2,
                 height=64, width=64)
@@ -56,6 +57,45 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   trained = [p for p, value in decided.items() if value == "train"]
   parts = flops.step(model.module.config, layout, trained)
   assert counted["flops"] == pytest.approx(flops.total(parts), rel=0.05)
+
+
+def test_every_part_of_a_step_has_its_flops():
+  """Of each stage of the 4B, native pictures and token fusion, to the unit."""
+  store.check("machines", "flops", machines.costs(), store.EXACT)
+
+
+def multiplied(shapes: list[tuple[int, int, int]]) -> float:
+  """Two operations for every (output, inner) of a matrix product, one by one
+  as the equations write them."""
+  return float(sum(2 * m * k * n for m, k, n in shapes))
+
+
+def test_parts_of_the_model_are_their_products_one_by_one():
+  """A block of the decoder, of the vision tower, a ResBlock; by hand."""
+  config = build.emma_config(tiny.model())
+  c, e = config.llm, config.vision.encoder
+  D, E, H, K, F = c.width, c.head_dim, c.num_heads, c.num_kv_heads, c.mlp_width
+  token = [(1, D, H * E), (1, D, K * E), (1, D, K * E), (1, H * E, D),
+           (1, D, F), (1, D, F), (1, F, D)]
+  assert flops.projections(c) == multiplied(token)
+  n, W, M = 6, e.width, e.mlp_width
+  block = [(n, W, W)] * 4 + [(n, W, M), (n, M, W)]
+  block += [(n, W // e.num_heads, n), (n, n, W // e.num_heads)] * e.num_heads
+  assert flops.encoder_block(e, n) == multiplied(block)
+  # Of 64 x 32 pixels: five halvings of ResBlocks, then the last stage.
+  sizes = [(64 * 32) // 4**i for i in range(6)]
+  a = config.autoencoder
+  assert [s.layers for s in a.encoder] == [0, 1, 1, 1, 1, 1]
+  conv = lambda n, i, o: (n, 9 * i, o)
+  wanted = [conv(sizes[0], 3, 8 // 4)]  # a fourth of the channels, unshuffled
+  for i in range(1, 5):
+    wanted += [conv(sizes[i], 8, 8)] * 2 + [conv(sizes[i], 8, 2)]
+  n = sizes[5]
+  # Linear attention of one head of 8, then the gated convolution of 4 x 8.
+  wanted += [(n, 8, 24), (n, 8, 8), (n, 8, 8), (n, 8, 8)]
+  wanted += [(n, 8, 64), (n, 9, 64), (n, 32, 8)]
+  wanted += [conv(n, 8, a.latent_channels)]
+  assert flops.encoder(a, 64, 32) == multiplied(wanted)
 
 
 def test_the_4b_is_the_papers_arithmetic():

@@ -13,6 +13,7 @@ import pytest
 from emma_jax import rules, sharding
 from emma_jax.sharding import AXES, MeshConfig
 from tests import programs, tiny
+from tests.goldens import machines, store
 
 # Every kind of mesh, at 8 devices: (slice, data, fsdp, tensor). The first two
 # hold all that the others do.
@@ -217,6 +218,34 @@ def test_the_mesh_has_auto_axes():
   assert set(made.axis_types) == {jax.sharding.AxisType.Auto}
 
 
+@pytest.mark.parametrize("case, make", [
+    ("axes", machines.axes), ("micro", machines.small)])
+def test_where_things_lie_is_as_it_was(case, make):
+  """The table of axes, and every weight of the micro EMMA by it."""
+  store.check("machines", case, make(), store.EXACT)
+
+
+def test_rows_are_split_over_all_axes_but_tensor():
+  grid = mesh(slice=2, data=3, fsdp=5, tensor=7)
+  assert sharding.row_shards(grid) == 30
+  assert sharding.rows(grid).spec == PartitionSpec(("slice", "data", "fsdp"))
+  assert sharding.whole(grid).spec == PartitionSpec()
+  assert sharding.rows(grid).shard_shape((60, 4)) == (2, 4)
+
+
+@pytest.mark.parametrize("size, refused", [(2**18, False), (2**18 + 8, True)])
+def test_a_weight_of_a_mebibyte_may_be_whole(size, refused):
+  """The bound itself is allowed; bytes count, not elements."""
+  of = lambda n, dtype: sharding.weights(
+      {"w": jax.ShapeDtypeStruct((n,), dtype)}, {"w": (None,)}, mesh(fsdp=4))
+  of(2 * size - 16, jnp.bfloat16)
+  if refused:
+    with pytest.raises(ValueError, match="would be copied to every device"):
+      of(size, jnp.float32)
+  else:
+    of(size, jnp.float32)
+
+
 def test_a_weight_goes_to_the_axes_of_the_table():
   P = PartitionSpec
   grid = mesh(data=2, fsdp=4, tensor=2)
@@ -260,7 +289,7 @@ def toy():
 
 def test_every_weight_of_every_variant_names_its_axes():
   for variant in tiny.VARIANTS:
-    model = tiny.build.model(tiny.model(variant))
+    model = tiny.built(variant)
     shapes = rules.flatten(model.shapes)
     assert shapes.keys() == model.axes.keys()
     assert all(len(model.axes[p]) == x.ndim for p, x in shapes.items())

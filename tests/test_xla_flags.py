@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from emma_jax import xla_flags
+from tests.goldens import machines, store
 
 # The smallest topology of several hosts: collectives are in the program.
 TOPOLOGIES = {"v4": "v4:2x2x4", "v5e": "v5e:4x4", "v5p": "v5p:2x2x4",
@@ -68,6 +69,20 @@ def test_xla_knows_the_gpu_flags(flags, good):
       env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
       capture_output=True, text=True, timeout=300)
   assert (done.returncode == 0) == good, done.stderr
+
+
+def test_flags_of_every_chip_are_as_they_were():
+  store.check("machines", "flags", machines.flags(), store.EXACT)
+
+
+def test_what_the_environment_holds_comes_last_or_wins():
+  got = xla_flags.variables("h100", {
+      "XLA_FLAGS": "--a=1  --b", "NCCL_NVLS_ENABLE": "0"})
+  assert got["XLA_FLAGS"].split()[-2:] == ["--a=1", "--b"]
+  assert got["NCCL_NVLS_ENABLE"] == "0"
+  assert got["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.9"
+  own = xla_flags.variables("v5e")["LIBTPU_INIT_ARGS"].split()
+  assert own == [f"{f.name}={f.value}" for f in xla_flags.TABLE["v5e"]]
 
 
 def test_every_flag_has_a_reason_and_stands_once():

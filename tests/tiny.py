@@ -79,8 +79,12 @@ def emma(variant: str = "paper", **llm) -> Emma:
 
 
 @functools.cache
+def built(variant: str = "paper") -> build.Model:
+  return build.model(model(variant))
+
+
 def shapes(variant: str = "paper") -> dict:
-  return build.model(model(variant)).shapes
+  return built(variant).shapes
 
 
 def params(variant: str = "paper", seed: int = 0) -> dict:

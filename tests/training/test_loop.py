@@ -13,8 +13,8 @@ import pytest
 from configs import stages as stage_configs
 from emma_jax import build
 from emma_jax.data.pipeline import Bad, TooManyBadRecords
-from emma_jax.structs import Mean
-from emma_jax.training import assemble, loop, metrics
+from emma_jax.structs import TASKS, Mean
+from emma_jax.training import assemble, integrity, loop, metrics
 from emma_jax.training.integrity import ContradictionError
 from tests import tiny
 
@@ -103,6 +103,80 @@ def test_steps_are_logged_with_their_stage_and_rate(undisturbed):
   assert [x["stage"] for x in log] == ["1_pretraining"] * 3 + ["3_quality"] * 3
   np.testing.assert_allclose([x["learning_rate"] for x in log], 0.1, rtol=1e-6)
   assert all(x["data/drawing"] == 1 for x in log)
+
+
+def test_a_line_has_these_keys_and_no_other(tmp_path):
+  """What dashboards and the report read by name."""
+  loop.train(make_run(), tmp_path)
+  for entry in metrics.read_metrics(tmp_path):
+    timing = entry.pop("timing")
+    timing.pop("peak_memory_bytes", None)  # of accelerators
+    assert list(entry) == [
+        "step", "stage", "stage_step", "learning_rate", *sorted(
+            ["data/bad", "data/cut", "data/dropped", "data/fill", "data/unfit",
+             *(f"data/{x}{task}" for x in ("", "tokens/") for task in TASKS),
+             "loss/total", "norm/gradient", "norm/update"]),
+        "realised/drawing", "realised/tokens/drawing"]
+    assert set(timing) - {"share/checkpoint", "share/evaluation"} == {
+        "step_seconds", "data_seconds", "data_share", "tokens_per_second",
+        "share/start-up", "share/steps", "share/data", "share/compile"}
+
+
+def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
+  """Of two stages of five steps every third; `keep` newest, and multiples."""
+  saved = []
+
+  class Saves(loop.ckpt.Checkpointer):
+    def save(self, step, state, meta, wait=False):
+      saved.append((step, meta["stage_step"], meta["data_position"],
+                    int(state.step), wait))
+      super().save(step, state, meta, wait)
+
+  original, loop.ckpt.Checkpointer = loop.ckpt.Checkpointer, Saves
+  try:
+    loop.train(make_run(train__keep=2, train__keep_every=4), tmp_path)
+  finally:
+    loop.ckpt.Checkpointer = original
+  assert saved == [(3, 3, 3, 3, False), (5, 5, 5, 5, True),
+                   (8, 3, 3, 3, False), (10, 5, 5, 5, True)]
+  kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()
+                if p.name.isdigit())
+  assert kept == [8, 10]
+
+
+# Keys that may change between a run and its continuation; no other may.
+FREE = {
+    "name", "train.log_every", "train.save_every", "train.keep",
+    "train.keep_every", "train.evaluate", "train.loss_chunk", "data.workers",
+    "data.threads", "data.buffer", "mesh.slice", "mesh.data", "mesh.fsdp",
+    "mesh.tensor", "model.llm.remat", "model.llm.scan_unroll",
+    "model.llm.attention", "model.vision.encoder.remat",
+    "model.vision.encoder.scan_unroll", "model.vision.encoder.attention",
+}
+
+
+def test_every_key_but_the_free_ones_is_part_of_a_run():
+  """By enumeration: another value is refused, or it is one of FREE."""
+  c = tiny.config()
+  c.stages = {"3_quality": stage_configs.stage("3_quality")}
+  saved = build.plain(c)
+  keys = integrity._dotted(saved)
+  assert len(keys) > 150 and keys.keys() > FREE
+  free = set()
+  for key in keys:
+    now = build.plain(c)
+    *sections, last = key.split(".")
+    node = now
+    for name in sections:
+      node = node[name]
+    node[last] = "another"
+    found = integrity.config_differences(saved, now, loop.FREE_KEYS)
+    assert len(found) <= 1
+    free |= set() if found else {key}
+  of_sections = {k for k in free if k.split(".")[0] in ("sample", "evaluate")}
+  assert free - of_sections == FREE
+  assert of_sections == {k for k in keys
+                         if k.split(".")[0] in ("sample", "evaluate")}
 
 
 def test_stages_follow_each_other(tmp_path):
