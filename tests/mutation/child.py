@@ -117,6 +117,7 @@ def start(
   if not pid:
     try:
       os.setsid()
+      signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's
       code = _run(tree, tests, note, log)
     except BaseException:
       traceback.print_exc()
