@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 import os
 from pathlib import Path
+import signal
 import sys
 
 from tests.mutation import child, plants, run, tree
@@ -19,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   except (plants.PlantError, OSError) as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
+  # An ordinary exit, which ends what runs.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   child.prepare(tree.REPO / ".cache" / "jax")
   kept = run.Kept(args.out)
   done = len(kept.of(chosen))

@@ -117,6 +117,7 @@ def start(
   if not pid:
     try:
       os.setsid()
+      signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the parent's
       code = _run(tree, tests, note, log)
     except BaseException:
       traceback.print_exc()
@@ -144,8 +145,9 @@ def _run(tree: Path, tests: list[str], note: Path, log: Path) -> int:
       ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tests],
       plugins=[watch]))
   found = sys.modules.get("emma_jax")
-  if found is not None and not str(found.__file__).startswith(f"{tree}{os.sep}"):
-    print(f"emma_jax was imported from {found.__file__}, not from {tree}.")
+  place = str(tree) if found is None else str(found.__file__)
+  if not Path(place).is_relative_to(tree):
+    print(f"emma_jax was imported from {place}, not from {tree}.")
     note.unlink(missing_ok=True)
     code = 4
   sys.stdout.flush()
