@@ -140,6 +140,7 @@ def _forward_kernel(
     _feed(full, free, 0, total, lambda n: order[row, at, n], tile[1],
           lambda at: (k.at[row, at, key_head], v.at[row, at, key_head],
                       k_ids.at[row, :, at]), others)
+    _drain(free, total)
 
 
 def _query_gradient_kernel(
@@ -182,6 +183,7 @@ def _query_gradient_kernel(
     _feed(full, free, 0, total, lambda n: order[row, at, n], tile[1],
           lambda at: (k.at[row, at, key_head], v.at[row, at, key_head],
                       k_ids.at[row, :, at]), others)
+    _drain(free, total)
 
 
 def _key_gradient_kernel(
@@ -233,6 +235,8 @@ def _key_gradient_kernel(
             lambda at: (q.at[row, at, head], dout.at[row, at, head],
                         lse.at[row, head, at], delta.at[row, head, at],
                         q_ids.at[row, :, at]), others)
+
+    _drain(free, shared * total)
 
 
 # ------------------------------------------------------------- their memory
@@ -335,6 +339,13 @@ def _feed(
       plgpu.copy_gmem_to_smem(source, buffer.at[slot], full.at[slot])
 
 
+def _drain(free, total) -> None:
+  """Waits until the last of all tiles are done with."""
+  @pl.loop(jnp.maximum(total - STAGES, 0), total)
+  def _(n):
+    plgpu.barrier_wait(free.at[lax.rem(n, STAGES)])
+
+
 def _visit(full, free, first, whole, total, step: Callable, carry):
   """Folds `step` over the tiles of use, first those that need no mask."""
   def run(low, high, masked: bool, carry):
@@ -342,6 +353,9 @@ def _visit(full, free, first, whole, total, step: Callable, carry):
       slot = lax.rem(first + n, STAGES)
       plgpu.barrier_wait(full.at[slot])
       carry = step(slot, carry, masked=masked)
+      # What was read as vectors, not by tensor cores, is ordered with copies to
+      # the same place by this alone.
+      plgpu.commit_smem()
       plgpu.barrier_arrive(free.at[slot])
       return carry
 
