@@ -137,9 +137,11 @@ def program(mesh: Mesh) -> Iterator[None]:
   contexts, Linen drops constraints without a word.)
   """
   devices = mesh.devices.flat if isinstance(mesh, Mesh) else ()
-  platform = next((d.platform for d in devices), None)
+  device = next(iter(devices), None)
   with (jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
-        nn.logical_axis_rules(TABLE), partition.compiled_for(platform)):
+        nn.logical_axis_rules(TABLE), partition.compiled_for(
+            getattr(device, "platform", None),
+            partition.capability_of(device))):
     yield
 
 

@@ -64,14 +64,19 @@ def attend(
   `path`, one of `PATHS`, changes speed and memory only:
     plain    makes all L x S scores; best for short rows.
     chunked  some queries at a time, in plain XLA.
-    kernel   on TPUs and NVIDIA GPUs a Pallas kernel, elsewhere chunked.
+    kernel   on TPUs and Hopper GPUs a Pallas kernel, elsewhere chunked.
     cudnn    NVIDIA's library, 16 bits only; makes a mask of L x S.
     auto     plain up to `PLAIN_SCORES` (`PLAIN_SCORES_ON_CHIPS`) scores a
-             head, kernel beyond.
+             head; beyond, cudnn where `flash.gpu_path` says so, else kernel.
   """
+<<<<<<< HEAD
   chex.assert_equal_shape((k_BSKE, v_BSKE))
   chex.assert_equal_shape_prefix((q_BLHE, k_BSKE), 1)
   path = _chosen(path, q_BLHE.shape[1] * k_BSKE.shape[1])
+=======
+  path = _chosen(path, q_BLHE, q_BLHE.shape[1] * k_BSKE.shape[1],
+                 masked=query is not None)
+>>>>>>> h-gpu
   if path in ("plain", "cudnn"):
     way = _plain if path == "plain" else _cudnn
     out_BLHE = way(q_BLHE, k_BSKE, v_BSKE, query, key)
@@ -80,7 +85,7 @@ def attend(
     query, key = (
         masks.together(jnp.ones(x.shape[:2], jnp.int32))
         for x in (q_BLHE, k_BSKE))
-  way = flash.CHUNKED if path == "chunked" else flash.KERNEL
+  way = flash.CHUNKED if path == "chunked" else flash.kernel(q_BLHE)
   return flash.attention((q_BLHE,), k_BSKE, v_BSKE, (query,), key, way)[0]
 
 
@@ -98,26 +103,31 @@ def attend_each(
   a copy each; other paths take all at once.
   """
   lengths = [q.shape[1] for q in qs]
-  if _chosen(path, sum(lengths) * k_BSKE.shape[1]) == "kernel":
+  scores = sum(lengths) * k_BSKE.shape[1]
+  if _chosen(path, qs[0], scores, masked=True) == "kernel":
     # A buffer may be empty, as Und's is in a denoising step.
     filled = [(q, ids) for q, ids in zip(qs, queries) if q.shape[1]]
     some, ids = (tuple(x) for x in zip(*filled))
     outs = iter(flash.attention(
-        some, k_BSKE, v_BSKE, ids, key, flash.KERNEL))
+        some, k_BSKE, v_BSKE, ids, key, flash.kernel(qs[0])))
     return [next(outs) if n else q for q, n in zip(qs, lengths)]
   out_BLHE = attend(jnp.concatenate(qs, axis=1), k_BSKE, v_BSKE,
                     masks.join(*queries), key, path)
   return jnp.split(out_BLHE, np.cumsum(lengths)[:-1], axis=1)
 
 
-def _chosen(path: str, scores: int) -> str:
-  """What "auto" stands for at that many scores of a head."""
+def _chosen(path: str, q_BLHE: jax.Array, scores: int, masked: bool) -> str:
+  """What "auto" stands for at that many scores of such a head."""
   check_path(path)
   if path != "auto":
     return path
   on_cpu = partition.platform() == "cpu"
   few = PLAIN_SCORES if on_cpu else PLAIN_SCORES_ON_CHIPS
-  return "plain" if scores <= few else "kernel"
+  if scores <= few:
+    return "plain"
+  on_gpu = flash.gpu_path(
+      partition.capability(), q_BLHE.dtype, q_BLHE.shape[-1], masked)
+  return "cudnn" if on_gpu == "cudnn" else "kernel"
 
 
 def check_path(path: str) -> None:

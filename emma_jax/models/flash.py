@@ -11,13 +11,18 @@ buffers of queries those are rounded to their dtype in between.
 from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from emma_jax.models import flash_gpu, flash_tpu, flash_xla, partition
 from emma_jax.structs import Ids
 
+# Multiple and most of a head's width, and the least compute capability, that
+# cuDNN's attention takes.
+CUDNN_WIDTHS, CUDNN_CAPABILITY = (8, 128), (8, 0)
 # Of a mesh; heads are split over it, rows over all the others.
 HEADS_AXIS = "tensor"
 
@@ -43,15 +48,56 @@ TPU = Path(flash_tpu.forward, flash_tpu.backward)
 GPU = Path(flash_gpu.forward, flash_gpu.backward)
 
 
-def _by_platform(name: str) -> Callable:
+def _by_platform(gpu: Path) -> Path:
   """The platform a program is lowered for decides, not the one it runs on
   now: programs are also compiled ahead of time, for machines far away."""
-  tpu, cuda, other = (getattr(x, name) for x in (TPU, GPU, CHUNKED))
-  return functools.partial(
-      jax.lax.platform_dependent, tpu=tpu, cuda=cuda, default=other)
+  def choose(tpu: Callable, cuda: Callable, other: Callable) -> Callable:
+    return functools.partial(
+        jax.lax.platform_dependent, tpu=tpu, cuda=cuda, default=other)
+
+  return Path(choose(TPU.forward, gpu.forward, CHUNKED.forward),
+              choose(TPU.backward, gpu.backward, CHUNKED.backward))
 
 
-KERNEL = Path(_by_platform("forward"), _by_platform("backward"))
+KERNEL, CHUNKED_ON_GPU = _by_platform(GPU), _by_platform(CHUNKED)
+
+
+def gpu_path(
+    capability: tuple[int, int] | None, dtype: Any, width: int, masked: bool
+) -> str:
+  """How attention of many tokens is computed on an NVIDIA GPU.
+
+    cudnn    where nothing is masked: NVIDIA's kernels, of every generation.
+    kernel   under EMMA's masks, of which cuDNN would need S x S numbers:
+             `flash_gpu`, whose products (wgmma) are Hopper's alone.
+    chunked  otherwise: float32, other GPUs, or nobody said which.
+
+  Args:
+    capability: of CUDA, (9, 0) of an H100; None: not known.
+    dtype, width: of a head.
+    masked: whether some may not see all.
+
+  >>> gpu_path((9, 0), "bfloat16", 72, False), gpu_path((9, 0), "float32", 72,
+  ...                                                   False)
+  ('cudnn', 'chunked')
+  """
+  multiple, most = CUDNN_WIDTHS
+  if capability is None:
+    return "chunked"
+  if (not masked and capability >= CUDNN_CAPABILITY and width <= most
+      and width % multiple == 0
+      and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)):
+    return "cudnn"
+  if capability[0] == 9 and flash_gpu.takes(dtype, width):
+    return "kernel"
+  return "chunked"
+
+
+def kernel(q_BLHE: jax.Array) -> Path:
+  """The path of kernels for heads like these, each platform its own."""
+  found = gpu_path(
+      partition.capability(), q_BLHE.dtype, q_BLHE.shape[-1], masked=True)
+  return KERNEL if found == "kernel" else CHUNKED_ON_GPU
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))

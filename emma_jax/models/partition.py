@@ -26,7 +26,7 @@ REMAT = ("none", "full", "dots")
 TPU_LANES = 128  # numbers that a TPU holds side by side, used or not
 
 
-_PLATFORM = contextvars.ContextVar("platform", default=None)
+_PLATFORM = contextvars.ContextVar("platform", default=(None, None))
 _COUNTED = contextvars.ContextVar("counted", default=False)
 _APART = contextvars.ContextVar("apart", default=False)
 
@@ -37,13 +37,36 @@ def platform() -> str:
   Not always on the devices that are here: programs are also compiled for
   machines far away.
   """
-  return _PLATFORM.get() or jax.default_backend()
+  return _PLATFORM.get()[0] or jax.default_backend()
+
+
+def capability() -> tuple[int, int] | None:
+  """CUDA's compute capability of what is traced for, (9, 0) of an H100.
+
+  None where that is no NVIDIA GPU, or nobody said which.
+  """
+  name, of_name = _PLATFORM.get()
+  if name is None and jax.default_backend() == "gpu":
+    return capability_of(jax.devices()[0])
+  return of_name
+
+
+def capability_of(device: Any) -> tuple[int, int] | None:
+  """Of a device, present or described; None: it is no NVIDIA GPU."""
+  major, _, minor = getattr(device, "compute_capability", "").partition(".")
+  return (int(major), int(minor)) if major.isdigit() else None
 
 
 @contextlib.contextmanager
-def compiled_for(name: str | None) -> Iterator[None]:
-  """What is traced inside will run on this platform; None: as without."""
-  token = _PLATFORM.set(name)
+def compiled_for(
+    name: str | None, capability: tuple[int, int] | None = None
+) -> Iterator[None]:
+  """What is traced inside will run on this platform; None: as without.
+
+  `capability` is CUDA's, of a GPU; without it kernels that need to know it are
+  left out.
+  """
+  token = _PLATFORM.set((name, capability))
   try:
     yield
   finally:

@@ -23,8 +23,7 @@ from emma_jax.planner.program import Program, Run, flops, is_matmul
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _NOTHING = 2**62  # and more: the sentinel
 # Custom calls that run a kernel of our own or of a library.
-KERNELS = ("tpu_custom_call", "__gpu$xla.gpu.triton", "__cudnn$fmha",
-           "triton_kernel_call", "mosaic_gpu")
+KERNELS = ("tpu_custom_call", "__cudnn$fmha", "mosaic_gpu")
 _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast",
          "while", "conditional", "call", "partition-id", "after-all",
          "optimization-barrier", "copy-start", "copy-done", "opt-barrier")
@@ -119,8 +118,8 @@ def by_kernel(
 
 
 def _kernel_name(x: Instruction) -> str:
-  """As in JAX's program; GPUs' instructions are all called pallas_call."""
-  found = re.search(r"([\w.-]+)/pallas_call$", x.op_name)
+  """As in JAX's program; GPUs' instructions are all called mpmd_map."""
+  found = re.search(r"([\w.-]+)/(?:pallas_call|mpmd_map)$", x.op_name)
   return found[1] if found else re.sub(r"[.\d]+$", "", x.name)
 
 

@@ -21,10 +21,10 @@ TEXT = """HloModule kernels, is_scheduled=true
 custom_call_target="tpu_custom_call", \
 metadata={op_name="jit(step)/while/body/rope/pallas_call"}
   %near = f32[8,4]{1,0:T(8,128)S(1)} copy(%x)
-  %pallas_call.7 = f32[8,4]{1,0:T(8,128)} custom-call(%x, %near), \
-custom_call_target="__gpu$xla.gpu.triton", \
-metadata={op_name="jit(step)/while/body/attention/pallas_call"}
-  ROOT %out = (s32[], f32[8,4]{1,0:T(8,128)}) tuple(%next, %pallas_call.7)
+  %mpmd_map.7 = f32[8,4]{1,0:T(8,128)} custom-call(%x, %near), \
+custom_call_target="mosaic_gpu_v2", \
+metadata={op_name="jit(step)/while/body/attention/mpmd_map"}
+  ROOT %out = (s32[], f32[8,4]{1,0:T(8,128)}) tuple(%next, %mpmd_map.7)
 }
 
 %condition (c: (s32[], f32[8,4])) -> pred[] {
