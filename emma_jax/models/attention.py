@@ -69,14 +69,10 @@ def attend(
     auto     plain up to `PLAIN_SCORES` (`PLAIN_SCORES_ON_CHIPS`) scores a
              head; beyond, cudnn where `flash.gpu_path` says so, else kernel.
   """
-<<<<<<< HEAD
   chex.assert_equal_shape((k_BSKE, v_BSKE))
   chex.assert_equal_shape_prefix((q_BLHE, k_BSKE), 1)
-  path = _chosen(path, q_BLHE.shape[1] * k_BSKE.shape[1])
-=======
   path = _chosen(path, q_BLHE, q_BLHE.shape[1] * k_BSKE.shape[1],
                  masked=query is not None)
->>>>>>> h-gpu
   if path in ("plain", "cudnn"):
     way = _plain if path == "plain" else _cudnn
     out_BLHE = way(q_BLHE, k_BSKE, v_BSKE, query, key)

@@ -71,7 +71,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 
 
 def _mean_square(y: jax.Array, dtype: jnp.dtype) -> jax.Array:
-  """Of the last axis, ready to broadcast over it, of float32 y that was `dtype`.
+  """Of the last axis, ready to broadcast over it, of float32 y, once `dtype`.
 
   On TPUs, of at most 128 channels, by a product with ones, which leaves it in
   every lane: by the compiler's count the autoencoder's widest blocks take 27%

@@ -156,7 +156,7 @@ def test_an_autoencoder_reconstructs_and_refuses_the_rest():
 
 
 def test_qwen3s_tokenizer_through_the_whole_session(tmp_path):
-  """Its ids reach the model, its <|im_end|> ends answers, its text comes out."""
+  """Its ids reach the model, <|im_end|> ends answers, its text comes out."""
   pytest.importorskip("tokenizers")
   config = small.config()
   path = qwen.write(tmp_path, "vocab.json", qwen.full_size())
