@@ -11,7 +11,6 @@ import pytest
 
 from emma_jax import losses
 from emma_jax.structs import DRAWING, EDITING, Mean
-from tests import tiny
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(3, 5, 7)).astype(np.float32)
@@ -75,7 +74,7 @@ def test_chunks_of_tokens_give_the_whole_loss_and_gradients(chunk):
   close = lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
   jax.tree.map(close, expected, found)
   if chunk >= 15:  # one chunk is the plain program
-    tiny.assert_trees_equal(expected, found)
+    chex.assert_trees_all_equal(expected, found)
   # Without a gradient, too.
   close(expected[0][0], jax.jit(chunked)(hidden, head)[0])
 

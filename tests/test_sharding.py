@@ -139,10 +139,9 @@ def test_weights_moments_and_averages_are_split(trained):
 
 # Saves a state from four devices and reads it on two; prints what differs.
 MOVE = """
-import sys, jax, jax.numpy as jnp, optax
+import sys, chex, jax, jax.numpy as jnp, optax
 from emma_jax import rules, sharding
 from emma_jax.training import checkpoint, state
-from tests import tiny
 
 shapes = {"w": jax.ShapeDtypeStruct((8, 6), jnp.float32),
           "scale": jax.ShapeDtypeStruct((6,), jnp.float32)}
@@ -169,7 +168,7 @@ with checkpoint.Checkpointer(sys.argv[1]) as saved:
   saved.save(3, four, {"mesh": 4}, wait=True)
 with checkpoint.Checkpointer(sys.argv[1]) as saved:
   read, meta = saved.restore(target)
-tiny.assert_trees_equal(read, four)
+chex.assert_trees_all_equal(read, four)
 assert meta == {"mesh": 4}
 for path, x in rules.flatten(read).items():
   assert x.sharding == rules.flatten(two)[path], path

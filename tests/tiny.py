@@ -182,11 +182,3 @@ def run(emma: Emma, params: dict, args: tuple, route: str = "versatile"):
   out = emma.apply({"params": params}, *args, route, collect=True)
   logits = emma.apply({"params": params}, out.hidden_BUD, method=Emma.logits)
   return out, logits
-
-
-def assert_trees_equal(a, b):
-  """Bit for bit, with the path in the message."""
-  a, b = rules.flatten(a), rules.flatten(b)
-  assert a.keys() == b.keys()
-  for path in a:
-    np.testing.assert_array_equal(a[path], b[path], err_msg=path)

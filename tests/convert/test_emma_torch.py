@@ -10,6 +10,7 @@ import importlib.util
 import pathlib
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,7 +49,7 @@ def export(path, variant: str = "paper", **options):
 def test_import_undoes_export_bit_for_bit(tmp_path, variant):
   export(tmp_path, variant, step=7)
   found = convert.load(tmp_path)
-  tiny.assert_trees_equal(found.params, tiny.params(variant))
+  chex.assert_trees_all_equal(found.params, tiny.params(variant))
   assert (found.config, found.step, found.route) == (
       config(variant), 7, "versatile")
   assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -83,7 +84,7 @@ def test_bfloat16_survives(tmp_path):
   convert.save(tmp_path, config(), params, TinyTokenizer())
   found = convert.load(tmp_path).params
   assert found["llm"]["embed"].dtype == jnp.bfloat16
-  tiny.assert_trees_equal(found, params)
+  chex.assert_trees_all_equal(found, params)
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
@@ -406,7 +407,7 @@ def test_shards_are_read_by_both(root):
   for name in ("tokenizer.json", "emma_torch.py"):
     (parts / name).write_bytes((whole.path / name).read_bytes())
   assert len(list(parts.glob("model-*.safetensors"))) > 1
-  tiny.assert_trees_equal(convert.load(parts).params, tiny.params())
+  chex.assert_trees_all_equal(convert.load(parts).params, tiny.params())
   _, model = load(parts)
   weight = model.w.llm.shallow.__dict__["0"].gen.mlp.down.weight
   ours = tiny.params()["llm"]["shallow"]["gen"]["mlp"]["down"][0].T

@@ -1,5 +1,6 @@
 """Planned batches of native pictures, of two drawn sizes, latents stored."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -64,6 +65,6 @@ def test_hosts_read_one_stream(config):
                             share=distributed.Share(i, 2))[2] for i in (0, 1)]
   joined = jax.tree.map(
       lambda *x: np.concatenate(x), *(p.batch for p in parts))
-  tiny.assert_trees_equal(
+  chex.assert_trees_all_equal(
       dict(enumerate(jax.tree.leaves(joined))),
       dict(enumerate(jax.tree.leaves(whole.batch))))

@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,7 +206,7 @@ def test_a_stop_saves_and_the_same_call_continues(when, tmp_path, undisturbed):
   with pytest.raises(loop.Stopped, match=f"SIGTERM at step {when + 1} of"):
     loop.train(make_run(stop), tmp_path)
   params = loop.train(make_run(), tmp_path)
-  tiny.assert_trees_equal(params, undisturbed[0])
+  chex.assert_trees_all_equal(params, undisturbed[0])
   assert logged(tmp_path) == undisturbed[1]
 
 
@@ -223,7 +224,7 @@ def test_a_crash_goes_back_to_the_last_save(when, tmp_path, undisturbed):
   with pytest.raises(RuntimeError, match="the disk is gone"):
     loop.train(make_run(fail), tmp_path)
   params = loop.train(make_run(), tmp_path)
-  tiny.assert_trees_equal(params, undisturbed[0])
+  chex.assert_trees_all_equal(params, undisturbed[0])
   assert logged(tmp_path) == undisturbed[1]
 
 
@@ -233,7 +234,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path, undisturbed):
   seen = []
   params = loop.train(make_run(forbidden), tmp_path,
                       lambda *a: seen.append(a[1:]))
-  tiny.assert_trees_equal(params, undisturbed[0])
+  chex.assert_trees_all_equal(params, undisturbed[0])
   assert logged(tmp_path) == undisturbed[1]
   # A run that was killed while it was scored is scored again.
   assert seen == [("3_quality", 2 * STEPS, True)]

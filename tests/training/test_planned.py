@@ -5,11 +5,11 @@ import os
 import pathlib
 import signal
 
+import chex
 import pytest
 
 from emma_jax.training import loop
 from emma_jax.training.integrity import ContradictionError
-from tests import tiny
 from tests.data import recorded
 from tests.training import test_loop, test_resume
 
@@ -65,7 +65,7 @@ def test_a_resumed_run_is_the_undisturbed_one(
     loop.train(_run(sources, tmp_path / "plan", _stop_at(when)), tmp_path)
   # With plans somewhere else: they are made again.
   params = loop.train(_run(sources, tmp_path / "other"), tmp_path)
-  tiny.assert_trees_equal(params, undisturbed[0])
+  chex.assert_trees_all_equal(params, undisturbed[0])
   assert test_loop.logged(tmp_path) == undisturbed[1]
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import chex
 import numpy as np
 import pytest
 
@@ -142,7 +143,7 @@ def runs(tmp_path_factory) -> Runs:
 def test_the_disturbed_run_ends_as_the_calm_one(runs):
   assert runs.steps("disturbed")[-1] == runs.steps("calm")[-1] == 12
   assert runs.checksums("disturbed") == runs.checksums("calm")
-  tiny.assert_trees_equal(runs.arrays("disturbed"), runs.arrays("calm"))
+  chex.assert_trees_all_equal(runs.arrays("disturbed"), runs.arrays("calm"))
   moments = [p for p in runs.checksums("calm") if p.startswith("opt_state")]
   assert len(moments) > 4
 

@@ -1,5 +1,6 @@
 """How stages begin: loading tables and policies over parameters."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,8 +95,8 @@ def test_a_stage_begins_with_its_trained_part_apart():
   assert set(rules.flatten(s.trained)) == {"und/w", "head"}
   assert set(rules.flatten(s.frozen)) == {"gen/w"}
   assert s.step == 0
-  tiny.assert_trees_equal(s.ema, s.trained)
-  tiny.assert_trees_equal(s.params(), params)
+  chex.assert_trees_all_equal(s.ema, s.trained)
+  chex.assert_trees_all_equal(s.params(), params)
   moments = {p for p in rules.flatten(s.opt_state) if "mu" in p}
   assert len(moments) == 2
   averaged = s.replace(ema=jax.tree.map(lambda x: x + 1, s.ema))
@@ -115,7 +116,7 @@ def test_frozen_matrices_may_be_kept_in_bfloat16():
   assert kinds.pop("frozen/b/kernel") == "bfloat16"
   assert set(kinds.values()) == {"float32"}
   assert not any("b/" in p for p in kinds if not p.startswith("frozen"))
-  tiny.assert_trees_equal(
+  chex.assert_trees_all_equal(
       s.frozen["b"]["kernel"], params["b"]["kernel"].astype(jnp.bfloat16))
 
 
@@ -167,9 +168,10 @@ def test_training_starts_with_copied_branches_and_experts():
   out = state.load(table, model.shapes, None, {"world_autoencoder": stored}.get,
                    lambda: init(key))
   for depth in ("shallow", "deep"):
-    tiny.assert_trees_equal(out["llm"][depth]["gen"], out["llm"][depth]["und"])
-  tiny.assert_trees_equal(out["llm"]["norm_gen"], out["llm"]["norm_und"])
-  tiny.assert_trees_equal(out["vision"]["stem"], out["vision"]["versatile"])
+    chex.assert_trees_all_equal(
+        out["llm"][depth]["gen"], out["llm"][depth]["und"])
+  chex.assert_trees_all_equal(out["llm"]["norm_gen"], out["llm"]["norm_und"])
+  chex.assert_trees_all_equal(out["vision"]["stem"], out["vision"]["versatile"])
   assert not any(x.any() for x in jax.tree.leaves(out["heads"]))
   assert all((x == 0.5).all() for x in jax.tree.leaves(out["autoencoder"]))
   assert np.std(out["llm"]["deep"]["und"]["mlp"]["gate"]) > 0.05
@@ -179,6 +181,7 @@ def test_the_expert_starts_as_what_the_versatile_one_has_become():
   params = tiny.params()
   out = state.load(stages_of("paper")["4a_expert"].load, tiny.shapes(), params,
                    None, None)
-  tiny.assert_trees_equal(out["vision"]["stem"], params["vision"]["versatile"])
+  chex.assert_trees_all_equal(
+      out["vision"]["stem"], params["vision"]["versatile"])
   out["vision"]["stem"] = params["vision"]["stem"]
-  tiny.assert_trees_equal(out, params)
+  chex.assert_trees_all_equal(out, params)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,7 +131,7 @@ def test_a_stage_moves_what_its_policy_trains_and_nothing_else(name):
       trained - still(trained))
   frozen = rules.flatten(after.frozen)
   assert frozen.keys() == policy(name, "frozen")
-  tiny.assert_trees_equal(frozen, {p: before[p] for p in frozen})
+  chex.assert_trees_all_equal(frozen, {p: before[p] for p in frozen})
   for part in (after.ema, after.opt_state[1].mu, after.opt_state[1].nu):
     assert rules.flatten(part).keys() == policy(name, "train")
 

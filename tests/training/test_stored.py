@@ -3,12 +3,12 @@
 import json
 import pathlib
 
+import chex
 import pytest
 
 from emma_jax import rules
 from emma_jax.training import assemble, integrity
 from emma_jax.training.checkpoint import Checkpointer
-from tests import tiny
 from tests.goldens import checkpoint as goldens
 from tests.goldens import store
 
@@ -25,7 +25,7 @@ def test_a_folder_of_the_first_release_is_read_bit_for_bit(old):
     assert checkpointer.steps() == [goldens.STEP]
     state, meta = checkpointer.restore(goldens.abstract())
   assert meta == goldens.META
-  tiny.assert_trees_equal(state, wanted)
+  chex.assert_trees_all_equal(state, wanted)
   # What is stored of them is what is computed today.
   content = old / "checkpoints" / str(goldens.STEP) / "meta" / "metadata"
   stored = json.loads(content.read_text())
@@ -38,7 +38,7 @@ def test_sampling_reads_an_old_folders_averaged_weights(old):
   found = rules.flatten(tree)
   expected = rules.flatten(wanted.params(averaged=True))
   assert found.keys() == expected.keys() and meta["stage"] == "3_quality"
-  tiny.assert_trees_equal(found, expected)
+  chex.assert_trees_all_equal(found, expected)
 
 
 @pytest.mark.parametrize("case", ["state", "beside", "checksums"])

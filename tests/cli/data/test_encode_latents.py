@@ -4,6 +4,7 @@ import io
 import pathlib
 import shutil
 
+import chex
 import jax
 import numpy as np
 from PIL import Image
@@ -102,7 +103,7 @@ def test_stored_latents_are_those_of_the_step(place):
   steps = assemble.batches(_config(place, "step"), "s")[0].batch
   stored = assemble.batches(_config(place), "s")[0].batch
   assert steps.latents is None and steps.patches is None
-  tiny.assert_trees_equal(
+  chex.assert_trees_all_equal(
       dict(enumerate(jax.tree.leaves(stored.replace(latents=None)))),
       dict(enumerate(jax.tree.leaves(steps))))
   emma = tiny.emma()
