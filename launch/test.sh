@@ -11,9 +11,9 @@ every="" flavour=""
 for _arg do
   shift
   case $_arg in
-    # beam, libtpu, TensorFlow Datasets, fast codecs, torch and its libraries
+    # The compilers of TPUs and of NVIDIA GPUs run without such a chip.
     --all) flavour=${flavour:+$flavour-}all every=1
-      extras=test,torch,tfds,fast,tpu,prep ;;
+      extras=test,torch,tfds,fast,tpu,cuda,prep ;;
     # The oldest Python's wheels are the ones that the oldest versions have.
     --lowest) flavour=${flavour:+$flavour-}lowest lowest=1
       PYTHON=${PYTHON:-python3.11} ;;
