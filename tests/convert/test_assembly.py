@@ -160,8 +160,8 @@ def test_branches_and_experts_start_as_copies(made):
   gen.append("llm/norm_gen/scale")
   assert len(gen) > 10
   for path in gen:
-    np.testing.assert_array_equal(
-        flat[path], flat[path.replace("gen", "und")], path)
+    und = flat[path.replace("gen", "und")]
+    np.testing.assert_array_equal(flat[path], und, err_msg=path)
   for path in (p for p in flat if p.startswith("vision/stem/")):
     np.testing.assert_array_equal(
         flat[path], flat[path.replace("stem", "versatile")])

@@ -133,6 +133,24 @@ def pointer(path: Path):
       "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
 
+def longer(path: Path):
+  with open(path / "model.safetensors", "ab") as file:
+    file.write(b"\0" * 8)
+
+
+def overlapping(path: Path):
+  """One tensor's bytes are said to be another's too."""
+  header = {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+            for name in ("a", "b")}
+  text = json.dumps(header).encode()
+  (path / "model.safetensors").write_bytes(
+      len(text).to_bytes(8, "little") + text + b"\0" * 8)
+
+
+def no_object(path: Path):
+  (path / "config.json").write_text("[]")
+
+
 def float8(path: Path):
   file = path / "model.safetensors"
   file.write_bytes(file.read_bytes().replace(b'"BF16"', b'"F8E9"'))
@@ -156,6 +174,9 @@ def only_bin(path: Path):
     (only_bin, "but pytorch_model.bin, which only torch reads"),
     (cut, "bytes where there must be"),
     (pointer, "pointer of git-lfs"),
+    (longer, "bytes where there must be"),
+    (overlapping, r"b, float32 \(2,\), cannot be bytes 0 to 8"),
+    (no_object, "holds no JSON object"),
     (float8, "a.narrow is stored as F8E9"),
     (two_files, "cannot tell which weights are meant: one.safetensors"),
 ])
@@ -192,3 +213,11 @@ def test_broken_shards_are_refused(tmp_path: Path, harm, words: str):
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path):
   with pytest.raises(FolderError, match="is not a folder; give the one"):
     Folder.open(tmp_path / "nowhere")
+
+
+def test_a_single_file_goes_before_shards(tmp_path: Path):
+  """As in the libraries, which leave shards alone beside it."""
+  write(tmp_path, max_shard_bytes=60)
+  tensors = {"own": np.ones(3, np.float32)}
+  safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+  assert Folder.open(tmp_path).names() == ("own",)
