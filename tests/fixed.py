@@ -44,7 +44,9 @@ def weights(shapes: Any) -> dict:
   return rules.unflatten(out)
 
 
-def flow_of(module: nn.Module, *inputs: Any, method: Any = "__call__") -> Callable:
+def bound(
+    module: nn.Module, *inputs: Any, method: Any = "__call__"
+) -> tuple[Callable, dict]:
   """(apply, weights) of a module: `apply(weights, *inputs)`."""
   # Some modules have a field `init`, which hides the method.
   init = functools.partial(nn.Module.init, module, method=method)

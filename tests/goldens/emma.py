@@ -2,10 +2,7 @@
 
 import functools
 
-import numpy as np
-
-from emma_jax.models.emma import Emma
-from tests import fixed, tiny
+from tests import tiny
 
 KEPT = 6
 VARIANTS = ("paper", *tiny.MIXTURES)
