@@ -26,6 +26,9 @@ STRICT = {"xla_backend_optimization_level": 0,
 # falls elsewhere in hardly any value, whoever sums.
 DEEP = Tolerance(of_largest=1e-4)
 ROUNDED = Tolerance(of_mean=4e-4)
+# Gradients through a chain of roundings to bfloat16: jax 0.10 and 0.12 differ
+# by 9e-3 where they take products in another order.
+CHAINED = Tolerance(of_mean=2e-2)
 
 
 def weights(shapes: Any) -> dict:
@@ -44,7 +47,9 @@ def weights(shapes: Any) -> dict:
   return rules.unflatten(out)
 
 
-def flow_of(module: nn.Module, *inputs: Any, method: Any = "__call__") -> Callable:
+def bound(
+    module: nn.Module, *inputs: Any, method: Any = "__call__"
+) -> tuple[Callable, dict]:
   """(apply, weights) of a module: `apply(weights, *inputs)`."""
   # Some modules have a field `init`, which hides the method.
   init = functools.partial(nn.Module.init, module, method=method)

@@ -24,7 +24,7 @@ def _adapter(mode: str = "channel", clean: bool = True, native: bool = False):
   def case(dtype):
     semantic = fixed.values("semantic", (2, 6, 12), dtype) if clean else None
     latent = fixed.values("latent", (2, 6, 4), dtype)
-    _, weights = fixed.flow_of(
+    _, weights = fixed.bound(
         module, fixed.values("semantic", (2, 6, 12)), latent,
         method=lambda m, *x: m(*x, (2, 3)))
     if mode == "channel":  # what a clean picture does not make
@@ -40,7 +40,7 @@ def _adapter(mode: str = "channel", clean: bool = True, native: bool = False):
 def _time(dtype):
   t = jnp.array([0.0, 0.001, 0.3, 1.0])
   module = adapters.TimeEmbedding(CONFIG, 12)
-  apply, weights = fixed.flow_of(
+  apply, weights = fixed.bound(
       module, t, method=lambda m, t: m(t, dtype))
   # Rounded angles turn a bfloat16 gradient by time into noise.
   return fixed.measured(lambda p: apply(p, t), weights)

@@ -33,7 +33,7 @@ TILES = Tiling(height=8, width=8, stride_height=8, stride_width=4)
 def _block(module):
   def case(dtype):
     x = fixed.values("x", (2, 4, 6, 8), dtype)
-    return fixed.measured(*fixed.flow_of(module, x), x)
+    return fixed.measured(*fixed.bound(module, x), x)
   return case
 
 
@@ -46,7 +46,7 @@ def _coded(config: DcaeConfig, tiling: Tiling | None = None):
   def case(dtype):
     inputs = (fixed.values("pixels", (1, 8, 12, 3), dtype),
               fixed.values("latents", (1, 2, 3, 2), dtype))
-    apply, weights = fixed.flow_of(Autoencoder(config), *inputs, method=code)
+    apply, weights = fixed.bound(Autoencoder(config), *inputs, method=code)
     return fixed.made(apply, weights, *inputs)
 
   return case
@@ -56,7 +56,7 @@ def _tiled(dtype):
   """Three tiles, of which the last is narrower and padded."""
   x = fixed.values("pixels", (1, 8, 11, 3), dtype)
   module = Autoencoder(CONFIG)
-  _, weights = fixed.flow_of(module, jnp.zeros((1, 8, 8, 3)))
+  _, weights = fixed.bound(module, jnp.zeros((1, 8, 8, 3)))
   f = lambda p, x: module.apply({"params": p}, x, TILES, method="encode")
   return fixed.made(f, weights, x)
 

@@ -33,7 +33,7 @@ def _ids(at: tuple[int, ...]):
 
 def _swiglu(dtype):
   x = fixed.values("x", (2, 5, 16), dtype)
-  return fixed.measured(*fixed.flow_of(Mlp(CONFIG), x), x)
+  return fixed.measured(*fixed.bound(Mlp(CONFIG), x), x)
 
 
 def _llm(config: LlmConfig):
@@ -49,7 +49,7 @@ def _llm(config: LlmConfig):
 
   def case(dtype):
     gen_BGD = fixed.values("gen", (2, 4, 16), dtype)
-    apply, weights = fixed.flow_of(module, gen_BGD, method=whole)
+    apply, weights = fixed.bound(module, gen_BGD, method=whole)
     return fixed.made(apply, weights, gen_BGD)
 
   return case
@@ -65,7 +65,7 @@ def _behind_a_cache(dtype):
     return llm(None, gen_BGD, None, _ids(GEN), cache=cache)[1]
 
   gen_BGD = fixed.values("gen", (2, 4, 16), dtype)
-  apply, weights = fixed.flow_of(module, gen_BGD, *kv, method=denoise)
+  apply, weights = fixed.bound(module, gen_BGD, *kv, method=denoise)
   return fixed.made(apply, weights, gen_BGD, *kv)
 
 

@@ -36,7 +36,7 @@ def _layer_norm(dtype):
 def _module(module: nn.Module, *shape: int):
   def case(dtype):
     x = fixed.values("x", shape, dtype)
-    return fixed.measured(*fixed.flow_of(module, x), x)
+    return fixed.measured(*fixed.bound(module, x), x)
   return case
 
 

@@ -25,7 +25,7 @@ def _encoder(config: siglip2.SiglipConfig, *size: int):
   def case(dtype):
     x = fixed.values("pixels", (2, *size, 3), dtype)
     module = siglip2.SiglipEncoder(config)
-    return fixed.made(*fixed.flow_of(module, x), x)
+    return fixed.made(*fixed.bound(module, x), x)
   return case
 
 
@@ -34,7 +34,7 @@ def _pooled(dtype):
   x = fixed.values("pixels", (2, 6, 4, 3), dtype)
   valid = jnp.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]], bool)
   module = SiglipVision(SiglipVisionConfig(encoder=CONFIG))
-  apply, weights = fixed.flow_of(module, x, valid)
+  apply, weights = fixed.bound(module, x, valid)
   f = lambda p, x: apply(p, x, valid)._asdict()
   return fixed.made(f, weights, x)
 
@@ -44,7 +44,7 @@ def _naflex(dtype):
   x = fixed.values("patches", (2, 13, 12), dtype)
   grids = jnp.array([[[2, 4], [2, 2]], [[4, 3], [0, 0]]])
   module = naflex.PackedVision(SiglipVisionConfig(encoder=NAFLEX))
-  apply, weights = fixed.flow_of(module, x, grids)
+  apply, weights = fixed.bound(module, x, grids)
 
   def f(p, x):
     out = apply(p, x, grids)
@@ -72,7 +72,7 @@ def patches() -> Patches:
 def _tower(dtype):
   """The pictures take different experts: see the test of that."""
   x = fixed.values("pixels", (4, 4, 8, 3), dtype)
-  apply, weights = fixed.flow_of(
+  apply, weights = fixed.bound(
       VisionTower(TOWER), x, method=lambda m, x: m(x, "router"))
   return fixed.made(lambda p, x: _named(apply(p, x)), weights, x)
 
@@ -81,7 +81,7 @@ def _packed_tower(dtype):
   """Neighbours in a row take different experts: see the test of that."""
   there = patches()
   x = fixed.values("values", (2, 16, 12), dtype)
-  apply, weights = fixed.flow_of(
+  apply, weights = fixed.bound(
       VisionTower(TOWER), x, method=lambda m, x: m.packed(there, x, "router"))
 
   def f(p, x):

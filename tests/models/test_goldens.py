@@ -18,11 +18,17 @@ from tests.goldens import (
 FAMILIES = {"layers": layers, "decoder": decoder, "vision": vision,
             "autoencoder": autoencoder, "adapters": adapters, "emma": emma}
 SHALLOW = ("layers", "adapters")
+# What is summed in float32 and rounded once: no other order of sums shows, but
+# a rounding in another place does.
+ONCE = ("rms_norm/bfloat16", "layer_norm/bfloat16", "norm_rope/bfloat16",
+        "attention/bfloat16")
 
 
 def tolerance(family: str, case: str) -> store.Tolerance:
   if case.endswith("/bfloat16"):
-    return fixed.ROUNDED if family in SHALLOW else store.BFLOAT16
+    if family in ("autoencoder", "adapters"):
+      return fixed.CHAINED
+    return fixed.ROUNDED if case in ONCE else store.BFLOAT16
   return store.FLOAT32 if family in SHALLOW else fixed.DEEP
 
 

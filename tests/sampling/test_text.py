@@ -99,6 +99,7 @@ def test_pick():
   assert set(tokens(0.0, 1.0)) == {0}
   assert set(tokens(1.0, 1.0)) == {0, 1, 2, 3}
   assert set(tokens(1.0, 0.79)) == {0, 1}  # 0.5 + 0.3 is enough
+  assert set(tokens(2.0, 0.79)) == {0, 1, 2}  # 0.38 + 0.29 after it is not
   assert set(tokens(1.0, 1e-6)) == {0}  # never nothing
   share = np.mean(tokens(1.0, 1.0) == 0)
   assert abs(share - 0.5) < 0.1
