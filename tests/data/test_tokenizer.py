@@ -3,15 +3,17 @@
 import dataclasses
 import json
 import pickle
-import random
 import unicodedata
 
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from emma_jax import build
 from emma_jax.data import qwen_files
 from emma_jax.data import tokenizer as lib
 from tests.data import qwen
+from tests.laws import laws
 
 FILES = ("tokenizer.json", "vocab.json", "qwen.tiktoken")
 # Of what every file of Qwen3 holds.
@@ -26,6 +28,7 @@ TEXTS = (
     "\u200b\u200d\ufeff\u00a0\u3000x", "\x00\x01\x7f\x85\u2028", "  \n \n  x  ",
     "<image> <|image|> <|im_end <im_end>| [INST] </s> <tool", "{{ x }}\\n\\u41",
 )  # fmt: skip
+ANY = st.text(st.characters(), max_size=30)  # lone surrogates, too
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +56,6 @@ def any_kind(request, tiny, tmp_path_factory) -> lib.Tokenizer:
   return lib.QwenTokenizer(path)
 
 
-def _any_text(rng: random.Random) -> str:
-  ranges = [(0, 127), (128, 0x7FF), (0x4E00, 0x9FFF), (0, 0x10FFFF)]
-  low, high = rng.choice(ranges)
-  # The last range holds lone surrogates.
-  return "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(0, 30)))
-
-
 def _kept(tokenizer: lib.Tokenizer, text: str) -> str:
   """What a round trip leaves of a text."""
   if isinstance(tokenizer, lib.TinyTokenizer):
@@ -71,14 +67,22 @@ def _kept(tokenizer: lib.Tokenizer, text: str) -> str:
 # ---------------------------------------------------- laws of every tokenizer
 
 
-def test_any_text_survives(any_kind):
-  rng = random.Random(0)
-  texts = [*TEXTS, *(_any_text(rng) for _ in range(500))]
-  for text in texts:
-    ids = any_kind.encode(text)
-    assert any_kind.decode(ids) == _kept(any_kind, text)
-    assert all(isinstance(i, int) for i in ids)
-    assert all(0 <= i < any_kind.vocab_size for i in ids)
+def _assert_survives(tokenizer: lib.Tokenizer, text: str) -> None:
+  ids = tokenizer.encode(text)
+  assert tokenizer.decode(ids) == _kept(tokenizer, text)
+  assert all(isinstance(i, int) for i in ids)
+  assert all(0 <= i < tokenizer.vocab_size for i in ids)
+
+
+def test_texts_of_all_kinds_survive(any_kind):
+  for text in (*TEXTS, "a\ud800b"):
+    _assert_survives(any_kind, text)
+
+
+@laws(100)
+@given(text=ANY)
+def test_any_text_survives(any_kind, text):
+  _assert_survives(any_kind, text)
 
 
 def test_no_text_spells_a_special(any_kind):
@@ -117,10 +121,6 @@ def test_it_pickles(any_kind):
 
 
 # --------------------------------------------------------------- the tiny one
-
-
-def test_surrogates_survive_the_tiny_tokenizer(tiny):
-  assert tiny.decode(tiny.encode("a\ud800b")) == "a\ud800b"
 
 
 def test_the_vocabulary_is_full_and_world_words_are_one_token(tiny):
@@ -183,18 +183,32 @@ def test_ids_and_texts_are_those_of_the_package(tmp_path):
   _same(made, theirs, made.vocab_size)
 
 
+def _same_ids(made: lib.QwenTokenizer, encode) -> None:
+  """Of texts, and of special tokens' names where they are texts to `encode`."""
+  @laws(200)
+  @given(ANY)
+  def law(text):
+    text = _kept(made, text)
+    assert made.encode(text) == encode(text)
+
+  law()
+  for text in (*TEXTS, *lib.QWEN3_CONTROL):
+    text = _kept(made, text)
+    assert made.encode(text) == encode(text), text
+
+
 def _same(made: lib.QwenTokenizer, theirs, size: int) -> None:
-  rng = random.Random(1)
-  texts = [*TEXTS, *(_kept(made, _any_text(rng)) for _ in range(500))]
-  for text in texts:
+  for text in TEXTS:
     assert made.encode(text) == theirs.encode(text).ids, text
-  # The names of tokens, where they are text to theirs too.
   theirs.encode_special_tokens = True
-  for name in lib.QWEN3_CONTROL:
-    assert made.encode(name) == theirs.encode(name).ids
-  for _ in range(300):  # any ids: broken characters and special tokens
-    ids = [rng.randrange(size) for _ in range(rng.randint(1, 20))]
+  _same_ids(made, lambda text: theirs.encode(text).ids)
+
+  @laws(100)
+  @given(st.lists(st.integers(0, size - 1), min_size=1, max_size=20))
+  def same_texts(ids):  # broken characters and special tokens
     assert made.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+  same_texts()
 
 
 def test_written_specials_are_decoded(tmp_path):
@@ -381,9 +395,4 @@ def test_tiktoken_gives_the_published_ids():
       "qwen", pat_str=qwen_files.PATTERN, mergeable_ranks=ranks,
       special_tokens={},
   )  # fmt: skip
-  rng = random.Random(2)
-  texts = [*TEXTS, *lib.QWEN3_CONTROL, *lib.QWEN3_WRITTEN]
-  texts += [_any_text(rng) for _ in range(500)]
-  for text in texts:
-    text = _kept(made, text)
-    assert made.encode(text) == theirs.encode_ordinary(text)
+  _same_ids(made, theirs.encode_ordinary)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 import tempfile
 from typing import Any
+import zipfile
 
 import numpy as np
 
@@ -45,9 +46,11 @@ def arrays_of(path: Path) -> dict[str, Any]:
   """Names, types and values of an .npz, in the order of the file."""
   with np.load(path, allow_pickle=False) as file:
     arrays = {name: file[name] for name in file.files}
+  with zipfile.ZipFile(path) as file:
+    members = [f"{m.filename}:{m.compress_type}" for m in file.infolist()]
   return {name: str(x) if x.dtype.kind == "U" and not x.ndim else
           ("/".join(x.tolist()) if x.dtype.kind == "U" else x)
-          for name, x in arrays.items()} | {"names": " ".join(arrays)}
+          for name, x in arrays.items()} | {"names": " ".join(members)}
 
 
 def _shard(name: str, **more: Any) -> card.Shard:

@@ -63,7 +63,7 @@ def _samples(tokenizer: Tokenizer) -> dict[str, str]:
   out["further"] = ",".join(map(str, transforms.further_turn(
       tokenizer, "and?")))
   turns = [Turn("system", ("kind",)), Turn("user", (PICTURE, "a", PICTURE)),
-           Turn("assistant", ("b",)), Turn("user", ("c",))]
+           Turn("assistant", ("\n\nb",)), Turn("user", ("c",))]
   for answer in (None, "text", "picture"):
     out[f"encode {answer}"] = ",".join(map(str, chat.encode(
         tokenizer, turns, [1, 2], answer)))
