@@ -10,7 +10,7 @@ from typing import Any
 from jax.sharding import AbstractMesh
 
 from configs import models
-from emma_jax import build, flops, rules, sharding, xla_flags
+from emma_jax import build, flops, sharding, xla_flags
 from emma_jax.data.layout import Layout
 from emma_jax.planner import chips
 from tests import tiny
