@@ -1,5 +1,6 @@
 """The report needs no other file, and texts in it stay texts."""
 
+import copy
 import dataclasses
 import doctest
 import html
@@ -22,6 +23,8 @@ from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import TASKS
 from tests.goldens import evals as goldens
 from tests.goldens import store
+
+from .conftest import CONFIG
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
@@ -54,8 +57,9 @@ def metrics(steps: int = 200) -> list[dict]:
   ]
 
 
-@pytest.fixture
-def page(tmp_path, blind, config) -> str:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, blind) -> str:
+  config, tmp_path = copy.deepcopy(CONFIG), tmp_path_factory.mktemp("page")
   done = runner.run(blind, EvalSettings.of(config))
   scores = done.scores | {"reference": {t: done.scores[t] for t in TASKS}}
   drawn = done.outcomes["drawing"]

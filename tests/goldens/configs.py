@@ -2,8 +2,9 @@
 
 Whole: the defaults, the model sizes, the machines. By what they change: the
 stages of the paper each against the one before, tiny and the 4B against both,
-the 4B's stages by themselves against the 4B. Of all others, and of every size x
-stage x machine, a digest: it names the config, `git diff` of configs/ the key.
+the 4B's stages by themselves against the 4B. Of all others, and of every size,
+stage and machine, a digest: it names the config, `git diff` of configs/ the
+key.
 """
 
 import dataclasses

@@ -83,7 +83,8 @@ def plain(html: str) -> str:
 def shown(scores: dict) -> str:
   out = io.StringIO()
   table.show(scores, rich.console.Console(file=out, width=100))
-  return "\n".join(x.rstrip() for x in out.getvalue().splitlines())
+  text = re.sub(r"\u2500+", "--", out.getvalue())
+  return "\n".join(x.rstrip() for x in text.splitlines())
 
 
 def outcomes() -> dict[str, Outcome]:
