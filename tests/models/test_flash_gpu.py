@@ -22,7 +22,7 @@ from tests.models import test_flash as t
 AMPERE, HOPPER, BLACKWELL = (8, 0), (9, 0), (10, 0)
 KERNELS = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
 
-# capability, dtype, width, masked -> how; widths are SigLIP2's, Qwen3's, others.
+# capability, dtype, width, masked -> how. SigLIP2's heads have 72, Qwen3's 128.
 CHOICES = [
     (HOPPER, "bfloat16", 128, True, "kernel"),
     (HOPPER, "bfloat16", 72, True, "kernel"),
