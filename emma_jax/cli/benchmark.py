@@ -90,7 +90,7 @@ def _add_gpu(parser: argparse.ArgumentParser):
   add("--attention", nargs="+", metavar="PATH",
       help="ways of the decoder, and after a + of the vision tower, each "
       "compiled and timed, such as kernel cudnn+cudnn chunked (default: "
-      "auto+cudnn, as the tower needs no mask, and auto)")
+      "auto and chunked)")
   add("--torch", nargs="+", choices=gpu.MODES, default=["eager", "compile"],
       help="whole takes minutes to compile (default: eager compile)")
   add("--tasks", nargs="+", choices=gpu.TASKS, default=["edit"],
@@ -262,8 +262,8 @@ def _gpu_jobs(args, overrides: Mapping[str, str]) -> list[gpu.Job]:
   config = common.load_config(args.config, overrides)
   stage = common.stage_name(config, args.stage)
   denoised = common.load_config(args.denoise_config)
-  side, attention = args.side, args.attention or ["auto+cudnn", "auto"]
-  if args.sizes == "micro":  # for CPUs, which have no cuDNN
+  side, attention = args.side, args.attention or ["auto", "chunked"]
+  if args.sizes == "micro":  # for CPUs, where nothing else is to be compared
     from emma_jax.benchmark import sizes
 
     config, denoised, side = sizes.micro(config), sizes.micro(denoised), 64

@@ -156,7 +156,8 @@ def _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
   attention = functools.partial(
       jax.nn.dot_product_attention, implementation="cudnn")
   if query is None:
-    return attention(q_BLHE, k_BSKE, v_BSKE)
+    # On a mesh as the kernels: nothing of it is left to a partitioner.
+    return flash.on_mesh(attention, *k_BSKE.shape[::2])(q_BLHE, k_BSKE, v_BSKE)
   mask_BLS = masks.allow(query, key)
   out_BLHE = attention(q_BLHE, k_BSKE, v_BSKE, mask=mask_BLS[:, None])
   sees_BL = mask_BLS.any(axis=-1)

@@ -17,10 +17,14 @@ from jax.interpreters import partial_eval
 
 from emma_jax.planner.program import meetings
 
+# cuDNN's attention, as JAX calls it, and its products of matrices.
+_CUDNN = {"dot_product_attention_fwd": 2, "dot_product_attention_bwd": 5}
+
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-  """Matmul FLOPs in plain JAX, and at most those in kernels (Pallas) by name.
+  """Matmul FLOPs in plain JAX, and at most those in kernels (Pallas, cuDNN) by
+  name.
 
   A kernel is counted as if no tile were skipped; how many are depends on the
   batch.
@@ -81,6 +85,10 @@ def _count(jaxpr: core.Jaxpr, platform: str, inside_kernel: bool) -> Counts:
         total += max(map(inner, p["branches"]), key=_all)
     elif name == "mpmd_map":  # a Mosaic GPU kernel, whose loops end by data
       total += Counts(0, {p["name"]: p["cost_estimate"].flops})
+    elif name.removesuffix("_wrapper") in _CUDNN:
+      name, (q, k) = name.removesuffix("_wrapper"), eqn.invars[:2]
+      total += Counts(
+          0, {name: 2 * _CUDNN[name] * q.aval.size * k.aval.shape[1]})
     elif name == "pallas_call":
       steps = math.prod(n for n in p["grid_mapping"].grid
                         if isinstance(n, int))

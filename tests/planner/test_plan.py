@@ -14,9 +14,10 @@ import pytest
 
 from configs import tiny as tiny_config
 from emma_jax import build, flops
-from emma_jax.models import dcae, partition
+from emma_jax.models import attention, dcae, partition
 from emma_jax.planner import chips, counts, jobs, sweep, table
 from emma_jax.planner import plan as plan_lib
+from emma_jax.structs import Ids
 from emma_jax.training import assemble
 from tests import tiny
 
@@ -204,6 +205,25 @@ def test_a_platforms_own_branch_is_counted():
   jaxpr = jax.jit(f).trace(x).jaxpr
   assert counts.count(jaxpr, "tpu").matmul == 2 * 2 * 8**3
   assert counts.count(jaxpr, "cuda").matmul == 2 * 8**3
+
+
+def test_gpu_kernels_count_as_if_no_tile_were_skipped():
+  """Also heads that are padded, and what autodiff asks for."""
+  S, H, E = 1024, 2, 72
+  shape = lambda *x: jax.ShapeDtypeStruct(x, jnp.bfloat16)
+  ids = Ids(*[jax.ShapeDtypeStruct((1, S), jnp.int32)] * 5)
+
+  def run(q, k, v, ids):
+    with partition.compiled_for("gpu", (9, 0)):
+      out = attention.attend(q, k, v, ids, ids, "auto")
+    return out.astype(jnp.float32).sum()
+
+  jaxpr = jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(
+      shape(1, S, H, E), shape(1, S, 1, E), shape(1, S, 1, E), ids)
+  product = 2 * H * S * S * E
+  assert counts.count(jaxpr, "cuda").kernels == {
+      "forward_kernel": 2 * product, "query_gradient_kernel": 3 * product,
+      "key_gradient_kernel": 4 * product}
 
 
 # ------------------------------------------------------------------- sweep
