@@ -8,14 +8,25 @@ import sys
 from typing import Any
 
 REPO = Path(__file__).resolve().parent.parent
-EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+_DEVICES = "import chex; chex.set_n_cpu_devices({})\n"
 
 
-def printed(script: str, *arguments: str, **environment: str) -> Any:
-  """What a Python program's last line says in JSON; it has to end well."""
+def run(
+    script: str, *arguments: str, devices: int = 1, **environment: str
+) -> str:
+  """What a Python program prints; it has to end well.
+
+  devices: how many the program finds, all of them this CPU.
+  """
   done = subprocess.run(
-      [sys.executable, "-c", script, *arguments], cwd=REPO,
-      capture_output=True, text=True, check=False,
+      [sys.executable, "-c", _DEVICES.format(devices) + script, *arguments],
+      cwd=REPO, capture_output=True, text=True, check=False,
       env=os.environ | {"PYTHONPATH": str(REPO)} | environment)
   assert not done.returncode, done.stderr[-3000:]
-  return json.loads(done.stdout.splitlines()[-1])
+  return done.stdout
+
+
+def printed(script: str, *arguments: str, **options: Any) -> Any:
+  """What a Python program's last line says in JSON; `options` are `run`'s."""
+  return json.loads(run(script, *arguments, **options).splitlines()[-1])

@@ -12,7 +12,8 @@ of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. `gpu` times a
 stage's train step on the GPU that is here, the same step in PyTorch, and a
 denoising step of another config's model; launch/bench_gpu.sh calls it. `data`
 counts pictures per second and core from ArrayRecord to packed rows, beside
-PyTorch's DataLoader with Pillow (extras `torch` and `fast`). Weights are random.
+PyTorch's DataLoader with Pillow (extras `torch` and `fast`). Weights are
+random.
 """
 
 import argparse

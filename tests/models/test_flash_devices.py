@@ -91,7 +91,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_rows_and_heads_split_over_a_mesh_and_never_meet():
-  out = programs.printed(MESH, **programs.EIGHT)
+  out = programs.printed(MESH, devices=8)
   assert out["devices"] == 8
   for name in ("chunked", "tpu", "by platform"):
     print(name, out[name])
@@ -106,7 +106,8 @@ def test_rows_and_heads_split_over_a_mesh_and_never_meet():
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu")
 def test_the_tpu_compiler_takes_the_kernels():
-  out = programs.printed(TPU, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
+  out = programs.printed(
+      TPU, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
   print(out)
   assert out["kernels"] == 3  # forward, dq, dk and dv
   assert out["temporary"] < out["scores"] and not out["squares"]

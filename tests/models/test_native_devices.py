@@ -46,7 +46,7 @@ print(json.dumps([measure((1, 1, 1, 1)), measure((1, 2, 2, 2))]))
 
 @pytest.mark.slow
 def test_eight_devices_equal_one():
-  one, eight = programs.printed(SCRIPT, **programs.EIGHT)
+  one, eight = programs.printed(SCRIPT, devices=8)
   assert one.keys() == eight.keys() and one["loss/understanding"] > 0.1
   for key, value in one.items():
     np.testing.assert_allclose(eight[key], value, rtol=1e-4, atol=1e-6)

@@ -164,7 +164,7 @@ print(json.dumps([measure(lambda x: x), measure(partition.row_major)]))
 @pytest.mark.slow
 def test_rows_whose_layout_is_said_stay_split():
   """The partitioner gathers an array that has a layout, unless told how."""
-  (want, _), (got, gathered) = programs.printed(SCRIPT, **programs.EIGHT)
+  (want, _), (got, gathered) = programs.printed(SCRIPT, devices=8)
   assert not any(gathered)
   for g, w in zip(got, want, strict=True):
     np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5)

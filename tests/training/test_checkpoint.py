@@ -19,6 +19,7 @@ import pytest
 from emma_jax.training import checkpoint, integrity, weights
 from emma_jax.training.checkpoint import Checkpointer
 from emma_jax.training.integrity import CheckpointDamaged, CheckpointError
+from tests import programs
 
 ROOT = pathlib.Path(checkpoint.__file__).parents[2]
 
@@ -286,10 +287,7 @@ assert state["x"].sharding == two["x"].sharding and (state["x"] == x).all()
 
 
 def test_saved_on_one_mesh_restores_on_another(tmp_path):
-  flags = {"JAX_PLATFORMS": "cpu",
-           "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-  subprocess.run([sys.executable, "-c", SHARDED, str(tmp_path)], check=True,
-                 env=os.environ | flags, cwd=ROOT)
+  programs.run(SHARDED, str(tmp_path), devices=8, JAX_PLATFORMS="cpu")
 
 
 # --------------------------------------------------------------- configs
