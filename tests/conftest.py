@@ -15,6 +15,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # An accidental (B,) + (L, B) must not pass as arithmetic.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 pytest_plugins = ("tests.skips",)
@@ -33,3 +34,17 @@ def shared_dir() -> Path:
   if not folder.is_dir():
     pytest.skip(f"{folder} is not there.")
   return folder
+
+
+@pytest.fixture
+def exact_products():
+  """Float32 products, also where the backend would round them."""
+  with jax.default_matmul_precision("highest"):
+    yield
+
+
+@pytest.fixture
+def own_cache(monkeypatch):
+  """A command that is called here leaves the tests' compilation cache."""
+  monkeypatch.setattr(
+      "emma_jax.cli.common.use_compilation_cache", lambda *_: None)

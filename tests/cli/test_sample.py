@@ -20,10 +20,7 @@ def weights(tmp_path_factory) -> str:
   return f"--checkpoint={path}"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch):
-  """The tests' compilation cache stays the one of conftest.py."""
-  monkeypatch.setattr("emma_jax.cli.common.use_compilation_cache", lambda: None)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -21,9 +21,8 @@ def get_config():
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capfd):
+def call(tmp_path, own_cache, capfd):
   """(exit code, stderr) of the command with some overrides."""
-  monkeypatch.setattr(common, "use_compilation_cache", lambda _: None)
   (tmp_path / "micro.py").write_text(CONFIG)
 
   def run(*overrides: str, config: str = "") -> tuple[int, str]:

@@ -28,7 +28,8 @@ from emma_jax.models.convolution import Conv3x3, Depthwise  # noqa: E402
 from emma_jax.models.layers import Linear  # noqa: E402
 from tests.convert.dcae_pairs import Pair, error, noise, pair  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [
+    pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 TOLERANCE = 5e-6  # of tests/convert/test_dcae_torch.py
 QUICK = {"xla_backend_optimization_level": 0}  # each program runs once
 TILES = tiling.Tiling(height=16, width=24, stride_height=12, stride_width=16)
@@ -339,12 +340,6 @@ MISTAKES = {
     "edge tiles padded at the top": Mistake(
         **IMAGENET, **ENCODE, code=padded_at_the_top, tiles=TILES),
 }
-
-
-@pytest.fixture(autouse=True)
-def exact():
-  with jax.default_matmul_precision("highest"):
-    yield
 
 
 def result(m: Mistake, params: dict, x: np.ndarray, sizes: dict) -> np.ndarray:

@@ -25,17 +25,11 @@ from emma_jax.models.tiling import Tiling  # noqa: E402
 from tests.convert import dcae_pairs as pairs  # noqa: E402
 from tests.convert.dcae_pairs import FACTOR, KINDS, error, noise, pair  # noqa: E402
 
-pytestmark = pytest.mark.torch
+pytestmark = [
+    pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 TOLERANCE = 5e-6  # of the reference's maximum, in float32
 QUICK = {"xla_backend_optimization_level": 0}  # each program runs once
 SIZES = {"linear": (16, 24), "mixed": (4, 8), "quadratic": (4, 4)}
-
-
-@pytest.fixture(autouse=True)
-def exact():
-  """Float32 products, also where the backend would round them."""
-  with jax.default_matmul_precision("highest"):
-    yield
 
 
 def close(ours, theirs, tolerance: float = TOLERANCE, what: str = "") -> None:

@@ -30,12 +30,7 @@ from tests.tiny import QUICK
 BFLOAT16 = store.Tolerance(of_mean=3e-2)
 KINDS = list(qwen3_golden.CONFIGS)
 
-
-@pytest.fixture(autouse=True)
-def exact():
-  """Float32 products, also where the backend would round them."""
-  with jax.default_matmul_precision("highest"):
-    yield
+pytestmark = pytest.mark.usefixtures("exact_products")
 
 
 def run(f, *args):

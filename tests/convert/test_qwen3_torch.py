@@ -23,16 +23,10 @@ from emma_jax.structs import Ids, KvCache
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytestmark = pytest.mark.torch
+pytestmark = [
+    pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 
 from tests.convert import reference_qwen3 as ref  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def exact():
-  """Float32 products, also where the backend would round them."""
-  with jax.default_matmul_precision("highest"):
-    yield
 
 
 def check(kind: str, name: str):

@@ -14,12 +14,8 @@ from emma_jax.models import dcae, siglip2
 torch = pytest.importorskip("torch")
 TOLERANCE = 5e-6  # of the reference's maximum
 
-
-@pytest.fixture(autouse=True)
-def exact():
-  """Float32 products, also where the backend would round them."""
-  with jax.default_matmul_precision("highest"):
-    yield
+pytestmark = [
+    pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 
 
 def randomise(module, seed: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from emma_jax import rules
-from emma_jax.cli import common, train
+from emma_jax.cli import train
 from emma_jax.training import checkpoint, weights
 from tests import tiny
 
@@ -164,12 +164,6 @@ def test_both_stages_trained(runs):
   assert moved == {"adapters", "heads", "llm", "vision"}
   assert not np.array_equal(
       start["vision/router/fc2/bias"], end["vision/router/fc2/bias"])
-
-
-@pytest.fixture
-def own_cache(monkeypatch):
-  """The command must not turn this process's cache elsewhere."""
-  monkeypatch.setattr(common, "use_compilation_cache", lambda _: None)
 
 
 def test_a_contradiction_is_refused_and_listed(runs, own_cache, capfd):
