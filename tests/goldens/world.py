@@ -57,6 +57,10 @@ def _rendered() -> dict[str, Any]:
                         cell=(i % 3, i // 3 % 3))
     out[f"{shape} {colour} {size}"] = store.digest(
         render(scene.Scene((thing,), ground)).tobytes())
+  for i in range(10):
+    out[f"digit {i}"] = store.digest(render(scene.Digit(i, "red")).tobytes())
+  out["sums"] = store.digest(b"".join(
+      render(scene.Sum(i, 9 - i, "blue")).tobytes() for i in range(10)))
   for i in range(12):
     picture = draws.stem_picture(draws.stream("golden", "test", i))
     out[f"stem {i}"] = store.digest(render(picture).tobytes())
