@@ -14,7 +14,7 @@ import pytest
 from configs import stages as stage_configs
 from emma_jax import build
 from emma_jax.data.pipeline import Bad, TooManyBadRecords
-from emma_jax.structs import TASKS, Mean
+from emma_jax.structs import Mean
 from emma_jax.training import assemble, integrity, loop, metrics
 from emma_jax.training.integrity import ContradictionError
 from tests import tiny
@@ -104,23 +104,6 @@ def test_steps_are_logged_with_their_stage_and_rate(undisturbed):
   assert [x["stage"] for x in log] == ["1_pretraining"] * 3 + ["3_quality"] * 3
   np.testing.assert_allclose([x["learning_rate"] for x in log], 0.1, rtol=1e-6)
   assert all(x["data/drawing"] == 1 for x in log)
-
-
-def test_a_line_has_these_keys_and_no_other(tmp_path):
-  """What dashboards and the report read by name."""
-  loop.train(make_run(), tmp_path)
-  for entry in metrics.read_metrics(tmp_path):
-    timing = entry.pop("timing")
-    timing.pop("peak_memory_bytes", None)  # of accelerators
-    assert list(entry) == [
-        "step", "stage", "stage_step", "learning_rate", *sorted(
-            ["data/bad", "data/cut", "data/dropped", "data/fill", "data/unfit",
-             *(f"data/{x}{task}" for x in ("", "tokens/") for task in TASKS),
-             "loss/total", "norm/gradient", "norm/update"]),
-        "realised/drawing", "realised/tokens/drawing"]
-    assert set(timing) - {"share/checkpoint", "share/evaluation"} == {
-        "step_seconds", "data_seconds", "data_share", "tokens_per_second",
-        "share/start-up", "share/steps", "share/data", "share/compile"}
 
 
 def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
