@@ -64,8 +64,8 @@ def make_step(
     ema = optim.ema_update(state.ema, trained, ema_decay, state.step)
     one = jnp.float32(1)
     metrics = metrics | {
-        "norm/gradient": Mean(optax.global_norm(grads), one),
-        "norm/update": Mean(optax.global_norm(updates), one),
+        "norm/gradient": Mean(optax.tree.norm(grads), one),
+        "norm/update": Mean(optax.tree.norm(updates), one),
     }
     state = state.replace(step=state.step + 1, trained=trained,
                           opt_state=opt_state, ema=ema)
