@@ -29,7 +29,10 @@ def short(value: float) -> str:
 
   >>> [short(v) for v in (0, 0.05, 1.5, 20, 12000, 3e6)]
   ['0', '0.05', '1.5', '20', '12k', '3M']
+  >>> short(999_999)
+  '1M'
   """
+  value = float(f"{value:.4g}")  # what is rounded up may need another letter
   for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
     if abs(value) >= size:
       return f"{value / (1e3 if letter == 'k' else size):.4g}{letter}"

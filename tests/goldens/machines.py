@@ -28,6 +28,7 @@ TRAINED = {
           "llm/embed", "vision/embed/kernel", "vision/lower/x",
           "vision/versatile/x"],
     "4a": ["vision/stem/x"],
+    "embed": ["vision/embed/kernel"],
 }
 
 
