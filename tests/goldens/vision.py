@@ -17,7 +17,7 @@ CONFIG = siglip2.SiglipConfig(
     native_grid=3, norm_eps=0.03)
 NAFLEX = dataclasses.replace(CONFIG, position_resize="bilinear_antialias")
 TOWER = TowerConfig(encoder=CONFIG, experts=True, num_expert_layers=1,
-                    router_width=6, router_threshold=0.5)
+                    router_width=6, router_threshold=0.79)
 GRIDS = (((2, 4), (2, 2)), ((4, 2), (2, 2)))  # patches of packed pictures
 
 
@@ -70,15 +70,15 @@ def patches() -> Patches:
 
 
 def _tower(dtype):
-  """The pictures take different experts: see the test of that."""
+  """Pictures that take different experts."""
   x = fixed.values("pixels", (4, 4, 8, 3), dtype)
   apply, weights = fixed.bound(
       VisionTower(TOWER), x, method=lambda m, x: m(x, "router"))
-  return fixed.made(lambda p, x: _named(apply(p, x)), weights, x)
+  return _divided(fixed.made(lambda p, x: _named(apply(p, x)), weights, x))
 
 
 def _packed_tower(dtype):
-  """Neighbours in a row take different experts: see the test of that."""
+  """Neighbours in a row that take different experts."""
   there = patches()
   x = fixed.values("values", (2, 16, 12), dtype)
   apply, weights = fixed.bound(
@@ -89,11 +89,20 @@ def _packed_tower(dtype):
     real = (there.picture_BW > 0)[:, ::4, None]
     return _named((jnp.where(real, tokens, 0), logits))
 
-  return fixed.made(f, weights, x)
+  return _divided(fixed.made(f, weights, x))
 
 
 def _named(made: tuple) -> dict:
   return dict(zip(("tokens", "logits"), made))
+
+
+def _divided(made: dict) -> dict:
+  """As it is, if of two neighbours one is science: else it would not show
+  whose decision counts."""
+  z = np.asarray(made["out"]["logits"]).reshape(2, 2, 2)
+  science = 1 / (1 + np.exp(z[..., 0] - z[..., 1])) > TOWER.router_threshold
+  assert (science.sum(axis=1) == 1).all(), science
+  return made
 
 
 CASES = fixed.both({
