@@ -200,6 +200,7 @@ def test_xla_takes_every_choice_for_its_gpu():
   for case in found:
     print(case)
     want = {"kernel": 3, "cudnn": 2}  # forward and backward
-    assert not case["squares"]
+    # A chunk of so few tokens is all of them.
+    assert not case["squares"] or case["path"] == "chunked"
     for path, calls in want.items():
       assert case[path] == (calls if path == case["path"] else 0)
