@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import rich.console
 import rich.progress
-import tensorboardX
 
 from emma_jax.structs import Mean
 
@@ -239,6 +238,10 @@ class MetricWriter:
     if self._file is None:
       self.path.parent.mkdir(parents=True, exist_ok=True)
       self._file = self.path.open("a", encoding="utf-8")
+      # Here, since it imports torch where that is installed: three seconds and
+      # 200 MB, which `--help` and the sampler need not pay.
+      import tensorboardX
+
       self._events = tensorboardX.SummaryWriter(
           str(self.path.parent / "tensorboard"), purge_step=self._purge_step
       )
