@@ -127,6 +127,7 @@ def test_weights_are_float32_and_named_by_their_owner(variant):
   assert any("stem" in p for p in flat) == (variant != "no_experts")
 
 
+@pytest.mark.smoke
 def test_an_unknown_key_is_named():
   section = tiny.model().fusion.to_dict() | {"shfit": 3}
   with pytest.raises(build.ConfigError,

@@ -12,6 +12,8 @@ import pytest
 from emma_jax import distributed
 from emma_jax.distributed import Settings, StartError, settings
 
+pytestmark = pytest.mark.smoke
+
 HERE = dict(coordinator="10.0.0.1:8476", num_processes=4, process_id=3)
 
 

@@ -98,6 +98,7 @@ def test_parts_of_the_model_are_their_products_one_by_one():
   assert flops.encoder(a, 64, 32) == multiplied(wanted)
 
 
+@pytest.mark.smoke
 def test_the_4b_is_the_papers_arithmetic():
   """Of design figures: 27 blocks of SigLIP2 on 1024 pixels are 5.5 TFLOPs,
   and a token of a branch passes 3.633 G weights."""

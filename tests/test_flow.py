@@ -8,6 +8,8 @@ import pytest
 
 from emma_jax import flow
 
+pytestmark = pytest.mark.smoke
+
 RNG = np.random.default_rng(0)
 X0 = RNG.normal(size=(2, 3, 4)).astype(np.float32)
 EPS = RNG.normal(size=(2, 3, 4)).astype(np.float32)

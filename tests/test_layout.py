@@ -153,6 +153,17 @@ def test_console_scripts_exist():
     assert callable(getattr(importlib.import_module(module), function))
 
 
+def test_smoke_tests_touch_every_room():
+  """`launch/test.sh --smoke` is for changes anywhere."""
+  tests = REPO / "tests"
+  # What has no tests of its own: weights are data, structs go through all.
+  rooms = set(LEVELS) - {"__init__", "assets", "structs"}
+  for room in sorted(rooms):
+    files = [*(tests / room).rglob("test_*.py"), tests / f"test_{room}.py"]
+    assert any("mark.smoke" in p.read_text() for p in files if p.is_file()), (
+        f"No test of {room} is marked `smoke`.")
+
+
 # ------------------------------------------------------------------ examples
 
 
@@ -160,6 +171,7 @@ def with_examples() -> list[str]:
   return [name_of(p) for p in modules() if ">>> " in p.read_text()]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", with_examples())
 def test_examples_in_docstrings_hold(name: str):
   flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

@@ -36,6 +36,7 @@ def test_a_mean_of_parts_is_the_mean_of_the_whole():
   assert float(rows[2].value) == 0  # nothing counted, and no NaN
 
 
+@pytest.mark.smoke
 def test_next_token_is_cross_entropy_in_nats():
   loss, right = losses.next_token(LOGITS, TARGETS, WEIGHTS)
   p = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)

@@ -126,6 +126,7 @@ def test_an_average_of_other_shapes_is_refused():
     optimizer.ema_update({"a": np.zeros(3)}, {"a": np.zeros(1)}, 0.9, 0)
 
 
+@pytest.mark.smoke
 def test_three_updates_by_hand():
   """Warm-up, clipping, moments, their bias, decay and multipliers, in numpy."""
   c = config(warmup_steps=2, total_steps=4, schedule="linear", final_ratio=0.1,

@@ -7,6 +7,8 @@ import pytest
 
 from emma_jax import rules
 
+pytestmark = pytest.mark.smoke
+
 TREE = {"llm": {"und": {"q": 1, "k": 2}, "norm": 3}, "vision": {"patch": 4}}
 
 

@@ -186,6 +186,7 @@ def mesh(**sizes) -> AbstractMesh:
   return AbstractMesh(tuple(sizes.get(a, 1) for a in AXES), AXES)
 
 
+@pytest.mark.smoke
 def test_minus_one_takes_what_is_left():
   config = MeshConfig(slice=1, data=2, fsdp=-1, tensor=1)
   assert config.shape(8) == (1, 2, 4, 1)
@@ -238,6 +239,7 @@ def test_a_weight_of_a_mebibyte_may_be_whole(size, refused):
     of(size, jnp.float32)
 
 
+@pytest.mark.smoke
 def test_a_weight_goes_to_the_axes_of_the_table():
   P = PartitionSpec
   grid = mesh(data=2, fsdp=4, tensor=2)

@@ -28,6 +28,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
   return process.returncode, out, err
 
 
+@pytest.mark.smoke
 def test_processes_are_told_who_they_are():
   # Each line in one write: the two processes share a pipe.
   code, out, _ = ended(start(

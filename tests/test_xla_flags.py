@@ -10,6 +10,8 @@ import pytest
 from emma_jax import xla_flags
 from tests.goldens import machines, store
 
+pytestmark = pytest.mark.smoke
+
 # The smallest topology of several hosts: collectives are in the program.
 TOPOLOGIES = {"v4": "v4:2x2x4", "v5e": "v5e:4x4", "v5p": "v5p:2x2x4",
               "v6e": "v6e:4x4", "tpu7x": "tpu7x:2x2x4"}

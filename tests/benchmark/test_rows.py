@@ -11,6 +11,7 @@ from emma_jax.cli import benchmark
 from emma_jax.models.convolution import conv3x3
 
 
+@pytest.mark.smoke
 def test_weights_have_the_published_counts(monkeypatch):
   """Of the very modules that the rows run."""
   monkeypatch.setattr(rows, "random_like", lambda shapes, dtype: shapes)

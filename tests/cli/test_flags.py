@@ -40,6 +40,7 @@ def test_a_flag_in_a_help_is_one_that_exists():
     assert not unknown, (name, unknown)
 
 
+@pytest.mark.smoke
 def test_exit_codes_are_those_that_scripts_read():
   """Of sysexits.h, and what shells give to a kill and to Ctrl-C."""
   assert (distributed.UNREACHABLE, distributed.STOPPED) == (69, 75)

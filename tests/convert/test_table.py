@@ -12,6 +12,8 @@ from emma_jax import rules
 from emma_jax.convert import files, table
 from emma_jax.convert.table import ConversionError, Entry
 
+pytestmark = pytest.mark.smoke
+
 ENTRIES = (
     Entry("embed", ("emb.weight",)),
     Entry("layers/w", ("l.0.w", "l.1.w"), table.transpose, table.transpose),

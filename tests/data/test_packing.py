@@ -9,6 +9,8 @@ import pytest
 from emma_jax.data.packing import Layout, pack
 from emma_jax.data.transforms import Picture, Sample, Text
 
+pytestmark = pytest.mark.smoke
+
 # 32 x 64 pixels: two tokens a picture.
 LAYOUT = Layout(
     rows=2, und_tokens=16, und_pictures=1, references=1, targets=2,

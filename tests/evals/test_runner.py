@@ -75,6 +75,7 @@ def asked(kind: str, *pairs: tuple[str, str]) -> outcomes.Outcome:
   return understanding._mark(record, [answer for _, answer in pairs])
 
 
+@pytest.mark.smoke
 def test_the_baseline_is_weighted_as_the_score_is():
   """Kinds of four and of one question, by hand; a mean of kinds would differ.
 
@@ -234,6 +235,7 @@ def test_progress_speaks_only_when_slow(capsys):
   assert capsys.readouterr().err == "  evaluating Text to image: 1/9\n"
 
 
+@pytest.mark.smoke
 def test_psnr():
   one = np.zeros((2, 2, 3), np.uint8)
   assert outcomes.psnr(one, one) == outcomes.MAX_PSNR

@@ -31,9 +31,13 @@ def tolerance(family: str, case: str) -> store.Tolerance:
   return store.FLOAT32 if family in SHALLOW else fixed.DEEP
 
 
+SMOKE = (("layers", "rms_norm/bfloat16"), ("emma", "paper"))
+
+
 @pytest.mark.parametrize("family, case", [
-    (family, case) for family, module in FAMILIES.items()
-    for case in module.CASES])
+    pytest.param(family, case, marks=[pytest.mark.smoke] * (
+        (family, case) in SMOKE))
+    for family, module in FAMILIES.items() for case in module.CASES])
 def test_numbers_stay(family: str, case: str):
   module = FAMILIES[family]
   store.check(family, case, module.CASES[case](), tolerance(family, case),

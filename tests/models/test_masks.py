@@ -14,6 +14,8 @@ from tests import tiny
 from tests.data import oracle
 from tests.laws import laws
 
+pytestmark = pytest.mark.smoke
+
 
 def row_ids(batch: Batch) -> Ids:
   """Ids of both buffers of row 0 in reading order, padding last."""

@@ -7,6 +7,8 @@ import pytest
 from emma_jax.planner import chips
 from tests.goldens import machines, store
 
+pytestmark = pytest.mark.smoke
+
 
 def test_chips_are_as_they_were():
   """Every number of every chip, and the text that XLA reads of a GPU."""

@@ -7,6 +7,8 @@ import pytest
 from emma_jax.planner import chips, collectives, costs, counts, hlo, program
 from emma_jax.planner import plan as plan_lib
 
+pytestmark = pytest.mark.smoke
+
 # Two kernels in a loop of three rounds. The second keeps an operand in the
 # chip's vector memory; the sizes of f32[8,4] are padded to f32[8,128].
 TEXT = """HloModule kernels, is_scheduled=true

@@ -15,6 +15,8 @@ from emma_jax.sampling import context, image
 from emma_jax.sampling.session import Session
 from tests.sampling import small
 
+pytestmark = pytest.mark.smoke
+
 
 @contextlib.contextmanager
 def remembered():

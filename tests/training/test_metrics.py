@@ -10,6 +10,8 @@ import rich.console
 from emma_jax.structs import Mean
 from emma_jax.training import metrics
 
+pytestmark = pytest.mark.smoke
+
 
 def log(path, first: int, last: int, sums: dict | None = None):
   """Steps first..last of a run that logs every fourth; returns its sums."""

@@ -42,6 +42,7 @@ def load(*table, previous=PREVIOUS):
   return {k: float(v[0]) for k, v in rules.flatten(out).items()}, calls
 
 
+@pytest.mark.smoke
 def test_each_source_gives_its_weights():
   out, calls = load(COPY, ("und/.*", "weights:file"), ("head", "keep"))
   assert out == {"und/w": 5.0, "gen/w": 5.0, "head": 3.0}

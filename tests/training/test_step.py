@@ -37,6 +37,7 @@ def toy_step(decay: float = 0.5, seed: int = 0, name: str = "stage"):
   return make_step(toy, optimizer, ema_decay=decay, seed=seed, name=name), begin
 
 
+@pytest.mark.smoke
 def test_frozen_weights_are_absent_from_the_norm_and_the_clipping():
   step, begin = toy_step()
   after, metrics = step(begin, None)

@@ -7,6 +7,8 @@ import pytest
 
 from tests.goldens import store, world
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(scope="module")
 def now() -> dict:

@@ -6,6 +6,8 @@ import pytest
 from emma_jax.data.plan import fit
 from emma_jax.data.plan.needs import ANY_BUCKET
 
+pytestmark = pytest.mark.smoke
+
 CAPACITIES = (70_000, 5, 2**40, 0, 3)
 
 

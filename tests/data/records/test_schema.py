@@ -12,6 +12,8 @@ from emma_jax.data.records import schema
 from emma_jax.structs import STEM_UNKNOWN, Drawing, Editing, Understanding
 from tests.data import made
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.mark.parametrize("stored", made.samples(), ids=lambda s: s.task)
 def test_round_trip(stored: schema.Stored):
