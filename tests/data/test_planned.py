@@ -12,6 +12,7 @@ import pytest
 from emma_jax import build
 from emma_jax.data import accounts, pipeline
 from emma_jax.data.mixture import Phase
+from emma_jax.data.plan import plan as plan_lib
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Lengths
 from emma_jax.data.tokenizer import TinyTokenizer
@@ -156,6 +157,15 @@ def test_lengths_that_lie_cost_a_sample_and_not_the_batch(config, tmp_path):
   assert reasons and all("emma-data lengths" in r for r in reasons)
   assert len(info.unusable) == len(info.packed.dropped)
   assert sum(map(len, info.ids)) > 0
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_what_no_row_holds_is_counted_by_one_host(config, hosts, monkeypatch):
+  real = plan_lib.Plan.batch
+  monkeypatch.setattr(
+      plan_lib.Plan, "batch", lambda plan, n: (*real(plan, n)[:2], 3))
+  counts = [_open(config, i, hosts)[0].info.unfit for i in range(hosts)]
+  assert counts == [3, 0][:hosts]
 
 
 def test_workers_get_no_lengths(config):

@@ -89,7 +89,7 @@ def _place(path: str) -> Path:
 
 
 def _mirrored(path: str, tree: Path) -> list[Path]:
-  """test_flash_xla*.py, or else test_flash*.py"""
+  """test_flash_xla*.py, or else test_flash*.py, or else all of the folder."""
   folder, stem = tree / _place(path), Path(path).stem
   while stem:
     found = sorted(folder.glob(f"test_{stem}.py"))
@@ -97,7 +97,9 @@ def _mirrored(path: str, tree: Path) -> list[Path]:
     if found:
       return found
     stem = stem.rpartition("_")[0]
-  return []
+  # Of the top level that would be too many.
+  deep = len(Path(path).parts) > 2
+  return sorted(folder.glob("test_*.py")) if deep else []
 
 
 def _goldens(place: Path, tree: Path) -> list[Path]:

@@ -93,6 +93,28 @@ def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
   }
 
 
+def test_rows_that_were_rejected_before_count_too(tmp_path, monkeypatch):
+  """Two of the first twelve, and two of the next six after a stop."""
+  job = _job(tmp_path)
+  rows = [{"image": "a.png" if i not in (3, 7, 12, 13) else "lost.png",
+           "caption": f"no {i}"} for i in range(20)]
+  made.jsonl(tmp_path / "rows.jsonl", *rows)
+  monkeypatch.setattr(job_lib, "_MIN_SEEN", 1)
+  real = part.convert
+
+  def stop_at_12(a_part, *arguments):
+    if a_part.first == 12:
+      raise KeyboardInterrupt
+    return real(a_part, *arguments)
+
+  with monkeypatch.context() as stopping:
+    stopping.setattr(job_lib.part_lib, "convert", stop_at_12)
+    with pytest.raises(KeyboardInterrupt):
+      job_lib.run(job)
+  with pytest.raises(job_lib.ConversionError, match="4 of 18 rows are rej"):
+    job_lib.run(job)
+
+
 PROGRAM = """
 import sys, time
 from emma_jax.data.formats import part
