@@ -16,11 +16,13 @@ TIMEOUT = 120  # seconds for what takes one; a hang fails
 
 
 def start(program: str, *options: str, **more) -> subprocess.Popen:
+  # Without what the run of the tests itself was told.
+  own = {k: v for k, v in os.environ.items() if not k.startswith("EMMA_")}
   return subprocess.Popen(
       [sys.executable, "-m", "emma_jax.supervise", "--backoff", "0.01",
        *options, "--", sys.executable, "-c", program],
       cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-      env=os.environ | {"PYTHONPATH": str(ROOT)}, **more)
+      env=own | {"PYTHONPATH": str(ROOT)}, **more)
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str]:
