@@ -11,6 +11,7 @@ import pytest
 
 from emma_jax import losses
 from emma_jax.structs import DRAWING, EDITING, Mean
+from tests import programs
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(3, 5, 7)).astype(np.float32)
@@ -191,3 +192,46 @@ def test_a_velocity_error_is_summed_in_float32():
   assert error.dtype == jnp.float32
   want = ((np.asarray(low, np.float64) - b)**2).mean()
   np.testing.assert_allclose(error, [[want]], rtol=1e-5)
+
+
+# Sums and gradients of one device and of eight, of answers in all places.
+MESH = """
+import json, jax, numpy as np
+from emma_jax import losses, sharding
+
+rng = np.random.default_rng(0)
+hidden_BUD = rng.normal(size=(4, 6, 8)).astype("f")
+head_VD = rng.normal(size=(16, 8)).astype("f")
+targets_BU = rng.integers(0, 16, (4, 6))
+weights_BU = rng.integers(0, 2, (4, 6)).astype("f")
+
+
+def loss(hidden_BUD, head_VD, targets_BU, weights_BU):
+  loss, right = losses.next_token_of(
+      hidden_BUD, head_VD, targets_BU, weights_BU, chunk=5)
+  return loss.value, (loss, right)
+
+
+def made(rows=None, whole=None):
+  x = [hidden_BUD, head_VD, targets_BU, weights_BU]
+  if rows is not None:
+    x = jax.device_put(x, [rows, whole, rows, rows])
+  grad = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+  (_, sums), grads = grad(*x)
+  return [np.asarray(x).tolist() for x in jax.tree.leaves((sums, grads))]
+
+
+mesh = sharding.make_mesh(
+    sharding.MeshConfig(slice=1, data=2, fsdp=2, tensor=2))
+one = made()
+with sharding.program(mesh):
+  eight = made(sharding.rows(mesh), sharding.whole(mesh))
+print(json.dumps([one, eight]))
+"""
+
+
+def test_eight_devices_sum_what_one_does():
+  """Rows are split over four of them, a row's tokens over two."""
+  one, eight = programs.printed(MESH, devices=8)
+  for a, b in zip(one, eight, strict=True):
+    np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
