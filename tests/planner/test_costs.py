@@ -152,21 +152,22 @@ def chip(**changes) -> chips.Chip:
       hbm_bandwidth=1e8, link_bytes=1e7, network_bytes=1e6) | changes)
 
 
-@pytest.mark.parametrize("link, network, platform", [
-    (1e7, 1e6, "tpu"), (1e9, 1e6, "tpu"), (1e7, 1e6, "cuda")])
-def test_a_steps_time_is_its_parts(step, link, network, platform):
+@pytest.mark.parametrize("link, network, platform, host", [
+    (1e7, 1e6, "tpu", 2), (1e9, 1e6, "tpu", 2), (1e7, 1e6, "cuda", 2),
+    (1e7, 1e6, "cuda", 4)])
+def test_a_steps_time_is_its_parts(step, link, network, platform, host):
   """Work, kernels, what waits, and what overlapping work cannot hide."""
   topology = chips.Topology(chip=chip(
       link_bytes=link, network_bytes=network, platform=platform,
-      host_devices=2), sizes=(4,))
+      host_devices=host), sizes=(4,))
   job = types.SimpleNamespace(
       asked=counts.Counts(7, {"flash": 4 * 10**7}), tokens=1000,
       model=counts.Counts(4 * FLOPS // 2))
   found = plan_lib._times(job, topology, step, 8, quick=False)
   work = max(FLOPS / 1e9, DOT_BYTES / 1e8) + (SLICE_BYTES + SUM_BYTES) / 1e8
   kernels = 10**7 / 1e9  # of one device of four
-  # Four GPUs of two hosts talk over the network.
-  speed = network if platform == "cuda" else link
+  # Four GPUs of two hosts talk over the network, those of one do not.
+  speed = network if (platform, host) == ("cuda", 2) else link
   waits, hides = GATHERED * 3 / 4 / speed, REDUCED * 6 / 4 / speed
   left = max(hides - work - kernels, 0)
   estimate = work + kernels + waits + left
