@@ -1,5 +1,6 @@
 """What a profile says the device did: its costliest kernels."""
 
+from collections.abc import Iterable
 import pathlib
 import re
 import shutil
@@ -28,15 +29,8 @@ def costliest(
   if files[-1] != kept:
     shutil.copyfile(files[-1], kept)
   data = jax.profiler.ProfileData.from_file(str(kept))
-  planes = list(data.planes)
-  chosen = ([p for p in planes if p.name.startswith(_DEVICE)]
-            or [p for p in planes if p.name == _HOST])
-  lines = [line for p in chosen for line in p.lines]
-  kind = next((k for k in _LINES if any(k in x.name for x in lines)), None)
   spent: dict[str, list[float]] = {}
-  for line in lines:
-    if kind is None or kind not in line.name:
-      continue
+  for line in _of_kernels(data.planes):
     for event in line.events:
       name = re.sub(r"[._]?\d+", "", event.name) or event.name
       entry = spent.setdefault(name, [0, 0.0])
@@ -45,3 +39,15 @@ def costliest(
   order = sorted(spent, key=lambda n: -spent[n][1])[:count]
   return [{"kernel": n, "calls": spent[n][0] / steps,
            "seconds": spent[n][1] / steps} for n in order]
+
+
+def _of_kernels(planes: Iterable[Any]) -> list[Any]:
+  """The lines of a profile that have one event a kernel."""
+  named = [(p.name, list(p.lines)) for p in planes]
+  # A library that is loaded for chips that are not there adds an empty device.
+  device = [x for name, lines in named if name.startswith(_DEVICE)
+            for x in lines]
+  lines = device or [x for name, lines in named if name == _HOST
+                     for x in lines]
+  kind = next((k for k in _LINES if any(k in x.name for x in lines)), None)
+  return [x for x in lines if kind and kind in x.name]

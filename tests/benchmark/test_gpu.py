@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,22 @@ def test_a_trace_names_what_took_the_time(tmp_path):
   seconds = [kernel["seconds"] for kernel in found]
   assert seconds == sorted(seconds, reverse=True) and seconds[0] > 0
   assert trace.costliest(tmp_path / "empty", steps=1) == []
+
+
+@pytest.mark.parametrize("device, expected", [
+    ([], ["tf_XLAEigen/1"]),
+    (["Steps", "Stream #7", "Stream #8"], ["Stream #7", "Stream #8"]),
+    (["XLA Modules", "XLA Ops"], ["XLA Ops"]),
+])
+def test_kernels_are_the_devices_or_where_it_has_none_the_hosts(
+    device, expected):
+  """libtpu, once loaded, adds a device to profiles of the CPU: an empty one."""
+  name = lambda x, lines=(): types.SimpleNamespace(
+      name=x, lines=[name(line) for line in lines])
+  planes = [name("/host:CPU", ["python", "tf_XLAEigen/1"]),
+            name("/device:CUSTOM:Megascale Trace"),
+            name("/device:X:0", device), name("/host:metadata", ["tf_XLA"])]
+  assert [x.name for x in trace._of_kernels(planes)] == expected
 
 
 def test_the_command_measures_both_steps(monkeypatch, tmp_path, capsys):
