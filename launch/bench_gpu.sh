@@ -3,7 +3,7 @@
 # small sibling, beside it PyTorch's, and the 4B's denoising step:
 #   bash launch/bench_gpu.sh [--dry-run] [--wheels DIR | --install] \
 #       [--parts train torch denoise] [--profile DIR] [...]
-# The rest are arguments of `emma-benchmark gpu`. Takes under nine minutes, with
+# The rest are arguments of `emma-speed gpu`. Takes under nine minutes, with
 # a line for each part as it ends. $OUT, if set, is a folder for the results.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
@@ -38,5 +38,5 @@ print(*(n for n in sys.argv[1:] if not importlib.util.find_spec(n)))' \
   [ -z "$lacks" ] || { echo "$python lacks: $lacks. Give --install, --wheels" \
     "DIR with wheels of them, or another interpreter: PYTHON=..." >&2; exit 2; }
 fi
-run exec "$python" -m emma_jax.cli.benchmark gpu \
+run exec "$python" -m emma_jax.cli.speed gpu \
   ${OUT:+--json "$OUT/bench_gpu.json"} "$@"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from emma_jax import xla_flags
-from emma_jax.cli import benchmark, common, train
+from emma_jax.cli import common, speed, train
 
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 RUN = ["--config", "configs/tiny.py", "--workdir", 'runs/a "b" $c&d']
@@ -67,9 +67,9 @@ def test_a_gpu_is_measured(monkeypatch, tmp_path):
   # Nothing is fetched: only the files that were brought along.
   assert {"--no-index", "--no-deps", "--target"} <= set(words)
   words = shlex.split(command)
-  words = words[words.index("emma_jax.cli.benchmark") + 1:]
+  words = words[words.index("emma_jax.cli.speed") + 1:]
   overrides, rest = common.parse_overrides(words)
-  args = benchmark._parser().parse_args(rest)
+  args = speed._parser().parse_args(rest)
   assert args.parts == ["train", "torch"] and overrides == {"train.seed": "1"}
   assert args.json == tmp_path / "bench_gpu.json"
   monkeypatch.delenv("OUT")

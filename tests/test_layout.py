@@ -26,13 +26,13 @@ LEVELS = {
     "build": 2, "convert": 2, "distributed": 2, "flops": 2, "losses": 2,
     "optimizer": 2, "sharding": 2, "supervise": 2,
     "sampling": 3, "training": 3,
-    "benchmark": 4, "evals": 4, "planner": 4,
+    "evals": 4, "planner": 4, "speed": 4,
     "cli": 5,
 }  # fmt: skip
 # Sources render the world; sampling reads what training saved; what is measured
 # is held against the planner's table of chips.
 SIDEWAYS = {("data", "world"), ("sampling", "training"),
-            ("benchmark", "planner")}
+            ("speed", "planner")}
 TORCH = {"accelerate", "diffusers", "torch", "torchvision", "transformers"}
 
 
@@ -104,15 +104,15 @@ def test_nothing_imports_configs_and_configs_import_nothing_of_ours():
   assert not extra, f"configs import {sorted(extra)}"
 
 
-def test_only_converters_and_benchmarks_name_torch():
-  apart = ("convert", "benchmark")
+def test_only_converters_and_speed_name_torch():
+  apart = ("convert", "speed")
   core = [p for p in modules() if unit_of(name_of(p)) not in apart]
   assert not top_imports(core) & TORCH
 
 
 def test_importing_everything_leaves_torch_alone_and_starts_no_backend():
   """`--help` must cost neither a huge import nor a grabbed accelerator."""
-  # The exported PyTorch file is copied, and PyTorch's side of a benchmark
+  # The exported PyTorch file is copied, and PyTorch's side of a timing
   # imported, in a process of its own. The builders are imported where
   # TensorFlow Datasets is installed.
   apart = ("__main__", "emma_torch", "torch_step", "torch_measure", "builders")

@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("cv2", reason="needs the extra fast")
 pytest.importorskip("simplejpeg", reason="needs the extra fast")
 
-from emma_jax.benchmark.data_rows import photo  # noqa: E402
 from emma_jax.data import fast_images  # noqa: E402
 from emma_jax.data.images import BadRecord, Preprocess  # noqa: E402
+from emma_jax.speed.data_rows import photo  # noqa: E402
 from tests.data import hostile, made  # noqa: E402
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.goldens import store
 
-COMMANDS = ("train", "sample", "evaluate", "convert", "data", "benchmark",
+COMMANDS = ("train", "sample", "evaluate", "convert", "data", "speed",
             "plan", "pack")
 
 

@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from emma_jax import build, flow, optimizer, rules
-from emma_jax.benchmark import sizes, synthetic
 from emma_jax.cli import common
 from emma_jax.convert import emma as names
 from emma_jax.convert import table
+from emma_jax.speed import sizes, synthetic
 from emma_jax.training import assemble
 from emma_jax.training import step as step_lib
 from tests import tiny
@@ -20,7 +20,7 @@ from tests import tiny
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from emma_jax.benchmark import torch_step  # noqa: E402
+from emma_jax.speed import torch_step  # noqa: E402
 
 TOLERANCE = 1e-4  # of the largest number in a tensor
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from emma_jax.benchmark import clock, synthetic, torch_step
+from emma_jax.speed import clock, synthetic, torch_step
 from emma_jax.training import assemble
 
 

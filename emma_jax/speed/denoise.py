@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import build, rules
-from emma_jax.benchmark import clock, synthetic, train
 from emma_jax.data.transforms import Sample
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.planner import counts
 from emma_jax.sampling import context, image
+from emma_jax.speed import clock, synthetic, train
 from emma_jax.training import goodput
 
 _WALKS = 5  # timed, at least: of fewer a median says little

@@ -1,4 +1,4 @@
-"""emma-benchmark data: its flags, its turns, its table."""
+"""emma-speed data: its flags, its turns, its table."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ import statistics
 import tempfile
 from typing import Any
 
-from emma_jax.benchmark import child, data_rows
+from emma_jax.speed import child, data_rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ Sizes are ours, through the converters' config.json.
 
 from typing import Any
 
-from emma_jax.benchmark.rows import Work
-from emma_jax.benchmark.sizes import Sizes
 from emma_jax.convert import dcae, qwen3, siglip
+from emma_jax.speed.rows import Work
+from emma_jax.speed.sizes import Sizes
 
 MODES = ("eager", "compile")
 

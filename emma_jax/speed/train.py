@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from emma_jax import build, flops, rules, sharding
-from emma_jax.benchmark import clock, synthetic, trace
 from emma_jax.planner import chips
+from emma_jax.speed import clock, synthetic, trace
 from emma_jax.training import assemble, goodput, objectives
 from emma_jax.training import step as step_lib
 

@@ -1,14 +1,14 @@
-"""The benchmark runs the models it says, and its arithmetic is right."""
+"""The timings run the models they say, and its arithmetic is right."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.benchmark import memory, rows, sizes
-from emma_jax.benchmark.child import Repetition
-from emma_jax.cli import benchmark
+from emma_jax.cli import speed
 from emma_jax.models.convolution import conv3x3
+from emma_jax.speed import memory, rows, sizes
+from emma_jax.speed.child import Repetition
 
 
 @pytest.mark.smoke
@@ -26,14 +26,14 @@ def test_weights_have_the_published_counts(monkeypatch):
   assert count(params) == 312_250_275 + 64  # and the latents' normalisation
 
 
-@pytest.mark.parametrize("row", benchmark.ROWS)
+@pytest.mark.parametrize("row", speed.ROWS)
 def test_rows_run(row: str):
   rows.ROWS[row](sizes.MICRO, "bfloat16")()
 
 
 def test_command_prints_a_line_per_row(capsys, tmp_path):
   file = tmp_path / "out.json"
-  code = benchmark.main([
+  code = speed.main([
       "torch", "--sizes", "micro", "--sides", "jax", "--rows", "dcae_encode",
       "--dtypes", "float32", "--repetitions", "2", "--patience", "0",
       "--threads", "1", "--json", str(file)])
@@ -45,15 +45,15 @@ def test_command_prints_a_line_per_row(capsys, tmp_path):
 def test_the_cleanest_repetitions_count():
   times = [(9.0, 0.5), (2.0, 0.0), (3.0, 0.01), (1.0, 0.02), (8.0, 0.3)]
   many = [Repetition(seconds=s, cpu=s, others=o) for s, o in times]
-  assert benchmark.summary(many, 3, "wall")["seconds"] == 2.0
-  assert benchmark.summary(many, 5, "wall")["seconds"] == 3.0
+  assert speed.summary(many, 3, "wall")["seconds"] == 2.0
+  assert speed.summary(many, 5, "wall")["seconds"] == 3.0
 
 
 def test_ratio_is_against_the_better_and_needs_both():
   jax_, eager, compiled = ({"seconds": s} for s in (2.0, 3.0, 1.0))
-  assert benchmark.ratio(
+  assert speed.ratio(
       {"jax": jax_, "eager": eager, "compile": compiled}) == 0.5
-  assert benchmark.ratio({"jax": jax_, "eager": {"error": "none"}}) is None
+  assert speed.ratio({"jax": jax_, "eager": {"error": "none"}}) is None
 
 
 def test_tiles_bound_the_memory():

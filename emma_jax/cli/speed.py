@@ -1,11 +1,11 @@
 """How fast and how large the published sizes are, on this machine.
 
-  emma-benchmark torch [--rows R ...] [--dtypes D ...] [--threads N]
-  emma-benchmark memory [--dtypes D ...]
-  emma-benchmark gpu [--config FILE:STAGE,MACHINE] [--parts P ...] [--json FILE]
-  emma-benchmark data [--pictures FILE ...] [--frame HEIGHTxWIDTH]
+  emma-speed torch [--rows R ...] [--dtypes D ...] [--threads N]
+  emma-speed memory [--dtypes D ...]
+  emma-speed gpu [--config FILE:STAGE,MACHINE] [--parts P ...] [--json FILE]
+  emma-speed data [--pictures FILE ...] [--frame HEIGHTxWIDTH]
 
-The same as `python -m emma_jax.cli.benchmark`. `torch` times Qwen3-0.6B
+The same as `python -m emma_jax.cli.speed`. `torch` times Qwen3-0.6B
 (prefill and cached decode), SigLIP2 so400m and DC-AE f32c32 on the CPU beside
 transformers and diffusers (extra `torch`). `memory` says what coding pictures
 of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. `gpu` times a
@@ -27,8 +27,8 @@ import sys
 import time
 from typing import Any
 
-from emma_jax.benchmark import child, data_command, gpu, memory
 from emma_jax.cli import common
+from emma_jax.speed import child, data_command, gpu, memory
 
 ROWS = ("qwen3_prefill", "qwen3_decode", "siglip2", "dcae_decode",
         "dcae_encode")
@@ -39,7 +39,7 @@ CLEAN = 0.06
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma-benchmark", description=__doc__,
+      prog="emma-speed", description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   commands = parser.add_subparsers(dest="command", required=True)
   torch = commands.add_parser("torch", help="seconds beside torch, on the CPU")
@@ -265,7 +265,7 @@ def _gpu_jobs(args, overrides: Mapping[str, str]) -> list[gpu.Job]:
   denoised = common.load_config(args.denoise_config)
   side, attention = args.side, args.attention or ["auto", "chunked"]
   if args.sizes == "micro":  # for CPUs, where nothing else is to be compared
-    from emma_jax.benchmark import sizes
+    from emma_jax.speed import sizes
 
     config, denoised, side = sizes.micro(config), sizes.micro(denoised), 64
     attention = args.attention or ["auto"]

@@ -1,6 +1,6 @@
 """A row in a process of its own, which repeats its work when told to.
 
-    python -m emma_jax.benchmark.child ROW SIDE SIZES DTYPE THREADS
+    python -m emma_jax.speed.child ROW SIDE SIZES DTYPE THREADS
 
 SIDE is jax, eager or compile; of the row "data", one of data_rows.SIDES, and
 SIZES is its folder. A line comes out when it is ready, and then one
@@ -124,12 +124,12 @@ def _measure(work, cores: Sequence[int]) -> Repetition:
 
 
 def _work(row: str, side: str, sizes: str, dtype: str, threads: int):
-  from emma_jax.benchmark import data_rows
+  from emma_jax.speed import data_rows
 
   if row == data_rows.ROW:
     return data_rows.work(side, sizes)
-  from emma_jax.benchmark import rows, torch_rows
-  from emma_jax.benchmark import sizes as known
+  from emma_jax.speed import rows, torch_rows
+  from emma_jax.speed import sizes as known
 
   if side == "jax":
     import jax

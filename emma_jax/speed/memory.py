@@ -1,6 +1,6 @@
 """What DC-AE needs to code a large picture, whole and in tiles.
 
-    python -m emma_jax.benchmark.memory CASE_AS_JSON
+    python -m emma_jax.speed.memory CASE_AS_JSON
 
 A process per case, as the highest resident memory of a process never falls.
 """
@@ -80,10 +80,10 @@ def _run(case: Case, sizes: str) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from emma_jax.benchmark import rows
-  from emma_jax.benchmark import sizes as known
   from emma_jax.models.dcae import Autoencoder
   from emma_jax.models.tiling import Tiling
+  from emma_jax.speed import rows
+  from emma_jax.speed import sizes as known
 
   module, params = rows.autoencoder(known.BY_NAME[sizes], case.dtype)
   side = f"{case.direction}r"

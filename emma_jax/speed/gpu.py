@@ -3,7 +3,7 @@
 Each part has a process of its own, so that neither its memory nor its failure
 reaches the next:
 
-    python -m emma_jax.benchmark.gpu < JOB.json
+    python -m emma_jax.speed.gpu < JOB.json
 
 The result is the last line that it prints, JSON; everything else goes to the
 standard error.
@@ -34,7 +34,7 @@ def jobs(
     *, parts: Sequence[str], attention: Sequence[str], modes: Sequence[str],
     tasks: Sequence[str], side: int, warmup: int, steps: int, profile: str,
 ) -> Iterator[Job]:
-  """What is run, in order; see `emma-benchmark gpu --help`.
+  """What is run, in order; see `emma-speed gpu --help`.
 
   Raises:
     ValueError: no way of attention.
@@ -121,21 +121,21 @@ def _check() -> dict[str, Any]:
   import jax
 
   # What they lack, all parts lack.
-  from emma_jax.benchmark import denoise, train  # noqa: F401
+  from emma_jax.speed import denoise, train  # noqa: F401
 
   return {"device": jax.devices()[0].device_kind,
           "devices": jax.device_count(), "jax": jax.__version__}
 
 
 def _train(job: Job) -> dict[str, Any]:
-  from emma_jax.benchmark import train
+  from emma_jax.speed import train
 
   return train.measure(job["config"], job["stage"], warmup=job["warmup"],
                        steps=job["steps"], profile=job["profile"])
 
 
 def _torch(job: Job) -> dict[str, Any]:
-  from emma_jax.benchmark import torch_measure
+  from emma_jax.speed import torch_measure
 
   return torch_measure.measure(
       job["config"], job["stage"], mode=job["variant"], warmup=job["warmup"],
@@ -143,7 +143,7 @@ def _torch(job: Job) -> dict[str, Any]:
 
 
 def _denoise(job: Job) -> dict[str, Any]:
-  from emma_jax.benchmark import denoise
+  from emma_jax.speed import denoise
 
   return denoise.measure(job["config"], task=job["variant"], side=job["side"],
                          warmup=job["warmup"], steps=job["steps"])

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import rules
-from emma_jax.benchmark.sizes import Sizes
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, EmmaConfig
@@ -22,6 +21,7 @@ from emma_jax.models.llm import LlmConfig
 from emma_jax.models.qwen3 import PARTS
 from emma_jax.models.siglip2_vision import SiglipVision
 from emma_jax.sampling import text
+from emma_jax.speed.sizes import Sizes
 from emma_jax.structs import Batch, Ids
 
 Work = Callable[[], None]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from emma_jax.benchmark import data_rows
-from emma_jax.cli import benchmark
+from emma_jax.cli import speed
+from emma_jax.speed import data_rows
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_the_loaders_pixels_are_ours(folder):
 
 def test_the_command(tmp_path, capsys):
   out = tmp_path / "out.json"
-  code = benchmark.main([
+  code = speed.main([
       "data", "--count", "4", "--batch", "2", "--frame", "64x64", "--sides",
       "pillow", "--repetitions", "1", "--json", str(out)])
   said = capsys.readouterr().out
@@ -46,5 +46,5 @@ def test_the_command(tmp_path, capsys):
     (["--frame", "64"], "HEIGHTxWIDTH"),
 ])
 def test_mistakes(flags, words, capsys):
-  assert benchmark.main(["data", *flags]) == 2
+  assert speed.main(["data", *flags]) == 2
   assert words in capsys.readouterr().err

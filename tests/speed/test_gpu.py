@@ -1,4 +1,4 @@
-"""`emma-benchmark gpu`: its arithmetic, its inputs, and all of it at once."""
+"""`emma-speed gpu`: its arithmetic, its inputs, and all of it at once."""
 
 import itertools
 import json
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from emma_jax import rules
-from emma_jax.benchmark import clock, gpu, sizes, synthetic, trace, train
-from emma_jax.cli import benchmark, common
+from emma_jax.cli import common, speed
 from emma_jax.models import masks
+from emma_jax.speed import clock, gpu, sizes, synthetic, trace, train
 from emma_jax.structs import DRAWING, EDITING
 from emma_jax.training import goodput
 from tests import tiny
@@ -162,7 +162,7 @@ def test_the_command_measures_both_steps(monkeypatch, tmp_path, capsys):
   monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
   file, plan = tmp_path / "out.json", tmp_path / "plan.json"
   plan.write_text(json.dumps({"hbm_bytes": 3 * 2**30}))
-  code = benchmark.main([
+  code = speed.main([
       "gpu", "--sizes", "micro", "--parts", "train", "denoise", "--steps", "2",
       "--config", "emma_0_6b.py:stage0,h100", "--tasks", "draw",
       "--warmup", "1", "--json", str(file), "--plan", str(plan)])
@@ -186,8 +186,8 @@ def test_mistakes_are_one_line(capsys):
                           (["--side", "33"], "multiple of 32"),
                           (["--stage", "9"], "choose one of 1_pretraining"),
                           (["--config", "nothing.py"], "No config file")):
-    assert benchmark.main(["gpu", *arguments]) == 2
+    assert speed.main(["gpu", *arguments]) == 2
     assert said in capsys.readouterr().err
-  assert benchmark.main(["memory", "--config.data.seed=1"]) == 2
+  assert speed.main(["memory", "--config.data.seed=1"]) == 2
   assert "takes no --config.data.seed" in capsys.readouterr().err
 
