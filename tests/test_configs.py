@@ -11,10 +11,13 @@ import ml_collections
 import pytest
 
 from configs import defaults, emma_4b, models, stages, targets
-from emma_jax import build, optimizer, rules, sharding
+from emma_jax import optimizer, rules, sharding
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
+from emma_jax.build import run as build_run
+from emma_jax.build import sections
 from emma_jax.cli import common
 from emma_jax.data import buckets
-from emma_jax.training import assemble
 from emma_jax.training import step as step_lib
 from emma_jax.training.integrity import config_differences
 from tests.goldens import configs as goldens
@@ -67,9 +70,9 @@ def shapes():
   made = {}
 
   def of(model) -> dict:
-    key = _without_speed(build.plain(model))
+    key = _without_speed(sections.plain(model))
     if key not in made:
-      made[key] = build.model(model)
+      made[key] = build_model.model(model)
     return made[key].shapes
 
   of.made = made
@@ -97,7 +100,7 @@ def test_every_key_is_as_it_was(case, keys):
 def test_a_config_has_all_sections_and_its_command(path, load):
   c = load(path)
   assert set(defaults.get_config()) <= set(c)
-  assert c.model.kind in build.KINDS and len(c.stages)
+  assert c.model.kind in build_model.KINDS and len(c.stages)
   doc = ast.get_docstring(ast.parse(path.read_text()))
   assert "python -m emma_jax.cli.train --config configs/" + path.name in doc
 
@@ -123,9 +126,9 @@ def test_a_config_assembles(path, load, shapes, monkeypatch):
   """Sources open, layouts hold their samples, objectives fit the model."""
   c = load(path)
   shapes(c.model)
-  model = shapes.made[_without_speed(build.plain(c.model))]
-  monkeypatch.setattr(build, "model", lambda section: model)
-  run = assemble.run(c)
+  model = shapes.made[_without_speed(sections.plain(c.model))]
+  monkeypatch.setattr(build_model, "model", lambda section: model)
+  run = build_run.run(c)
   assert [s.name for s in run.stages] == list(c.stages)
   batch = run.stages[-1].source[0]
   assert not batch.info.unusable
@@ -136,8 +139,8 @@ def test_a_config_assembles(path, load, shapes, monkeypatch):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_a_run_continues_with_its_own_config(path, load):
   """What a checkpoint keeps, JSON, equals the config of the next start."""
-  plain = build.plain(load(path))
-  assert not config_differences(plain, build.plain(load(path)), ())
+  plain = sections.plain(load(path))
+  assert not config_differences(plain, sections.plain(load(path)), ())
   loaded = jax.tree.leaves(plain)
   assert all(isinstance(x, (bool, int, float, str)) for x in loaded)
 
@@ -189,7 +192,7 @@ def test_full_size_stages_see_native_pictures():
   for word in ("stage2", "stage3", "stage4a", "stage4b"):
     c = common.load_config(f"emma_4b.py:{word},native,v5e-256")
     (section,) = c.stages.values()
-    layout = build.layout(c, section, "stages")
+    layout = build_data.layout(c, section, "stages")
     assert c.data.native and c.data.latents == "stored"
     assert layout.und_patches == 4 * c.data.max_tokens
     assert layout.und_tokens > c.data.max_tokens
@@ -200,7 +203,7 @@ def test_full_size_stages_see_native_pictures():
 
 def test_the_papers_optimizer():
   c = defaults.get_config().optimizer
-  made = build.make(optimizer.OptimizerConfig, c, "optimizer",
+  made = sections.make(optimizer.OptimizerConfig, c, "optimizer",
                     learning_rate=1e-3, total_steps=10)
   assert (made.b1, made.b2, made.eps) == (0.9, 0.999, 1e-8)
   assert (made.weight_decay, made.clip_norm) == (0.0, 1.0)
@@ -220,7 +223,7 @@ WORDS = ("stage0", "stage1", "stage2", "stage3", "stage4a", "stage4b")
 @pytest.fixture(scope="module")
 def full():
   """Config's name -> its model, shapes only; made once."""
-  made = {n: build.model(getattr(models, n)()) for n in SIZES}
+  made = {n: build_model.model(getattr(models, n)()) for n in SIZES}
   return made.__getitem__
 
 
@@ -229,11 +232,11 @@ def full():
 def test_every_stage_fits_the_mesh_of_every_machine(
     size, target, full, monkeypatch):
   """Rows split, no large weight is whole, nothing needs data or a device."""
-  monkeypatch.setattr(build, "model", lambda section: full(size))
+  monkeypatch.setattr(build_model, "model", lambda section: full(size))
   for word in WORDS:
     c = common.load_config(f"{size}.py:{word},{target}")
     machine = targets.TARGETS[target]
-    run = assemble.run(c, data=False)
+    run = build_run.run(c, data=False)
     mesh = AbstractMesh(machine.mesh, sharding.AXES)
     assert run.mesh.shape(mesh.size) == machine.mesh
     stage, = run.stages
@@ -311,7 +314,7 @@ def test_parameters_of_the_decoder_are_the_hand_formula(size, shallow):
   D, F, L, H, K = QWEN3[size]
   shallow = shallow * L // 36
   m.llm.num_shallow = shallow
-  flat = rules.flatten(build.model(m).shapes)
+  flat = rules.flatten(build_model.model(m).shapes)
   count = sum(x.size for p, x in flat.items() if p.startswith("llm/"))
   qk = D * 128 * (H + K) + 2 * 128
   layer = qk + D * 128 * (H + K) + 3 * D * F + 2 * D

@@ -7,7 +7,8 @@ import ml_collections
 import pytest
 
 from configs import models
-from emma_jax import build, flops, flow, optimizer, rules
+from emma_jax import flops, flow, optimizer, rules
+from emma_jax.build import model as build_model
 from emma_jax.data.packing import Layout, pack
 from emma_jax.training import objectives, state
 from emma_jax.training.step import make_step
@@ -41,7 +42,7 @@ def wide() -> ml_collections.ConfigDict:
     (LAYOUT, "all"), (LAYOUT, "adapter"), (NATIVE, "all")])
 def test_the_formula_is_what_xla_counts(layout, policy):
   """Within 5%: the rest is arithmetic between the products."""
-  model = build.model(wide())
+  model = build_model.model(wide())
   objective = objectives.EmmaObjective(
       model=model.module, route="versatile", text_weight=0.25,
       velocity_weight=1.0, time_bins=2,
@@ -72,7 +73,7 @@ def multiplied(shapes: list[tuple[int, int, int]]) -> float:
 
 def test_parts_of_the_model_are_their_products_one_by_one():
   """A block of the decoder, of the vision tower, a ResBlock; by hand."""
-  config = build.emma_config(tiny.model())
+  config = build_model.emma_config(tiny.model())
   c, e = config.llm, config.vision.encoder
   D, E, H, K, F = c.width, c.head_dim, c.num_heads, c.num_kv_heads, c.mlp_width
   token = [(1, D, H * E), (1, D, K * E), (1, D, K * E), (1, H * E, D),
@@ -102,7 +103,7 @@ def test_parts_of_the_model_are_their_products_one_by_one():
 def test_the_4b_is_the_papers_arithmetic():
   """Of design figures: 27 blocks of SigLIP2 on 1024 pixels are 5.5 TFLOPs,
   and a token of a branch passes 3.633 G weights."""
-  config = build.emma_config(models.emma_4b())
+  config = build_model.emma_config(models.emma_4b())
   vision = 27 * flops.encoder_block(config.vision.encoder, 64 * 64)
   assert vision == pytest.approx(5.5e12, rel=0.02)
   assert 36 * flops.projections(config.llm) == pytest.approx(
@@ -110,7 +111,7 @@ def test_the_4b_is_the_papers_arithmetic():
 
 
 def test_only_what_gradients_need_is_counted_again():
-  config = build.emma_config(tiny.model())
+  config = build_model.emma_config(tiny.model())
   of = lambda *trained, **k: flops.step(config, LAYOUT, trained, **k)
   expert = of("vision/stem/mlp", route="stem")
   assert (expert["vision_lower"].inputs, expert["vision_lower"].weights) == (
@@ -129,7 +130,7 @@ def test_only_what_gradients_need_is_counted_again():
 
 def test_native_pictures_cost_what_they_show():
   """Patches and their pairs; no encoder where latents were made beforehand."""
-  config = build.emma_config(tiny.model())
+  config = build_model.emma_config(tiny.model())
   of = lambda layout, **k: flops.step(config, layout, ["vision/lower"], **k)
   static, native = of(LAYOUT), of(NATIVE, live_patches=0.5)
   assert static["autoencoder"].forward > 0 == native["autoencoder"].forward

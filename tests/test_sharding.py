@@ -46,7 +46,7 @@ objective = objectives.EmmaObjective(
     model=tiny.emma(remat="full"), route="versatile", text_weight=0.25,
     velocity_weight=1.0, time_bins=2, loss_chunk=24,
     flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))
-model = tiny.build.model(tiny.model())
+model = tiny.build_model.model(tiny.model())
 
 
 def train(mesh):

@@ -10,7 +10,8 @@ import ml_collections
 import numpy as np
 
 from configs import defaults, models
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import model as build_model
 from emma_jax.data.packing import Layout, pack
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models.emma import Emma, Latents
@@ -75,12 +76,12 @@ def config(variant: str = "paper") -> ml_collections.ConfigDict:
 
 
 def emma(variant: str = "paper", **llm) -> Emma:
-  return Emma(build.emma_config(model(variant, **llm)))
+  return Emma(build_model.emma_config(model(variant, **llm)))
 
 
 @functools.cache
-def built(variant: str = "paper") -> build.Model:
-  return build.model(model(variant))
+def built(variant: str = "paper") -> build_model.Model:
+  return build_model.model(model(variant))
 
 
 def shapes(variant: str = "paper") -> dict:

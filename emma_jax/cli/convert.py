@@ -77,19 +77,21 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     raise common.UserError(f"--out {args.out} is not empty; name a new folder.")
   import jax
 
-  from emma_jax import build
+  from emma_jax.build import data as build_data
+  from emma_jax.build import model as build_model
+  from emma_jax.build import sections
   from emma_jax.convert import assembly
   from emma_jax.training.checkpoint import save_params
 
   if config.model.kind != "emma":
     raise common.UserError(
         f"config.model.kind={config.model.kind!r}: init makes an emma.")
-  fingerprints = build.fingerprints(config.data)
+  fingerprints = build_data.fingerprints(config.data)
   params, origins = assembly.assemble(
-      build.emma_config(config.model), qwen3_folder=args.qwen3,
+      build_model.emma_config(config.model), qwen3_folder=args.qwen3,
       siglip2_folder=args.siglip2, dcae_folder=args.dcae, dtype=args.dtype,
       key=jax.random.key(config.train.seed))
-  meta = {"config": build.plain(config), "fingerprints": fingerprints,
+  meta = {"config": sections.plain(config), "fingerprints": fingerprints,
           "stage": "init", "stage_step": 0,
           "origins": [[o.subtree, o.source, o.parameters] for o in origins]}
   save_params(args.out / "checkpoints", {"ema": params, "frozen": {}}, meta)
@@ -114,7 +116,8 @@ def _show_origins(origins: list[Any]) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-  from emma_jax import build
+  from emma_jax.build import data as build_data
+  from emma_jax.build import model as build_model
   from emma_jax.convert import assembly, dcae, emma, qwen3, siglip
   from emma_jax.sampling import source as source_lib
 
@@ -124,16 +127,16 @@ def _export(args: argparse.Namespace) -> int:
     raise common.UserError(
         f"{args.checkpoint} holds an autoencoder alone; export autoencoder.")
   if args.part == "autoencoder":
-    dcae.save(args.out, build.dcae_config(config["model"]),
+    dcae.save(args.out, build_model.dcae_config(config["model"]),
               params["autoencoder"])
   elif args.part == "emma":
-    emma.save(args.out, config, params, build.tokenizer(config["data"]),
+    emma.save(args.out, config, params, build_data.tokenizer(config["data"]),
               step=found.step, route=found.route)
   elif args.part == "und":
-    sizes = build.emma_config(config["model"])
+    sizes = build_model.emma_config(config["model"])
     qwen3.save(args.out, *assembly.und_branch(sizes.llm, params["llm"]))
   else:
-    tower = build.emma_config(config["model"]).vision
+    tower = build_model.emma_config(config["model"]).vision
     siglip.save(args.out, siglip.expert_config(tower),
                 siglip.from_tower(params["vision"], tower, args.expert))
   print(f"Wrote {args.out}.")

@@ -155,13 +155,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
-  from emma_jax import build
+  from emma_jax.build import sections
   from emma_jax.data import images
   from emma_jax.evals.files import NoRecords
   from emma_jax.sampling.context import SampleError
   from emma_jax.training.integrity import CheckpointError
 
-  return (build.ConfigError, images.BadRecord, NoRecords, SampleError,
+  return (sections.ConfigError, images.BadRecord, NoRecords, SampleError,
           CheckpointError, FileNotFoundError)
 
 

@@ -37,9 +37,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(argv: list[str] | None) -> int:
   args = _parser().parse_args(argv)
-  from emma_jax.training import assemble, weights
+  from emma_jax.build import run as build_run
+  from emma_jax.training import weights
 
-  params, meta = assemble.read_weights(str(args.workdir))
+  params, meta = build_run.read_weights(str(args.workdir))
   metadata = {
       "config": meta["config"], "fingerprints": meta["fingerprints"],
       "stage": meta["stage"], "step": steps_done(meta),
@@ -79,14 +80,15 @@ def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
   import jax.numpy as jnp
   import numpy as np
 
-  from emma_jax import build
+  from emma_jax.build import data as build_data
+  from emma_jax.build import model as build_model
   from emma_jax.data import sources
   from emma_jax.models.dcae import Autoencoder
   from emma_jax.models.emma import to_unit
 
-  module = build.model(config["model"]).module
+  module = build_model.model(config["model"]).module
   spec = next(iter(config["data"]["sources"].values()))
-  to_sample = build.to_sample(config["data"], training=False)
+  to_sample = build_data.to_sample(config["data"], training=False)
 
   def batches(source):
     for start in range(0, pictures, 32):

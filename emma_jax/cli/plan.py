@@ -197,10 +197,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
-  from emma_jax import build, rules
+  from emma_jax import rules
+  from emma_jax.build import sections
   from emma_jax.planner import chips
 
-  return (build.ConfigError, rules.RuleError, chips.PlanError)
+  return (sections.ConfigError, rules.RuleError, chips.PlanError)
 
 
 def entry() -> None:

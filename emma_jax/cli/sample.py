@@ -230,12 +230,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
-  from emma_jax import build
+  from emma_jax.build import sections
   from emma_jax.data import images
   from emma_jax.sampling.context import SampleError
   from emma_jax.training.integrity import CheckpointError
 
-  return (build.ConfigError, images.BadRecord, SampleError, CheckpointError,
+  return (sections.ConfigError, images.BadRecord, SampleError, CheckpointError,
           FileNotFoundError)
 
 

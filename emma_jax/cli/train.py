@@ -80,8 +80,10 @@ def _main(argv: list[str] | None) -> int:
   # After the arguments: a mistake in them should not wait for JAX.
   import jax
 
-  from emma_jax import build, distributed
-  from emma_jax.training import assemble, goodput, loop
+  from emma_jax import distributed
+  from emma_jax.build import run as build_run
+  from emma_jax.build import sections
+  from emma_jax.training import goodput, loop
 
   ledger = goodput.Ledger(since=start)
   profile = None
@@ -93,12 +95,12 @@ def _main(argv: list[str] | None) -> int:
   if args.compilation_cache != "off":
     common.use_compilation_cache(args.compilation_cache or None)
   _join(args)
-  run = assemble.run(config, plans=str(args.workdir / "plan"))
+  run = build_run.run(config, plans=str(args.workdir / "plan"))
   after = None
   if config.train.evaluate:
     from emma_jax.evals import during
 
-    after = during.StageEvaluator(args.workdir, build.plain(config))
+    after = during.StageEvaluator(args.workdir, sections.plain(config))
   try:
     loop.train(run, args.workdir, after, ledger, profile)
   except loop.Stopped as stopped:
@@ -119,11 +121,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
-  from emma_jax import build, distributed, rules
+  from emma_jax import distributed, rules
+  from emma_jax.build import sections
   from emma_jax.data import pipeline
   from emma_jax.training import checkpoint, latents, state
 
-  return (build.ConfigError, rules.RuleError, state.LoadError,
+  return (sections.ConfigError, rules.RuleError, state.LoadError,
           checkpoint.CheckpointError, checkpoint.ContradictionError,
           latents.WrongLatents, pipeline.TooManyBadRecords,
           distributed.StartError, FileNotFoundError)

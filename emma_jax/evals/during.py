@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from emma_jax import build
+from emma_jax.build import sections
 from emma_jax.evals import reference, report, runner, table
 from emma_jax.evals.outcomes import Evaluation, Scores
 from emma_jax.evals.settings import EvalSettings, knows_world
@@ -44,7 +44,7 @@ class StageEvaluator:
         one, where there is one.
     """
     self.workdir = pathlib.Path(workdir)
-    self.config = build.plain(config)
+    self.config = sections.plain(config)
     self.settings = EvalSettings.of(self.config)
     self._make_session = make_session
     self._load_reference = load_reference

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-from emma_jax import build
+from emma_jax.build import sections
 from emma_jax.data.sources import SourceSpec
 from emma_jax.structs import TASKS
 
@@ -44,9 +44,9 @@ class EvalSettings:
 
   @classmethod
   def of(cls, config: Mapping[str, Any], **changes: Any) -> "EvalSettings":
-    """Of a config's section `evaluate`; raises build.ConfigError."""
-    section = build.plain(config["evaluate"]) | changes
-    return build.make(cls, section, "evaluate")
+    """Of a config's section `evaluate`; raises sections.ConfigError."""
+    section = sections.plain(config["evaluate"]) | changes
+    return sections.make(cls, section, "evaluate")
 
   def spec(self, task: str) -> SourceSpec:
     """Where a task's samples come from."""
@@ -64,7 +64,7 @@ class EvalSettings:
     """What decides the scores, as JSON."""
     fields = dataclasses.asdict(self)
     del fields["stage_samples"], fields["reference"]
-    return build.plain(fields)
+    return sections.plain(fields)
 
 
 def knows_world(config: Mapping[str, Any]) -> bool:

@@ -14,14 +14,18 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from emma_jax import build, rules, sharding
+from emma_jax import rules, sharding
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
+from emma_jax.build import run as build_run
+from emma_jax.build import sections
 from emma_jax.models import partition
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.planner import counts
 from emma_jax.planner.chips import PlanError
 from emma_jax.sampling import context, image, text
 from emma_jax.structs import Batch
-from emma_jax.training import assemble, state
+from emma_jax.training import state
 from emma_jax.training import step as step_lib
 
 WHOLE_WEIGHT = 2**20  # bytes that no device should hold in full
@@ -92,7 +96,7 @@ def train(
 def _train_step(config, stage: str, devices):
   """(traced step, (abstract state, abstract batch), mesh, stage)."""
   try:
-    run = assemble.run(config, data=False)
+    run = build_run.run(config, data=False)
     mesh = sharding.make_mesh(run.mesh, devices)
     found = run.stage(stage)
     jitted, *abstract = step_lib.abstract_step(run, found, mesh)
@@ -102,7 +106,7 @@ def _train_step(config, stage: str, devices):
 
 
 def _without_recomputation(config: Mapping[str, Any]) -> dict:
-  plain = copy.deepcopy(build.plain(config))
+  plain = copy.deepcopy(sections.plain(config))
   for section in _remat_sections(plain):
     section["remat"] = "none"
   return plain
@@ -148,12 +152,12 @@ def sample(
   request's end, so their length is no part of the program; costs are of one
   round, and of what surrounds the loop.
   """
-  config = build.plain(config)
+  config = sections.plain(config)
   if config["model"]["kind"] != "emma":
     raise PlanError("An autoencoder by itself has nothing to sample: "
                     "config.model.kind must be emma.")
   try:
-    run = assemble.run(config, data=False)
+    run = build_run.run(config, data=False)
     mesh = sharding.make_mesh(run.mesh, devices)
     sharding.check_rows(request.rows, "the request's", mesh)
     places = sharding.weights(run.shapes, run.axes, mesh)
@@ -164,7 +168,7 @@ def sample(
       path: jax.ShapeDtypeStruct(
           x.shape, dtype if x.ndim > 1 else x.dtype, sharding=places[path])
       for path, x in rules.flatten(run.shapes).items()})
-  emma = Emma(build.emma_config(config["model"]))
+  emma = Emma(build_model.emma_config(config["model"]))
   make = (_denoise, _decode)
   return [f(config, emma, params, request, mesh) for f in make]
 
@@ -227,7 +231,7 @@ def _prefix(config, request: Request, rows: int, mesh: Mesh, *,
   """A batch of contexts: text, and a reference or a picture to look at."""
   none = dict(rows=rows, und_tokens=request.text, und_pictures=und_pictures,
               references=references, targets=0, und_patches=0)
-  layout = build.layout(config, none, "sample", height=request.height,
+  layout = build_data.layout(config, none, "sample", height=request.height,
                         width=request.width)
   visual = layout.clean_cost * und_pictures
   if layout.reference_branch == "und":

@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import sections
 from emma_jax.planner import chips, jobs
 from emma_jax.planner import plan as plan_lib
 from emma_jax.planner.chips import PlanError, Topology
@@ -78,7 +79,7 @@ def candidates(
 
 def changed(config: Mapping[str, Any], candidate: Candidate) -> dict:
   """The config with the candidate's mesh and remat policy."""
-  out = copy.deepcopy(build.plain(config))
+  out = copy.deepcopy(sections.plain(config))
   out["mesh"] = dict(candidate.mesh)
   if "llm" in out["model"]:
     out["model"]["llm"]["remat"] = candidate.remat
@@ -150,7 +151,7 @@ def _answer(sender: Connection, config: Mapping[str, Any], stage: str,
   try:
     job = jobs.train(config, stage, chips.describe(topology))
     answer = plan_lib.make(job, topology, flags, quick=True)
-  except (PlanError, build.ConfigError, rules.RuleError) as error:
+  except (PlanError, sections.ConfigError, rules.RuleError) as error:
     answer = PlanError(str(error))
   sender.send(answer)
   os._exit(0)

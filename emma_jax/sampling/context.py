@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import build
+from emma_jax.build import data as build_data
 from emma_jax.data.layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.packing import pack
 from emma_jax.data.transforms import Picture, Sample
@@ -60,7 +60,7 @@ def row_layout(
   none = dict(rows=1, und_tokens=1, und_pictures=0, references=0, targets=0,
               und_patches=0)
   height, width = size
-  layout = build.layout(config, none, "sample", height=height, width=width)
+  layout = build_data.layout(config, none, "sample", height=height, width=width)
   for channels in _latent_channels(samples):
     layout = dataclasses.replace(
         layout, und_patches=PATCHES_PER_CELL, und_pictures=1,

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import build
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
+from emma_jax.build import sections
 from emma_jax.data import images
 from emma_jax.data.transforms import IMAGE_MARK, Sample, further_turn
 from emma_jax.models.dcae import Autoencoder
@@ -61,25 +63,25 @@ class Session:
     """
     if batch < 1 or static_size(batch) != batch:
       raise SampleError(f"{batch=} must be a power of two.")
-    self.config = build.plain(config)
+    self.config = sections.plain(config)
     self.params = jax.tree.map(jnp.asarray, params)
     self.name, self.step, self.batch = name, step, batch
     self.route = route or "versatile"
     self.defaults = self.config["sample"]
     model, data = self.config["model"], self.config["data"]
-    self.autoencoder = Autoencoder(build.dcae_config(model))
-    self.preprocess = build.preprocess(data)
+    self.autoencoder = Autoencoder(build_model.dcae_config(model))
+    self.preprocess = build_data.preprocess(data)
     # What is drawn and edited: a model that was trained on native pictures saw
     # those in questions alone.
     self.frame = self.preprocess
     if source.trained_native(self.config):
       self.frame = dataclasses.replace(self.preprocess, native=False)
-    self.tokenizer = build.tokenizer(data, model)
+    self.tokenizer = build_data.tokenizer(data, model)
     self.to_sample = dataclasses.replace(
-        build.to_sample(data, training=False), frame=self.frame)
+        build_data.to_sample(data, training=False), frame=self.frame)
     self._emma = None
     if model["kind"] == "emma":
-      self._emma = Emma(build.emma_config(model))
+      self._emma = Emma(build_model.emma_config(model))
 
   @classmethod
   def load(

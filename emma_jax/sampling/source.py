@@ -6,7 +6,9 @@ import importlib.resources
 import pathlib
 from typing import Any
 
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import data as build_data
+from emma_jax.build import sections
 from emma_jax.sampling.context import SampleError
 from emma_jax.training.checkpoint import restore_params
 from emma_jax.training.integrity import CheckpointDamaged
@@ -121,9 +123,9 @@ def _checked(name: str, meta: Mapping[str, Any], change: Change) -> dict:
   Native size is the one choice that is left to the sampler.
   """
   trained = meta["config"]
-  config = build.plain(change(build.plain(trained)))
+  config = sections.plain(change(sections.plain(trained)))
   data = config["data"] | {"native": trained["data"]["native"]}
-  now = build.fingerprints(data)
+  now = build_data.fingerprints(data)
   wrong = [
       f"{key}: trained with {meta['fingerprints'].get(key)}, now {value}"
       for key, value in now.items() if meta["fingerprints"].get(key) != value

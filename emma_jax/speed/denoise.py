@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
 from emma_jax.data.transforms import Sample
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.planner import counts
@@ -32,9 +34,9 @@ def measure(
     warmup: steps that do not count.
     steps: steps that do, and some more.
   """
-  emma = Emma(build.emma_config(config["model"]))
+  emma = Emma(build_model.emma_config(config["model"]))
   dtype = emma.config.dtype
-  shapes = rules.flatten(build.model(config["model"]).shapes)
+  shapes = rules.flatten(build_model.model(config["model"]).shapes)
   params = jax.jit(lambda: synthetic.weights(shapes, dtype))()
   contexts, batch = _contexts(config, task, side)
   jax.block_until_ready(params)
@@ -89,7 +91,7 @@ def _contexts(config: Mapping[str, Any], task: str, side: int):
   vocab = config["model"]["llm"]["vocab_size"]
   say = lambda n: synthetic.text(n, vocab, rng)
   size = (side, side)
-  layout = build.layout(
+  layout = build_data.layout(
       config, dict(rows=1, und_tokens=1, und_pictures=0, references=0,
                    targets=0, und_patches=0), "sample", height=side, width=side)
   reference, samples = synthetic.picture("ref", layout, rng), []

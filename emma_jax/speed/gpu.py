@@ -18,7 +18,9 @@ import sys
 import traceback
 from typing import Any
 
-from emma_jax import build, xla_flags
+from emma_jax import xla_flags
+from emma_jax.build import model as build_model
+from emma_jax.build import sections
 
 PARTS = ("train", "torch", "denoise")
 MODES = ("eager", "compile", "whole")
@@ -50,21 +52,21 @@ def jobs(
     elif part == "torch":
       for mode in modes:
         yield dict(of_stage, part=part, variant=mode,
-                   config=build.plain(config))
+                   config=sections.plain(config))
     else:
       for task in tasks:
         yield dict(every, part=part, variant=task, side=side,
-                   config=build.plain(denoised))
+                   config=sections.plain(denoised))
 
 
 def _attending(config: Mapping[str, Any], way: str) -> dict[str, Any]:
   """The config with the decoder's path, and after a + the vision tower's."""
-  out = copy.deepcopy(build.plain(config))
+  out = copy.deepcopy(sections.plain(config))
   decoder, _, tower = way.partition("+")
   out["model"]["llm"]["attention"] = decoder
   if tower:
     out["model"]["vision"]["encoder"]["attention"] = tower
-  build.emma_config(out["model"])  # refuses what is no path
+  build_model.emma_config(out["model"])  # refuses what is no path
   return out
 
 

@@ -5,7 +5,7 @@ import copy
 import dataclasses
 from typing import Any
 
-from emma_jax import build
+from emma_jax.build import sections
 from emma_jax.convert import dcae, qwen3
 from emma_jax.models import siglip2
 from emma_jax.models.dcae import DcaeConfig
@@ -69,7 +69,7 @@ BY_NAME = {"full": FULL, "micro": MICRO}
 def micro(config: Mapping[str, Any]) -> dict[str, Any]:
   """A run's whole config with every size cut down, and nothing else changed:
   the same code, to be tried on a CPU."""
-  out = copy.deepcopy(build.plain(config))
+  out = copy.deepcopy(sections.plain(config))
   model = out["model"]
   model["dtype"] = "float32"  # XLA compiles it in half the time on a CPU
   model["llm"] |= dict(vocab_size=256, width=32, mlp_width=48, num_layers=2,

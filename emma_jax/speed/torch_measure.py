@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from emma_jax.build import run as build_run
 from emma_jax.speed import clock, synthetic, torch_step
-from emma_jax.training import assemble
 
 
 def measure(
@@ -19,7 +19,7 @@ def measure(
   # As jax does by default: the fastest convolutions, float32 products in TF32.
   torch.backends.cudnn.benchmark = True
   torch.set_float32_matmul_precision("high")
-  of_stage = assemble.run(config, data=False).stage(stage)
+  of_stage = build_run.run(config, data=False).stage(stage)
   host, info = synthetic.batch(
       of_stage.layout, config["model"]["llm"]["vocab_size"])
   trainer = torch_step.Trainer(

@@ -24,7 +24,8 @@ from torch.nn import functional as F
 from torch.nn.attention import flex_attention
 from torch.utils import checkpoint
 
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import model as build_model
 from emma_jax.convert import emma as names
 from emma_jax.convert import emma_torch
 from emma_jax.models import masks
@@ -310,7 +311,7 @@ class Trainer:
 
 def trained_names(config: Mapping[str, Any], policy: tuple) -> Collection[str]:
   """Names in emma_torch.py of the weights that a stage's policy trains."""
-  entries = names.entries(build.emma_config(config["model"]))
+  entries = names.entries(build_model.emma_config(config["model"]))
   decided = rules.resolve(policy, [e.ours for e in entries], "policy")
   return {n for e in entries if decided[e.ours] == "train" for n in e.theirs}
 
@@ -333,7 +334,7 @@ def random_tensors(
   generator = torch.Generator(device).manual_seed(0)
   out = {}
   for name, shape in names.theirs(
-      build.emma_config(config["model"])).items():
+      build_model.emma_config(config["model"])).items():
     if len(shape) > 1:
       out[name] = 0.02 * torch.randn(
           shape, device=device, generator=generator)

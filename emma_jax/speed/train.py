@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 
-from emma_jax import build, flops, rules, sharding
+from emma_jax import flops, rules, sharding
+from emma_jax.build import model as build_model
+from emma_jax.build import run as build_run
 from emma_jax.planner import chips
 from emma_jax.speed import clock, synthetic, trace
-from emma_jax.training import assemble, goodput, objectives
+from emma_jax.training import goodput, objectives
 from emma_jax.training import step as step_lib
 
 _TRACED = 2  # steps of a profile
@@ -32,7 +34,7 @@ def measure(
   Raises:
     ValueError: a config that does not fit the devices.
   """
-  run = assemble.run(config, data=False)
+  run = build_run.run(config, data=False)
   mesh = sharding.make_mesh(run.mesh, _devices(run.mesh))
   of_stage = run.stage(stage)
   jitted, *abstract = step_lib.abstract_step(run, of_stage, mesh)
@@ -114,7 +116,7 @@ def _devices(mesh: sharding.MeshConfig) -> list[jax.Device]:
 def _model_flops(config, stage, state, batch) -> float:
   """By formula; of attention the pairs that this batch's masks leave."""
   objective = stage.objective
-  sizes = build.emma_config(config["model"])
+  sizes = build_model.emma_config(config["model"])
   if isinstance(objective, objectives.RouterObjective):
     return flops.total(flops.router_step(sizes, stage.layout))
   return flops.total(flops.step(

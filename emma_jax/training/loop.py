@@ -151,7 +151,7 @@ class _StageLoop:
                meta: dict, ledger: goodput.Ledger,
                profile: goodput.Profile | None):
     if stage.source is None:
-      raise ValueError(f"Stage {stage.name} was assembled without its data.")
+      raise ValueError(f"Stage {stage.name} was built without its data.")
     self.r, self.stage, self.mesh, self.first = run, stage, mesh, first
     self.ledger, self.profile = ledger, profile
     self.exchange, self.asked = distributed.Exchange(), False

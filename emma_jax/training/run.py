@@ -1,4 +1,4 @@
-"""A run and its stages, ready to train: what `assemble` makes of a config."""
+"""A run and its stages, ready to train: what `build.run` makes of a config."""
 
 from collections.abc import Callable, Mapping
 import dataclasses

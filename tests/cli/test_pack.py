@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax import build
+from emma_jax.build import model as build_model
+from emma_jax.build import sections
 from emma_jax.cli import common, pack
 from emma_jax.data import sources
 from emma_jax.models.dcae import Autoencoder
@@ -17,14 +18,14 @@ def config() -> dict:
   c.model.kind = "autoencoder"
   c.data.update(height=96, width=96)
   c.data.sources = dict(pictures="world:autoencoder:train")
-  return build.plain(c)
+  return sections.plain(c)
 
 
 def test_measured_latents_have_mean_0_and_deviation_1():
   c = config()
   params = {"autoencoder": tiny.params()["autoencoder"]}
   measured, report = pack.measure(params, c, pictures=32)
-  module = build.model(c["model"]).module
+  module = build_model.model(c["model"]).module
   source = sources.open_source("world:autoencoder:train")
   x = to_unit(jnp.asarray(np.stack([source[i].picture for i in range(32)])),
               jnp.float32)

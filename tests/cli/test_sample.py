@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from emma_jax import build
+from emma_jax.build import data as build_data
 from emma_jax.cli.sample import main
 from emma_jax.training.weights import save_weights
 from tests.sampling import small
@@ -15,7 +15,7 @@ def weights(tmp_path_factory) -> str:
   config = small.config()
   path = tmp_path_factory.mktemp("weights") / "w.safetensors"
   save_weights(path, small.random_params(config["model"]), dict(
-      config=config, fingerprints=build.fingerprints(config["data"]), step=7,
+      config=config, fingerprints=build_data.fingerprints(config["data"]), step=7,
       scores={}, routed=False))
   return f"--checkpoint={path}"
 

@@ -1,6 +1,6 @@
 """Exports of the micro EMMA, as tests of both sides want them."""
 
-from emma_jax import build
+from emma_jax.build import sections
 from emma_jax.convert import emma as convert
 from emma_jax.data.tokenizer import TinyTokenizer
 from tests import tiny
@@ -9,7 +9,7 @@ SHOWN = ("paper", "token_all_shared", "und_decoupled_no_experts")
 
 
 def config(variant: str = "paper") -> dict:
-  return build.plain(tiny.config(variant))
+  return sections.plain(tiny.config(variant))
 
 
 def export(path, variant: str = "paper", **options):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import model as build_model
 from emma_jax.cli import convert as cli
 from emma_jax.convert import assembly, check, dcae, qwen3, siglip
 from emma_jax.models import masks
@@ -28,7 +29,7 @@ def randomly(shapes: dict, seed: int) -> dict:
 
 @pytest.fixture(scope="module")
 def config():
-  return build.emma_config(tiny.model())
+  return build_model.emma_config(tiny.model())
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_branches_and_experts_start_as_copies(made):
 
 @pytest.mark.parametrize("variant", ["paper", "all_shared", "all_decoupled"])
 def test_und_branch_goes_out_as_it_came_in(variant, folders, config):
-  c = build.emma_config(tiny.model(variant)).llm
+  c = build_model.emma_config(tiny.model(variant)).llm
   _, params = qwen3.load(folders["qwen3_folder"])
   emma = rules.unflatten(dict(
       (path.removeprefix("llm/"), leaf)
@@ -184,7 +185,7 @@ def test_und_branch_goes_out_as_it_came_in(variant, folders, config):
 
 
 def test_other_sizes_are_refused_with_the_list(folders):
-  other = build.emma_config(tiny.model(mlp_width=40, rope_theta=5e6))
+  other = build_model.emma_config(tiny.model(mlp_width=40, rope_theta=5e6))
   with pytest.raises(assembly.AssemblyError) as error:
     assembly.assemble(other, **folders, dtype="float32", key=jax.random.key(0))
   assert "mlp_width: the folder has 48, the config 40" in str(error.value)

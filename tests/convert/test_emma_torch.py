@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax import build
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
 from emma_jax.convert import emma as convert
 from emma_jax.convert.files import Folder, write_folder
 from emma_jax.data import sources
@@ -56,7 +57,7 @@ def both(request, root):
   pytest.importorskip("torch")
   variant = request.param
   module, model = load(files(root, variant))
-  ours = Emma(build.emma_config(config(variant)["model"]))
+  ours = Emma(build_model.emma_config(config(variant)["model"]))
   with jax.default_matmul_precision("highest"):
     yield variant, module, model, ours, {"params": tiny.params(variant)}
 
@@ -225,7 +226,7 @@ def test_the_tokenizer_and_other_sizes_of_pictures(root):
   ids = ours.encode(text)
   assert theirs.encode(text) == ids and theirs.decode(ids) == text
   assert theirs.decode([1, *ids, 5000]) == text  # a special, a stranger
-  fit = build.preprocess(config()["data"])
+  fit = build_data.preprocess(config()["data"])
   for size in ((32, 64), (9, 7), (100, 310)):
     picture = pixels(1, *size)[0]
     made, (width, height), original = model.fit(picture)
@@ -287,7 +288,7 @@ def test_bfloat16_runs(root):
 def test_native_sizes(root):
   module, model = load(files(root, "paper"))
   data = config()["data"] | {"native": True, "max_tokens": 4}
-  model.data, fit = data, build.preprocess(data)
+  model.data, fit = data, build_data.preprocess(data)
   picture = pixels(1, 33, 50)[0]
   np.testing.assert_array_equal(model.fit(picture)[0], fit(picture).pixels_YXC)
   assert model.edit(picture, "do", steps=1).shape == (33, 50, 3)

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from emma_jax import build
+from emma_jax.build import data as build_data
+from emma_jax.build import sections
 from emma_jax.cli.data import hash as hash_command
 from emma_jax.data import fast_images, images
 from emma_jax.data.construction import (
@@ -34,7 +35,6 @@ from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.tokenizer import TinyTokenizer
-from emma_jax.training import assemble
 from tests import tiny
 from tests.data import made, recorded
 
@@ -211,12 +211,12 @@ def test_the_folder_of_latents():
 
 def test_latents_of_a_config():
   """Every key of the autoencoder is in its hash."""
-  config = build.plain(tiny.config())
+  config = sections.plain(tiny.config())
   model = config["model"]
 
   def of(**changes):
     sizes = model["autoencoder"] | changes
-    return assemble.latent_settings(
+    return build_data.latent_settings(
         config | {"model": model | {"autoencoder": sizes}}).autoencoder
 
   seen = {of(), *(of(**{key: "other"}) for key in model["autoencoder"])}
@@ -224,8 +224,8 @@ def test_latents_of_a_config():
   other = config | {
       "model": model | {"dtype": "float64"},
       "data": config["data"] | {"buckets": ((32, 64), (64, 32))}}
-  assert assemble.latent_settings(other).dtype == "float64"
-  assert assemble.latent_settings(other).buckets == ((32, 64), (64, 32))
+  assert build_data.latent_settings(other).dtype == "float64"
+  assert build_data.latent_settings(other).buckets == ((32, 64), (64, 32))
 
 
 # -------------------------------------------------------------- conversions

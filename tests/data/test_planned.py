@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax import build
+from emma_jax.build import data as build_data
+from emma_jax.build import sections
 from emma_jax.data import accounts, pipeline
 from emma_jax.data.mixture import Phase
 from emma_jax.data.plan import plan as plan_lib
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Lengths
 from emma_jax.data.tokenizer import TinyTokenizer
-from emma_jax.training import assemble
 from tests.data import made, recorded
 
 TOKENIZER = TinyTokenizer()
@@ -26,8 +26,8 @@ TOKENIZER = TinyTokenizer()
 def config(tmp_path_factory) -> pipeline.DataConfig:
   """Two buckets, three sources, two phases, short segments."""
   folders = recorded.folders(tmp_path_factory.mktemp("records"))
-  plain = build.plain(recorded.config(folders))
-  source = assemble.batches(plain, "3_quality")
+  plain = sections.plain(recorded.config(folders))
+  source = build_data.batches(plain, "3_quality")
   return dataclasses.replace(source.config, segment=4)
 
 
@@ -117,7 +117,7 @@ def test_a_bad_record_is_a_counted_hole_and_nothing_shifts(tmp_path):
 
   def opened():
     c = recorded.config({"d": f"records:{folder}"}, mixture=((0.0, {"d": 1}),))
-    source = assemble.batches(build.plain(c), "3_quality")
+    source = build_data.batches(sections.plain(c), "3_quality")
     return _open(dataclasses.replace(source.config, phases=phases))
 
   sound = [opened()[step] for step in range(4)]

@@ -5,9 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax import build, distributed
+from emma_jax import distributed
+from emma_jax.build import data as build_data
+from emma_jax.build import sections
 from emma_jax.cli import common, data
-from emma_jax.training import assemble
 from emma_jax.training.weights import save_weights
 from tests import tiny
 from tests.data import recorded
@@ -31,11 +32,11 @@ def config(tmp_path_factory) -> dict:
           "--config", str(root / "c.py"), "--dtype", "float32",
           "--weights", str(root / "w.safetensors")]  # fmt: skip
   assert common.run(data.main, argv) == 0
-  return build.plain(common.load_config(str(root / "c.py")))
+  return sections.plain(common.load_config(str(root / "c.py")))
 
 
 def test_batches_hold_what_was_planned_with_latents_of_their_size(config):
-  source = assemble.batches(config, "3_quality")
+  source = build_data.batches(config, "3_quality")
   plan = source.plan
   tables = dict(zip(plan.drawer.names, plan.drawer.tables))
   sizes, grids = set(), set()
@@ -60,8 +61,8 @@ def test_batches_hold_what_was_planned_with_latents_of_their_size(config):
 
 
 def test_hosts_read_one_stream(config):
-  whole = assemble.batches(config, "3_quality")[2]
-  parts = [assemble.batches(config, "3_quality",
+  whole = build_data.batches(config, "3_quality")[2]
+  parts = [build_data.batches(config, "3_quality",
                             share=distributed.Share(i, 2))[2] for i in (0, 1)]
   joined = jax.tree.map(
       lambda *x: np.concatenate(x), *(p.batch for p in parts))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from emma_jax import build
+from emma_jax.build import data as build_data
+from emma_jax.build import sections
 from emma_jax.data import qwen_files
 from emma_jax.data import tokenizer as lib
 from tests.data import qwen
@@ -321,26 +322,26 @@ def test_a_byte_without_a_token_and_an_unknown_merge(tmp_path):
 
 
 def test_a_config_names_the_tokenizer(tmp_path, monkeypatch):
-  assert isinstance(build.tokenizer({"tokenizer": "tiny"}), lib.TinyTokenizer)
+  assert isinstance(build_data.tokenizer({"tokenizer": "tiny"}), lib.TinyTokenizer)
   for name in ("qwen", "qwen3", "qwen3:", "Tiny"):
-    with pytest.raises(build.ConfigError, match="choose tiny, or qwen3:PATH"):
-      build.tokenizer({"tokenizer": name})
+    with pytest.raises(sections.ConfigError, match="choose tiny, or qwen3:PATH"):
+      build_data.tokenizer({"tokenizer": name})
   missing = {"tokenizer": f"qwen3:{tmp_path}/none"}
-  with pytest.raises(build.ConfigError, match="tokenizer='qwen3:.*No vocabul"):
-    build.tokenizer(missing)
+  with pytest.raises(sections.ConfigError, match="tokenizer='qwen3:.*No vocabul"):
+    build_data.tokenizer(missing)
   made = small(tmp_path)
   monkeypatch.setattr(lib, "QwenTokenizer", lambda path: made)
-  assert build.tokenizer({"tokenizer": f"qwen3:{tmp_path}"}) is made
+  assert build_data.tokenizer({"tokenizer": f"qwen3:{tmp_path}"}) is made
 
 
 def test_the_models_vocabulary_holds_the_tokenizers():
   data = {"tokenizer": "tiny"}
   model = {"kind": "emma", "llm": {"vocab_size": 1024}}
-  assert build.tokenizer(data, model).vocab_size == 1024
-  assert build.tokenizer(data, {"kind": "autoencoder"}).vocab_size == 1024
+  assert build_data.tokenizer(data, model).vocab_size == 1024
+  assert build_data.tokenizer(data, {"kind": "autoencoder"}).vocab_size == 1024
   model["llm"]["vocab_size"] = 1000
-  with pytest.raises(build.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
-    build.tokenizer(data, model)
+  with pytest.raises(sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+    build_data.tokenizer(data, model)
 
 
 def test_a_config_reads_a_vocabulary_of_qwen3s_size(tmp_path):
@@ -348,12 +349,12 @@ def test_a_config_reads_a_vocabulary_of_qwen3s_size(tmp_path):
   qwen.write(tmp_path, "vocab.json", qwen.full_size())
   data = {"tokenizer": f"qwen3:{tmp_path}"}
   model = {"kind": "emma", "llm": {"vocab_size": 151936}}
-  made = build.tokenizer(data, model)
+  made = build_data.tokenizer(data, model)
   assert made.eos == 151645 and made.special[lib.IMAGE_PAD] == 151655
   assert made.decode(made.encode("naïve 表情")) == "naïve 表情"
   model["llm"]["vocab_size"] = 151668
-  with pytest.raises(build.ConfigError, match="151668 has no room .* 151669"):
-    build.tokenizer(data, model)
+  with pytest.raises(sections.ConfigError, match="151668 has no room .* 151669"):
+    build_data.tokenizer(data, model)
 
 
 # ---------------------------------------------------------- the published files

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from emma_jax import build
+from emma_jax.build import sections
 from emma_jax.evals import (
   drawing,
   editing,
@@ -193,7 +193,7 @@ def test_an_autoencoder_is_scored_by_what_can_be_read(perfect, config):
     ({"typo": 1}, "typo"),
 ])
 def test_wrong_settings_are_named(config, wrong, words):
-  with pytest.raises(build.ConfigError, match=words):
+  with pytest.raises(sections.ConfigError, match=words):
     EvalSettings.of(config, **wrong)
 
 

@@ -19,7 +19,8 @@ import ml_collections
 import numpy as np
 
 from configs import tiny as tiny_config
-from emma_jax import build, optimizer, rules
+from emma_jax import optimizer, rules
+from emma_jax.build import model as build_model
 from emma_jax.training import state
 from emma_jax.training.checkpoint import Checkpointer
 from emma_jax.training.integrity import checksums, kind_of, sealed
@@ -48,7 +49,7 @@ def abstract() -> TrainState:
       learning_rate=1e-3, total_steps=9), stage.lr_multipliers)
   return jax.eval_shape(
       lambda p: state.begin(p, stage.policy, adam, "bfloat16"),
-      build.model(model()).shapes)
+      build_model.model(model()).shapes)
 
 
 def filled(tree: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import defaults, full_size, models, stages, targets
-from emma_jax import build
+from emma_jax.build import sections
 from emma_jax.training.integrity import _dotted
 from tests.goldens import store
 
@@ -29,7 +29,7 @@ NATIVE = ("stage2", "stage3", "stage4a", "stage4b")
 
 def flat(config: Any) -> dict[str, str]:
   """Dotted key -> JSON text; the order of the stages is a key, too."""
-  config = build.plain(config)
+  config = sections.plain(config)
   out = _dotted(config)
   if "stages" in config:
     out["stages"] = json.dumps(list(config["stages"]))
@@ -46,7 +46,7 @@ def chained(config: Any) -> dict[str, str]:
   """Keys of a config, of each stage only what the one before has otherwise."""
   out = {k: v for k, v in flat(config).items() if not k.startswith("stages.")}
   before: dict[str, str] = {}
-  for name, section in build.plain(config)["stages"].items():
+  for name, section in sections.plain(config)["stages"].items():
     now = _dotted(section)
     out |= {f"stages.{name}.{k}": v for k, v in changes(before, now).items()}
     before = now

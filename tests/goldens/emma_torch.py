@@ -17,7 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import model as build_model
 from emma_jax.convert import emma as convert
 from emma_jax.data.tokenizer import TinyTokenizer
 from emma_jax.sampling import context
@@ -44,7 +45,7 @@ def params() -> dict:
   """Fixed noise around 0, around 1 where a norm scales."""
   out = {}
   for path, leaf in rules.flatten(
-      build.model(config()["model"]).shapes).items():
+      build_model.model(config()["model"]).shapes).items():
     x = store.noise(path, leaf.shape)
     if path.endswith(("scale", "q_norm", "k_norm")):
       out[path] = 1 + np.float32(0.5) * x

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from configs import models
-from emma_jax import build
+from emma_jax.build import model as build_model
 from emma_jax.models.emma import EmmaConfig, boxed_params
 from tests import tiny
 
@@ -80,11 +80,11 @@ def _start(init: Callable, shape: tuple[int, ...]) -> str:
 
 
 CASES = {
-    "micro": lambda: first(build.emma_config(tiny.model(
+    "micro": lambda: first(build_model.emma_config(tiny.model(
         tie_embeddings=False, embed_std=0.3, residual_gain=0.25))),
     "4b": lambda: {
         path: start
-        for path, start in first(build.emma_config(models.emma_4b())).items()
+        for path, start in first(build_model.emma_config(models.emma_4b())).items()
         if "drawn" in start},
 }
 

@@ -10,7 +10,8 @@ from typing import Any
 from jax.sharding import AbstractMesh
 
 from configs import models
-from emma_jax import build, flops, sharding, xla_flags
+from emma_jax import flops, sharding, xla_flags
+from emma_jax.build import model as build_model
 from emma_jax.data.layout import Layout
 from emma_jax.planner import chips
 from tests import tiny
@@ -39,7 +40,7 @@ def chip(x: chips.Chip) -> dict[str, Any]:
                                if k != "name")}
 
 
-def specs(model: build.Model, sizes: tuple[int, ...]) -> dict[str, str]:
+def specs(model: build_model.Model, sizes: tuple[int, ...]) -> dict[str, str]:
   """Path -> how a weight is split."""
   mesh = AbstractMesh(sizes, sharding.AXES)
   return {path: _text(x.spec) for path, x in sharding.weights(
@@ -52,7 +53,7 @@ def _text(spec) -> str:
   return " ".join("+".join(p) or "-" for p in parts)
 
 
-def places(model: build.Model) -> dict[str, str]:
+def places(model: build_model.Model) -> dict[str, str]:
   """A digest a mesh, and on that of 64 all that is not whole, by kind."""
   out = {name: store.digest(str(sorted(specs(model, sizes).items())))
          for name, sizes in MESHES.items()}
@@ -75,11 +76,11 @@ def small() -> dict[str, str]:
 
 def costs() -> dict[str, dict]:
   """FLOPs of steps of the 4B, by part, and of one picture."""
-  config = build.emma_config(models.emma_4b())
+  config = build_model.emma_config(models.emma_4b())
   parts = lambda p: {k: f"{v.forward!r} {v.inputs:d}{v.weights:d}"
                      for k, v in p.items()}
   native = dataclasses.replace(LAYOUT, und_patches=4096, latent_channels=32)
-  token = build.emma_config(tiny.model("token_fusion"))
+  token = build_model.emma_config(tiny.model("token_fusion"))
   return {
       **{stage: parts(flops.step(
           config, LAYOUT, paths, live=0.25, draws=1 + (stage == "3"),
@@ -90,7 +91,7 @@ def costs() -> dict[str, dict]:
       "4b": parts(flops.router_step(config, native, live_patches=0.5)),
       "token": parts(flops.step(token, dataclasses.replace(
           LAYOUT, fusion="token", height=64, width=64), TRAINED["3"])),
-      "encoder": {size: repr(flops.encoder(build.dcae_config(m), 512, 256))
+      "encoder": {size: repr(flops.encoder(build_model.dcae_config(m), 512, 256))
                   for size, m in (("sana", models.emma_4b()),
                                   ("tiny", models.tiny()))},
   }
@@ -122,4 +123,4 @@ def cases() -> dict[str, dict]:
   return {
       "chips": every_chip(), "flags": flags(), "axes": axes(),
       "micro": small(), "flops": costs(),
-      "4b": places(build.model(models.emma_4b()))}
+      "4b": places(build_model.model(models.emma_4b()))}

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from configs import tiny as tiny_config
-from emma_jax import build
+from emma_jax.build import data as build_data
+from emma_jax.build import sections
 from emma_jax.cli.data.hash import _digest
 from emma_jax.data import mixture, pipeline
 from emma_jax.data.images import Preprocess
@@ -21,7 +22,6 @@ from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Measure
 from emma_jax.data.tokenizer import TinyTokenizer
 from emma_jax.structs import Drawing, Editing, Understanding
-from emma_jax.training import assemble
 from tests.data import made
 
 KEPT = 8
@@ -109,8 +109,8 @@ def _plan(config: pipeline.DataConfig) -> dict[str, Any]:
 
 def _tiny(stage: str) -> dict[str, str]:
   """As configs/tiny.py trains."""
-  config = build.plain(tiny_config.get_config())
-  source = assemble.batches(config, stage)
+  config = sections.plain(tiny_config.get_config())
+  source = build_data.batches(config, stage)
   return {str(step): _digest([source[step]])[0] for step in (0, 1)}
 
 

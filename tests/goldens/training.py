@@ -17,8 +17,9 @@ import numpy as np
 
 from configs import tiny as tiny_config
 from emma_jax import flow, optimizer, rules, sharding
+from emma_jax.build import run as build_run
 from emma_jax.structs import Batch
-from emma_jax.training import assemble, objectives, state
+from emma_jax.training import objectives, state
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TrainState
 from emma_jax.training.step import abstract_step, make_step
@@ -46,7 +47,7 @@ def run() -> Run:
              references=int(drawn), targets=2 * drawn, warmup_steps=2, steps=6,
              text_weight=0.3, velocity_weight=0.7, time_mean=0.4, time_std=0.8,
              shift=3.0, time_bins=2, draws=2, ema_decay=0.8)
-  return assemble.run(c)
+  return build_run.run(c)
 
 
 def compiled(stage: Stage) -> Any:

@@ -19,7 +19,7 @@ samples = [s for i in range(4) for s in (
 batch = t.packed(samples, rows=4)
 assert batch.und_valid_BN.any(axis=1).all()
 objective = t.objective("paper", "router")
-model = tiny.build.model(tiny.model())
+model = tiny.build_model.model(tiny.model())
 
 
 def measure(sizes):

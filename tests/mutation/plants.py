@@ -53,12 +53,11 @@ def load(folder: Path = FOLDER) -> list[Plant]:
 
 def _room(file: Path) -> list[Plant]:
   content = tomllib.loads(file.read_text())
-  base, common = Path(content["folder"]), tuple(content["tests"])
+  common = tuple(content["tests"])
   out = []
   for entry in content["mutant"]:
-    path = str(base / entry.pop("path"))
     own = tuple(entry.pop("tests", ()))
-    out.append(Plant(room=file.stem, path=path, tests=own or common, **entry))
+    out.append(Plant(room=file.stem, tests=own or common, **entry))
   return out
 
 

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import pytest
 
 from configs import tiny as tiny_config
-from emma_jax import build, flops
+from emma_jax import flops
+from emma_jax.build import model as build_model
+from emma_jax.build import run as build_run
+from emma_jax.build import sections
 from emma_jax.models import attention, dcae, partition
 from emma_jax.planner import chips, counts, jobs, sweep, table
 from emma_jax.planner import plan as plan_lib
 from emma_jax.structs import Ids
-from emma_jax.training import assemble
 from tests import tiny
 
 STAGE = "3_quality"
@@ -37,7 +39,7 @@ def config(**llm) -> dict:
   stage = c.stages[STAGE]
   stage.update(rows=2, und_tokens=32, und_pictures=1, references=1, targets=1)
   c.stages = {STAGE: stage}
-  return build.plain(c)
+  return sections.plain(c)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def test_a_plan_of_a_train_step_is_whole(plan):
   # Two moments of what is trained, and a few counters.
   assert 2 * plan.hbm["average"] <= plan.hbm["optimizer"]
   assert plan.hbm["optimizer"] < 2 * plan.hbm["average"] + 64
-  shapes = build.model(config()["model"]).shapes
+  shapes = build_model.model(config()["model"]).shapes
   assert plan.parameters == sum(x.size for x in jax.tree.leaves(shapes))
   assert plan.step_seconds_bound <= plan.step_seconds_estimate
   assert 0 < plan.mfu_estimate <= plan.mfu_with_kernels <= plan.mfu_bound < 1
@@ -79,12 +81,12 @@ def test_the_models_flops_are_the_formulas(monkeypatch):
   assert job.model == job.asked
   platform = jax.default_backend()
   assert job.model.matmul < counts.count(job.traced.jaxpr, platform).matmul
-  run = assemble.run(c, data=False)
+  run = build_run.run(c, data=False)
   stage = run.stage(STAGE)
   trained = [p for p in run.axes if not p.startswith(
       ("autoencoder/", "vision/stem/", "vision/router/"))]
   by_formula = flops.total(flops.step(
-      build.emma_config(c["model"]), stage.layout, trained,
+      build_model.emma_config(c["model"]), stage.layout, trained,
       draws=stage.objective.draws))
   # The formula takes the padding of convolutions for data.
   assert job.model.matmul == pytest.approx(by_formula, rel=0.04)
@@ -92,7 +94,7 @@ def test_the_models_flops_are_the_formulas(monkeypatch):
 
 def test_what_a_tpu_multiplies_in_excess_is_no_model_flop():
   """Its forms of some equations have more products; see `partition.for_tpu`."""
-  sizes = build.dcae_config(tiny.model())
+  sizes = build_model.dcae_config(tiny.model())
   encoder = dcae.Autoencoder(sizes)
   x = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
   variables = jax.eval_shape(encoder.init, jax.random.key(0), x)

@@ -5,7 +5,9 @@ import functools
 import numpy as np
 
 from configs import defaults, models
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import model as build_model
+from emma_jax.build import sections
 from emma_jax.sampling.session import Session
 
 
@@ -28,14 +30,14 @@ def config(fusion: str = "channel", branch: str = "gen") -> dict:
   c.model.fusion.update(mode=fusion, reference_branch=branch, time_channels=16)
   c.data.update(height=64, width=64)
   c.sample.update(steps=3, max_tokens=6)
-  return build.plain(c)
+  return sections.plain(c)
 
 
 def random_params(model: dict) -> dict:
   """Numbers around 0, and around 1 where a norm scales."""
   rng = np.random.default_rng(0)
   out = {}
-  for path, leaf in rules.flatten(build.model(model).shapes).items():
+  for path, leaf in rules.flatten(build_model.model(model).shapes).items():
     center = 1.0 if path.endswith("scale") else 0.0
     out[path] = rng.normal(center, 0.15, leaf.shape).astype(np.float32)
   return rules.unflatten(out)

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import data as build_data
 from emma_jax.sampling import source
 from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.session import Session
@@ -17,7 +18,7 @@ from tests.sampling import small, test_text
 
 
 def metadata(config: dict, **changes) -> dict:
-  prints = build.fingerprints(config["data"])
+  prints = build_data.fingerprints(config["data"])
   return dict(config=config, fingerprints=prints, step=7, scores={},
               routed=False) | changes
 

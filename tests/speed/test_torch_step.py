@@ -8,12 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from emma_jax import build, flow, optimizer, rules
+from emma_jax import flow, optimizer, rules
+from emma_jax.build import model as build_model
+from emma_jax.build import run as build_run
 from emma_jax.cli import common
 from emma_jax.convert import emma as names
 from emma_jax.convert import table
 from emma_jax.speed import sizes, synthetic
-from emma_jax.training import assemble
 from emma_jax.training import step as step_lib
 from tests import tiny
 
@@ -44,13 +45,13 @@ def random_params(shapes: dict) -> dict:
 def case(request):
   """(config, stage, batch, parameters); stage 3 has references."""
   config = config_of(request.param)
-  run = assemble.run(config, data=False)
+  run = build_run.run(config, data=False)
   batch, _ = synthetic.batch(run.stages[0].layout, 256)
   return config, run.stages[0], batch, random_params(run.shapes)
 
 
 def tensors(config: dict, params: dict) -> dict:
-  entries = names.entries(build.emma_config(config["model"]))
+  entries = names.entries(build_model.emma_config(config["model"]))
   return {n: torch.from_numpy(np.array(x))
           for n, x in table.write(params, entries)}
 
@@ -157,7 +158,7 @@ def test_compiled_steps_are_the_eager_one(monkeypatch, how):
   monkeypatch.setattr(torch, "compile", functools.partial(
       torch.compile, backend="aot_eager", fullgraph=True))
   config = config_of("stage1")
-  stage = assemble.run(config, data=False).stages[0]
+  stage = build_run.run(config, data=False).stages[0]
   host, _ = synthetic.batch(stage.layout, 256)
   batch, found = torch_step.on(host, "cpu"), []
   for mode in ("eager", how):
@@ -176,7 +177,7 @@ def test_compiled_steps_are_the_eager_one(monkeypatch, how):
 
 def test_other_stages_are_refused():
   config = config_of("stage4b")
-  run = assemble.run(config, data=False)
+  run = build_run.run(config, data=False)
   with pytest.raises(ValueError, match="objective emma"):
     torch_step.Trainer(config, run.stages[0], {}, "eager")
 

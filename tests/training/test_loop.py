@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from configs import stages as stage_configs
-from emma_jax import build
+from emma_jax.build import model as build_model
+from emma_jax.build import run as build_run
+from emma_jax.build import sections
 from emma_jax.data.pipeline import Bad, TooManyBadRecords
 from emma_jax.structs import Mean
-from emma_jax.training import assemble, integrity, loop, metrics
+from emma_jax.training import integrity, loop, metrics
 from emma_jax.training.integrity import ContradictionError
 from tests import tiny
 
@@ -73,15 +75,15 @@ def small(run: loop.Run, hook=None) -> loop.Run:
 
 
 def assembled(c, plans: str | None = None) -> loop.Run:
-  """As `assemble` does, but for the model."""
-  build_model = build.model
-  build.model = lambda section: build.Model(
+  """As `build_run.run` does, but for the model."""
+  real = build_model.model
+  build_model.model = lambda section: build_model.Model(
       module=tiny.emma(), shapes=SHAPES, axes={"w": (None,)}, kind="emma",
       dtype="float32")
   try:
-    return assemble.run(c, plans=plans)
+    return build_run.run(c, plans=plans)
   finally:
-    build.model = build_model
+    build_model.model = real
 
 
 def logged(workdir: pathlib.Path) -> list[dict]:
@@ -143,15 +145,15 @@ def test_every_key_but_the_free_ones_is_part_of_a_run():
   """By enumeration: another value is refused, or it is one of FREE."""
   c = tiny.config()
   c.stages = {"3_quality": stage_configs.stage("3_quality")}
-  saved = build.plain(c)
+  saved = sections.plain(c)
   keys = integrity._dotted(saved)
   assert len(keys) > 150 and keys.keys() > FREE
   free = set()
   for key in keys:
-    now = build.plain(c)
-    *sections, last = key.split(".")
+    now = sections.plain(c)
+    *outer, last = key.split(".")
     node = now
-    for name in sections:
+    for name in outer:
       node = node[name]
     node[last] = "another"
     found = integrity.config_differences(saved, now, loop.FREE_KEYS)

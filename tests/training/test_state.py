@@ -9,7 +9,8 @@ import pytest
 
 from configs import stages as stage_configs
 from configs import tiny as tiny_config
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import model as build_model
 from emma_jax.models.emma import init_params
 from emma_jax.training import state
 from emma_jax.training.state import LoadError
@@ -157,7 +158,7 @@ def test_each_stage_trains_what_the_paper_says():
 def test_training_starts_with_copied_branches_and_experts():
   """The Gen branch is the Und branch, STEM the versatile expert, and the
   velocity head is zero: training starts at the velocity's mean."""
-  model = build.model(tiny.model())
+  model = build_model.model(tiny.model())
   stored = {p: np.full(x.shape, 0.5, np.float32)
             for p, x in rules.flatten(model.shapes).items()
             if p.startswith("autoencoder/")}

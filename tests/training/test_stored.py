@@ -7,7 +7,8 @@ import chex
 import pytest
 
 from emma_jax import rules
-from emma_jax.training import assemble, integrity
+from emma_jax.build import run as build_run
+from emma_jax.training import integrity
 from emma_jax.training.checkpoint import Checkpointer
 from tests.goldens import checkpoint as goldens
 from tests.goldens import store
@@ -33,7 +34,7 @@ def test_a_folder_of_the_first_release_is_read_bit_for_bit(old):
 
 
 def test_sampling_reads_an_old_folders_averaged_weights(old):
-  tree, meta = assemble.read_weights(str(old))
+  tree, meta = build_run.read_weights(str(old))
   wanted = goldens.filled(goldens.abstract())
   found = rules.flatten(tree)
   expected = rules.flatten(wanted.params(averaged=True))

@@ -47,19 +47,20 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax import build
+  from emma_jax.build import run as build_run
+  from emma_jax.build import sections
   from emma_jax.data.records.source import RecordsSource
-  from emma_jax.training import assemble, integrity
+  from emma_jax.training import integrity
 
   index, count = _shard(args.shard)
   if args.pixels < 1 or args.threads < 1:
     raise common.UserError("--pixels and --threads must be positive.")
-  config = build.plain(common.load_config(args.config, overrides))
+  config = sections.plain(common.load_config(args.config, overrides))
   if config["model"]["kind"] != "emma":
     raise common.UserError(f"{args.config} is no EMMA; latents are for one.")
   common.use_compilation_cache()
   try:
-    weights = assemble.read_weights(args.weights)[0]
+    weights = build_run.read_weights(args.weights)[0]
     if "autoencoder" not in weights:
       raise common.UserError(f"{args.weights} has no autoencoder.")
     work = Work(config, weights["autoencoder"], args)
@@ -84,18 +85,18 @@ class Work:
   def __init__(self, config: dict, autoencoder: dict, args: Any):
     import jax
 
-    from emma_jax import build
+    from emma_jax.build import data as build_data
+    from emma_jax.build import model as build_model
     from emma_jax.models.emma import Emma
-    from emma_jax.training import assemble
     from emma_jax.training.latents import fingerprint
 
     self.args = args
-    self.emma = Emma(build.emma_config(config["model"]))
+    self.emma = Emma(build_model.emma_config(config["model"]))
     self.autoencoder = jax.tree.map(jax.numpy.asarray, autoencoder)
     self.weights = fingerprint(autoencoder)
-    self.settings = assemble.latent_settings(config)
+    self.settings = build_data.latent_settings(config)
     whole = dataclasses.replace(
-        build.to_sample(config["data"], training=False),
+        build_data.to_sample(config["data"], training=False),
         frame=self.settings.generation)
     # One for each size of drawn pictures.
     self.to_sample = [whole.sized(y, x) for y, x in self.settings.sizes]

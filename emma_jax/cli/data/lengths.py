@@ -25,13 +25,13 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax import build
+  from emma_jax.build import data as build_data
   from emma_jax.data.images import BadRecord
   from emma_jax.data.records.source import RecordsSource
 
   common.refuse_overrides("lengths", overrides)
   try:
-    tokenizer = build.tokenizer({"tokenizer": args.tokenizer})
+    tokenizer = build_data.tokenizer({"tokenizer": args.tokenizer})
     source = RecordsSource(args.data)
     card = recount(source, tokenizer)
   except (OSError, ValueError, BadRecord) as error:

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax import build
+  from emma_jax.build import data as build_data
   from emma_jax.cli.data import sheet
 
   config, name = stage.find(args, overrides)
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
         n: validate.spec_of(d) for n, d in zip(names, args.data)}
     config["stages"][name]["mixture"] = [[0.0, dict.fromkeys(names, 1.0)]]
   source = stage.source(config, name, args.plans)
-  page = sheet.Page(source, build.tokenizer(config["data"]))
+  page = sheet.Page(source, build_data.tokenizer(config["data"]))
   html = page.html(range(args.step, args.step + args.batches), args.rows,
                    f"{args.config}, stage {name}")
   with open(args.out, "w", encoding="utf-8") as file:

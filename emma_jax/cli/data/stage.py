@@ -19,9 +19,9 @@ def find(
     args: argparse.Namespace, overrides: dict[str, str]
 ) -> tuple[dict[str, Any], str]:
   """(config, name of the stage); UserError where there is no such stage."""
-  from emma_jax import build
+  from emma_jax.build import sections
 
-  config = build.plain(common.load_config(args.config, overrides))
+  config = sections.plain(common.load_config(args.config, overrides))
   stages = config["stages"]
   name = args.stage or next(
       (n for n, s in stages.items() if s["objective"] == "emma"), "")
@@ -37,10 +37,10 @@ def source(
 ) -> Any:
   """The data of a stage on one of `count` hosts; UserError where it fails."""
   from emma_jax import distributed
-  from emma_jax.training import assemble
+  from emma_jax.build import data as build_data
 
   share = distributed.Share(index, count)
   try:
-    return assemble.batches(config, name, plans, share)
+    return build_data.batches(config, name, plans, share)
   except (ValueError, OSError) as error:
     raise common.UserError(str(error)) from error

@@ -37,14 +37,14 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax import build
+  from emma_jax.build import data as build_data
   from emma_jax.data import statistics
 
   common.refuse_overrides("stats", overrides)
   found = {}
   for data in args.data:
     try:
-      tokenizer = build.tokenizer({"tokenizer": args.tokenizer})
+      tokenizer = build_data.tokenizer({"tokenizer": args.tokenizer})
       found[data] = statistics.collect(validate.spec_of(data), tokenizer)
     except (OSError, ValueError) as error:
       raise common.UserError(f"{data}: {error}") from error

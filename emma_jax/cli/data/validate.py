@@ -44,13 +44,14 @@ def spec_of(data: str) -> str:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax import build
+  from emma_jax.build import data as build_data
+  from emma_jax.build import sections
   from emma_jax.data import images, validation
 
   common.refuse_overrides("validate", overrides)
   try:
-    tokenizer = build.tokenizer({"tokenizer": args.tokenizer})
-  except build.ConfigError as error:
+    tokenizer = build_data.tokenizer({"tokenizer": args.tokenizer})
+  except sections.ConfigError as error:
     raise common.UserError(str(error)) from error
   total, notes = 0, []
   for data in args.data:

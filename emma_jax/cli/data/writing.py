@@ -56,12 +56,13 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def recipe(args: argparse.Namespace, **more: Any) -> Any:
   """part.Recipe of the arguments; UserError where they are wrong."""
-  from emma_jax import build
+  from emma_jax.build import data as build_data
+  from emma_jax.build import sections
   from emma_jax.data.formats import part, tables
 
   try:
-    tokenizer = build.tokenizer({"tokenizer": args.tokenizer})
-  except build.ConfigError as error:
+    tokenizer = build_data.tokenizer({"tokenizer": args.tokenizer})
+  except sections.ConfigError as error:
     raise common.UserError(str(error)) from error
   if "inputs" in args:
     _check_flags(args)

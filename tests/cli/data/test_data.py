@@ -11,7 +11,8 @@ from PIL import Image
 import pytest
 
 from configs import files as files_config
-from emma_jax import build
+from emma_jax.build import data as build_data
+from emma_jax.build import sections
 from emma_jax.cli import common, data
 from emma_jax.cli.data import sheet
 from emma_jax.data.records import schema
@@ -19,7 +20,6 @@ from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.tokenizer import TinyTokenizer
 from emma_jax.structs import Drawing, Editing, Understanding
-from emma_jax.training import assemble
 from tests.data import made
 
 
@@ -125,7 +125,7 @@ def test_validate_of_lines_and_of_wrong_side_files(
   (folder / one.lengths).write_bytes((folder / two.lengths).read_bytes())
   wrong = dataclasses.replace(one, lengths_sha256=two.lengths_sha256)
   dataclasses.replace(card, shards=(wrong, two)).save(folder)
-  monkeypatch.setattr(build, "tokenizer", lambda data: made.TOKENIZER)
+  monkeypatch.setattr(build_data, "tokenizer", lambda data: made.TOKENIZER)
   assert _run("validate", folder) == 1
   assert "other lengths" in capsys.readouterr().out
 
@@ -160,7 +160,7 @@ def test_stats_of_lines_equal_those_of_their_records(tmp_path):
 def test_lengths_for_another_tokenizer(folder, capsys, monkeypatch):
   before = RecordsSource(str(folder)).lengths
   other = TinyTokenizer(["what", "blue"])
-  monkeypatch.setattr(build, "tokenizer", lambda data: other)
+  monkeypatch.setattr(build_data, "tokenizer", lambda data: other)
   assert _run("lengths", folder, "--tokenizer", "tiny") == 0
   source = RecordsSource(str(folder))
   assert source.lengths.tokenizer == other.fingerprint()
@@ -172,11 +172,11 @@ def test_lengths_for_another_tokenizer(folder, capsys, monkeypatch):
 
 
 def _batches(folder):
-  config = build.plain(files_config.get_config())
+  config = sections.plain(files_config.get_config())
   config["data"]["sources"] = {"a": f"records:{folder}"}
   config["data"] |= dict(text_dropout=0.0, reference_dropout=0.0)
   config["stages"]["2_finetuning"]["mixture"] = [[0.0, {"a": 1.0}]]
-  return assemble.batches(config, "2_finetuning")
+  return build_data.batches(config, "2_finetuning")
 
 
 def test_a_drawn_row_is_the_row(folder):
@@ -227,12 +227,12 @@ def test_records_and_lines_train_alike(tmp_path):
   rows = [{"image": "a.png", "caption": f"red {i}"} for i in range(5)]
   path = made.jsonl(tmp_path / "a.jsonl", *rows)
   assert _run("convert", path, "--out", tmp_path / "set", "--workers", 0) == 0
-  config = build.plain(files_config.get_config())
+  config = sections.plain(files_config.get_config())
   config["stages"]["2_finetuning"]["mixture"] = [[0.0, {"a": 1.0}]]
   batches = []
   for spec in (f"jsonl:{path}", f"records:{tmp_path / 'set'}"):
     config["data"]["sources"] = {"a": spec}
-    batches.append(assemble.batches(config, "2_finetuning")[1].batch)
+    batches.append(build_data.batches(config, "2_finetuning")[1].batch)
   np.testing.assert_array_equal(batches[0].tokens_BU, batches[1].tokens_BU)
   np.testing.assert_array_equal(
       batches[0].gen_pixels_BMYXC, batches[1].gen_pixels_BMYXC)

@@ -11,6 +11,8 @@ from PIL import Image
 import pytest
 
 from emma_jax import sharding
+from emma_jax.build import data as build_data
+from emma_jax.build import run as build_run
 from emma_jax.cli import common, data
 from emma_jax.cli.data import sheet
 from emma_jax.data import patches
@@ -20,7 +22,7 @@ from emma_jax.data.tokenizer import TinyTokenizer
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import latents
 from emma_jax.structs import Drawing, Editing, Understanding
-from emma_jax.training import assemble, loop, step
+from emma_jax.training import loop, step
 from emma_jax.training.latents import WrongLatents, fingerprint
 from emma_jax.training.weights import save_weights
 from tests import tiny
@@ -100,8 +102,8 @@ def _config(root, kind: str = "stored", **changes):
 
 def test_stored_latents_are_those_of_the_step(place):
   """To 1e-5 of the largest: other batches of pictures round differently."""
-  steps = assemble.batches(_config(place, "step"), "s")[0].batch
-  stored = assemble.batches(_config(place), "s")[0].batch
+  steps = build_data.batches(_config(place, "step"), "s")[0].batch
+  stored = build_data.batches(_config(place), "s")[0].batch
   assert steps.latents is None and steps.patches is None
   chex.assert_trees_all_equal(
       dict(enumerate(jax.tree.leaves(stored.replace(latents=None)))),
@@ -121,7 +123,7 @@ def test_stored_latents_are_those_of_the_step(place):
 
 
 def test_native_latents_are_those_of_each_picture_alone(place):
-  batch = assemble.batches(_config(place, **NATIVE), "s")[0].batch
+  batch = build_data.batches(_config(place, **NATIVE), "s")[0].batch
   grids = batch.patches.grid_BN2[batch.und_valid_BN].tolist()
   assert sorted(grids) == [[2, 2], [4, 6], [4, 6], [4, 6]]
   assert batch.ref_pixels_BRYXC.shape[2:4] == (32, 64)  # one size, as ever
@@ -139,7 +141,7 @@ def test_native_latents_are_those_of_each_picture_alone(place):
 
 def test_a_step_takes_native_batches(place):
   """The program is made for the very arrays that the stream brings."""
-  run = assemble.run(_config(place, **NATIVE))
+  run = build_run.run(_config(place, **NATIVE))
   (stage,), mesh = run.stages, sharding.make_mesh(run.mesh)
   step_fn, state, abstract = step.abstract_step(run, stage, mesh)
   batch = stage.source[0].batch
@@ -153,7 +155,7 @@ def test_a_step_takes_native_batches(place):
 def test_the_sheet_shows_native_pictures(place):
   """Read back from the arrays: each in its size, with its tokens."""
   config = _config(place, **NATIVE)
-  page = sheet.Page(assemble.batches(config, "s"), TinyTokenizer())
+  page = sheet.Page(build_data.batches(config, "s"), TinyTokenizer())
   html = page.html([0], 2, "native")
   assert html.count("question, 96x64, 6 tokens") == 3
   assert html.count("question, 32x32, 1 tokens") == 1
@@ -166,7 +168,7 @@ def test_another_autoencoder_is_refused(place, tmp_path):
   config = _config(place)
   config.stages.s.load = ((".*", f"weights:{tmp_path / 'o.safetensors'}"),)
   with pytest.raises(WrongLatents, match=r"sources \['files'\].*other weights"):
-    loop.train(assemble.run(config), tmp_path / "run")
+    loop.train(build_run.run(config), tmp_path / "run")
 
 
 def test_the_fingerprint_is_of_what_encodes():
@@ -188,14 +190,14 @@ def test_the_fingerprint_is_of_what_encodes():
 ])
 def test_configs_that_cannot_work_say_what_to_do(place, changes, words):
   with pytest.raises(ValueError, match=words):
-    assemble.run(_config(place, **changes))
+    build_run.run(_config(place, **changes))
 
 
 def test_a_source_that_is_no_folder_of_records_is_refused(place):
   config = _config(place)
   config.data.sources.files = "world:drawing:train"
   with pytest.raises(ValueError, match="emma-data convert"):
-    assemble.batches(config, "s")
+    build_data.batches(config, "s")
 
 
 def test_what_was_begun_goes_on_and_what_differs_is_refused(
@@ -204,7 +206,7 @@ def test_what_was_begun_goes_on_and_what_differs_is_refused(
   """A killed process leaves a spool and no marker; its part is made again."""
   root = tmp_path / "copy"
   shutil.copytree(place, root)
-  wanted = assemble.latent_settings(_config(root))
+  wanted = build_data.latent_settings(_config(root))
   source = RecordsSource(str(root / "set"), latents=wanted)
   folder = pathlib.Path(source.latents.folder)
   want = (folder / "part-00001.array_record").read_bytes()
@@ -241,5 +243,5 @@ def test_a_broken_picture_is_a_hole(tmp_path, place, capsys):
   assert "1 of 7 pictures have no latents" in capsys.readouterr().err
   source = RecordsSource(str(folder))
   assert len(source) == 6
-  info = assemble.batches(_config(tmp_path), "s")[0].info
+  info = build_data.batches(_config(tmp_path), "s")[0].info
   assert len(info.bad) == 1 and "cannot be read" in info.bad[0].reason

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 from configs import models
-from emma_jax import build, rules
+from emma_jax import rules
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
+from emma_jax.build import run as build_run
+from emma_jax.build import sections
 from emma_jax.models import dcae_sizes
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.emma import Emma, Latents
 from emma_jax.sampling.session import Session
 from emma_jax.structs import Batch, Ids
-from emma_jax.training import assemble
 from tests import tiny
 
 # Millions in paper.md, exact here; per layer of Qwen3-4B.
@@ -41,9 +44,9 @@ def emma_4b(num_shallow: int = 18) -> ml_collections.ConfigDict:
 
 
 @pytest.fixture(scope="module")
-def full() -> build.Model:
+def full() -> build_model.Model:
   before = sum(x.nbytes for x in jax.live_arrays())
-  model = build.model(emma_4b())
+  model = build_model.model(emma_4b())
   # Shapes alone: not one weight has been allocated.
   assert sum(x.nbytes for x in jax.live_arrays()) - before < 1e6
   leaves = jax.tree.leaves(model.shapes)
@@ -51,7 +54,7 @@ def full() -> build.Model:
   return model
 
 
-def sizes(model: build.Model) -> dict[str, int]:
+def sizes(model: build_model.Model) -> dict[str, int]:
   return {p: int(np.prod(x.shape))
           for p, x in rules.flatten(model.shapes).items()}
 
@@ -76,7 +79,7 @@ def test_the_gen_branch_at_the_ends_of_the_sweep(num_shallow, millions):
   llm = emma_4b(num_shallow).llm
   m = tiny.model()
   m.llm = llm
-  model = build.model(m)
+  model = build_model.model(m)
   gen = sum(n for p, n in sizes(model).items()
             if p.startswith("llm/") and "gen" in p)
   assert round(gen / 1e6) == millions
@@ -130,26 +133,26 @@ def test_weights_are_float32_and_named_by_their_owner(variant):
 @pytest.mark.smoke
 def test_an_unknown_key_is_named():
   section = tiny.model().fusion.to_dict() | {"shfit": 3}
-  with pytest.raises(build.ConfigError,
+  with pytest.raises(sections.ConfigError,
                      match=r"config.model.fusion has unknown keys \['shfit'\]"):
-    build.make(FusionConfig, section, "model.fusion")
+    sections.make(FusionConfig, section, "model.fusion")
 
 
 def test_a_missing_key_is_named():
   section = tiny.model().fusion.to_dict()
   del section["mode"]
-  with pytest.raises(build.ConfigError, match="config.model.fusion: .*'mode'"):
-    build.make(FusionConfig, section, "model.fusion")
+  with pytest.raises(sections.ConfigError, match="config.model.fusion: .*'mode'"):
+    sections.make(FusionConfig, section, "model.fusion")
 
 
 def test_a_value_out_of_range_is_named():
   m = tiny.model(num_shallow=9)
-  with pytest.raises(build.ConfigError, match="config.model.llm: .*num_shall"):
-    build.emma_config(m)
-  with pytest.raises(build.ConfigError, match="config.model.kind='gan'"):
-    build.model({"kind": "gan"})
-  with pytest.raises(build.ConfigError, match="choose tiny"):
-    build.tokenizer({"tokenizer": "qwen"})
+  with pytest.raises(sections.ConfigError, match="config.model.llm: .*num_shall"):
+    build_model.emma_config(m)
+  with pytest.raises(sections.ConfigError, match="config.model.kind='gan'"):
+    build_model.model({"kind": "gan"})
+  with pytest.raises(sections.ConfigError, match="choose tiny"):
+    build_data.tokenizer({"tokenizer": "qwen"})
 
 
 def test_a_vocabulary_without_room_is_found_at_once():
@@ -157,14 +160,14 @@ def test_a_vocabulary_without_room_is_found_at_once():
   c = tiny.config()
   c.model.llm.vocab_size = 1000
   c.data.sources.drawing = "jsonl:/no/such/file"
-  with pytest.raises(build.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
-    assemble.run(c)
-  with pytest.raises(build.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+  with pytest.raises(sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+    build_run.run(c)
+  with pytest.raises(sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
     Session(c, {}, "none", 0)
 
 
 def test_plain_is_what_json_gives_back():
-  config = build.plain(tiny.config())
+  config = sections.plain(tiny.config())
   assert json.loads(json.dumps(config)) == config
   # And builds the same model: a checkpoint keeps its config as JSON.
-  assert build.emma_config(config["model"]) == build.emma_config(tiny.model())
+  assert build_model.emma_config(config["model"]) == build_model.emma_config(tiny.model())

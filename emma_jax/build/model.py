@@ -1,0 +1,84 @@
+"""From `config.model` to a module, and its parameters' shapes and axes."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from emma_jax import rules
+from emma_jax.build.sections import ConfigError, make
+from emma_jax.models.adapters import FusionConfig
+from emma_jax.models.dcae import Autoencoder, DcaeConfig
+from emma_jax.models.emma import Emma, EmmaConfig, boxed_params
+from emma_jax.models.experts import TowerConfig
+from emma_jax.models.llm import LlmConfig
+from emma_jax.models.siglip2 import SiglipConfig
+
+KINDS = ("emma", "autoencoder")
+
+
+def dcae_config(model: Mapping[str, Any]) -> DcaeConfig:
+  return make(DcaeConfig, model["autoencoder"], "model.autoencoder")
+
+
+def emma_config(model: Mapping[str, Any]) -> EmmaConfig:
+  """`config.model` of kind "emma"."""
+  vision = dict(model["vision"])
+  encoder = make(SiglipConfig, vision.pop("encoder"), "model.vision.encoder")
+  return EmmaConfig(
+      llm=make(LlmConfig, model["llm"], "model.llm"),
+      vision=make(TowerConfig, vision, "model.vision", encoder=encoder),
+      autoencoder=dcae_config(model),
+      fusion=make(FusionConfig, model["fusion"], "model.fusion"),
+      dtype=model["dtype"],
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """A model, its parameters' shapes, and how they start at random."""
+
+  module: Emma | Autoencoder
+  shapes: dict  # nested ShapeDtypeStruct
+  axes: dict[str, tuple[str | None, ...]]  # path -> logical axes
+  kind: str
+  dtype: str
+
+  def init(self, seed: int, shardings: Any = None) -> dict:
+    """Random parameters, each device making its part (None: the first one).
+
+    Jitted: op by op, the initialisation takes minutes at full size.
+    """
+    init = jax.jit(lambda key: nn.unbox(_boxed(self.module, self.kind, key)),
+                   out_shardings=shardings)
+    return init(jax.random.key(seed))
+
+
+def _boxed(module: Emma | Autoencoder, kind: str, key: jax.Array) -> dict:
+  """Random parameters in boxes that name their axes."""
+  if kind == "emma":
+    return boxed_params(module.config, key)
+  side = module.config.factor
+  pixels = jnp.zeros((1, side, side, module.config.in_channels))
+  return {"autoencoder": module.init(key, pixels)["params"]}
+
+
+def model(section: Mapping[str, Any]) -> Model:
+  """The model of `config.model`."""
+  kind = section["kind"]
+  if kind not in KINDS:
+    raise ConfigError(f"config.model.kind={kind!r}: choose one of {KINDS}.")
+  if kind == "emma":
+    module = Emma(emma_config(section))
+  else:
+    module = Autoencoder(dcae_config(section))
+  boxed = jax.eval_shape(lambda: _boxed(module, kind, jax.random.key(0)))
+  boxes, tree = jax.tree_util.tree_flatten_with_path(
+      boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+  return Model(
+      module=module, kind=kind, dtype=section["dtype"],
+      shapes=jax.tree.unflatten(tree, [box.value for _, box in boxes]),
+      axes={rules.path_of(keys): box.names for keys, box in boxes})

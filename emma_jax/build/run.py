@@ -1,0 +1,166 @@
+"""From a whole config to a run: its stages, their data, their weights."""
+
+from collections.abc import Mapping
+import importlib.resources
+import pathlib
+from typing import Any
+
+import jax
+
+from emma_jax import flow, rules, sharding
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
+from emma_jax.build.sections import ConfigError, make, plain
+from emma_jax.optimizer import OptimizerConfig
+from emma_jax.training import checkpoint, objectives, weights
+from emma_jax.training.run import Run, Stage
+
+# Names of the weights that ship with the package.
+PACKAGED = {"world_autoencoder": "world_autoencoder.safetensors",
+            "reference": "reference.safetensors"}
+
+
+def run(config: Mapping[str, Any], *, data: bool = True,
+        plans: str | None = None) -> Run:
+  """The run that a whole config describes.
+
+  Without `data` no file is opened, neither sources nor a vocabulary: the run
+  can be planned (`step.abstract_step`), not trained. `plans`: a folder for the
+  plans of the data, which all processes share; None: each makes its own.
+
+  Raises:
+    ConfigError: a key that is unknown, missing or out of range.
+    ValueError: sources, phases or layouts that cannot work together.
+  """
+  model = build_model.model(config["model"])
+  # Now: an id beyond the vocabulary would be no error in the embedding.
+  if data:
+    build_data.tokenizer(config["data"], config["model"])
+  train = config["train"]
+  stages = tuple(_stage(config, model, name, data, plans)
+                 for name in config["stages"])
+  for stage in stages:
+    _check_tables(stage, model.shapes)
+  return make(
+      Run, {}, "train",
+      name=config["name"],
+      stages=stages,
+      shapes=model.shapes,
+      axes=model.axes,
+      mesh=make(sharding.MeshConfig, config["mesh"], "mesh"),
+      init=lambda shardings: model.init(train["seed"], shardings),
+      read_weights=lambda name: rules.flatten(read_weights(name)[0]),
+      seed=train["seed"],
+      log_every=train["log_every"],
+      save_every=train["save_every"],
+      keep=train["keep"],
+      keep_every=train["keep_every"],
+      config=plain(config),
+      fingerprints=_fingerprints(config, stages) if data else {},
+  )
+
+
+def _fingerprints(
+    config: Mapping[str, Any], stages: tuple[Stage, ...]
+) -> dict[str, str]:
+  """Of all that a checkpoint can be continued, or sampled from, with alone."""
+  out = build_data.fingerprints(config["data"])
+  for stage in stages:
+    for name, value in stage.source.fingerprints().items():
+      out[f"{name} of stages.{stage.name}" if name == "plan" else name] = value
+  return out
+
+
+def read_weights(name: str) -> tuple[dict, dict]:
+  """(parameters, metadata) of a packaged name, a file, or a run's folder.
+
+  Parameters are nested and float32; of a run they are averaged (EMA).
+  """
+  if name in PACKAGED:
+    files = importlib.resources.files("emma_jax.assets")
+    with importlib.resources.as_file(files / PACKAGED[name]) as path:
+      return weights.load_weights(path, dtype="float32")
+  path = pathlib.Path(name)
+  if path.is_dir():
+    if (path / "checkpoints").is_dir():
+      path = path / "checkpoints"
+    parts, meta = checkpoint.restore_params(path, ("ema", "frozen"))
+    return rules.merge(parts["ema"], parts["frozen"]), meta
+  return weights.load_weights(path, dtype="float32")
+
+
+def _stage(config: Mapping[str, Any], model: build_model.Model, name: str,
+           data: bool, plans: str | None) -> Stage:
+  section, where = config["stages"][name], f"stages.{name}"
+  optimizer = make(
+      OptimizerConfig,
+      {k: section[k] for k in
+       ("learning_rate", "schedule", "warmup_steps", "final_ratio")}
+      | dict(config["optimizer"]),
+      where, total_steps=section["steps"])
+  layout = build_data.stage_layout(config, name)
+  try:
+    source = build_data.batches(config, name, plans) if data else None
+  except ConfigError:
+    raise
+  except ValueError as error:
+    raise ConfigError(f"config.{where}: {error}") from error
+  return make(
+      Stage, {}, where,
+      name=name,
+      steps=section["steps"],
+      objective=_objective(
+          model, section, where, config["train"]["loss_chunk"]),
+      optimizer=optimizer,
+      lr_multipliers=section["lr_multipliers"],
+      policy=section["policy"],
+      load=_load_table(config, section["load"], where),
+      hand_over=section["hand_over"],
+      ema_decay=section["ema_decay"],
+      frozen_dtype=config["train"]["frozen_dtype"],
+      layout=layout,
+      source=source,
+  )
+
+
+def _check_tables(stage: Stage, shapes: dict):
+  """Raises ConfigError for tables that do not fit the model: now, since the
+  stage itself may begin hours later."""
+  try:
+    rules.resolve(stage.load, rules.flatten(shapes), "load")
+    jax.eval_shape(stage.begin, shapes)
+  except ValueError as error:
+    raise ConfigError(f"config.stages.{stage.name}: {error}") from error
+
+
+def _load_table(config: Mapping[str, Any], table: tuple, where: str) -> tuple:
+  """`{key}` in a source stands for a top-level key of the config."""
+  try:
+    return tuple((regex, source.format_map(config)) for regex, source in table)
+  except KeyError as error:
+    raise ConfigError(f"config.{where}.load names the key {error}, which "
+                            "the config lacks.") from error
+
+
+def _objective(model: build_model.Model, section: Mapping[str, Any], where: str,
+               loss_chunk: int):
+  kind = section["objective"]
+  if (kind == "autoencoder") != (model.kind == "autoencoder"):
+    raise ConfigError(f"config.{where}.objective={kind!r} does not fit "
+                            f"config.model.kind={model.kind!r}.")
+  if kind == "router":
+    return objectives.RouterObjective(model=model.module)
+  if kind == "autoencoder":
+    return objectives.AutoencoderObjective(
+        model=model.module, dtype=model.dtype,
+        l1_weight=section["l1_weight"], l2_weight=section["l2_weight"])
+  if kind == "emma":
+    times = ("time_mean", "time_std", "shift")
+    keys = ("route", "text_weight", "velocity_weight", "time_bins",
+            "draws")
+    return make(
+        objectives.EmmaObjective, {k: section[k] for k in keys}, where,
+        model=model.module, loss_chunk=loss_chunk,
+        flow=make(flow.FlowConfig, {k: section[k] for k in times}, where))
+  raise ConfigError(f"config.{where}.objective={kind!r}: choose emma, "
+                          "router or autoencoder.")
