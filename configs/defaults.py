@@ -13,7 +13,8 @@ def get_config() -> ml_collections.ConfigDict:
   c = ml_collections.ConfigDict()
   c.name = "emma"
 
-  c.data = ml_collections.ConfigDict(dict(
+  c.data = ml_collections.ConfigDict(
+    dict(
       seed=0,  # of shuffling, dropout and packing
       tokenizer="tiny",  # the embedded world's; or "qwen3:FOLDER"
       # Picture sides in pixels: multiples of 32. Pictures of another size are
@@ -47,14 +48,16 @@ def get_config() -> ml_collections.ConfigDict:
       buffer=4,  # batches read ahead
       # name -> world:TASK:SPLIT, jsonl:PATH or records:DIR
       sources=dict(
-          understanding="world:understanding:train",
-          stem="world:stem:train",
-          drawing="world:drawing:train",
-          editing="world:editing:train",
+        understanding="world:understanding:train",
+        stem="world:stem:train",
+        drawing="world:drawing:train",
+        editing="world:editing:train",
       ),
-  ))
+    )
+  )
 
-  c.train = ml_collections.ConfigDict(dict(
+  c.train = ml_collections.ConfigDict(
+    dict(
       seed=0,  # of initialisation, flow times and noise
       log_every=20,  # steps
       save_every=200,  # steps
@@ -63,25 +66,31 @@ def get_config() -> ml_collections.ConfigDict:
       evaluate=True,  # score after every stage, and write the report
       frozen_dtype="float32",  # of the matrices a stage does not train
       loss_chunk=4096,  # tokens of a device whose logits are held at a time
-  ))
+    )
+  )
 
   # Devices along each axis of the mesh; -1: all that are left. See sharding.py.
-  c.mesh = ml_collections.ConfigDict(dict(
+  c.mesh = ml_collections.ConfigDict(
+    dict(
       slice=1,  # pods joined by the data-centre network
       data=-1,  # copies of the weights
       fsdp=1,  # weights are split
       tensor=1,  # heads and hidden units are split
-  ))
+    )
+  )
 
-  c.optimizer = ml_collections.ConfigDict(dict(
+  c.optimizer = ml_collections.ConfigDict(
+    dict(
       b1=0.9,  # [P]
       b2=0.999,  # [P]
       eps=1e-8,  # [P]
       weight_decay=0.0,  # [D]
       clip_norm=1.0,  # [D] over the trained part only
-  ))
+    )
+  )
 
-  c.sample = ml_collections.ConfigDict(dict(
+  c.sample = ml_collections.ConfigDict(
+    dict(
       steps=50,  # [D] Euler steps = model evaluations
       shift=3.0,  # [D] of the times, towards noise
       text_guidance=4.0,  # [D] drawing
@@ -89,9 +98,11 @@ def get_config() -> ml_collections.ConfigDict:
       edit_image_guidance=1.5,  # [D] editing, reference
       max_tokens=32,  # of an answer
       averaged=True,  # use the EMA weights
-  ))
+    )
+  )
 
-  c.evaluate = ml_collections.ConfigDict(dict(
+  c.evaluate = ml_collections.ConfigDict(
+    dict(
       samples=128,  # per task at the end of the run
       stage_samples=32,  # per task after each stage before the last
       held_out_samples=64,  # per held-out set
@@ -104,5 +115,6 @@ def get_config() -> ml_collections.ConfigDict:
       ceiling=True,  # what the autoencoder alone would score
       reference=False,  # score the shipped model on the same samples
       sources=ml_collections.ConfigDict(),  # held-out files: task -> jsonl:PATH
-  ))
+    )
+  )
   return c

@@ -13,5 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
   c = files.get_config()
   c.name = "files_from_reference"
   c.stages["2_finetuning"].load = (
-      ("autoencoder/.*", "weights:{autoencoder}"), (".*", "weights:reference"))
+    ("autoencoder/.*", "weights:{autoencoder}"),
+    (".*", "weights:reference"),
+  )
   return c

@@ -20,8 +20,10 @@ def get_config() -> ml_collections.ConfigDict:
   c = files.get_config()
   c.name = "files_records"
   c.data.sources = dict(
-      understanding="records:data/und", drawing="records:data/t2i",
-      editing="records:data/edit")
+    understanding="records:data/und",
+    drawing="records:data/t2i",
+    editing="records:data/edit",
+  )
   c.data.buckets = ((96, 96), (64, 128), (128, 64))
   for section in c.stages.values():
     section.samples_per_batch = 0

@@ -23,63 +23,95 @@ from configs import defaults, stages, targets
 # Pictures of 512 pixels are 256 tokens, those of 1024 pixels 1024; a text
 # beside a picture is counted with 100 to 250 tokens [D]. Batches are planned
 # from lengths; `samples` is what a row is expected to hold, for the steps.
-_ALIGN = dict(samples=24, und_tokens=8192, und_pictures=24, references=0,
-              targets=0)
-_PAIRS = dict(samples=16, und_tokens=4096, und_pictures=8, references=0,
-              targets=8)
+_ALIGN = dict(
+  samples=24, und_tokens=8192, und_pictures=24, references=0, targets=0
+)
+_PAIRS = dict(
+  samples=16, und_tokens=4096, und_pictures=8, references=0, targets=8
+)
 # Three questions and three drawings, or two of each task.
-_EDITS = dict(samples=6, und_tokens=4096, und_pictures=3, references=2,
-              targets=4)
-_TEXTS = dict(samples=6, und_tokens=8192, und_pictures=6, references=0,
-              targets=0)
+_EDITS = dict(
+  samples=6, und_tokens=4096, und_pictures=3, references=2, targets=4
+)
+_TEXTS = dict(
+  samples=6, und_tokens=8192, und_pictures=6, references=0, targets=0
+)
 # Sizes of drawn pictures at 1K [P 1K buckets; D which]: the ratios of cameras
 # and screens, of the 33 of data/buckets.py; each is a program of its own.
-BUCKETS = ((1024, 1024), (1152, 896), (896, 1152), (1216, 832), (832, 1216),
-           (1344, 768), (768, 1344))
+BUCKETS = (
+  (1024, 1024),
+  (1152, 896),
+  (896, 1152),
+  (1216, 832),
+  (832, 1216),
+  (1344, 768),
+  (768, 1344),
+)
 # Of pictures at native size [P of stages 2 to 4]: one of 4,096 tokens, or more
 # of smaller ones, and text.
 _NATIVE = dict(und_tokens=5120, und_pictures=16, und_patches=4 * 4096)
 # All stages in one run have one picture size: four samples of any task.
-_MIXED = dict(samples=4, und_tokens=2048, und_pictures=4, references=4,
-              targets=4)
+_MIXED = dict(
+  samples=4, und_tokens=2048, und_pictures=4, references=4, targets=4
+)
 _MIXED_TEXTS = dict(_MIXED, references=0, targets=0)
 
 # Of _general, _portrait and stem see stages.py: finetuning balances them.
-SOURCES = ("understanding", "understanding_general", "stem", "drawing",
-           "drawing_general", "drawing_portrait", "editing")
+SOURCES = (
+  "understanding",
+  "understanding_general",
+  "stem",
+  "drawing",
+  "drawing_general",
+  "drawing_portrait",
+  "editing",
+)
 
 # Stage by the word in a spec: its name, its picture size [P], its row.
 _STAGES = {
-    "stage0": ("0_alignment", 512, _ALIGN),
-    "stage1": ("1_pretraining", 512, _PAIRS),
-    "stage2": ("2_finetuning", 1024, _EDITS),
-    "stage3": ("3_quality", 1024, _EDITS),
-    "stage4a": ("4a_expert", 1024, _TEXTS),
-    "stage4b": ("4b_router", 1024, _TEXTS),
+  "stage0": ("0_alignment", 512, _ALIGN),
+  "stage1": ("1_pretraining", 512, _PAIRS),
+  "stage2": ("2_finetuning", 1024, _EDITS),
+  "stage3": ("3_quality", 1024, _EDITS),
+  "stage4a": ("4a_expert", 1024, _TEXTS),
+  "stage4b": ("4b_router", 1024, _TEXTS),
 }
 
 
-def get(name: str, model: ml_collections.ConfigDict, qwen3: str,
-        spec: str = "") -> ml_collections.ConfigDict:
+def get(
+  name: str, model: ml_collections.ConfigDict, qwen3: str, spec: str = ""
+) -> ml_collections.ConfigDict:
   """The config `name` of a model around `qwen3`'s tokenizer, see above."""
   stage, target, native = _parse(spec)
   c = defaults.get_config()
   c.name = name
   c.model = model
   c.initial = f"runs/{name}_init"  # what `convert init` wrote
-  c.data.update(dict(
-      tokenizer=f"qwen3:weights/{qwen3}", height=512, width=512,
-      min_tokens=256, max_tokens=4096))
+  c.data.update(
+    dict(
+      tokenizer=f"qwen3:weights/{qwen3}",
+      height=512,
+      width=512,
+      min_tokens=256,
+      max_tokens=4096,
+    )
+  )
   # What `emma-data convert` wrote, and counted with this tokenizer.
   c.data.sources = {source: f"records:data/{source}" for source in SOURCES}
-  c.train.update(dict(
-      save_every=1000, evaluate=False, loss_chunk=target.loss_chunk,
-      frozen_dtype="bfloat16"))
+  c.train.update(
+    dict(
+      save_every=1000,
+      evaluate=False,
+      loss_chunk=target.loss_chunk,
+      frozen_dtype="bfloat16",
+    )
+  )
   c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))
   large = stage and _STAGES[stage][1] == 1024
   model.llm.remat = target.remat_1024 if large else target.remat
   model.vision.encoder.remat = (
-      target.vision_remat_1024 if large else target.vision_remat)
+    target.vision_remat_1024 if large else target.vision_remat
+  )
   c.stages = _one(c, stage, target, native) if stage else _all(target)
   return c
 
@@ -90,19 +122,23 @@ def _parse(spec: str) -> tuple[str, targets.Target, bool]:
   stage = [w for w in words if w in _STAGES]
   machine = [w for w in words if w not in (*_STAGES, "native")]
   if len(stage) > 1 or len(machine) > 1:
-    raise ValueError(f"{spec!r} names more than one stage or machine; stages "
-                     f"are {list(_STAGES)}, machines {list(targets.TARGETS)}.")
+    raise ValueError(
+      f"{spec!r} names more than one stage or machine; stages "
+      f"are {list(_STAGES)}, machines {list(targets.TARGETS)}."
+    )
   native = "native" in words
   if native and (not stage or _STAGES[stage[0]][1] < 1024):
     large = [w for w, (_, side, _) in _STAGES.items() if side == 1024]
-    raise ValueError(f"{spec!r}: native sizes are those of a stage by itself, "
-                     f"one of {large}.")
+    raise ValueError(
+      f"{spec!r}: native sizes are those of a stage by itself, one of {large}."
+    )
   target = targets.find((machine or [targets.DEFAULT])[0])
   return (stage or [""])[0], target, native
 
 
-def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target,
-         native: bool):
+def _one(
+  c: ml_collections.ConfigDict, word: str, target: targets.Target, native: bool
+):
   """Changes `c` to one stage's run; returns its stages."""
   name, side, row = _STAGES[word]
   words = list(_STAGES)
@@ -125,9 +161,11 @@ def _one(c: ml_collections.ConfigDict, word: str, target: targets.Target,
 
 def _all(target: targets.Target) -> ml_collections.ConfigDict:
   out = {
-      name: _stage(name, _MIXED if name[0] in "123" else _MIXED_TEXTS, 512,
-                   target)
-      for name in stages.NAMES}
+    name: _stage(
+      name, _MIXED if name[0] in "123" else _MIXED_TEXTS, 512, target
+    )
+    for name in stages.NAMES
+  }
   out["0_alignment"].load = ((".*", "weights:{initial}"),)
   out["4a_expert"].load = stages.KEEP_AND_COPY
   return ml_collections.ConfigDict(out)
@@ -135,7 +173,7 @@ def _all(target: targets.Target) -> ml_collections.ConfigDict:
 
 def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
   """A stage whose batch fits the machine; it sees the paper's samples."""
-  picture = (side // 32)**2
+  picture = (side // 32) ** 2
   tokens = row["und_tokens"] + picture * (row["references"] + row["targets"])
   shards = target.row_shards
   rows = shards * max(1, target.tokens // (tokens * shards))
@@ -145,6 +183,12 @@ def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
   scale = of_paper.samples_per_batch / samples
   steps = max(1, round(of_paper.steps * scale))
   return stages.stage(
-      name, rows=rows, samples_per_batch=0, steps=steps,
-      warmup_steps=min(steps, round(of_paper.warmup_steps * scale)),
-      policy=stages.policies(experts=True)[name], **row, **changes)
+    name,
+    rows=rows,
+    samples_per_batch=0,
+    steps=steps,
+    warmup_steps=min(steps, round(of_paper.warmup_steps * scale)),
+    policy=stages.policies(experts=True)[name],
+    **row,
+    **changes,
+  )

@@ -11,14 +11,23 @@ import ml_collections
 from configs import tiny
 
 STEPS = {
-    "0_alignment": 120, "1_pretraining": 1000, "2_finetuning": 2500,
-    "3_quality": 10_000, "4a_expert": 100, "4b_router": 100,
+  "0_alignment": 120,
+  "1_pretraining": 1000,
+  "2_finetuning": 2500,
+  "3_quality": 10_000,
+  "4a_expert": 100,
+  "4b_router": 100,
 }
 # At 1:1:1 drawing and editing were learnt long before questions about places,
 # which need hundreds of thousands of samples: two questions a drawing and edit.
 _QUESTIONS = dict(
-    mixture=((0.0, dict(understanding=2.0, drawing=1.0, editing=1.0)),),
-    rows=12, und_tokens=128, und_pictures=2, references=1, targets=2)
+  mixture=((0.0, dict(understanding=2.0, drawing=1.0, editing=1.0)),),
+  rows=12,
+  und_tokens=128,
+  und_pictures=2,
+  references=1,
+  targets=2,
+)
 
 
 def get_config() -> ml_collections.ConfigDict:

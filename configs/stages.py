@@ -8,8 +8,14 @@ line must decide something.
 
 import ml_collections
 
-NAMES = ("0_alignment", "1_pretraining", "2_finetuning", "3_quality",
-         "4a_expert", "4b_router")
+NAMES = (
+  "0_alignment",
+  "1_pretraining",
+  "2_finetuning",
+  "3_quality",
+  "4a_expert",
+  "4b_router",
+)
 
 
 def policies(experts: bool) -> dict[str, tuple]:
@@ -18,10 +24,10 @@ def policies(experts: bool) -> dict[str, tuple]:
   whole = (("autoencoder/.*", "frozen"), *spare, (".*", "train"))
   only = lambda regex: ((regex, "train"), (".*", "frozen"))
   out = {
-      "0_alignment": only("adapters/und/.*"),
-      "1_pretraining": whole,
-      "2_finetuning": whole,
-      "3_quality": whole,
+    "0_alignment": only("adapters/und/.*"),
+    "1_pretraining": whole,
+    "2_finetuning": whole,
+    "3_quality": whole,
   }
   if experts:
     out["4a_expert"] = only("vision/stem/.*")
@@ -44,33 +50,52 @@ def first_load(model: ml_collections.ConfigDict, autoencoder: str) -> tuple:
     copies.append((r"llm/norm_gen/(.*)", r"copy:llm/norm_und/\1"))
   if model.vision.experts:
     copies.append((r"vision/stem/(.*)", r"copy:vision/versatile/\1"))
-  return (("autoencoder/.*", f"weights:{autoencoder}"), *copies,
-          (".*", "random"))
+  return (
+    ("autoencoder/.*", f"weights:{autoencoder}"),
+    *copies,
+    (".*", "random"),
+  )
 
 
 KEEP = ((".*", "keep"),)
 # The expert is a copy of what the versatile one has become by then [P].
-KEEP_AND_COPY = ((r"vision/stem/(.*)", r"copy:vision/versatile/\1"),
-                 (".*", "keep"))
+KEEP_AND_COPY = (
+  (r"vision/stem/(.*)", r"copy:vision/versatile/\1"),
+  (".*", "keep"),
+)
 
 # Steps are for 1,024 samples a step; learning rates and schedules [P].
 _PAPER = {
-    "0_alignment": dict(
-        steps=547, learning_rate=1e-3, schedule="cosine", warmup_steps=16),
-    "1_pretraining": dict(
-        steps=976_562, learning_rate=1e-4, schedule="constant",
-        warmup_steps=2500),
-    "2_finetuning": dict(
-        steps=231_445, learning_rate=4e-5, schedule="constant",
-        warmup_steps=500, ema_decay=0.995),
-    "3_quality": dict(
-        steps=1_465, learning_rate=1e-5, schedule="cosine", warmup_steps=500),
-    "4a_expert": dict(
-        steps=14_648, learning_rate=4e-6, schedule="cosine", warmup_steps=500,
-        route="stem"),
-    "4b_router": dict(
-        steps=2_930, learning_rate=1e-4, schedule="constant",
-        warmup_steps=500, objective="router"),
+  "0_alignment": dict(
+    steps=547, learning_rate=1e-3, schedule="cosine", warmup_steps=16
+  ),
+  "1_pretraining": dict(
+    steps=976_562, learning_rate=1e-4, schedule="constant", warmup_steps=2500
+  ),
+  "2_finetuning": dict(
+    steps=231_445,
+    learning_rate=4e-5,
+    schedule="constant",
+    warmup_steps=500,
+    ema_decay=0.995,
+  ),
+  "3_quality": dict(
+    steps=1_465, learning_rate=1e-5, schedule="cosine", warmup_steps=500
+  ),
+  "4a_expert": dict(
+    steps=14_648,
+    learning_rate=4e-6,
+    schedule="cosine",
+    warmup_steps=500,
+    route="stem",
+  ),
+  "4b_router": dict(
+    steps=2_930,
+    learning_rate=1e-4,
+    schedule="constant",
+    warmup_steps=500,
+    objective="router",
+  ),
 }
 
 # Finetuning's three phases [P], of 237M samples: one epoch of questions and
@@ -82,25 +107,32 @@ _BALANCED, _EDITING = 101 / 237, 201 / 237
 # `understanding` and `drawing` hold everything; what is to be balanced are
 # sources of their own, parts of these.
 _MIXTURES = {
-    "0_alignment": ((0.0, dict(understanding=1.0)),),
-    "1_pretraining": ((0.0, dict(understanding=1.0, drawing=1.0)),),
-    "2_finetuning": (
-        (0.0, dict(understanding=1.0, drawing=1.0)),
-        (_BALANCED,
-         dict(understanding_general=0.5, stem=0.5, drawing_general=0.5,
-              drawing_portrait=0.5), dict(even_buckets=True)),
-        (_EDITING, dict(understanding=1.0, drawing=1.0, editing=1.0)),
+  "0_alignment": ((0.0, dict(understanding=1.0)),),
+  "1_pretraining": ((0.0, dict(understanding=1.0, drawing=1.0)),),
+  "2_finetuning": (
+    (0.0, dict(understanding=1.0, drawing=1.0)),
+    (
+      _BALANCED,
+      dict(
+        understanding_general=0.5,
+        stem=0.5,
+        drawing_general=0.5,
+        drawing_portrait=0.5,
+      ),
+      dict(even_buckets=True),
     ),
-    "3_quality": (
-        (0.0, dict(understanding=1.0, drawing=1.0, editing=1.0)),),
-    "4a_expert": ((0.0, dict(stem=1.0)),),
-    "4b_router": ((0.0, dict(understanding=1.0)),),
+    (_EDITING, dict(understanding=1.0, drawing=1.0, editing=1.0)),
+  ),
+  "3_quality": ((0.0, dict(understanding=1.0, drawing=1.0, editing=1.0)),),
+  "4a_expert": ((0.0, dict(stem=1.0)),),
+  "4b_router": ((0.0, dict(understanding=1.0)),),
 }
 
 
 def stage(name: str, **changes) -> ml_collections.ConfigDict:
   """One stage with every key; `changes` replaces some."""
-  c = ml_collections.ConfigDict(dict(
+  c = ml_collections.ConfigDict(
+    dict(
       objective="emma",  # emma, router or autoencoder
       steps=0,
       # 0: as many as fill the rows, planned from lengths; all sources must be
@@ -132,7 +164,8 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       und_patches=0,  # of native pictures; 0: all are data.height x width
       references=0,
       targets=0,
-  ))
+    )
+  )
   c.update(_PAPER[name])
   c.update(changes)
   return c

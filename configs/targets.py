@@ -50,29 +50,65 @@ class Target:
 
 
 TARGETS = {
-    # Stages 1 to 3 of the 4B do not fit one H100: weights, gradients, moments
-    # and averages take 150 GB. Those of the smaller two, and 0 and 4 of all do.
-    "h100": Target(topology="h100:1", mesh=(1, 1, 1, 1), tokens=2**14,
-                   remat="full", remat_1024="full"),
-    "8xh100": Target(topology="h100:8", mesh=(1, 1, 8, 1), tokens=2**17,
-                     remat=PROJECTIONS,
-                     remat_1024=PROJECTIONS),
-    "v5e-16": Target(topology="v5e:4x4", mesh=(1, 1, 16, 1), tokens=2**17,
-                     remat="full", vision_remat="full", remat_1024="full",
-                     vision_remat_1024="full"),
-    "v5p-128": Target(topology="v5p:4x4x4", mesh=(1, 1, 64, 1), tokens=2**20,
-                      remat=PRODUCTS, vision_remat=VISION,
-                      remat_1024=PRODUCTS, vision_remat_1024=VISION),
-    "v5e-256": Target(topology="v5e:16x16", mesh=(1, 4, 64, 1), tokens=2**21,
-                      loss_chunk=2048, remat=PROJECTIONS),
-    # Gate and up are recomputed, for stage 1 of two rows a device: to keep them
-    # a v6e transposes them, which takes longer than the products.
-    "v6e-256": Target(topology="v6e:16x16", mesh=(1, 4, 64, 1),
-                      tokens=3 * 2**20, loss_chunk=4096, remat=PROJECTIONS,
-                      remat_1024=PROJECTIONS),
-    "2xv6e-256": Target(topology="v6e:16x16", mesh=(2, 4, 64, 1),
-                        tokens=6 * 2**20, loss_chunk=4096, remat=PROJECTIONS,
-                        remat_1024=PROJECTIONS),
+  # Stages 1 to 3 of the 4B do not fit one H100: weights, gradients, moments
+  # and averages take 150 GB. Those of the smaller two, and 0 and 4 of all do.
+  "h100": Target(
+    topology="h100:1",
+    mesh=(1, 1, 1, 1),
+    tokens=2**14,
+    remat="full",
+    remat_1024="full",
+  ),
+  "8xh100": Target(
+    topology="h100:8",
+    mesh=(1, 1, 8, 1),
+    tokens=2**17,
+    remat=PROJECTIONS,
+    remat_1024=PROJECTIONS,
+  ),
+  "v5e-16": Target(
+    topology="v5e:4x4",
+    mesh=(1, 1, 16, 1),
+    tokens=2**17,
+    remat="full",
+    vision_remat="full",
+    remat_1024="full",
+    vision_remat_1024="full",
+  ),
+  "v5p-128": Target(
+    topology="v5p:4x4x4",
+    mesh=(1, 1, 64, 1),
+    tokens=2**20,
+    remat=PRODUCTS,
+    vision_remat=VISION,
+    remat_1024=PRODUCTS,
+    vision_remat_1024=VISION,
+  ),
+  "v5e-256": Target(
+    topology="v5e:16x16",
+    mesh=(1, 4, 64, 1),
+    tokens=2**21,
+    loss_chunk=2048,
+    remat=PROJECTIONS,
+  ),
+  # Gate and up are recomputed, for stage 1 of two rows a device: to keep them
+  # a v6e transposes them, which takes longer than the products.
+  "v6e-256": Target(
+    topology="v6e:16x16",
+    mesh=(1, 4, 64, 1),
+    tokens=3 * 2**20,
+    loss_chunk=4096,
+    remat=PROJECTIONS,
+    remat_1024=PROJECTIONS,
+  ),
+  "2xv6e-256": Target(
+    topology="v6e:16x16",
+    mesh=(2, 4, 64, 1),
+    tokens=6 * 2**20,
+    loss_chunk=4096,
+    remat=PROJECTIONS,
+    remat_1024=PROJECTIONS,
+  ),
 }
 DEFAULT = "v5p-128"
 
@@ -90,5 +126,7 @@ def find(name: str) -> Target:
     prefix = f"{slices}x" if slices > 1 else ""
     if name == prefix + target.topology:
       return target
-  raise ValueError(f"Unknown target {name!r}; choose one of {list(TARGETS)} or "
-                   "its topology, or set config.mesh yourself.")
+  raise ValueError(
+    f"Unknown target {name!r}; choose one of {list(TARGETS)} or "
+    "its topology, or set config.mesh yourself."
+  )

@@ -21,20 +21,44 @@ _RATES = (("(.*/)?(gen|norm_gen|time|velocity)/.*", 2.0), (".*", 1.0))
 # target cost a third more than one.
 FLOW = dict(time_mean=1.0, draws=4, text_weight=0.5, lr_multipliers=_RATES)
 # Samples and rows of a batch: small batches learn fastest per second here.
-_BATCH = dict(samples_per_batch=48, rows=16, und_tokens=96, und_pictures=1,
-              references=1, targets=2, **FLOW)
+_BATCH = dict(
+  samples_per_batch=48,
+  rows=16,
+  und_tokens=96,
+  und_pictures=1,
+  references=1,
+  targets=2,
+  **FLOW,
+)
 # Half understanding, half drawing: fewer Gen tokens, more text.
-_PAIRS = dict(samples_per_batch=48, rows=12, und_tokens=144, und_pictures=2,
-              references=0, targets=2, **FLOW)
+_PAIRS = dict(
+  samples_per_batch=48,
+  rows=12,
+  und_tokens=144,
+  und_pictures=2,
+  references=0,
+  targets=2,
+  **FLOW,
+)
 # No drawing at all: no targets.
-_TEXT = dict(samples_per_batch=32, rows=16, und_tokens=128, und_pictures=2,
-             references=0, targets=0)
+_TEXT = dict(
+  samples_per_batch=32,
+  rows=16,
+  und_tokens=128,
+  und_pictures=2,
+  references=0,
+  targets=0,
+)
 
 
 # Steps of the six stages: about ten minutes on two cores.
 DEMO = {
-    "0_alignment": 30, "1_pretraining": 350, "2_finetuning": 500,
-    "3_quality": 1500, "4a_expert": 60, "4b_router": 60,
+  "0_alignment": 30,
+  "1_pretraining": 350,
+  "2_finetuning": 500,
+  "3_quality": 1500,
+  "4a_expert": 60,
+  "4b_router": 60,
 }
 
 
@@ -61,9 +85,9 @@ def base() -> ml_collections.ConfigDict:
 
 
 def tiny_stages(
-    model: ml_collections.ConfigDict,
-    steps: dict[str, int] = DEMO,
-    ema_decay: float = 0.99,
+  model: ml_collections.ConfigDict,
+  steps: dict[str, int] = DEMO,
+  ema_decay: float = 0.99,
 ) -> ml_collections.ConfigDict:
   """The six stages at this size; without experts, four."""
   policy = stages.policies(model.vision.experts)
@@ -73,15 +97,30 @@ def tiny_stages(
   def add(name: str, **changes) -> None:
     if name in policy:
       out[name] = stages.stage(
-          name, steps=steps[name], warmup_steps=min(50, steps[name]),
-          policy=policy[name], ema_decay=ema_decay, **changes)
+        name,
+        steps=steps[name],
+        warmup_steps=min(50, steps[name]),
+        policy=policy[name],
+        ema_decay=ema_decay,
+        **changes,
+      )
 
-  add("0_alignment", learning_rate=1e-3, **_TEXT,
-      load=stages.first_load(model, "world_autoencoder"))
+  add(
+    "0_alignment",
+    learning_rate=1e-3,
+    **_TEXT,
+    load=stages.first_load(model, "world_autoencoder"),
+  )
   add("1_pretraining", learning_rate=1e-3, **_PAIRS)
-  add("2_finetuning", learning_rate=1e-3, mixture=(
+  add(
+    "2_finetuning",
+    learning_rate=1e-3,
+    mixture=(
       (0.0, dict(understanding=1.0, drawing=1.0)),
-      (0.1, dict(understanding=1.0, drawing=1.0, editing=1.0))), **_BATCH)
+      (0.1, dict(understanding=1.0, drawing=1.0, editing=1.0)),
+    ),
+    **_BATCH,
+  )
   add("3_quality", learning_rate=1e-3, final_ratio=0.02, **_BATCH)
   add("4a_expert", learning_rate=5e-4, load=copy, **_TEXT)
   add("4b_router", learning_rate=5e-3, **_TEXT)

@@ -26,9 +26,12 @@ def token_fusion() -> ml_collections.ConfigDict:
 
 def all_shared() -> ml_collections.ConfigDict:
   """One LLM for both branches: nothing decoupled."""
-  return _named(_model(llm=dict(
-      shallow_shared=_ALL, deep_shared=_ALL, final_norm_shared=True)),
-                "all_shared")
+  return _named(
+    _model(
+      llm=dict(shallow_shared=_ALL, deep_shared=_ALL, final_norm_shared=True)
+    ),
+    "all_shared",
+  )
 
 
 def all_decoupled() -> ml_collections.ConfigDict:

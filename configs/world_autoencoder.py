@@ -20,25 +20,33 @@ def get_config() -> ml_collections.ConfigDict:
   c.train.log_every = 100
   c.train.save_every = 1000
   c.train.evaluate = False
-  c.stages = ml_collections.ConfigDict(dict(autoencoder=dict(
-      objective="autoencoder",
-      steps=8000,
-      samples_per_batch=8,  # 32 learns far slower per second
-      learning_rate=1e-3,
-      schedule="cosine",
-      warmup_steps=500,  # without it 1e-3 stalls at the mean picture
-      final_ratio=0.01,
-      lr_multipliers=((".*", 1.0),),
-      ema_decay=0.999,
-      mixture=((0.0, dict(pictures=1.0)),),
-      mixture_unit="samples",
-      # The latent norm is measured when the weights are packed.
-      policy=(("autoencoder/latent/.*", "frozen"), (".*", "train")),
-      load=((".*", "random"),),
-      hand_over="ema",
-      l1_weight=1.0,
-      l2_weight=1.0,
-      rows=8, und_tokens=32, und_pictures=0, und_patches=0, references=0,
-      targets=1,
-  )))
+  c.stages = ml_collections.ConfigDict(
+    dict(
+      autoencoder=dict(
+        objective="autoencoder",
+        steps=8000,
+        samples_per_batch=8,  # 32 learns far slower per second
+        learning_rate=1e-3,
+        schedule="cosine",
+        warmup_steps=500,  # without it 1e-3 stalls at the mean picture
+        final_ratio=0.01,
+        lr_multipliers=((".*", 1.0),),
+        ema_decay=0.999,
+        mixture=((0.0, dict(pictures=1.0)),),
+        mixture_unit="samples",
+        # The latent norm is measured when the weights are packed.
+        policy=(("autoencoder/latent/.*", "frozen"), (".*", "train")),
+        load=((".*", "random"),),
+        hand_over="ema",
+        l1_weight=1.0,
+        l2_weight=1.0,
+        rows=8,
+        und_tokens=32,
+        und_pictures=0,
+        und_patches=0,
+        references=0,
+        targets=1,
+      )
+    )
+  )
   return c

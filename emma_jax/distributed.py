@@ -62,18 +62,21 @@ class Settings:
     if any(x is None for x in given):
       missing = [n for n, x in zip(_FLAGS, given) if x is None]
       raise StartError(
-          f"{' and '.join(missing)} missing: give all of --coordinator "
-          "HOST:PORT, --num_processes N and --process_id I (or "
-          f"{', '.join(map(variable, _FLAGS))}), or none of them.")
+        f"{' and '.join(missing)} missing: give all of --coordinator "
+        "HOST:PORT, --num_processes N and --process_id I (or "
+        f"{', '.join(map(variable, _FLAGS))}), or none of them."
+      )
     host, _, port = self.coordinator.rpartition(":")
     if not host or not port.isdigit():
       raise StartError(
-          f"coordinator={self.coordinator!r} is not HOST:PORT, such as "
-          "10.0.0.1:8476.")
+        f"coordinator={self.coordinator!r} is not HOST:PORT, such as "
+        "10.0.0.1:8476."
+      )
     if not 0 <= self.process_id < self.num_processes:
       raise StartError(
-          f"process_id={self.process_id} is outside of "
-          f"0..{self.num_processes - 1} (num_processes={self.num_processes}).")
+        f"process_id={self.process_id} is outside of "
+        f"0..{self.num_processes - 1} (num_processes={self.num_processes})."
+      )
 
 
 def variable(name: str) -> str:
@@ -86,9 +89,7 @@ def variable(name: str) -> str:
 
 
 def settings(
-    environ: Mapping[str, str],
-    mode: str = "auto",
-    **flags: Any,
+  environ: Mapping[str, str], mode: str = "auto", **flags: Any
 ) -> Settings | None:
   """What flags and environment say; None: this process is alone.
 
@@ -120,7 +121,8 @@ def settings(
         value = text if field.name == "coordinator" else int(text)
       except ValueError as error:
         raise StartError(
-            f"{variable(field.name)}={text!r} is no whole number.") from error
+          f"{variable(field.name)}={text!r} is no whole number."
+        ) from error
     if value is not None:
       given[field.name] = value
   cluster = _cluster(environ)
@@ -133,10 +135,12 @@ def settings(
 
 def _cluster(environ: Mapping[str, str]) -> str:
   """The cluster whose variables tell of several processes, or ""."""
-  many = lambda name: environ.get(name, "").strip().isdigit() and int(
-      environ[name]) > 1
+  many = lambda name: (
+    environ.get(name, "").strip().isdigit() and int(environ[name]) > 1
+  )
   hosts = environ.get("TPU_PROCESS_ADDRESSES") or environ.get(
-      "TPU_WORKER_HOSTNAMES", "")
+    "TPU_WORKER_HOSTNAMES", ""
+  )
   if "," in hosts or many("MEGASCALE_NUM_SLICES"):
     return "TPU"
   # Of the step, not of the job: a batch script itself is one process.
@@ -160,27 +164,36 @@ def start(found: Settings | None) -> None:
     # The CPU's own default has no collectives between processes.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
   where = found.coordinator or f"the coordinator that {found.cluster} names"
-  who = (f"process {found.process_id} of {found.num_processes}"
-         if found.coordinator else "this process")
-  print(f"{who}: joining at {where}, for at most {found.start_seconds} s.",
-        file=sys.stderr, flush=True)
+  who = (
+    f"process {found.process_id} of {found.num_processes}"
+    if found.coordinator
+    else "this process"
+  )
+  print(
+    f"{who}: joining at {where}, for at most {found.start_seconds} s.",
+    file=sys.stderr,
+    flush=True,
+  )
   late = threading.Timer(found.start_seconds, _give_up, (found, where, who))
   late.daemon = True
   late.start()
   try:
     jax.distributed.initialize(
-        found.coordinator, found.num_processes, found.process_id,
-        # Later than our own message.
-        initialization_timeout=found.start_seconds + 30,
-        heartbeat_timeout_seconds=found.peer_seconds,
-        # The others may still write a checkpoint when this one is done.
-        shutdown_timeout_seconds=max(300, found.peer_seconds),
+      found.coordinator,
+      found.num_processes,
+      found.process_id,
+      # Later than our own message.
+      initialization_timeout=found.start_seconds + 30,
+      heartbeat_timeout_seconds=found.peer_seconds,
+      # The others may still write a checkpoint when this one is done.
+      shutdown_timeout_seconds=max(300, found.peer_seconds),
     )
   except (ValueError, TypeError, RuntimeError) as error:
     raise StartError(
-        f"Joining {where} failed: {error} Give --coordinator, "
-        "--num_processes and --process_id, or --distributed off to run "
-        "alone.") from error
+      f"Joining {where} failed: {error} Give --coordinator, "
+      "--num_processes and --process_id, or --distributed off to run "
+      "alone."
+    ) from error
   finally:
     late.cancel()
   _joined.append(found)
@@ -213,13 +226,17 @@ def _restore_signals() -> None:
 
 def _give_up(found: Settings, where: str, who: str) -> None:
   if found.coordinator and not _listens(found.coordinator):
-    text = (f"nothing listens at {where} after {found.start_seconds} s. Is "
-            "process 0 running, the address right, and the port open to this "
-            "host?")
+    text = (
+      f"nothing listens at {where} after {found.start_seconds} s. Is "
+      "process 0 running, the address right, and the port open to this "
+      "host?"
+    )
   else:
-    text = (f"not all processes came to {where} within {found.start_seconds} "
-            "s. Look for one that failed to start, or whose number of "
-            "processes differs; --start_seconds waits longer.")
+    text = (
+      f"not all processes came to {where} within {found.start_seconds} "
+      "s. Look for one that failed to start, or whose number of "
+      "processes differs; --start_seconds waits longer."
+    )
   print(f"error: {who}: {text}", file=sys.stderr, flush=True)
   os._exit(UNREACHABLE)  # the main thread waits inside JAX
 
@@ -259,7 +276,8 @@ class Exchange:
     names = sorted(counts)
     mesh, sum_over = _processes()
     sharding = jax.sharding.NamedSharding(
-        mesh, jax.sharding.PartitionSpec("process"))
+      mesh, jax.sharding.PartitionSpec("process")
+    )
     mine = np.array([[counts[n] for n in names]], np.int32)
     placed = jax.make_array_from_process_local_data(sharding, mine)
     before, self._pending = self._pending, (names, sum_over(placed))
@@ -324,9 +342,10 @@ def share_of_rows(sharding: jax.sharding.Sharding, rows: int) -> Share:
     start, stop = min(pieces)[0], max(pieces)[1]
     if sum(b - a for a, b in pieces) != stop - start:
       raise ValueError(
-          f"Process {process} would feed the rows {sorted(pieces)}, which do "
-          "not follow each other; put the axes that split rows first in the "
-          "mesh.")
+        f"Process {process} would feed the rows {sorted(pieces)}, which do "
+        "not follow each other; put the axes that split rows first in the "
+        "mesh."
+      )
     spans[process] = (start, stop)
   start, stop = spans[jax.process_index()]
   size = stop - start
@@ -370,6 +389,7 @@ def check_shared(folder: pathlib.Path) -> None:
   blind = np.flatnonzero(np.ravel(seen) == 0)
   if blind.size:
     raise StartError(
-        f"{folder} is not the same folder on all hosts: process "
-        f"{', '.join(map(str, blind))} does not see what process 0 writes. "
-        "Name one that all share (NFS, Lustre, a mounted bucket).")
+      f"{folder} is not the same folder on all hosts: process "
+      f"{', '.join(map(str, blind))} does not see what process 0 writes. "
+      "Name one that all share (NFS, Lustre, a mounted bucket)."
+    )

@@ -32,14 +32,14 @@ class Part:
 
 
 def step(
-    config: EmmaConfig,
-    layout: Layout,
-    trained: Collection[str],
-    *,
-    live: float = 1.0,
-    live_patches: float = 1.0,
-    draws: int = 1,
-    route: str = "versatile",
+  config: EmmaConfig,
+  layout: Layout,
+  trained: Collection[str],
+  *,
+  live: float = 1.0,
+  live_patches: float = 1.0,
+  draws: int = 1,
+  route: str = "versatile",
 ) -> dict[str, Part]:
   """A training step of `EmmaObjective`, by part of the model.
 
@@ -57,47 +57,64 @@ def step(
   moves = lambda *parts: any(p.startswith(parts) for p in trained)
   c, B = config.llm, layout.rows
   G = layout.gen_tokens + (draws - 1) * layout.targets * (
-      layout.tokens_per_picture)
+    layout.tokens_per_picture
+  )
   tokens = B * (layout.und_tokens + G)
-  und, ref, gen = (B * n for n in (
-      layout.und_pictures, layout.references, layout.targets))
+  und, ref, gen = (
+    B * n for n in (layout.und_pictures, layout.references, layout.targets)
+  )
   # Latents that were made beforehand cost the step nothing.
   encoded = 0 if layout.latent_channels else und + ref + gen
-  out = dict(autoencoder=Part(encoded * encoder(
-      config.autoencoder, layout.height, layout.width)))
+  out = dict(
+    autoencoder=Part(
+      encoded * encoder(config.autoencoder, layout.height, layout.width)
+    )
+  )
   out |= _vision(config, layout, moves, ref, route, live_patches)
-  from_vision = moves("vision/embed", "vision/lower", "vision/versatile",
-                      "vision/stem")
+  from_vision = moves(
+    "vision/embed", "vision/lower", "vision/versatile", "vision/stem"
+  )
   out["adapters"] = Part(
-      _adapters(config, layout, ref, gen * draws), from_vision,
-      moves("adapters"))
+    _adapters(config, layout, ref, gen * draws), from_vision, moves("adapters")
+  )
   reached = from_vision or moves("adapters", "llm/")
   out["projections"] = Part(
-      tokens * c.num_layers * projections(c), reached,
-      moves("llm/shallow", "llm/deep"))
-  pairs = B * (layout.und_tokens + G)**2 * live
+    tokens * c.num_layers * projections(c),
+    reached,
+    moves("llm/shallow", "llm/deep"),
+  )
+  pairs = B * (layout.und_tokens + G) ** 2 * live
   out["attention"] = Part(
-      4.0 * c.num_layers * c.num_heads * c.head_dim * pairs, reached, reached)
+    4.0 * c.num_layers * c.num_heads * c.head_dim * pairs, reached, reached
+  )
   head = "llm/embed" if c.tie_embeddings else "llm/lm_head"
   out["next_token"] = Part(
-      2.0 * B * layout.und_tokens * c.width * c.vocab_size, reached,
-      moves(head))
+    2.0 * B * layout.und_tokens * c.width * c.vocab_size, reached, moves(head)
+  )
   out["velocity"] = Part(
-      2.0 * gen * draws * layout.tokens_per_picture * c.width
-      * config.autoencoder.latent_channels, reached, moves("heads"))
+    2.0
+    * gen
+    * draws
+    * layout.tokens_per_picture
+    * c.width
+    * config.autoencoder.latent_channels,
+    reached,
+    moves("heads"),
+  )
   return out
 
 
-def router_step(config: EmmaConfig, layout: Layout, *,
-                live_patches: float = 1.0) -> dict[str, Part]:
+def router_step(
+  config: EmmaConfig, layout: Layout, *, live_patches: float = 1.0
+) -> dict[str, Part]:
   """A training step of `RouterObjective`: the router alone moves."""
   e, t = config.vision.encoder, config.vision
   pictures = layout.rows * layout.und_pictures
   embed, block = _und_vision(e, layout, live_patches)
   return dict(
-      vision=Part(embed + t.num_lower_layers * block),
-      router=Part(2.0 * pictures * t.router_width * (e.width + 2),
-                  weights=True))
+    vision=Part(embed + t.num_lower_layers * block),
+    router=Part(2.0 * pictures * t.router_width * (e.width + 2), weights=True),
+  )
 
 
 def total(parts: dict[str, Part]) -> float:
@@ -114,9 +131,7 @@ def projections(c: LlmConfig) -> float:
   return 2.0 * c.width * (attention + 3 * c.mlp_width)
 
 
-def encoder_block(
-    c: SiglipConfig, patches: int, live: float = 1.0
-) -> float:
+def encoder_block(c: SiglipConfig, patches: int, live: float = 1.0) -> float:
   """One block of the vision tower on one picture, or on a row of `patches` of
   which a share `live` of all pairs may attend."""
   products = 4 * c.width**2 + 2 * c.width * c.mlp_width
@@ -142,25 +157,31 @@ def encoder(c: DcaeConfig, height: int, width: int) -> float:
   return out + _conv(Y * X, stages[-1].channels, c.latent_channels)
 
 
-def _vision(config: EmmaConfig, layout: Layout, moves, ref: int, route: str,
-            live: float) -> dict[str, Part]:
+def _vision(
+  config: EmmaConfig, layout: Layout, moves, ref: int, route: str, live: float
+) -> dict[str, Part]:
   e, t = config.vision.encoder, config.vision
   n = _patches(e, layout)
   und_embed, und_block = _und_vision(e, layout, live)
   ref_block = ref * encoder_block(e, n)
   below = moves("vision/embed")
   out = dict(
-      vision_embed=Part(und_embed + ref * _embed(e, n), weights=below),
-      vision_lower=Part(t.num_lower_layers * (und_block + ref_block),
-                        moves("vision/embed", "vision/lower"),
-                        moves("vision/lower")))
+    vision_embed=Part(und_embed + ref * _embed(e, n), weights=below),
+    vision_lower=Part(
+      t.num_lower_layers * (und_block + ref_block),
+      moves("vision/embed", "vision/lower"),
+      moves("vision/lower"),
+    ),
+  )
   below = below or moves("vision/lower")
   for name, block in ((route, und_block), ("versatile", ref_block)):
     path = f"vision/{name}"
     before = out.get(f"vision_{name}", Part(0.0))
     out[f"vision_{name}"] = Part(
-        before.forward + t.num_expert_layers * block, below or moves(path),
-        moves(path))
+      before.forward + t.num_expert_layers * block,
+      below or moves(path),
+      moves(path),
+    )
   return out
 
 
@@ -172,8 +193,10 @@ def _und_vision(c: SiglipConfig, layout: Layout, live: float):
   n = layout.und_patches
   # Every patch interpolates its own position.
   positions = 2.0 * n * c.native_grid**2 * c.width
-  return (layout.rows * (_embed(c, n) + positions),
-          layout.rows * encoder_block(c, n, live))
+  return (
+    layout.rows * (_embed(c, n) + positions),
+    layout.rows * encoder_block(c, n, live),
+  )
 
 
 def _adapters(config: EmmaConfig, layout: Layout, ref: int, noisy: int):
@@ -186,7 +209,8 @@ def _adapters(config: EmmaConfig, layout: Layout, ref: int, noisy: int):
   if config.fusion.mode == "channel":
     return 2.0 * (clean + noisy * T) * D * (semantic + latent + D) + time
   return time + 2.0 * D * (
-      clean * (semantic + latent + 2 * D) + noisy * T * (latent + D))
+    clean * (semantic + latent + 2 * D) + noisy * T * (latent + D)
+  )
 
 
 def _patches(c: SiglipConfig, layout: Layout) -> int:

@@ -12,28 +12,30 @@ from emma_jax.structs import DRAWING, EDITING, Mean
 
 
 def next_token(
-    logits_BUV: jax.Array, targets_BU: jax.Array, weights_BU: jax.Array
+  logits_BUV: jax.Array, targets_BU: jax.Array, weights_BU: jax.Array
 ) -> tuple[Mean, Mean]:
   """Cross-entropy in nats per answer token, and the share predicted right."""
   chex.assert_equal_shape_prefix((logits_BUV, targets_BU, weights_BU), 2)
   logits_BUV = logits_BUV.astype(jnp.float32)
-  picked_BU = jnp.take_along_axis(
-      logits_BUV, targets_BU[..., None], axis=-1
-  )[..., 0]
+  picked_BU = jnp.take_along_axis(logits_BUV, targets_BU[..., None], axis=-1)[
+    ..., 0
+  ]
   loss_BU = jax.nn.logsumexp(logits_BUV, axis=-1) - picked_BU
   right_BU = jnp.argmax(logits_BUV, axis=-1) == targets_BU
   count = jnp.sum(weights_BU)
-  return (Mean(jnp.sum(loss_BU * weights_BU), count),
-          Mean(jnp.sum(right_BU * weights_BU), count))
+  return (
+    Mean(jnp.sum(loss_BU * weights_BU), count),
+    Mean(jnp.sum(right_BU * weights_BU), count),
+  )
 
 
 def next_token_of(
-    hidden_BUD: jax.Array,
-    head_VD: jax.Array,
-    targets_BU: jax.Array,
-    weights_BU: jax.Array,
-    *,
-    chunk: int,
+  hidden_BUD: jax.Array,
+  head_VD: jax.Array,
+  targets_BU: jax.Array,
+  weights_BU: jax.Array,
+  *,
+  chunk: int,
 ) -> tuple[Mean, Mean]:
   """`next_token` of `hidden @ head.T`, of at most `chunk` tokens at a time (of
   equal logits the chunked way counts any as right).
@@ -44,8 +46,11 @@ def next_token_of(
   chex.assert_equal_shape_prefix((hidden_BUD, targets_BU, weights_BU), 2)
   if partition.alone() and targets_BU.size <= chunk:
     logits_BUV = jnp.einsum(
-        "...D,VD->...V", hidden_BUD, head_VD.astype(hidden_BUD.dtype),
-        preferred_element_type=jnp.float32)
+      "...D,VD->...V",
+      hidden_BUD,
+      head_VD.astype(hidden_BUD.dtype),
+      preferred_element_type=jnp.float32,
+    )
     return next_token(logits_BUV, targets_BU, weights_BU)
   sums = _chunked(hidden_BUD, head_VD, targets_BU, weights_BU, chunk)
   count = jnp.sum(weights_BU)
@@ -62,7 +67,8 @@ def _chunked_forward(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int):
   # The gradient of a sum of losses needs nothing from behind it but a factor,
   # so it is made at once: the logits are never made twice.
   sums, grads = _on_mesh(
-      hidden_BUD, head_VD, targets_BU, weights_BU, chunk, True)
+    hidden_BUD, head_VD, targets_BU, weights_BU, chunk, True
+  )
   return sums, grads
 
 
@@ -75,8 +81,9 @@ def _chunked_backward(chunk: int, grads, cotangent):
 _chunked.defvjp(_chunked_forward, _chunked_backward)
 
 
-def _on_mesh(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
-             differentiate: bool):
+def _on_mesh(
+  hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int, differentiate: bool
+):
   """Sums over all devices and, if asked, the gradients of the loss's sum.
 
   Each device takes its own tokens and the whole head; the head's gradient is
@@ -84,8 +91,9 @@ def _on_mesh(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
   of the computation.
   """
   if partition.alone():
-    return _local(hidden_BUD, head_VD, targets_BU, weights_BU, chunk,
-                  differentiate)
+    return _local(
+      hidden_BUD, head_VD, targets_BU, weights_BU, chunk, differentiate
+    )
   split = partition.split_axes(head_VD.shape, ("vocab", "embed"))
   batch = partition.mesh_axes("rows")
   # Tensor-parallel devices hold the same rows: they take parts of them.
@@ -101,7 +109,8 @@ def _on_mesh(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
       if names:
         whole = jax.lax.all_gather(whole, names, axis=axis, tiled=True)
     sums, grads = _local(
-        hidden_BUD, whole, targets_BU, weights_BU, chunk, differentiate)
+      hidden_BUD, whole, targets_BU, weights_BU, chunk, differentiate
+    )
     sums = jax.lax.psum(sums, every)
     if not differentiate:
       return sums, ()
@@ -109,7 +118,8 @@ def _on_mesh(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
     for axis, names in enumerate(split):
       if names:
         grad = jax.lax.psum_scatter(
-            grad, names, scatter_dimension=axis, tiled=True)
+          grad, names, scatter_dimension=axis, tiled=True
+        )
     scattered = [a for names in split for a in names or ()]
     left = tuple(a for a in every if a not in scattered)
     grad = jax.lax.psum(grad, left) if left else grad
@@ -117,14 +127,16 @@ def _on_mesh(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
 
   whole = PartitionSpec()
   return jax.shard_map(
-      device, in_specs=(hidden, head, tokens, tokens),
-      out_specs=((whole, whole), (hidden, head) if differentiate else ()),
-      check_vma=False,
+    device,
+    in_specs=(hidden, head, tokens, tokens),
+    out_specs=((whole, whole), (hidden, head) if differentiate else ()),
+    check_vma=False,
   )(hidden_BUD, head_VD, targets_BU, weights_BU)
 
 
-def _local(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
-           differentiate: bool):
+def _local(
+  hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int, differentiate: bool
+):
   """`_on_mesh` on one device's tokens, by a scan over chunks of them."""
   B, U, D = hidden_BUD.shape
   V = head_VD.shape[0]
@@ -142,8 +154,9 @@ def _local(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
   def body(carry, x):
     loss, right, grad_VD = carry
     x_LD, target_L, weight_L = x
-    logits_LV = jnp.einsum("LD,VD->LV", x_LD, low_VD,
-                           preferred_element_type=jnp.float32)
+    logits_LV = jnp.einsum(
+      "LD,VD->LV", x_LD, low_VD, preferred_element_type=jnp.float32
+    )
     # As `next_token`, but with no search for the greatest, which would be one
     # more pass over all logits: of equal ones any is right.
     picked_L = jnp.take_along_axis(logits_LV, target_L[:, None], axis=-1)[:, 0]
@@ -159,18 +172,20 @@ def _local(hidden_BUD, head_VD, targets_BU, weights_BU, chunk: int,
     here_LV = jnp.arange(V)[None] == target_L[:, None]
     slope_LV = (exp_LV / total_L[:, None] - here_LV) * weight_L[:, None]
     slope_LV = slope_LV.astype(x_LD.dtype)
-    grad_VD = grad_VD + jnp.einsum("LV,LD->VD", slope_LV, x_LD,
-                                   preferred_element_type=jnp.float32)
+    grad_VD = grad_VD + jnp.einsum(
+      "LV,LD->VD", slope_LV, x_LD, preferred_element_type=jnp.float32
+    )
     return (loss, right, grad_VD), slope_LV @ low_VD
 
   zero = jnp.float32(0)
   shape = (V, D) if differentiate else ()
   carry = (zero, zero, jnp.zeros(shape, jnp.float32))
   (loss, right, grad_VD), grad_ = jax.lax.scan(
-      body, carry, tuple(map(chunks, (hidden_BUD, targets_BU, weights_BU))))
+    body, carry, tuple(map(chunks, (hidden_BUD, targets_BU, weights_BU)))
+  )
   if not differentiate:
     return (loss, right), ()
-  grad_BUD = grad_.reshape(-1, D)[:B * U].reshape(B, U, D)
+  grad_BUD = grad_.reshape(-1, D)[: B * U].reshape(B, U, D)
   return (loss, right), (grad_BUD, grad_VD.astype(head_VD.dtype))
 
 
@@ -193,7 +208,7 @@ def per_task(error_BM: jax.Array, task_BM: jax.Array) -> dict[str, Mean]:
 
 
 def per_time(
-    error_BM: jax.Array, time_BM: jax.Array, task_BM: jax.Array, bins: int
+  error_BM: jax.Array, time_BM: jax.Array, task_BM: jax.Array, bins: int
 ) -> dict[str, Mean]:
   """The velocity error in equal bins of the flow time, 0 clean to 1 noise."""
   chex.assert_equal_shape((error_BM, time_BM, task_BM))
@@ -207,7 +222,7 @@ def per_time(
 
 
 def label(
-    logits_BN2: jax.Array, label_BN: jax.Array, valid_BN: jax.Array
+  logits_BN2: jax.Array, label_BN: jax.Array, valid_BN: jax.Array
 ) -> tuple[Mean, Mean]:
   """Router cross-entropy over labelled pictures (label >= 0), and accuracy."""
   chex.assert_equal_shape((label_BN, valid_BN))

@@ -41,7 +41,7 @@ class OptimizerConfig:
       raise ValueError(f"{self.total_steps=} must be at least 1.")
     if not 0 <= self.warmup_steps <= self.total_steps:
       raise ValueError(
-          f"{self.warmup_steps=} must lie between 0 and {self.total_steps=}."
+        f"{self.warmup_steps=} must lie between 0 and {self.total_steps=}."
       )
     for name in ("learning_rate", "weight_decay", "clip_norm", "final_ratio"):
       if getattr(self, name) < 0:
@@ -88,8 +88,7 @@ def decays(path: str, leaf: Any) -> bool:
 
 
 def build(
-    config: OptimizerConfig,
-    lr_multipliers: Mapping[str, float] | rules.Table,
+  config: OptimizerConfig, lr_multipliers: Mapping[str, float] | rules.Table
 ) -> optax.GradientTransformation:
   """Clip by global norm, Adam, decoupled weight decay, learning rate.
 
@@ -106,32 +105,32 @@ def build(
     rules.RuleError: (at init) a table that does not fit the trained paths.
   """
   clip = (
-      optax.clip_by_global_norm(config.clip_norm)
-      if config.clip_norm
-      else optax.identity()
+    optax.clip_by_global_norm(config.clip_norm)
+    if config.clip_norm
+    else optax.identity()
   )
 
   def mask(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
-        lambda keys, leaf: decays(rules.path_of(keys), leaf), params
+      lambda keys, leaf: decays(rules.path_of(keys), leaf), params
     )
 
   decay = (
-      optax.add_decayed_weights(config.weight_decay, mask=mask)
-      if config.weight_decay
-      else optax.identity()
+    optax.add_decayed_weights(config.weight_decay, mask=mask)
+    if config.weight_decay
+    else optax.identity()
   )
   return optax.chain(
-      clip,
-      optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
-      decay,
-      _scale_by_path(lr_multipliers),
-      optax.scale_by_learning_rate(schedule(config)),
+    clip,
+    optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+    decay,
+    _scale_by_path(lr_multipliers),
+    optax.scale_by_learning_rate(schedule(config)),
   )
 
 
 def _scale_by_path(
-    multipliers: Mapping[str, float] | rules.Table,
+  multipliers: Mapping[str, float] | rules.Table,
 ) -> optax.GradientTransformation:
   """Multiplies each update by the factor of its path. Has no state."""
 
@@ -151,7 +150,7 @@ def _scale_by_path(
     del params
     factor = resolved(updates)
     scaled = jax.tree_util.tree_map_with_path(
-        lambda keys, u: u * factor[rules.path_of(keys)], updates
+      lambda keys, u: u * factor[rules.path_of(keys)], updates
     )
     return scaled, state
 
@@ -159,7 +158,7 @@ def _scale_by_path(
 
 
 def ema_update(
-    ema: Any, params: Any, decay: float, step: jax.Array | int
+  ema: Any, params: Any, decay: float, step: jax.Array | int
 ) -> Any:
   """Moves `ema` towards `params` after update number `step` (0, 1, ...).
 
@@ -171,7 +170,7 @@ def ema_update(
   step = jnp.asarray(step, jnp.float32)
   keep = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(
-      lambda e, p: (e + (1 - keep) * (p.astype(e.dtype) - e)).astype(e.dtype),
-      ema,
-      params,
+    lambda e, p: (e + (1 - keep) * (p.astype(e.dtype) - e)).astype(e.dtype),
+    ema,
+    params,
   )

@@ -49,15 +49,15 @@ def resolve(table: Table, paths: Iterable[str], name: str = "rules") -> dict:
       uncovered.append(path)
   if uncovered:
     raise RuleError(
-        f"{name}: no rule covers {_some(uncovered)}; the patterns are "
-        f"{_some([p for p, _ in table])}. Add a rule that matches the whole "
-        "path."
+      f"{name}: no rule covers {_some(uncovered)}; the patterns are "
+      f"{_some([p for p, _ in table])}. Add a rule that matches the whole "
+      "path."
     )
   dead = [table[n][0] for n, hit in enumerate(used) if not hit]
   if dead:
     raise RuleError(
-        f"{name}: {_some(dead)} decided no path; remove or move the rule "
-        f"(earlier rules win). Paths look like {_some(list(decided))}."
+      f"{name}: {_some(dead)} decided no path; remove or move the rule "
+      f"(earlier rules win). Paths look like {_some(list(decided))}."
     )
   return decided
 
@@ -107,7 +107,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
 
 
 def split(
-    tree: Tree, chosen: Callable[[str], bool] | Mapping[str, Any]
+  tree: Tree, chosen: Callable[[str], bool] | Mapping[str, Any]
 ) -> tuple[dict, dict]:
   """Nested dicts in two: (leaves that are chosen, the others).
 

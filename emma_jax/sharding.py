@@ -32,25 +32,25 @@ SLICE, DATA, FSDP, TENSOR = AXES = ("slice", "data", "fsdp", "tensor")
 # Logical axis -> mesh axes; see `partition.choose_axes` for weights of which
 # several axes want the same mesh axis.
 TABLE = (
-    # Of activations; what they share with weights is below.
-    ("rows", (SLICE, DATA, FSDP)),
-    ("row_groups", (SLICE, DATA)),  # rows of devices that share their weights
-    ("pictures", (SLICE, DATA, FSDP)),  # row by row, so like rows
-    # Of weights.
-    ("vocab", (TENSOR,)),
-    ("heads", (TENSOR,)),
-    ("kv_heads", (TENSOR,)),
-    ("mlp", (TENSOR,)),
-    # Parts that are whole rows are gathered without being transposed, and so
-    # are the gradients and activations that go with them. Of weights alone; the
-    # second line is for those that do not split so far.
-    ("mlp_rows", (TENSOR, FSDP)),
-    ("mlp_rows", (TENSOR,)),
-    ("embed", (FSDP,)),
-    ("conv_out", (FSDP,)),
-    ("conv_in", (FSDP,)),
-    ("head_dim", ()),
-    ("layers", ()),  # a scan takes one at a time
+  # Of activations; what they share with weights is below.
+  ("rows", (SLICE, DATA, FSDP)),
+  ("row_groups", (SLICE, DATA)),  # rows of devices that share their weights
+  ("pictures", (SLICE, DATA, FSDP)),  # row by row, so like rows
+  # Of weights.
+  ("vocab", (TENSOR,)),
+  ("heads", (TENSOR,)),
+  ("kv_heads", (TENSOR,)),
+  ("mlp", (TENSOR,)),
+  # Parts that are whole rows are gathered without being transposed, and so
+  # are the gradients and activations that go with them. Of weights alone; the
+  # second line is for those that do not split so far.
+  ("mlp_rows", (TENSOR, FSDP)),
+  ("mlp_rows", (TENSOR,)),
+  ("embed", (FSDP,)),
+  ("conv_out", (FSDP,)),
+  ("conv_in", (FSDP,)),
+  ("head_dim", ()),
+  ("layers", ()),  # a scan takes one at a time
 )
 
 # A weight of this many bytes that no device may hold whole, but for these.
@@ -70,8 +70,10 @@ class MeshConfig:
   def __post_init__(self):
     for name in AXES:
       if getattr(self, name) < 1 and getattr(self, name) != -1:
-        raise ValueError(f"mesh.{name}={getattr(self, name)}: give a number of "
-                         "devices, or -1 for all that are left.")
+        raise ValueError(
+          f"mesh.{name}={getattr(self, name)}: give a number of "
+          "devices, or -1 for all that are left."
+        )
     if [getattr(self, name) for name in AXES].count(-1) > 1:
       raise ValueError(f"{self}: only one axis can be -1.")
 
@@ -90,13 +92,14 @@ class MeshConfig:
     if math.prod(filled) != devices:
       text = ", ".join(f"{k}={n}" for k, n in zip(AXES, sizes))
       raise ValueError(
-          f"The mesh {text} does not use {devices} devices exactly; change "
-          "config.mesh (-1: all that are left), or the number of devices.")
+        f"The mesh {text} does not use {devices} devices exactly; change "
+        "config.mesh (-1: all that are left), or the number of devices."
+      )
     return filled
 
 
 def make_mesh(
-    config: MeshConfig, devices: Sequence[jax.Device] | None = None
+  config: MeshConfig, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
   """The mesh over `devices` (default: all), which may be a topology's.
 
@@ -112,17 +115,25 @@ def make_mesh(
   slices = len({getattr(d, "slice_index", 0) for d in devices})
   if slices > 1:
     if shape[0] != slices:
-      raise ValueError(f"The devices form {slices} slices, but mesh.slice="
-                       f"{shape[0]}; set config.mesh.slice={slices}.")
+      raise ValueError(
+        f"The devices form {slices} slices, but mesh.slice="
+        f"{shape[0]}; set config.mesh.slice={slices}."
+      )
     grid = mesh_utils.create_hybrid_device_mesh(
-        (1, *shape[1:]), (slices, 1, 1, 1), devices=devices,
-        allow_split_physical_axes=True)
+      (1, *shape[1:]),
+      (slices, 1, 1, 1),
+      devices=devices,
+      allow_split_physical_axes=True,
+    )
   elif shape[0] > 1 and devices[0].platform == "tpu":
-    raise ValueError(f"mesh.slice={shape[0]}, but the devices form one slice; "
-                     "set config.mesh.slice=1.")
+    raise ValueError(
+      f"mesh.slice={shape[0]}, but the devices form one slice; "
+      "set config.mesh.slice=1."
+    )
   elif devices[0].platform == "tpu":
     grid = mesh_utils.create_device_mesh(
-        shape, devices=devices, allow_split_physical_axes=True)
+      shape, devices=devices, allow_split_physical_axes=True
+    )
   else:  # no torus: a host's devices are neighbours
     grid = np.array(devices).reshape(shape)
   return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -138,10 +149,13 @@ def program(mesh: Mesh) -> Iterator[None]:
   """
   devices = mesh.devices.flat if isinstance(mesh, Mesh) else ()
   device = next(iter(devices), None)
-  with (jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
-        nn.logical_axis_rules(TABLE), partition.compiled_for(
-            getattr(device, "platform", None),
-            partition.capability_of(device))):
+  with (
+    jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+    nn.logical_axis_rules(TABLE),
+    partition.compiled_for(
+      getattr(device, "platform", None), partition.capability_of(device)
+    ),
+  ):
     yield
 
 
@@ -149,7 +163,7 @@ def program(mesh: Mesh) -> Iterator[None]:
 
 
 def spec(
-    shape: Sequence[int], names: Sequence[str | None], mesh: Mesh
+  shape: Sequence[int], names: Sequence[str | None], mesh: Mesh
 ) -> PartitionSpec:
   """How one weight is split; axes whose size is no multiple stay whole.
 
@@ -159,13 +173,15 @@ def spec(
   known = [name for name, _ in TABLE]
   unknown = sorted({n for n in names if n is not None} - set(known))
   if unknown:
-    raise ValueError(f"Unknown logical axes {unknown}; the table has {known}. "
-                     "Add a line to sharding.TABLE.")
+    raise ValueError(
+      f"Unknown logical axes {unknown}; the table has {known}. "
+      "Add a line to sharding.TABLE."
+    )
   return PartitionSpec(*partition.choose_axes(shape, names, TABLE, mesh.shape))
 
 
 def weights(
-    shapes: Any, axes: Mapping[str, tuple[str | None, ...]], mesh: Mesh
+  shapes: Any, axes: Mapping[str, tuple[str | None, ...]], mesh: Mesh
 ) -> dict[str, NamedSharding]:
   """Path -> sharding of every weight.
 
@@ -189,15 +205,16 @@ def weights(
         whole.append(f"{path} {x.shape} {axes[path]}")
   if whole:
     raise ValueError(
-        f"On a mesh of {dict(mesh.shape)} these weights would be copied to "
-        "every device:\n  " + "\n  ".join(whole) + "\nMake mesh.fsdp a divisor "
-        "of one of their sizes, name an axis that is split, or list them in "
-        "sharding.WHOLE.")
+      f"On a mesh of {dict(mesh.shape)} these weights would be copied to "
+      "every device:\n  " + "\n  ".join(whole) + "\nMake mesh.fsdp a divisor "
+      "of one of their sizes, name an axis that is split, or list them in "
+      "sharding.WHOLE."
+    )
   return out
 
 
 def like_weights(
-    tree: Any, of_weights: Mapping[str, NamedSharding], mesh: Mesh
+  tree: Any, of_weights: Mapping[str, NamedSharding], mesh: Mesh
 ) -> Any:
   """Shardings of a state: what mirrors a weight lies where that weight lies.
 
@@ -207,6 +224,7 @@ def like_weights(
   Raises:
     ValueError: an array that mirrors no weight.
   """
+
   def place(keys, leaf):
     parts = rules.path_of(keys).split("/")
     for i in range(len(parts)):
@@ -214,8 +232,10 @@ def like_weights(
       if found is not None:
         return found
     if leaf.ndim:
-      raise ValueError(f"{'/'.join(parts)} {leaf.shape} mirrors no weight, so "
-                       "nothing says how to split it.")
+      raise ValueError(
+        f"{'/'.join(parts)} {leaf.shape} mirrors no weight, so "
+        "nothing says how to split it."
+      )
     return whole(mesh)
 
   return jax.tree_util.tree_map_with_path(place, tree)
@@ -244,8 +264,9 @@ def check_rows(count: int, name: str, mesh: Mesh) -> None:
   shards = row_shards(mesh)
   if count % shards:
     raise ValueError(
-        f"{name}.rows={count} do not split over {shards} devices; make it a "
-        f"multiple of {shards}.")
+      f"{name}.rows={count} do not split over {shards} devices; make it a "
+      f"multiple of {shards}."
+    )
 
 
 def place(x: Any, sharding: NamedSharding) -> jax.Array:

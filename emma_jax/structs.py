@@ -28,6 +28,7 @@ STEM_UNKNOWN, STEM_GENERAL, STEM_SCIENCE = -1, 0, 1
 
 # ---------------------------------------------------------------- records
 
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithLatent:
   """A picture, and its normalised latents at the size the model sees it in."""

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   split = argv.index("--") if "--" in argv else len(argv)
   args = _parser().parse_args(argv[:split])
-  command = argv[split + 1:]
+  command = argv[split + 1 :]
   if not command:
     _say("error: no command; it comes after --, see --help.")
     return MISTAKE
@@ -46,9 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     args.num_processes = args.first_process + args.processes
   last = args.first_process + args.processes
   if args.processes < 1 or not 0 <= args.first_process < last <= (
-      args.num_processes):
-    _say(f"error: processes {args.first_process}..{last - 1} are not among "
-         f"the {args.num_processes} of the run.")
+    args.num_processes
+  ):
+    _say(
+      f"error: processes {args.first_process}..{last - 1} are not among "
+      f"the {args.num_processes} of the run."
+    )
     return MISTAKE
   if args.num_processes > args.processes and not args.coordinator:
     _say("error: processes of several machines need --coordinator HOST:PORT.")
@@ -58,22 +61,42 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma_jax.supervise", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="emma_jax.supervise",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   add = parser.add_argument
   add("--processes", type=int, default=1, help="on this machine [1]")
   add("--num_processes", type=int, help="of the run, over all machines")
   add("--first_process", type=int, default=0, help="number of the first here")
-  add("--coordinator", metavar="HOST:PORT",
-      help="where process 0 listens [a free port of this machine]")
+  add(
+    "--coordinator",
+    metavar="HOST:PORT",
+    help="where process 0 listens [a free port of this machine]",
+  )
   add("--max_restarts", type=int, default=10, help="in a row [10]")
-  add("--backoff", type=float, default=5.0, metavar="S",
-      help="before the first restart; twice as long before each next one, at "
-      "most 300 [5]")
-  add("--settled", type=float, default=600.0, metavar="S",
-      help="processes that lived so long end the row of restarts [600]")
-  add("--grace", type=float, default=300.0, metavar="S",
-      help="for saving, between SIGTERM and SIGKILL [300]")
+  add(
+    "--backoff",
+    type=float,
+    default=5.0,
+    metavar="S",
+    help="before the first restart; twice as long before each next one, at "
+    "most 300 [5]",
+  )
+  add(
+    "--settled",
+    type=float,
+    default=600.0,
+    metavar="S",
+    help="processes that lived so long end the row of restarts [600]",
+  )
+  add(
+    "--grace",
+    type=float,
+    default=300.0,
+    metavar="S",
+    help="for saving, between SIGTERM and SIGKILL [300]",
+  )
   return parser
 
 
@@ -102,8 +125,7 @@ class _Supervisor:
         return GAVE_UP
       pause = min(self.args.backoff * 2**row, 300.0)
       row += 1
-      _say(f"restart {row} of at most {self.args.max_restarts} in "
-           f"{pause:g} s.")
+      _say(f"restart {row} of at most {self.args.max_restarts} in {pause:g} s.")
       end = time.monotonic() + pause
       while time.monotonic() < end:
         if self.asked:
@@ -119,8 +141,9 @@ class _Supervisor:
     coordinator = self.args.coordinator or f"127.0.0.1:{_free_port()}"
     self.names = [workers.token() for _ in range(self.args.processes)]
     self.children = [
-        self._start(self.args.first_process + i, coordinator)
-        for i in range(self.args.processes)]
+      self._start(self.args.first_process + i, coordinator)
+      for i in range(self.args.processes)
+    ]
     told, deadline = 0, float("inf")
     try:
       while True:
@@ -150,21 +173,27 @@ class _Supervisor:
 
   def _start(self, process_id: int, coordinator: str) -> subprocess.Popen:
     env = workers.named(
-        dict(os.environ), self.names[process_id - self.args.first_process])
+      dict(os.environ), self.names[process_id - self.args.first_process]
+    )
     if self.args.num_processes > 1:
-      env |= {"EMMA_COORDINATOR": coordinator,
-              "EMMA_NUM_PROCESSES": str(self.args.num_processes),
-              "EMMA_PROCESS_ID": str(process_id)}
+      env |= {
+        "EMMA_COORDINATOR": coordinator,
+        "EMMA_NUM_PROCESSES": str(self.args.num_processes),
+        "EMMA_PROCESS_ID": str(process_id),
+      }
     else:
       env["EMMA_STOPPED_CODE"] = str(STOPPED)
-    return subprocess.Popen(self.command, env=env, start_new_session=True,
-                            preexec_fn=_end_with_parent)
+    return subprocess.Popen(
+      self.command, env=env, start_new_session=True, preexec_fn=_end_with_parent
+    )
 
   def _failed(self, codes: list[int | None]) -> int | None:
     for i, code in enumerate(codes):
       if code not in (None, 0, STOPPED):
-        _say(f"process {self.args.first_process + i} ended with {code}"
-             f"{_meaning(code)}; ending the others.")
+        _say(
+          f"process {self.args.first_process + i} ended with {code}"
+          f"{_meaning(code)}; ending the others."
+        )
     return MISTAKE if MISTAKE in codes else None
 
   def _ended(self, codes: list[int]) -> int | None:

@@ -28,83 +28,154 @@ class Flag:
 def _vmem(mebibytes: int) -> Flag:
   # Compiling takes longer the larger the tiles; a v5e gains nothing, by the
   # compiler's cycles of the 4B's MLP, from more than it has here.
-  return Flag("--xla_tpu_scoped_vmem_limit_kib", str(1024 * mebibytes),
-              "more scoped memory: larger tiles, matmuls nearer to the peak")
+  return Flag(
+    "--xla_tpu_scoped_vmem_limit_kib",
+    str(1024 * mebibytes),
+    "more scoped memory: larger tiles, matmuls nearer to the peak",
+  )
 
 
 _DATA_PARALLEL = (
-    Flag("--xla_tpu_enable_data_parallel_all_reduce_opt", "true",
-         "gradients of several slices are reduced while the backward runs"),
-    Flag("--xla_tpu_data_parallel_opt_different_sized_ops", "true",
-         "the same for gradients of unequal size, which layers have"),
+  Flag(
+    "--xla_tpu_enable_data_parallel_all_reduce_opt",
+    "true",
+    "gradients of several slices are reduced while the backward runs",
+  ),
+  Flag(
+    "--xla_tpu_data_parallel_opt_different_sized_ops",
+    "true",
+    "the same for gradients of unequal size, which layers have",
+  ),
 )
 _REDUCE_SCATTER = Flag(
-    "--xla_tpu_enable_sparse_core_collective_offload_nd_reduce_scatter", "true",
-    "gradients go by reduce-scatter; without it each is reduced everywhere")
+  "--xla_tpu_enable_sparse_core_collective_offload_nd_reduce_scatter",
+  "true",
+  "gradients go by reduce-scatter; without it each is reduced everywhere",
+)
 # The set of the newest published recipes, without what compilers now refuse.
 _SPARSE_CORE = (
-    Flag("--xla_tpu_enable_sparse_core_reduce_scatter_v2", "true",
-         "reduce-scatter on the SparseCore, beside the matmuls"),
-    _REDUCE_SCATTER,
-    Flag("--xla_tpu_enable_sparse_core_collective_offload_reduce_scatter",
-         "true", "the same on one axis"),
-    Flag("--xla_tpu_enable_sparse_core_collective_offload_all_gather", "true",
-         "weights are gathered by the SparseCore, beside the matmuls"),
-    Flag("--xla_tpu_enable_sparse_core_collective_offload_2d_all_gather",
-         "true", "the same over two axes of the torus"),
-    Flag("--xla_tpu_enable_sparse_core_collective_offload_3d_all_gather",
-         "true", "the same over three"),
-    Flag("--xla_tpu_enable_sparse_core_collective_offload_all_reduce", "true",
-         "what remains of all-reduces (norms, replicated axes) goes there too"),
-    Flag("--xla_tpu_use_single_sparse_core_for_all_gather_offload", "true",
-         "one SparseCore gathers; the other is free for the gradients"),
-    Flag("--xla_tpu_use_tc_device_shape_on_sc", "true",
-         "no relayout between TensorCore and SparseCore"),
-    Flag("--xla_sc_disable_megacore_partitioning", "true",
-         "each SparseCore serves both TensorCores of a chip"),
-    Flag("--xla_enable_async_all_gather", "true",
-         "a gather may start before its weights are needed"),
-    Flag("--xla_tpu_prefer_async_allgather_to_allreduce", "true",
-         "a 3-D torus would gather by all-reduce of zero-padded buffers"),
-    Flag("--xla_tpu_enable_latency_hiding_layer_scheduler", "true",
-         "the next layer's gather runs under this layer's matmuls"),
-    Flag("--xla_tpu_enable_layer_scheduler_for_dependent_collectives", "true",
-         "also where a collective waits for another"),
-    Flag("--xla_tpu_scheduler_percent_shared_memory_limit", "150",
-         "room for the gathers that run ahead"),
-    Flag("--xla_tpu_enable_sparse_core_collective_aggregator", "true",
-         "small collectives travel together"),
-    Flag("--xla_tpu_enable_all_gather_offload_tracing", "true",
-         "the offloaded gathers are seen in profiles"),
+  Flag(
+    "--xla_tpu_enable_sparse_core_reduce_scatter_v2",
+    "true",
+    "reduce-scatter on the SparseCore, beside the matmuls",
+  ),
+  _REDUCE_SCATTER,
+  Flag(
+    "--xla_tpu_enable_sparse_core_collective_offload_reduce_scatter",
+    "true",
+    "the same on one axis",
+  ),
+  Flag(
+    "--xla_tpu_enable_sparse_core_collective_offload_all_gather",
+    "true",
+    "weights are gathered by the SparseCore, beside the matmuls",
+  ),
+  Flag(
+    "--xla_tpu_enable_sparse_core_collective_offload_2d_all_gather",
+    "true",
+    "the same over two axes of the torus",
+  ),
+  Flag(
+    "--xla_tpu_enable_sparse_core_collective_offload_3d_all_gather",
+    "true",
+    "the same over three",
+  ),
+  Flag(
+    "--xla_tpu_enable_sparse_core_collective_offload_all_reduce",
+    "true",
+    "what remains of all-reduces (norms, replicated axes) goes there too",
+  ),
+  Flag(
+    "--xla_tpu_use_single_sparse_core_for_all_gather_offload",
+    "true",
+    "one SparseCore gathers; the other is free for the gradients",
+  ),
+  Flag(
+    "--xla_tpu_use_tc_device_shape_on_sc",
+    "true",
+    "no relayout between TensorCore and SparseCore",
+  ),
+  Flag(
+    "--xla_sc_disable_megacore_partitioning",
+    "true",
+    "each SparseCore serves both TensorCores of a chip",
+  ),
+  Flag(
+    "--xla_enable_async_all_gather",
+    "true",
+    "a gather may start before its weights are needed",
+  ),
+  Flag(
+    "--xla_tpu_prefer_async_allgather_to_allreduce",
+    "true",
+    "a 3-D torus would gather by all-reduce of zero-padded buffers",
+  ),
+  Flag(
+    "--xla_tpu_enable_latency_hiding_layer_scheduler",
+    "true",
+    "the next layer's gather runs under this layer's matmuls",
+  ),
+  Flag(
+    "--xla_tpu_enable_layer_scheduler_for_dependent_collectives",
+    "true",
+    "also where a collective waits for another",
+  ),
+  Flag(
+    "--xla_tpu_scheduler_percent_shared_memory_limit",
+    "150",
+    "room for the gathers that run ahead",
+  ),
+  Flag(
+    "--xla_tpu_enable_sparse_core_collective_aggregator",
+    "true",
+    "small collectives travel together",
+  ),
+  Flag(
+    "--xla_tpu_enable_all_gather_offload_tracing",
+    "true",
+    "the offloaded gathers are seen in profiles",
+  ),
 )
 _GPU = (
-    Flag("--xla_gpu_enable_latency_hiding_scheduler", "true",
-         "collectives start early and run under the matmuls"),
-    Flag("--xla_gpu_all_gather_combine_threshold_bytes", "536870912",
-         "at least a layer's weights in one gather"),
-    Flag("--xla_gpu_reduce_scatter_combine_threshold_bytes", "536870912",
-         "at least a layer's gradients in one reduce-scatter"),
-    Flag("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9",
-         "of the memory is JAX's; the rest is NCCL's and cuDNN's"),
-    Flag("NCCL_NVLS_ENABLE", "1", "NVLink switches add up by themselves"),
+  Flag(
+    "--xla_gpu_enable_latency_hiding_scheduler",
+    "true",
+    "collectives start early and run under the matmuls",
+  ),
+  Flag(
+    "--xla_gpu_all_gather_combine_threshold_bytes",
+    "536870912",
+    "at least a layer's weights in one gather",
+  ),
+  Flag(
+    "--xla_gpu_reduce_scatter_combine_threshold_bytes",
+    "536870912",
+    "at least a layer's gradients in one reduce-scatter",
+  ),
+  Flag(
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "0.9",
+    "of the memory is JAX's; the rest is NCCL's and cuDNN's",
+  ),
+  Flag("NCCL_NVLS_ENABLE", "1", "NVLink switches add up by themselves"),
 )
 
 # Chip -> its flags, in order.
 TABLE: Mapping[str, tuple[Flag, ...]] = {
-    "v4": _DATA_PARALLEL,
-    # No SparseCore that offloads; gathers overlap by default.
-    "v5e": (_vmem(32), *_DATA_PARALLEL, _REDUCE_SCATTER),
-    "v5p": (_vmem(64), *_SPARSE_CORE),
-    "v6e": (_vmem(64), *_SPARSE_CORE),
-    "tpu7x": (_vmem(64), *_SPARSE_CORE),
-    "h100": _GPU,
-    "a100": _GPU[:-1],  # no NVLink switch that adds
+  "v4": _DATA_PARALLEL,
+  # No SparseCore that offloads; gathers overlap by default.
+  "v5e": (_vmem(32), *_DATA_PARALLEL, _REDUCE_SCATTER),
+  "v5p": (_vmem(64), *_SPARSE_CORE),
+  "v6e": (_vmem(64), *_SPARSE_CORE),
+  "tpu7x": (_vmem(64), *_SPARSE_CORE),
+  "h100": _GPU,
+  "a100": _GPU[:-1],  # no NVLink switch that adds
 }
 _GPUS = ("h100", "a100")
 
 
 def variables(
-    chip: str, environ: Mapping[str, str] | None = None
+  chip: str, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
   """What to put into the environment before JAX starts.
 
@@ -135,11 +206,16 @@ def variables(
 def main(argv: list[str] | None = None) -> int:
   """Prints `export` lines, or the table; returns the exit code."""
   parser = argparse.ArgumentParser(
-      prog="emma_jax.xla_flags", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="emma_jax.xla_flags",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   parser.add_argument("chip", choices=TABLE)
-  parser.add_argument("--explain", action="store_true",
-                      help="each flag with its reason, not for a shell")
+  parser.add_argument(
+    "--explain",
+    action="store_true",
+    help="each flag with its reason, not for a shell",
+  )
   args = parser.parse_args(argv)
   if args.explain:
     for flag in TABLE[args.chip]:

@@ -7,9 +7,7 @@ REPO = Path(__file__).resolve().parent.parent
 
 # Before jax is imported, and as variables, so that child processes follow.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(REPO / ".cache" / "jax")
-)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".cache" / "jax"))
 # 0.3 s: below it, reading a program back is no faster than compiling it.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # An accidental (B,) + (L, B) must not pass as arithmetic.
@@ -47,4 +45,5 @@ def exact_products():
 def own_cache(monkeypatch):
   """A command that is called here leaves the tests' compilation cache."""
   monkeypatch.setattr(
-      "emma_jax.cli.common.use_compilation_cache", lambda *_: None)
+    "emma_jax.cli.common.use_compilation_cache", lambda *_: None
+  )

@@ -18,8 +18,10 @@ import numpy as np
 from emma_jax import rules
 from tests.goldens.store import Tolerance, noise
 
-STRICT = {"xla_backend_optimization_level": 0,
-          "xla_allow_excess_precision": False}
+STRICT = {
+  "xla_backend_optimization_level": 0,
+  "xla_allow_excess_precision": False,
+}
 
 # Beside the tolerances of `store`, which are of one product or sum. A model of
 # many layers adds up their errors; one rounding to bfloat16 of float32 sums
@@ -48,7 +50,7 @@ def weights(shapes: Any) -> dict:
 
 
 def bound(
-    module: nn.Module, *inputs: Any, method: Any = "__call__"
+  module: nn.Module, *inputs: Any, method: Any = "__call__"
 ) -> tuple[Callable, dict]:
   """(apply, weights) of a module: `apply(weights, *inputs)`."""
   # Some modules have a field `init`, which hides the method.
@@ -66,12 +68,16 @@ def measured(f: Callable, params: Any, *inputs: Any) -> dict[str, Any]:
   its norm: both are about 1 for every leaf, so all are held at one tolerance
   (and 0 where a leaf has no gradient).
   """
+
   @functools.partial(jax.jit, compiler_options=STRICT)
   def run(params, inputs):
     out, back = jax.vjp(f, params, *inputs)
     behind = jax.tree_util.tree_map_with_path(
-        lambda keys, x: jnp.asarray(noise(
-            f"behind {rules.path_of(keys)}", x.shape), x.dtype), out)
+      lambda keys, x: jnp.asarray(
+        noise(f"behind {rules.path_of(keys)}", x.shape), x.dtype
+      ),
+      out,
+    )
     return out, back(behind)
 
   out, gradients = run(params, inputs)
@@ -97,14 +103,18 @@ def directions(gradients: Any) -> dict[str, np.ndarray]:
 
 def float32(cases: Mapping[str, Callable[[Any], dict]]) -> dict:
   """Cases of a dtype, in float32."""
-  return {f"{name}/float32": functools.partial(case, jnp.float32)
-          for name, case in cases.items()}
+  return {
+    f"{name}/float32": functools.partial(case, jnp.float32)
+    for name, case in cases.items()
+  }
 
 
 def both(cases: Mapping[str, Callable[[Any], dict]]) -> dict:
   """Cases of a dtype, in float32 and in bfloat16."""
-  low = {f"{name}/bfloat16": functools.partial(case, jnp.bfloat16)
-         for name, case in cases.items()}
+  low = {
+    f"{name}/bfloat16": functools.partial(case, jnp.bfloat16)
+    for name, case in cases.items()
+  }
   return float32(cases) | low
 
 

@@ -13,8 +13,11 @@ from hypothesis import HealthCheck, Phase, settings
 def laws(examples: int) -> settings:
   """Of a property that is tried on so many examples."""
   return settings(
-      max_examples=examples, deadline=None, database=None, print_blob=True,
-      derandomize=os.environ.get("EMMA_EXAMPLES") != "random",
-      phases=(Phase.explicit, Phase.generate, Phase.shrink),
-      suppress_health_check=[HealthCheck.too_slow,
-                             HealthCheck.data_too_large])
+    max_examples=examples,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    derandomize=os.environ.get("EMMA_EXAMPLES") != "random",
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+  )

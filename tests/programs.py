@@ -13,16 +13,20 @@ _DEVICES = "import chex; chex.set_n_cpu_devices({})\n"
 
 
 def run(
-    script: str, *arguments: str, devices: int = 1, **environment: str
+  script: str, *arguments: str, devices: int = 1, **environment: str
 ) -> str:
   """What a Python program prints; it has to end well.
 
   devices: how many the program finds, all of them this CPU.
   """
   done = subprocess.run(
-      [sys.executable, "-c", _DEVICES.format(devices) + script, *arguments],
-      cwd=REPO, capture_output=True, text=True, check=False,
-      env=os.environ | {"PYTHONPATH": str(REPO)} | environment)
+    [sys.executable, "-c", _DEVICES.format(devices) + script, *arguments],
+    cwd=REPO,
+    capture_output=True,
+    text=True,
+    check=False,
+    env=os.environ | {"PYTHONPATH": str(REPO)} | environment,
+  )
   assert not done.returncode, done.stderr[-3000:]
   return done.stdout
 

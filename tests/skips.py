@@ -25,23 +25,35 @@ class Allowed:
 
 # Each skip depends on the machine, so a run without it is no surprise.
 ALLOWED: tuple[Allowed, ...] = (
-    Allowed(r".*", r"needs a GPU",
-            "the tests' machines have none; launch/bench_gpu.sh runs there"),
-    Allowed(r".*", r"shared.* is not there",
-            "example pictures that lie beside some checkouts, not in them"),
-    Allowed(r"(test_text_pictures|test_construction)\.py", r"no fonts",
-            "fonts are packages of the system, which pip cannot bring"),
+  Allowed(
+    r".*",
+    r"needs a GPU",
+    "the tests' machines have none; launch/bench_gpu.sh runs there",
+  ),
+  Allowed(
+    r".*",
+    r"shared.* is not there",
+    "example pictures that lie beside some checkouts, not in them",
+  ),
+  Allowed(
+    r"(test_text_pictures|test_construction)\.py",
+    r"no fonts",
+    "fonts are packages of the system, which pip cannot bring",
+  ),
 )
 
 
 def unlisted(
-    skips: Iterable[tuple[str, str]], allowed: Sequence[Allowed] = ALLOWED
+  skips: Iterable[tuple[str, str]], allowed: Sequence[Allowed] = ALLOWED
 ) -> list[tuple[str, str]]:
   """(test id, reason) of the skips that no line allows."""
   return [
-      (test, reason) for test, reason in skips
-      if not any(re.search(line.test, test) and re.search(line.reason, reason)
-                 for line in allowed)
+    (test, reason)
+    for test, reason in skips
+    if not any(
+      re.search(line.test, test) and re.search(line.reason, reason)
+      for line in allowed
+    )
   ]
 
 
@@ -59,8 +71,11 @@ def _skipped(reporter) -> list[tuple[str, str]]:
 def pytest_sessionfinish(session):
   config = session.config
   reporter = config.pluginmanager.get_plugin("terminalreporter")
-  if (os.environ.get(EVERYTHING) != "all" or reporter is None
-      or hasattr(config, "workerinput")):
+  if (
+    os.environ.get(EVERYTHING) != "all"
+    or reporter is None
+    or hasattr(config, "workerinput")
+  ):
     return
   left = unlisted(_skipped(reporter))
   if left:
@@ -74,5 +89,6 @@ _LEFT: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
 def pytest_terminal_summary(terminalreporter, config):
   for test, reason in config.stash.get(_LEFT, []):
     terminalreporter.write_line(
-        f"skipped, but not on the list in tests/skips.py: {test} ({reason})",
-        red=True)
+      f"skipped, but not on the list in tests/skips.py: {test} ({reason})",
+      red=True,
+    )

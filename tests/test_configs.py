@@ -24,31 +24,46 @@ from tests.goldens import configs as goldens
 from tests.goldens import machines, store
 
 CONFIGS = sorted(
-    p for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
-    if p.stem not in ("defaults", "full_size", "models", "stages", "targets",
-                      "variants"))
+  p
+  for p in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
+  if p.stem
+  not in ("defaults", "full_size", "models", "stages", "targets", "variants")
+)
 # Of other people's files: nothing to open here.
 OWN_FILES = [p for p in CONFIGS if p.stem.startswith(("files", "emma"))]
 
 # Of goldens; all others fix what these are of.
-CASES = ("defaults", "emma_4b's model", "other models", "machines",
-         "paper's stages", "tiny", "emma_4b",
-         *(f"emma_4b:{word}" for word in goldens.WORDS[1:]), "digests")
+CASES = (
+  "defaults",
+  "emma_4b's model",
+  "other models",
+  "machines",
+  "paper's stages",
+  "tiny",
+  "emma_4b",
+  *(f"emma_4b:{word}" for word in goldens.WORDS[1:]),
+  "digests",
+)
 
 # Table 2 of the paper: learning rate, schedule, and the sources of the batch
 # (at the end of the stage, each with an equal share).
 TABLE = {
-    "0_alignment": (1e-3, "cosine", {"understanding"}),
-    "1_pretraining": (1e-4, "constant", {"understanding", "drawing"}),
-    "2_finetuning": (4e-5, "constant",
-                     {"understanding", "drawing", "editing"}),
-    "3_quality": (1e-5, "cosine", {"understanding", "drawing", "editing"}),
-    "4a_expert": (4e-6, "cosine", {"stem"}),
-    "4b_router": (1e-4, "constant", {"understanding"}),
+  "0_alignment": (1e-3, "cosine", {"understanding"}),
+  "1_pretraining": (1e-4, "constant", {"understanding", "drawing"}),
+  "2_finetuning": (4e-5, "constant", {"understanding", "drawing", "editing"}),
+  "3_quality": (1e-5, "cosine", {"understanding", "drawing", "editing"}),
+  "4a_expert": (4e-6, "cosine", {"stem"}),
+  "4b_router": (1e-4, "constant", {"understanding"}),
 }
 # Millions of samples, all tasks together.
-SAMPLES = {"0_alignment": 0.56, "1_pretraining": 1000, "2_finetuning": 237,
-           "3_quality": 1.5, "4a_expert": 15, "4b_router": 3}
+SAMPLES = {
+  "0_alignment": 0.56,
+  "1_pretraining": 1000,
+  "2_finetuning": 237,
+  "3_quality": 1.5,
+  "4a_expert": 15,
+  "4b_router": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +135,9 @@ def test_tables_are_total_and_live(path, load, shapes):
       assert not any(p.startswith("autoencoder/") for p in trained)
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if p not in OWN_FILES],
-                         ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+  "path", [p for p in CONFIGS if p not in OWN_FILES], ids=lambda p: p.stem
+)
 def test_a_config_assembles(path, load, shapes, monkeypatch):
   """Sources open, layouts hold their samples, objectives fit the model."""
   c = load(path)
@@ -160,9 +176,11 @@ def test_the_papers_table_2(name):
 def test_finetunings_three_phases():
   """One epoch; STEM:general and portrait:general 1:1; editing joins, 1:1:1."""
   (first, one), (second, two, options), (third, three) = stages.stage(
-      "2_finetuning").mixture
+    "2_finetuning"
+  ).mixture
   of = lambda weights, task: sum(
-      w for name, w in weights.items() if name.startswith(task))
+    w for name, w in weights.items() if name.startswith(task)
+  )
   asked = lambda weights: of(weights, "understanding") + of(weights, "stem")
   for weights in (one, two, three):
     assert asked(weights) == of(weights, "drawing") == 1
@@ -177,8 +195,12 @@ def test_finetunings_three_phases():
 
 @pytest.mark.parametrize("name", ["emma_4b", "emma_1_7b"])
 def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
-  for word, drawn in (("stage1", False), ("stage2", True), ("stage3", True),
-                      ("stage4a", False)):
+  for word, drawn in (
+    ("stage1", False),
+    ("stage2", True),
+    ("stage3", True),
+    ("stage4a", False),
+  ):
     c = common.load_config(f"{name}.py:{word}")
     (section,) = c.stages.values()
     assert bool(c.data.buckets) == drawn
@@ -203,8 +225,13 @@ def test_full_size_stages_see_native_pictures():
 
 def test_the_papers_optimizer():
   c = defaults.get_config().optimizer
-  made = sections.make(optimizer.OptimizerConfig, c, "optimizer",
-                    learning_rate=1e-3, total_steps=10)
+  made = sections.make(
+    optimizer.OptimizerConfig,
+    c,
+    "optimizer",
+    learning_rate=1e-3,
+    total_steps=10,
+  )
   assert (made.b1, made.b2, made.eps) == (0.9, 0.999, 1e-8)
   assert (made.weight_decay, made.clip_norm) == (0.0, 1.0)
 
@@ -230,7 +257,8 @@ def full():
 @pytest.mark.parametrize("target", targets.TARGETS)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_stage_fits_the_mesh_of_every_machine(
-    size, target, full, monkeypatch):
+  size, target, full, monkeypatch
+):
   """Rows split, no large weight is whole, nothing needs data or a device."""
   monkeypatch.setattr(build_model, "model", lambda section: full(size))
   for word in WORDS:
@@ -239,7 +267,7 @@ def test_every_stage_fits_the_mesh_of_every_machine(
     run = build_run.run(c, data=False)
     mesh = AbstractMesh(machine.mesh, sharding.AXES)
     assert run.mesh.shape(mesh.size) == machine.mesh
-    stage, = run.stages
+    (stage,) = run.stages
     sharding.check_rows(stage.layout.rows, word, mesh)
     tokens = stage.layout.rows * stage.layout.slots
     least = stage.layout.slots * machine.row_shards
@@ -288,11 +316,14 @@ def test_a_machine_changes_the_batch_not_the_samples(target):
     assert section.warmup_steps <= section.steps
 
 
-@pytest.mark.parametrize("spec, message", [
+@pytest.mark.parametrize(
+  "spec, message",
+  [
     ("emma_4b.py:v5e-25", "Unknown target 'v5e-25'"),
     ("emma_4b.py:stage1,stage2", "more than one stage"),
     ("tiny.py:v5e-256", "takes nothing after a colon"),
-])
+  ],
+)
 def test_a_wrong_word_after_the_colon_is_named(spec, message):
   with pytest.raises(common.UserError, match=message):
     common.load_config(spec)
@@ -300,9 +331,9 @@ def test_a_wrong_word_after_the_colon_is_named(spec, message):
 
 # Width, hidden width, layers, query and key heads, all heads 128 wide.
 QWEN3 = {
-    "emma_4b": (2560, 9728, 36, 32, 8),
-    "emma_1_7b": (2048, 6144, 28, 16, 8),
-    "emma_0_6b": (1024, 3072, 28, 16, 8),
+  "emma_4b": (2560, 9728, 36, 32, 8),
+  "emma_1_7b": (2048, 6144, 28, 16, 8),
+  "emma_0_6b": (1024, 3072, 28, 16, 8),
 }
 
 

@@ -21,15 +21,20 @@ def test_alone_unless_told():
   assert settings({}) is None
   assert settings({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}) is None
   assert settings({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
-  for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE",
-               "MEGASCALE_NUM_SLICES"):
+  for name in (
+    "SLURM_STEP_NUM_TASKS",
+    "OMPI_COMM_WORLD_SIZE",
+    "MEGASCALE_NUM_SLICES",
+  ):
     for text in ("1", "0", "", "two"):
       assert settings({name: text}) is None, (name, text)
   assert settings({"SLURM_STEP_NUM_TASKS": "8"}, "off") is None
   distributed.start(None)
 
 
-@pytest.mark.parametrize("environ, cluster", [
+@pytest.mark.parametrize(
+  "environ, cluster",
+  [
     ({"SLURM_STEP_NUM_TASKS": "8"}, "SLURM"),
     ({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}, "TPU"),
     ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, "TPU"),
@@ -38,33 +43,50 @@ def test_alone_unless_told():
     ({"OMPI_COMM_WORLD_SIZE": "2", "SLURM_STEP_NUM_TASKS": "2"}, "SLURM"),
     ({"SLURM_STEP_NUM_TASKS": "2", "MEGASCALE_NUM_SLICES": "4"}, "TPU"),
     # One host by its own addresses, though another list names more.
-    ({"TPU_PROCESS_ADDRESSES": "a:1", "TPU_WORKER_HOSTNAMES": "a,b",
-      "OMPI_COMM_WORLD_SIZE": " 3 "}, "Open MPI"),
-])
+    (
+      {
+        "TPU_PROCESS_ADDRESSES": "a:1",
+        "TPU_WORKER_HOSTNAMES": "a,b",
+        "OMPI_COMM_WORLD_SIZE": " 3 ",
+      },
+      "Open MPI",
+    ),
+  ],
+)
 def test_clusters_are_known_by_their_variables(environ, cluster):
   found = settings(environ)
   assert found == Settings(cluster=cluster)
 
 
 def test_flags_win_over_variables_and_both_over_the_cluster():
-  environ = {"EMMA_COORDINATOR": "h:1", "EMMA_NUM_PROCESSES": "2",
-             "EMMA_PROCESS_ID": "1", "EMMA_PEER_SECONDS": "7",
-             "SLURM_STEP_NUM_TASKS": "8"}
+  environ = {
+    "EMMA_COORDINATOR": "h:1",
+    "EMMA_NUM_PROCESSES": "2",
+    "EMMA_PROCESS_ID": "1",
+    "EMMA_PEER_SECONDS": "7",
+    "SLURM_STEP_NUM_TASKS": "8",
+  }
   assert settings(environ) == Settings(
-      coordinator="h:1", num_processes=2, process_id=1, peer_seconds=7)
+    coordinator="h:1", num_processes=2, process_id=1, peer_seconds=7
+  )
   assert settings(environ, **HERE) == Settings(**HERE, peer_seconds=7)
   assert settings(environ, process_id=0, num_processes=None).process_id == 0
   assert settings({}, "on").cluster == "JAX's own detection"
 
 
-@pytest.mark.parametrize("changes, words", [
+@pytest.mark.parametrize(
+  "changes, words",
+  [
     (dict(process_id=None), "process_id missing.*EMMA_PROCESS_ID"),
-    (dict(coordinator=None, num_processes=None),
-     "coordinator and num_processes missing"),
+    (
+      dict(coordinator=None, num_processes=None),
+      "coordinator and num_processes missing",
+    ),
     (dict(process_id=4), r"process_id=4 is outside of 0\.\.3"),
     (dict(coordinator="host"), "'host' is not HOST:PORT"),
     (dict(peer_seconds=0), "peer_seconds=0"),
-])
+  ],
+)
 def test_half_of_the_flags_and_wrong_ones_are_refused(changes, words):
   with pytest.raises(StartError, match=words):
     settings({}, **HERE | changes)
@@ -72,14 +94,27 @@ def test_half_of_the_flags_and_wrong_ones_are_refused(changes, words):
 
 def test_every_field_has_its_variable_and_its_default():
   assert Settings() == Settings(
-      coordinator=None, num_processes=None, process_id=None, cluster="",
-      start_seconds=300, peer_seconds=60)
-  environ = {"EMMA_COORDINATOR": "a:9", "EMMA_NUM_PROCESSES": "5",
-             "EMMA_PROCESS_ID": "4", "EMMA_START_SECONDS": "11",
-             "EMMA_PEER_SECONDS": "12"}
+    coordinator=None,
+    num_processes=None,
+    process_id=None,
+    cluster="",
+    start_seconds=300,
+    peer_seconds=60,
+  )
+  environ = {
+    "EMMA_COORDINATOR": "a:9",
+    "EMMA_NUM_PROCESSES": "5",
+    "EMMA_PROCESS_ID": "4",
+    "EMMA_START_SECONDS": "11",
+    "EMMA_PEER_SECONDS": "12",
+  }
   assert settings(environ) == Settings(
-      coordinator="a:9", num_processes=5, process_id=4, start_seconds=11,
-      peer_seconds=12)
+    coordinator="a:9",
+    num_processes=5,
+    process_id=4,
+    start_seconds=11,
+    peer_seconds=12,
+  )
   # The cluster's run keeps what is said of patience.
   patient = {"EMMA_START_SECONDS": "11", "SLURM_STEP_NUM_TASKS": "2"}
   assert settings(patient) == Settings(cluster="SLURM", start_seconds=11)
@@ -89,15 +124,23 @@ def test_every_field_has_its_variable_and_its_default():
 def test_joining_waits_as_long_as_it_was_told(peer, farewell, monkeypatch):
   """Our own message comes before JAX's; a writer's last save is waited for."""
   calls = []
-  monkeypatch.setattr("jax.distributed.initialize",
-                      lambda *a, **k: calls.append((a, k)))
+  monkeypatch.setattr(
+    "jax.distributed.initialize", lambda *a, **k: calls.append((a, k))
+  )
   monkeypatch.setattr("jax.config.update", lambda *a: None)
   monkeypatch.setattr(distributed, "_joined", [])
   monkeypatch.setattr(distributed, "_restore_signals", lambda: None)
   distributed.start(Settings(**HERE, start_seconds=40, peer_seconds=peer))
-  assert calls == [(("10.0.0.1:8476", 4, 3), dict(
-      initialization_timeout=70, heartbeat_timeout_seconds=peer,
-      shutdown_timeout_seconds=farewell))]
+  assert calls == [
+    (
+      ("10.0.0.1:8476", 4, 3),
+      dict(
+        initialization_timeout=70,
+        heartbeat_timeout_seconds=peer,
+        shutdown_timeout_seconds=farewell,
+      ),
+    )
+  ]
   assert len(distributed._joined) == 1
 
 
@@ -108,20 +151,35 @@ def test_variables_are_numbers_and_modes_are_three():
     settings({}, "yes")
 
 
-@pytest.mark.parametrize("process_id, words", [
+@pytest.mark.parametrize(
+  "process_id, words",
+  [
     (0, "not all processes came to 127.0.0.1:{port} within 1 s"),
-    (1, "nothing listens at 127.0.0.1:{port} after 1 s")])
+    (1, "nothing listens at 127.0.0.1:{port} after 1 s"),
+  ],
+)
 def test_who_finds_nobody_says_where_it_looked(process_id, words, repo):
   with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
-  program = ("import os; from emma_jax import distributed as d; "
-             "d.start(d.settings(os.environ))")
+  program = (
+    "import os; from emma_jax import distributed as d; "
+    "d.start(d.settings(os.environ))"
+  )
   done = subprocess.run(
-      [sys.executable, "-c", program], cwd=repo, capture_output=True,
-      text=True, timeout=120, env=os.environ | {
-          "EMMA_COORDINATOR": f"127.0.0.1:{port}", "EMMA_NUM_PROCESSES": "2",
-          "EMMA_PROCESS_ID": str(process_id), "EMMA_START_SECONDS": "1"})
+    [sys.executable, "-c", program],
+    cwd=repo,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    env=os.environ
+    | {
+      "EMMA_COORDINATOR": f"127.0.0.1:{port}",
+      "EMMA_NUM_PROCESSES": "2",
+      "EMMA_PROCESS_ID": str(process_id),
+      "EMMA_START_SECONDS": "1",
+    },
+  )
   assert done.returncode == distributed.UNREACHABLE
   assert f"error: process {process_id} of 2: " in done.stderr
   assert words.format(port=port) in done.stderr
@@ -153,20 +211,27 @@ class Sharding:
 
   def devices_indices_map(self, shape):
     size = shape[0] // len(self.owners)
-    return {Device(p, (i, j)): (slice(i * size, (i + 1) * size),)
-            for i, row in enumerate(self.owners.tolist())
-            for j, p in enumerate(row)}
+    return {
+      Device(p, (i, j)): (slice(i * size, (i + 1) * size),)
+      for i, row in enumerate(self.owners.tolist())
+      for j, p in enumerate(row)
+    }
 
 
-@pytest.mark.parametrize("owners, shares", [
+@pytest.mark.parametrize(
+  "owners, shares",
+  [
     ([[0], [1]], [(0, 2, True), (1, 2, True)]),
     # The mesh orders devices as the torus wants it.
     ([[1], [1], [0], [0]], [(1, 2, True), (0, 2, True)]),
     # A tensor axis over two hosts: both feed the same rows.
-    ([[0, 1], [2, 3]],
-     [(0, 2, True), (0, 2, False), (1, 2, True), (1, 2, False)]),
+    (
+      [[0, 1], [2, 3]],
+      [(0, 2, True), (0, 2, False), (1, 2, True), (1, 2, False)],
+    ),
     ([[0, 0]], [(0, 1, True)]),
-])
+  ],
+)
 def test_shares_follow_the_sharding(owners, shares, monkeypatch):
   sharding = Sharding(np.array(owners))
   for process, share in enumerate(shares):

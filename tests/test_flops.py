@@ -15,44 +15,67 @@ from emma_jax.training.step import make_step
 from tests import tiny
 from tests.goldens import machines, store
 
-LAYOUT = Layout(rows=2, und_tokens=64, und_pictures=2, references=1, targets=2,
-                height=64, width=64)
+LAYOUT = Layout(
+  rows=2,
+  und_tokens=64,
+  und_pictures=2,
+  references=1,
+  targets=2,
+  height=64,
+  width=64,
+)
 # Understanding pictures of native sizes, latents made beforehand.
 NATIVE = dataclasses.replace(LAYOUT, und_patches=256, latent_channels=8)
 POLICIES = {
-    "all": (("(autoencoder|vision/(stem|router))/.*", "frozen"),
-            (".*", "train")),
-    "adapter": (("adapters/und/.*", "train"), (".*", "frozen")),
+  "all": (("(autoencoder|vision/(stem|router))/.*", "frozen"), (".*", "train")),
+  "adapter": (("adapters/und/.*", "train"), (".*", "frozen")),
 }
 
 
 def wide() -> ml_collections.ConfigDict:
   """Wide enough for products of matrices to be nearly all; unrolled."""
   m = tiny.model()
-  m.llm.update(width=256, mlp_width=512, num_layers=2, num_shallow=1,
-               num_heads=4, num_kv_heads=2, head_dim=64, vocab_size=2048)
+  m.llm.update(
+    width=256,
+    mlp_width=512,
+    num_layers=2,
+    num_shallow=1,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=64,
+    vocab_size=2048,
+  )
   m.vision.encoder.update(width=192, mlp_width=512, num_heads=4)
   m.autoencoder.update(
-      encoder_block_out_channels=(32,) * 6, attention_head_dim=32,
-      decoder_block_out_channels=(32,) * 6)
+    encoder_block_out_channels=(32,) * 6,
+    attention_head_dim=32,
+    decoder_block_out_channels=(32,) * 6,
+  )
   return m
 
 
-@pytest.mark.parametrize("layout, policy", [
-    (LAYOUT, "all"), (LAYOUT, "adapter"), (NATIVE, "all")])
+@pytest.mark.parametrize(
+  "layout, policy", [(LAYOUT, "all"), (LAYOUT, "adapter"), (NATIVE, "all")]
+)
 def test_the_formula_is_what_xla_counts(layout, policy):
   """Within 5%: the rest is arithmetic between the products."""
   model = build_model.model(wide())
   objective = objectives.EmmaObjective(
-      model=model.module, route="versatile", text_weight=0.25,
-      velocity_weight=1.0, time_bins=2,
-      flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))
-  adam = optimizer.build(optimizer.OptimizerConfig(
-      learning_rate=1e-3, total_steps=2), ((".*", 1.0),))
+    model=model.module,
+    route="versatile",
+    text_weight=0.25,
+    velocity_weight=1.0,
+    time_bins=2,
+    flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0),
+  )
+  adam = optimizer.build(
+    optimizer.OptimizerConfig(learning_rate=1e-3, total_steps=2), ((".*", 1.0),)
+  )
   begin = lambda p: state.begin(p, POLICIES[policy], adam)
   batch, _ = pack([], layout)
   lowered = make_step(objective, adam, ema_decay=0.9, seed=0, name="s").lower(
-      jax.eval_shape(begin, model.shapes), batch)
+    jax.eval_shape(begin, model.shapes), batch
+  )
   counted = lowered.cost_analysis()
   decided = rules.resolve(POLICIES[policy], rules.flatten(model.shapes))
   trained = [p for p, value in decided.items() if value == "train"]
@@ -76,8 +99,15 @@ def test_parts_of_the_model_are_their_products_one_by_one():
   config = build_model.emma_config(tiny.model())
   c, e = config.llm, config.vision.encoder
   D, E, H, K, F = c.width, c.head_dim, c.num_heads, c.num_kv_heads, c.mlp_width
-  token = [(1, D, H * E), (1, D, K * E), (1, D, K * E), (1, H * E, D),
-           (1, D, F), (1, D, F), (1, F, D)]
+  token = [
+    (1, D, H * E),
+    (1, D, K * E),
+    (1, D, K * E),
+    (1, H * E, D),
+    (1, D, F),
+    (1, D, F),
+    (1, F, D),
+  ]
   assert flops.projections(c) == multiplied(token)
   n, W, M = 6, e.width, e.mlp_width
   block = [(n, W, W)] * 4 + [(n, W, M), (n, M, W)]
@@ -107,7 +137,8 @@ def test_the_4b_is_the_papers_arithmetic():
   vision = 27 * flops.encoder_block(config.vision.encoder, 64 * 64)
   assert vision == pytest.approx(5.5e12, rel=0.02)
   assert 36 * flops.projections(config.llm) == pytest.approx(
-      2 * 3.633e9, rel=1e-3)
+    2 * 3.633e9, rel=1e-3
+  )
 
 
 def test_only_what_gradients_need_is_counted_again():
@@ -115,7 +146,9 @@ def test_only_what_gradients_need_is_counted_again():
   of = lambda *trained, **k: flops.step(config, LAYOUT, trained, **k)
   expert = of("vision/stem/mlp", route="stem")
   assert (expert["vision_lower"].inputs, expert["vision_lower"].weights) == (
-      False, False)
+    False,
+    False,
+  )
   assert expert["vision_stem"].weights and expert["projections"].inputs
   assert not expert["projections"].weights
   assert expert["autoencoder"].total == expert["autoencoder"].forward
@@ -145,4 +178,5 @@ def test_native_pictures_cost_what_they_show():
   lower = of(same, live_patches=0.5)["vision_lower"]
   assert lower.forward == static["vision_lower"].forward
   assert flops.total(flops.router_step(config, same, live_patches=0.5)) > (
-      flops.total(flops.router_step(config, LAYOUT)))  # positions
+    flops.total(flops.router_step(config, LAYOUT))
+  )  # positions

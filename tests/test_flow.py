@@ -23,8 +23,9 @@ def test_ends_are_clean_and_noise():
 
 def test_velocity_is_the_derivative_in_time():
   t = jnp.float32([0.2, 0.7])
-  _, slope = jax.jvp(lambda t: flow.interpolate(X0, EPS, t), (t,),
-                     (jnp.ones(2),))
+  _, slope = jax.jvp(
+    lambda t: flow.interpolate(X0, EPS, t), (t,), (jnp.ones(2),)
+  )
   np.testing.assert_allclose(slope, flow.velocity(X0, EPS), atol=1e-6)
 
 
@@ -76,7 +77,8 @@ def test_training_times_are_logit_normal_then_shifted():
   assert abs(z.mean()) < 0.03 and abs(z.std() - 1) < 0.03
   shifted = flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=3.0)
   np.testing.assert_allclose(
-      draw(key, (20000,), shifted), flow.shift_time(t, 3.0), atol=1e-6)
+    draw(key, (20000,), shifted), flow.shift_time(t, 3.0), atol=1e-6
+  )
 
 
 @pytest.mark.parametrize("change", [dict(shift=0.0), dict(time_std=-1.0)])
@@ -86,12 +88,15 @@ def test_impossible_times_are_refused(change):
     flow.FlowConfig(**sizes | change)
 
 
-@pytest.mark.parametrize("call", [
+@pytest.mark.parametrize(
+  "call",
+  [
     lambda: flow.interpolate(X0, EPS[0], jnp.zeros(2)),
     lambda: flow.interpolate(X0, EPS, jnp.zeros(3)),
     lambda: flow.velocity(X0, EPS[:1]),
     lambda: flow.euler_step(X0, EPS[..., :1], 1.0, 0.5),
-])  # fmt: skip
+  ],
+)
 def test_nothing_is_broadcast(call):
   with pytest.raises(AssertionError, match="[sS]hape"):
     call()
@@ -106,30 +111,36 @@ class Variants(chex.TestCase):
     def both(x0, eps, t, t_next):
       x = flow.interpolate(x0, eps, t)
       step = jax.vmap(flow.euler_step)
-      return (step(x, flow.velocity(x0, eps), t, t_next),
-              flow.interpolate(x0, eps, t_next))
+      return (
+        step(x, flow.velocity(x0, eps), t, t_next),
+        flow.interpolate(x0, eps, t_next),
+      )
 
     chex.assert_trees_all_close(
-        *both(X0, EPS, np.float32([0.9, 0.4]), np.float32([0.7, 0.0])),
-        atol=1e-6)
+      *both(X0, EPS, np.float32([0.9, 0.4]), np.float32([0.7, 0.0])), atol=1e-6
+    )
 
 
 def test_times_by_hand():
   """The shift's formula, and each number of the training times'."""
   np.testing.assert_allclose(
-      flow.sampling_times(4, 3.0), [1, 0.9, 0.75, 0.5, 0], atol=1e-7)
+    flow.sampling_times(4, 3.0), [1, 0.9, 0.75, 0.5, 0], atol=1e-7
+  )
   config = flow.FlowConfig(time_mean=1.0, time_std=0.5, shift=2.0)
   key = jax.random.key(3)
   z = np.asarray(jax.random.normal(key, (50,), jnp.float32), np.float64)
   t = 1 / (1 + np.exp(-(1.0 + 0.5 * z)))
   np.testing.assert_allclose(
-      flow.sample_time(key, (50,), config), 2 * t / (1 + t), rtol=1e-5)
+    flow.sample_time(key, (50,), config), 2 * t / (1 + t), rtol=1e-5
+  )
 
 
 def test_the_interpolant_and_a_step_by_hand():
   x0, eps = np.float32([[2.0, 4.0]]), np.float32([[-1.0, 8.0]])
   np.testing.assert_allclose(
-      flow.interpolate(x0, eps, jnp.float32([0.25])), [[1.25, 5.0]])
+    flow.interpolate(x0, eps, jnp.float32([0.25])), [[1.25, 5.0]]
+  )
   np.testing.assert_allclose(flow.velocity(x0, eps), [[-3, 4]])
   np.testing.assert_allclose(
-      flow.euler_step(x0, flow.velocity(x0, eps), 0.5, 0.25), [[2.75, 3.0]])
+    flow.euler_step(x0, flow.velocity(x0, eps), 0.5, 0.25), [[2.75, 3.0]]
+  )

@@ -19,38 +19,50 @@ AT = ["--name", "emma", "--project", "p", "--zone", "z"]
 
 def dry(script: str, *arguments: str) -> str:
   done = subprocess.run(
-      ["bash", LAUNCH / script, *arguments[:1], "--dry-run", *arguments[1:]],
-      capture_output=True, text=True, timeout=60,
-      env=os.environ | {"EMMA_PYTHON": "python"})
+    ["bash", LAUNCH / script, *arguments[:1], "--dry-run", *arguments[1:]],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    env=os.environ | {"EMMA_PYTHON": "python"},
+  )
   assert done.returncode == 0, done.stderr
   return done.stdout
 
 
 def fails(script: str, *arguments: str) -> str:
-  done = subprocess.run(["bash", LAUNCH / script, *arguments],
-                        capture_output=True, text=True, timeout=60)
+  done = subprocess.run(
+    ["bash", LAUNCH / script, *arguments],
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
   assert done.returncode == 2
   return done.stderr
 
 
 def split(line: str) -> list[str]:
   """As bash reads it; Python's shlex does not know its $'...'."""
-  done = subprocess.run(["bash", "-c", f'printf "%s\\0" {line}'],
-                        capture_output=True, text=True, check=True)
+  done = subprocess.run(
+    ["bash", "-c", f'printf "%s\\0" {line}'],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
   return done.stdout.split("\0")[:-1]
 
 
 def understood(words: list[str]):
   """The trainer takes what follows its name."""
   module = words.index("emma_jax.cli.train")
-  args = train._parser().parse_args(words[module + 1:])
+  args = train._parser().parse_args(words[module + 1 :])
   assert (args.config, args.workdir) == (RUN[1], pathlib.Path(RUN[3]))
   return args
 
 
 def test_one_machine():
-  flags, command = dry("local.sh", "--chip", "h100", "--processes", "2", "--",
-                       *RUN[:-1], RUN[-1]).splitlines()
+  flags, command = dry(
+    "local.sh", "--chip", "h100", "--processes", "2", "--", *RUN[:-1], RUN[-1]
+  ).splitlines()
   assert "xla_flags" in flags and "h100" in flags
   words = shlex.split(command)
   assert words[words.index("--processes") + 1] == "2"
@@ -61,13 +73,19 @@ def test_one_machine():
 def test_a_gpu_is_measured(monkeypatch, tmp_path):
   monkeypatch.setenv("OUT", str(tmp_path))
   installed, command = dry(
-      "bench_gpu.sh", "--wheels", "a b", "--parts", "train", "torch",
-      "--config.train.seed=1").splitlines()
+    "bench_gpu.sh",
+    "--wheels",
+    "a b",
+    "--parts",
+    "train",
+    "torch",
+    "--config.train.seed=1",
+  ).splitlines()
   words = shlex.split(installed)
   # Nothing is fetched: only the files that were brought along.
   assert {"--no-index", "--no-deps", "--target"} <= set(words)
   words = shlex.split(command)
-  words = words[words.index("emma_jax.cli.speed") + 1:]
+  words = words[words.index("emma_jax.cli.speed") + 1 :]
   overrides, rest = common.parse_overrides(words)
   args = speed._parser().parse_args(rest)
   assert args.parts == ["train", "torch"] and overrides == {"train.seed": "1"}
@@ -87,22 +105,46 @@ def test_slurm():
   understood(words)
 
 
-@pytest.mark.parametrize("chip, image", [
-    ("v4", "tpu-ubuntu2204-base"), ("v5e", "v2-alpha-tpuv5-lite"),
-    ("v5p", "v2-alpha-tpuv5"), ("v6e", "v2-alpha-tpuv6e")])
+@pytest.mark.parametrize(
+  "chip, image",
+  [
+    ("v4", "tpu-ubuntu2204-base"),
+    ("v5e", "v2-alpha-tpuv5-lite"),
+    ("v5p", "v2-alpha-tpuv5"),
+    ("v6e", "v2-alpha-tpuv6e"),
+  ],
+)
 def test_tpu_machines_are_requested(chip, image):
-  words = shlex.split(dry("tpu_vm.sh", "create", *AT, "--chip", chip,
-                          "--type", f"{chip}-16"))
-  assert words[:5] == ["gcloud", "compute", "tpus", "queued-resources",
-                       "create"]
+  words = shlex.split(
+    dry("tpu_vm.sh", "create", *AT, "--chip", chip, "--type", f"{chip}-16")
+  )
+  assert words[:5] == [
+    "gcloud",
+    "compute",
+    "tpus",
+    "queued-resources",
+    "create",
+  ]
   assert image in words and "--node-id" in words and "--spot" not in words
 
 
 def test_several_slices_are_requested_together():
-  words = shlex.split(dry("tpu_vm.sh", "create", *AT, "--chip", "v6e",
-                          "--type", "v6e-256", "--slices", "2", "--spot"))
+  words = shlex.split(
+    dry(
+      "tpu_vm.sh",
+      "create",
+      *AT,
+      "--chip",
+      "v6e",
+      "--type",
+      "v6e-256",
+      "--slices",
+      "2",
+      "--spot",
+    )
+  )
   at = words.index("--node-count")
-  assert words[at + 1:at + 4] == ["2", "--node-prefix", "emma"]
+  assert words[at + 1 : at + 4] == ["2", "--node-prefix", "emma"]
   assert "--spot" in words
 
 
@@ -119,16 +161,35 @@ def test_tpu_machines_train_on_all_hosts():
 def test_tpu_machines_ask_for_what_is_missing():
   assert "tpu_vm.sh create" in fails("tpu_vm.sh")
   assert "--zone is missing" in fails("tpu_vm.sh", "create", *AT[:4])
-  assert "choose v4" in fails("tpu_vm.sh", "create", *AT, "--type", "x",
-                              "--chip", "v9")
+  assert "choose v4" in fails(
+    "tpu_vm.sh", "create", *AT, "--type", "x", "--chip", "v9"
+  )
 
 
-@pytest.mark.parametrize("chip, topology, hosts, chips", [
-    ("v5p", "4x4x4", 16, 4), ("v6e", "16x16", 64, 4), ("v5e", "2x2", 1, 4)])
+@pytest.mark.parametrize(
+  "chip, topology, hosts, chips",
+  [("v5p", "4x4x4", 16, 4), ("v6e", "16x16", 64, 4), ("v5e", "2x2", 1, 4)],
+)
 def test_gke(chip, topology, hosts, chips):
-  out = yaml.safe_load(dry(
-      "gke.sh", "--name", "emma", "--image", "gcr.io/p/emma:1", "--chip", chip,
-      "--topology", topology, "--claim", "disk", "--slices", "2", "--", *RUN))
+  out = yaml.safe_load(
+    dry(
+      "gke.sh",
+      "--name",
+      "emma",
+      "--image",
+      "gcr.io/p/emma:1",
+      "--chip",
+      chip,
+      "--topology",
+      topology,
+      "--claim",
+      "disk",
+      "--slices",
+      "2",
+      "--",
+      *RUN,
+    )
+  )
   assert out["kind"] == "JobSet" and not out["metadata"]["labels"]
   assert out["spec"]["failurePolicy"]["maxRestarts"] == 20
   (slices,) = out["spec"]["replicatedJobs"]
@@ -149,19 +210,40 @@ def test_gke(chip, topology, hosts, chips):
 
 
 def test_gke_waits_in_a_queue_and_asks_for_what_is_missing():
-  out = yaml.safe_load(dry(
-      "gke.sh", "--name", "e", "--image", "i", "--chip", "v4", "--topology",
-      "2x2x4", "--claim", "c", "--queue", "lab", "--", *RUN))
+  out = yaml.safe_load(
+    dry(
+      "gke.sh",
+      "--name",
+      "e",
+      "--image",
+      "i",
+      "--chip",
+      "v4",
+      "--topology",
+      "2x2x4",
+      "--claim",
+      "c",
+      "--queue",
+      "lab",
+      "--",
+      *RUN,
+    )
+  )
   assert out["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "lab"}
   assert "--topology is missing" in fails(
-      "gke.sh", "--name", "e", "--image", "i", "--chip", "v4")
+    "gke.sh", "--name", "e", "--image", "i", "--chip", "v4"
+  )
 
 
 def test_the_shells_line_is_right(tmp_path):
   """What every script evaluates works in a shell."""
   line = f'eval "$({sys.executable} -m emma_jax.xla_flags v6e)"'
-  got = subprocess.run(["bash", "-c", f'{line}; echo "$LIBTPU_INIT_ARGS"'],
-                       capture_output=True, text=True, check=True,
-                       cwd=LAUNCH.parent).stdout
+  got = subprocess.run(
+    ["bash", "-c", f'{line}; echo "$LIBTPU_INIT_ARGS"'],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=LAUNCH.parent,
+  ).stdout
   want = xla_flags.variables("v6e", os.environ)["LIBTPU_INIT_ARGS"]
   assert got.strip() == want

@@ -21,18 +21,30 @@ PACKAGE = REPO / "emma_jax"
 
 # A module imports from lower levels only, and from its own folder.
 LEVELS = {
-    "__init__": 0, "assets": 0, "rules": 0, "structs": 0, "xla_flags": 0,
-    "flow": 1, "models": 1, "world": 1,
-    "data": 2,
-    "convert": 3, "distributed": 3, "flops": 3, "losses": 3, "optimizer": 3,
-    "sharding": 3, "supervise": 3,
-    "training": 4,
-    "build": 5,
-    "sampling": 6,
-    "evals": 7, "planner": 7,
-    "speed": 8,
-    "cli": 9,
-}  # fmt: skip
+  "__init__": 0,
+  "assets": 0,
+  "rules": 0,
+  "structs": 0,
+  "xla_flags": 0,
+  "flow": 1,
+  "models": 1,
+  "world": 1,
+  "data": 2,
+  "convert": 3,
+  "distributed": 3,
+  "flops": 3,
+  "losses": 3,
+  "optimizer": 3,
+  "sharding": 3,
+  "supervise": 3,
+  "training": 4,
+  "build": 5,
+  "sampling": 6,
+  "evals": 7,
+  "planner": 7,
+  "speed": 8,
+  "cli": 9,
+}
 TORCH = {"accelerate", "diffusers", "torch", "torchvision", "transformers"}
 
 
@@ -85,11 +97,14 @@ def test_imports_point_down():
   assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("unit, allowed", [
+@pytest.mark.parametrize(
+  "unit, allowed",
+  [
     ("models", {"structs", "rules", "models"}),
     ("data", {"structs", "rules", "data", "world", "flow"}),
     ("world", {"structs", "world"}),
-])  # fmt: skip
+  ],
+)
 def test_models_data_and_world_keep_apart(unit: str, allowed: set[str]):
   for path in sorted((PACKAGE / unit).glob("*.py")):
     extra = {unit_of(name) for name in own_imports(path)} - allowed
@@ -130,10 +145,12 @@ def test_dependencies_are_imported_and_imports_are_dependencies():
   project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
   declared = {re.split(r"[<>=\[]", d)[0] for d in project["dependencies"]}
   modules_of = {
-      "absl-py": "absl", "array-record": "array_record",
-      "ml-collections": "ml_collections",
-      "orbax-checkpoint": "orbax", "pillow": "PIL",
-  }  # fmt: skip
+    "absl-py": "absl",
+    "array-record": "array_record",
+    "ml-collections": "ml_collections",
+    "orbax-checkpoint": "orbax",
+    "pillow": "PIL",
+  }
   needed = {modules_of.get(name, name) for name in declared}
   paths = modules() + sorted((REPO / "configs").glob("*.py"))
   used = top_imports(paths) - set(sys.stdlib_module_names)
@@ -142,8 +159,8 @@ def test_dependencies_are_imported_and_imports_are_dependencies():
   used -= {"apache_beam", "tokenizers", "pyarrow", "tensorflow_datasets"}
   used -= {"cv2", "simplejpeg"}
   assert used == needed, (
-      f"imported but not declared: {sorted(used - needed)}; "
-      f"declared but not imported: {sorted(needed - used)}"
+    f"imported but not declared: {sorted(used - needed)}; "
+    f"declared but not imported: {sorted(needed - used)}"
   )
 
 
@@ -162,7 +179,8 @@ def test_smoke_tests_touch_every_room():
   for room in sorted(rooms):
     files = [*(tests / room).rglob("test_*.py"), tests / f"test_{room}.py"]
     assert any("mark.smoke" in p.read_text() for p in files if p.is_file()), (
-        f"No test of {room} is marked `smoke`.")
+      f"No test of {room} is marked `smoke`."
+    )
 
 
 # ------------------------------------------------------------------ examples
@@ -183,10 +201,13 @@ def test_examples_in_docstrings_hold(name: str):
 def test_every_public_transform_has_an_example():
   module = importlib.import_module("emma_jax.data.transforms")
   transforms = [
-      value for key, value in vars(module).items()
-      if inspect.isclass(value) and value.__module__ == module.__name__
-      and not key.startswith("_") and "__call__" in vars(value)
-  ]  # fmt: skip
+    value
+    for key, value in vars(module).items()
+    if inspect.isclass(value)
+    and value.__module__ == module.__name__
+    and not key.startswith("_")
+    and "__call__" in vars(value)
+  ]
   assert transforms
   for transform in transforms:
     assert dataclasses.is_dataclass(transform), f"{transform} is no dataclass"
@@ -209,7 +230,7 @@ def commands(text: str) -> list[list[str]]:
 
 def test_commands_joins_and_strips():
   assert commands("```bash\n$ a b \\\n  --c=1  # why\n```\ntext\n") == [
-      ["a", "b", "--c=1"]
+    ["a", "b", "--c=1"]
   ]
 
 
@@ -234,8 +255,12 @@ def module_command(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 def test_readme_names_both_scripts_and_files_that_exist():
-  scripts = {w for words in commands(readme()) for w in words
-             if w.startswith("launch/") and w != "launch/"}  # fmt: skip
+  scripts = {
+    w
+    for words in commands(readme())
+    for w in words
+    if w.startswith("launch/") and w != "launch/"
+  }
   assert {"launch/demo.sh", "launch/test.sh"} <= scripts
   pattern = r"\b(?:configs|emma_jax|launch|tests)/[\w/.-]*\w\.(?:py|sh)\b"
   named = scripts | set(re.findall(pattern, readme()))

@@ -18,8 +18,9 @@ LOGITS = RNG.normal(size=(3, 5, 7)).astype(np.float32)
 TARGETS = RNG.integers(0, 7, (3, 5))
 WEIGHTS = np.float32([[1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
 ERROR = RNG.uniform(size=(4, 3)).astype(np.float32)
-TASK = np.array([[DRAWING, EDITING, 0], [DRAWING, 0, 0], [EDITING, EDITING, 0],
-                 [0, 0, 0]])
+TASK = np.array(
+  [[DRAWING, EDITING, 0], [DRAWING, 0, 0], [EDITING, EDITING, 0], [0, 0, 0]]
+)
 TIME = RNG.uniform(size=(4, 3)).astype(np.float32)
 
 
@@ -27,8 +28,10 @@ def test_a_mean_of_parts_is_the_mean_of_the_whole():
   """Rows hold 5, 1 and 0 answer tokens: a mean of means would differ."""
   whole, _ = losses.next_token(LOGITS, TARGETS, WEIGHTS)
   row = jax.jit(lambda *x: losses.next_token(*x)[0])
-  rows = [row(LOGITS[i:i + 1], TARGETS[i:i + 1], WEIGHTS[i:i + 1])
-          for i in range(3)]
+  rows = [
+    row(LOGITS[i : i + 1], TARGETS[i : i + 1], WEIGHTS[i : i + 1])
+    for i in range(3)
+  ]
   joined = rows[0] + rows[1] + rows[2]
   np.testing.assert_allclose(joined.value, whole.value, rtol=1e-6)
   assert [float(r.count) for r in rows] == [5, 1, 0]
@@ -43,7 +46,8 @@ def test_next_token_is_cross_entropy_in_nats():
   p = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
   picked = np.take_along_axis(p, TARGETS[..., None], -1)[..., 0]
   np.testing.assert_allclose(
-      loss.value, (-np.log(picked) * WEIGHTS).sum() / 6, rtol=1e-6)
+    loss.value, (-np.log(picked) * WEIGHTS).sum() / 6, rtol=1e-6
+  )
   hits = (LOGITS.argmax(-1) == TARGETS) * WEIGHTS
   np.testing.assert_allclose(right.total, hits.sum())
 
@@ -63,12 +67,14 @@ def test_chunks_of_tokens_give_the_whole_loss_and_gradients(chunk):
 
   def whole(hidden, head):
     loss, right = losses.next_token(
-        jnp.einsum("BUD,VD->BUV", hidden, head), TARGETS, WEIGHTS)
+      jnp.einsum("BUD,VD->BUV", hidden, head), TARGETS, WEIGHTS
+    )
     return 3 * loss.value, (loss, right)
 
   def chunked(hidden, head):
     loss, right = losses.next_token_of(
-        hidden, head, TARGETS, WEIGHTS, chunk=chunk)
+      hidden, head, TARGETS, WEIGHTS, chunk=chunk
+    )
     return 3 * loss.value, (loss, right)
 
   of = lambda f: jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))
@@ -83,14 +89,19 @@ def test_chunks_of_tokens_give_the_whole_loss_and_gradients(chunk):
 
 def test_no_array_holds_all_logits():
   """The largest one of a step has a chunk's tokens or the head's rows."""
-  shapes = jax.ShapeDtypeStruct((2, 512, 8), jnp.float32), (
-      jax.ShapeDtypeStruct((4096, 8), jnp.float32))
+  shapes = (
+    jax.ShapeDtypeStruct((2, 512, 8), jnp.float32),
+    (jax.ShapeDtypeStruct((4096, 8), jnp.float32)),
+  )
   targets, weights = np.zeros((2, 512), np.int32), np.ones((2, 512), np.float32)
-  loss = lambda h, w: losses.next_token_of(
-      h, w, targets, weights, chunk=64)[0].value
+  loss = lambda h, w: (
+    losses.next_token_of(h, w, targets, weights, chunk=64)[0].value
+  )
   lowered = jax.jit(jax.grad(loss, (0, 1))).lower(*shapes)
-  sizes = [np.prod([int(n) for n in s.split("x")]) for s in re.findall(
-      r"tensor<([\dx]+)xf32>", lowered.as_text())]
+  sizes = [
+    np.prod([int(n) for n in s.split("x")])
+    for s in re.findall(r"tensor<([\dx]+)xf32>", lowered.as_text())
+  ]
   assert max(sizes) == 64 * 4096
 
 
@@ -104,7 +115,7 @@ def test_squared_error_is_per_picture():
   a, b = RNG.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
   error = losses.squared_error(a, b)
   assert error.shape == (2, 3)
-  np.testing.assert_allclose(error, ((a - b)**2).mean((2, 3)), rtol=1e-5)
+  np.testing.assert_allclose(error, ((a - b) ** 2).mean((2, 3)), rtol=1e-5)
 
 
 def test_tasks_and_times_partition_the_velocity_error():
@@ -119,8 +130,7 @@ def test_tasks_and_times_partition_the_velocity_error():
   assert tasks["drawing"].count == 2
   name = "time_0.25_0.50"
   inside = real & (TIME >= 0.25) & (TIME < 0.5)
-  np.testing.assert_allclose(
-      times[name].total, ERROR[inside].sum(), rtol=1e-6)
+  np.testing.assert_allclose(times[name].total, ERROR[inside].sum(), rtol=1e-6)
 
 
 def test_the_last_time_bin_holds_its_end():
@@ -140,17 +150,21 @@ def test_the_router_learns_from_labelled_pictures_only():
   np.testing.assert_allclose(loss.total, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("call", [
+@pytest.mark.parametrize(
+  "call",
+  [
     lambda: losses.next_token(LOGITS, TARGETS[:, :1], WEIGHTS),
     lambda: losses.next_token(LOGITS, TARGETS, WEIGHTS[:1]),
     lambda: losses.next_token_of(
-        LOGITS, LOGITS[0], TARGETS[:1], WEIGHTS, chunk=4),
+      LOGITS, LOGITS[0], TARGETS[:1], WEIGHTS, chunk=4
+    ),
     lambda: losses.squared_error(LOGITS, LOGITS),
     lambda: losses.squared_error(LOGITS[..., None], LOGITS[:1, ..., None]),
     lambda: losses.per_task(ERROR, TASK[:1]),
     lambda: losses.per_time(ERROR, TIME[:1], TASK, 2),
     lambda: losses.label(LOGITS, TARGETS, TARGETS[:1]),
-])  # fmt: skip
+  ],
+)
 def test_nothing_is_broadcast(call):
   with pytest.raises(AssertionError, match="[sS]hape|rank"):
     call()
@@ -165,7 +179,8 @@ class Variants(chex.TestCase):
     chunked = self.variant(functools.partial(losses.next_token_of, chunk=4))
     whole = losses.next_token(LOGITS @ head.T, TARGETS, WEIGHTS)
     chex.assert_trees_all_close(
-        chunked(LOGITS, head, TARGETS, WEIGHTS), whole, rtol=1e-5)
+      chunked(LOGITS, head, TARGETS, WEIGHTS), whole, rtol=1e-5
+    )
 
 
 def test_an_accuracy_counts_weighted_tokens_only():
@@ -181,7 +196,8 @@ def test_errors_by_time_leave_out_empty_slots_and_are_named_by_their_bin():
   assert list(bins) == ["time_0.00_0.50", "time_0.50_1.00"]
   late = (TASK > 0) & (TIME >= 0.5)
   np.testing.assert_allclose(
-      bins["time_0.50_1.00"].total, ERROR[late].sum(), rtol=1e-6)
+    bins["time_0.50_1.00"].total, ERROR[late].sum(), rtol=1e-6
+  )
   assert bins["time_0.50_1.00"].count == late.sum()
 
 
@@ -190,7 +206,7 @@ def test_a_velocity_error_is_summed_in_float32():
   low = jnp.asarray(a, jnp.bfloat16)
   error = losses.squared_error(low, b)
   assert error.dtype == jnp.float32
-  want = ((np.asarray(low, np.float64) - b)**2).mean()
+  want = ((np.asarray(low, np.float64) - b) ** 2).mean()
   np.testing.assert_allclose(error, [[want]], rtol=1e-5)
 
 

@@ -11,8 +11,20 @@ import pytest
 
 from tests.mutation import plants, run, tree
 
-ROOMS = {"models", "flow", "losses", "optimizer", "sampling", "training",
-         "data", "convert", "evals", "world", "sharding", "planner"}
+ROOMS = {
+  "models",
+  "flow",
+  "losses",
+  "optimizer",
+  "sampling",
+  "training",
+  "data",
+  "convert",
+  "evals",
+  "world",
+  "sharding",
+  "planner",
+}
 PLANTS = plants.load()
 
 
@@ -23,7 +35,8 @@ def test_there_are_enough_of_every_room():
 
 def test_ids_are_unique():
   twice = collections.Counter(p.id for p in PLANTS) - collections.Counter(
-      {p.id for p in PLANTS})
+    {p.id for p in PLANTS}
+  )
   assert not twice
 
 
@@ -49,8 +62,15 @@ def test_mirrored_files_come_first(repo):
 
 
 def plant(**changes) -> plants.Plant:
-  fields = dict(id="toy", room="toys", path="emma_jax/toy.py", what="A toy.",
-                old="a + b", new="a - b", tests=())
+  fields = dict(
+    id="toy",
+    room="toys",
+    path="emma_jax/toy.py",
+    what="A toy.",
+    old="a + b",
+    new="a - b",
+    tests=(),
+  )
   return plants.Plant(**fields | changes)
 
 
@@ -112,9 +132,10 @@ for r in kept.of(todo + slow):
 
 def toy_repo(folder: Path, test: str = TEST) -> Path:
   for name, text in {
-      "emma_jax/__init__.py": "", "emma_jax/toy.py": TOY,
-      "tests/test_toy.py": test,
-      "setup.cfg": "[tool:pytest]\npythonpath = .\n",
+    "emma_jax/__init__.py": "",
+    "emma_jax/toy.py": TOY,
+    "tests/test_toy.py": test,
+    "setup.cfg": "[tool:pytest]\npythonpath = .\n",
   }.items():
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
@@ -125,10 +146,14 @@ def toy_repo(folder: Path, test: str = TEST) -> Path:
 
 def executed(folder: Path) -> list[str]:
   done = subprocess.run(
-      [sys.executable, "-c", PROGRAM, str(folder)], cwd=tree.REPO,
-      # No plugin of a library is waited for.
-      env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-      capture_output=True, text=True, timeout=120)
+    [sys.executable, "-c", PROGRAM, str(folder)],
+    cwd=tree.REPO,
+    # No plugin of a library is waited for.
+    env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
   assert not done.returncode, done.stderr
   return done.stdout.splitlines()
 
@@ -136,10 +161,10 @@ def executed(folder: Path) -> list[str]:
 def test_verdicts_and_the_checkout_is_not_touched(tmp_path):
   repo = toy_repo(tmp_path)
   assert executed(repo) == [
-      "killed killed tests/test_toy.py::test_add",
-      "survived survived ",
-      "unimportable killed tests/test_toy.py",
-      "slow timeout ",
+    "killed killed tests/test_toy.py::test_add",
+    "survived survived ",
+    "unimportable killed tests/test_toy.py",
+    "slow timeout ",
   ]
   assert (repo / "emma_jax/toy.py").read_text() == TOY
   lines = (repo / "out.jsonl").read_text().splitlines()

@@ -21,8 +21,8 @@ def test_docstrings():
 
 
 @pytest.mark.parametrize(
-    "name, middle, end",
-    [("constant", 0.1, 0.1), ("linear", 0.06, 0.02), ("cosine", 0.06, 0.02)],
+  "name, middle, end",
+  [("constant", 0.1, 0.1), ("linear", 0.06, 0.02), ("cosine", 0.06, 0.02)],
 )
 def test_schedule_values(name: str, middle: float, end: float):
   rate = jax.jit(optimizer.schedule(config(schedule=name, final_ratio=0.2)))
@@ -32,13 +32,13 @@ def test_schedule_values(name: str, middle: float, end: float):
 
 
 @pytest.mark.parametrize(
-    "changes, word",
-    [
-        (dict(schedule="stairs"), "stairs"),
-        (dict(warmup_steps=111), "warmup_steps=111"),
-        (dict(total_steps=0, warmup_steps=0), "total_steps=0"),
-        (dict(learning_rate=-1.0), "learning_rate=-1.0"),
-    ],
+  "changes, word",
+  [
+    (dict(schedule="stairs"), "stairs"),
+    (dict(warmup_steps=111), "warmup_steps=111"),
+    (dict(total_steps=0, warmup_steps=0), "total_steps=0"),
+    (dict(learning_rate=-1.0), "learning_rate=-1.0"),
+  ],
 )
 def test_bad_configs_name_the_value(changes: dict, word: str):
   with pytest.raises(ValueError, match=word):
@@ -62,7 +62,7 @@ def test_clipping_sees_only_the_trained_part():
   (moment,) = jax.tree.leaves(optax.tree_utils.tree_get(state, "mu"))
   np.testing.assert_allclose(moment, [0.06, 0.08], rtol=1e-6)
   _, state = optimizer.build(config(clip_norm=0.0), {"a/w": 1.0}).update(
-      chosen, transform.init(trained), trained
+    chosen, transform.init(trained), trained
   )
   (moment,) = jax.tree.leaves(optax.tree_utils.tree_get(state, "mu"))
   np.testing.assert_allclose(moment, [0.3, 0.4], rtol=1e-6)
@@ -71,7 +71,7 @@ def test_clipping_sees_only_the_trained_part():
 def test_multipliers_scale_the_update_of_their_paths():
   params = {"a": jnp.ones(3), "b": jnp.ones(3)}
   updates = step(
-      optimizer.build(config(), [("a", 1.0), (".*", 0.5)]), params, params
+    optimizer.build(config(), [("a", 1.0), (".*", 0.5)]), params, params
   )
   np.testing.assert_allclose(updates["b"], 0.5 * updates["a"], rtol=1e-6)
   np.testing.assert_allclose(updates["a"], -0.01, rtol=1e-5)
@@ -89,10 +89,10 @@ def test_multipliers_are_total_and_live():
 
 def test_decay_is_decoupled_and_spares_vectors():
   params = {
-      "kernel": jnp.ones((2, 2)),
-      "attn_norm": {"scale": jnp.ones((3, 2))},  # a stack of three layers
-      "q_norm": jnp.ones((3, 2)),
-      "bias": jnp.ones(2),
+    "kernel": jnp.ones((2, 2)),
+    "attn_norm": {"scale": jnp.ones((3, 2))},  # a stack of three layers
+    "q_norm": jnp.ones((3, 2)),
+    "bias": jnp.ones(2),
   }
   zero = jax.tree.map(jnp.zeros_like, params)
   one = {path: 1.0 for path in rules.flatten(params)}
@@ -116,8 +116,9 @@ def test_ema_warms_up_then_averages():
   np.testing.assert_allclose(first["w"], 0.9, rtol=1e-6)  # keeps 1 / 10
   late = optimizer.ema_update(ema, params, 0.999, 10**6)
   np.testing.assert_allclose(late["w"], 0.001, rtol=1e-3)
-  low = optimizer.ema_update({"w": jnp.zeros(1, jnp.float32)},
-                             {"w": jnp.ones(1, jnp.bfloat16)}, 0.5, 9)
+  low = optimizer.ema_update(
+    {"w": jnp.zeros(1, jnp.float32)}, {"w": jnp.ones(1, jnp.bfloat16)}, 0.5, 9
+  )
   assert low["w"].dtype == jnp.float32
 
 
@@ -129,8 +130,17 @@ def test_an_average_of_other_shapes_is_refused():
 @pytest.mark.smoke
 def test_three_updates_by_hand():
   """Warm-up, clipping, moments, their bias, decay and multipliers, in numpy."""
-  c = config(warmup_steps=2, total_steps=4, schedule="linear", final_ratio=0.1,
-             b1=0.8, b2=0.9, eps=1e-2, weight_decay=0.3, clip_norm=1.5)
+  c = config(
+    warmup_steps=2,
+    total_steps=4,
+    schedule="linear",
+    final_ratio=0.1,
+    b1=0.8,
+    b2=0.9,
+    eps=1e-2,
+    weight_decay=0.3,
+    clip_norm=1.5,
+  )
   factors = {"w": 0.7, "bias": 0.5}
   transform = optimizer.build(c, factors)
   rng = np.random.default_rng(0)
@@ -142,17 +152,24 @@ def test_three_updates_by_hand():
   mu, nu = ({k: 0.0 for k in params} for _ in range(2))
   rates = [0.05, 0.1, 0.1, 0.055, 0.01]
   for n, size in enumerate((3.0, 0.1, 2.0, 0.5, 1.0)):
-    grads = {k: (size * rng.normal(size=v.shape)).astype(np.float32)
-             for k, v in params.items()}
+    grads = {
+      k: (size * rng.normal(size=v.shape)).astype(np.float32)
+      for k, v in params.items()
+    }
     updates, state = update(grads, state, params)
     params = optax.apply_updates(params, updates)
-    norm = np.sqrt(sum((g.astype(np.float64)**2).sum() for g in grads.values()))
+    norm = np.sqrt(
+      sum((g.astype(np.float64) ** 2).sum() for g in grads.values())
+    )
     for k, g in grads.items():
       g = g * min(1.0, 1.5 / norm)
       mu[k] = 0.8 * mu[k] + 0.2 * g
       nu[k] = 0.9 * nu[k] + 0.1 * g * g
-      step = (mu[k] / (1 - 0.8**(n + 1))
-              / (np.sqrt(nu[k] / (1 - 0.9**(n + 1))) + 1e-2))
+      step = (
+        mu[k]
+        / (1 - 0.8 ** (n + 1))
+        / (np.sqrt(nu[k] / (1 - 0.9 ** (n + 1))) + 1e-2)
+      )
       decay = 0.3 * hand[k] if k == "w" else 0.0
       hand[k] = hand[k] - rates[n] * factors[k] * (step + decay)
     for k in params:
@@ -161,11 +178,13 @@ def test_three_updates_by_hand():
 
 def test_a_schedule_without_warm_up_starts_at_its_peak():
   """And a cosine ends where it should, quarter by quarter."""
-  rate = optimizer.schedule(config(
-      warmup_steps=0, total_steps=8, schedule="cosine", final_ratio=0.0))
+  rate = optimizer.schedule(
+    config(warmup_steps=0, total_steps=8, schedule="cosine", final_ratio=0.0)
+  )
   want = 0.1 * 0.5 * (1 + np.cos(np.pi * np.array([0, 2, 4, 6, 8]) / 8))
-  np.testing.assert_allclose([rate(s) for s in (0, 2, 4, 6, 8)], want,
-                             rtol=1e-5, atol=1e-8)
+  np.testing.assert_allclose(
+    [rate(s) for s in (0, 2, 4, 6, 8)], want, rtol=1e-5, atol=1e-8
+  )
 
 
 def test_the_average_of_every_early_step():

@@ -19,10 +19,10 @@ def test_docstrings():
 def test_first_full_match_decides():
   table = [("llm/und/.*", "a"), ("llm/.*", "b"), ("vision/.*", "c")]
   assert rules.resolve(table, rules.flatten(TREE)) == {
-      "llm/und/q": "a",
-      "llm/und/k": "a",
-      "llm/norm": "b",
-      "vision/patch": "c",
+    "llm/und/q": "a",
+    "llm/und/k": "a",
+    "llm/norm": "b",
+    "vision/patch": "c",
   }
 
 
@@ -39,8 +39,9 @@ def test_uncovered_paths_are_listed():
 @pytest.mark.parametrize("dead", ["audio/.*", "llm/norm"])
 def test_a_rule_that_decides_nothing_is_listed(dead: str):
   with pytest.raises(rules.RuleError, match=f"policy: '{dead}' decided no"):
-    rules.resolve([("llm/.*", 0), (dead, 1), (".*", 2)], rules.flatten(TREE),
-                  "policy")
+    rules.resolve(
+      [("llm/.*", 0), (dead, 1), (".*", 2)], rules.flatten(TREE), "policy"
+    )
 
 
 def test_unflatten_undoes_flatten():

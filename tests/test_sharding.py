@@ -15,14 +15,16 @@ from tests.goldens import machines, store
 # Every kind of mesh, at 8 devices: (slice, data, fsdp, tensor). The first two
 # hold all that the others do.
 MESHES = {
-    "slice x data x fsdp": (2, 2, 2, 1),
-    "fsdp x tensor": (1, 1, 4, 2),
-    "data": (1, 8, 1, 1),
-    "fsdp": (1, 1, 8, 1),
-    "data x fsdp": (1, 4, 2, 1),
+  "slice x data x fsdp": (2, 2, 2, 1),
+  "fsdp x tensor": (1, 1, 4, 2),
+  "data": (1, 8, 1, 1),
+  "fsdp": (1, 1, 8, 1),
+  "data x fsdp": (1, 4, 2, 1),
 }
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] if i > 1 else [])
-         for i, name in enumerate(MESHES)]
+NAMES = [
+  pytest.param(name, marks=[pytest.mark.slow] if i > 1 else [])
+  for i, name in enumerate(MESHES)
+]
 
 # Sharding constraints in the lowered step: one per gradient of a weight, and
 # the others on activations, in the forward pass and in the backward one.
@@ -94,8 +96,7 @@ def trained():
       quick = ["one", *list(MESHES)[:2]]
       names = quick if name in quick else [name]
       meshes = {n: ({"one": (1, 1, 1, 1)} | MESHES)[n] for n in names}
-      made.update(programs.printed(
-          SCRIPT, json.dumps(meshes), devices=8))
+      made.update(programs.printed(SCRIPT, json.dumps(meshes), devices=8))
     return made[name]
 
   return of
@@ -195,10 +196,10 @@ def test_minus_one_takes_what_is_left():
     config.shape(7)
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(data=0), "mesh.data=0"),
-    (dict(data=-1, fsdp=-1), "only one axis"),
-])
+@pytest.mark.parametrize(
+  "changes, message",
+  [(dict(data=0), "mesh.data=0"), (dict(data=-1, fsdp=-1), "only one axis")],
+)
 def test_impossible_meshes_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
     MeshConfig(**dict(slice=1, data=1, fsdp=1, tensor=1) | changes)
@@ -211,8 +212,9 @@ def test_the_mesh_has_auto_axes():
   assert set(made.axis_types) == {jax.sharding.AxisType.Auto}
 
 
-@pytest.mark.parametrize("case, make", [
-    ("axes", machines.axes), ("micro", machines.small)])
+@pytest.mark.parametrize(
+  "case, make", [("axes", machines.axes), ("micro", machines.small)]
+)
 def test_where_things_lie_is_as_it_was(case, make):
   """The table of axes, and every weight of the micro EMMA by it."""
   store.check("machines", case, make(), store.EXACT)
@@ -230,7 +232,8 @@ def test_rows_are_split_over_all_axes_but_tensor():
 def test_a_weight_of_a_mebibyte_may_be_whole(size, refused):
   """The bound itself is allowed; bytes count, not elements."""
   of = lambda n, dtype: sharding.weights(
-      {"w": jax.ShapeDtypeStruct((n,), dtype)}, {"w": (None,)}, mesh(fsdp=4))
+    {"w": jax.ShapeDtypeStruct((n,), dtype)}, {"w": (None,)}, mesh(fsdp=4)
+  )
   of(2 * size - 16, jnp.bfloat16)
   if refused:
     with pytest.raises(ValueError, match="would be copied to every device"):
@@ -245,10 +248,12 @@ def test_a_weight_goes_to_the_axes_of_the_table():
   grid = mesh(data=2, fsdp=4, tensor=2)
   of = lambda shape, *names: sharding.spec(shape, names, grid)
   assert of((3, 8, 6), "layers", "embed", "mlp") == P(
-      None, ("fsdp",), ("tensor",))
+    None, ("fsdp",), ("tensor",)
+  )
   # 6 channels do not split in 4: the other axis that may, does.
   assert of((3, 3, 8, 6), None, None, "conv_in", "conv_out") == P(
-      None, None, ("fsdp",), None)
+    None, None, ("fsdp",), None
+  )
   assert of((6,), "embed") == P(None)
   with pytest.raises(ValueError, match=r"\['embd'\].*sharding.TABLE"):
     of((8,), "embd")
@@ -260,10 +265,12 @@ def test_a_large_weight_that_stays_whole_is_refused():
   with pytest.raises(ValueError, match=r"w \(1001, 1001\).*embed"):
     sharding.weights(shapes, axes, mesh(fsdp=4))
   assert sharding.weights(shapes, axes, mesh(data=4))["w"].spec == (
-      PartitionSpec(None, None))
+    PartitionSpec(None, None)
+  )
   # One device fewer fits: 1001 = 7 * 143.
   assert sharding.weights(shapes, axes, mesh(fsdp=7))["w"].spec == (
-      PartitionSpec(("fsdp",), None))
+    PartitionSpec(("fsdp",), None)
+  )
 
 
 def test_a_state_that_mirrors_no_weight_is_refused():
@@ -277,8 +284,10 @@ def test_a_state_that_mirrors_no_weight_is_refused():
 
 
 def toy():
-  return ({"w": jax.ShapeDtypeStruct((8, 2), jnp.float32)},
-          {"w": ("embed", "mlp")})
+  return (
+    {"w": jax.ShapeDtypeStruct((8, 2), jnp.float32)},
+    {"w": ("embed", "mlp")},
+  )
 
 
 def test_every_weight_of_every_variant_names_its_axes():

@@ -19,10 +19,25 @@ def start(program: str, *options: str, **more) -> subprocess.Popen:
   # Without what the run of the tests itself was told.
   own = {k: v for k, v in os.environ.items() if not k.startswith("EMMA_")}
   return subprocess.Popen(
-      [sys.executable, "-m", "emma_jax.supervise", "--backoff", "0.01",
-       *options, "--", sys.executable, "-c", program],
-      cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-      env=own | {"PYTHONPATH": str(ROOT)}, **more)
+    [
+      sys.executable,
+      "-m",
+      "emma_jax.supervise",
+      "--backoff",
+      "0.01",
+      *options,
+      "--",
+      sys.executable,
+      "-c",
+      program,
+    ],
+    cwd=ROOT,
+    stderr=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    env=own | {"PYTHONPATH": str(ROOT)},
+    **more,
+  )
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -33,12 +48,20 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
 @pytest.mark.smoke
 def test_processes_are_told_who_they_are():
   # Each line in one write: the two processes share a pipe.
-  code, out, _ = ended(start(
+  code, out, _ = ended(
+    start(
       "import os; os.write(1, b' '.join(sorted(os.fsencode(v) for k, v in "
       "os.environ.items() if k.startswith('EMMA_'))) + b'\\n')",
-      "--processes", "2",
-      "--first_process", "1", "--num_processes", "3",
-      "--coordinator", "10.0.0.1:99"))
+      "--processes",
+      "2",
+      "--first_process",
+      "1",
+      "--num_processes",
+      "3",
+      "--coordinator",
+      "10.0.0.1:99",
+    )
+  )
   assert code == 0
   assert sorted(out.splitlines()) == ["1 10.0.0.1:99 3", "10.0.0.1:99 2 3"]
 
@@ -61,18 +84,22 @@ if len(list(root.glob(me + "_*"))) == 1:
   assert len(list(tmp_path.glob("0_*"))) == len(list(tmp_path.glob("1_*"))) == 2
 
 
-@pytest.mark.parametrize("program, code, words", [
+@pytest.mark.parametrize(
+  "program, code, words",
+  [
     ("import sys; sys.exit(2)", supervise.MISTAKE, "ended with 2"),
     ("import sys; sys.exit(5)", supervise.GAVE_UP, "giving up after 1"),
     ("import sys; sys.exit(75)", supervise.STOPPED, ""),
-])
+  ],
+)
 def test_exit_codes(program, code, words):
   got, _, err = ended(start(program, "--max_restarts", "1"))
   assert (got, words in err) == (code, True), err
 
 
-@pytest.mark.parametrize("signals, code", [(1, supervise.STOPPED),
-                                           (2, supervise.KILLED)])
+@pytest.mark.parametrize(
+  "signals, code", [(1, supervise.STOPPED), (2, supervise.KILLED)]
+)
 def test_sigterm_is_passed_on_and_a_second_one_kills(signals, code):
   """The children obey the first only where there is just one."""
   program = f"""
@@ -136,11 +163,15 @@ def alive(pid: int) -> bool:
   return state.split()[0] != "Z"
 
 
-@pytest.mark.parametrize("options", [
-    [], ["--processes", "0", "--", "true"],
+@pytest.mark.parametrize(
+  "options",
+  [
+    [],
+    ["--processes", "0", "--", "true"],
     ["--num_processes", "4", "--", "true"],  # no coordinator
     ["--first_process", "3", "--num_processes", "3", "--", "true"],
-])
+  ],
+)
 def test_mistakes_are_told(options, capsys):
   assert supervise.main(options) == supervise.MISTAKE
   assert "error: " in capsys.readouterr().err

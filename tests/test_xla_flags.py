@@ -13,8 +13,13 @@ from tests.goldens import machines, store
 pytestmark = pytest.mark.smoke
 
 # The smallest topology of several hosts: collectives are in the program.
-TOPOLOGIES = {"v4": "v4:2x2x4", "v5e": "v5e:4x4", "v5p": "v5p:2x2x4",
-              "v6e": "v6e:4x4", "tpu7x": "tpu7x:2x2x4"}
+TOPOLOGIES = {
+  "v4": "v4:2x2x4",
+  "v5e": "v5e:4x4",
+  "v5p": "v5p:2x2x4",
+  "v6e": "v6e:4x4",
+  "tpu7x": "tpu7x:2x2x4",
+}
 COMPILE = """
 import sys
 import jax, jax.numpy as jnp
@@ -34,16 +39,29 @@ print(step.lower(x, x).compile().as_text().count("all-gather"))
 
 
 def compiled(chip: str, **more: str) -> subprocess.CompletedProcess:
-  env = os.environ | xla_flags.variables(chip) | {
-      "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1",
-      "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"} | more
-  return subprocess.run([sys.executable, "-c", COMPILE, TOPOLOGIES[chip]],
-                        env=env, capture_output=True, text=True, timeout=300)
+  env = (
+    os.environ
+    | xla_flags.variables(chip)
+    | {
+      "JAX_PLATFORMS": "cpu",
+      "TPU_SKIP_MDS_QUERY": "1",
+      "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    | more
+  )
+  return subprocess.run(
+    [sys.executable, "-c", COMPILE, TOPOLOGIES[chip]],
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
 
 
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason='needs libtpu: pip install "emma_jax[tpu]"')
+  importlib.util.find_spec("libtpu") is None,
+  reason='needs libtpu: pip install "emma_jax[tpu]"',
+)
 
 
 @needs_libtpu
@@ -61,15 +79,22 @@ def test_a_stale_flag_is_rejected():
   assert done.returncode != 0 and "no_such_flag" in done.stderr
 
 
-@pytest.mark.parametrize("flags, good", [
+@pytest.mark.parametrize(
+  "flags, good",
+  [
     (xla_flags.variables("h100")["XLA_FLAGS"], True),
-    ("--xla_gpu_no_such_flag=true", False)])
+    ("--xla_gpu_no_such_flag=true", False),
+  ],
+)
 def test_xla_knows_the_gpu_flags(flags, good):
   """XLA_FLAGS are parsed whole, on any device."""
   done = subprocess.run(
-      [sys.executable, "-c", "import jax; jax.numpy.ones(1)"],
-      env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-      capture_output=True, text=True, timeout=300)
+    [sys.executable, "-c", "import jax; jax.numpy.ones(1)"],
+    env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
   assert (done.returncode == 0) == good, done.stderr
 
 
@@ -78,8 +103,9 @@ def test_flags_of_every_chip_are_as_they_were():
 
 
 def test_what_the_environment_holds_comes_last_or_wins():
-  got = xla_flags.variables("h100", {
-      "XLA_FLAGS": "--a=1  --b", "NCCL_NVLS_ENABLE": "0"})
+  got = xla_flags.variables(
+    "h100", {"XLA_FLAGS": "--a=1  --b", "NCCL_NVLS_ENABLE": "0"}
+  )
   assert got["XLA_FLAGS"].split()[-2:] == ["--a=1", "--b"]
   assert got["NCCL_NVLS_ENABLE"] == "0"
   assert got["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.9"
@@ -100,8 +126,12 @@ def test_a_shell_gets_exports_and_a_reader_reasons(capsys, monkeypatch):
   monkeypatch.setenv("LIBTPU_INIT_ARGS", "--mine='a b'")
   assert xla_flags.main(["v5p"]) == 0
   line = capsys.readouterr().out
-  got = subprocess.run(["bash", "-c", f'{line}echo "$LIBTPU_INIT_ARGS"'],
-                       capture_output=True, text=True, check=True).stdout
+  got = subprocess.run(
+    ["bash", "-c", f'{line}echo "$LIBTPU_INIT_ARGS"'],
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
   assert got.startswith("--xla_tpu") and got.rstrip().endswith("--mine='a b'")
   assert xla_flags.main(["v5p", "--explain"]) == 0
   assert xla_flags.TABLE["v5p"][0].reason in capsys.readouterr().out

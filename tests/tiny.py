@@ -26,40 +26,55 @@ QUICK = {"xla_backend_optimization_level": 0}
 
 # Comparison variants of the paper's design, as changes of `model`.
 VARIANTS = {
-    "paper": {},
-    "token_fusion": {"fusion.mode": "token"},
-    "reference_und": {"fusion.reference_branch": "und"},
-    "all_shared": {
-        "llm.shallow_shared": ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp"),
-        "llm.deep_shared": ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp"),
-        "llm.final_norm_shared": True,
-    },
-    "all_decoupled": {"llm.shallow_shared": (), "llm.num_shallow": 0},
-    "no_experts": {"vision.experts": False},
+  "paper": {},
+  "token_fusion": {"fusion.mode": "token"},
+  "reference_und": {"fusion.reference_branch": "und"},
+  "all_shared": {
+    "llm.shallow_shared": ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp"),
+    "llm.deep_shared": ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp"),
+    "llm.final_norm_shared": True,
+  },
+  "all_decoupled": {"llm.shallow_shared": (), "llm.num_shallow": 0},
+  "no_experts": {"vision.experts": False},
 }
 # All of them, two or three at a time.
 MIXTURES = {
-    "token_all_shared": VARIANTS["token_fusion"] | VARIANTS["all_shared"],
-    "und_decoupled_no_experts": VARIANTS["reference_und"]
-    | VARIANTS["all_decoupled"] | VARIANTS["no_experts"],
+  "token_all_shared": VARIANTS["token_fusion"] | VARIANTS["all_shared"],
+  "und_decoupled_no_experts": VARIANTS["reference_und"]
+  | VARIANTS["all_decoupled"]
+  | VARIANTS["no_experts"],
 }
 
 
 def model(variant: str = "paper", **llm) -> ml_collections.ConfigDict:
   """`config.model`, micro."""
   m = models.tiny()
-  m.llm.update(width=32, mlp_width=48, num_layers=3, num_shallow=1,
-               num_heads=2, num_kv_heads=1, head_dim=16, scan_unroll=1)
-  m.vision.encoder.update(width=16, mlp_width=24, num_layers=2, num_heads=2,
-                          native_grid=3, scan_unroll=1)
+  m.llm.update(
+    width=32,
+    mlp_width=48,
+    num_layers=3,
+    num_shallow=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=16,
+    scan_unroll=1,
+  )
+  m.vision.encoder.update(
+    width=16,
+    mlp_width=24,
+    num_layers=2,
+    num_heads=2,
+    native_grid=3,
+    scan_unroll=1,
+  )
   m.vision.router_width = 8
   m.autoencoder.update(
-      latent_channels=CHANNELS,
-      attention_head_dim=8,
-      encoder_block_out_channels=(8,) * 6,
-      decoder_block_out_channels=(8,) * 6,
-      encoder_block_types=("ResBlock",) * 5 + ("EfficientViTBlock",),
-      decoder_block_types=("ResBlock",) * 5 + ("EfficientViTBlock",),
+    latent_channels=CHANNELS,
+    attention_head_dim=8,
+    encoder_block_out_channels=(8,) * 6,
+    decoder_block_out_channels=(8,) * 6,
+    encoder_block_types=("ResBlock",) * 5 + ("EfficientViTBlock",),
+    decoder_block_types=("ResBlock",) * 5 + ("EfficientViTBlock",),
   )
   m.fusion.time_channels = 16
   m.update_from_flattened_dict((VARIANTS | MIXTURES)[variant])
@@ -111,31 +126,48 @@ def picture(seed: int, role: str, stem: int = 0) -> Picture:
 def understanding(seed: int = 0, stem: int = 0) -> Sample:
   first = 100 + 20 * seed
   words = lambda a, b: tuple(range(first + a, first + b))
-  return Sample("understanding", (
-      Text(words(0, 2)), picture(3 * seed, "und", stem), Text(words(2, 5)),
-      Text(words(5, 8), loss=True)))
+  return Sample(
+    "understanding",
+    (
+      Text(words(0, 2)),
+      picture(3 * seed, "und", stem),
+      Text(words(2, 5)),
+      Text(words(5, 8), loss=True),
+    ),
+  )
 
 
 def drawing(seed: int = 0) -> Sample:
   first = 300 + 20 * seed
-  return Sample("drawing", (
-      Text(tuple(range(first, first + 4))), picture(3 * seed + 1, "target")))
+  return Sample(
+    "drawing",
+    (Text(tuple(range(first, first + 4))), picture(3 * seed + 1, "target")),
+  )
 
 
 def editing(seed: int = 0) -> Sample:
   first = 500 + 20 * seed
-  return Sample("editing", (
-      Text((first,)), picture(3 * seed + 2, "ref"),
+  return Sample(
+    "editing",
+    (
+      Text((first,)),
+      picture(3 * seed + 2, "ref"),
       Text(tuple(range(first + 1, first + 4))),
-      picture(3 * seed + 1, "target")))
+      picture(3 * seed + 1, "target"),
+    ),
+  )
 
 
 def layout(variant: str = "paper", **changes) -> Layout:
   fusion = model(variant).fusion
-  sizes = dict(rows=2, und_tokens=32, und_pictures=1, references=2,
-               targets=2)
-  return Layout(**sizes | changes, height=HEIGHT, width=WIDTH,
-                fusion=fusion.mode, reference_branch=fusion.reference_branch)
+  sizes = dict(rows=2, und_tokens=32, und_pictures=1, references=2, targets=2)
+  return Layout(
+    **sizes | changes,
+    height=HEIGHT,
+    width=WIDTH,
+    fusion=fusion.mode,
+    reference_branch=fusion.reference_branch,
+  )
 
 
 def packed(samples: list[Sample], variant: str = "paper", **changes) -> Batch:
@@ -150,7 +182,7 @@ def packed(samples: list[Sample], variant: str = "paper", **changes) -> Batch:
 def latents(batch: Batch) -> Latents:
   """Stand-ins for the autoencoder's: a fixed function of a token's pixels."""
   rng = np.random.default_rng(1)
-  project = rng.normal(size=(32 * 32 * 3, CHANNELS)) / (32 * 32 * 3)**0.5
+  project = rng.normal(size=(32 * 32 * 3, CHANNELS)) / (32 * 32 * 3) ** 0.5
 
   def of(pixels):
     B, P = pixels.shape[:2]
@@ -160,8 +192,11 @@ def latents(batch: Batch) -> Latents:
     x = x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(B, P, GRID[0] * GRID[1], -1)
     return (x @ project).astype(np.float32)
 
-  return Latents(of(batch.und_pixels_BNYXC), of(batch.ref_pixels_BRYXC),
-                 of(batch.gen_pixels_BMYXC))
+  return Latents(
+    of(batch.und_pixels_BNYXC),
+    of(batch.ref_pixels_BRYXC),
+    of(batch.gen_pixels_BMYXC),
+  )
 
 
 def noise(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -176,8 +211,9 @@ def inputs(batch: Batch) -> tuple:
   return (batch, latents(batch), *noise(batch))
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "route"),
-                   compiler_options=QUICK)
+@functools.partial(
+  jax.jit, static_argnames=("emma", "route"), compiler_options=QUICK
+)
 def run(emma: Emma, params: dict, args: tuple, route: str = "versatile"):
   """(output, logits) of one pass; one `layout` compiles once."""
   out = emma.apply({"params": params}, *args, route, collect=True)

@@ -20,7 +20,7 @@ from emma_jax.data.transforms import ToSample
 
 
 def tokenizer(
-    data: Mapping[str, Any], model: Mapping[str, Any] | None = None
+  data: Mapping[str, Any], model: Mapping[str, Any] | None = None
 ) -> tokenizer_lib.Tokenizer:
   """The tokenizer that `config.data.tokenizer` names: tiny or qwen3:PATH.
 
@@ -38,16 +38,19 @@ def tokenizer(
     except (ImportError, OSError, ValueError) as error:
       raise ConfigError(f"config.data.tokenizer={name!r}: {error}") from error
   else:
-    raise ConfigError(f"config.data.tokenizer={name!r}: choose tiny, or "
-                      "qwen3:PATH with Qwen3's tokenizer.json, qwen.tiktoken "
-                      "or a folder that holds one.")
+    raise ConfigError(
+      f"config.data.tokenizer={name!r}: choose tiny, or "
+      "qwen3:PATH with Qwen3's tokenizer.json, qwen.tiktoken "
+      "or a folder that holds one."
+    )
   if model is not None and model["kind"] == "emma":
     room = model["llm"]["vocab_size"]
     if made.vocab_size > room:
       raise ConfigError(
-          f"config.model.llm.vocab_size={room} has no room for the "
-          f"{made.vocab_size} tokens of config.data.tokenizer={name!r}; raise "
-          "it (Qwen3's models have 151936), or choose another tokenizer.")
+        f"config.model.llm.vocab_size={room} has no room for the "
+        f"{made.vocab_size} tokens of config.data.tokenizer={name!r}; raise "
+        "it (Qwen3's models have 151936), or choose another tokenizer."
+      )
   return made
 
 
@@ -65,21 +68,36 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
   if training:
     keys += ("text_dropout", "reference_dropout")
   return make(
-      ToSample, {k: data[k] for k in keys}, "data",
-      tokenizer=tokenizer(data), preprocess=preprocess(data))
+    ToSample,
+    {k: data[k] for k in keys},
+    "data",
+    tokenizer=tokenizer(data),
+    preprocess=preprocess(data),
+  )
 
 
-def layout(config: Mapping[str, Any], section: Mapping[str, Any], name: str,
-           **changes: Any) -> Layout:
+def layout(
+  config: Mapping[str, Any],
+  section: Mapping[str, Any],
+  name: str,
+  **changes: Any,
+) -> Layout:
   """Static shapes of a batch: capacities of `section`, the config's sizes."""
-  keys = ("rows", "und_tokens", "und_pictures", "references", "targets",
-          "und_patches")
+  keys = (
+    "rows",
+    "und_tokens",
+    "und_pictures",
+    "references",
+    "targets",
+    "und_patches",
+  )
   sizes = {k: section[k] for k in keys}
   sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])
   if config["model"]["kind"] == "emma":
     fusion = config["model"]["fusion"]
-    sizes |= dict(fusion=fusion["mode"],
-                  reference_branch=fusion["reference_branch"])
+    sizes |= dict(
+      fusion=fusion["mode"], reference_branch=fusion["reference_branch"]
+    )
   return make(Layout, sizes | changes, name)
 
 
@@ -87,8 +105,8 @@ def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
   """Hashes of what a sampler must share with the training."""
   seen = preprocess(data)
   out = {
-      "preprocess": seen.fingerprint(),
-      "tokenizer": tokenizer(data).fingerprint(),
+    "preprocess": seen.fingerprint(),
+    "tokenizer": tokenizer(data).fingerprint(),
   }
   if seen.native:  # in questions; what is drawn and edited has one size
     frame = dataclasses.replace(seen, native=False)
@@ -101,11 +119,12 @@ def latent_settings(config: Mapping[str, Any]) -> Settings:
   seen, model = preprocess(config["data"]), config["model"]
   sizes = json.dumps(plain(model["autoencoder"]), sort_keys=True)
   return Settings(
-      understanding=seen,
-      generation=dataclasses.replace(seen, native=False),
-      autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
-      dtype=model["dtype"],
-      buckets=tuple(map(tuple, config["data"]["buckets"])))
+    understanding=seen,
+    generation=dataclasses.replace(seen, native=False),
+    autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
+    dtype=model["dtype"],
+    buckets=tuple(map(tuple, config["data"]["buckets"])),
+  )
 
 
 def stage_layout(config: Mapping[str, Any], name: str) -> Layout:
@@ -114,25 +133,30 @@ def stage_layout(config: Mapping[str, Any], name: str) -> Layout:
   section, where = config["stages"][name], f"stages.{name}"
   if data["latents"] not in ("step", "stored"):
     raise ConfigError(
-        f"config.data.latents={data['latents']!r}: choose step or stored.")
+      f"config.data.latents={data['latents']!r}: choose step or stored."
+    )
   stored = data["latents"] == "stored" and model["kind"] == "emma"
   if section["und_patches"] and not data["native"]:
     raise ConfigError(
-        f"config.{where}.und_patches={section['und_patches']} is for pictures "
-        "of native sizes; set config.data.native=True.")
+      f"config.{where}.und_patches={section['und_patches']} is for pictures "
+      "of native sizes; set config.data.native=True."
+    )
   if section["und_patches"] and not stored:
     raise ConfigError(
-        f"config.{where}.und_patches={section['und_patches']}: pictures of "
-        "native sizes need latents made beforehand. Run `emma-data "
-        "encode-latents DIR --config C --weights W` and set "
-        "config.data.latents=stored.")
+      f"config.{where}.und_patches={section['und_patches']}: pictures of "
+      "native sizes need latents made beforehand. Run `emma-data "
+      "encode-latents DIR --config C --weights W` and set "
+      "config.data.latents=stored."
+    )
   channels = model["autoencoder"]["latent_channels"] if stored else 0
   return layout(config, section, where, latent_channels=channels)
 
 
 def batches(
-    config: Mapping[str, Any], name: str, plans: str | None = None,
-    share: distributed.Share | None = None,
+  config: Mapping[str, Any],
+  name: str,
+  plans: str | None = None,
+  share: distributed.Share | None = None,
 ) -> pipeline.BatchSource:
   """The data of a stage, without the model.
 
@@ -147,45 +171,72 @@ def batches(
   latents = None
   if sizes.latent_channels:
     latents = dataclasses.replace(latent_settings(config), understanding=seen)
-  keys = ("text_dropout", "reference_dropout", "max_turns", "max_pixels",
-          "max_bad_share", "min_seen", "workers", "threads", "buffer",
-          "parts", "buckets")
+  keys = (
+    "text_dropout",
+    "reference_dropout",
+    "max_turns",
+    "max_pixels",
+    "max_bad_share",
+    "min_seen",
+    "workers",
+    "threads",
+    "buffer",
+    "parts",
+    "buckets",
+  )
   settings = make(
-      pipeline.DataConfig, {k: data[k] for k in keys}, "data",
-      # Every stage draws other samples of an endless source.
-      seed=data["seed"] + 1000 * list(config["stages"]).index(name),
-      sources=dict(data["sources"]),
-      phases=_phases(section, where),
-      samples_per_batch=section["samples_per_batch"],
-      layout=sizes,
-      preprocess=seen,
-      latents=latents,
+    pipeline.DataConfig,
+    {k: data[k] for k in keys},
+    "data",
+    # Every stage draws other samples of an endless source.
+    seed=data["seed"] + 1000 * list(config["stages"]).index(name),
+    sources=dict(data["sources"]),
+    phases=_phases(section, where),
+    samples_per_batch=section["samples_per_batch"],
+    layout=sizes,
+    preprocess=seen,
+    latents=latents,
   )
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
   sharding.check_rows(sizes.rows, where, mesh)
   share = share or distributed.share_of_rows(sharding.rows(mesh), sizes.rows)
   return pipeline.open_pipeline(
-      settings, tokenizer(data), shard_index=share.index,
-      shard_count=share.count, counted=share.first, plans=plans)
+    settings,
+    tokenizer(data),
+    shard_index=share.index,
+    shard_count=share.count,
+    counted=share.first,
+    plans=plans,
+  )
 
 
 def _phases(
-    section: Mapping[str, Any], where: str
+  section: Mapping[str, Any], where: str
 ) -> tuple[mixture.Phase, ...]:
   """Of (share of the stage done, weights) or (share, weights, options)."""
   steps = section["steps"]
   starts = [round(phase[0] * steps) for phase in section["mixture"]]
   if starts[0] != 0:
-    raise ConfigError("The first phase of a mixture starts at 0.0, not "
-                            f"{section['mixture'][0][0]}.")
+    raise ConfigError(
+      "The first phase of a mixture starts at 0.0, not "
+      f"{section['mixture'][0][0]}."
+    )
   out = []
   for (_, parts, *options), start, stop in zip(
-      section["mixture"], starts, [*starts[1:], steps]):
+    section["mixture"], starts, [*starts[1:], steps]
+  ):
     if stop <= start:
       continue
     told = {"unit": section["mixture_unit"]}
     for option in options:
       told |= option
-    out.append(make(mixture.Phase, told, f"{where}.mixture",
-                          weights=dict(parts), steps=stop - start))
+    out.append(
+      make(
+        mixture.Phase,
+        told,
+        f"{where}.mixture",
+        weights=dict(parts),
+        steps=stop - start,
+      )
+    )
   return tuple(out)

@@ -29,11 +29,11 @@ def emma_config(model: Mapping[str, Any]) -> EmmaConfig:
   vision = dict(model["vision"])
   encoder = make(SiglipConfig, vision.pop("encoder"), "model.vision.encoder")
   return EmmaConfig(
-      llm=make(LlmConfig, model["llm"], "model.llm"),
-      vision=make(TowerConfig, vision, "model.vision", encoder=encoder),
-      autoencoder=dcae_config(model),
-      fusion=make(FusionConfig, model["fusion"], "model.fusion"),
-      dtype=model["dtype"],
+    llm=make(LlmConfig, model["llm"], "model.llm"),
+    vision=make(TowerConfig, vision, "model.vision", encoder=encoder),
+    autoencoder=dcae_config(model),
+    fusion=make(FusionConfig, model["fusion"], "model.fusion"),
+    dtype=model["dtype"],
   )
 
 
@@ -52,8 +52,10 @@ class Model:
 
     Jitted: op by op, the initialisation takes minutes at full size.
     """
-    init = jax.jit(lambda key: nn.unbox(_boxed(self.module, self.kind, key)),
-                   out_shardings=shardings)
+    init = jax.jit(
+      lambda key: nn.unbox(_boxed(self.module, self.kind, key)),
+      out_shardings=shardings,
+    )
     return init(jax.random.key(seed))
 
 
@@ -77,8 +79,12 @@ def model(section: Mapping[str, Any]) -> Model:
     module = Autoencoder(dcae_config(section))
   boxed = jax.eval_shape(lambda: _boxed(module, kind, jax.random.key(0)))
   boxes, tree = jax.tree_util.tree_flatten_with_path(
-      boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+    boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
+  )
   return Model(
-      module=module, kind=kind, dtype=section["dtype"],
-      shapes=jax.tree.unflatten(tree, [box.value for _, box in boxes]),
-      axes={rules.path_of(keys): box.names for keys, box in boxes})
+    module=module,
+    kind=kind,
+    dtype=section["dtype"],
+    shapes=jax.tree.unflatten(tree, [box.value for _, box in boxes]),
+    axes={rules.path_of(keys): box.names for keys, box in boxes},
+  )

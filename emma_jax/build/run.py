@@ -16,12 +16,15 @@ from emma_jax.training import checkpoint, objectives, weights
 from emma_jax.training.run import Run, Stage
 
 # Names of the weights that ship with the package.
-PACKAGED = {"world_autoencoder": "world_autoencoder.safetensors",
-            "reference": "reference.safetensors"}
+PACKAGED = {
+  "world_autoencoder": "world_autoencoder.safetensors",
+  "reference": "reference.safetensors",
+}
 
 
-def run(config: Mapping[str, Any], *, data: bool = True,
-        plans: str | None = None) -> Run:
+def run(
+  config: Mapping[str, Any], *, data: bool = True, plans: str | None = None
+) -> Run:
   """The run that a whole config describes.
 
   Without `data` no file is opened, neither sources nor a vocabulary: the run
@@ -37,31 +40,34 @@ def run(config: Mapping[str, Any], *, data: bool = True,
   if data:
     build_data.tokenizer(config["data"], config["model"])
   train = config["train"]
-  stages = tuple(_stage(config, model, name, data, plans)
-                 for name in config["stages"])
+  stages = tuple(
+    _stage(config, model, name, data, plans) for name in config["stages"]
+  )
   for stage in stages:
     _check_tables(stage, model.shapes)
   return make(
-      Run, {}, "train",
-      name=config["name"],
-      stages=stages,
-      shapes=model.shapes,
-      axes=model.axes,
-      mesh=make(sharding.MeshConfig, config["mesh"], "mesh"),
-      init=lambda shardings: model.init(train["seed"], shardings),
-      read_weights=lambda name: rules.flatten(read_weights(name)[0]),
-      seed=train["seed"],
-      log_every=train["log_every"],
-      save_every=train["save_every"],
-      keep=train["keep"],
-      keep_every=train["keep_every"],
-      config=plain(config),
-      fingerprints=_fingerprints(config, stages) if data else {},
+    Run,
+    {},
+    "train",
+    name=config["name"],
+    stages=stages,
+    shapes=model.shapes,
+    axes=model.axes,
+    mesh=make(sharding.MeshConfig, config["mesh"], "mesh"),
+    init=lambda shardings: model.init(train["seed"], shardings),
+    read_weights=lambda name: rules.flatten(read_weights(name)[0]),
+    seed=train["seed"],
+    log_every=train["log_every"],
+    save_every=train["save_every"],
+    keep=train["keep"],
+    keep_every=train["keep_every"],
+    config=plain(config),
+    fingerprints=_fingerprints(config, stages) if data else {},
   )
 
 
 def _fingerprints(
-    config: Mapping[str, Any], stages: tuple[Stage, ...]
+  config: Mapping[str, Any], stages: tuple[Stage, ...]
 ) -> dict[str, str]:
   """Of all that a checkpoint can be continued, or sampled from, with alone."""
   out = build_data.fingerprints(config["data"])
@@ -89,15 +95,24 @@ def read_weights(name: str) -> tuple[dict, dict]:
   return weights.load_weights(path, dtype="float32")
 
 
-def _stage(config: Mapping[str, Any], model: build_model.Model, name: str,
-           data: bool, plans: str | None) -> Stage:
+def _stage(
+  config: Mapping[str, Any],
+  model: build_model.Model,
+  name: str,
+  data: bool,
+  plans: str | None,
+) -> Stage:
   section, where = config["stages"][name], f"stages.{name}"
   optimizer = make(
-      OptimizerConfig,
-      {k: section[k] for k in
-       ("learning_rate", "schedule", "warmup_steps", "final_ratio")}
-      | dict(config["optimizer"]),
-      where, total_steps=section["steps"])
+    OptimizerConfig,
+    {
+      k: section[k]
+      for k in ("learning_rate", "schedule", "warmup_steps", "final_ratio")
+    }
+    | dict(config["optimizer"]),
+    where,
+    total_steps=section["steps"],
+  )
   layout = build_data.stage_layout(config, name)
   try:
     source = build_data.batches(config, name, plans) if data else None
@@ -106,20 +121,21 @@ def _stage(config: Mapping[str, Any], model: build_model.Model, name: str,
   except ValueError as error:
     raise ConfigError(f"config.{where}: {error}") from error
   return make(
-      Stage, {}, where,
-      name=name,
-      steps=section["steps"],
-      objective=_objective(
-          model, section, where, config["train"]["loss_chunk"]),
-      optimizer=optimizer,
-      lr_multipliers=section["lr_multipliers"],
-      policy=section["policy"],
-      load=_load_table(config, section["load"], where),
-      hand_over=section["hand_over"],
-      ema_decay=section["ema_decay"],
-      frozen_dtype=config["train"]["frozen_dtype"],
-      layout=layout,
-      source=source,
+    Stage,
+    {},
+    where,
+    name=name,
+    steps=section["steps"],
+    objective=_objective(model, section, where, config["train"]["loss_chunk"]),
+    optimizer=optimizer,
+    lr_multipliers=section["lr_multipliers"],
+    policy=section["policy"],
+    load=_load_table(config, section["load"], where),
+    hand_over=section["hand_over"],
+    ema_decay=section["ema_decay"],
+    frozen_dtype=config["train"]["frozen_dtype"],
+    layout=layout,
+    source=source,
   )
 
 
@@ -138,29 +154,43 @@ def _load_table(config: Mapping[str, Any], table: tuple, where: str) -> tuple:
   try:
     return tuple((regex, source.format_map(config)) for regex, source in table)
   except KeyError as error:
-    raise ConfigError(f"config.{where}.load names the key {error}, which "
-                            "the config lacks.") from error
+    raise ConfigError(
+      f"config.{where}.load names the key {error}, which the config lacks."
+    ) from error
 
 
-def _objective(model: build_model.Model, section: Mapping[str, Any], where: str,
-               loss_chunk: int):
+def _objective(
+  model: build_model.Model,
+  section: Mapping[str, Any],
+  where: str,
+  loss_chunk: int,
+):
   kind = section["objective"]
   if (kind == "autoencoder") != (model.kind == "autoencoder"):
-    raise ConfigError(f"config.{where}.objective={kind!r} does not fit "
-                            f"config.model.kind={model.kind!r}.")
+    raise ConfigError(
+      f"config.{where}.objective={kind!r} does not fit "
+      f"config.model.kind={model.kind!r}."
+    )
   if kind == "router":
     return objectives.RouterObjective(model=model.module)
   if kind == "autoencoder":
     return objectives.AutoencoderObjective(
-        model=model.module, dtype=model.dtype,
-        l1_weight=section["l1_weight"], l2_weight=section["l2_weight"])
+      model=model.module,
+      dtype=model.dtype,
+      l1_weight=section["l1_weight"],
+      l2_weight=section["l2_weight"],
+    )
   if kind == "emma":
     times = ("time_mean", "time_std", "shift")
-    keys = ("route", "text_weight", "velocity_weight", "time_bins",
-            "draws")
+    keys = ("route", "text_weight", "velocity_weight", "time_bins", "draws")
     return make(
-        objectives.EmmaObjective, {k: section[k] for k in keys}, where,
-        model=model.module, loss_chunk=loss_chunk,
-        flow=make(flow.FlowConfig, {k: section[k] for k in times}, where))
-  raise ConfigError(f"config.{where}.objective={kind!r}: choose emma, "
-                          "router or autoencoder.")
+      objectives.EmmaObjective,
+      {k: section[k] for k in keys},
+      where,
+      model=model.module,
+      loss_chunk=loss_chunk,
+      flow=make(flow.FlowConfig, {k: section[k] for k in times}, where),
+    )
+  raise ConfigError(
+    f"config.{where}.objective={kind!r}: choose emma, router or autoencoder."
+  )

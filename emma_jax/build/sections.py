@@ -24,15 +24,16 @@ def plain(value: Any) -> Any:
 
 
 def make(
-    cls: type, section: Mapping[str, Any], name: str, /, **more: Any
+  cls: type, section: Mapping[str, Any], name: str, /, **more: Any
 ) -> Any:
   """`cls(**section, **more)` with the section's name in every error."""
   fields = {f.name for f in dataclasses.fields(cls)}
   given = {k: _tuples(v) for k, v in section.items()} | more
   unknown = sorted(set(given) - fields)
   if unknown:
-    raise ConfigError(f"config.{name} has unknown keys {unknown}; it takes "
-                      f"{sorted(fields)}.")
+    raise ConfigError(
+      f"config.{name} has unknown keys {unknown}; it takes {sorted(fields)}."
+    )
   try:
     return cls(**given)
   except (TypeError, ValueError) as error:

@@ -25,9 +25,9 @@ class UserError(Exception):
 
 
 def run(
-    main: Callable[[list[str]], int | None],
-    argv: Sequence[str] | None = None,
-    errors: tuple[type[Exception], ...] = (),
+  main: Callable[[list[str]], int | None],
+  argv: Sequence[str] | None = None,
+  errors: tuple[type[Exception], ...] = (),
 ) -> int:
   """Calls `main` and turns mistakes into a message and exit code 2.
 
@@ -59,20 +59,20 @@ def run(
 def add_config_arguments(parser: argparse.ArgumentParser):
   """`--config FILE`, and help for overrides and `--debug`."""
   parser.add_argument(
-      "--config",
-      required=True,
-      metavar="FILE",
-      help="config file, or the name of one in configs/; some take a stage "
-      "and a machine, as in emma_4b.py:stage1,v5e-256; override values "
-      "with --config.section.key=value",
+    "--config",
+    required=True,
+    metavar="FILE",
+    help="config file, or the name of one in configs/; some take a stage "
+    "and a machine, as in emma_4b.py:stage1,v5e-256; override values "
+    "with --config.section.key=value",
   )
   parser.add_argument(
-      "--debug", action="store_true", help="show stack traces of errors"
+    "--debug", action="store_true", help="show stack traces of errors"
   )
 
 
 def parse_arguments(
-    parser: argparse.ArgumentParser, argv: Sequence[str]
+  parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, dict[str, str]]:
   """(parsed arguments, overrides); argparse rejects everything unknown."""
   overrides, rest = parse_overrides(argv)
@@ -113,7 +113,7 @@ def parse_overrides(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def load_config(
-    path: str, overrides: Mapping[str, str] | None = None
+  path: str, overrides: Mapping[str, str] | None = None
 ) -> ml_collections.ConfigDict:
   """Runs a config file's `get_config()` and applies the overrides; locked.
 
@@ -139,8 +139,8 @@ def load_config(
     raise UserError(f"{file}: get_config() failed: {_brief(error)}") from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(
-        f"{file}: get_config() returned {type(config).__name__}, not a "
-        "ml_collections.ConfigDict."
+      f"{file}: get_config() returned {type(config).__name__}, not a "
+      "ml_collections.ConfigDict."
     )
   config.lock()
   for key, text in (overrides or {}).items():
@@ -160,20 +160,20 @@ def stage_name(config: Mapping[str, Any], name: str | None) -> str:
 
 def _find(path: str) -> pathlib.Path:
   for candidate in (
-      pathlib.Path(path),
-      _CONFIGS / path,
-      _CONFIGS / f"{path}.py",
+    pathlib.Path(path),
+    _CONFIGS / path,
+    _CONFIGS / f"{path}.py",
   ):
     if candidate.is_file():
       return candidate.absolute()
   names = sorted(
-      p.stem for p in _CONFIGS.glob("*.py") if "get_config" in p.read_text()
+    p.stem for p in _CONFIGS.glob("*.py") if "get_config" in p.read_text()
   )
   close = difflib.get_close_matches(pathlib.Path(path).stem, names, 1)
   hint = f" Did you mean {close[0]}?" if close else ""
   raise UserError(
-      f"No config file {path}.{hint} In {_CONFIGS}: "
-      f"{', '.join(names) or 'nothing'}."
+    f"No config file {path}.{hint} In {_CONFIGS}: "
+    f"{', '.join(names) or 'nothing'}."
   )
 
 
@@ -225,15 +225,15 @@ def override(config: ml_collections.ConfigDict, key: str, text: str):
     seen.append(name)
     if not isinstance(node[name], ml_collections.ConfigDict):
       raise UserError(
-          f"--config.{key}: {'.'.join(seen)} is a value "
-          f"({node[name]!r}), not a section."
+        f"--config.{key}: {'.'.join(seen)} is a value "
+        f"({node[name]!r}), not a section."
       )
     node = node[name]
   _check_key(config, node, seen, last, key)
   if isinstance(node[last], ml_collections.ConfigDict):
     raise UserError(
-        f"--config.{key} is a section; set one of its keys: "
-        f"{', '.join(f'{key}.{k}' for k in node[last])}."
+      f"--config.{key} is a section; set one of its keys: "
+      f"{', '.join(f'{key}.{k}' for k in node[last])}."
     )
   node[last] = _convert(key, text, node[last], node.get_type(last))
 
@@ -243,8 +243,8 @@ def _check_key(config, node, seen: list[str], name: str, key: str):
     return
   every = _dotted_keys(config)
   close = [
-      ".".join([*seen, sibling])
-      for sibling in difflib.get_close_matches(name, list(node), 1)
+    ".".join([*seen, sibling])
+    for sibling in difflib.get_close_matches(name, list(node), 1)
   ]
   # Or the right name in the wrong section.
   close = close or [k for k in every if k.split(".")[-1] == key.split(".")[-1]]
@@ -252,13 +252,12 @@ def _check_key(config, node, seen: list[str], name: str, key: str):
   hint = f" Did you mean {close[0]}?" if close else ""
   where = ".".join(seen) or "The config"
   raise UserError(
-      f"Unknown key --config.{key}.{hint} {where} has: "
-      f"{', '.join(sorted(node))}."
+    f"Unknown key --config.{key}.{hint} {where} has: {', '.join(sorted(node))}."
   )
 
 
 def _dotted_keys(
-    node: ml_collections.ConfigDict, prefix: str = ""
+  node: ml_collections.ConfigDict, prefix: str = ""
 ) -> list[str]:
   keys = []
   for name in node:
@@ -284,14 +283,14 @@ def _convert(key: str, text: str, old: Any, kind: type) -> Any:
     if kind is type(None):  # no value yet that would tell the type
       return text
     raise UserError(
-        f"--config.{key}={text}: expected {_named(kind)} such as {old!r}."
+      f"--config.{key}={text}: expected {_named(kind)} such as {old!r}."
     ) from error
   if kind in (tuple, list) and isinstance(value, (tuple, list)):
     return kind(value)
   if kind is type(None) or isinstance(value, kind):
     return value
   raise UserError(
-      f"--config.{key}={text}: expected {_named(kind)} such as {old!r}."
+    f"--config.{key}={text}: expected {_named(kind)} such as {old!r}."
   )
 
 

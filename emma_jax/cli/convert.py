@@ -22,52 +22,90 @@ TOLERANCE = 5e-6
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma-convert", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="emma-convert",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   commands = parser.add_subparsers(dest="command", required=True)
   init = commands.add_parser(
-      "init", help="EMMA's first weights from Qwen3, SigLIP2 and DC-AE")
+    "init", help="EMMA's first weights from Qwen3, SigLIP2 and DC-AE"
+  )
   common.add_config_arguments(init)
-  for name, text in (("qwen3", "Qwen3-4B"), ("siglip2", "SigLIP2 so400m"),
-                     ("dcae", "DC-AE f32c32")):
-    init.add_argument(f"--{name}", required=True, type=pathlib.Path,
-                      metavar="DIR", help=f"downloaded folder of {text}")
-  init.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR",
-                    help="new folder for the checkpoint")
-  init.add_argument("--dtype", default="bfloat16",
-                    choices=("bfloat16", "float32"),
-                    help="of the stored weights (default: %(default)s, as "
-                    "published)")
+  for name, text in (
+    ("qwen3", "Qwen3-4B"),
+    ("siglip2", "SigLIP2 so400m"),
+    ("dcae", "DC-AE f32c32"),
+  ):
+    init.add_argument(
+      f"--{name}",
+      required=True,
+      type=pathlib.Path,
+      metavar="DIR",
+      help=f"downloaded folder of {text}",
+    )
+  init.add_argument(
+    "--out",
+    required=True,
+    type=pathlib.Path,
+    metavar="DIR",
+    help="new folder for the checkpoint",
+  )
+  init.add_argument(
+    "--dtype",
+    default="bfloat16",
+    choices=("bfloat16", "float32"),
+    help="of the stored weights (default: %(default)s, as published)",
+  )
   export = commands.add_parser(
-      "export", help="a checkpoint's parts as folders for PyTorch")
+    "export", help="a checkpoint's parts as folders for PyTorch"
+  )
   export.add_argument(
-      "part", choices=("und", "vision", "autoencoder", "emma"),
-      help="und: transformers' Qwen3ForCausalLM; vision: SiglipVisionModel; "
-      "autoencoder: diffusers' AutoencoderDC; emma: everything, with a "
-      "PyTorch implementation in one file")
+    "part",
+    choices=("und", "vision", "autoencoder", "emma"),
+    help="und: transformers' Qwen3ForCausalLM; vision: SiglipVisionModel; "
+    "autoencoder: diffusers' AutoencoderDC; emma: everything, with a "
+    "PyTorch implementation in one file",
+  )
   export.add_argument(
-      "--checkpoint", default="reference", metavar="SOURCE",
-      help="working directory of a training, an init, a .safetensors file, or "
-      "reference (default: the shipped model)")
-  export.add_argument("--expert", default="versatile",
-                      choices=("versatile", "stem"),
-                      help="of the vision tower (default: %(default)s)")
-  export.add_argument("--out", required=True, type=pathlib.Path,
-                      metavar="DIR", help="new folder")
+    "--checkpoint",
+    default="reference",
+    metavar="SOURCE",
+    help="working directory of a training, an init, a .safetensors file, or "
+    "reference (default: the shipped model)",
+  )
+  export.add_argument(
+    "--expert",
+    default="versatile",
+    choices=("versatile", "stem"),
+    help="of the vision tower (default: %(default)s)",
+  )
+  export.add_argument(
+    "--out", required=True, type=pathlib.Path, metavar="DIR", help="new folder"
+  )
   check = commands.add_parser(
-      "check", help="compare an import with tensors dumped from torch",
-      description="See emma_jax/convert/check.py for the names.")
-  check.add_argument("--family", required=True,
-                     choices=("qwen3", "siglip2", "dcae"))
-  check.add_argument("--folder", required=True, type=pathlib.Path,
-                     metavar="DIR")
-  check.add_argument("--reference", required=True, type=pathlib.Path,
-                     metavar="FILE.npz")
-  check.add_argument("--tolerance", type=float, default=TOLERANCE,
-                     help="of each reference's maximum (default: %(default)s)")
+    "check",
+    help="compare an import with tensors dumped from torch",
+    description="See emma_jax/convert/check.py for the names.",
+  )
+  check.add_argument(
+    "--family", required=True, choices=("qwen3", "siglip2", "dcae")
+  )
+  check.add_argument(
+    "--folder", required=True, type=pathlib.Path, metavar="DIR"
+  )
+  check.add_argument(
+    "--reference", required=True, type=pathlib.Path, metavar="FILE.npz"
+  )
+  check.add_argument(
+    "--tolerance",
+    type=float,
+    default=TOLERANCE,
+    help="of each reference's maximum (default: %(default)s)",
+  )
   for sub in (export, check):
-    sub.add_argument("--debug", action="store_true",
-                     help="show stack traces of errors")
+    sub.add_argument(
+      "--debug", action="store_true", help="show stack traces of errors"
+    )
   return parser
 
 
@@ -85,19 +123,30 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
 
   if config.model.kind != "emma":
     raise common.UserError(
-        f"config.model.kind={config.model.kind!r}: init makes an emma.")
+      f"config.model.kind={config.model.kind!r}: init makes an emma."
+    )
   fingerprints = build_data.fingerprints(config.data)
   params, origins = assembly.assemble(
-      build_model.emma_config(config.model), qwen3_folder=args.qwen3,
-      siglip2_folder=args.siglip2, dcae_folder=args.dcae, dtype=args.dtype,
-      key=jax.random.key(config.train.seed))
-  meta = {"config": sections.plain(config), "fingerprints": fingerprints,
-          "stage": "init", "stage_step": 0,
-          "origins": [[o.subtree, o.source, o.parameters] for o in origins]}
+    build_model.emma_config(config.model),
+    qwen3_folder=args.qwen3,
+    siglip2_folder=args.siglip2,
+    dcae_folder=args.dcae,
+    dtype=args.dtype,
+    key=jax.random.key(config.train.seed),
+  )
+  meta = {
+    "config": sections.plain(config),
+    "fingerprints": fingerprints,
+    "stage": "init",
+    "stage_step": 0,
+    "origins": [[o.subtree, o.source, o.parameters] for o in origins],
+  }
   save_params(args.out / "checkpoints", {"ema": params, "frozen": {}}, meta)
   _show_origins(origins)
-  print(f"Wrote {args.out}; train from it with weights:{args.out} in the first "
-        "stage's load table.")
+  print(
+    f"Wrote {args.out}; train from it with weights:{args.out} in the first "
+    "stage's load table."
+  )
   return 0
 
 
@@ -125,20 +174,31 @@ def _export(args: argparse.Namespace) -> int:
   config, params = found.config, found.params
   if config["model"]["kind"] != "emma" and args.part != "autoencoder":
     raise common.UserError(
-        f"{args.checkpoint} holds an autoencoder alone; export autoencoder.")
+      f"{args.checkpoint} holds an autoencoder alone; export autoencoder."
+    )
   if args.part == "autoencoder":
-    dcae.save(args.out, build_model.dcae_config(config["model"]),
-              params["autoencoder"])
+    dcae.save(
+      args.out, build_model.dcae_config(config["model"]), params["autoencoder"]
+    )
   elif args.part == "emma":
-    emma.save(args.out, config, params, build_data.tokenizer(config["data"]),
-              step=found.step, route=found.route)
+    emma.save(
+      args.out,
+      config,
+      params,
+      build_data.tokenizer(config["data"]),
+      step=found.step,
+      route=found.route,
+    )
   elif args.part == "und":
     sizes = build_model.emma_config(config["model"])
     qwen3.save(args.out, *assembly.und_branch(sizes.llm, params["llm"]))
   else:
     tower = build_model.emma_config(config["model"]).vision
-    siglip.save(args.out, siglip.expert_config(tower),
-                siglip.from_tower(params["vision"], tower, args.expert))
+    siglip.save(
+      args.out,
+      siglip.expert_config(tower),
+      siglip.from_tower(params["vision"], tower, args.expert),
+    )
   print(f"Wrote {args.out}.")
   return 0
 
@@ -156,8 +216,10 @@ def _check(args: argparse.Namespace) -> int:
     verdict = "ok" if c.error <= args.tolerance else "DIFFERS"
     print(f"{c.name:24} {str(c.shape):24} {c.error:.2e}  {verdict}")
   if not worst <= args.tolerance:  # also where it is NaN
-    print(f"The import is not equal: {worst:.2e} of the reference's maximum, "
-          f"allowed are {args.tolerance:.0e}.")
+    print(
+      f"The import is not equal: {worst:.2e} of the reference's maximum, "
+      f"allowed are {args.tolerance:.0e}."
+    )
     return 1
   print("Equal.")
   return 0

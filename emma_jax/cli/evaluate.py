@@ -23,45 +23,53 @@ _FILES = {"und": "understanding", "t2i": "drawing", "edit": "editing"}
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma-evaluate", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
-      epilog="--config.evaluate.KEY=VALUE and --config.sample.KEY=VALUE change "
-      "what the weights' own config says, such as --config.evaluate.steps=50.",
+    prog="emma-evaluate",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    epilog="--config.evaluate.KEY=VALUE and --config.sample.KEY=VALUE change "
+    "what the weights' own config says, such as --config.evaluate.steps=50.",
   )
   parser.add_argument(
-      "--checkpoint", default="reference", metavar="SOURCE",
-      help="working directory of a training, a .safetensors file, or "
-      "reference (default: the shipped model)",
+    "--checkpoint",
+    default="reference",
+    metavar="SOURCE",
+    help="working directory of a training, a .safetensors file, or "
+    "reference (default: the shipped model)",
   )
   parser.add_argument(
-      "--out", "--workdir", type=pathlib.Path, metavar="DIR",
-      help="where scores.json and report.html go (default: the folder "
-      "evaluation, in the training's working directory or here)",
+    "--out",
+    "--workdir",
+    type=pathlib.Path,
+    metavar="DIR",
+    help="where scores.json and report.html go (default: the folder "
+    "evaluation, in the training's working directory or here)",
   )
-  parser.add_argument(
-      "--samples", type=int, help="unseen samples per task",
-  )
+  parser.add_argument("--samples", type=int, help="unseen samples per task")
   parser.add_argument("--split", choices=("test", "val"), help="of the world")
   parser.add_argument(
-      "--tasks", metavar="A,B",
-      help="some of understanding, drawing, editing (default: all)",
+    "--tasks",
+    metavar="A,B",
+    help="some of understanding, drawing, editing (default: all)",
   )
   parser.add_argument(
-      "--no-held-out", action="store_true",
-      help="leave out unseen pairs, Chinese prompts and double edits",
+    "--no-held-out",
+    action="store_true",
+    help="leave out unseen pairs, Chinese prompts and double edits",
   )
   parser.add_argument(
-      "--reference", action="store_true",
-      help="also score the shipped model on the same samples",
+    "--reference",
+    action="store_true",
+    help="also score the shipped model on the same samples",
   )
   for flag, task in _FILES.items():
     parser.add_argument(
-        f"--{flag}", metavar="FILE",
-        help=f"JSON lines for {task}; with any such file, files alone are "
-        "evaluated",
+      f"--{flag}",
+      metavar="FILE",
+      help=f"JSON lines for {task}; with any such file, files alone are "
+      "evaluated",
     )
   parser.add_argument(
-      "--debug", action="store_true", help="show stack traces of errors"
+    "--debug", action="store_true", help="show stack traces of errors"
   )
   return parser
 
@@ -71,8 +79,8 @@ def _main(argv: list[str]) -> int:
   for key in overrides:
     if key.split(".")[0] not in ("evaluate", "sample"):
       raise common.UserError(
-          f"--config.{key}: the weights decide this; only keys of evaluate and "
-          "sample can be changed when evaluating."
+        f"--config.{key}: the weights decide this; only keys of evaluate and "
+        "sample can be changed when evaluating."
       )
   changes = _changes(args)
   common.use_compilation_cache()
@@ -81,16 +89,18 @@ def _main(argv: list[str]) -> int:
   from emma_jax.sampling.session import Session
 
   session = Session.load(
-      args.checkpoint, change=lambda config: common.changed(config, overrides)
+    args.checkpoint, change=lambda config: common.changed(config, overrides)
   )
   settings = EvalSettings.of(session.config, **changes)
   if not settings.sources and not knows_world(session.config):
     raise common.UserError(
-        f"{session.name} was trained on files, not on the embedded world; name "
-        "held-out files with --und, --t2i and --edit."
+      f"{session.name} was trained on files, not on the embedded world; name "
+      "held-out files with --und, --t2i and --edit."
     )
-  print(f"Evaluating {session.name}, trained for {session.step} steps.",
-        file=sys.stderr)
+  print(
+    f"Evaluating {session.name}, trained for {session.step} steps.",
+    file=sys.stderr,
+  )
   _evaluate(session, settings, args)
   return 0
 
@@ -98,7 +108,8 @@ def _main(argv: list[str]) -> int:
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
   """Settings that flags give; those not given stay the config's."""
   changes: dict[str, Any] = {
-      "held_out": not args.no_held_out, "reference": args.reference
+    "held_out": not args.no_held_out,
+    "reference": args.reference,
   }
   if args.samples is not None:
     changes["samples"] = args.samples
@@ -124,7 +135,7 @@ def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
 
   if settings.reference and not reference.installed():
     raise common.UserError(
-        "--reference: this installation ships no reference weights."
+      "--reference: this installation ships no reference weights."
     )
   folder = pathlib.Path(args.checkpoint)
   trained = (folder / "checkpoints").is_dir()
@@ -132,18 +143,16 @@ def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
   done = runner.run(session, settings, table.Lines())
   if settings.reference:
     plain = dataclasses.replace(settings, reference=False)
-    done.scores["reference"] = reference.scores(
-        plain, progress=table.Lines()
-    )
+    done.scores["reference"] = reference.scores(plain, progress=table.Lines())
   runner.write_scores(out / "scores.json", done.scores)
   report.write(
-      out / "report.html",
-      title=f"{session.config['name']}: evaluation",
-      scores=done.scores,
-      outcomes=done.outcomes,
-      history=runner.read_history(folder / "scores.jsonl"),
-      metrics=read_metrics(folder) if trained else (),
-      config=session.config,
+    out / "report.html",
+    title=f"{session.config['name']}: evaluation",
+    scores=done.scores,
+    outcomes=done.outcomes,
+    history=runner.read_history(folder / "scores.jsonl"),
+    metrics=read_metrics(folder) if trained else (),
+    config=session.config,
   )
   table.show(done.scores)
   print(f"Scores: {out / 'scores.json'}\nReport: {out / 'report.html'}")
@@ -161,8 +170,14 @@ def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax.sampling.context import SampleError
   from emma_jax.training.integrity import CheckpointError
 
-  return (sections.ConfigError, images.BadRecord, NoRecords, SampleError,
-          CheckpointError, FileNotFoundError)
+  return (
+    sections.ConfigError,
+    images.BadRecord,
+    NoRecords,
+    SampleError,
+    CheckpointError,
+    FileNotFoundError,
+  )
 
 
 def entry() -> None:

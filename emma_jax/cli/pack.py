@@ -20,18 +20,31 @@ from emma_jax.cli import common
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="python -m emma_jax.cli.pack", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="python -m emma_jax.cli.pack",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   parser.add_argument("what", choices=("autoencoder", "model"))
-  parser.add_argument("--workdir", required=True, type=pathlib.Path,
-                      help="folder of the finished run")
-  parser.add_argument("--out", required=True, type=pathlib.Path,
-                      help=".safetensors file to write")
-  parser.add_argument("--pictures", type=int, default=1024,
-                      help="pictures that latents are measured on (default: "
-                      "%(default)s)")
-  parser.add_argument("--note", default="",
-                      help="kept in the metadata: command, duration, machine")
+  parser.add_argument(
+    "--workdir",
+    required=True,
+    type=pathlib.Path,
+    help="folder of the finished run",
+  )
+  parser.add_argument(
+    "--out", required=True, type=pathlib.Path, help=".safetensors file to write"
+  )
+  parser.add_argument(
+    "--pictures",
+    type=int,
+    default=1024,
+    help="pictures that latents are measured on (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--note",
+    default="",
+    help="kept in the metadata: command, duration, machine",
+  )
   return parser
 
 
@@ -42,9 +55,12 @@ def _main(argv: list[str] | None) -> int:
 
   params, meta = build_run.read_weights(str(args.workdir))
   metadata = {
-      "config": meta["config"], "fingerprints": meta["fingerprints"],
-      "stage": meta["stage"], "step": steps_done(meta),
-      "routed": meta["stage"].startswith("4b"), "note": args.note,
+    "config": meta["config"],
+    "fingerprints": meta["fingerprints"],
+    "stage": meta["stage"],
+    "step": steps_done(meta),
+    "routed": meta["stage"].startswith("4b"),
+    "note": args.note,
   }
   if args.what == "autoencoder":
     params, metadata["latents"] = measure(params, meta["config"], args.pictures)
@@ -52,8 +68,10 @@ def _main(argv: list[str] | None) -> int:
   if scores.is_file():
     metadata["scores"] = json.loads(scores.read_text())
   weights.save_weights(args.out, params, metadata, dtype="float16")
-  print(f"Wrote {args.out}: {args.out.stat().st_size / 1e6:.2f} MB, stage "
-        f"{meta['stage']}, step {metadata['step']}.")
+  print(
+    f"Wrote {args.out}: {args.out.stat().st_size / 1e6:.2f} MB, stage "
+    f"{meta['stage']}, step {metadata['step']}."
+  )
   return 0
 
 
@@ -65,7 +83,7 @@ def steps_done(meta: dict) -> int:
   14
   """
   names = list(meta["config"]["stages"])
-  before = names[:names.index(meta["stage"])]
+  before = names[: names.index(meta["stage"])]
   earlier = sum(meta["config"]["stages"][name]["steps"] for name in before)
   return earlier + meta["stage_step"]
 
@@ -92,26 +110,34 @@ def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
 
   def batches(source):
     for start in range(0, pictures, 32):
-      parts = [to_sample(source[i]).parts[-1].pixels_YXC
-               for i in range(start, start + 32)]
+      parts = [
+        to_sample(source[i]).parts[-1].pixels_YXC
+        for i in range(start, start + 32)
+      ]
       yield to_unit(jnp.asarray(np.stack(parts)), jnp.float32)
 
   weights = params["autoencoder"]
-  encode = jax.jit(lambda x: module.apply(
-      {"params": weights}, x, method=Autoencoder.encode))
-  decode = jax.jit(lambda z: module.apply(
-      {"params": weights}, z, method=Autoencoder.decode))
+  encode = jax.jit(
+    lambda x: module.apply({"params": weights}, x, method=Autoencoder.encode)
+  )
+  decode = jax.jit(
+    lambda z: module.apply({"params": weights}, z, method=Autoencoder.decode)
+  )
   z = np.concatenate([encode(x) for x in batches(sources.open_source(spec))])
   shift, deviation = z.mean((0, 1, 2)), z.std((0, 1, 2))
   if deviation.min() <= 1e-3 * deviation.max():
     raise common.UserError(
-        f"A latent channel hardly varies (deviation {deviation.min():.2g} of "
-        f"{deviation.max():.2g}): the autoencoder needs more training.")
+      f"A latent channel hardly varies (deviation {deviation.min():.2g} of "
+      f"{deviation.max():.2g}): the autoencoder needs more training."
+    )
   held_out = sources.open_source(spec.replace(":train", ":test"))
-  errors = [float(jnp.mean((decode(encode(x)) - x) ** 2))
-            for x in batches(held_out)]
-  measured = {"psnr": float(10 * np.log10(4 / np.mean(errors))),
-              "pictures": pictures}
+  errors = [
+    float(jnp.mean((decode(encode(x)) - x) ** 2)) for x in batches(held_out)
+  ]
+  measured = {
+    "psnr": float(10 * np.log10(4 / np.mean(errors))),
+    "pictures": pictures,
+  }
   print(f"Held-out reconstructions: {measured['psnr']:.2f} dB.")
   latent = {"shift": shift, "scale": 1 / deviation}
   return {"autoencoder": {**weights, "latent": latent}}, measured

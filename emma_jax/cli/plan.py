@@ -26,42 +26,84 @@ from emma_jax.cli import common
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma-plan", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="emma-plan",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   common.add_config_arguments(parser)
   add = parser.add_argument
-  add("--topology", required=True, metavar="CHIP:SIZE",
-      help="v5p:4x4x4, v5e:16x16, v6e:16x16, h100:8, ...; a config that takes "
-      "a machine after a colon gets this one, unless it names one")
+  add(
+    "--topology",
+    required=True,
+    metavar="CHIP:SIZE",
+    help="v5p:4x4x4, v5e:16x16, v6e:16x16, h100:8, ...; a config that takes "
+    "a machine after a colon gets this one, unless it names one",
+  )
   add("--slices", type=int, default=1, help="TPU slices joined by the network")
-  add("--what", choices=("train", "sample"), default="train",
-      help="train: a train step. sample: a denoising step and the decoding of "
-      "a token")
+  add(
+    "--what",
+    choices=("train", "sample"),
+    default="train",
+    help="train: a train step. sample: a denoising step and the decoding of "
+    "a token",
+  )
   add("--stage", help="of the config; needed where it has several")
   add("--json", action="store_true", help="one line instead of tables")
   add("--top", type=int, default=8, help="arrays and places to list")
-  add("--no-flags", action="store_true",
-      help="without the chip's flags of emma_jax/xla_flags.py")
-  add("--quick", action="store_true",
-      help="TPUs: stop before the compiler writes code, a minute instead of "
-      "ten; times are a roofline's, the code's size is missing")
-  add("--save-hlo", default="", metavar="FILE",
-      help="write the compiled program")
+  add(
+    "--no-flags",
+    action="store_true",
+    help="without the chip's flags of emma_jax/xla_flags.py",
+  )
+  add(
+    "--quick",
+    action="store_true",
+    help="TPUs: stop before the compiler writes code, a minute instead of "
+    "ten; times are a roofline's, the code's size is missing",
+  )
+  add(
+    "--save-hlo", default="", metavar="FILE", help="write the compiled program"
+  )
   sweep = parser.add_argument_group("sweep of a train step")
-  sweep.add_argument("--sweep", action="store_true",
-                     help="try meshes and remat policies, and rank them")
-  sweep.add_argument("--sweep-fsdp", type=int, nargs="+", default=[],
-                     metavar="N", help="devices that weights are split over")
-  sweep.add_argument("--sweep-tensor", type=int, nargs="+", default=[1],
-                     metavar="N", help="devices that heads are split over")
-  sweep.add_argument("--sweep-remat", nargs="+", default=[],
-                     metavar="POLICY", help="full, dots, names:A,B or none")
+  sweep.add_argument(
+    "--sweep",
+    action="store_true",
+    help="try meshes and remat policies, and rank them",
+  )
+  sweep.add_argument(
+    "--sweep-fsdp",
+    type=int,
+    nargs="+",
+    default=[],
+    metavar="N",
+    help="devices that weights are split over",
+  )
+  sweep.add_argument(
+    "--sweep-tensor",
+    type=int,
+    nargs="+",
+    default=[1],
+    metavar="N",
+    help="devices that heads are split over",
+  )
+  sweep.add_argument(
+    "--sweep-remat",
+    nargs="+",
+    default=[],
+    metavar="POLICY",
+    help="full, dots, names:A,B or none",
+  )
   sample = parser.add_argument_group("what is sampled")
   sample.add_argument("--task", choices=("draw", "edit"), default="edit")
-  sample.add_argument("--rows", type=int, default=0,
-                      help="pictures at once; default: one a device")
-  sample.add_argument("--side", type=int, default=0,
-                      help="pixels; default: the config's")
+  sample.add_argument(
+    "--rows",
+    type=int,
+    default=0,
+    help="pictures at once; default: one a device",
+  )
+  sample.add_argument(
+    "--side", type=int, default=0, help="pixels; default: the config's"
+  )
   sample.add_argument("--text-tokens", type=int, default=100)
   return parser
 
@@ -107,7 +149,8 @@ def _config(args, overrides, topology):
   if ":" not in args.config:
     try:
       return common.load_config(
-          f"{args.config}:{prefix}{args.topology}", overrides)
+        f"{args.config}:{prefix}{args.topology}", overrides
+      )
     except common.UserError as error:
       if not any(t in str(error) for t in ("Unknown target", "after a colon")):
         raise
@@ -124,8 +167,9 @@ def _flags(args, topology) -> dict[str, str]:
     return {}
   from emma_jax import xla_flags
 
-  variable, text = next(iter(
-      xla_flags.variables(topology.chip.name, os.environ).items()))
+  variable, text = next(
+    iter(xla_flags.variables(topology.chip.name, os.environ).items())
+  )
   if variable == "XLA_FLAGS":  # this process has those of the CPU in it
     text = xla_flags.variables(topology.chip.name)[variable]
   pairs = (f.removeprefix("--").partition("=") for f in text.split())
@@ -141,18 +185,28 @@ def _plans(args, config, topology, devices) -> list:
   else:
     data = config["data"]
     rows = args.rows or len(devices)
-    found = jobs.sample(config, jobs.Request(
-        rows=rows, height=args.side or data["height"],
-        width=args.side or data["width"], text=args.text_tokens,
-        edit=args.task == "edit"), devices)
+    found = jobs.sample(
+      config,
+      jobs.Request(
+        rows=rows,
+        height=args.side or data["height"],
+        width=args.side or data["width"],
+        text=args.text_tokens,
+        edit=args.task == "edit",
+      ),
+      devices,
+    )
   flags = _flags(args, topology)
   out = []
   for job in found:
     path = args.save_hlo
     if path and len(found) > 1:
       path = f"{path}.{job.name}"
-    out.append(plan_lib.make(
-        job, topology, flags, top=args.top, save_hlo=path, quick=args.quick))
+    out.append(
+      plan_lib.make(
+        job, topology, flags, top=args.top, save_hlo=path, quick=args.quick
+      )
+    )
   return out
 
 
@@ -169,23 +223,48 @@ def _sweep(args, config, topology, devices, console) -> int:
   if args.what != "train":
     raise common.UserError("--sweep is of train steps: leave out --what.")
   tried = sweep.candidates(
-      topology, config, fsdp=args.sweep_fsdp, tensor=args.sweep_tensor,
-      remat=args.sweep_remat)
+    topology,
+    config,
+    fsdp=args.sweep_fsdp,
+    tensor=args.sweep_tensor,
+    remat=args.sweep_remat,
+  )
 
   def report(outcome) -> None:
     p = outcome.plan
-    said = outcome.error.splitlines()[0] if p is None else (
+    said = (
+      outcome.error.splitlines()[0]
+      if p is None
+      else (
         f"{'fits' if p.fits else 'does not fit'}, "
-        f"{p.hbm_bytes / 2**30:.2f} GiB, {p.tokens_per_second:,.0f} tokens/s")
+        f"{p.hbm_bytes / 2**30:.2f} GiB, {p.tokens_per_second:,.0f} tokens/s"
+      )
+    )
     print(f"{outcome.candidate}: {said}", file=sys.stderr, flush=True)
 
-  outcomes = sweep.run(config, _stage(args, config), topology, devices,
-                       _flags(args, topology), tried, report,
-                       quick=args.quick)
+  outcomes = sweep.run(
+    config,
+    _stage(args, config),
+    topology,
+    devices,
+    _flags(args, topology),
+    tried,
+    report,
+    quick=args.quick,
+  )
   if args.json:
-    print(json.dumps([
-        {"candidate": str(o.candidate), "error": o.error,
-         "plan": o.plan and o.plan.as_json()} for o in outcomes]))
+    print(
+      json.dumps(
+        [
+          {
+            "candidate": str(o.candidate),
+            "error": o.error,
+            "plan": o.plan and o.plan.as_json(),
+          }
+          for o in outcomes
+        ]
+      )
+    )
   else:
     table.show_sweep(outcomes, console)
   return 0 if outcomes[0].plan and outcomes[0].plan.fits else 1

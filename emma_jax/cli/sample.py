@@ -20,10 +20,10 @@ from emma_jax.cli import common
 
 # Suffix -> Pillow's format and options.
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {}),
-    ".jpg": ("JPEG", {"quality": 95}),
-    ".jpeg": ("JPEG", {"quality": 95}),
-    ".webp": ("WEBP", {"lossless": True}),
+  ".png": ("PNG", {}),
+  ".jpg": ("JPEG", {"quality": 95}),
+  ".jpeg": ("JPEG", {"quality": 95}),
+  ".webp": ("WEBP", {"lossless": True}),
 }
 
 _DRAW = """Draws a picture for each prompt, all of them at once.
@@ -52,69 +52,126 @@ Prints an answer per question, each on its line.
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma-sample", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="emma-sample",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   commands = parser.add_subparsers(dest="command", required=True)
 
   def add(name: str, text: str) -> argparse.ArgumentParser:
     sub = commands.add_parser(
-        name, help=text.split("\n")[0], description=text,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+      name,
+      help=text.split("\n")[0],
+      description=text,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     sub.add_argument(
-        "--checkpoint", default="reference", metavar="SOURCE",
-        help="working directory of a training, a .safetensors file, or "
-        "reference (default: the shipped model)")
+      "--checkpoint",
+      default="reference",
+      metavar="SOURCE",
+      help="working directory of a training, a .safetensors file, or "
+      "reference (default: the shipped model)",
+    )
     sub.add_argument("--seed", type=int, default=0, help="default: 0")
     sub.add_argument(
-        "--debug", action="store_true", help="show stack traces of errors")
-    sub.epilog = ("--config.sample.KEY=VALUE changes a default of the weights' "
-                  "config, such as --config.sample.averaged=false.")
+      "--debug", action="store_true", help="show stack traces of errors"
+    )
+    sub.epilog = (
+      "--config.sample.KEY=VALUE changes a default of the weights' "
+      "config, such as --config.sample.averaged=false."
+    )
     return sub
 
   draw = add("draw", _DRAW)
-  draw.add_argument("--prompt", action="append", required=True,
-                    help="what to draw; may be given several times")
-  draw.add_argument("--count", type=int, default=1,
-                    help="pictures per prompt (default: 1)")
-  draw.add_argument("--size", type=_size, metavar="HxW",
-                    help="rows x columns of pixels (default: as trained)")
-  draw.add_argument("--guidance", type=float,
-                    help="how much the prompt counts; 1: no guidance")
+  draw.add_argument(
+    "--prompt",
+    action="append",
+    required=True,
+    help="what to draw; may be given several times",
+  )
+  draw.add_argument(
+    "--count", type=int, default=1, help="pictures per prompt (default: 1)"
+  )
+  draw.add_argument(
+    "--size",
+    type=_size,
+    metavar="HxW",
+    help="rows x columns of pixels (default: as trained)",
+  )
+  draw.add_argument(
+    "--guidance", type=float, help="how much the prompt counts; 1: no guidance"
+  )
   edit = add("edit", _EDIT)
-  edit.add_argument("--image", action="append", required=True, metavar="FILE",
-                    help="picture to edit; may be given several times")
-  edit.add_argument("--instruction", action="append", required=True,
-                    help="what to change; may be given several times")
-  edit.add_argument("--text-guidance", type=float,
-                    help="how much the instruction counts")
-  edit.add_argument("--image-guidance", type=float,
-                    help="how much the picture counts; 1 for both: no guidance")
+  edit.add_argument(
+    "--image",
+    action="append",
+    required=True,
+    metavar="FILE",
+    help="picture to edit; may be given several times",
+  )
+  edit.add_argument(
+    "--instruction",
+    action="append",
+    required=True,
+    help="what to change; may be given several times",
+  )
+  edit.add_argument(
+    "--text-guidance", type=float, help="how much the instruction counts"
+  )
+  edit.add_argument(
+    "--image-guidance",
+    type=float,
+    help="how much the picture counts; 1 for both: no guidance",
+  )
   for sub in (draw, edit):
     sub.add_argument(
-        "--out", required=True, type=pathlib.Path, metavar="PATH",
-        help=f"a file ({', '.join(FORMATS)}), or a folder for 000.png, ...")
+      "--out",
+      required=True,
+      type=pathlib.Path,
+      metavar="PATH",
+      help=f"a file ({', '.join(FORMATS)}), or a folder for 000.png, ...",
+    )
     sub.add_argument("--steps", type=int, help="evaluations of the model")
-    sub.add_argument("--shift", type=float,
-                     help="above 1 spends more steps near the noise")
+    sub.add_argument(
+      "--shift", type=float, help="above 1 spends more steps near the noise"
+    )
   ask = add("ask", _ASK)
-  ask.add_argument("--image", action="append", default=[], metavar="FILE",
-                   help="a picture; may be given several times, or not at all")
-  ask.add_argument("--question", action="append", required=True,
-                   help="may be given several times: the turns of a talk")
+  ask.add_argument(
+    "--image",
+    action="append",
+    default=[],
+    metavar="FILE",
+    help="a picture; may be given several times, or not at all",
+  )
+  ask.add_argument(
+    "--question",
+    action="append",
+    required=True,
+    help="may be given several times: the turns of a talk",
+  )
   ask.add_argument("--max-tokens", type=int, help="longest answer")
-  ask.add_argument("--temperature", type=float, default=0.0,
-                   help="0 (default) takes the likeliest token")
-  ask.add_argument("--top-p", type=float, default=1.0,
-                   help="share of the probability drawn from (default: 1)")
+  ask.add_argument(
+    "--temperature",
+    type=float,
+    default=0.0,
+    help="0 (default) takes the likeliest token",
+  )
+  ask.add_argument(
+    "--top-p",
+    type=float,
+    default=1.0,
+    help="share of the probability drawn from (default: 1)",
+  )
   return parser
 
 
 def _size(text: str) -> tuple[int, int]:
-  """"64x96" -> (64, 96)."""
+  """ "64x96" -> (64, 96)."""
   match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
   if not match:
     raise argparse.ArgumentTypeError(
-        f"{text!r} is no size; write rows x columns, such as 96x96")
+      f"{text!r} is no size; write rows x columns, such as 96x96"
+    )
   return int(match[1]), int(match[2])
 
 
@@ -130,8 +187,13 @@ def _draw(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   prompts = [p for p in args.prompt for _ in range(args.count)]
   files = _files(args.out, len(prompts))
   pictures = _session(args, overrides).draw(
-      prompts, size=args.size, steps=args.steps, shift=args.shift,
-      guidance=args.guidance, seed=args.seed)
+    prompts,
+    size=args.size,
+    steps=args.steps,
+    shift=args.shift,
+    guidance=args.guidance,
+    seed=args.seed,
+  )
   return _save(files, pictures, prompts)
 
 
@@ -139,27 +201,39 @@ def _edit(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   sources, instructions = args.image, args.instruction
   count = max(len(sources), len(instructions))
   sources, instructions = (
-      x * count if len(x) == 1 else x for x in (sources, instructions))
+    x * count if len(x) == 1 else x for x in (sources, instructions)
+  )
   if len(sources) != len(instructions):
     raise common.UserError(
-        f"{len(sources)} pictures and {len(instructions)} instructions: give "
-        "equally many, or one of either.")
+      f"{len(sources)} pictures and {len(instructions)} instructions: give "
+      "equally many, or one of either."
+    )
   _check_pictures(sources)
   _check_words("--instruction", instructions)
   files = _files(args.out, count)
   pictures = _session(args, overrides).edit(
-      sources, instructions, steps=args.steps, shift=args.shift,
-      text_guidance=args.text_guidance, image_guidance=args.image_guidance,
-      seed=args.seed)
+    sources,
+    instructions,
+    steps=args.steps,
+    shift=args.shift,
+    text_guidance=args.text_guidance,
+    image_guidance=args.image_guidance,
+    seed=args.seed,
+  )
   return _save(files, pictures, instructions)
 
 
 def _ask(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   _check_pictures(args.image)
   _check_words("--question", args.question)
-  answers, = _session(args, overrides).ask(
-      [args.image], [args.question], max_tokens=args.max_tokens,
-      temperature=args.temperature, top_p=args.top_p, seed=args.seed)
+  (answers,) = _session(args, overrides).ask(
+    [args.image],
+    [args.question],
+    max_tokens=args.max_tokens,
+    temperature=args.temperature,
+    top_p=args.top_p,
+    seed=args.seed,
+  )
   for answer in answers:
     print(answer)
   return 0
@@ -186,13 +260,16 @@ def _session(args: argparse.Namespace, overrides: Mapping[str, str]):
   for key in overrides:
     if key.split(".")[0] not in ("sample", "data"):
       raise common.UserError(
-          f"--config.{key}: the weights decide this; only keys of sample and "
-          "data can be changed when sampling.")
+        f"--config.{key}: the weights decide this; only keys of sample and "
+        "data can be changed when sampling."
+      )
   session = Session.load(
-      args.checkpoint,
-      change=lambda config: common.changed(config, overrides))
-  print(f"Sampling with {session.name}, trained for {session.step} steps.",
-        file=sys.stderr)
+    args.checkpoint, change=lambda config: common.changed(config, overrides)
+  )
+  print(
+    f"Sampling with {session.name}, trained for {session.step} steps.",
+    file=sys.stderr,
+  )
   return session
 
 
@@ -202,11 +279,13 @@ def _files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
     return [out / f"{i:03d}.png" for i in range(count)]
   if out.suffix.lower() not in FORMATS:
     raise common.UserError(
-        f"--out {out}: unknown picture format {out.suffix}; use "
-        f"{', '.join(FORMATS)}, or a folder.")
+      f"--out {out}: unknown picture format {out.suffix}; use "
+      f"{', '.join(FORMATS)}, or a folder."
+    )
   if count > 1:
     raise common.UserError(
-        f"--out {out} is one file for {count} pictures; name a folder.")
+      f"--out {out} is one file for {count} pictures; name a folder."
+    )
   return [out]
 
 
@@ -235,8 +314,13 @@ def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax.sampling.context import SampleError
   from emma_jax.training.integrity import CheckpointError
 
-  return (sections.ConfigError, images.BadRecord, SampleError, CheckpointError,
-          FileNotFoundError)
+  return (
+    sections.ConfigError,
+    images.BadRecord,
+    SampleError,
+    CheckpointError,
+    FileNotFoundError,
+  )
 
 
 def entry() -> None:

@@ -22,55 +22,91 @@ from emma_jax.cli import common
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma-train", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="emma-train",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   common.add_config_arguments(parser)
   parser.add_argument(
-      "--workdir", required=True, type=pathlib.Path,
-      help="checkpoints, metrics, scores and the report; the same command "
-      "with the same folder continues the run")
+    "--workdir",
+    required=True,
+    type=pathlib.Path,
+    help="checkpoints, metrics, scores and the report; the same command "
+    "with the same folder continues the run",
+  )
   parser.add_argument(
-      "--profile", metavar="FIRST:LAST", default="",
-      help="trace these steps of the run for xprof, into WORKDIR/profile")
+    "--profile",
+    metavar="FIRST:LAST",
+    default="",
+    help="trace these steps of the run for xprof, into WORKDIR/profile",
+  )
   parser.add_argument(
-      "--compilation_cache", metavar="DIR", default="",
-      help="where compiled programs are kept, a folder or gs://..., best one "
-      "that all hosts share; 'off' for none [xla in EMMA_CACHE, or in the "
-      "user's cache directory]")
+    "--compilation_cache",
+    metavar="DIR",
+    default="",
+    help="where compiled programs are kept, a folder or gs://..., best one "
+    "that all hosts share; 'off' for none [xla in EMMA_CACHE, or in the "
+    "user's cache directory]",
+  )
   parser.add_argument(
-      "--stopped_code", type=int, metavar="CODE",
-      default=os.environ.get("EMMA_STOPPED_CODE"),
-      help="exit code after a signal, all being saved [0 for one process, 75 "
-      "for several]; clusters restart what does not end with 0; or "
-      "EMMA_STOPPED_CODE")
-  _add_distributed(parser.add_argument_group(
-      "several processes", "Each may be given as EMMA_COORDINATOR and so on."))
+    "--stopped_code",
+    type=int,
+    metavar="CODE",
+    default=os.environ.get("EMMA_STOPPED_CODE"),
+    help="exit code after a signal, all being saved [0 for one process, 75 "
+    "for several]; clusters restart what does not end with 0; or "
+    "EMMA_STOPPED_CODE",
+  )
+  _add_distributed(
+    parser.add_argument_group(
+      "several processes", "Each may be given as EMMA_COORDINATOR and so on."
+    )
+  )
   return parser
 
 
 def _add_distributed(group) -> None:
   group.add_argument(
-      "--distributed", choices=("auto", "on", "off"), default="auto",
-      help="auto: join others where flags, SLURM, Open MPI or a TPU slice in "
-      "GKE tell of them; on: always, such as on TPU machines without GKE")
-  group.add_argument("--coordinator", metavar="HOST:PORT",
-                     help="where process 0 listens")
+    "--distributed",
+    choices=("auto", "on", "off"),
+    default="auto",
+    help="auto: join others where flags, SLURM, Open MPI or a TPU slice in "
+    "GKE tell of them; on: always, such as on TPU machines without GKE",
+  )
+  group.add_argument(
+    "--coordinator", metavar="HOST:PORT", help="where process 0 listens"
+  )
   group.add_argument("--num_processes", type=int, metavar="N")
   group.add_argument("--process_id", type=int, metavar="I", help="from 0")
-  group.add_argument("--start_seconds", type=int, metavar="S",
-                     help="wait for the others at most so long [300]")
-  group.add_argument("--peer_seconds", type=int, metavar="S",
-                     help="end all after one was silent for so long [60]")
+  group.add_argument(
+    "--start_seconds",
+    type=int,
+    metavar="S",
+    help="wait for the others at most so long [300]",
+  )
+  group.add_argument(
+    "--peer_seconds",
+    type=int,
+    metavar="S",
+    help="end all after one was silent for so long [60]",
+  )
 
 
 def _join(args: argparse.Namespace) -> None:
   """Before anything else that asks JAX for devices."""
   from emma_jax import distributed
 
-  distributed.start(distributed.settings(
-      os.environ, args.distributed, coordinator=args.coordinator,
-      num_processes=args.num_processes, process_id=args.process_id,
-      start_seconds=args.start_seconds, peer_seconds=args.peer_seconds))
+  distributed.start(
+    distributed.settings(
+      os.environ,
+      args.distributed,
+      coordinator=args.coordinator,
+      num_processes=args.num_processes,
+      process_id=args.process_id,
+      start_seconds=args.start_seconds,
+      peer_seconds=args.peer_seconds,
+    )
+  )
 
 
 def _main(argv: list[str] | None) -> int:
@@ -110,8 +146,10 @@ def _main(argv: list[str] | None) -> int:
     return distributed.STOPPED if jax.process_count() > 1 else 0
   if jax.process_index() == 0:
     print(ledger.summary())
-    print(f"Done after {time.perf_counter() - start:.0f} s; "
-          f"everything is in {args.workdir}.")
+    print(
+      f"Done after {time.perf_counter() - start:.0f} s; "
+      f"everything is in {args.workdir}."
+    )
   return 0
 
 
@@ -126,10 +164,17 @@ def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax.data import pipeline
   from emma_jax.training import checkpoint, latents, state
 
-  return (sections.ConfigError, rules.RuleError, state.LoadError,
-          checkpoint.CheckpointError, checkpoint.ContradictionError,
-          latents.WrongLatents, pipeline.TooManyBadRecords,
-          distributed.StartError, FileNotFoundError)
+  return (
+    sections.ConfigError,
+    rules.RuleError,
+    state.LoadError,
+    checkpoint.CheckpointError,
+    checkpoint.ContradictionError,
+    latents.WrongLatents,
+    pipeline.TooManyBadRecords,
+    distributed.StartError,
+    FileNotFoundError,
+  )
 
 
 def entry() -> None:

@@ -40,13 +40,13 @@ class Origin:
 
 
 def assemble(
-    config: EmmaConfig,
-    *,
-    qwen3_folder: str | os.PathLike,
-    siglip2_folder: str | os.PathLike,
-    dcae_folder: str | os.PathLike,
-    dtype: Any,
-    key: jax.Array,
+  config: EmmaConfig,
+  *,
+  qwen3_folder: str | os.PathLike,
+  siglip2_folder: str | os.PathLike,
+  dcae_folder: str | os.PathLike,
+  dtype: Any,
+  key: jax.Array,
 ) -> tuple[dict, list[Origin]]:
   """All of EMMA's parameters, nested, and what came from where.
 
@@ -75,16 +75,21 @@ def assemble(
   add(_vision(config, siglip2_folder, dtype), str(siglip2_folder))
   add(_autoencoder(config, dcae_folder, dtype), str(dcae_folder))
   wanted = rules.flatten(
-      jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
+    jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+  )
   new = [path for path in wanted if re.fullmatch(NEW, path)]
   add(_random(config, new, dtype, key).items(), "random (new in EMMA)")
   lacking = sorted(set(wanted) - set(flat))
   surplus = sorted(set(flat) - set(wanted))
   if lacking or surplus:
     raise AssemblyError(
-        f"The parts leave {lacking} empty and bring {surplus} too many.")
-  wrong = [f"{path}: {flat[path].shape}, the config says {want.shape}"
-           for path, want in wanted.items() if flat[path].shape != want.shape]
+      f"The parts leave {lacking} empty and bring {surplus} too many."
+    )
+  wrong = [
+    f"{path}: {flat[path].shape}, the config says {want.shape}"
+    for path, want in wanted.items()
+    if flat[path].shape != want.shape
+  ]
   if wrong:
     raise AssemblyError("Shapes do not fit:\n  " + "\n  ".join(wrong))
   return rules.unflatten(flat), origins
@@ -113,8 +118,10 @@ def _same_sizes(part: str, found: Any, wanted: Any, but: tuple = ()) -> None:
       lines.append(f"{name}: the folder has {have!r}, the config {want!r}")
   if lines:
     raise AssemblyError(
-        f"{part} has other sizes than the config's model:\n  "
-        + "\n  ".join(lines) + "\nChange the config, or give another folder.")
+      f"{part} has other sizes than the config's model:\n  "
+      + "\n  ".join(lines)
+      + "\nChange the config, or give another folder."
+    )
 
 
 # Only training from scratch or speed depend on these.
@@ -137,13 +144,13 @@ def _llm(c: LlmConfig, path, dtype) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def branches(
-    c: LlmConfig, name: str, leaf: np.ndarray
+  c: LlmConfig, name: str, leaf: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
   """A stacked leaf of Qwen3's blocks, such as "qk/q", in EMMA's tree."""
   part = name.split("/")[0]
   for stack, shared, layers in (
-      ("shallow", c.shallow_shared, leaf[: c.num_shallow]),
-      ("deep", c.deep_shared, leaf[c.num_shallow :]),
+    ("shallow", c.shallow_shared, leaf[: c.num_shallow]),
+    ("deep", c.deep_shared, leaf[c.num_shallow :]),
   ):
     if len(layers):
       for branch in ("shared",) if part in shared else ("und", "gen"):
@@ -151,7 +158,7 @@ def branches(
 
 
 def und_branch(
-    c: LlmConfig, llm: Mapping[str, Any]
+  c: LlmConfig, llm: Mapping[str, Any]
 ) -> tuple[Qwen3Config, dict]:
   """(sizes, parameters of `Qwen3`) of the Und branch: undoes `branches`."""
   fields = [f.name for f in dataclasses.fields(Qwen3Config)]

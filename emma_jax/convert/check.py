@@ -48,7 +48,7 @@ class Compared:
 
 
 def check(
-    family: str, folder: str | os.PathLike, reference: Arrays
+  family: str, folder: str | os.PathLike, reference: Arrays
 ) -> list[Compared]:
   """Our float32 outputs beside the reference's.
 
@@ -64,8 +64,9 @@ def check(
   names = [name for name in ours if name in reference]
   if not names:
     raise ReferenceError(
-        f"The reference holds {sorted(reference)}, and nothing of"
-        f" {list(ours)} to compare with.")
+      f"The reference holds {sorted(reference)}, and nothing of"
+      f" {list(ours)} to compare with."
+    )
   keep = None
   if family == "qwen3" and "attention_mask" in reference:
     keep = reference["attention_mask"].astype(bool)
@@ -77,8 +78,9 @@ def _compare(name: str, ours, theirs: np.ndarray, keep) -> Compared:
   theirs = np.asarray(theirs, np.float32)
   if ours.shape != theirs.shape:
     raise ReferenceError(
-        f"{name}: the reference has the shape {theirs.shape}, the import gives"
-        f" {ours.shape}.")
+      f"{name}: the reference has the shape {theirs.shape}, the import gives"
+      f" {ours.shape}."
+    )
   if keep is not None:
     ours, theirs = ours[keep], theirs[keep]
   scale = max(float(np.abs(theirs).max()), 1e-30)
@@ -89,8 +91,8 @@ def _compare(name: str, ours, theirs: np.ndarray, keep) -> Compared:
 def _need(reference: Arrays, name: str) -> np.ndarray:
   if name not in reference:
     raise ReferenceError(
-        f"The reference lacks the input {name!r}; it holds"
-        f" {sorted(reference)}.")
+      f"The reference lacks the input {name!r}; it holds {sorted(reference)}."
+    )
   return np.asarray(reference[name])
 
 
@@ -98,10 +100,12 @@ def _qwen3(folder, reference: Arrays) -> dict[str, jax.Array]:
   module, params = qwen3.load(folder)
   tokens_BL = _need(reference, "input_ids").astype(np.int32)
   mask_BL = np.asarray(
-      reference.get("attention_mask", np.ones_like(tokens_BL)), np.int32)
+    reference.get("attention_mask", np.ones_like(tokens_BL)), np.int32
+  )
   position_BL = np.asarray(
-      reference.get("position_ids", np.maximum(mask_BL.cumsum(1) - 1, 0)),
-      np.int32)
+    reference.get("position_ids", np.maximum(mask_BL.cumsum(1) - 1, 0)),
+    np.int32,
+  )
   apply = jax.jit(lambda p, *x: module.apply({"params": p}, *x))
   logits, hidden = apply(params, tokens_BL, position_BL, mask_BL)
   return {"logits": logits} | _numbered(hidden)
@@ -112,8 +116,9 @@ def _siglip2(folder, reference: Arrays) -> dict[str, jax.Array]:
   pixels = _need(reference, "pixel_values")
   if pixels.ndim != 4:
     raise ReferenceError(
-        f"pixel_values of shape {pixels.shape}: give whole pictures (N, 3, Y,"
-        " X); of NaFlex checkpoints, those the processor would cut up.")
+      f"pixel_values of shape {pixels.shape}: give whole pictures (N, 3, Y,"
+      " X); of NaFlex checkpoints, those the processor would cut up."
+    )
   apply = jax.jit(lambda p, x: module.apply({"params": p}, x))
   out = apply(params, jnp.asarray(pixels.transpose(0, 2, 3, 1), jnp.float32))
   made = {"last_hidden_state": out.patches_PTD} | _numbered(out.states_LPTD)
@@ -145,5 +150,7 @@ def _numbered(states) -> dict[str, jax.Array]:
 
 
 FAMILIES: dict[str, Callable[..., dict[str, jax.Array]]] = {
-    "qwen3": _qwen3, "siglip2": _siglip2, "dcae": _dcae,
+  "qwen3": _qwen3,
+  "siglip2": _siglip2,
+  "dcae": _dcae,
 }

@@ -31,25 +31,25 @@ _VERSION = "0.42.1"  # of diffusers; the exports are tested with it
 # What diffusers assumes where a config.json is silent.
 _SCALES = ((), (), (), (5,), (5,), (5,))
 DEFAULTS = dict(
-    in_channels=3,
-    latent_channels=32,
-    attention_head_dim=32,
-    encoder_block_types="ResBlock",
-    encoder_block_out_channels=(128, 256, 512, 512, 1024, 1024),
-    encoder_layers_per_block=(2, 2, 2, 3, 3, 3),
-    encoder_qkv_multiscales=_SCALES,
-    downsample_block_type="pixel_unshuffle",
-    encoder_out_shortcut=True,
-    decoder_block_types="ResBlock",
-    decoder_block_out_channels=(128, 256, 512, 512, 1024, 1024),
-    decoder_layers_per_block=(3, 3, 3, 3, 3, 3),
-    decoder_qkv_multiscales=_SCALES,
-    decoder_norm_types="rms_norm",
-    decoder_act_fns="silu",
-    upsample_block_type="pixel_shuffle",
-    decoder_in_shortcut=True,
-    decoder_conv_act_fn="relu",
-    scaling_factor=1.0,
+  in_channels=3,
+  latent_channels=32,
+  attention_head_dim=32,
+  encoder_block_types="ResBlock",
+  encoder_block_out_channels=(128, 256, 512, 512, 1024, 1024),
+  encoder_layers_per_block=(2, 2, 2, 3, 3, 3),
+  encoder_qkv_multiscales=_SCALES,
+  downsample_block_type="pixel_unshuffle",
+  encoder_out_shortcut=True,
+  decoder_block_types="ResBlock",
+  decoder_block_out_channels=(128, 256, 512, 512, 1024, 1024),
+  decoder_layers_per_block=(3, 3, 3, 3, 3, 3),
+  decoder_qkv_multiscales=_SCALES,
+  decoder_norm_types="rms_norm",
+  decoder_act_fns="silu",
+  upsample_block_type="pixel_shuffle",
+  decoder_in_shortcut=True,
+  decoder_conv_act_fn="relu",
+  scaling_factor=1.0,
 )
 # Ours: the normalisation of latents that is more than one factor. diffusers
 # ignores both, and pipelines built on it know only scaling_factor.
@@ -70,18 +70,21 @@ def config_from_hf(config: Mapping[str, Any]) -> DcaeConfig:
   """
   if config.get("_class_name", _CLASS) != _CLASS:
     raise ValueError(
-        f"This is a {config['_class_name']}, not an {_CLASS}; give the folder"
-        " of a DC-AE."
+      f"This is a {config['_class_name']}, not an {_CLASS}; give the folder"
+      " of a DC-AE."
     )
   unknown = sorted(
-      name for name, value in config.items()
-      if name not in DEFAULTS and name not in _OTHER and value is not None
-      and not name.startswith("_")
+    name
+    for name, value in config.items()
+    if name not in DEFAULTS
+    and name not in _OTHER
+    and value is not None
+    and not name.startswith("_")
   )
   if unknown:
     raise ValueError(
-        f"config.json has fields that are not implemented: {unknown}. Remove"
-        " them if they do not change the network."
+      f"config.json has fields that are not implemented: {unknown}. Remove"
+      " them if they do not change the network."
     )
   c = DEFAULTS | {k: v for k, v in config.items() if k in DEFAULTS}
   scaling_factor(config)
@@ -118,14 +121,14 @@ def scaling_factor(config: Mapping[str, Any]) -> float:
   number = isinstance(value, (int, float)) and not isinstance(value, bool)
   if not number or not math.isfinite(value) or value <= 0:
     raise ValueError(
-        f"scaling_factor {value!r} must be a positive number, such as 0.41407"
-        " for sana-1.0."
+      f"scaling_factor {value!r} must be a positive number, such as 0.41407"
+      " for sana-1.0."
     )
   return float(value)
 
 
 def config_to_hf(
-    config: DcaeConfig, latent: Mapping[str, Any] | None = None
+  config: DcaeConfig, latent: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
   """The config.json of `save_pretrained`, every field written out.
 
@@ -141,15 +144,16 @@ def config_to_hf(
   if "relu6" in (*config.decoder_act_fns, config.decoder_conv_act_fn):
     raise ValueError("diffusers has no relu6; a folder with it cannot load.")
   out = {
-      name: _lists(getattr(config, name))
-      for name in DEFAULTS if name != "scaling_factor"
+    name: _lists(getattr(config, name))
+    for name in DEFAULTS
+    if name != "scaling_factor"
   }
   out |= {"_class_name": _CLASS, "_diffusers_version": _VERSION}
   out["scaling_factor"] = 1.0
   if latent is None:
     return out
   shift, scale = (
-      np.asarray(latent[name]).astype(np.float32) for name in ("shift", "scale")
+    np.asarray(latent[name]).astype(np.float32) for name in ("shift", "scale")
   )
   if not shift.any() and (scale == scale[0]).all():
     out["scaling_factor"] = _short(scale[0])
@@ -171,7 +175,7 @@ def _short(x: np.float32) -> float:
 
 
 def latent_from_hf(
-    config: Mapping[str, Any], channels: int
+  config: Mapping[str, Any], channels: int
 ) -> dict[str, np.ndarray]:
   """Our leaves latent/{shift,scale}, float32, of a config.json.
 
@@ -183,8 +187,8 @@ def latent_from_hf(
   scale = np.asarray(config.get(_SCALE, [factor] * channels), np.float32)
   if shift.shape != (channels,) or scale.shape != (channels,):
     raise ValueError(
-        f"{_SHIFT} and {_SCALE} in config.json must hold {channels} numbers"
-        f" each, not {shift.shape} and {scale.shape}."
+      f"{_SHIFT} and {_SCALE} in config.json must hold {channels} numbers"
+      f" each, not {shift.shape} and {scale.shape}."
     )
   return {"shift": shift, "scale": scale}
 
@@ -249,8 +253,12 @@ def _block(ours: str, theirs: str, stage: Stage) -> Iterator[Entry]:
 def _attention(ours: str, theirs: str, stage: Stage) -> Iterator[Entry]:
   # Names only: a group's q, k and v are thirds of runs of their concatenation.
   for name in ("to_q", "to_k", "to_v", "to_out"):
-    yield Entry(f"{ours}/{name}/kernel", (f"{theirs}.{name}.weight",),
-                table.transpose, table.transpose)
+    yield Entry(
+      f"{ours}/{name}/kernel",
+      (f"{theirs}.{name}.weight",),
+      table.transpose,
+      table.transpose,
+    )
   for i in range(len(stage.scales)):
     scale, part = f"{ours}/scale{i}", f"{theirs}.to_qkv_multiscale.{i}"
     yield from _depthwise(f"{scale}/filter", f"{part}.proj_in")
@@ -264,32 +272,43 @@ def _bias(ours: str, theirs: str) -> Iterator[Entry]:
 
 def _conv(ours: str, theirs: str, bias: bool = True) -> Iterator[Entry]:
   """(out, in, y, x) <-> (y, x, in, out)."""
-  yield Entry(f"{ours}/kernel", (f"{theirs}.weight",),
-              lambda x: x.transpose(2, 3, 1, 0),
-              lambda x: x.transpose(3, 2, 0, 1))
+  yield Entry(
+    f"{ours}/kernel",
+    (f"{theirs}.weight",),
+    lambda x: x.transpose(2, 3, 1, 0),
+    lambda x: x.transpose(3, 2, 0, 1),
+  )
   if bias:
     yield from _bias(ours, theirs)
 
 
 def _depthwise(ours: str, theirs: str) -> Iterator[Entry]:
   """(channels, 1, y, x) <-> (y, x, channels)."""
-  yield Entry(f"{ours}/kernel", (f"{theirs}.weight",),
-              lambda x: x[:, 0].transpose(1, 2, 0),
-              lambda x: x.transpose(2, 0, 1)[:, None])
+  yield Entry(
+    f"{ours}/kernel",
+    (f"{theirs}.weight",),
+    lambda x: x[:, 0].transpose(1, 2, 0),
+    lambda x: x.transpose(2, 0, 1)[:, None],
+  )
 
 
 def _pointwise(ours: str, theirs: str) -> Iterator[Entry]:
   """(out, in, 1, 1) <-> (in, out)."""
-  yield Entry(f"{ours}/kernel", (f"{theirs}.weight",),
-              lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
+  yield Entry(
+    f"{ours}/kernel",
+    (f"{theirs}.weight",),
+    lambda x: x[:, :, 0, 0].T,
+    lambda x: x.T[:, :, None, None],
+  )
 
 
 def _grouped(ours: str, theirs: str, size: int) -> Entry:
   """1x1 in groups: (groups * out, in, 1, 1) <-> (groups, in, out)."""
   return Entry(
-      f"{ours}/kernel", (f"{theirs}.weight",),
-      lambda x: x.reshape(-1, size, size).transpose(0, 2, 1),
-      lambda x: x.transpose(0, 2, 1).reshape(-1, size, 1, 1),
+    f"{ours}/kernel",
+    (f"{theirs}.weight",),
+    lambda x: x.reshape(-1, size, size).transpose(0, 2, 1),
+    lambda x: x.transpose(0, 2, 1).reshape(-1, size, 1, 1),
   )
 
 
@@ -304,8 +323,9 @@ def _norm(ours: str, theirs: str, kind: str = "rms_norm") -> Iterator[Entry]:
 def _counters(config: DcaeConfig) -> list[str]:
   """Batch norm's num_batches_tracked, which no result depends on."""
   return [
-      entry.theirs[0].replace("running_mean", "num_batches_tracked")
-      for entry in entries(config) if entry.ours.endswith("/mean")
+    entry.theirs[0].replace("running_mean", "num_batches_tracked")
+    for entry in entries(config)
+    if entry.ours.endswith("/mean")
   ]
 
 
@@ -315,14 +335,15 @@ def _counters(config: DcaeConfig) -> list[str]:
 def leaf_shapes(config: DcaeConfig) -> dict[str, jax.ShapeDtypeStruct]:
   """Slash path -> shape of every leaf that comes from the tensors."""
   side = config.factor
-  picture = jax.ShapeDtypeStruct((1, side, side, config.in_channels),
-                                 jnp.float32)
+  picture = jax.ShapeDtypeStruct(
+    (1, side, side, config.in_channels), jnp.float32
+  )
   shapes = table.leaf_shapes(Autoencoder(config), picture)
   return {k: v for k, v in shapes.items() if not k.startswith("latent/")}
 
 
 def load(
-    path: str | os.PathLike, dtype: str | None = "float32"
+  path: str | os.PathLike, dtype: str | None = "float32"
 ) -> tuple[Autoencoder, dict]:
   """Reads a folder: (module, parameters).
 
@@ -342,8 +363,9 @@ def load(
   folder = Folder.open(path)
   config = config_from_hf(folder.config)
   ignore = [name.replace(".", r"\.") for name in _counters(config)]
-  leaves = table.read(folder, entries(config), leaf_shapes(config),
-                      ignore=ignore, dtype=dtype)
+  leaves = table.read(
+    folder, entries(config), leaf_shapes(config), ignore=ignore, dtype=dtype
+  )
   params = rules.unflatten(dict(leaves))
   params["latent"] = latent_from_hf(folder.config, config.latent_channels)
   return Autoencoder(config), params
@@ -357,12 +379,16 @@ def save(path: str | os.PathLike, config: DcaeConfig, params: dict) -> None:
   """
   weights = {side: params[side] for side in ("encoder", "decoder")}
   tensors = table.write(weights, entries(config))
-  write_folder(path, config_to_hf(config, params["latent"]),
-               _with_counters(tensors, config), stem=STEM)
+  write_folder(
+    path,
+    config_to_hf(config, params["latent"]),
+    _with_counters(tensors, config),
+    stem=STEM,
+  )
 
 
 def _with_counters(
-    tensors: Iterator[tuple[str, np.ndarray]], config: DcaeConfig
+  tensors: Iterator[tuple[str, np.ndarray]], config: DcaeConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
   yield from tensors
   for name in _counters(config):

@@ -37,31 +37,45 @@ IMPLEMENTATION = "emma_torch.py"
 TOKENIZER = "tokenizer.json"
 # What the PyTorch file needs of a run's config beside the model.
 _DATA = ("height", "width", "native", "min_tokens", "max_tokens")
-_SAMPLE = ("steps", "shift", "text_guidance", "edit_text_guidance",
-           "edit_image_guidance", "max_tokens")
+_SAMPLE = (
+  "steps",
+  "shift",
+  "text_guidance",
+  "edit_text_guidance",
+  "edit_image_guidance",
+  "max_tokens",
+)
 # Fields of the model's config that emma_torch.py reads, and those that change
 # nothing it computes. Another one must have its default value.
 _HONOURED = {
-    LlmConfig: """vocab_size width mlp_width num_layers num_heads num_kv_heads
+  LlmConfig: """vocab_size width mlp_width num_layers num_heads num_kv_heads
         head_dim rope_theta norm_eps tie_embeddings num_shallow shallow_shared
         deep_shared final_norm_shared embed_std residual_gain scan_unroll
         remat attention""",
-    TowerConfig: """encoder experts num_expert_layers router_width
+  TowerConfig: """encoder experts num_expert_layers router_width
         router_threshold""",
-    SiglipConfig: """width mlp_width num_layers num_heads patch_size native_grid
+  SiglipConfig: """width mlp_width num_layers num_heads patch_size native_grid
         norm_eps num_channels position_resize scan_unroll remat
         attention""",
-    DcaeConfig: " ".join(
-        """in_channels latent_channels attention_head_dim downsample_block_type
+  DcaeConfig: " ".join(
+    """in_channels latent_channels attention_head_dim downsample_block_type
         upsample_block_type encoder_out_shortcut decoder_in_shortcut
         decoder_norm_types decoder_act_fns decoder_conv_act_fn
-        residual_gain""".split() + [
-            f"{side}_{name}" for side in ("encoder", "decoder")
-            for name in ("block_types", "block_out_channels",
-                         "layers_per_block", "qkv_multiscales")]),
-    FusionConfig: """mode reference_branch position_base position_scale
+        residual_gain""".split()
+    + [
+      f"{side}_{name}"
+      for side in ("encoder", "decoder")
+      for name in (
+        "block_types",
+        "block_out_channels",
+        "layers_per_block",
+        "qkv_multiscales",
+      )
+    ]
+  ),
+  FusionConfig: """mode reference_branch position_base position_scale
         time_channels time_scale norm_eps""",
-    EmmaConfig: "llm vision autoencoder fusion dtype",
+  EmmaConfig: "llm vision autoencoder fusion dtype",
 }
 
 
@@ -90,16 +104,19 @@ def _pointwise(shape: Sequence[int]) -> tuple:
 
 def _depthwise(shape: Sequence[int]) -> tuple:
   """(rows, columns, C) <-> (C, 1, rows, columns)."""
-  return (lambda x: x.transpose(2, 0, 1)[:, None],
-          lambda y: y[:, 0].transpose(1, 2, 0))
+  return (
+    lambda x: x.transpose(2, 0, 1)[:, None],
+    lambda y: y[:, 0].transpose(1, 2, 0),
+  )
 
 
 def _grouped(shape: Sequence[int]) -> tuple:
   """(groups, in, out) <-> a grouped 1x1 convolution (groups out, in, 1, 1)."""
   groups, wide, out = shape
   return (
-      lambda x: x.transpose(0, 2, 1).reshape(groups * out, wide, 1, 1),
-      lambda y: y.reshape(groups, out, wide).transpose(0, 2, 1))
+    lambda x: x.transpose(0, 2, 1).reshape(groups * out, wide, 1, 1),
+    lambda y: y.reshape(groups, out, wide).transpose(0, 2, 1),
+  )
 
 
 def _same(shape: Sequence[int]) -> tuple:
@@ -110,29 +127,34 @@ _linear = functools.partial(_matrix, inputs=1)
 # Path of a leaf (without the layer) -> its name, and its layout; the first
 # pattern that matches counts.
 _NAMES = (
-    (r"(autoencoder/latent/(?:shift|scale))", r"\1", _same),
-    (r"(autoencoder/.*/(?:inverted|point|to_\w+))/kernel", r"\1/weight",
-     _pointwise),
-    (r"(autoencoder/.*/(?:depth|filter))/kernel", r"\1/weight", _depthwise),
-    (r"(autoencoder/.*/scale\d+)/kernel", r"\1/weight", _grouped),
-    (r"(autoencoder/.*|vision/embed)/kernel", r"\1/weight", _convolution),
-    (r"(autoencoder/.*)/(mean|var)", r"\1/running_\2", _same),
-    (r"(vision/embed/position|adapters/gen/null_semantic)", r"\1", _same),
-    (r"(llm/.*/o)/kernel", r"\1/weight", functools.partial(_matrix, inputs=2)),
-    (r"(llm/.*/(?:qk/[qk]|mlp/(?:gate|up|down)))", r"\1/weight", _linear),
-    (r"(llm/(?:embed|lm_head)|llm/.*/[qk]_norm)", r"\1/weight", _same),
-    (r"(.*)/kernel", r"\1/weight", _linear),
-    (r"(.*)/scale", r"\1/weight", _same),
-    (r"(.*/bias)", r"\1", _same),
+  (r"(autoencoder/latent/(?:shift|scale))", r"\1", _same),
+  (
+    r"(autoencoder/.*/(?:inverted|point|to_\w+))/kernel",
+    r"\1/weight",
+    _pointwise,
+  ),
+  (r"(autoencoder/.*/(?:depth|filter))/kernel", r"\1/weight", _depthwise),
+  (r"(autoencoder/.*/scale\d+)/kernel", r"\1/weight", _grouped),
+  (r"(autoencoder/.*|vision/embed)/kernel", r"\1/weight", _convolution),
+  (r"(autoencoder/.*)/(mean|var)", r"\1/running_\2", _same),
+  (r"(vision/embed/position|adapters/gen/null_semantic)", r"\1", _same),
+  (r"(llm/.*/o)/kernel", r"\1/weight", functools.partial(_matrix, inputs=2)),
+  (r"(llm/.*/(?:qk/[qk]|mlp/(?:gate|up|down)))", r"\1/weight", _linear),
+  (r"(llm/(?:embed|lm_head)|llm/.*/[qk]_norm)", r"\1/weight", _same),
+  (r"(.*)/kernel", r"\1/weight", _linear),
+  (r"(.*)/scale", r"\1/weight", _same),
+  (r"(.*/bias)", r"\1", _same),
 )
 _STACKED = re.compile(
-    r"(llm/(?:shallow|deep)|vision/(?:lower|versatile|stem))/(.*)")
+  r"(llm/(?:shallow|deep)|vision/(?:lower|versatile|stem))/(.*)"
+)
 
 
 def entries(config: EmmaConfig) -> tuple[table.Entry, ...]:
   """The name table of a whole EMMA, in the order of our tree."""
-  return tuple(_entry(path, tuple(leaf.shape))
-               for path, leaf in shapes(config).items())
+  return tuple(
+    _entry(path, tuple(leaf.shape)) for path, leaf in shapes(config).items()
+  )
 
 
 def theirs(config: EmmaConfig) -> dict[str, tuple[int, ...]]:
@@ -141,7 +163,8 @@ def theirs(config: EmmaConfig) -> dict[str, tuple[int, ...]]:
   for entry, leaf in zip(entries(config), shapes(config).values()):
     # A zero seen as a whole leaf: no memory, and the shape theirs has.
     zero = np.broadcast_to(
-        np.int8(0), leaf.shape[1:] if entry.stacked else leaf.shape)
+      np.int8(0), leaf.shape[1:] if entry.stacked else leaf.shape
+    )
     out |= dict.fromkeys(entry.theirs, entry.to_theirs(zero).shape)
   return out
 
@@ -149,7 +172,8 @@ def theirs(config: EmmaConfig) -> dict[str, tuple[int, ...]]:
 def shapes(config: EmmaConfig) -> dict[str, jax.ShapeDtypeStruct]:
   """Slash path -> shape of every parameter."""
   return rules.flatten(
-      jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
+    jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+  )
 
 
 def _entry(path: str, shape: tuple[int, ...]) -> table.Entry:
@@ -159,10 +183,14 @@ def _entry(path: str, shape: tuple[int, ...]) -> table.Entry:
   names = (name,)
   if stacked:
     stack = stacked[1]
-    names = tuple(f"{stack}/{i}{name[len(stack):]}" for i in range(shape[0]))
+    names = tuple(f"{stack}/{i}{name[len(stack) :]}" for i in range(shape[0]))
   return table.Entry(
-      path, tuple(n.replace("/", ".") for n in names), to_ours, to_theirs,
-      stacked=bool(stacked))
+    path,
+    tuple(n.replace("/", ".") for n in names),
+    to_ours,
+    to_theirs,
+    stacked=bool(stacked),
+  )
 
 
 def _named(path: str) -> tuple:
@@ -184,8 +212,9 @@ def model_config(model: Mapping[str, Any]) -> EmmaConfig:
   """
   if model.get("kind") != "emma":
     raise ExportError(
-        f"model.kind={model.get('kind')!r}: only a whole EMMA is exported here;"
-        " an autoencoder goes to diffusers.")
+      f"model.kind={model.get('kind')!r}: only a whole EMMA is exported here;"
+      " an autoencoder goes to diffusers."
+    )
 
   def make(cls: type, section: Mapping[str, Any], **more: Any) -> Any:
     return cls(**{k: _tuples(v) for k, v in section.items()} | more)
@@ -193,12 +222,13 @@ def model_config(model: Mapping[str, Any]) -> EmmaConfig:
   vision = dict(model["vision"])
   try:
     return EmmaConfig(
-        llm=make(LlmConfig, model["llm"]),
-        vision=make(TowerConfig, vision,
-                    encoder=make(SiglipConfig, vision["encoder"])),
-        autoencoder=make(DcaeConfig, model["autoencoder"]),
-        fusion=make(FusionConfig, model["fusion"]),
-        dtype=model["dtype"],
+      llm=make(LlmConfig, model["llm"]),
+      vision=make(
+        TowerConfig, vision, encoder=make(SiglipConfig, vision["encoder"])
+      ),
+      autoencoder=make(DcaeConfig, model["autoencoder"]),
+      fusion=make(FusionConfig, model["fusion"]),
+      dtype=model["dtype"],
     )
   except (KeyError, TypeError, ValueError) as error:
     raise ExportError(f"config.model: {error!r}.") from error
@@ -229,8 +259,9 @@ def _check_supported(part: Any) -> None:
         _check_supported(value)
     elif value != field.default:
       raise ExportError(
-          f"{type(part).__name__}.{field.name}={value!r} is not implemented in"
-          f" {IMPLEMENTATION}; only {field.default!r} can be exported.")
+        f"{type(part).__name__}.{field.name}={value!r} is not implemented in"
+        f" {IMPLEMENTATION}; only {field.default!r} can be exported."
+      )
 
 
 def _check_run(config: Mapping[str, Any]) -> None:
@@ -238,13 +269,15 @@ def _check_run(config: Mapping[str, Any]) -> None:
     missing = [key for key in keys if key not in config.get(section, {})]
     if missing:
       raise ExportError(
-          f"config.{section} lacks {missing}, which sampling needs.")
+        f"config.{section} lacks {missing}, which sampling needs."
+      )
   codec = config["data"].get("codec", "pillow")  # older ones had no other
   if codec != "pillow":
     raise ExportError(
-        f"config.data.codec={codec!r}: the PyTorch file reads pictures by "
-        "Pillow, so the model would see others than in training. Fine-tune "
-        "some steps with codec=pillow first.")
+      f"config.data.codec={codec!r}: the PyTorch file reads pictures by "
+      "Pillow, so the model would see others than in training. Fine-tune "
+      "some steps with codec=pillow first."
+    )
 
 
 # ---------------------------------------------------------------- tokenizer
@@ -261,17 +294,22 @@ def _tokenizer_file(tokenizer: Any) -> bytes:
   if isinstance(tokenizer, (str, os.PathLike)):
     return pathlib.Path(tokenizer).read_bytes()
   first = tokenizer.encode("\0")[0]
-  pieces = [tokenizer.decode([i])
-            for i in range(first + 256, tokenizer.vocab_size)]
+  pieces = [
+    tokenizer.decode([i]) for i in range(first + 256, tokenizer.vocab_size)
+  ]
   while pieces and not pieces[-1]:  # unused places
     pieces.pop()
   for i, piece in enumerate(pieces):
     if tokenizer.encode(piece) != [first + 256 + i]:
       raise ExportError(
-          f"Id {first + 256 + i} ({piece!r}) is not what a longest match over"
-          " pieces gives; export this tokenizer by its tokenizer.json.")
-  content = {"special": dict(tokenizer.special), "first": first,
-             "pieces": pieces}
+        f"Id {first + 256 + i} ({piece!r}) is not what a longest match over"
+        " pieces gives; export this tokenizer by its tokenizer.json."
+      )
+  content = {
+    "special": dict(tokenizer.special),
+    "first": first,
+    "pieces": pieces,
+  }
   text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
   return text.encode()
 
@@ -296,13 +334,13 @@ class Exported:
 
 
 def save(
-    path: str | os.PathLike,
-    config: Mapping[str, Any],
-    params: Mapping[str, Any],
-    tokenizer: Any,
-    *,
-    step: int = 0,
-    route: str = "versatile",
+  path: str | os.PathLike,
+  config: Mapping[str, Any],
+  params: Mapping[str, Any],
+  tokenizer: Any,
+  *,
+  step: int = 0,
+  route: str = "versatile",
 ) -> None:
   """Writes weights, config, tokenizer and `emma_torch.py` into a folder.
 
@@ -324,14 +362,19 @@ def save(
   sizes = model_config(config["model"])
   _check_supported(sizes)
   _check_run(config)
-  if route not in (("versatile", "stem", "router") if sizes.vision.experts
-                   else ("versatile",)):
+  if route not in (
+    ("versatile", "stem", "router") if sizes.vision.experts else ("versatile",)
+  ):
     raise ExportError(f"{route=} is no expert of this model.")
   here = pathlib.Path(__file__).with_name(IMPLEMENTATION)
   tensors = table.write(params, entries(sizes))
   vocabulary = _tokenizer_file(tokenizer)
-  about = {"format": FORMAT, "step": int(step), "route": route,
-           "config": config}
+  about = {
+    "format": FORMAT,
+    "step": int(step),
+    "route": route,
+    "config": config,
+  }
   write_folder(path, about, tensors)
   path = pathlib.Path(path)
   (path / TOKENIZER).write_bytes(vocabulary)
@@ -349,11 +392,16 @@ def load(path: str | os.PathLike) -> Exported:
   found = folder.config.get("format")
   if found != FORMAT:
     raise FolderError(
-        f"{folder.path} has format {found!r}, not {FORMAT!r}; give a folder"
-        " that the export of a whole EMMA wrote.")
+      f"{folder.path} has format {found!r}, not {FORMAT!r}; give a folder"
+      " that the export of a whole EMMA wrote."
+    )
   about = folder.config
   sizes = model_config(about["config"]["model"])
   leaves = table.read(folder, entries(sizes), shapes(sizes))
   flat: dict[str, np.ndarray] = dict(leaves)
-  return Exported(config=about["config"], params=rules.unflatten(flat),
-                  step=about["step"], route=about["route"])
+  return Exported(
+    config=about["config"],
+    params=rules.unflatten(flat),
+    step=about["step"],
+    route=about["route"],
+  )

@@ -31,12 +31,17 @@ ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6, "silu": F.silu, "gelu": F.gelu}
 
 linear = lambda w, x: F.linear(x, w.weight, getattr(w, "bias", None))
 conv = lambda w, x, **options: F.conv2d(
-    x, w.weight, getattr(w, "bias", None), padding=w.weight.shape[-1] // 2,
-    **options)
+  x,
+  w.weight,
+  getattr(w, "bias", None),
+  padding=w.weight.shape[-1] // 2,
+  **options,
+)
 gelu = lambda x: F.gelu(x, approximate="tanh")
 two_layers = lambda w, x, act=gelu: linear(w.fc2, act(linear(w.fc1, x)))
 layer_norm = lambda w, x, eps: F.layer_norm(
-    x, x.shape[-1:], w.weight, w.bias, eps)
+  x, x.shape[-1:], w.weight, w.bias, eps
+)
 layers = lambda w: [vars(w)[str(i)] for i in range(len(vars(w)))]
 
 
@@ -56,8 +61,11 @@ class Autoencoder:
     """Pictures in [-1, 1] -> latents (P, T, C) of unit variance."""
     w, n = self.w.encoder, self.c["encoder_layers_per_block"]
     # No first stage: the first convolution itself halves the picture.
-    x = (conv(w.conv_in, pixels_PCYX) if n[0]
-         else self.down(w.conv_in, pixels_PCYX, shortcut=False))
+    x = (
+      conv(w.conv_in, pixels_PCYX)
+      if n[0]
+      else self.down(w.conv_in, pixels_PCYX, shortcut=False)
+    )
     for i in (i for i in range(len(n)) if n[i]):
       stage = vars(w)[f"stage{i}"]
       x = self.blocks(stage, x, "encoder", i)
@@ -81,8 +89,9 @@ class Autoencoder:
       x = self.up(stage.up, x) if i + 1 < len(n) else x
       x = self.blocks(stage, x, "decoder", i)
     x = ACTIVATIONS[self.c["decoder_conv_act_fn"]](self.norm(w.norm_out, x))
-    return (conv(w.conv_out, x) if n[0]
-            else self.up(w.conv_out, x, shortcut=False))
+    return (
+      conv(w.conv_out, x) if n[0] else self.up(w.conv_out, x, shortcut=False)
+    )
 
   def blocks(self, w, x, side: str, i: int):
     c = self.c
@@ -155,8 +164,12 @@ class VisionTower:
     h, v = x.shape[2:]
     if (h, v) != native:
       naflex = c["position_resize"] == "bilinear_antialias"
-      position = F.interpolate(position, (h, v), antialias=naflex,
-                               mode="bilinear" if naflex else "bicubic")
+      position = F.interpolate(
+        position,
+        (h, v),
+        antialias=naflex,
+        mode="bilinear" if naflex else "bicubic",
+      )
     x = self.run(w.lower, (x + position.to(x.dtype)).flatten(2).mT)
     if route == "router":
       science_P = two_layers(w.router, x.float().mean(1)).softmax(-1)[:, 1]
@@ -173,8 +186,10 @@ class VisionTower:
     eps, heads = self.encoder["norm_eps"], (self.encoder["num_heads"], -1)
     for block in layers(w):
       a, y = block.attention, layer_norm(block.attention_norm, x_PTD, eps)
-      q, k, v = (linear(m, y).unflatten(2, heads).transpose(1, 2)
-                 for m in (a.query, a.key, a.value))
+      q, k, v = (
+        linear(m, y).unflatten(2, heads).transpose(1, 2)
+        for m in (a.query, a.key, a.value)
+      )
       y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
       x_PTD = x_PTD + linear(a.out, y)
       y = linear(block.mlp.up, layer_norm(block.mlp_norm, x_PTD, eps))
@@ -188,15 +203,20 @@ class Llm:
   may see, number of its noisy picture (0: clean), rotary position."""
 
   attend = lambda self, q, k, v, mask: F.scaled_dot_product_attention(
-      q, k, v, mask[:, None], enable_gqa=True)  # a key serves some queries
+    q, k, v, mask[:, None], enable_gqa=True
+  )  # a key serves some queries
 
   def __init__(self, w, c: dict):
     self.w, self.c, self.blocks, none = w, c, [], SimpleNamespace()
     for stack in ("shallow", "deep"):
       for block in map(vars, layers(vars(w).get(stack, none))):
         shared = vars(block.get("shared", none))
-        self.blocks.append({b: SimpleNamespace(
-            **shared, **vars(block.get(b, none))) for b in ("und", "gen")})
+        self.blocks.append(
+          {
+            b: SimpleNamespace(**shared, **vars(block.get(b, none)))
+            for b in ("und", "gen")
+          }
+        )
 
   def __call__(self, xs: dict, ids: dict, cache: tuple | None = None):
     """Final hidden states of tokens behind a cache, and the cache with them:
@@ -211,8 +231,10 @@ class Llm:
       xs, kv = self.block(block, xs, ids, mask, cache[1][i] if cache else None)
       kept.append(kv)
     w, eps = vars(self.w), self.c["norm_eps"]
-    return {b: rms_norm(w.get("norm_shared") or w[f"norm_{b}"], x, eps)
-            for b, x in xs.items()}, (key, kept)
+    return {
+      b: rms_norm(w.get("norm_shared") or w[f"norm_{b}"], x, eps)
+      for b, x in xs.items()
+    }, (key, kept)
 
   def block(self, w: dict, xs: dict, ids: dict, mask, old):
     eps, heads = self.c["norm_eps"], (-1, self.c["head_dim"])
@@ -252,6 +274,7 @@ class Tokenizer:
     about = json.loads(path.read_text(encoding="utf-8"))
     if "pieces" not in about:
       import tokenizers  # only full-size models need it
+
       model = tokenizers.Tokenizer.from_file(str(path))
       model.encode_special_tokens = True  # typed by users, they are text
       self.special, self.decode = model.token_to_id, model.decode
@@ -267,9 +290,12 @@ class Tokenizer:
     while text:
       lengths = range(min(self.longest, len(text)), 0, -1)
       n = next((n for n in lengths if text[:n] in self.ids), 0)
-      ids += [self.ids[text[:n]]] if n else [
-          self.first + b for b in text[0].encode("utf-8", "surrogatepass")]
-      text = text[max(n, 1):]
+      ids += (
+        [self.ids[text[:n]]]
+        if n
+        else [self.first + b for b in text[0].encode("utf-8", "surrogatepass")]
+      )
+      text = text[max(n, 1) :]
     return ids
 
   def decode(self, ids: list[int]) -> str:
@@ -285,7 +311,8 @@ class Emma:
 
   def __init__(self, about: dict, w, tokenizer: Tokenizer):
     self.c, self.data, self.sample = (
-        about["config"][name] for name in ("model", "data", "sample"))
+      about["config"][name] for name in ("model", "data", "sample")
+    )
     self.w, self.route, self.tokenizer = w, about["route"], tokenizer
     self.autoencoder = Autoencoder(w.autoencoder, self.c["autoencoder"])
     self.vision = VisionTower(w.vision, self.c["vision"])
@@ -338,25 +365,29 @@ class Emma:
     g = s["text_guidance"]
     contexts = [(g, self.message(prompt)), (1 - g, self.message(""))]
     made = self.generate(contexts, size, s, noise, seed)
-    return made[:size[0], :size[1]]
+    return made[: size[0], : size[1]]
 
   def edit(self, picture, instruction: str, *, noise=None, seed=0, **changes):
     """The picture after the instruction, in its own size; see `draw`."""
     pixels, content, original = self.fit(picture)
     s, shown = self.sample | changes, ("ref", pixels)
     text, image = s["edit_text_guidance"], s["edit_image_guidance"]
-    contexts = [(text, self.message(shown, instruction)),
-                (image - text, self.message(shown, "")),
-                (1 - image, self.message(""))]
+    contexts = [
+      (text, self.message(shown, instruction)),
+      (image - text, self.message(shown, "")),
+      (1 - image, self.message("")),
+    ]
     made = self.generate(contexts, pixels.shape[:2], s, noise, seed)
-    made = made[:content[1], :content[0]].movedim(-1, 0)[None]
+    made = made[: content[1], : content[0]].movedim(-1, 0)[None]
     made = F.interpolate(made, original[::-1], mode="bicubic", antialias=True)
     return made[0].movedim(0, -1).clamp(0, 1)
 
   def message(self, *said) -> list:
     """A user's turn, up to where the answer begins."""
-    start, end, left, right = map(self.tokenizer.special, (
-        "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"))
+    start, end, left, right = map(
+      self.tokenizer.special,
+      ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
+    )
     said = [[x] if isinstance(x, str) else [left, x, right] for x in said]
     return [start, "user\n", *sum(said, []), end, "\n", start, "assistant\n"]
 
@@ -405,8 +436,11 @@ class Emma:
       xs.setdefault(branch, []).append(x)
       ids.setdefault(branch, []).append(self.ids(start, x.shape[1], both))
       start += x.shape[1]
-    return self.llm({b: torch.cat(x, 1) for b, x in xs.items()},
-                    {b: torch.cat(x, 2) for b, x in ids.items()}, cache)
+    return self.llm(
+      {b: torch.cat(x, 1) for b, x in xs.items()},
+      {b: torch.cat(x, 2) for b, x in ids.items()},
+      cache,
+    )
 
   def adapt(self, branch: str, semantic_PTC, latent_PTC, grid):
     """LLM tokens of pictures. A noisy target has no semantic tokens (None): a
@@ -427,8 +461,12 @@ class Emma:
     frequency = c["position_base"] ** -exponent
     angles = (torch.arange(n)[:, None] * frequency for n in grid)
     y, x = (torch.cat([a.sin(), a.cos()], 1) for a in angles)
-    position = c["position_scale"] * torch.cat([
-        y.repeat_interleave(grid[1], 0), x.repeat(grid[0], 1)], 1).float()
+    position = (
+      c["position_scale"]
+      * torch.cat(
+        [y.repeat_interleave(grid[1], 0), x.repeat(grid[0], 1)], 1
+      ).float()
+    )
     return torch.cat([x + position.to(x) for x in tokens], 1)
 
   def embed_time(self, time_B):
@@ -469,8 +507,9 @@ class Emma:
       scale, full = 1, tuple(GRID * math.ceil(n / GRID) for n in picture.size)
       if not d["min_tokens"] <= math.prod(full) // GRID**2 <= d["max_tokens"]:
         raise ValueError(f"{picture.size} pixels: resize the picture first.")
-    content = tuple(min(max(1, round(n * scale)), most)
-                    for n, most in zip(picture.size, full))
+    content = tuple(
+      min(max(1, round(n * scale)), most) for n, most in zip(picture.size, full)
+    )
     canvas = Image.new("RGB", full, "white")
     canvas.paste(picture.resize(content, Image.Resampling.BICUBIC))
     pixels = torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8)

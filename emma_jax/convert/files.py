@@ -20,15 +20,23 @@ import numpy as np
 
 # numpy knows bfloat16 and the float8 kinds through jax only.
 _DTYPES = {
-    code: jnp.dtype(name)
-    for code, name in (
-        ("F64", "float64"), ("F32", "float32"), ("F16", "float16"),
-        ("BF16", "bfloat16"), ("I64", "int64"), ("I32", "int32"),
-        ("I16", "int16"), ("I8", "int8"), ("U64", "uint64"),
-        ("U32", "uint32"), ("U16", "uint16"), ("U8", "uint8"),
-        ("BOOL", "bool"),
-    )
-}  # fmt: skip
+  code: jnp.dtype(name)
+  for code, name in (
+    ("F64", "float64"),
+    ("F32", "float32"),
+    ("F16", "float16"),
+    ("BF16", "bfloat16"),
+    ("I64", "int64"),
+    ("I32", "int32"),
+    ("I16", "int16"),
+    ("I8", "int8"),
+    ("U64", "uint64"),
+    ("U32", "uint32"),
+    ("U16", "uint16"),
+    ("U8", "uint8"),
+    ("BOOL", "bool"),
+  )
+}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 # The names `transformers` and `diffusers` save under.
 STEMS = ("model", "diffusion_pytorch_model")
@@ -75,7 +83,7 @@ class Folder:
     path = pathlib.Path(path)
     if not path.is_dir():
       raise FolderError(
-          f"{path} is not a folder; give the one that holds config.json."
+        f"{path} is not a folder; give the one that holds config.json."
       )
     return cls(path, _read_json(path / "config.json"), _find(path))
 
@@ -105,7 +113,7 @@ class Folder:
   def _stored(self, name: str) -> Stored:
     if name not in self.tensors:
       raise FolderError(
-          f"{self.path} has no tensor {name!r}; it has {_some(self.tensors)}."
+        f"{self.path} has no tensor {name!r}; it has {_some(self.tensors)}."
       )
     return self.tensors[name]
 
@@ -122,11 +130,11 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise FolderError(
-        f"{path} is missing; give the folder that holds it, or get it again."
+      f"{path} is missing; give the folder that holds it, or get it again."
     ) from None
   except (OSError, ValueError) as error:
     raise FolderError(
-        f"{path} is not readable JSON ({error}); get it again."
+      f"{path} is not readable JSON ({error}); get it again."
     ) from error
   if not isinstance(content, dict):
     raise FolderError(f"{path} holds no JSON object; get it again.")
@@ -147,30 +155,35 @@ def _find(path: pathlib.Path) -> dict[str, Stored]:
   if indices or files:
     found = _some(f.name for f in (*indices, *files))
     raise FolderError(
-        f"{path}: cannot tell which weights are meant: {found}. Leave one file,"
-        " or shards with one index (*.safetensors.index.json)."
+      f"{path}: cannot tell which weights are meant: {found}. Leave one file,"
+      " or shards with one index (*.safetensors.index.json)."
     )
   others = sorted(p.name for p in path.glob("*.bin"))
   raise FolderError(
-      f"{path} holds no safetensors"
-      + (f" but {_some(others)}, which only torch reads; save it again with"
-         " safe_serialization=True." if others else
-         "; download model.safetensors, or the shards and their index.")
+    f"{path} holds no safetensors"
+    + (
+      f" but {_some(others)}, which only torch reads; save it again with"
+      " safe_serialization=True."
+      if others
+      else "; download model.safetensors, or the shards and their index."
+    )
   )
 
 
 def _read_shards(index: pathlib.Path) -> dict[str, Stored]:
   """The tensors of all shards; the index must say exactly what they hold."""
   weight_map = _read_json(index).get("weight_map")
-  if not isinstance(weight_map, dict) or not weight_map or not all(
-      isinstance(shard, str) for shard in weight_map.values()
+  if (
+    not isinstance(weight_map, dict)
+    or not weight_map
+    or not all(isinstance(shard, str) for shard in weight_map.values())
   ):
     raise FolderError(f"{index} has no map of names to files; get it again.")
   shards = dict.fromkeys(weight_map.values())
   absent = [s for s in shards if not (index.parent / s).is_file()]
   if absent:
     raise FolderError(
-        f"{index} names {_some(absent)}, which {index.parent} lacks; get them."
+      f"{index} names {_some(absent)}, which {index.parent} lacks; get them."
     )
   tensors: dict[str, Stored] = {}
   for shard in shards:
@@ -178,9 +191,9 @@ def _read_shards(index: pathlib.Path) -> dict[str, Stored]:
     listed = {name for name, file in weight_map.items() if file == shard}
     if listed != set(header):
       raise FolderError(
-          f"{index.parent / shard} and {index.name} disagree: only the index"
-          f" has {_some(sorted(listed - set(header)))}; only the shard has"
-          f" {_some(sorted(set(header) - listed))}. Get both again."
+        f"{index.parent / shard} and {index.name} disagree: only the index"
+        f" has {_some(sorted(listed - set(header)))}; only the shard has"
+        f" {_some(sorted(set(header) - listed))}. Get both again."
       )
     tensors |= header
   return tensors
@@ -203,12 +216,12 @@ def _read_header(path: pathlib.Path) -> dict[str, Stored]:
       shape, code = tuple(entry["shape"]), entry["dtype"]
       if code not in _DTYPES:
         raise ValueError(
-            f"{name} is stored as {code}; only {_some(_DTYPES)} are read"
+          f"{name} is stored as {code}; only {_some(_DTYPES)} are read"
         )
       dtype = _DTYPES[code]
       if (start, stop) != (end, end + math.prod(shape) * dtype.itemsize):
         raise ValueError(
-            f"{name}, {dtype} {shape}, cannot be bytes {start} to {stop}"
+          f"{name}, {dtype} {shape}, cannot be bytes {start} to {stop}"
         )
       tensors[name] = Stored(path, dtype.name, shape, 8 + length + start)
       end = stop
@@ -216,8 +229,8 @@ def _read_header(path: pathlib.Path) -> dict[str, Stored]:
       raise ValueError(f"{size} bytes where there must be {8 + length + end}")
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise FolderError(
-        f"{path} is not a whole safetensors file: {error}. Get it again (a"
-        " download that was cut short, or a pointer of git-lfs, looks so)."
+      f"{path} is not a whole safetensors file: {error}. Get it again (a"
+      " download that was cut short, or a pointer of git-lfs, looks so)."
     ) from error
   return tensors
 
@@ -226,11 +239,11 @@ def _read_header(path: pathlib.Path) -> dict[str, Stored]:
 
 
 def write_folder(
-    path: str | os.PathLike,
-    config: dict[str, Any],
-    tensors: Iterable[tuple[str, np.ndarray]],
-    stem: str = "model",
-    max_shard_bytes: float = 5e9,
+  path: str | os.PathLike,
+  config: dict[str, Any],
+  tensors: Iterable[tuple[str, np.ndarray]],
+  stem: str = "model",
+  max_shard_bytes: float = 5e9,
 ) -> None:
   """Writes config.json and safetensors as `save_pretrained` lays them out.
 
@@ -253,8 +266,8 @@ def write_folder(
   old = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
   if old:
     raise FolderError(
-        f"{path} holds {_some(sorted(f.name for f in old))} already; remove"
-        " them or write to another folder."
+      f"{path} holds {_some(sorted(f.name for f in old))} already; remove"
+      " them or write to another folder."
     )
   raw = path / f"{stem}.partial"  # the tensors of the shard being filled
   shards, spans, seen = [], {}, set()
@@ -266,7 +279,7 @@ def write_folder(
         raise FolderError(f"{name} was to be written to {path} twice.")
       if x.dtype not in _CODES:
         raise FolderError(
-            f"{name}: safetensors cannot hold {x.dtype}; cast it first."
+          f"{name}: safetensors cannot hold {x.dtype}; cast it first."
         )
       if spans and file.tell() + x.nbytes > max_shard_bytes:
         file.close()
@@ -291,7 +304,7 @@ _Span = tuple[np.dtype, tuple[int, ...], int]  # dtype, shape, place in `raw`
 
 
 def _close_shard(
-    raw: pathlib.Path, spans: dict[str, _Span], number: int
+  raw: pathlib.Path, spans: dict[str, _Span], number: int
 ) -> tuple[pathlib.Path, dict[str, int]]:
   """Header and tensors into one file: (file, name -> bytes).
 
@@ -304,8 +317,11 @@ def _close_shard(
   for name in order:
     dtype, shape, _ = spans[name]
     sizes[name] = math.prod(shape) * dtype.itemsize
-    header[name] = {"dtype": _CODES[dtype], "shape": list(shape),
-                    "data_offsets": [end, end + sizes[name]]}  # fmt: skip
+    header[name] = {
+      "dtype": _CODES[dtype],
+      "shape": list(shape),
+      "data_offsets": [end, end + sizes[name]],
+    }
     end += sizes[name]
   text = json.dumps(header, separators=(",", ":")).encode()
   text += b" " * (-len(text) % 8)
@@ -329,7 +345,7 @@ def _copy(source: Any, target: Any, size: int) -> None:
 
 
 def _name_shards(
-    path: pathlib.Path, stem: str, shards: list[tuple[pathlib.Path, dict]]
+  path: pathlib.Path, stem: str, shards: list[tuple[pathlib.Path, dict]]
 ) -> None:
   """Final names: one file, or numbered shards with their index."""
   if len(shards) == 1:

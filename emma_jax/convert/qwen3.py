@@ -27,12 +27,19 @@ from emma_jax.models.qwen3 import Qwen3, Qwen3Config
 
 
 def _published(
-    width: int, mlp_width: int, layers: int, heads: int, tie: bool = True
+  width: int, mlp_width: int, layers: int, heads: int, tie: bool = True
 ) -> Qwen3Config:
   return Qwen3Config(
-      vocab_size=151936, width=width, mlp_width=mlp_width, num_layers=layers,
-      num_heads=heads, num_kv_heads=8, head_dim=128, rope_theta=1e6,
-      norm_eps=1e-6, tie_embeddings=tie,
+    vocab_size=151936,
+    width=width,
+    mlp_width=mlp_width,
+    num_layers=layers,
+    num_heads=heads,
+    num_kv_heads=8,
+    head_dim=128,
+    rope_theta=1e6,
+    norm_eps=1e-6,
+    tie_embeddings=tie,
   )
 
 
@@ -43,15 +50,15 @@ QWEN3_8B = _published(4096, 12288, 36, 32, tie=False)
 
 # What a key means where a sparse config.json leaves it out.
 _DEFAULTS = {
-    "vocab_size": 151936,
-    "hidden_size": 4096,
-    "intermediate_size": 22016,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "head_dim": 128,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
+  "vocab_size": 151936,
+  "hidden_size": 4096,
+  "intermediate_size": 22016,
+  "num_hidden_layers": 32,
+  "num_attention_heads": 32,
+  "num_key_value_heads": 32,
+  "head_dim": 128,
+  "rms_norm_eps": 1e-6,
+  "tie_word_embeddings": False,
 }
 _DEFAULT_THETA = 10_000.0
 
@@ -82,40 +89,44 @@ def config_from_hf(config: dict[str, Any]) -> Qwen3Config:
   if empty:
     raise ConfigError(f"config.json has null for {empty}; write the numbers.")
   return Qwen3Config(
-      vocab_size=int(value["vocab_size"]),
-      width=int(value["hidden_size"]),
-      mlp_width=int(value["intermediate_size"]),
-      num_layers=int(value["num_hidden_layers"]),
-      num_heads=int(value["num_attention_heads"]),
-      num_kv_heads=int(value["num_key_value_heads"]),
-      head_dim=int(value["head_dim"]),
-      rope_theta=_theta(config),
-      norm_eps=float(value["rms_norm_eps"]),
-      tie_embeddings=bool(value["tie_word_embeddings"]),
+    vocab_size=int(value["vocab_size"]),
+    width=int(value["hidden_size"]),
+    mlp_width=int(value["intermediate_size"]),
+    num_layers=int(value["num_hidden_layers"]),
+    num_heads=int(value["num_attention_heads"]),
+    num_kv_heads=int(value["num_key_value_heads"]),
+    head_dim=int(value["head_dim"]),
+    rope_theta=_theta(config),
+    norm_eps=float(value["rms_norm_eps"]),
+    tie_embeddings=bool(value["tie_word_embeddings"]),
   )
 
 
 def _refuse_what_differs(config: dict[str, Any]) -> None:
   window = config.get("sliding_window")
   for key, allowed, remedy in (
-      ("model_type", ("qwen3",), "use the converter of that family"),
-      ("hidden_act", ("silu", "swish"), "Qwen3's is silu"),
-      ("attention_bias", (False,), "the projections here have no bias"),
-      ("use_sliding_window", (False,), "set it to false if all sequences are"
-       f" shorter than the window ({window})"),
-      ("partial_rotary_factor", (1.0,), "RoPE rotates whole heads here"),
-      ("quantization_config", (None,), "save the weights dequantised"),
+    ("model_type", ("qwen3",), "use the converter of that family"),
+    ("hidden_act", ("silu", "swish"), "Qwen3's is silu"),
+    ("attention_bias", (False,), "the projections here have no bias"),
+    (
+      "use_sliding_window",
+      (False,),
+      "set it to false if all sequences are"
+      f" shorter than the window ({window})",
+    ),
+    ("partial_rotary_factor", (1.0,), "RoPE rotates whole heads here"),
+    ("quantization_config", (None,), "save the weights dequantised"),
   ):
     if config.get(key, allowed[0]) not in allowed:
       raise ConfigError(
-          f"config.json: {key}={config[key]!r} is not implemented; {remedy}."
+        f"config.json: {key}={config[key]!r} is not implemented; {remedy}."
       )
   kinds = config.get("layer_types") or ()
   other = [kind for kind in kinds if kind != "full_attention"]
   if other:
     raise ConfigError(
-        f"config.json: layer_types has {other[0]!r}, which is not implemented;"
-        " only full_attention is."
+      f"config.json: layer_types has {other[0]!r}, which is not implemented;"
+      " only full_attention is."
     )
 
 
@@ -131,16 +142,16 @@ def _theta(config: dict[str, Any]) -> float:
     part = rope.get("partial_rotary_factor", 1.0)
     if kind != "default" or part != 1.0:
       raise ConfigError(
-          f"config.json: {key}={rope!r} is not implemented; only unscaled RoPE"
-          " over whole heads is. Set it to null if all sequences fit the"
-          " original length."
+        f"config.json: {key}={rope!r} is not implemented; only unscaled RoPE"
+        " over whole heads is. Set it to null if all sequences fit the"
+        " original length."
       )
     if rope.get("rope_theta") is not None:
       found[f"{key}.rope_theta"] = float(rope["rope_theta"])
   if len(set(found.values())) > 1:
     raise ConfigError(
-        f"config.json contradicts itself: {found}; leave the one the model was"
-        " trained with."
+      f"config.json contradicts itself: {found}; leave the one the model was"
+      " trained with."
     )
   return next(iter(found.values()), _DEFAULT_THETA)
 
@@ -153,31 +164,31 @@ def config_to_hf(config: Qwen3Config, dtype: str = "float32") -> dict[str, Any]:
   """
   c = config
   out = {
-      "architectures": ["Qwen3ForCausalLM"],
-      "model_type": "qwen3",
-      "attention_bias": False,
-      "attention_dropout": 0.0,
-      "dtype": dtype,
-      "head_dim": c.head_dim,
-      "hidden_act": "silu",
-      "hidden_size": c.width,
-      "initializer_range": 0.02,
-      "intermediate_size": c.mlp_width,
-      "layer_types": ["full_attention"] * c.num_layers,
-      "max_position_embeddings": 40960,
-      "max_window_layers": c.num_layers,
-      "num_attention_heads": c.num_heads,
-      "num_hidden_layers": c.num_layers,
-      "num_key_value_heads": c.num_kv_heads,
-      "rms_norm_eps": c.norm_eps,
-      "rope_parameters": {"rope_theta": c.rope_theta, "rope_type": "default"},
-      "rope_scaling": None,
-      "rope_theta": c.rope_theta,
-      "sliding_window": None,
-      "tie_word_embeddings": c.tie_embeddings,
-      "use_cache": True,
-      "use_sliding_window": False,
-      "vocab_size": c.vocab_size,
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "dtype": dtype,
+    "head_dim": c.head_dim,
+    "hidden_act": "silu",
+    "hidden_size": c.width,
+    "initializer_range": 0.02,
+    "intermediate_size": c.mlp_width,
+    "layer_types": ["full_attention"] * c.num_layers,
+    "max_position_embeddings": 40960,
+    "max_window_layers": c.num_layers,
+    "num_attention_heads": c.num_heads,
+    "num_hidden_layers": c.num_layers,
+    "num_key_value_heads": c.num_kv_heads,
+    "rms_norm_eps": c.norm_eps,
+    "rope_parameters": {"rope_theta": c.rope_theta, "rope_type": "default"},
+    "rope_scaling": None,
+    "rope_theta": c.rope_theta,
+    "sliding_window": None,
+    "tie_word_embeddings": c.tie_embeddings,
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vocab_size": c.vocab_size,
   }
   if c.vocab_size > 151645:  # Qwen3's own vocabulary
     out |= {"bos_token_id": 151643, "eos_token_id": 151645}
@@ -190,16 +201,16 @@ def config_to_hf(config: Qwen3Config, dtype: str = "float32") -> dict[str, Any]:
 def _to_heads(heads: int) -> tuple[Change, Change]:
   """(heads * E, D) <-> (D, heads, E)."""
   return (
-      lambda x: x.reshape(heads, -1, x.shape[1]).transpose(2, 0, 1),
-      lambda x: x.transpose(1, 2, 0).reshape(-1, x.shape[0]),
+    lambda x: x.reshape(heads, -1, x.shape[1]).transpose(2, 0, 1),
+    lambda x: x.transpose(1, 2, 0).reshape(-1, x.shape[0]),
   )
 
 
 def _from_heads(heads: int) -> tuple[Change, Change]:
   """(D, heads * E) <-> (heads, E, D)."""
   return (
-      lambda x: x.reshape(x.shape[0], heads, -1).transpose(1, 2, 0),
-      lambda x: x.transpose(2, 0, 1).reshape(x.shape[2], -1),
+    lambda x: x.reshape(x.shape[0], heads, -1).transpose(1, 2, 0),
+    lambda x: x.transpose(2, 0, 1).reshape(x.shape[2], -1),
   )
 
 
@@ -209,27 +220,28 @@ def entries(config: Qwen3Config) -> tuple[Entry, ...]:
   same = (table.same, table.same)
   flip = (table.transpose, table.transpose)
   layer = {
-      "attn_norm/scale": ("input_layernorm", same),
-      "qk/q": ("self_attn.q_proj", _to_heads(c.num_heads)),
-      "qk/k": ("self_attn.k_proj", _to_heads(c.num_kv_heads)),
-      "qk/q_norm": ("self_attn.q_norm", same),
-      "qk/k_norm": ("self_attn.k_norm", same),
-      "v/kernel": ("self_attn.v_proj", _to_heads(c.num_kv_heads)),
-      "o/kernel": ("self_attn.o_proj", _from_heads(c.num_heads)),
-      "mlp_norm/scale": ("post_attention_layernorm", same),
-      "mlp/gate": ("mlp.gate_proj", flip),
-      "mlp/up": ("mlp.up_proj", flip),
-      "mlp/down": ("mlp.down_proj", flip),
+    "attn_norm/scale": ("input_layernorm", same),
+    "qk/q": ("self_attn.q_proj", _to_heads(c.num_heads)),
+    "qk/k": ("self_attn.k_proj", _to_heads(c.num_kv_heads)),
+    "qk/q_norm": ("self_attn.q_norm", same),
+    "qk/k_norm": ("self_attn.k_norm", same),
+    "v/kernel": ("self_attn.v_proj", _to_heads(c.num_kv_heads)),
+    "o/kernel": ("self_attn.o_proj", _from_heads(c.num_heads)),
+    "mlp_norm/scale": ("post_attention_layernorm", same),
+    "mlp/gate": ("mlp.gate_proj", flip),
+    "mlp/up": ("mlp.up_proj", flip),
+    "mlp/down": ("mlp.down_proj", flip),
   }
   out = [Entry("embed", (_EMBED,)), Entry("norm/scale", ("model.norm.weight",))]
   if not c.tie_embeddings:
     out.append(Entry("lm_head", (_HEAD,)))
   for ours, (theirs, (to_ours, to_theirs)) in layer.items():
     names = tuple(
-        f"model.layers.{i}.{theirs}.weight" for i in range(c.num_layers)
+      f"model.layers.{i}.{theirs}.weight" for i in range(c.num_layers)
     )
-    out.append(Entry(f"layers/block/{ours}", names, to_ours, to_theirs,
-                     stacked=True))
+    out.append(
+      Entry(f"layers/block/{ours}", names, to_ours, to_theirs, stacked=True)
+    )
   return tuple(out)
 
 
@@ -240,7 +252,7 @@ def shapes(config: Qwen3Config) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def leaves(
-    folder: Folder, config: Qwen3Config, dtype: Any = None
+  folder: Folder, config: Qwen3Config, dtype: Any = None
 ) -> Iterator[tuple[str, np.ndarray]]:
   """(path, leaf on the host) of every parameter, one at a time.
 
@@ -253,8 +265,11 @@ def leaves(
   """
   tied = config.tie_embeddings
   found = table.read(
-      folder, entries(config), shapes(config), dtype=dtype,
-      ignore=("lm_head[.]weight",) if tied else (),
+    folder,
+    entries(config),
+    shapes(config),
+    dtype=dtype,
+    ignore=("lm_head[.]weight",) if tied else (),
   )
   if tied and _HEAD in folder.names():
     _check_redundant_head(folder)
@@ -265,9 +280,10 @@ def _check_redundant_head(folder: Folder) -> None:
   shape = folder.shape(_HEAD)
   if shape != folder.shape(_EMBED):
     raise table.ConversionError(
-        str(folder.path),
-        misshaped=[f"{_HEAD} {shape} must be a copy of {_EMBED}"
-                   f" {folder.shape(_EMBED)}"],
+      str(folder.path),
+      misshaped=[
+        f"{_HEAD} {shape} must be a copy of {_EMBED} {folder.shape(_EMBED)}"
+      ],
     )
   head, embed = folder.read(_HEAD), folder.read(_EMBED)
   rows = 4096  # at a time: the real ones have 151,936
@@ -277,18 +293,18 @@ def _check_redundant_head(folder: Folder) -> None:
       a, b = (x[part].astype(np.float32) for x in (head, embed))
       row, column = np.argwhere(~(a == b))[0]
       raise table.ConversionError(
-          str(folder.path),
-          misshaped=[
-              f"{_HEAD}[{start + row}, {column}] = {a[row, column]:g} but"
-              f" {_EMBED} has {b[row, column]:g} there, though config.json says"
-              " tie_word_embeddings=true (set it to false if the head is its"
-              " own)"
-          ],
+        str(folder.path),
+        misshaped=[
+          f"{_HEAD}[{start + row}, {column}] = {a[row, column]:g} but"
+          f" {_EMBED} has {b[row, column]:g} there, though config.json says"
+          " tie_word_embeddings=true (set it to false if the head is its"
+          " own)"
+        ],
       )
 
 
 def load(
-    path: str | os.PathLike, dtype: Any = "float32"
+  path: str | os.PathLike, dtype: Any = "float32"
 ) -> tuple[Qwen3, dict[str, Any]]:
   """A downloaded folder as (module, parameters).
 
@@ -309,11 +325,11 @@ def load(
 
 
 def save(
-    path: str | os.PathLike,
-    config: Qwen3Config,
-    params: dict[str, Any],
-    overrides: dict[str, Any] | None = None,
-    max_shard_bytes: float = 5e9,
+  path: str | os.PathLike,
+  config: Qwen3Config,
+  params: dict[str, Any],
+  overrides: dict[str, Any] | None = None,
+  max_shard_bytes: float = 5e9,
 ) -> None:
   """Writes a folder that `Qwen3ForCausalLM.from_pretrained` loads.
 
@@ -327,8 +343,8 @@ def save(
   """
   dtype = jnp.dtype(params["embed"].dtype).name
   files.write_folder(
-      path,
-      config_to_hf(config, dtype) | (overrides or {}),
-      table.write(params, entries(config)),
-      max_shard_bytes=max_shard_bytes,
+    path,
+    config_to_hf(config, dtype) | (overrides or {}),
+    table.write(params, entries(config)),
+    max_shard_bytes=max_shard_bytes,
   )

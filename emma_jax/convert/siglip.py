@@ -32,8 +32,10 @@ from emma_jax.models.siglip2_vision import SiglipVision, SiglipVisionConfig
 # What is left out on purpose: the text tower and the two scalars of the
 # contrastive loss, of whole models; a counter that old versions saved.
 IGNORED = (
-    r"text_model\..*", r"logit_scale", r"logit_bias",
-    r"(vision_model\.)?embeddings\.position_ids",
+  r"text_model\..*",
+  r"logit_scale",
+  r"logit_bias",
+  r"(vision_model\.)?embeddings\.position_ids",
 )
 # Of whole models, and of every file that transformers 4 wrote. Version 5
 # writes none, and reads both.
@@ -42,16 +44,16 @@ PREFIX = "vision_model."
 RESIZE = {"siglip": "bicubic", "siglip2": "bilinear_antialias"}
 # What transformers fills in; the published files say only what differs.
 _DEFAULTS: dict[str, Any] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "patch_size": 16,
-    "layer_norm_eps": 1e-6,
-    "vision_use_head": True,
-    "image_size": 224,  # siglip only
-    "num_patches": 256,  # siglip2 only
+  "hidden_size": 768,
+  "intermediate_size": 3072,
+  "num_hidden_layers": 12,
+  "num_attention_heads": 12,
+  "num_channels": 3,
+  "patch_size": 16,
+  "layer_norm_eps": 1e-6,
+  "vision_use_head": True,
+  "image_size": 224,  # siglip only
+  "num_patches": 256,  # siglip2 only
 }
 # The one value of each that is implemented; also the default.
 _FIXED = {"hidden_act": "gelu_pytorch_tanh", "attention_dropout": 0.0}
@@ -76,8 +78,8 @@ def config_from_hf(config: Mapping[str, Any]) -> SiglipVisionConfig:
   for key, value in _FIXED.items():
     if own.get(key, value) != value:
       raise ConfigError(
-          f"{key}={own[key]!r} is not implemented, only {value!r}; a model"
-          " trained with another value needs code of its own."
+        f"{key}={own[key]!r} is not implemented, only {value!r}; a model"
+        " trained with another value needs code of its own."
       )
   c = {key: own.get(key, value) for key, value in _DEFAULTS.items()}
   patch_size = _side(c["patch_size"], "patch_size")
@@ -87,22 +89,22 @@ def config_from_hf(config: Mapping[str, Any]) -> SiglipVisionConfig:
     grid, margin = round(c["num_patches"] ** 0.5), 0
     if grid**2 != c["num_patches"]:
       raise ConfigError(
-          f"num_patches={c['num_patches']} is no square; positions must form"
-          " a square grid."
+        f"num_patches={c['num_patches']} is no square; positions must form"
+        " a square grid."
       )
   encoder = siglip2.SiglipConfig(
-      width=c["hidden_size"],
-      mlp_width=c["intermediate_size"],
-      num_layers=c["num_hidden_layers"],
-      num_heads=c["num_attention_heads"],
-      patch_size=patch_size,
-      native_grid=grid,
-      norm_eps=c["layer_norm_eps"],
-      num_channels=c["num_channels"],
-      position_resize=RESIZE[family],
+    width=c["hidden_size"],
+    mlp_width=c["intermediate_size"],
+    num_layers=c["num_hidden_layers"],
+    num_heads=c["num_attention_heads"],
+    patch_size=patch_size,
+    native_grid=grid,
+    norm_eps=c["layer_norm_eps"],
+    num_channels=c["num_channels"],
+    position_resize=RESIZE[family],
   )
   return SiglipVisionConfig(
-      encoder=encoder, pool_head=c["vision_use_head"], margin=margin
+    encoder=encoder, pool_head=c["vision_use_head"], margin=margin
   )
 
 
@@ -110,8 +112,8 @@ def _family(kind: str | None) -> str:
   family = str(kind).removesuffix("_vision_model")
   if family not in RESIZE:
     raise ConfigError(
-        f"model_type={kind!r} is no SigLIP vision model; give the folder of one"
-        f" whose model_type is in {[*RESIZE]}, alone or with _vision_model."
+      f"model_type={kind!r} is no SigLIP vision model; give the folder of one"
+      f" whose model_type is in {[*RESIZE]}, alone or with _vision_model."
     )
   return family
 
@@ -125,24 +127,24 @@ def _side(size: int | list[int], name: str) -> int:
 
 
 def config_to_hf(
-    config: SiglipVisionConfig, dtype: str = "float32"
+  config: SiglipVisionConfig, dtype: str = "float32"
 ) -> dict[str, Any]:
   """The config.json of the vision model alone, every value said."""
   c = config.encoder
   family = {resize: name for name, resize in RESIZE.items()}[c.position_resize]
   out = {
-      "architectures": [f"{family.capitalize()}VisionModel"],
-      "model_type": f"{family}_vision_model",
-      "dtype": dtype,
-      "hidden_size": c.width,
-      "intermediate_size": c.mlp_width,
-      "num_hidden_layers": c.num_layers,
-      "num_attention_heads": c.num_heads,
-      "num_channels": c.num_channels,
-      "patch_size": c.patch_size,
-      "layer_norm_eps": c.norm_eps,
-      "vision_use_head": config.pool_head,
-      **_FIXED,
+    "architectures": [f"{family.capitalize()}VisionModel"],
+    "model_type": f"{family}_vision_model",
+    "dtype": dtype,
+    "hidden_size": c.width,
+    "intermediate_size": c.mlp_width,
+    "num_hidden_layers": c.num_layers,
+    "num_attention_heads": c.num_heads,
+    "num_channels": c.num_channels,
+    "patch_size": c.patch_size,
+    "layer_norm_eps": c.norm_eps,
+    "vision_use_head": config.pool_head,
+    **_FIXED,
   }
   if family == "siglip":
     out["image_size"] = c.native_grid * c.patch_size + config.margin
@@ -156,16 +158,18 @@ def config_to_hf(
 # Of one block: our path -> their name. Kernels are (in, out) here and (out,
 # in) there.
 _LINEARS = {
-    "attention/query": "self_attn.q_proj",
-    "attention/key": "self_attn.k_proj",
-    "attention/value": "self_attn.v_proj",
-    "attention/out": "self_attn.out_proj",
-    "mlp/up": "mlp.fc1",
-    "mlp/down": "mlp.fc2",
+  "attention/query": "self_attn.q_proj",
+  "attention/key": "self_attn.k_proj",
+  "attention/value": "self_attn.v_proj",
+  "attention/out": "self_attn.out_proj",
+  "mlp/up": "mlp.fc1",
+  "mlp/down": "mlp.fc2",
 }
 _NORMS = {"attention_norm": "layer_norm1", "mlp_norm": "layer_norm2"}
 _HEAD_LINEARS = {
-    "out": "attention.out_proj", "mlp/up": "mlp.fc1", "mlp/down": "mlp.fc2",
+  "out": "attention.out_proj",
+  "mlp/up": "mlp.fc1",
+  "mlp/down": "mlp.fc2",
 }
 
 
@@ -182,11 +186,12 @@ def entries(config: SiglipVisionConfig) -> tuple[table.Entry, ...]:
     return table.Entry(ours, (theirs,), *change)
 
   out = [
-      single("embed/kernel", "embeddings.patch_embedding.weight",
-             *_patch_kernel(c)),
-      single("embed/bias", "embeddings.patch_embedding.bias"),
-      single("embed/position", "embeddings.position_embedding.weight"),
-      *_norm(single, "post_norm", "post_layernorm"),
+    single(
+      "embed/kernel", "embeddings.patch_embedding.weight", *_patch_kernel(c)
+    ),
+    single("embed/bias", "embeddings.patch_embedding.bias"),
+    single("embed/position", "embeddings.position_embedding.weight"),
+    *_norm(single, "post_norm", "post_layernorm"),
   ]
   for ours, theirs in _LINEARS.items():
     out += _linear(blocks, ours, theirs)
@@ -194,12 +199,20 @@ def entries(config: SiglipVisionConfig) -> tuple[table.Entry, ...]:
     out += _norm(blocks, ours, theirs)
   if config.pool_head:
     out += [
-        single("head/probe", "head.probe",
-               lambda x: x.reshape(-1), lambda x: x.reshape(1, 1, -1)),
-        single("head/in_kernel", "head.attention.in_proj_weight",
-               table.transpose, table.transpose),
-        single("head/in_bias", "head.attention.in_proj_bias"),
-        *_norm(single, "head/norm", "head.layernorm"),
+      single(
+        "head/probe",
+        "head.probe",
+        lambda x: x.reshape(-1),
+        lambda x: x.reshape(1, 1, -1),
+      ),
+      single(
+        "head/in_kernel",
+        "head.attention.in_proj_weight",
+        table.transpose,
+        table.transpose,
+      ),
+      single("head/in_bias", "head.attention.in_proj_bias"),
+      *_norm(single, "head/norm", "head.layernorm"),
     ]
     for ours, theirs in _HEAD_LINEARS.items():
       out += _linear(single, f"head/{ours}", f"head.{theirs}")
@@ -209,15 +222,15 @@ def entries(config: SiglipVisionConfig) -> tuple[table.Entry, ...]:
 def _linear(make, ours: str, theirs: str) -> list[table.Entry]:
   change = table.transpose, table.transpose
   return [
-      make(f"{ours}/kernel", f"{theirs}.weight", *change),
-      make(f"{ours}/bias", f"{theirs}.bias"),
+    make(f"{ours}/kernel", f"{theirs}.weight", *change),
+    make(f"{ours}/bias", f"{theirs}.bias"),
   ]
 
 
 def _norm(make, ours: str, theirs: str) -> list[table.Entry]:
   return [
-      make(f"{ours}/scale", f"{theirs}.weight"),
-      make(f"{ours}/bias", f"{theirs}.bias"),
+    make(f"{ours}/scale", f"{theirs}.weight"),
+    make(f"{ours}/bias", f"{theirs}.bias"),
   ]
 
 
@@ -237,7 +250,7 @@ def _patch_kernel(c: siglip2.SiglipConfig) -> tuple[table.Change, table.Change]:
 
 
 def load(
-    path: str | os.PathLike, dtype: str | None = "float32"
+  path: str | os.PathLike, dtype: str | None = "float32"
 ) -> tuple[SiglipVision, dict]:
   """A Hugging Face folder -> (module, nested dict of numpy parameters).
 
@@ -257,8 +270,12 @@ def load(
   config = config_from_hf(folder.config)
   nested = any(name.startswith(PREFIX) for name in folder.names())
   leaves = table.read(
-      folder, entries(config), shapes(config), prefix=PREFIX if nested else "",
-      ignore=IGNORED, dtype=dtype,
+    folder,
+    entries(config),
+    shapes(config),
+    prefix=PREFIX if nested else "",
+    ignore=IGNORED,
+    dtype=dtype,
   )
   return SiglipVision(config), rules.unflatten(dict(leaves))
 
@@ -272,10 +289,10 @@ def shapes(config: SiglipVisionConfig) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def save(
-    path: str | os.PathLike,
-    config: SiglipVisionConfig,
-    params: Mapping[str, Any],
-    prefix: str = PREFIX,
+  path: str | os.PathLike,
+  config: SiglipVisionConfig,
+  params: Mapping[str, Any],
+  prefix: str = PREFIX,
 ) -> None:
   """Writes a folder that SiglipVisionModel or Siglip2VisionModel loads.
 
@@ -313,16 +330,16 @@ def to_tower(params: Mapping[str, Any], config: experts.TowerConfig) -> dict:
   found = {x.shape[0] for x in jax.tree.leaves(blocks)}
   if found != {own}:
     raise ValueError(
-        f"The blocks are {sorted(found)} layers deep, the tower"
-        f" {own}; set num_layers to the checkpoint's."
+      f"The blocks are {sorted(found)} layers deep, the tower"
+      f" {own}; set num_layers to the checkpoint's."
     )
   cut = config.num_lower_layers
   versatile = jax.tree.map(lambda x: x[cut:], blocks)
   tower = {
-      "embed": params["embed"],
-      "lower": jax.tree.map(lambda x: x[:cut], blocks),
-      "versatile": versatile,
-      "post_norm": params["post_norm"],
+    "embed": params["embed"],
+    "lower": jax.tree.map(lambda x: x[:cut], blocks),
+    "versatile": versatile,
+    "post_norm": params["post_norm"],
   }
   if config.experts:
     tower["stem"] = jax.tree.map(lambda x: x.copy(), versatile)
@@ -330,8 +347,9 @@ def to_tower(params: Mapping[str, Any], config: experts.TowerConfig) -> dict:
 
 
 def from_tower(
-    params: Mapping[str, Any], config: experts.TowerConfig,
-    expert: str = "versatile",
+  params: Mapping[str, Any],
+  config: experts.TowerConfig,
+  expert: str = "versatile",
 ) -> dict:
   """One expert of `experts.VisionTower` as a plain tower's parameters.
 
@@ -354,7 +372,7 @@ def from_tower(
     return xp.concatenate([lower, upper])
 
   return {
-      "embed": params["embed"],
-      "blocks": jax.tree.map(join, params["lower"], params[expert]),
-      "post_norm": params["post_norm"],
+    "embed": params["embed"],
+    "blocks": jax.tree.map(join, params["lower"], params[expert]),
+    "post_norm": params["post_norm"],
   }

@@ -72,30 +72,31 @@ class ConversionError(ValueError):
   """
 
   def __init__(
-      self,
-      where: str,
-      *,
-      unknown: Sequence[str] = (),
-      missing: Sequence[str] = (),
-      misshaped: Sequence[str] = (),
-      unfilled: Sequence[str] = (),
+    self,
+    where: str,
+    *,
+    unknown: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    misshaped: Sequence[str] = (),
+    unfilled: Sequence[str] = (),
   ):
     self.unknown, self.missing = tuple(unknown), tuple(missing)
     self.misshaped, self.unfilled = tuple(misshaped), tuple(unfilled)
     parts = [
-        f"{len(names)} {kind}: {_some(names)}"
-        for kind, names in (
-            ("unknown (in the files, in no entry)", self.unknown),
-            ("missing (in an entry, not in the files)", self.missing),
-            ("mis-shaped", self.misshaped),
-            ("without a counterpart in our table", self.unfilled),
-        )
-        if names or kind.startswith(("unknown", "missing"))
+      f"{len(names)} {kind}: {_some(names)}"
+      for kind, names in (
+        ("unknown (in the files, in no entry)", self.unknown),
+        ("missing (in an entry, not in the files)", self.missing),
+        ("mis-shaped", self.misshaped),
+        ("without a counterpart in our table", self.unfilled),
+      )
+      if names or kind.startswith(("unknown", "missing"))
     ]
     super().__init__(
-        f"{where} does not fit.\n  " + "\n  ".join(parts)
-        + "\nNothing was converted. Check that config.json and the weights"
-        " belong together and are of the family asked for."
+      f"{where} does not fit.\n  "
+      + "\n  ".join(parts)
+      + "\nNothing was converted. Check that config.json and the weights"
+      " belong together and are of the family asked for."
     )
 
 
@@ -106,7 +107,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def leaf_shapes(
-    module: nn.Module, *inputs: Any, **options: Any
+  module: nn.Module, *inputs: Any, **options: Any
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Slash path -> shape of every parameter, without making any.
 
@@ -121,13 +122,13 @@ def leaf_shapes(
 
 
 def read(
-    folder: Folder,
-    entries: Sequence[Entry],
-    shapes: Mapping[str, jax.ShapeDtypeStruct],
-    *,
-    prefix: str = "",
-    ignore: Sequence[str] = (),
-    dtype: Any = None,
+  folder: Folder,
+  entries: Sequence[Entry],
+  shapes: Mapping[str, jax.ShapeDtypeStruct],
+  *,
+  prefix: str = "",
+  ignore: Sequence[str] = (),
+  dtype: Any = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (path, leaf) for every leaf; checks everything at the call.
 
@@ -161,7 +162,7 @@ def _check(folder, entries, shapes, prefix, ignore) -> None:
     shape = tuple(shapes[entry.ours].shape)
     if entry.stacked and shape[:1] != (len(entry.theirs),):
       misshaped.append(
-          f"our {entry.ours} {shape} of {len(entry.theirs)} layers"
+        f"our {entry.ours} {shape} of {len(entry.theirs)} layers"
       )
       continue
     # A zero seen as a whole leaf: no memory, and the shape theirs must have.
@@ -172,23 +173,29 @@ def _check(folder, entries, shapes, prefix, ignore) -> None:
   skip = [re.compile(pattern) for pattern in ignore]
   named = {prefix + name for entry in entries for name in entry.theirs}
   unknown = [
-      name for name in found
-      if name not in named and not any(p.fullmatch(name) for p in skip)
+    name
+    for name in found
+    if name not in named and not any(p.fullmatch(name) for p in skip)
   ]
   have = set(found)
   missing = [
-      prefix + name for entry in entries for name in entry.theirs
-      if prefix + name not in have
+    prefix + name
+    for entry in entries
+    for name in entry.theirs
+    if prefix + name not in have
   ]
   misshaped += [
-      f"{name} {folder.shape(name)} must be {shape}"
-      for name, shape in wanted.items()
-      if name in have and folder.shape(name) != shape
+    f"{name} {folder.shape(name)} must be {shape}"
+    for name, shape in wanted.items()
+    if name in have and folder.shape(name) != shape
   ]
   if unknown or missing or misshaped or unfilled:
     raise ConversionError(
-        str(folder.path), unknown=unknown, missing=missing,
-        misshaped=misshaped, unfilled=unfilled,
+      str(folder.path),
+      unknown=unknown,
+      missing=missing,
+      misshaped=misshaped,
+      unfilled=unfilled,
     )
 
 
@@ -200,8 +207,10 @@ def _leaves(folder, entries, prefix, dtype):
       own = jnp.dtype(dtype)
     if not entry.stacked:
       # A copy: the mapping of the file must not outlive this step.
-      yield entry.ours, np.array(
-          entry.to_ours(folder.read(names[0])), own, order="C")
+      yield (
+        entry.ours,
+        np.array(entry.to_ours(folder.read(names[0])), own, order="C"),
+      )
       continue
     out = None
     for i, name in enumerate(names):
@@ -213,7 +222,7 @@ def _leaves(folder, entries, prefix, dtype):
 
 
 def write(
-    params: Any, entries: Sequence[Entry], *, prefix: str = ""
+  params: Any, entries: Sequence[Entry], *, prefix: str = ""
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (their name, tensor): the inverse of `read`, bit for bit.
 
@@ -238,9 +247,10 @@ def _tensors(flat, entries, prefix):
     layers = leaf if entry.stacked else leaf[None]
     if len(layers) != len(entry.theirs):
       raise ConversionError(
-          "The parameters",
-          misshaped=[f"{entry.ours} {leaf.shape} must have"
-                     f" {len(entry.theirs)} layers"],
+        "The parameters",
+        misshaped=[
+          f"{entry.ours} {leaf.shape} must have {len(entry.theirs)} layers"
+        ],
       )
     for name, layer in zip(entry.theirs, layers):
       yield prefix + name, entry.to_theirs(layer)

@@ -28,7 +28,8 @@ class Info:
   ids: tuple[tuple[str, ...], ...] = ()
   # Samples and tokens placed, by the name of their source; all names.
   sources: Mapping[str, tuple[int, int]] = dataclasses.field(
-      default_factory=dict)
+    default_factory=dict
+  )
   cut: int = 0  # conversations that lost turns so that they fit
   unfit: int = 0  # records passed over, since no row could hold them
 
@@ -46,9 +47,14 @@ class Info:
   def counts(self) -> dict[str, int]:
     """Whole numbers whose sums over hosts describe the whole batch."""
     out = {
-        "drawn": self.drawn, "slots": self.slots, "tokens": self.tokens,
-        "bad": len(self.bad), "dropped": len(self.packed.dropped),
-        "unusable": len(self.unusable), "cut": self.cut, "unfit": self.unfit,
+      "drawn": self.drawn,
+      "slots": self.slots,
+      "tokens": self.tokens,
+      "bad": len(self.bad),
+      "dropped": len(self.packed.dropped),
+      "unusable": len(self.unusable),
+      "cut": self.cut,
+      "unfit": self.unfit,
     }
     for task in TASKS:  # all, so that 0 counts as 0
       out[f"samples/{task}"] = self.packed.samples_per_task.get(task, 0)
@@ -63,11 +69,11 @@ def means(counts: Mapping[str, int]) -> dict[str, Mean]:
   """For the log: fill of the rows, shares in samples drawn and in tokens."""
   drawn, tokens = counts["drawn"], counts["tokens"]
   out = {
-      "data/fill": Mean(tokens, counts["slots"]),
-      "data/bad": Mean(counts["bad"], drawn),
-      "data/dropped": Mean(counts["dropped"], drawn),
-      "data/cut": Mean(counts["cut"], drawn),
-      "data/unfit": Mean(counts["unfit"], drawn + counts["unfit"]),
+    "data/fill": Mean(tokens, counts["slots"]),
+    "data/bad": Mean(counts["bad"], drawn),
+    "data/dropped": Mean(counts["dropped"], drawn),
+    "data/cut": Mean(counts["cut"], drawn),
+    "data/unfit": Mean(counts["unfit"], drawn + counts["unfit"]),
   }
   for task in TASKS:
     out[f"data/{task}"] = Mean(counts[f"samples/{task}"], drawn)
@@ -86,8 +92,10 @@ class Realised:
    'realised/tokens/a': 0.5, 'realised/tokens/b': 0.5}
   """
 
-  _KINDS = {"source samples/": "realised/",
-            "source tokens/": "realised/tokens/"}
+  _KINDS = {
+    "source samples/": "realised/",
+    "source tokens/": "realised/tokens/",
+  }
 
   def __init__(self):
     self._sums: dict[str, int] = {}
@@ -145,10 +153,10 @@ class Fuse:
   def state(self) -> dict[str, Any]:
     """All counts, as JSON, for the checkpoint."""
     return {
-        "seen": self.seen,
-        "bad": self.bad,
-        "recent": [self._recent_seen, self._recent_bad],
-        "first": list(self._first),
+      "seen": self.seen,
+      "bad": self.bad,
+      "recent": [self._recent_seen, self._recent_bad],
+      "first": list(self._first),
     }
 
   def restore(self, state: Mapping[str, Any]) -> None:
@@ -174,10 +182,10 @@ class Fuse:
       return
     if self._recent_bad > self.max_bad_share * self._recent_seen:
       raise TooManyBadRecords(
-          f"{self._recent_bad:.0f} of the last {self._recent_seen:.0f} samples "
-          f"are unusable (max_bad_share={self.max_bad_share:g}; {self.bad} of "
-          f"{self.seen} in all). First: "
-          + ("; ".join(self._first) or "see the other hosts")
+        f"{self._recent_bad:.0f} of the last {self._recent_seen:.0f} samples "
+        f"are unusable (max_bad_share={self.max_bad_share:g}; {self.bad} of "
+        f"{self.seen} in all). First: "
+        + ("; ".join(self._first) or "see the other hosts")
       )
     if self._recent_seen >= 2 * self.min_seen:
       # Old samples fade, so that a long good past cannot hide a bad present.

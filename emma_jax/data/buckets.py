@@ -12,14 +12,40 @@ import numpy as np
 # 2310.00426) as diffusers' pipelines have it (ASPECT_RATIO_1024_BIN), which
 # SANA uses, too (arXiv 2410.10629).
 TABLE_1024 = (
-    (512, 2048), (512, 1856), (576, 1792), (576, 1728), (576, 1664),
-    (640, 1600), (640, 1536), (704, 1472), (704, 1408), (704, 1344),
-    (768, 1344), (768, 1280), (832, 1216), (832, 1152), (896, 1152),
-    (896, 1088), (960, 1088), (960, 1024), (1024, 1024), (1024, 960),
-    (1088, 960), (1088, 896), (1152, 896), (1152, 832), (1216, 832),
-    (1280, 768), (1344, 768), (1408, 704), (1472, 704), (1536, 640),
-    (1600, 640), (1728, 576), (2048, 512),
-)  # fmt: skip
+  (512, 2048),
+  (512, 1856),
+  (576, 1792),
+  (576, 1728),
+  (576, 1664),
+  (640, 1600),
+  (640, 1536),
+  (704, 1472),
+  (704, 1408),
+  (704, 1344),
+  (768, 1344),
+  (768, 1280),
+  (832, 1216),
+  (832, 1152),
+  (896, 1152),
+  (896, 1088),
+  (960, 1088),
+  (960, 1024),
+  (1024, 1024),
+  (1024, 960),
+  (1088, 960),
+  (1088, 896),
+  (1152, 896),
+  (1152, 832),
+  (1216, 832),
+  (1280, 768),
+  (1344, 768),
+  (1408, 704),
+  (1472, 704),
+  (1536, 640),
+  (1600, 640),
+  (1728, 576),
+  (2048, 512),
+)
 # Each is a program of its own, which takes minutes to compile at full size.
 MOST = 8
 
@@ -28,23 +54,23 @@ def check(buckets: Sequence[tuple[int, int]]) -> None:
   """Raises ValueError for buckets that cannot be told apart, or too many."""
   if len(buckets) > MOST:
     raise ValueError(
-        f"{len(buckets)} buckets would compile as many programs; name at most "
-        f"{MOST}."
+      f"{len(buckets)} buckets would compile as many programs; name at most "
+      f"{MOST}."
     )
   ratios: dict[float, tuple[int, int]] = {}
   for height, width in buckets:
     other = ratios.setdefault(height / width, (height, width))
     if other != (height, width):
       raise ValueError(
-          f"The buckets {other} and {(height, width)} have one aspect ratio; "
-          "keep one of them."
+        f"The buckets {other} and {(height, width)} have one aspect ratio; "
+        "keep one of them."
       )
   if len(ratios) != len(buckets):
     raise ValueError(f"A bucket occurs twice in {tuple(buckets)}.")
 
 
 def nearest(
-    sizes_P2: np.ndarray, buckets: Sequence[tuple[int, int]]
+  sizes_P2: np.ndarray, buckets: Sequence[tuple[int, int]]
 ) -> np.ndarray:
   """(P,) int8: the bucket of each picture, by its place in `buckets`.
 

@@ -58,7 +58,7 @@ class Turn:
   def __post_init__(self):
     if self.role not in ("system", "user", "assistant"):
       raise ValueError(
-          f"{self.role=} is unknown; use 'system', 'user' or 'assistant'."
+        f"{self.role=} is unknown; use 'system', 'user' or 'assistant'."
       )
     if isinstance(self.said, str):
       raise ValueError(f"{self.said=} must be a tuple of texts and pictures.")
@@ -123,9 +123,7 @@ def _begin(answer: Answer) -> list[Any]:
   return out
 
 
-def to_ids(
-    tokenizer: tokens_lib.Tokenizer, pieces: Iterable[Any]
-) -> list[Any]:
+def to_ids(tokenizer: tokens_lib.Tokenizer, pieces: Iterable[Any]) -> list[Any]:
   """A layout's runs of ids (tuples), and its pictures between them.
 
   >>> t = tokens_lib.TinyTokenizer(["red"])
@@ -146,10 +144,10 @@ def to_ids(
 
 
 def encode(
-    tokenizer: tokens_lib.Tokenizer,
-    turns: Iterable[Turn],
-    picture_tokens: Sequence[int] = (),
-    answer: Answer = "text",
+  tokenizer: tokens_lib.Tokenizer,
+  turns: Iterable[Turn],
+  picture_tokens: Sequence[int] = (),
+  answer: Answer = "text",
 ) -> list[int]:
   """Ids of a conversation; a picture is a run of <|image_pad|>.
 
@@ -167,9 +165,9 @@ def encode(
 
 
 def render(
-    turns: Iterable[Turn],
-    picture_tokens: Sequence[int] = (),
-    answer: Answer = None,
+  turns: Iterable[Turn],
+  picture_tokens: Sequence[int] = (),
+  answer: Answer = None,
 ) -> str:
   """The text of a conversation, for people and for comparisons.
 
@@ -181,12 +179,12 @@ def render(
 
 
 def _with_pads(
-    pieces: Sequence[Any], counts: Sequence[int]
+  pieces: Sequence[Any], counts: Sequence[int]
 ) -> list[str | Mark]:
   pictures = sum(not isinstance(piece, (str, Mark)) for piece in pieces)
   if pictures != len(counts):
     raise ValueError(
-        f"picture_tokens has {len(counts)} numbers for {pictures} pictures."
+      f"picture_tokens has {len(counts)} numbers for {pictures} pictures."
     )
   numbers = iter(counts)
   out: list[str | Mark] = []

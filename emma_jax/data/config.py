@@ -69,26 +69,27 @@ class DataConfig:
         raise ValueError(f"{name}={getattr(self, name)} must be positive.")
     if self.samples_per_batch % self.parts or self.layout.rows % self.parts:
       raise ValueError(
-          f"samples_per_batch={self.samples_per_batch} and rows="
-          f"{self.layout.rows} must both be multiples of data.parts="
-          f"{self.parts}."
+        f"samples_per_batch={self.samples_per_batch} and rows="
+        f"{self.layout.rows} must both be multiples of data.parts="
+        f"{self.parts}."
       )
     fit = (self.preprocess.height, self.preprocess.width)
     room = (self.layout.height, self.layout.width)
     # Native pictures may have that size all the same; others are counted.
     if fit != room and not self.preprocess.native:
       raise ValueError(
-          f"preprocess makes pictures of {fit} but layout holds {room}; set "
-          "data.preprocess.height/width to data.layout.height/width."
+        f"preprocess makes pictures of {fit} but layout holds {room}; set "
+        "data.preprocess.height/width to data.layout.height/width."
       )
     if self.planned:
       _ = self.rules  # raises for buckets that cannot be
       return
     if self.buckets or any(
-        p.unit != "samples" or p.even_buckets for p in self.phases):
+      p.unit != "samples" or p.even_buckets for p in self.phases
+    ):
       raise ValueError(
-          "buckets, even_buckets and weights in tokens need lengths: set "
-          "samples_per_batch=0 to plan the batches."
+        "buckets, even_buckets and weights in tokens need lengths: set "
+        "samples_per_batch=0 to plan the batches."
       )
 
   @property
@@ -101,11 +102,14 @@ class DataConfig:
     """Of the batches: one per bucket."""
     if not self.buckets:
       return (self.layout,)
-    return tuple(dataclasses.replace(self.layout, height=y, width=x)
-                 for y, x in self.buckets)  # fmt: skip
+    return tuple(
+      dataclasses.replace(self.layout, height=y, width=x)
+      for y, x in self.buckets
+    )
 
   @property
   def rules(self) -> needs.Rules:
     """What a record takes of a planned row."""
-    return needs.Rules(layouts=self.layouts, preprocess=self.preprocess,
-                       max_turns=self.max_turns)  # fmt: skip
+    return needs.Rules(
+      layouts=self.layouts, preprocess=self.preprocess, max_turns=self.max_turns
+    )

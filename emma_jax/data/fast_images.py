@@ -27,15 +27,15 @@ def libraries() -> tuple[Any, Any]:
     import simplejpeg
   except ImportError as error:
     raise ValueError(
-        f"codec='fast' needs simplejpeg and OpenCV ({error}): pip install "
-        "emma-jax with its extra `fast`, or set codec='pillow'."
+      f"codec='fast' needs simplejpeg and OpenCV ({error}): pip install "
+      "emma-jax with its extra `fast`, or set codec='pillow'."
     ) from error
   cv2.setNumThreads(1)  # the stream has threads and processes of its own
   return simplejpeg, cv2
 
 
 def decode(
-    data: bytes, content: Callable[[int, int], tuple[int, int]]
+  data: bytes, content: Callable[[int, int], tuple[int, int]]
 ) -> np.ndarray | None:
   """RGB of a JPEG (Y, X, 3), perhaps scaled; None: Pillow shall try.
 
@@ -47,15 +47,16 @@ def decode(
     wanted_y, wanted_x = content(y, x)
     # Factors between 1 and 2 cost more than they save.
     return simplejpeg.decode_jpeg(
-        data, min_height=_MARGIN * wanted_y, min_width=_MARGIN * wanted_x,
-        min_factor=2)
+      data,
+      min_height=_MARGIN * wanted_y,
+      min_width=_MARGIN * wanted_x,
+      min_factor=2,
+    )
   except (ValueError, RuntimeError):  # damaged, or no ordinary JPEG
     return None
 
 
-def shrink(
-    picture_YXC: np.ndarray, size: tuple[int, int]
-) -> np.ndarray | None:
+def shrink(picture_YXC: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
   """Resized to (y, x); None where it would not be smaller both ways."""
   y, x, _ = picture_YXC.shape
   if size[0] > y or size[1] > x:

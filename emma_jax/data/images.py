@@ -32,9 +32,17 @@ WHITE = 255
 # Only these are opened. Pillow knows many more, of which some (EPS) start other
 # programs and some (PSD, XCF, FITS) nobody trains on.
 FORMATS = (
-    "JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000",
-    "PPM",
-)  # fmt: skip
+  "JPEG",
+  "MPO",
+  "PNG",
+  "WEBP",
+  "GIF",
+  "BMP",
+  "TIFF",
+  "AVIF",
+  "JPEG2000",
+  "PPM",
+)
 
 
 class BadRecord(ValueError):
@@ -50,7 +58,7 @@ class BadRecord(ValueError):
 
 
 def load_picture(
-    raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
+  raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
   """Decodes to RGB uint8 (Y, X, 3); raises BadRecord(where, reason).
 
@@ -79,7 +87,7 @@ def _load(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
 
 
 def measure_picture(
-    raw: bytes | str, where: str = "", max_pixels: int = MAX_PIXELS
+  raw: bytes | str, where: str = "", max_pixels: int = MAX_PIXELS
 ) -> tuple[int, int]:
   """(y, x) as `load_picture` will give it, from the header alone.
 
@@ -112,7 +120,7 @@ def _open(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
     raise BadRecord(where, f"{x}x{y} exceeds {max_pixels} pixels (max_pixels)")
   if max(x, y) > MAX_ASPECT * min(x, y):
     raise BadRecord(
-        where, f"{x}x{y} is thinner than 1:{MAX_ASPECT} (absurd aspect ratio)"
+      where, f"{x}x{y} is thinner than 1:{MAX_ASPECT} (absurd aspect ratio)"
     )
   return image
 
@@ -129,7 +137,7 @@ def _unreadable(raw: bytes | str, where: str, error: Exception) -> BadRecord:
   # Pillow names the buffer by its address, which differs every time.
   text = re.sub(r" ?<_io\.BytesIO object at 0x\w+>", "", str(error))
   return BadRecord(
-      where, f"cannot read the picture ({name}): {type(error).__name__}: {text}"
+    where, f"cannot read the picture ({name}): {type(error).__name__}: {text}"
   )
 
 
@@ -146,19 +154,24 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
   """(x, y) before it is turned upright."""
   if image.format == "TIFF":
     # Pillow turns TIFF by itself, and gives the size of what it will be.
-    width, length = (image.tag_v2[tag] for tag in (
-        ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
+    width, length = (
+      image.tag_v2[tag]
+      for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
+    )
     return width, length
   return image.size
 
 
 def _upright(image: Image.Image) -> Image.Image:
   turn = {
-      2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-      4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-      6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-      8: Image.Transpose.ROTATE_90,
-  }.get(_orientation(image))  # fmt: skip
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+  }.get(_orientation(image))
   if turn is None:
     return image
   info = image.info  # transparency is kept there
@@ -256,12 +269,12 @@ class Preprocess:
         raise ValueError(f"{name}={size} is not a positive multiple of {GRID}.")
     if not 1 <= self.min_tokens <= self.max_tokens:
       raise ValueError(
-          f"{self.min_tokens=} and {self.max_tokens=} leave no size; "
-          "1 <= min_tokens <= max_tokens is needed."
+        f"{self.min_tokens=} and {self.max_tokens=} leave no size; "
+        "1 <= min_tokens <= max_tokens is needed."
       )
 
   def read(
-      self, raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
+    self, raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
   ) -> Fitted:
     """Decodes and fits; BadRecord(where, reason) as load_picture raises it."""
     if isinstance(raw, np.ndarray):
@@ -277,13 +290,16 @@ class Preprocess:
     return self._fit(np.array(image), (y, x))
 
   def _read_fast(
-      self, raw: bytes | str, where: str, max_pixels: int
+    self, raw: bytes | str, where: str, max_pixels: int
   ) -> Fitted | None:
     try:
       with _open(raw, where, max_pixels) as image:
         x, y = image.size
-        if (image.format not in ("JPEG", "MPO") or image.mode != "RGB"
-            or _orientation(image) != 1):
+        if (
+          image.format not in ("JPEG", "MPO")
+          or image.mode != "RGB"
+          or _orientation(image) != 1
+        ):
           return None
         image.fp.seek(0)
         data = image.fp.read()
@@ -321,8 +337,8 @@ class Preprocess:
     scale = min(self.height / y, self.width / x)
     # min: rounding must not leave the frame.
     content = (
-        min(max(1, round(y * scale)), self.height),
-        min(max(1, round(x * scale)), self.width),
+      min(max(1, round(y * scale)), self.height),
+      min(max(1, round(x * scale)), self.width),
     )
     return content, (self.height, self.width)
 
@@ -341,8 +357,8 @@ class Preprocess:
         return size
       scale *= 0.995 if tokens > self.max_tokens else 1.003
     raise ValueError(
-        f"No size of a {y}x{x} picture has {self.min_tokens} to "
-        f"{self.max_tokens} tokens; widen min_tokens..max_tokens."
+      f"No size of a {y}x{x} picture has {self.min_tokens} to "
+      f"{self.max_tokens} tokens; widen min_tokens..max_tokens."
     )
 
   def fingerprint(self) -> str:
@@ -367,8 +383,8 @@ def restore(fitted: Fitted, result_YXC: np.ndarray) -> np.ndarray:
   """
   if result_YXC.shape != fitted.pixels_YXC.shape:
     raise ValueError(
-        f"A result of shape {result_YXC.shape} does not belong to a picture "
-        f"fitted to {fitted.pixels_YXC.shape}."
+      f"A result of shape {result_YXC.shape} does not belong to a picture "
+      f"fitted to {fitted.pixels_YXC.shape}."
     )
   y, x = fitted.content_size
   return _resize(result_YXC[:y, :x], fitted.original_size)

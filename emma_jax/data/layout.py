@@ -9,8 +9,13 @@ from emma_jax.data.transforms import Picture, Sample, Text
 # The vision encoder's patches are half as wide and high as a cell.
 PATCHES_PER_CELL = 4
 # What a row has room for, by the names of `Layout`'s fields.
-CAPACITIES = ("und_tokens", "und_pictures", "references", "targets",
-              "und_patches")
+CAPACITIES = (
+  "und_tokens",
+  "und_pictures",
+  "references",
+  "targets",
+  "und_patches",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,19 +52,24 @@ class Layout:
     for name in ("rows", "und_tokens"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} must be positive.")
-    for name in ("und_pictures", "references", "targets", "und_patches",
-                 "latent_channels"):
+    for name in (
+      "und_pictures",
+      "references",
+      "targets",
+      "und_patches",
+      "latent_channels",
+    ):
       if getattr(self, name) < 0:
         raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
     if self.und_patches % PATCHES_PER_CELL:
       raise ValueError(
-          f"{self.und_patches=} is not a multiple of {PATCHES_PER_CELL}, the "
-          "patches of a token."
+        f"{self.und_patches=} is not a multiple of {PATCHES_PER_CELL}, the "
+        "patches of a token."
       )
     if self.und_patches and not self.und_pictures:
       raise ValueError(
-          f"{self.und_patches=} without und_pictures; say how many pictures "
-          "may share them."
+        f"{self.und_patches=} without und_pictures; say how many pictures "
+        "may share them."
       )
     for name in ("height", "width"):
       size = getattr(self, name)
@@ -69,7 +79,7 @@ class Layout:
       raise ValueError(f"{self.fusion=} is unknown; use 'channel' or 'token'.")
     if self.reference_branch not in ("gen", "und"):
       raise ValueError(
-          f"{self.reference_branch=} is unknown; use 'gen' or 'und'."
+        f"{self.reference_branch=} is unknown; use 'gen' or 'und'."
       )
 
   @property
@@ -156,8 +166,8 @@ class Layout:
     for name, count in self.need(sample).items():
       if count > getattr(self, name):
         return (
-            f"needs {name}={count} of a row but the layout has "
-            f"{getattr(self, name)}; raise layout.{name}"
+          f"needs {name}={count} of a row but the layout has "
+          f"{getattr(self, name)}; raise layout.{name}"
         )
     for part in sample.parts:
       if isinstance(part, Picture):
@@ -171,25 +181,25 @@ class Layout:
     if self.und_patches and picture.role == "und":
       if y % GRID or x % GRID or c != 3:
         return (
-            f"a picture of {y}x{x}x{c} whose sides are no multiples of {GRID}; "
-            "preprocess it (native)"
+          f"a picture of {y}x{x}x{c} whose sides are no multiples of {GRID}; "
+          "preprocess it (native)"
         )
     elif (y, x, c) != (self.height, self.width, 3):
       return (
-          f"a picture of {y}x{x} pixels in a layout of "
-          f"{self.height}x{self.width}; make both one size (native off)"
+        f"a picture of {y}x{x} pixels in a layout of "
+        f"{self.height}x{self.width}; make both one size (native off)"
       )
     if not self.latent_channels:
       return ""
     if picture.latent_TC is None:
       return (
-          "has a picture without latents; make them with `emma-data "
-          "encode-latents`, or set data.latents=step"
+        "has a picture without latents; make them with `emma-data "
+        "encode-latents`, or set data.latents=step"
       )
     want = (self.cells(picture), self.latent_channels)
     if picture.latent_TC.shape != want:
       return (
-          f"a picture of {y}x{x} pixels with latents {picture.latent_TC.shape} "
-          f"instead of {want}; make them again with `emma-data encode-latents`"
+        f"a picture of {y}x{x} pixels with latents {picture.latent_TC.shape} "
+        f"instead of {want}; make them again with `emma-data encode-latents`"
       )
     return ""

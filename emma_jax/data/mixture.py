@@ -37,8 +37,8 @@ class Phase:
     for name, weight in self.weights.items():
       if not 0 < weight < math.inf:
         raise ValueError(
-            f"weights[{name!r}]={weight} must be positive; leave the source "
-            "out of the phase to not use it."
+          f"weights[{name!r}]={weight} must be positive; leave the source "
+          "out of the phase to not use it."
         )
     if self.steps is not None and self.steps < 1:
       raise ValueError(f"A phase of steps={self.steps}; at least 1 is needed.")
@@ -93,14 +93,14 @@ class Mixture:
     for i, phase in enumerate(self.phases):
       if phase.steps is None and i + 1 < len(self.phases):
         raise ValueError(
-            f"Phase {i} of {len(self.phases)} has no `steps`; only the last "
-            "may go on for ever."
+          f"Phase {i} of {len(self.phases)} has no `steps`; only the last "
+          "may go on for ever."
         )
       for name in phase.weights:
         if name not in self.lengths:
           raise ValueError(
-              f"Phase {i} names the source {name!r}; the sources are "
-              f"{sorted(self.lengths)}."
+            f"Phase {i} names the source {name!r}; the sources are "
+            f"{sorted(self.lengths)}."
           )
         if self.lengths[name] < 1:
           raise ValueError(f"The source {name!r} is empty.")
@@ -165,8 +165,8 @@ def _pattern(weights: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
   period = sum(whole.values())
   if period > _MAX_PERIOD:
     raise ValueError(
-        f"The weights {dict(weights)} repeat only after {period} samples; use "
-        "rounder numbers."
+      f"The weights {dict(weights)} repeat only after {period} samples; use "
+      "rounder numbers."
     )
   counts = dict.fromkeys(whole, 0)
   out = []
@@ -175,11 +175,12 @@ def _pattern(weights: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
     # Deadline of the next sample: (count + 1) / share, compared exactly; of
     # equal ones the source furthest behind, which interleaves better.
     name = min(
-        ready,
-        key=lambda n: (
-            Fraction(counts[n] + 1, whole[n]), counts[n] * period - i * whole[n]
-        ),
-    )  # fmt: skip
+      ready,
+      key=lambda n: (
+        Fraction(counts[n] + 1, whole[n]),
+        counts[n] * period - i * whole[n],
+      ),
+    )
     counts[name] += 1
     out.append(name)
   return tuple(out)

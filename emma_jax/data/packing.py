@@ -53,14 +53,15 @@ class PackInfo:
     """The same, for samples that are a list's from `start` on."""
     move = lambda d: dataclasses.replace(d, index=d.index + start)
     return dataclasses.replace(
-        self,
-        placed=tuple(tuple(i + start for i in row) for row in self.placed),
-        dropped=tuple(map(move, self.dropped)),
+      self,
+      placed=tuple(tuple(i + start for i in row) for row in self.placed),
+      dropped=tuple(map(move, self.dropped)),
     )
 
 
 def joined(parts: Sequence[PackInfo], slots: int) -> PackInfo:
   """What lies in several stretches of rows; `slots` of each row."""
+
   def total(name: str) -> dict[str, int]:
     out: dict[str, int] = {}
     for part in parts:
@@ -72,19 +73,20 @@ def joined(parts: Sequence[PackInfo], slots: int) -> PackInfo:
   und = sum(part.und_tokens for part in parts)
   gen = sum(part.gen_tokens for part in parts)
   return PackInfo(
-      placed=placed,
-      dropped=tuple(d for part in parts for d in part.dropped),
-      samples_per_task=total("samples_per_task"),
-      tokens_per_task=total("tokens_per_task"),
-      und_tokens=und,
-      gen_tokens=gen,
-      fill=(und + gen) / max(len(placed) * slots, 1),
+    placed=placed,
+    dropped=tuple(d for part in parts for d in part.dropped),
+    samples_per_task=total("samples_per_task"),
+    tokens_per_task=total("tokens_per_task"),
+    und_tokens=und,
+    gen_tokens=gen,
+    fill=(und + gen) / max(len(placed) * slots, 1),
   )
 
 
 def pack(
-    samples: Sequence[Sample | None], layout: Layout,
-    planned: Sequence[Sequence[int]] | None = None,
+  samples: Sequence[Sample | None],
+  layout: Layout,
+  planned: Sequence[Sequence[int]] | None = None,
 ) -> tuple[Batch, PackInfo]:
   """First fit in order; None is a hole: it takes no place and shifts nothing.
 
@@ -109,19 +111,19 @@ def pack(
   gen = int(flat.gen.sum())
   used = flat.slot.size
   info = PackInfo(
-      placed=tuple(map(tuple, rows)),
-      dropped=tuple(dropped),
-      samples_per_task=tasks,
-      tokens_per_task=tokens,
-      und_tokens=used - gen,
-      gen_tokens=gen,
-      fill=used / (layout.rows * layout.slots),
+    placed=tuple(map(tuple, rows)),
+    dropped=tuple(dropped),
+    samples_per_task=tasks,
+    tokens_per_task=tokens,
+    und_tokens=used - gen,
+    gen_tokens=gen,
+    fill=used / (layout.rows * layout.slots),
   )
   return batch, info
 
 
 def _first_fit(
-    samples: Sequence[Sample | None], layout: Layout
+  samples: Sequence[Sample | None], layout: Layout
 ) -> tuple[list[list[int]], list[Dropped]]:
   full = [getattr(layout, name) for name in CAPACITIES]
   free = [list(full) for _ in range(layout.rows)]
@@ -137,11 +139,21 @@ def _first_fit(
     u, n, r, m, w = layout.need(sample).values()
     for row, left in zip(rows, free):
       # Spelled out: this runs for every row of every sample.
-      if (u <= left[0] and n <= left[1] and r <= left[2] and m <= left[3]
-          and w <= left[4]):
+      if (
+        u <= left[0]
+        and n <= left[1]
+        and r <= left[2]
+        and m <= left[3]
+        and w <= left[4]
+      ):
         row.append(i)
-        left[:] = (left[0] - u, left[1] - n, left[2] - r, left[3] - m,
-                   left[4] - w)
+        left[:] = (
+          left[0] - u,
+          left[1] - n,
+          left[2] - r,
+          left[3] - m,
+          left[4] - w,
+        )
         break
     else:
       dropped.append(Dropped(i, sample.id, "no row has room left", False))
@@ -149,8 +161,9 @@ def _first_fit(
 
 
 def _as_planned(
-    samples: Sequence[Sample | None], layout: Layout,
-    planned: Sequence[Sequence[int]],
+  samples: Sequence[Sample | None],
+  layout: Layout,
+  planned: Sequence[Sequence[int]],
 ) -> tuple[list[list[int]], list[Dropped]]:
   """The plan, without what turns out to be longer than its lengths said."""
   rows, dropped = [], []
@@ -162,12 +175,14 @@ def _as_planned(
       if sample is None:
         continue
       reason = layout.misfit(sample)
-      after = {name: count + used.get(name, 0)
-               for name, count in layout.need(sample).items()}  # fmt: skip
+      after = {
+        name: count + used.get(name, 0)
+        for name, count in layout.need(sample).items()
+      }
       if not reason and any(n > getattr(layout, k) for k, n in after.items()):
         reason = (
-            "is longer than its data set says; count again with `emma-data "
-            "lengths`"
+          "is longer than its data set says; count again with `emma-data "
+          "lengths`"
         )
       if reason:
         dropped.append(Dropped(i, sample.id, reason, True))
@@ -199,9 +214,9 @@ class _Placed:
 
 
 def _place(
-    samples: Sequence[Sample | None],
-    rows: Sequence[Sequence[int]],
-    layout: Layout,
+  samples: Sequence[Sample | None],
+  rows: Sequence[Sequence[int]],
+  layout: Layout,
 ) -> list[_Placed]:
   T, cost = layout.tokens_per_picture, layout.clean_cost
   out = []
@@ -230,12 +245,23 @@ def _place(
             pieces = _visual(part, picture, cell, layout)
         for length, visual in pieces:
           out.append(
-              _Placed(
-                  part, samples[i].task, r, segment, length, slot - start, slot,
-                  gen, offset, visual, noisy, role in ("ref", "target"),
-                  picture, cell,
-              )
-          )  # fmt: skip
+            _Placed(
+              part,
+              samples[i].task,
+              r,
+              segment,
+              length,
+              slot - start,
+              slot,
+              gen,
+              offset,
+              visual,
+              noisy,
+              role in ("ref", "target"),
+              picture,
+              cell,
+            )
+          )
           slot, offset = slot + length, offset + length
         if role == "und":
           cell += layout.cells(part)
@@ -243,7 +269,7 @@ def _place(
 
 
 def _visual(
-    part: Picture, picture: int, cell: int, layout: Layout
+  part: Picture, picture: int, cell: int, layout: Layout
 ) -> list[tuple[int, int]]:
   """(tokens, index of the first) of each run of a picture's visual tokens."""
   if part.role == "ref":
@@ -253,8 +279,9 @@ def _visual(
   else:
     # Packed: the semantic tokens of all pictures, then the latent ones of all.
     step = layout.und_patches // PATCHES_PER_CELL
-    return [(layout.cells(part), cell + i * step)
-            for i in range(layout.per_cell)]
+    return [
+      (layout.cells(part), cell + i * step) for i in range(layout.per_cell)
+    ]
   return [(layout.cost(part), start)]
 
 
@@ -278,49 +305,68 @@ class _Flat:
 
 def _flatten(parts: Sequence[_Placed]) -> _Flat:
   table = np.array(
-      [
-          (p.row, p.segment, p.length, p.position, p.slot, p.gen, p.offset,
-           p.visual, p.noisy, p.both_ways, isinstance(p.part, Text) and
-           p.part.loss)
-          for p in parts
-      ],
-      np.int32,
-  ).reshape(-1, 11)  # fmt: skip
+    [
+      (
+        p.row,
+        p.segment,
+        p.length,
+        p.position,
+        p.slot,
+        p.gen,
+        p.offset,
+        p.visual,
+        p.noisy,
+        p.both_ways,
+        isinstance(p.part, Text) and p.part.loss,
+      )
+      for p in parts
+    ],
+    np.int32,
+  ).reshape(-1, 11)
   length = table[:, 2]
   within = np.arange(length.sum(), dtype=np.int32)
   within -= np.repeat(np.cumsum(length, dtype=np.int32) - length, length)
-  (row, segment, length, position, slot, gen, offset, visual, noisy, both,
-   loss) = np.repeat(table, length, axis=0).T  # fmt: skip
+  (
+    row,
+    segment,
+    length,
+    position,
+    slot,
+    gen,
+    offset,
+    visual,
+    noisy,
+    both,
+    loss,
+  ) = np.repeat(table, length, axis=0).T
   token = np.zeros(within.size, np.int32)
   is_text = (visual < 0) & (gen == 0)
   token[is_text] = [
-      i for p in parts if isinstance(p.part, Text) for i in p.part.tokens
+    i for p in parts if isinstance(p.part, Text) for i in p.part.tokens
   ]
   # The next token in reading order, where it is text of the same sample.
-  follows = (
-      (row[1:] == row[:-1]) & (segment[1:] == segment[:-1]) & is_text[1:]
-  )
+  follows = (row[1:] == row[:-1]) & (segment[1:] == segment[:-1]) & is_text[1:]
   target, weight = np.zeros_like(token), np.zeros(token.size, np.float32)
   target[:-1] = np.where(follows, token[1:], 0)
   weight[:-1] = follows & (loss[1:] != 0)
   if (weight * gen).any():
     raise ValueError(
-        "Learned text directly follows a picture of the Gen buffer, where no "
-        "next token is predicted; put text without loss between them."
+      "Learned text directly follows a picture of the Gen buffer, where no "
+      "next token is predicted; put text without loss between them."
     )
   return _Flat(
-      row=row,
-      segment=segment,
-      slot=slot + within,
-      end=slot + np.where(both, length - 1, within),
-      noisy=noisy,
-      position=position + within,
-      gen=gen != 0,
-      place=offset + within,
-      visual=np.where(visual < 0, -1, visual + within),
-      token=token,
-      target=target,
-      weight=weight,
+    row=row,
+    segment=segment,
+    slot=slot + within,
+    end=slot + np.where(both, length - 1, within),
+    noisy=noisy,
+    position=position + within,
+    gen=gen != 0,
+    place=offset + within,
+    visual=np.where(visual < 0, -1, visual + within),
+    token=token,
+    target=target,
+    weight=weight,
   )
 
 
@@ -335,44 +381,48 @@ def _fill(flat: _Flat, parts: Sequence[_Placed], layout: Layout) -> Batch:
 
   def ids(where, size: int) -> Ids:
     return Ids(
-        segment=spread(flat.segment, where, size),
-        slot=spread(flat.slot, where, size, empty=layout.slots),
-        end=spread(flat.end, where, size),
-        noisy=spread(flat.noisy, where, size),
-        position=spread(flat.position, where, size),
+      segment=spread(flat.segment, where, size),
+      slot=spread(flat.slot, where, size, empty=layout.slots),
+      end=spread(flat.end, where, size),
+      noisy=spread(flat.noisy, where, size),
+      position=spread(flat.position, where, size),
     )
 
   und, gen, size = ~flat.gen, flat.gen, layout.und_tokens
   return Batch(
-      tokens_BU=spread(flat.token, und, size),
-      visual_BU=spread(flat.visual, und, size, empty=-1),
-      targets_BU=spread(flat.target, und, size),
-      weights_BU=spread(flat.weight, und, size, dtype=np.float32),
-      und_ids=ids(und, size),
-      gen_ids=ids(gen, layout.gen_tokens),
-      **_pictures(parts, layout),
+    tokens_BU=spread(flat.token, und, size),
+    visual_BU=spread(flat.visual, und, size, empty=-1),
+    targets_BU=spread(flat.target, und, size),
+    weights_BU=spread(flat.weight, und, size, dtype=np.float32),
+    und_ids=ids(und, size),
+    gen_ids=ids(gen, layout.gen_tokens),
+    **_pictures(parts, layout),
   )
 
 
 def _pictures(parts: Sequence[_Placed], layout: Layout) -> dict[str, Any]:
   """The fields of a Batch that hold pictures."""
-  B, N, R, M = (layout.rows, layout.und_pictures, layout.references,
-                layout.targets)
+  B, N, R, M = (
+    layout.rows,
+    layout.und_pictures,
+    layout.references,
+    layout.targets,
+  )
   native = layout.und_patches > 0
 
   def pixels(count: int):
     return np.zeros((B, count, layout.height, layout.width, 3), np.uint8)
 
   arrays: dict[str, Any] = dict(
-      und_pixels_BNYXC=pixels(0 if native else N),
-      und_valid_BN=np.zeros((B, N), bool),
-      stem_BN=np.full((B, N), STEM_UNKNOWN, np.int32),
-      ref_pixels_BRYXC=pixels(R),
-      ref_valid_BR=np.zeros((B, R), bool),
-      gen_pixels_BMYXC=pixels(M),
-      gen_task_BM=np.zeros((B, M), np.int32),
-      patches=patches.empty(B, N, layout.und_patches) if native else None,
-      latents=patches.no_latents(layout),
+    und_pixels_BNYXC=pixels(0 if native else N),
+    und_valid_BN=np.zeros((B, N), bool),
+    stem_BN=np.full((B, N), STEM_UNKNOWN, np.int32),
+    ref_pixels_BRYXC=pixels(R),
+    ref_valid_BR=np.zeros((B, R), bool),
+    gen_pixels_BMYXC=pixels(M),
+    gen_task_BM=np.zeros((B, M), np.int32),
+    patches=patches.empty(B, N, layout.und_patches) if native else None,
+    latents=patches.no_latents(layout),
   )
   for p in parts:
     if isinstance(p.part, Text):

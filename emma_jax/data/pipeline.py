@@ -69,14 +69,14 @@ class BatchSource:
   """
 
   def __init__(
-      self,
-      config: DataConfig,
-      tokenizer: tokens_lib.Tokenizer,
-      opened: Mapping[str, sources.Source],
-      shard_index: int = 0,
-      shard_count: int = 1,
-      counted: bool = True,
-      plans: str | None = None,
+    self,
+    config: DataConfig,
+    tokenizer: tokens_lib.Tokenizer,
+    opened: Mapping[str, sources.Source],
+    shard_index: int = 0,
+    shard_count: int = 1,
+    counted: bool = True,
+    plans: str | None = None,
   ):
     """Of one host.
 
@@ -93,8 +93,8 @@ class BatchSource:
       raise ValueError(f"{shard_index=} is outside of 0..{shard_count - 1}.")
     if config.layout.rows % shard_count:
       raise ValueError(
-          f"layout.rows={config.layout.rows} do not split over {shard_count} "
-          f"hosts; make data.layout.rows a multiple of {shard_count}."
+        f"layout.rows={config.layout.rows} do not split over {shard_count} "
+        f"hosts; make data.layout.rows a multiple of {shard_count}."
       )
     self.config = config
     self._opened, self._counted = dict(opened), counted
@@ -103,14 +103,17 @@ class BatchSource:
     else:
       self.mixture = _mixture(config, opened)
     self.to_sample = transforms.ToSample(
-        tokenizer=tokenizer,
-        preprocess=config.preprocess,
-        frame=(dataclasses.replace(config.preprocess, native=False)
-               if config.layout.und_patches else None),
-        text_dropout=config.text_dropout,
-        reference_dropout=config.reference_dropout,
-        max_turns=config.max_turns,
-        max_pixels=config.max_pixels,
+      tokenizer=tokenizer,
+      preprocess=config.preprocess,
+      frame=(
+        dataclasses.replace(config.preprocess, native=False)
+        if config.layout.und_patches
+        else None
+      ),
+      text_dropout=config.text_dropout,
+      reference_dropout=config.reference_dropout,
+      max_turns=config.max_turns,
+      max_pixels=config.max_pixels,
     )
     rows = config.layout.rows // shard_count
     self._rows = range(shard_index * rows, (shard_index + 1) * rows)
@@ -118,9 +121,11 @@ class BatchSource:
   @property
   def latents(self) -> dict[str, str]:
     """Source -> fingerprint of the autoencoder that made its latents."""
-    return {name: source.latents.weights
-            for name, source in self._opened.items()
-            if getattr(source, "latents", None) is not None}
+    return {
+      name: source.latents.weights
+      for name, source in self._opened.items()
+      if getattr(source, "latents", None) is not None
+    }
 
   def __len__(self) -> int:
     return _FOR_EVER
@@ -149,12 +154,17 @@ class BatchSource:
         placed[part.draws[i].name] = n + 1, tokens
     start = self._rows[0] - parts[0].first
     info = Info(
-        step=step, drawn=drawn, bad=tuple(bad), slots=slots, cut=cut,
-        unfit=unfit, sources=placed,
-        packed=packing.joined(counted, parts[0].layout.slots),
-        ids=tuple(ids[start:start + len(self._rows)]),
-    )  # fmt: skip
-    mine = lambda *x: np.concatenate(x)[start:start + len(self._rows)]
+      step=step,
+      drawn=drawn,
+      bad=tuple(bad),
+      slots=slots,
+      cut=cut,
+      unfit=unfit,
+      sources=placed,
+      packed=packing.joined(counted, parts[0].layout.slots),
+      ids=tuple(ids[start : start + len(self._rows)]),
+    )
+    mine = lambda *x: np.concatenate(x)[start : start + len(self._rows)]
     return HostBatch(jax.tree.map(mine, *batches), info)
 
   def _parts(self, step: int) -> list[_Part]:
@@ -165,8 +175,10 @@ class BatchSource:
       first, last = self._rows[0], self._rows[-1] + 1
       stops = np.cumsum([0, *map(len, rows)]).tolist()
       start = stops[first]
-      ranges = [range(a - start, b - start) for a, b in
-                zip(stops[first:last], stops[first + 1:])]  # fmt: skip
+      ranges = [
+        range(a - start, b - start)
+        for a, b in zip(stops[first:last], stops[first + 1 :])
+      ]
       draws = [draw for row in rows[first:last] for draw in row]
       layout = dataclasses.replace(c.layouts[bucket], rows=last - first)
       # What no row holds is of no row: the first host counts it.
@@ -176,13 +188,14 @@ class BatchSource:
     rows, drawn = c.layout.rows // c.parts, len(plan) // c.parts
     layout = dataclasses.replace(c.layout, rows=rows)
     return [
-        _Part(i * rows, i * drawn, plan[i * drawn:(i + 1) * drawn], layout,
-              None, 0)
-        for i in range(self._rows[0] // rows, self._rows[-1] // rows + 1)
-    ]  # fmt: skip
+      _Part(
+        i * rows, i * drawn, plan[i * drawn : (i + 1) * drawn], layout, None, 0
+      )
+      for i in range(self._rows[0] // rows, self._rows[-1] // rows + 1)
+    ]
 
   def _read(
-      self, step: int, part: _Part
+    self, step: int, part: _Part
   ) -> tuple[list[transforms.Sample | None], list[Bad]]:
     """(samples, None where unusable; why) of a part's draws."""
     samples, bad = [], []
@@ -199,7 +212,7 @@ class BatchSource:
     return samples, bad
 
   def _to_sample(
-      self, layout: packing.Layout, draw: mixture.Draw
+    self, layout: packing.Layout, draw: mixture.Draw
   ) -> transforms.ToSample:
     """As the plan wants this draw: of the bucket's size, with its turns."""
     out = self.to_sample
@@ -221,8 +234,9 @@ class BatchSource:
   def fingerprints(self) -> dict[str, str]:
     """Of the content that decides the stream, as far as it tells of itself."""
     out = {
-        f"content of data.sources.{name}": source.digest
-        for name, source in self._opened.items() if hasattr(source, "digest")
+      f"content of data.sources.{name}": source.digest
+      for name, source in self._opened.items()
+      if hasattr(source, "digest")
     }
     return out | ({"plan": self.plan.key} if self.config.planned else {})
 
@@ -243,50 +257,56 @@ class BatchSource:
 
 
 def _mixture(
-    config: DataConfig, opened: Mapping[str, sources.Source]
+  config: DataConfig, opened: Mapping[str, sources.Source]
 ) -> mixture.Mixture:
   return mixture.Mixture(
-      phases=tuple(config.phases),
-      lengths={name: len(source) for name, source in opened.items()},
-      shuffled=frozenset(
-          name
-          for name, spec in config.sources.items()
-          if sources.is_shuffled(spec)
-      ),
-      samples_per_batch=config.samples_per_batch,
-      seed=config.seed,
+    phases=tuple(config.phases),
+    lengths={name: len(source) for name, source in opened.items()},
+    shuffled=frozenset(
+      name for name, spec in config.sources.items() if sources.is_shuffled(spec)
+    ),
+    samples_per_batch=config.samples_per_batch,
+    seed=config.seed,
   )
 
 
 def _plan_config(
-    config: DataConfig, tokenizer: tokens_lib.Tokenizer,
-    opened: Mapping[str, sources.Source],
+  config: DataConfig,
+  tokenizer: tokens_lib.Tokenizer,
+  opened: Mapping[str, sources.Source],
 ) -> plan_lib.PlanConfig:
   """Raises ValueError for a source whose lengths are not known."""
   found = []
   for name, source in opened.items():
     if sources.SourceSpec.parse(config.sources[name]).kind != "records":
       raise ValueError(
-          f"The source {name!r} ({config.sources[name]}) has no lengths to "
-          "plan by; convert it with `emma-data convert` and name it as "
-          "records:DIR, or set samples_per_batch."
+        f"The source {name!r} ({config.sources[name]}) has no lengths to "
+        "plan by; convert it with `emma-data convert` and name it as "
+        "records:DIR, or set samples_per_batch."
       )
     if source.card.tokenizer != tokenizer.fingerprint():
       raise ValueError(
-          f"The text tokens of the source {name!r} were counted by another "
-          "tokenizer than data.tokenizer; count them again with `emma-data "
-          f"lengths {source.folder} --tokenizer ...`."
+        f"The text tokens of the source {name!r} were counted by another "
+        "tokenizer than data.tokenizer; count them again with `emma-data "
+        f"lengths {source.folder} --tokenizer ...`."
       )
-    found.append(plan_lib.PlannedSource(
-        name=name, folder=source.folder, digest=source.digest))
+    found.append(
+      plan_lib.PlannedSource(
+        name=name, folder=source.folder, digest=source.digest
+      )
+    )
   return plan_lib.PlanConfig(
-      seed=config.seed, sources=tuple(found), phases=tuple(config.phases),
-      rows=config.layout.rows, segment=config.segment, rules=config.rules,
-  )  # fmt: skip
+    seed=config.seed,
+    sources=tuple(found),
+    phases=tuple(config.phases),
+    rows=config.layout.rows,
+    segment=config.segment,
+    rules=config.rules,
+  )
 
 
 def _bad(
-    draw: mixture.Draw, source: sources.Source, error: images.BadRecord
+  draw: mixture.Draw, source: sources.Source, error: images.BadRecord
 ) -> Bad:
   """The account of a bad record: its place, whatever part of it failed."""
   if hasattr(source, "where"):
@@ -295,13 +315,13 @@ def _bad(
 
 
 def open_pipeline(
-    config: DataConfig,
-    tokenizer: tokens_lib.Tokenizer,
-    *,
-    shard_index: int = 0,
-    shard_count: int = 1,
-    counted: bool = True,
-    plans: str | None = None,
+  config: DataConfig,
+  tokenizer: tokens_lib.Tokenizer,
+  *,
+  shard_index: int = 0,
+  shard_count: int = 1,
+  counted: bool = True,
+  plans: str | None = None,
 ) -> BatchSource:
   """Opens the sources the phases use; ValueError where they cannot work."""
   opened = {}
@@ -309,18 +329,20 @@ def open_pipeline(
     for name in phase.weights:
       if name not in config.sources:
         raise ValueError(
-            f"Phase {i} names the source {name!r}, which data.sources lacks; "
-            f"it has {sorted(config.sources)}."
+          f"Phase {i} names the source {name!r}, which data.sources lacks; "
+          f"it has {sorted(config.sources)}."
         )
       if name in opened:
         continue
       try:
         opened[name] = sources.open_source(
-            config.sources[name], latents=config.latents)
+          config.sources[name], latents=config.latents
+        )
       except (OSError, ValueError) as e:
         raise ValueError(f"The source {name!r} does not open: {e}") from e
   out = BatchSource(
-      config, tokenizer, opened, shard_index, shard_count, counted, plans)
+    config, tokenizer, opened, shard_index, shard_count, counted, plans
+  )
   for name, source in opened.items():
     if config.planned:
       _probe_lengths(name, source, config.rules)
@@ -334,10 +356,12 @@ def _probe_lengths(name: str, source: Any, rules: needs.Rules) -> None:
   table = needs.count(source.first_lengths(), rules)
   if not table.fits.any():
     raise ValueError(
-        f"No record of the source {name!r} fits into a row: they need more "
-        + ", ".join(f"{key} ({n} of {len(table)} records)"
-                    for key, n in table.reasons(rules).items())
-        + "; raise these keys of the stage, or give a source of another task."
+      f"No record of the source {name!r} fits into a row: they need more "
+      + ", ".join(
+        f"{key} ({n} of {len(table)} records)"
+        for key, n in table.reasons(rules).items()
+      )
+      + "; raise these keys of the stage, or give a source of another task."
     )
 
 

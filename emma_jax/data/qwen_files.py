@@ -20,8 +20,8 @@ from typing import Any
 # What a word is, before merges: contractions, letters, one digit, punctuation,
 # line breaks, spaces. The same in tokenizer.json and in dashscope's code.
 PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+  r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 # In a folder, in this order.
 _NAMES = ("tokenizer.json", "vocab.json", "qwen.tiktoken")
@@ -61,8 +61,8 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
     if (path / name).is_file():
       return path / name
   raise VocabularyError(
-      f"No vocabulary at {path}: name a tokenizer.json, a qwen.tiktoken, or a "
-      "folder that holds one of them or vocab.json with merges.txt."
+    f"No vocabulary at {path}: name a tokenizer.json, a qwen.tiktoken, or a "
+    "folder that holds one of them or vocab.json with merges.txt."
   )
 
 
@@ -88,7 +88,7 @@ def read(path: str | pathlib.Path) -> Vocabulary:
     raise VocabularyError(f"{path} is damaged: {error}.") from error
   except (AttributeError, KeyError, TypeError) as error:
     raise VocabularyError(
-        f"{path} is not laid out like Qwen3's file: {error!r}."
+      f"{path} is not laid out like Qwen3's file: {error!r}."
     ) from error
 
 
@@ -101,15 +101,15 @@ def _tokenizer_json(path: pathlib.Path) -> Vocabulary:
     raise VocabularyError(f"{path} is not a tokenizer.json: it has no `model`.")
   _check_rules(data, path)
   added = {
-      token["content"]: (token["id"], token["special"])
-      for token in data.get("added_tokens", ())
+    token["content"]: (token["id"], token["special"])
+    for token in data.get("added_tokens", ())
   }
   model = data["model"]
   # Some programs list the added tokens among the ordinary ones as well.
   vocab = {
-      token: i
-      for token, i in model["vocab"].items()
-      if added.get(token, (None,))[0] != i
+    token: i
+    for token, i in model["vocab"].items()
+    if added.get(token, (None,))[0] != i
   }
   return Vocabulary(_by_id(vocab, path), _merges(model["merges"], path), added)
 
@@ -121,28 +121,32 @@ def _check_rules(data: Mapping[str, Any], path: pathlib.Path) -> None:
     split = rule if rule["type"] == "Split" else split
     level = rule if rule["type"] == "ByteLevel" else level
   found = {
-      "model.type": data["model"].get("type"),
-      "normalizer": [
-          rule["type"] for rule in _steps(data.get("normalizer"), "normalizers")
-      ],
-      "pattern": split.get("pattern", {}).get("Regex"),
-      "behavior": split.get("behavior"),
-      "add_prefix_space": level.get("add_prefix_space"),
-      "use_regex": level.get("use_regex"),
+    "model.type": data["model"].get("type"),
+    "normalizer": [
+      rule["type"] for rule in _steps(data.get("normalizer"), "normalizers")
+    ],
+    "pattern": split.get("pattern", {}).get("Regex"),
+    "behavior": split.get("behavior"),
+    "add_prefix_space": level.get("add_prefix_space"),
+    "use_regex": level.get("use_regex"),
   }
   wanted = {
-      "model.type": "BPE", "normalizer": ["NFC"], "pattern": PATTERN,
-      "behavior": "Isolated", "add_prefix_space": False, "use_regex": False,
-  }  # fmt: skip
+    "model.type": "BPE",
+    "normalizer": ["NFC"],
+    "pattern": PATTERN,
+    "behavior": "Isolated",
+    "add_prefix_space": False,
+    "use_regex": False,
+  }
   wrong = [
-      f"{key} is {found[key]!r}, Qwen3's is {value!r}"
-      for key, value in wanted.items()
-      if found[key] != value
+    f"{key} is {found[key]!r}, Qwen3's is {value!r}"
+    for key, value in wanted.items()
+    if found[key] != value
   ]
   if wrong:
     raise VocabularyError(
-        f"{path} is not Qwen3's tokenizer: {'; '.join(wrong)}. Take the file "
-        "that was published with the model."
+      f"{path} is not Qwen3's tokenizer: {'; '.join(wrong)}. Take the file "
+      "that was published with the model."
     )
 
 
@@ -160,24 +164,23 @@ def _by_id(vocab: Mapping[str, int], path: pathlib.Path) -> tuple[str, ...]:
   hole = next((at for at, i in enumerate(ids) if at != i), None)
   if hole is not None:
     raise VocabularyError(
-        f"{path}: no token, or more than one, has the id {hole} of "
-        f"{len(tokens)} tokens."
+      f"{path}: no token, or more than one, has the id {hole} of "
+      f"{len(tokens)} tokens."
     )
   return tokens
 
 
 def _merges(
-    lines: Iterable[Any], path: pathlib.Path
+  lines: Iterable[Any], path: pathlib.Path
 ) -> tuple[tuple[str, str], ...]:
   """Pairs, whether written as "a b" or as ["a", "b"]."""
   pairs: tuple[Any, ...] = tuple(
-      tuple(pair.split(" ") if isinstance(pair, str) else pair)
-      for pair in lines
+    tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in lines
   )
   wrong = next((at for at, pair in enumerate(pairs) if len(pair) != 2), None)
   if wrong is not None:
     raise VocabularyError(
-        f"{path}: merge {wrong} joins {len(pairs[wrong])} tokens, not two."
+      f"{path}: merge {wrong} joins {len(pairs[wrong])} tokens, not two."
     )
   return pairs
 
@@ -213,7 +216,7 @@ def _tiktoken(path: pathlib.Path) -> Vocabulary:
     pair = _last_merge(token, rank, ranks)
     if pair is None:
       raise VocabularyError(
-          f"{path}: rank {rank} is no merge of two tokens of lower rank."
+        f"{path}: rank {rank} is no merge of two tokens of lower rank."
       )
     merges.append((write(pair[0]), write(pair[1])))
   tokens = _by_id({write(token): rank for token, rank in ranks.items()}, path)
@@ -221,7 +224,7 @@ def _tiktoken(path: pathlib.Path) -> Vocabulary:
 
 
 def _last_merge(
-    token: bytes, rank: int, ranks: Mapping[bytes, int]
+  token: bytes, rank: int, ranks: Mapping[bytes, int]
 ) -> tuple[bytes, bytes] | None:
   """The two tokens that `token` was made of when it was learned.
 
@@ -232,9 +235,9 @@ def _last_merge(
   (b'ab', b'a')
   """
   splits = [
-      (token[:at], token[at:])
-      for at in range(1, len(token))
-      if ranks.get(token[:at], rank) < rank > ranks.get(token[at:], rank)
+    (token[:at], token[at:])
+    for at in range(1, len(token))
+    if ranks.get(token[:at], rank) < rank > ranks.get(token[at:], rank)
   ]
   if len(splits) < 2:  # most tokens: no need to merge
     return splits[0] if splits else None

@@ -77,7 +77,7 @@ class JsonlSource:
       raise BadRecord(self.where(index), f"no JSON: {e}") from e
     if not isinstance(row, dict):
       raise BadRecord(
-          self.where(index), f"{type(row).__name__} instead of a JSON object"
+        self.where(index), f"{type(row).__name__} instead of a JSON object"
       )
     return row
 
@@ -93,11 +93,12 @@ class JsonlSource:
       if form and task in (None, rows.FORMATS[form].task):
         return form
       seen = seen or sorted(row)
-    known = {k: f.keys for k, f in rows.FORMATS.items()
-             if task in (None, f.task)}  # fmt: skip
+    known = {
+      k: f.keys for k, f in rows.FORMATS.items() if task in (None, f.task)
+    }
     raise ValueError(
-        f"{self.path} has none of the formats {known} in its first lines "
-        f"(keys seen: {seen})."
+      f"{self.path} has none of the formats {known} in its first lines "
+      f"(keys seen: {seen})."
     )
 
   def _path(self, value: Any, key: str, where: str) -> str:
@@ -130,8 +131,8 @@ class RowsSource:
     form = self._detect()
     if form is None or task not in (None, rows.FORMATS[form].task):
       raise ValueError(
-          f"{spec} has rows of the format {form}; wanted is one for "
-          f"{task or 'any task'} of {sorted(rows.FORMATS)}."
+        f"{spec} has rows of the format {form}; wanted is one for "
+        f"{task or 'any task'} of {sorted(rows.FORMATS)}."
       )
     self._format, self.task = form, rows.FORMATS[form].task
 
@@ -208,14 +209,14 @@ class SourceSpec:
       if length is None or (length.isdecimal() and int(length) > 0):
         return cls(kind, *fields[:2], length=length and int(length))
     raise ValueError(
-        f"The source {spec!r} is neither world:TASK:SPLIT[:LENGTH] nor "
-        "jsonl:PATH nor records:DIR nor tfds:NAME:SPLIT nor "
-        "python:MODULE:FUNCTION."
+      f"The source {spec!r} is neither world:TASK:SPLIT[:LENGTH] nor "
+      "jsonl:PATH nor records:DIR nor tfds:NAME:SPLIT nor "
+      "python:MODULE:FUNCTION."
     )
 
 
 def open_source(
-    spec: str, task: str | None = None, latents: Any = None
+  spec: str, task: str | None = None, latents: Any = None
 ) -> Source:
   """Opens what a SourceSpec names.
 
@@ -229,8 +230,8 @@ def open_source(
     return source.RecordsSource(parsed.path, task, latents)
   if latents is not None:
     raise ValueError(
-        f"{spec} has no stored latents; make a folder of records of it with "
-        "`emma-data convert`, or set config.data.latents=step."
+      f"{spec} has no stored latents; make a folder of records of it with "
+      "`emma-data convert`, or set config.data.latents=step."
     )
   if parsed.kind == "jsonl":
     return JsonlSource(parsed.path, task)
@@ -239,7 +240,7 @@ def open_source(
   from emma_jax.world import tasks  # files can be read without the world
 
   return tasks.WorldSource(
-      parsed.task, parsed.split, parsed.length or WORLD_LENGTH
+    parsed.task, parsed.split, parsed.length or WORLD_LENGTH
   )
 
 

@@ -23,8 +23,19 @@ _STEM = {-1: "unknown", 0: "general", 1: "science"}
 _TOKENS = [2**i for i in range(3, 15)]
 _SIDES = [64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096]
 _ASPECTS = [1 / 8, 1 / 4, 1 / 2, 2 / 3, 4 / 5, 1.25, 1.5, 2, 4, 8]
-_ASPECT_NAMES = ["under 1:8", "1:8", "1:4", "1:2", "2:3", "square", "5:4",
-                 "3:2", "2:1", "4:1", "8:1 and over"]  # fmt: skip
+_ASPECT_NAMES = [
+  "under 1:8",
+  "1:8",
+  "1:4",
+  "1:2",
+  "2:3",
+  "square",
+  "5:4",
+  "3:2",
+  "2:1",
+  "4:1",
+  "8:1 and over",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,24 +93,23 @@ def of(lengths: Lengths, bad: int, shown: int) -> Statistics:
   count = lambda values: dict(sorted(Counter(values.tolist()).items()))
   text = lambda found: {str(k): n for k, n in found.items()}
   aspects = np.bincount(
-      np.digitize(x / np.maximum(y, 1), _ASPECTS),
-      minlength=len(_ASPECT_NAMES))
+    np.digitize(x / np.maximum(y, 1), _ASPECTS), minlength=len(_ASPECT_NAMES)
+  )
   return Statistics(
-      records=len(lengths),
-      bad=bad,
-      shown=shown,
-      tasks={schema.TASKS[t]: n for t, n in count(lengths.task).items()},
-      stem={
-          _STEM[s]: n
-          for s, n in count(lengths.stem[lengths.task == 0]).items()
-      },
-      text_tokens=binned(tokens, _TOKENS),
-      total_text_tokens=int(tokens.sum()),
-      turns=text(count(lengths.turns[asked])),
-      pictures=text(count(lengths.pictures)),
-      resolutions=binned(np.sqrt(y * x), _SIDES),
-      aspects=_trimmed(dict(zip(_ASPECT_NAMES, aspects.tolist()))),
-      picture_tokens=binned(grid, [1, *(4**i for i in range(1, 8))]),
+    records=len(lengths),
+    bad=bad,
+    shown=shown,
+    tasks={schema.TASKS[t]: n for t, n in count(lengths.task).items()},
+    stem={
+      _STEM[s]: n for s, n in count(lengths.stem[lengths.task == 0]).items()
+    },
+    text_tokens=binned(tokens, _TOKENS),
+    total_text_tokens=int(tokens.sum()),
+    turns=text(count(lengths.turns[asked])),
+    pictures=text(count(lengths.pictures)),
+    resolutions=binned(np.sqrt(y * x), _SIDES),
+    aspects=_trimmed(dict(zip(_ASPECT_NAMES, aspects.tolist()))),
+    picture_tokens=binned(grid, [1, *(4**i for i in range(1, 8))]),
   )
 
 
@@ -110,7 +120,8 @@ def binned(values: np.ndarray, ends: Sequence[int]) -> dict[str, int]:
   {'0-2': 1, '3-4': 2, '5-8': 0, 'over 8': 1}
   """
   counts = np.bincount(
-      np.searchsorted(ends, values, side="left"), minlength=len(ends) + 1)
+    np.searchsorted(ends, values, side="left"), minlength=len(ends) + 1
+  )
   starts = [0, *(end + 1 for end in ends)]
   names = [f"{a}-{b}" if a < b else f"{b}" for a, b in zip(starts, ends)]
   names.append(f"over {ends[-1]}")

@@ -18,12 +18,12 @@ class Stream:
   """
 
   def __init__(
-      self,
-      source: Sequence[Any],
-      start_step: int,
-      num_workers: int,
-      threads: int,
-      buffer: int,
+    self,
+    source: Sequence[Any],
+    start_step: int,
+    num_workers: int,
+    threads: int,
+    buffer: int,
   ):
     self.step = start_step  # of the batch that comes next
     # What all workers need is made here, once.
@@ -35,14 +35,14 @@ class Stream:
     threads = max(threads, 1) if num_workers else threads
     dataset = grain.MapDataset.source(_From(source, start_step))
     read = grain.ReadOptions(
-        num_threads=threads,
-        prefetch_buffer_size=max(buffer, threads) if threads else 0,
+      num_threads=threads,
+      prefetch_buffer_size=max(buffer, threads) if threads else 0,
     )
     dataset = dataset.to_iter_dataset(read)
     if num_workers:
       workers.share()
       options = grain.MultiprocessingOptions(
-          num_workers=num_workers, per_worker_buffer_size=max(buffer, 1)
+        num_workers=num_workers, per_worker_buffer_size=max(buffer, 1)
       )
       dataset = dataset.mp_prefetch(options, worker_init_fn=_deaf)
     self._batches = iter(dataset)
@@ -59,8 +59,8 @@ class Stream:
     if batch.info.step != self.step:
       # A worker that died takes its share of the steps with it.
       raise RuntimeError(
-          f"The stream skipped from batch {self.step} to {batch.info.step}; "
-          "a data worker died. Restart from the last checkpoint."
+        f"The stream skipped from batch {self.step} to {batch.info.step}; "
+        "a data worker died. Restart from the last checkpoint."
       )
     self.step += 1
     self._look_ahead(self.step)
@@ -77,12 +77,12 @@ class Stream:
 
 
 def stream(
-    source: Any,
-    start_step: int = 0,
-    *,
-    num_workers: int | None = None,
-    threads: int | None = None,
-    buffer: int | None = None,
+  source: Any,
+  start_step: int = 0,
+  *,
+  num_workers: int | None = None,
+  threads: int | None = None,
+  buffer: int | None = None,
 ) -> Stream:
   """Batches from `start_step` on; how they are read changes none of them.
 
@@ -90,11 +90,11 @@ def stream(
   """
   c = source.config
   return Stream(
-      source,
-      start_step,
-      c.workers if num_workers is None else num_workers,
-      c.threads if threads is None else threads,
-      c.buffer if buffer is None else buffer,
+    source,
+    start_step,
+    c.workers if num_workers is None else num_workers,
+    c.threads if threads is None else threads,
+    c.buffer if buffer is None else buffer,
   )
 
 

@@ -15,9 +15,7 @@ IM_END = "<|im_end|>"
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"
 IMAGE_PAD = "<|image_pad|>"
-SPECIALS = (
-    END_OF_TEXT, IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD,
-)  # fmt: skip
+SPECIALS = (END_OF_TEXT, IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD)
 
 VOCAB_SIZE = 1024
 # Room for specials to come, so that byte ids never move.
@@ -126,7 +124,7 @@ class TinyTokenizer:
     for piece in self._pieces:
       lengths.setdefault(piece[0], set()).add(len(piece))
     self._lengths = {
-        c: tuple(sorted(n, reverse=True)) for c, n in lengths.items()
+      c: tuple(sorted(n, reverse=True)) for c, n in lengths.items()
     }
 
   @property
@@ -176,9 +174,7 @@ class TinyTokenizer:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
   def __eq__(self, other: object) -> bool:
-    return (
-        isinstance(other, TinyTokenizer) and self._pieces == other._pieces
-    )
+    return isinstance(other, TinyTokenizer) and self._pieces == other._pieces
 
   def __hash__(self) -> int:
     return hash(tuple(self._pieces))
@@ -200,8 +196,8 @@ def _pieces(words: Iterable[str], room: int) -> list[str]:
       add(" " + word)
   if len(wanted) > room:
     raise ValueError(
-        f"The world's words make {len(wanted)} pieces but only {room} fit; "
-        "raise VOCAB_SIZE in emma_jax/data/tokenizer.py."
+      f"The world's words make {len(wanted)} pieces but only {room} fit; "
+      "raise VOCAB_SIZE in emma_jax/data/tokenizer.py."
     )
   add("user\n")
   add("assistant\n")
@@ -217,18 +213,36 @@ def _pieces(words: Iterable[str], room: int) -> list[str]:
 QWEN3_ORDINARY = 151643
 # Control: never part of a text that is decoded ("special": true in the file).
 QWEN3_CONTROL = (
-    END_OF_TEXT, IM_START, IM_END,
-    "<|object_ref_start|>", "<|object_ref_end|>",
-    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>",
-    VISION_START, VISION_END, "<|vision_pad|>", IMAGE_PAD, "<|video_pad|>",
-)  # fmt: skip
+  END_OF_TEXT,
+  IM_START,
+  IM_END,
+  "<|object_ref_start|>",
+  "<|object_ref_end|>",
+  "<|box_start|>",
+  "<|box_end|>",
+  "<|quad_start|>",
+  "<|quad_end|>",
+  VISION_START,
+  VISION_END,
+  "<|vision_pad|>",
+  IMAGE_PAD,
+  "<|video_pad|>",
+)
 # Written out when decoded ("special": false).
 QWEN3_WRITTEN = (
-    "<tool_call>", "</tool_call>",
-    "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
-    "<|repo_name|>", "<|file_sep|>",
-    "<tool_response>", "</tool_response>", "<think>", "</think>",
-)  # fmt: skip
+  "<tool_call>",
+  "</tool_call>",
+  "<|fim_prefix|>",
+  "<|fim_middle|>",
+  "<|fim_suffix|>",
+  "<|fim_pad|>",
+  "<|repo_name|>",
+  "<|file_sep|>",
+  "<tool_response>",
+  "</tool_response>",
+  "<think>",
+  "</think>",
+)
 
 
 class QwenTokenizer:
@@ -300,8 +314,8 @@ class QwenTokenizer:
 
   def __eq__(self, other: object) -> bool:
     return (
-        isinstance(other, QwenTokenizer)
-        and self._fingerprint == other._fingerprint
+      isinstance(other, QwenTokenizer)
+      and self._fingerprint == other._fingerprint
     )
 
   def __hash__(self) -> int:
@@ -313,7 +327,7 @@ _BYTE_OF = {c: b for b, c in enumerate(qwen_files.byte_alphabet())}
 
 @functools.lru_cache(maxsize=4)
 def _qwen_tables(
-    path: str, ordinary: int, changed: int
+  path: str, ordinary: int, changed: int
 ) -> tuple[Any, tuple[str, ...], str]:
   """The BPE model, what each id decodes to, and the hash of both."""
   del changed  # part of the key alone
@@ -321,24 +335,26 @@ def _qwen_tables(
     import tokenizers  # optional: only the full-size models need it
   except ImportError as error:
     raise ImportError(
-        "Qwen3's tokenizer needs the package `tokenizers`; pip install "
-        "tokenizers, or emma-jax with its extra `qwen`."
+      "Qwen3's tokenizer needs the package `tokenizers`; pip install "
+      "tokenizers, or emma-jax with its extra `qwen`."
     ) from error
   vocabulary = qwen_files.read(path)
   _check_ids(vocabulary, path, ordinary)
   tokens, merges = vocabulary.tokens, vocabulary.merges
   try:
     model = tokenizers.Tokenizer(
-        tokenizers.models.BPE({t: i for i, t in enumerate(tokens)}, merges)
+      tokenizers.models.BPE({t: i for i, t in enumerate(tokens)}, merges)
     )
   except Exception as error:  # of Rust: it has no class of its own
     raise qwen_files.VocabularyError(f"{path}: {error}") from error
   model.normalizer = tokenizers.normalizers.NFC()
   split = tokenizers.pre_tokenizers
-  model.pre_tokenizer = split.Sequence([
+  model.pre_tokenizer = split.Sequence(
+    [
       split.Split(tokenizers.Regex(qwen_files.PATTERN), "isolated"),
       split.ByteLevel(add_prefix_space=False, use_regex=False),
-  ])
+    ]
+  )
   # The special tokens are not added to `model`, so that no text makes them.
   written = (*tokens, *("" for _ in QWEN3_CONTROL), *QWEN3_WRITTEN)
   lines = ["qwen3-1", "NFC", qwen_files.PATTERN, *QWEN3_CONTROL, *written]
@@ -348,33 +364,32 @@ def _qwen_tables(
 
 
 def _check_ids(
-    vocabulary: qwen_files.Vocabulary, path: str, ordinary: int
+  vocabulary: qwen_files.Vocabulary, path: str, ordinary: int
 ) -> None:
   """Raises VocabularyError where an id is not what it is for Qwen3."""
   wrong = []
   if len(vocabulary.tokens) != ordinary:
     wrong.append(
-        f"{len(vocabulary.tokens)} ordinary tokens, Qwen3 has {ordinary}"
+      f"{len(vocabulary.tokens)} ordinary tokens, Qwen3 has {ordinary}"
     )
   missing = set(qwen_files.byte_alphabet()) - set(vocabulary.tokens)
   if missing:
     wrong.append(f"no token for {len(missing)} of the 256 bytes")
   names = QWEN3_CONTROL + QWEN3_WRITTEN
   wanted = {
-      name: (ordinary + i, name in QWEN3_CONTROL)
-      for i, name in enumerate(names)
+    name: (ordinary + i, name in QWEN3_CONTROL) for i, name in enumerate(names)
   }
   found = wanted if vocabulary.added is None else vocabulary.added
   tell = lambda entry: (
-      "missing" if entry is None else f"{entry[0]} (special: {entry[1]})"
+    "missing" if entry is None else f"{entry[0]} (special: {entry[1]})"
   )
   wrong += [
-      f"{name} is {tell(found.get(name))}, Qwen3's is {tell(wanted.get(name))}"
-      for name in {**wanted, **found}
-      if found.get(name) != wanted.get(name)
+    f"{name} is {tell(found.get(name))}, Qwen3's is {tell(wanted.get(name))}"
+    for name in {**wanted, **found}
+    if found.get(name) != wanted.get(name)
   ]
   if wrong:
     raise qwen_files.VocabularyError(
-        f"{path} is not Qwen3's vocabulary: {'; '.join(wrong)}. Take the file "
-        "that was published with the model."
+      f"{path} is not Qwen3's vocabulary: {'; '.join(wrong)}. Take the file "
+      "that was published with the model."
     )

@@ -156,20 +156,20 @@ class ToSample:
     for name in ("text_dropout", "reference_dropout"):
       if not 0 <= getattr(self, name) < 1:
         raise ValueError(
-            f"{name}={getattr(self, name)} is no probability in [0, 1)."
+          f"{name}={getattr(self, name)} is no probability in [0, 1)."
         )
     if self.max_turns is not None and self.max_turns < 1:
       raise ValueError(
-          f"max_turns={self.max_turns} must be positive, or None for all turns."
+        f"max_turns={self.max_turns} must be positive, or None for all turns."
       )
 
   def __call__(
-      self,
-      record: Record,
-      rng: np.random.Generator | None = None,
-      *,
-      drop_text: bool = False,
-      drop_reference: bool = False,
+    self,
+    record: Record,
+    rng: np.random.Generator | None = None,
+    *,
+    drop_text: bool = False,
+    drop_reference: bool = False,
   ) -> Sample:
     """Without `rng` nothing is dropped by chance."""
     if rng is not None:
@@ -204,13 +204,13 @@ class ToSample:
     parts: list[Part] = []
     for i, ((_, answer), pieces) in enumerate(zip(turns, questions)):
       parts += self._user(
-          [
-              self._picture(next(pictures), "und", record.id, record.stem)
-              if piece is None
-              else piece
-              for piece in pieces
-          ],
-          first=i == 0,
+        [
+          self._picture(next(pictures), "und", record.id, record.stem)
+          if piece is None
+          else piece
+          for piece in pieces
+        ],
+        first=i == 0,
       )
       if answer is None:
         if i + 1 < len(turns):
@@ -221,7 +221,7 @@ class ToSample:
     return parts
 
   def _user(
-      self, said: Sequence[Picture | str], first: bool = True
+    self, said: Sequence[Picture | str], first: bool = True
   ) -> list[Part]:
     """A user's turn up to and with "<|im_start|>assistant\\n"."""
     pieces = chat.to_ids(self.tokenizer, chat.question(said, first))
@@ -234,7 +234,7 @@ class ToSample:
     return [] if raw is None else [self._picture(raw, "target", where)]
 
   def _picture(
-      self, raw: RawPicture, role: Role, where: str, stem: int = STEM_UNKNOWN
+    self, raw: RawPicture, role: Role, where: str, stem: int = STEM_UNKNOWN
   ) -> Picture:
     latent_hwC = None
     if isinstance(raw, WithLatent):
@@ -246,7 +246,7 @@ class ToSample:
     h, w, channels = latent_hwC.shape
     if (h * images.GRID, w * images.GRID) != (y, x):
       raise images.BadRecord(
-          where, f"latents of {h}x{w} cells for a picture of {y}x{x} pixels"
+        where, f"latents of {h}x{w} cells for a picture of {y}x{x} pixels"
       )
     latent_TC = latent_hwC.reshape(-1, channels)
     return Picture(pixels_YXC, role, stem, latent_TC)
@@ -259,7 +259,8 @@ class ToSample:
     """The same for pictures of another size; native ones keep theirs."""
     fit = lambda x: x and dataclasses.replace(x, height=height, width=width)
     return dataclasses.replace(
-        self, preprocess=fit(self.preprocess), frame=fit(self.frame))
+      self, preprocess=fit(self.preprocess), frame=fit(self.frame)
+    )
 
   def of(self, role: Role) -> images.Preprocess:
     """What pictures of a role go through."""
@@ -267,7 +268,7 @@ class ToSample:
 
 
 def further_turn(
-    tokenizer: tokens_lib.Tokenizer, question: str
+  tokenizer: tokens_lib.Tokenizer, question: str
 ) -> tuple[int, ...]:
   """Ids that follow an answer's <|im_end|> and lead to the next answer.
 
@@ -289,8 +290,8 @@ def _place_pictures(record: Understanding) -> list[list[str | None]]:
     return [[*head, questions[0]], *([q] for q in questions[1:])]
   if marks != len(record.pictures):
     raise images.BadRecord(
-        record.id,
-        f"{marks} {IMAGE_MARK} marks for {len(record.pictures)} pictures",
+      record.id,
+      f"{marks} {IMAGE_MARK} marks for {len(record.pictures)} pictures",
     )
   out = []
   for question in questions:

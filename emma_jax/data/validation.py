@@ -22,9 +22,11 @@ from emma_jax.data.transforms import ToSample
 _STRETCH, _MOST = 1000, 1000
 # Pictures keep their size here.
 _NATIVE = images.Preprocess(
-    height=images.GRID, width=images.GRID, native=True,
-    max_tokens=images.MAX_PIXELS,
-)  # fmt: skip
+  height=images.GRID,
+  width=images.GRID,
+  native=True,
+  max_tokens=images.MAX_PIXELS,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +55,11 @@ def kind(reason: str) -> str:
 
 
 def validate(
-    spec: str,
-    tokenizer: Tokenizer,
-    workers: int = 0,
-    tell: Callable[[pool.Counts], None] = lambda _: None,
-    max_pixels: int = images.MAX_PIXELS,
+  spec: str,
+  tokenizer: Tokenizer,
+  workers: int = 0,
+  tell: Callable[[pool.Counts], None] = lambda _: None,
+  max_pixels: int = images.MAX_PIXELS,
 ) -> Findings:
   """Findings of a source's spec; of a folder of records also about its files.
 
@@ -69,10 +71,20 @@ def validate(
   known = isinstance(source, RecordsSource) and not bad
   name = os.urandom(8).hex()
   calls = [
-      (_stretch, (name, spec, tokenizer, start, min(start + _STRETCH, count),
-                  max_pixels, known))
-      for start in range(0, count, _STRETCH)
-  ]  # fmt: skip
+    (
+      _stretch,
+      (
+        name,
+        spec,
+        tokenizer,
+        start,
+        min(start + _STRETCH, count),
+        max_pixels,
+        known,
+      ),
+    )
+    for start in range(0, count, _STRETCH)
+  ]
   kinds = Counter(kind(b.reason) for b in bad)
   for found in pool.run(calls, workers, tell):
     bad += found.bad
@@ -92,8 +104,9 @@ def _files(source: RecordsSource) -> Sequence[Bad]:
   bad = []
   for shard in source.card.shards:
     for name, wanted in (
-        (shard.file, shard.sha256), (shard.lengths, shard.lengths_sha256),
-    ):  # fmt: skip
+      (shard.file, shard.sha256),
+      (shard.lengths, shard.lengths_sha256),
+    ):
       path = f"{source.folder}/{name}"
       try:
         if card_lib.sha256(path) != wanted:
@@ -111,13 +124,20 @@ def _opened(name: str, spec: str) -> sources.Source:
 
 
 def _stretch(
-    name: str, spec: str, tokenizer: Tokenizer, start: int, stop: int,
-    max_pixels: int, known: bool, tick: Callable[[bool, int], None],
-) -> Findings:  # fmt: skip
+  name: str,
+  spec: str,
+  tokenizer: Tokenizer,
+  start: int,
+  stop: int,
+  max_pixels: int,
+  known: bool,
+  tick: Callable[[bool, int], None],
+) -> Findings:
   """Elements start..stop; `known`: the side files are sound."""
   source = _opened(name, spec)
   to_sample = ToSample(
-      tokenizer=tokenizer, preprocess=_NATIVE, max_pixels=max_pixels)
+    tokenizer=tokenizer, preprocess=_NATIVE, max_pixels=max_pixels
+  )
   lengths = source.lengths if known else None
   if lengths and lengths.tokenizer != tokenizer.fingerprint():
     lengths = None  # counted by another one; nothing to compare with
@@ -143,9 +163,13 @@ def _where(source: sources.Source, index: int) -> str:
 
 
 def _look(
-    source: sources.Source, index: int, where: str, to_sample: ToSample,
-    lengths: Lengths | None, measure: Measure,
-) -> None:  # fmt: skip
+  source: sources.Source,
+  index: int,
+  where: str,
+  to_sample: ToSample,
+  lengths: Lengths | None,
+  measure: Measure,
+) -> None:
   if not isinstance(source, RecordsSource):
     to_sample(source[index])
     return

@@ -33,10 +33,10 @@ def explained(error: RuntimeError, step: int) -> RuntimeError:
   if not found:
     return error
   return DataWorkerDied(
-      f"A data worker was killed (exit code {found[1]}, perhaps for want of "
-      f"memory or of /dev/shm) before batch {step} was read. Nothing is lost: "
-      "start again from the last checkpoint, with fewer data.workers or a "
-      "smaller data.buffer if it happens again."
+    f"A data worker was killed (exit code {found[1]}, perhaps for want of "
+    f"memory or of /dev/shm) before batch {step} was read. Nothing is lost: "
+    "start again from the last checkpoint, with fewer data.workers or a "
+    "smaller data.buffer if it happens again."
   )
 
 

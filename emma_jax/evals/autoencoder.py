@@ -19,13 +19,13 @@ from emma_jax.world.scene import Scene
 
 
 def run(
-    session: Any,
-    spec: str,
-    split: str,
-    count: int,
-    *,
-    batch: int,
-    progress: Progress,
+  session: Any,
+  spec: str,
+  split: str,
+  count: int,
+  *,
+  batch: int,
+  progress: Progress,
 ) -> tuple[Scores, list[Outcome]]:
   """{"score", "n", "kinds", "samples", "psnr", "l1"} and the outcomes.
 
@@ -57,7 +57,7 @@ def run(
 
 def _outcome(record: Drawing, picture: np.ndarray) -> Outcome:
   readable = record.truth is not None and isinstance(
-      scoring.scene_of(record), Scene
+    scoring.scene_of(record), Scene
   )
   right = scoring.score_drawing(record, picture) if readable else None
   mark = (record.kind or "picture", right)

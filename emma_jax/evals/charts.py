@@ -72,15 +72,15 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def chart(
-    title: str,
-    series: Sequence[Series],
-    *,
-    stages: Sequence[tuple[float, str]] = (),
-    log: bool = False,
-    label: Callable[[float], str] = short,
-    top: float | None = None,
-    note: str = "",
-    mean: bool = True,
+  title: str,
+  series: Sequence[Series],
+  *,
+  stages: Sequence[tuple[float, str]] = (),
+  log: bool = False,
+  label: Callable[[float], str] = short,
+  top: float | None = None,
+  note: str = "",
+  mean: bool = True,
 ) -> str:
   """A figure with axes, a legend where there are several curves, and stages.
 
@@ -105,16 +105,16 @@ def chart(
   legend = ""
   if len(series) > 1:
     keys = "".join(
-        f'<span><i class="c{i % 8}"></i>{html.escape(s.name)}</span>'
-        for i, s in enumerate(series)
+      f'<span><i class="c{i % 8}"></i>{html.escape(s.name)}</span>'
+      for i, s in enumerate(series)
     )
     legend = f'<div class="legend">{keys}</div>'
   small = f"<small>{html.escape(note)}</small>" if note else ""
   return (
-      f'<figure class="chart"><figcaption>{html.escape(title)}{small}'
-      f'</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-      f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
-      f"{legend}</figure>"
+    f'<figure class="chart"><figcaption>{html.escape(title)}{small}'
+    f'</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+    f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
+    f"{legend}</figure>"
   )
 
 
@@ -128,24 +128,25 @@ def bars(title: str, counts: Mapping[str, int], *, note: str = "") -> str:
     y, width = rise * i, (WIDTH - 220) * count / most
     text = f"{count:,} ({percent(round(count / total, 4))})"
     parts.append(
-        f'<text x="92" y="{y + 12}" text-anchor="end">{html.escape(name)}'
-        f'</text><rect class="c0" x="100" y="{y + 3}" height="12" '
-        f'width="{width:.1f}"/><text x="{106 + width:.1f}" y="{y + 12}">'
-        f"{text}</text>"
+      f'<text x="92" y="{y + 12}" text-anchor="end">{html.escape(name)}'
+      f'</text><rect class="c0" x="100" y="{y + 3}" height="12" '
+      f'width="{width:.1f}"/><text x="{106 + width:.1f}" y="{y + 12}">'
+      f"{text}</text>"
     )
   small = f"<small>{html.escape(note)}</small>" if note else ""
   return (
-      f'<figure class="chart"><figcaption>{html.escape(title)}{small}'
-      f'</figcaption><svg viewBox="0 0 {WIDTH} {rise * len(counts)}" '
-      f'role="img" aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
-      "</figure>"
+    f'<figure class="chart"><figcaption>{html.escape(title)}{small}'
+    f'</figcaption><svg viewBox="0 0 {WIDTH} {rise * len(counts)}" '
+    f'role="img" aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
+    "</figure>"
   )
 
 
 def _finite(series: Series) -> Series:
   points = [
-      (x, y) for x, y in series.points
-      if isinstance(y, (int, float)) and math.isfinite(y)
+    (x, y)
+    for x, y in series.points
+    if isinstance(y, (int, float)) and math.isfinite(y)
   ]
   return Series(series.name, points)
 
@@ -192,19 +193,19 @@ def _axes(frame: _Frame, label: Callable[[float], str]) -> str:
   for value in ticks(frame.low, frame.high):
     y = frame.y(value)
     parts.append(
-        f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" '
-        f'y2="{y}"/><text x="{_LEFT - 6}" y="{y + 3.5}" '
-        f'text-anchor="end">{label(value)}</text>'
+      f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" '
+      f'y2="{y}"/><text x="{_LEFT - 6}" y="{y + 3.5}" '
+      f'text-anchor="end">{label(value)}</text>'
     )
   bottom = HEIGHT - _BOTTOM
   for value in linear_ticks(frame.left, frame.right):
     parts.append(
-        f'<text x="{frame.x(value)}" y="{bottom + 15}" '
-        f'text-anchor="middle">{short(value)}</text>'
+      f'<text x="{frame.x(value)}" y="{bottom + 15}" '
+      f'text-anchor="middle">{short(value)}</text>'
     )
   parts.append(
-      f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" '
-      f'y2="{bottom}"/>'
+    f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" '
+    f'y2="{bottom}"/>'
   )
   return "".join(parts)
 
@@ -216,8 +217,8 @@ def _boundaries(frame: _Frame, stages: Sequence[tuple[float, str]]) -> str:
       continue
     x = frame.x(start)
     line = (
-        f'<line class="stage" x1="{x}" x2="{x}" y1="{_TOP - 6}" '
-        f'y2="{HEIGHT - _BOTTOM}"/>'
+      f'<line class="stage" x1="{x}" x2="{x}" y1="{_TOP - 6}" '
+      f'y2="{HEIGHT - _BOTTOM}"/>'
     )
     # Short stages stand close together; their names must not overlap.
     text = ""
@@ -229,7 +230,7 @@ def _boundaries(frame: _Frame, stages: Sequence[tuple[float, str]]) -> str:
 
 
 def _curve(
-    frame: _Frame, curve: Series, index: int, starts: Sequence[float] | None
+  frame: _Frame, curve: Series, index: int, starts: Sequence[float] | None
 ) -> str:
   """Smoothed within the stages that begin at `starts`; None: as it is."""
   points = list(curve.points)
@@ -246,7 +247,7 @@ def _curve(
 
 
 def _polyline(
-    frame: _Frame, points: Points, classes: str, name: str = ""
+  frame: _Frame, points: Points, classes: str, name: str = ""
 ) -> str:
   stride = max(1, math.ceil(len(points) / _MAX_POINTS))
   kept = [*points[:-1:stride], points[-1]]

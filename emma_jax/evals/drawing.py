@@ -12,25 +12,27 @@ Judge = Callable[[Drawing, np.ndarray], bool | None]
 
 
 def run(
-    session: Any,
-    records: Sequence[Drawing],
-    *,
-    judge: Judge,
-    size: tuple[int, int],
-    batch: int,
-    seed: int,
-    steps: int,
-    progress: Progress,
-    name: str = "drawing",
+  session: Any,
+  records: Sequence[Drawing],
+  *,
+  judge: Judge,
+  size: tuple[int, int],
+  batch: int,
+  seed: int,
+  steps: int,
+  progress: Progress,
+  name: str = "drawing",
 ) -> list[Outcome]:
   """Draws each prompt once; `size` is (y, x), 0 `steps` is the model's own."""
   outcomes = []
   for start, part in batches(records, batch):
     progress(name, start, len(records))
     drawn = session.draw(
-        # A seed of its own: no two batches start from the same noise.
-        [r.prompt for r in part], size=size, steps=steps or None,
-        seed=seed + start,
+      # A seed of its own: no two batches start from the same noise.
+      [r.prompt for r in part],
+      size=size,
+      steps=steps or None,
+      seed=seed + start,
     )
     for record, picture in zip(part, drawn):
       mark = (record.kind or "drawing", judge(record, picture))

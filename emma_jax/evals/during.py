@@ -28,11 +28,11 @@ class StageEvaluator:
   """
 
   def __init__(
-      self,
-      workdir: str | pathlib.Path,
-      config: Mapping[str, Any],
-      make_session: MakeSession | None = None,
-      load_reference: Callable[[], Any] | None = None,
+    self,
+    workdir: str | pathlib.Path,
+    config: Mapping[str, Any],
+    make_session: MakeSession | None = None,
+    load_reference: Callable[[], Any] | None = None,
   ):
     """Nothing is loaded yet.
 
@@ -53,23 +53,24 @@ class StageEvaluator:
     """Evaluates `params` after `stage` at the global `step`."""
     done = self._evaluate(params, stage, step, last)
     if done is None:
-      self._note("No scores: the run's files have no held-out ones; name "
-                 "some in evaluate.sources.")
+      self._note(
+        "No scores: the run's files have no held-out ones; name "
+        "some in evaluate.sources."
+      )
     elif jax.process_index() == 0:
       self._remember(done.scores, stage)
     if last and jax.process_index() == 0:
       self._finish(done)
 
   def _evaluate(
-      self, params: dict, stage: str, step: int, last: bool
+    self, params: dict, stage: str, step: int, last: bool
   ) -> Evaluation | None:
     settings = self.settings
     if not settings.sources and not knows_world(self.config):
       return None
     if not last:
       settings = dataclasses.replace(
-          settings, samples=settings.stage_samples, held_out=False,
-          ceiling=False,
+        settings, samples=settings.stage_samples, held_out=False, ceiling=False
       )
     make = self._make_session
     if make is None:
@@ -91,15 +92,14 @@ class StageEvaluator:
       return
     self._note("Evaluating the reference model on the same samples.")
     scores["reference"] = reference.scores(
-        settings, load or reference.load, table.Lines()
+      settings, load or reference.load, table.Lines()
     )
 
   def _remember(self, scores: Scores, stage: str):
     entry = {"stage": stage, "step": scores["step"]} | scores
     runner.append_history(self.workdir / "scores.jsonl", entry)
     self._note(
-        f"After {stage}: {table.summary(scores)} "
-        f"[{scores['seconds']:.0f} s]"
+      f"After {stage}: {table.summary(scores)} [{scores['seconds']:.0f} s]"
     )
 
   def _finish(self, done: Evaluation | None):
@@ -107,13 +107,13 @@ class StageEvaluator:
     if scores:
       runner.write_scores(self.workdir / "scores.json", scores)
     report.write(
-        self.workdir / "report.html",
-        title=self.config["name"],
-        scores=scores,
-        outcomes=done.outcomes if done else None,
-        history=runner.read_history(self.workdir / "scores.jsonl"),
-        metrics=read_metrics(self.workdir),
-        config=self.config,
+      self.workdir / "report.html",
+      title=self.config["name"],
+      scores=scores,
+      outcomes=done.outcomes if done else None,
+      history=runner.read_history(self.workdir / "scores.jsonl"),
+      metrics=read_metrics(self.workdir),
+      config=self.config,
     )
     if scores:
       table.show(scores)

@@ -12,23 +12,25 @@ Judge = Callable[[Editing, np.ndarray], bool | None]
 
 
 def run(
-    session: Any,
-    records: Sequence[Editing],
-    *,
-    judge: Judge,
-    batch: int,
-    seed: int,
-    steps: int,
-    progress: Progress,
-    name: str = "editing",
+  session: Any,
+  records: Sequence[Editing],
+  *,
+  judge: Judge,
+  batch: int,
+  seed: int,
+  steps: int,
+  progress: Progress,
+  name: str = "editing",
 ) -> list[Outcome]:
   """Edits each source once; 0 `steps` is the model's own."""
   outcomes = []
   for start, part in batches(records, batch):
     progress(name, start, len(records))
     edited = session.edit(
-        [r.source for r in part], [r.instruction for r in part],
-        steps=steps or None, seed=seed + start,
+      [r.source for r in part],
+      [r.instruction for r in part],
+      steps=steps or None,
+      seed=seed + start,
     )
     for record, picture in zip(part, edited):
       mark = (record.kind or "editing", judge(record, picture))

@@ -29,7 +29,7 @@ class NoRecords(ValueError):
 
 
 def records(
-    spec: str, task: str, count: int
+  spec: str, task: str, count: int
 ) -> tuple[list[Record], list[tuple[str, str]]]:
   """The first `count` sound records of a source, and the broken ones met.
 
@@ -50,12 +50,14 @@ def records(
     first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
     raise NoRecords(f"{spec} has no record that could be read{first}.")
   kind = {
-      "understanding": Understanding, "drawing": Drawing, "editing": Editing
+    "understanding": Understanding,
+    "drawing": Drawing,
+    "editing": Editing,
   }[task]
   if not isinstance(found[0], kind):
     raise NoRecords(
-        f"{spec} gives {type(found[0]).__name__} records; {task} needs "
-        f"{kind.__name__}."
+      f"{spec} gives {type(found[0]).__name__} records; {task} needs "
+      f"{kind.__name__}."
     )
   return _kinds(found) if task == "understanding" else found, bad
 
@@ -69,7 +71,7 @@ def _decoded(record: Record) -> Record:
   if isinstance(record, Drawing):
     return dataclasses.replace(record, picture=load(record.picture))
   return dataclasses.replace(
-      record, source=load(record.source), target=load(record.target)
+    record, source=load(record.source), target=load(record.target)
   )
 
 
@@ -85,26 +87,27 @@ def plain_question(text: str) -> str:
 def _kinds(found: Sequence[Understanding]) -> list[Understanding]:
   """Names the frequent questions as kinds, the others OTHER."""
   counts = collections.Counter(
-      plain_question(question) for r in found for question, _ in r.turns
+    plain_question(question) for r in found for question, _ in r.turns
   )
   common = {q for q, n in counts.most_common(_KINDS) if n >= _LEAST}
   name = lambda q: plain_question(q) if plain_question(q) in common else OTHER
   return [
-      r if r.kinds
-      else dataclasses.replace(r, kinds=tuple(name(q) for q, _ in r.turns))
-      for r in found
+    r
+    if r.kinds
+    else dataclasses.replace(r, kinds=tuple(name(q) for q, _ in r.turns))
+    for r in found
   ]
 
 
 def run(
-    session: Any,
-    samples: Sequence[Record],
-    task: str,
-    *,
-    batch: int,
-    seed: int,
-    steps: int,
-    progress: Progress,
+  session: Any,
+  samples: Sequence[Record],
+  task: str,
+  *,
+  batch: int,
+  seed: int,
+  steps: int,
+  progress: Progress,
 ) -> tuple[Scores, list[Outcome]]:
   """Scores and outcomes of one task; "score" is None for pictures."""
   if task == "understanding":
@@ -112,7 +115,7 @@ def run(
     return understanding.score(done), done
   unknown = lambda record, picture: None
   flow = dict(
-      judge=unknown, batch=batch, seed=seed, steps=steps, progress=progress
+    judge=unknown, batch=batch, seed=seed, steps=steps, progress=progress
   )
   if task == "drawing":
     data = session.config["data"]

@@ -64,8 +64,8 @@ def tally(outcomes: Iterable[Outcome], *, macro: bool) -> Scores:
         count[0] += bool(right)
         count[1] += 1
   kinds = {
-      kind: {"score": right / n, "n": n}
-      for kind, (right, n) in sorted(counts.items())
+    kind: {"score": right / n, "n": n}
+    for kind, (right, n) in sorted(counts.items())
   }
   n = sum(entry["n"] for entry in kinds.values())
   if not n:
@@ -78,7 +78,7 @@ def tally(outcomes: Iterable[Outcome], *, macro: bool) -> Scores:
 
 
 def batches(
-    items: Sequence[Any], size: int
+  items: Sequence[Any], size: int
 ) -> Iterator[tuple[int, Sequence[Any]]]:
   """(first index, items) of parts of `size` items; the last may be shorter.
 
@@ -97,11 +97,11 @@ def psnr(one_YXC: np.ndarray, other_YXC: np.ndarray) -> float:
 
 
 def fidelity(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+  pairs: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> Mapping[str, float]:
   """Means over pairs of uint8 pictures: PSNR in dB, L1 in levels of 255."""
   l1 = [float(np.abs(a.astype(np.float64) - b).mean()) for a, b in pairs]
   return {
-      "psnr": math.fsum(psnr(a, b) for a, b in pairs) / len(pairs),
-      "l1": math.fsum(l1) / len(pairs),
+    "psnr": math.fsum(psnr(a, b) for a, b in pairs) / len(pairs),
+    "l1": math.fsum(l1) / len(pairs),
   }

@@ -26,9 +26,9 @@ def load() -> Any:
 
 
 def scores(
-    settings: EvalSettings,
-    load_session: Callable[[], Any] = load,
-    progress: Progress = quiet,
+  settings: EvalSettings,
+  load_session: Callable[[], Any] = load,
+  progress: Progress = quiet,
 ) -> Scores:
   """Its scores of the three tasks on the very samples of `settings`."""
   settings = dataclasses.replace(settings, held_out=False, ceiling=False)

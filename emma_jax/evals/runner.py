@@ -11,13 +11,7 @@ import time
 from typing import Any
 
 from emma_jax.evals import autoencoder, files, world
-from emma_jax.evals.outcomes import (
-  Evaluation,
-  Outcome,
-  Progress,
-  Scores,
-  quiet,
-)
+from emma_jax.evals.outcomes import Evaluation, Outcome, Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
 
 # Keys of scores that differ between two equal evaluations.
@@ -25,14 +19,14 @@ TIMING = ("seconds", "timing")
 
 
 def evaluate(
-    session: Any, settings: EvalSettings, progress: Progress = quiet
+  session: Any, settings: EvalSettings, progress: Progress = quiet
 ) -> Scores:
   """The scores of a session (see sampling.session); what `run` returns."""
   return run(session, settings, progress).scores
 
 
 def run(
-    session: Any, settings: EvalSettings, progress: Progress = quiet
+  session: Any, settings: EvalSettings, progress: Progress = quiet
 ) -> Evaluation:
   """Scores and outcomes.
 
@@ -74,7 +68,7 @@ class _Work:
     spec = settings.spec(task)
     if spec.kind != "world":
       samples, bad = files.records(
-          settings.sources[task], task, settings.samples
+        settings.sources[task], task, settings.samples
       )
       scores, done = files.run(session, samples, task, **self.flow)
       scores["bad_records"] = [f"{where}: {why}" for where, why in bad]
@@ -87,33 +81,36 @@ class _Work:
     if spec.kind == "world" and settings.ceiling and task != "understanding":
       ceilings = self.scores.setdefault("ceiling", {})
       ceilings[task], self.outcomes[f"ceiling_{task}"] = world.ceiling(
-          session, samples, task, **self.common
+        session, samples, task, **self.common
       )
 
   def held_out(self, name: str):
     start = time.monotonic()
     samples = world.records(
-        name, self.settings.split, self.settings.held_out_samples
+      name, self.settings.split, self.settings.held_out_samples
     )
     self.scores["held_out"][name], self.outcomes[name] = world.run(
-        self.session, samples, name, **self.flow
+      self.session, samples, name, **self.flow
     )
     self.timing[name] = time.monotonic() - start
 
   def autoencoder(self):
     spec = self.settings.sources.get("drawing", "")
     self.scores["autoencoder"], self.outcomes["autoencoder"] = autoencoder.run(
-        self.session, spec, self.settings.split, self.settings.samples,
-        **self.common,
+      self.session,
+      spec,
+      self.settings.split,
+      self.settings.samples,
+      **self.common,
     )
 
   def result(self) -> Evaluation:
     self.scores |= {
-        "settings": self.settings.told(),
-        "checkpoint": self.session.name,
-        "step": int(self.session.step),
-        "seconds": time.monotonic() - self.begin,
-        "timing": self.timing,
+      "settings": self.settings.told(),
+      "checkpoint": self.session.name,
+      "step": int(self.session.step),
+      "seconds": time.monotonic() - self.begin,
+      "timing": self.timing,
     }
     return Evaluation(scores=self.scores, outcomes=self.outcomes)
 
@@ -121,9 +118,9 @@ class _Work:
 def without_timing(scores: Scores) -> Scores:
   """What two evaluations of the same weights have in common."""
   return {
-      k: without_timing(v) if isinstance(v, dict) else v
-      for k, v in scores.items()
-      if k not in TIMING
+    k: without_timing(v) if isinstance(v, dict) else v
+    for k, v in scores.items()
+    if k not in TIMING
   }
 
 
@@ -165,7 +162,7 @@ def append_history(path: str | pathlib.Path, entry: Scores):
   """
   kept = [e for e in read_history(path) if e["step"] < entry["step"]]
   lines = [
-      json.dumps(e, allow_nan=False, ensure_ascii=False) + "\n"
-      for e in (*kept, entry)
+    json.dumps(e, allow_nan=False, ensure_ascii=False) + "\n"
+    for e in (*kept, entry)
   ]
   write_text(pathlib.Path(path), "".join(lines))

@@ -36,8 +36,8 @@ def picture(picture_YXC: np.ndarray, alt: str = "", classes: str = "") -> str:
   image.save(buffer, format="PNG", optimize=True)
   data = base64.b64encode(buffer.getvalue()).decode()
   return (
-      f'<img class="{classes}" alt="{escape(alt)}" title="{escape(alt)}" '
-      f'src="data:image/png;base64,{data}">'
+    f'<img class="{classes}" alt="{escape(alt)}" title="{escape(alt)}" '
+    f'src="data:image/png;base64,{data}">'
   )
 
 
@@ -82,9 +82,9 @@ def _drawing(outcome: Outcome) -> str:
   if _has_original(record):
     truth = picture(load_picture(record.picture), "the original", "small")
   return (
-      f'<figure class="{mark}"><div class="row">'
-      f"{picture(outcome.picture, _seen(outcome), mark)}{truth}</div>"
-      f"<figcaption>{escape(record.prompt)}</figcaption></figure>"
+    f'<figure class="{mark}"><div class="row">'
+    f"{picture(outcome.picture, _seen(outcome), mark)}{truth}</div>"
+    f"<figcaption>{escape(record.prompt)}</figcaption></figure>"
   )
 
 
@@ -96,9 +96,9 @@ def _editing(outcome: Outcome) -> str:
   if record.target is not None:
     target = picture(load_picture(record.target), "target", "small")
   return (
-      f'<figure class="{mark}"><div class="row">{source}<b>&rarr;</b>'
-      f"{picture(outcome.picture, _seen(outcome), mark)}{target}</div>"
-      f"<figcaption>{escape(record.instruction)}</figcaption></figure>"
+    f'<figure class="{mark}"><div class="row">{source}<b>&rarr;</b>'
+    f"{picture(outcome.picture, _seen(outcome), mark)}{target}</div>"
+    f"<figcaption>{escape(record.instruction)}</figcaption></figure>"
   )
 
 
@@ -107,15 +107,15 @@ def _understanding(outcome: Outcome) -> str:
   pictures = "".join(picture(load_picture(p)) for p in record.pictures)
   rows = []
   for (question, truth), answer, (_, right) in zip(
-      record.turns, outcome.answers, outcome.marks
+    record.turns, outcome.answers, outcome.marks
   ):
     shown = escape(answer) or "<em>nothing</em>"
     correct = "" if right else f' <span class="truth">{escape(truth)}</span>'
     rows.append(
-        f"<dt>{escape(plain_question(question))}</dt>"
-        f'<dd class="{_MARKS[right]}"><span>{shown}</span>{correct}</dd>'
+      f"<dt>{escape(plain_question(question))}</dt>"
+      f'<dd class="{_MARKS[right]}"><span>{shown}</span>{correct}</dd>'
     )
   return (
-      f'<figure class="asked"><div class="row">{pictures}</div>'
-      f'<dl>{"".join(rows)}</dl></figure>'
+    f'<figure class="asked"><div class="row">{pictures}</div>'
+    f"<dl>{''.join(rows)}</dl></figure>"
   )

@@ -117,9 +117,9 @@ pre {
 
 # One colour per curve of a chart; see charts.chart.
 CSS += "".join(
-    f"""polyline.c{i}, circle.c{i} {{ stroke: var(--k{i}); }}
+  f"""polyline.c{i}, circle.c{i} {{ stroke: var(--k{i}); }}
 circle.c{i}, rect.c{i} {{ fill: var(--k{i}); }}
 .legend i.c{i} {{ background: var(--k{i}); }}
 """
-    for i in range(8)
+  for i in range(8)
 )

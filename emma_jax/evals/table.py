@@ -11,16 +11,16 @@ from emma_jax.evals.outcomes import Scores
 from emma_jax.structs import TASKS
 
 NAMES = {
-    "understanding": "Understanding",
-    "drawing": "Text to image",
-    "editing": "Editing",
-    "understanding_pairs": "Unseen pairs, understanding",
-    "drawing_pairs": "Unseen pairs, text to image",
-    "editing_pairs": "Unseen pairs, editing",
-    "drawing_zh": "Chinese prompts, text to image",
-    "editing_zh": "Chinese instructions, editing",
-    "editing_multi": "Two edits at once",
-    "autoencoder": "Autoencoder",
+  "understanding": "Understanding",
+  "drawing": "Text to image",
+  "editing": "Editing",
+  "understanding_pairs": "Unseen pairs, understanding",
+  "drawing_pairs": "Unseen pairs, text to image",
+  "editing_pairs": "Unseen pairs, editing",
+  "drawing_zh": "Chinese prompts, text to image",
+  "editing_zh": "Chinese instructions, editing",
+  "editing_multi": "Two edits at once",
+  "autoencoder": "Autoencoder",
 }
 
 
@@ -45,8 +45,8 @@ def plain_kind(kind: str) -> str:
 def bounds(scores: Scores, task: str) -> Mapping[str, Scores]:
   """What stands beside a task's scores: reference and ceiling, or {}."""
   return {
-      name: scores.get(name, {}).get(task, {})
-      for name in ("reference", "ceiling")
+    name: scores.get(name, {}).get(task, {})
+    for name in ("reference", "ceiling")
   }
 
 
@@ -54,8 +54,10 @@ def table(scores: Scores) -> rich.table.Table:
   """Every score with n, baseline, autoencoder's ceiling and the reference's."""
   referenced = bool(scores.get("reference"))
   grid = rich.table.Table(
-      title=f"{scores['checkpoint']}, step {scores['step']}",
-      title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False,
+    title=f"{scores['checkpoint']}, step {scores['step']}",
+    title_justify="left",
+    box=rich.box.SIMPLE_HEAD,
+    pad_edge=False,
   )
   grid.add_column("", no_wrap=True, max_width=40)
   for name in ("score", "n", "baseline", "ceiling"):
@@ -72,22 +74,26 @@ def table(scores: Scores) -> rich.table.Table:
       _row(grid, name, style, entry, others, referenced)
     grid.add_section()
   for name, entry in scores.get("held_out", {}).items():
-    _row(grid, NAMES[name], "", entry, {"reference": {}, "ceiling": {}},
-         referenced)
+    _row(
+      grid, NAMES[name], "", entry, {"reference": {}, "ceiling": {}}, referenced
+    )
   return grid
 
 
 def _row(
-    grid: rich.table.Table,
-    name: str,
-    style: str,
-    entry: Scores,
-    others: Mapping[str, Scores],
-    referenced: bool,
+  grid: rich.table.Table,
+  name: str,
+  style: str,
+  entry: Scores,
+  others: Mapping[str, Scores],
+  referenced: bool,
 ):
   cells = [
-      rich.text.Text(name), number(entry["score"]), str(entry["n"]),
-      number(entry.get("baseline")), number(others["ceiling"].get("score")),
+    rich.text.Text(name),
+    number(entry["score"]),
+    str(entry["n"]),
+    number(entry.get("baseline")),
+    number(others["ceiling"].get("score")),
   ]
   if referenced:
     cells.append(number(others["reference"].get("score")))
@@ -98,8 +104,8 @@ def notes(scores: Scores) -> list[str]:
   """What the table cannot hold: distances of pictures, broken records."""
   lines = []
   distances = [
-      f"{entry['psnr']:.1f} dB PSNR on {NAMES[task].lower()} targets"
-      for task, entry in scores.get("ceiling", {}).items()
+    f"{entry['psnr']:.1f} dB PSNR on {NAMES[task].lower()} targets"
+    for task, entry in scores.get("ceiling", {}).items()
   ]
   if distances:
     lines.append(f"Autoencoder: {', '.join(distances)}.")
@@ -107,20 +113,20 @@ def notes(scores: Scores) -> list[str]:
     entry = scores[task]
     if "copy" in entry:
       lines.append(
-          f"Edits to their targets: {entry['psnr']:.1f} dB PSNR, L1 "
-          f"{entry['l1']:.1f} of 255; the untouched sources: "
-          f"{entry['copy']['psnr']:.1f} dB, {entry['copy']['l1']:.1f}. No "
-          "exact score exists for real pictures."
+        f"Edits to their targets: {entry['psnr']:.1f} dB PSNR, L1 "
+        f"{entry['l1']:.1f} of 255; the untouched sources: "
+        f"{entry['copy']['psnr']:.1f} dB, {entry['copy']['l1']:.1f}. No "
+        "exact score exists for real pictures."
       )
     elif task == "autoencoder":
       lines.append(
-          f"Autoencoder on {entry['samples']} pictures: {entry['psnr']:.1f} dB "
-          f"PSNR, L1 {entry['l1']:.1f} of 255."
+        f"Autoencoder on {entry['samples']} pictures: {entry['psnr']:.1f} dB "
+        f"PSNR, L1 {entry['l1']:.1f} of 255."
       )
     elif entry["score"] is None:
       lines.append(
-          f"{NAMES[task]}: {entry['n']} pictures to look at; no exact score "
-          "exists for real pictures."
+        f"{NAMES[task]}: {entry['n']} pictures to look at; no exact score "
+        "exists for real pictures."
       )
     lines += [f"Left out: {bad}" for bad in entry.get("bad_records", [])[:5]]
     more = len(entry.get("bad_records", [])) - 5
@@ -140,9 +146,10 @@ def show(scores: Scores, console: rich.console.Console | None = None):
 def summary(scores: Scores) -> str:
   """One line: "understanding 0.71 (120), text to image 0.16 (48), ..."."""
   return ", ".join(
-      f"{NAMES[t].lower()} {number(scores[t]['score']) or 'unscored'} "
-      f"({scores[t]['n']})"
-      for t in MAIN if t in scores
+    f"{NAMES[t].lower()} {number(scores[t]['score']) or 'unscored'} "
+    f"({scores[t]['n']})"
+    for t in MAIN
+    if t in scores
   )
 
 
@@ -160,5 +167,8 @@ class Lines:
     now = self._clock()
     if done < total and now - self._last >= self._every:
       self._last = now
-      print(f"  evaluating {NAMES.get(what, what)}: {done}/{total}",
-            file=sys.stderr, flush=True)
+      print(
+        f"  evaluating {NAMES.get(what, what)}: {done}/{total}",
+        file=sys.stderr,
+        flush=True,
+      )

@@ -9,12 +9,12 @@ from emma_jax.world import scoring
 
 
 def run(
-    session: Any,
-    records: Sequence[Understanding],
-    *,
-    batch: int,
-    progress: Progress,
-    name: str = "understanding",
+  session: Any,
+  records: Sequence[Understanding],
+  *,
+  batch: int,
+  progress: Progress,
+  name: str = "understanding",
 ) -> list[Outcome]:
   """Asks greedily, turn after turn; the model sees its own earlier answers."""
   outcomes = []
@@ -22,9 +22,10 @@ def run(
   for start, part in batches(records, batch):
     progress(name, start, len(records))
     said = session.ask(
-        [r.pictures for r in part],
-        [tuple(question for question, _ in r.turns) for r in part],
-        max_tokens=max_tokens, temperature=0.0,
+      [r.pictures for r in part],
+      [tuple(question for question, _ in r.turns) for r in part],
+      max_tokens=max_tokens,
+      temperature=0.0,
     )
     outcomes += [_mark(r, s) for r, s in zip(part, said)]
   progress(name, len(records), len(records))
@@ -34,11 +35,11 @@ def run(
 def _mark(record: Understanding, answers: Sequence[str]) -> Outcome:
   kinds = record.kinds or ("question",) * len(record.turns)
   right = [
-      scoring.score_answer(truth, answer)
-      for (_, truth), answer in zip(record.turns, answers, strict=True)
+    scoring.score_answer(truth, answer)
+    for (_, truth), answer in zip(record.turns, answers, strict=True)
   ]
   return Outcome(
-      record=record, marks=tuple(zip(kinds, right)), answers=tuple(answers)
+    record=record, marks=tuple(zip(kinds, right)), answers=tuple(answers)
   )
 
 
@@ -51,9 +52,9 @@ def score(outcomes: Sequence[Outcome]) -> Scores:
   """
   scores = tally(outcomes, macro=False)
   truths = [
-      (kind, truth)
-      for outcome in outcomes
-      for (kind, _), (_, truth) in zip(outcome.marks, outcome.record.turns)
+    (kind, truth)
+    for outcome in outcomes
+    for (kind, _), (_, truth) in zip(outcome.marks, outcome.record.turns)
   ]
   baselines = scoring.majority_baseline(truths)
   kinds = scores["kinds"]
@@ -61,10 +62,10 @@ def score(outcomes: Sequence[Outcome]) -> Scores:
     entry["baseline"] = baselines[kind]
   expected = sum(entry["baseline"] * entry["n"] for entry in kinds.values())
   return {
-      "score": scores["score"],
-      "macro": tally(outcomes, macro=True)["score"],
-      "n": scores["n"],
-      "samples": len(outcomes),
-      "baseline": expected / max(scores["n"], 1),
-      "kinds": kinds,
+    "score": scores["score"],
+    "macro": tally(outcomes, macro=True)["score"],
+    "n": scores["n"],
+    "samples": len(outcomes),
+    "baseline": expected / max(scores["n"], 1),
+    "kinds": kinds,
   }

@@ -4,13 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emma_jax.evals import drawing, editing, understanding
-from emma_jax.evals.outcomes import (
-  Outcome,
-  Progress,
-  Scores,
-  batches,
-  fidelity,
-)
+from emma_jax.evals.outcomes import Outcome, Progress, Scores, batches, fidelity
 from emma_jax.structs import Drawing, Record
 from emma_jax.world import scoring, tasks
 from emma_jax.world.scene import CANVAS
@@ -18,8 +12,12 @@ from emma_jax.world.scene import CANVAS
 # What no training split holds: pairs of colour and shape, Chinese prompts for
 # pictures, two edits at once.
 HELD_OUT = (
-    "understanding_pairs", "drawing_pairs", "editing_pairs", "drawing_zh",
-    "editing_zh", "editing_multi",
+  "understanding_pairs",
+  "drawing_pairs",
+  "editing_pairs",
+  "drawing_zh",
+  "editing_zh",
+  "editing_multi",
 )
 
 
@@ -29,29 +27,30 @@ def records(task: str, split: str, count: int) -> list[Record]:
 
 
 def run(
-    session: Any,
-    samples: Sequence[Record],
-    task: str,
-    *,
-    batch: int,
-    seed: int,
-    steps: int,
-    progress: Progress,
+  session: Any,
+  samples: Sequence[Record],
+  task: str,
+  *,
+  batch: int,
+  seed: int,
+  steps: int,
+  progress: Progress,
 ) -> tuple[Scores, list[Outcome]]:
   """Scores and outcomes of a task or held-out set named `task`."""
   family = task.split("_")[0]
   if family == "understanding":
     done = understanding.run(
-        session, samples, batch=batch, progress=progress, name=task
+      session, samples, batch=batch, progress=progress, name=task
     )
     return understanding.score(done), done
-  flow = dict(
-      batch=batch, seed=seed, steps=steps, progress=progress, name=task
-  )
+  flow = dict(batch=batch, seed=seed, steps=steps, progress=progress, name=task)
   if family == "drawing":
     done = drawing.run(
-        session, samples, judge=scoring.score_drawing, size=(CANVAS, CANVAS),
-        **flow,
+      session,
+      samples,
+      judge=scoring.score_drawing,
+      size=(CANVAS, CANVAS),
+      **flow,
     )
     return drawing.score(done), done
   done = editing.run(session, samples, judge=scoring.score_editing, **flow)
@@ -59,12 +58,12 @@ def run(
 
 
 def ceiling(
-    session: Any,
-    samples: Sequence[Record],
-    task: str,
-    *,
-    batch: int,
-    progress: Progress,
+  session: Any,
+  samples: Sequence[Record],
+  task: str,
+  *,
+  batch: int,
+  progress: Progress,
 ) -> tuple[Scores, list[Outcome]]:
   """The score of perfect latents: true pictures through the autoencoder.
 
@@ -79,7 +78,7 @@ def ceiling(
   family = drawing if task == "drawing" else editing
   judge = scoring.score_drawing if task == "drawing" else scoring.score_editing
   done = [
-      Outcome(record=r, marks=((r.kind, judge(r, p)),), picture=p)
-      for r, p in zip(samples, made)
+    Outcome(record=r, marks=((r.kind, judge(r, p)),), picture=p)
+    for r, p in zip(samples, made)
   ]
   return family.score(done) | fidelity(list(zip(made, true))), done

@@ -46,9 +46,7 @@ class FusionConfig:
       raise ValueError(f"{self.time_channels=} must be even.")
 
 
-def sincos_2d(
-    rows: int, columns: int, width: int, base: float
-) -> np.ndarray:
+def sincos_2d(rows: int, columns: int, width: int, base: float) -> np.ndarray:
   """Fixed positions (rows * columns, width), row-major, float32.
 
   First half of the channels encodes the row, second half the column; within a
@@ -81,10 +79,12 @@ def sincos_at(cell_PT2: jax.Array, width: int, base: float) -> jax.Array:
   sin_fine, cos_fine = table(1, step)
   sin_coarse, cos_coarse = table(step, cell_PT2.shape[1] // step + 1)
   fine, coarse = cell_PT2 % step, cell_PT2 // step
-  sin = sin_coarse[coarse] * cos_fine[fine] + cos_coarse[coarse] * (
-      sin_fine[fine])
-  cos = cos_coarse[coarse] * cos_fine[fine] - sin_coarse[coarse] * (
-      sin_fine[fine])
+  sin = (
+    sin_coarse[coarse] * cos_fine[fine] + cos_coarse[coarse] * (sin_fine[fine])
+  )
+  cos = (
+    cos_coarse[coarse] * cos_fine[fine] - sin_coarse[coarse] * (sin_fine[fine])
+  )
   both = jnp.concatenate([sin, cos], axis=-1)  # (P, T, 2, width / 2)
   return both.reshape(*cell_PT2.shape[:2], width)
 
@@ -100,7 +100,7 @@ def sinusoid(t: jax.Array, channels: int, scale: float) -> jax.Array:
   half = channels // 2
   frequency = np.exp(-np.log(10000.0) * np.arange(half) / half)
   angle = jnp.multiply.outer(
-      t.astype(jnp.float32) * scale, frequency.astype(np.float32)
+    t.astype(jnp.float32) * scale, frequency.astype(np.float32)
   )
   return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
@@ -115,10 +115,12 @@ def equal_shares(*channels: int) -> Init:
 
   def init(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
     keys = jax.random.split(key, len(channels))
-    return jnp.concatenate([
+    return jnp.concatenate(
+      [
         fan_in(0, gain)(k, (n, *shape[1:]), dtype)
         for k, n in zip(keys, channels)
-    ])
+      ]
+    )
 
   return init
 
@@ -159,8 +161,9 @@ class Adapter(nn.Module):
     c = self.config
     null_C = None
     if self.may_be_noisy and c.mode == "channel":
-      null_C = weight(self, "null_semantic", (self.semantic_channels,),
-                      (None,), zeros)
+      null_C = weight(
+        self, "null_semantic", (self.semantic_channels,), (None,), zeros
+      )
     norm = LayerNorm(c.norm_eps, name="norm")
     if c.mode == "channel":
       shares = equal_shares(self.semantic_channels, latent.shape[-1])

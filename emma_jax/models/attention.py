@@ -23,16 +23,18 @@ PLAIN_SCORES_ON_CHIPS = 2**17
 
 def rope(x_BLHE: jax.Array, position_BL: jax.Array, theta: float) -> jax.Array:
   """Rotates head halves by the token's position (Qwen3: half rotation)."""
-  cos, sin = (x.astype(x_BLHE.dtype)[:, :, None]
-              for x in rotations(position_BL, x_BLHE.shape[-1], theta))
+  cos, sin = (
+    x.astype(x_BLHE.dtype)[:, :, None]
+    for x in rotations(position_BL, x_BLHE.shape[-1], theta)
+  )
   first, second = jnp.split(x_BLHE, 2, axis=-1)
   return jnp.concatenate(
-      [first * cos - second * sin, second * cos + first * sin], axis=-1
+    [first * cos - second * sin, second * cos + first * sin], axis=-1
   )
 
 
 def rotations(
-    position_BL: jax.Array, width: int, theta: float
+  position_BL: jax.Array, width: int, theta: float
 ) -> tuple[jax.Array, jax.Array]:
   """Cosines and sines (B, L, width / 2) of RoPE, float32: bfloat16 angles are
   wrong by whole turns beyond position 256."""
@@ -47,12 +49,12 @@ def rotations(
 
 
 def attend(
-    q_BLHE: jax.Array,
-    k_BSKE: jax.Array,
-    v_BSKE: jax.Array,
-    query: Ids | None,
-    key: Ids | None,
-    path: str = "auto",
+  q_BLHE: jax.Array,
+  k_BSKE: jax.Array,
+  v_BSKE: jax.Array,
+  query: Ids | None,
+  key: Ids | None,
+  path: str = "auto",
 ) -> jax.Array:
   """Grouped-query attention; each key head serves H / K consecutive heads.
 
@@ -71,27 +73,28 @@ def attend(
   """
   chex.assert_equal_shape((k_BSKE, v_BSKE))
   chex.assert_equal_shape_prefix((q_BLHE, k_BSKE), 1)
-  path = _chosen(path, q_BLHE, q_BLHE.shape[1] * k_BSKE.shape[1],
-                 masked=query is not None)
+  path = _chosen(
+    path, q_BLHE, q_BLHE.shape[1] * k_BSKE.shape[1], masked=query is not None
+  )
   if path in ("plain", "cudnn"):
     way = _plain if path == "plain" else _cudnn
     out_BLHE = way(q_BLHE, k_BSKE, v_BSKE, query, key)
     return partition.keep_flat(out_BLHE, "attn_out")
   if query is None:
     query, key = (
-        masks.together(jnp.ones(x.shape[:2], jnp.int32))
-        for x in (q_BLHE, k_BSKE))
+      masks.together(jnp.ones(x.shape[:2], jnp.int32)) for x in (q_BLHE, k_BSKE)
+    )
   way = flash.CHUNKED if path == "chunked" else flash.kernel(q_BLHE)
   return flash.attention((q_BLHE,), k_BSKE, v_BSKE, (query,), key, way)[0]
 
 
 def attend_each(
-    qs: Sequence[jax.Array],
-    k_BSKE: jax.Array,
-    v_BSKE: jax.Array,
-    queries: Sequence[Ids],
-    key: Ids,
-    path: str = "auto",
+  qs: Sequence[jax.Array],
+  k_BSKE: jax.Array,
+  v_BSKE: jax.Array,
+  queries: Sequence[Ids],
+  key: Ids,
+  path: str = "auto",
 ) -> Sequence[jax.Array]:
   """`attend` for queries that lie in several buffers, (B, L, H, E) each.
 
@@ -104,11 +107,13 @@ def attend_each(
     # A buffer may be empty, as Und's is in a denoising step.
     filled = [(q, ids) for q, ids in zip(qs, queries) if q.shape[1]]
     some, ids = (tuple(x) for x in zip(*filled))
-    outs = iter(flash.attention(
-        some, k_BSKE, v_BSKE, ids, key, flash.kernel(qs[0])))
+    outs = iter(
+      flash.attention(some, k_BSKE, v_BSKE, ids, key, flash.kernel(qs[0]))
+    )
     return [next(outs) if n else q for q, n in zip(qs, lengths)]
-  out_BLHE = attend(jnp.concatenate(qs, axis=1), k_BSKE, v_BSKE,
-                    masks.join(*queries), key, path)
+  out_BLHE = attend(
+    jnp.concatenate(qs, axis=1), k_BSKE, v_BSKE, masks.join(*queries), key, path
+  )
   return jnp.split(out_BLHE, np.cumsum(lengths)[:-1], axis=1)
 
 
@@ -122,7 +127,8 @@ def _chosen(path: str, q_BLHE: jax.Array, scores: int, masked: bool) -> str:
   if scores <= few:
     return "plain"
   on_gpu = flash.gpu_path(
-      partition.capability(), q_BLHE.dtype, q_BLHE.shape[-1], masked)
+    partition.capability(), q_BLHE.dtype, q_BLHE.shape[-1], masked
+  )
   return "cudnn" if on_gpu == "cudnn" else "kernel"
 
 
@@ -137,8 +143,7 @@ def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
   B, L, H, E = q_BLHE.shape
   q_BLKGE = q_BLHE.reshape(B, L, H // groups, groups, E)
   scores_BKGLS = jnp.einsum(
-      "BLKGE,BSKE->BKGLS", q_BLKGE, k_BSKE,
-      preferred_element_type=jnp.float32,
+    "BLKGE,BSKE->BKGLS", q_BLKGE, k_BSKE, preferred_element_type=jnp.float32
   ) * np.float32(E**-0.5)
   if query is not None:
     mask_BLS = masks.allow(query, key)
@@ -154,7 +159,8 @@ def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
 
 def _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
   attention = functools.partial(
-      jax.nn.dot_product_attention, implementation="cudnn")
+    jax.nn.dot_product_attention, implementation="cudnn"
+  )
   if query is None:
     # On a mesh as the kernels: nothing of it is left to a partitioner.
     return flash.on_mesh(attention, *k_BSKE.shape[::2])(q_BLHE, k_BSKE, v_BSKE)

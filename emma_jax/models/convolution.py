@@ -33,11 +33,11 @@ def conv3x3(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 def _conv(x_PYXC: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
   return jax.lax.conv_general_dilated(
-      x_PYXC,
-      kernel,
-      window_strides=(stride, stride),
-      padding=((1, 1), (1, 1)),
-      dimension_numbers=_CHANNELS_LAST,
+    x_PYXC,
+    kernel,
+    window_strides=(stride, stride),
+    padding=((1, 1), (1, 1)),
+    dimension_numbers=_CHANNELS_LAST,
   )
 
 
@@ -54,7 +54,7 @@ def _under_kernel(x_PYXC: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _conv_or_dots(
-    x_PYXC: jax.Array, kernel: jax.Array, preferred_element_type=None
+  x_PYXC: jax.Array, kernel: jax.Array, preferred_element_type=None
 ) -> jax.Array:
   """The convolution; of a preferred type, as products of matrices.
 
@@ -74,12 +74,17 @@ def _conv_or_dots(
 
   def strip(top: jax.Array) -> jax.Array:
     seen = jax.lax.dynamic_slice_in_dim(bits_PYXC, top, rows + 2, axis=1)
-    under = [seen[:, i : i + rows, j : j + X]
-             for i in range(3) for j in range(3)]
+    under = [
+      seen[:, i : i + rows, j : j + X] for i in range(3) for j in range(3)
+    ]
     under = jax.lax.bitcast_convert_type(
-        jnp.concatenate(under, axis=-1), x_PYXC.dtype)
-    y = jnp.matmul(under, kernel.reshape(9 * C, -1),
-                   preferred_element_type=preferred_element_type)
+      jnp.concatenate(under, axis=-1), x_PYXC.dtype
+    )
+    y = jnp.matmul(
+      under,
+      kernel.reshape(9 * C, -1),
+      preferred_element_type=preferred_element_type,
+    )
     return jax.lax.bitcast_convert_type(y.astype(x_PYXC.dtype), jnp.uint16)
 
   strips = jax.lax.map(strip, jnp.arange(0, Y, rows))
@@ -96,9 +101,13 @@ def depthwise(x_PYXC: jax.Array, kernel_YXC: jax.Array) -> jax.Array:
   """
   if partition.platform() != "cpu":
     return jax.lax.conv_general_dilated(
-        x_PYXC, kernel_YXC[:, :, None].astype(x_PYXC.dtype), (1, 1), "SAME",
-        dimension_numbers=_CHANNELS_LAST,
-        feature_group_count=x_PYXC.shape[-1])
+      x_PYXC,
+      kernel_YXC[:, :, None].astype(x_PYXC.dtype),
+      (1, 1),
+      "SAME",
+      dimension_numbers=_CHANNELS_LAST,
+      feature_group_count=x_PYXC.shape[-1],
+    )
   height, width = x_PYXC.shape[1:3]
   rows, columns = kernel_YXC.shape[:2]
   pad_y, pad_x = rows // 2, columns // 2
@@ -140,9 +149,7 @@ def group_mean(x: jax.Array, features: int) -> jax.Array:
   return x.reshape(*x.shape[:-1], features, -1).mean(-1)
 
 
-def folded_mean(
-    x_PYXC: jax.Array, features: int, factor: int = 2
-) -> jax.Array:
+def folded_mean(x_PYXC: jax.Array, features: int, factor: int = 2) -> jax.Array:
   """`group_mean` of `space_to_depth`: (P, Y / factor, X / factor, features).
 
   On chips as one convolution with the means' weights, exact in bfloat16: on a
@@ -155,8 +162,12 @@ def folded_mean(
   place = np.arange(C * factor**2).reshape(C, factor, factor) // run
   kernel = (place[..., None] == np.arange(features)) / run
   return jax.lax.conv_general_dilated(
-      x_PYXC, jnp.asarray(kernel.transpose(1, 2, 0, 3), x_PYXC.dtype),
-      (factor, factor), "VALID", dimension_numbers=_CHANNELS_LAST)
+    x_PYXC,
+    jnp.asarray(kernel.transpose(1, 2, 0, 3), x_PYXC.dtype),
+    (factor, factor),
+    "VALID",
+    dimension_numbers=_CHANNELS_LAST,
+  )
 
 
 def repeat_channels(x: jax.Array, features: int) -> jax.Array:
@@ -174,14 +185,18 @@ class Conv3x3(nn.Module):
   @nn.compact
   def __call__(self, x_PYXC: jax.Array) -> jax.Array:
     kernel = layers.weight(
-        self, "kernel", (3, 3, x_PYXC.shape[-1], self.features),
-        (None, None, "conv_in", "conv_out"), layers.fan_in((0, 1, 2)),
+      self,
+      "kernel",
+      (3, 3, x_PYXC.shape[-1], self.features),
+      (None, None, "conv_in", "conv_out"),
+      layers.fan_in((0, 1, 2)),
     )
     y = conv3x3(x_PYXC, kernel, self.stride)
     if not self.use_bias:
       return y
-    bias = layers.weight(self, "bias", (self.features,), ("conv_out",),
-                         layers.zeros)
+    bias = layers.weight(
+      self, "bias", (self.features,), ("conv_out",), layers.zeros
+    )
     return y + layers.along_last(bias, y)
 
 
@@ -194,8 +209,11 @@ class Depthwise(nn.Module):
   def __call__(self, x_PYXC: jax.Array) -> jax.Array:
     channels = x_PYXC.shape[-1]
     kernel = layers.weight(
-        self, "kernel", (self.size, self.size, channels), (None, None, None),
-        layers.fan_in((0, 1)),
+      self,
+      "kernel",
+      (self.size, self.size, channels),
+      (None, None, None),
+      layers.fan_in((0, 1)),
     )
     y = depthwise(x_PYXC, kernel)
     bias = layers.weight(self, "bias", (channels,), (None,), layers.zeros)

@@ -50,8 +50,8 @@ class Stage:
     attends = self.block_type == "EfficientViTBlock" and self.layers
     if attends and self.channels % self.head_dim:
       raise ValueError(
-          f"{self.channels} channels of an EfficientViTBlock are not a multiple"
-          f" of attention_head_dim={self.head_dim}."
+        f"{self.channels} channels of an EfficientViTBlock are not a multiple"
+        f" of attention_head_dim={self.head_dim}."
       )
 
 
@@ -90,20 +90,24 @@ class DcaeConfig:
       value = getattr(self, field.name)
       if isinstance(value, (list, tuple)):
         object.__setattr__(self, field.name, _tuples(value))
-    _check_choice("downsample_block_type", self.downsample_block_type,
-                  DOWNSAMPLE)
+    _check_choice(
+      "downsample_block_type", self.downsample_block_type, DOWNSAMPLE
+    )
     _check_choice("upsample_block_type", self.upsample_block_type, UPSAMPLE)
-    _check_choice("decoder_conv_act_fn", self.decoder_conv_act_fn,
-                  tuple(blocks.ACTIVATIONS))
+    _check_choice(
+      "decoder_conv_act_fn", self.decoder_conv_act_fn, tuple(blocks.ACTIVATIONS)
+    )
     if len(self.encoder) != len(self.decoder):
       raise ValueError(
-          f"{len(self.encoder)} encoder stages and {len(self.decoder)} decoder"
-          " stages would change the picture's size."
+        f"{len(self.encoder)} encoder stages and {len(self.decoder)} decoder"
+        " stages would change the picture's size."
       )
-    _check_stages("encoder", self.encoder, self.latent_channels,
-                  self.encoder_out_shortcut)
-    _check_stages("decoder", self.decoder, self.latent_channels,
-                  self.decoder_in_shortcut)
+    _check_stages(
+      "encoder", self.encoder, self.latent_channels, self.encoder_out_shortcut
+    )
+    _check_stages(
+      "decoder", self.decoder, self.latent_channels, self.decoder_in_shortcut
+    )
     if self.downsample_block_type == "pixel_unshuffle":
       odd = [s.channels for s in self.encoder[1:] if s.channels % 4]
       if odd:
@@ -113,28 +117,28 @@ class DcaeConfig:
   def encoder(self) -> tuple[Stage, ...]:
     """The encoder's stages; its norms and activations are fixed."""
     return _stages(
-        "encoder",
-        head_dim=self.attention_head_dim,
-        gain=self.residual_gain,
-        block_type=self.encoder_block_types,
-        channels=self.encoder_block_out_channels,
-        layers=self.encoder_layers_per_block,
-        scales=self.encoder_qkv_multiscales,
+      "encoder",
+      head_dim=self.attention_head_dim,
+      gain=self.residual_gain,
+      block_type=self.encoder_block_types,
+      channels=self.encoder_block_out_channels,
+      layers=self.encoder_layers_per_block,
+      scales=self.encoder_qkv_multiscales,
     )
 
   @property
   def decoder(self) -> tuple[Stage, ...]:
     """The decoder's stages, from the pixels down (they run in reverse)."""
     return _stages(
-        "decoder",
-        head_dim=self.attention_head_dim,
-        gain=self.residual_gain,
-        block_type=self.decoder_block_types,
-        channels=self.decoder_block_out_channels,
-        layers=self.decoder_layers_per_block,
-        scales=self.decoder_qkv_multiscales,
-        norm_type=self.decoder_norm_types,
-        act_fn=self.decoder_act_fns,
+      "decoder",
+      head_dim=self.attention_head_dim,
+      gain=self.residual_gain,
+      block_type=self.decoder_block_types,
+      channels=self.decoder_block_out_channels,
+      layers=self.decoder_layers_per_block,
+      scales=self.decoder_qkv_multiscales,
+      norm_type=self.decoder_norm_types,
+      act_fn=self.decoder_act_fns,
     )
 
   @property
@@ -155,20 +159,20 @@ def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _stages(
-    side: str, *, head_dim: int, gain: float, **columns
+  side: str, *, head_dim: int, gain: float, **columns
 ) -> tuple[Stage, ...]:
   """Turns columns of values into a record per stage."""
   lengths = {name: len(values) for name, values in columns.items()}
   if len(set(lengths.values())) != 1:
     raise ValueError(f"The {side}'s stages differ in number: {lengths}.")
   return tuple(
-      Stage(head_dim=head_dim, gain=gain, **dict(zip(columns, row)))
-      for row in zip(*columns.values())
+    Stage(head_dim=head_dim, gain=gain, **dict(zip(columns, row)))
+    for row in zip(*columns.values())
   )
 
 
 def _check_stages(
-    side: str, stages: tuple[Stage, ...], latent_channels: int, shortcut: bool
+  side: str, stages: tuple[Stage, ...], latent_channels: int, shortcut: bool
 ) -> None:
   """Raises ValueError where a shortcut could not average or repeat."""
   if len(stages) < 2:
@@ -179,13 +183,13 @@ def _check_stages(
   for small, large in zip(stages[first:], stages[first + 1 :]):
     if 4 * small.channels % large.channels:
       raise ValueError(
-          f"The {side}'s shortcut from {small.channels} to {large.channels}"
-          " channels needs 4 times the former to be a multiple of the latter."
+        f"The {side}'s shortcut from {small.channels} to {large.channels}"
+        " channels needs 4 times the former to be a multiple of the latter."
       )
   if shortcut and stages[-1].channels % latent_channels:
     raise ValueError(
-        f"{side} channels {stages[-1].channels} are not a multiple of"
-        f" {latent_channels=}, as its latent shortcut requires."
+      f"{side} channels {stages[-1].channels} are not a multiple of"
+      f" {latent_channels=}, as its latent shortcut requires."
     )
 
 
@@ -193,7 +197,7 @@ def _block(stage: Stage, name: str) -> nn.Module:
   if stage.block_type == "ResBlock":
     return blocks.ResBlock(stage.norm_type, stage.act_fn, stage.gain, name=name)
   return blocks.EfficientVitBlock(
-      stage.head_dim, stage.scales, stage.norm_type, stage.gain, name=name
+    stage.head_dim, stage.scales, stage.norm_type, stage.gain, name=name
   )
 
 
@@ -239,16 +243,21 @@ class Encoder(nn.Module):
     if stages[0].layers:
       x = convolution.Conv3x3(stages[0].channels, name="conv_in")(x_PYXC)
     else:
-      x = blocks.Down(stages[1].channels, c.downsample_block_type,
-                      shortcut=False, name="conv_in")(x_PYXC)
+      x = blocks.Down(
+        stages[1].channels,
+        c.downsample_block_type,
+        shortcut=False,
+        name="conv_in",
+      )(x_PYXC)
     states = [x]
     for i, stage in enumerate(stages):
       if not stage.layers:
         continue
       last = i + 1 == len(stages)
       following = None if last else stages[i + 1].channels
-      x = EncoderStage(stage, following, c.downsample_block_type,
-                       name=f"stage{i}")(x)
+      x = EncoderStage(
+        stage, following, c.downsample_block_type, name=f"stage{i}"
+      )(x)
       states.append(x)
     y = convolution.Conv3x3(c.latent_channels, name="conv_out")(x)
     if c.encoder_out_shortcut:
@@ -273,16 +282,18 @@ class Decoder(nn.Module):
       if not stage.layers:
         continue
       last = i + 1 == len(stages)
-      x = DecoderStage(stage, None if last else c.upsample_block_type,
-                       name=f"stage{i}")(x)
+      x = DecoderStage(
+        stage, None if last else c.upsample_block_type, name=f"stage{i}"
+      )(x)
       states.append(x)
     x = blocks.RmsNorm2d(name="norm_out")(x)
     x = blocks.ACTIVATIONS[c.decoder_conv_act_fn](x)
     if stages[0].layers:
       y = convolution.Conv3x3(c.in_channels, name="conv_out")(x)
     else:
-      y = blocks.Up(c.in_channels, c.upsample_block_type, shortcut=False,
-                    name="conv_out")(x)
+      y = blocks.Up(
+        c.in_channels, c.upsample_block_type, shortcut=False, name="conv_out"
+      )(x)
     return y, tuple(states)
 
 
@@ -335,13 +346,14 @@ class Autoencoder(nn.Module):
     return self.decode_normalised(self.encode_normalised(pixels_PYXC))
 
   def encode(
-      self, pixels_PYXC: jax.Array, tiling: Tiling | None = None
+    self, pixels_PYXC: jax.Array, tiling: Tiling | None = None
   ) -> jax.Array:
     """Raw latents (P, h, w, C); deterministic."""
     height, width = pixels_PYXC.shape[1:3]
     if tiling is not None and tiling.applies(height, width):
-      return encode_tiles(_alone(self.encoder), pixels_PYXC, tiling,
-                          self.config.factor)
+      return encode_tiles(
+        _alone(self.encoder), pixels_PYXC, tiling, self.config.factor
+      )
     return self.encode_states(pixels_PYXC)[0]
 
   def encode_states(self, pixels_PYXC: jax.Array) -> tuple[jax.Array, States]:
@@ -349,13 +361,13 @@ class Autoencoder(nn.Module):
     height, width = pixels_PYXC.shape[1:3]
     if height % self.config.factor or width % self.config.factor:
       raise ValueError(
-          f"A picture of {height}x{width} is not a multiple of"
-          f" {self.config.factor} pixels; resize or pad it first."
+        f"A picture of {height}x{width} is not a multiple of"
+        f" {self.config.factor} pixels; resize or pad it first."
       )
     return self.encoder(pixels_PYXC)
 
   def decode(
-      self, raw_PhwC: jax.Array, tiling: Tiling | None = None
+    self, raw_PhwC: jax.Array, tiling: Tiling | None = None
   ) -> jax.Array:
     """Pixels from raw latents, around [-1, 1] but not clipped."""
     factor = self.config.factor
@@ -369,13 +381,13 @@ class Autoencoder(nn.Module):
     return self.decoder(raw_PhwC)
 
   def encode_normalised(
-      self, pixels_PYXC: jax.Array, tiling: Tiling | None = None
+    self, pixels_PYXC: jax.Array, tiling: Tiling | None = None
   ) -> jax.Array:
     """What diffusion sees: (encode(pixels) - shift) * scale."""
     return self.latent(self.encode(pixels_PYXC, tiling))
 
   def decode_normalised(
-      self, latent_PhwC: jax.Array, tiling: Tiling | None = None
+    self, latent_PhwC: jax.Array, tiling: Tiling | None = None
   ) -> jax.Array:
     """The inverse of `encode_normalised`, up to the autoencoder's own loss."""
     return self.decode(self.latent.inverse(latent_PhwC), tiling)

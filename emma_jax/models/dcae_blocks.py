@@ -17,12 +17,12 @@ from emma_jax.models import convolution, layers, partition
 NORM_EPS = 1e-5
 CONV_AXES = ("conv_in", "conv_out")  # of a 1x1 convolution
 ACTIVATIONS = {
-    "relu": jax.nn.relu,
-    "relu6": jax.nn.relu6,
-    "silu": jax.nn.silu,
-    "swish": jax.nn.silu,
-    "mish": jax.nn.mish,
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+  "relu": jax.nn.relu,
+  "relu6": jax.nn.relu6,
+  "silu": jax.nn.silu,
+  "swish": jax.nn.silu,
+  "mish": jax.nn.mish,
+  "gelu": lambda x: jax.nn.gelu(x, approximate=False),
 }
 
 
@@ -111,7 +111,7 @@ class GluMbConv(nn.Module):
 
 
 def linear_attention(
-    q_PNGE: jax.Array, k_PNGE: jax.Array, v_PNGE: jax.Array
+  q_PNGE: jax.Array, k_PNGE: jax.Array, v_PNGE: jax.Array
 ) -> jax.Array:
   """ReLU attention in time linear in N: sum_n relu(q).relu(k_n) v_n / sum_n.
 
@@ -128,7 +128,7 @@ def linear_attention(
 
 
 def linear_attention_side_by_side(
-    q_PNC: jax.Array, k_PNC: jax.Array, v_PNC: jax.Array, head_dim: int
+  q_PNC: jax.Array, k_PNC: jax.Array, v_PNC: jax.Array, head_dim: int
 ) -> jax.Array:
   """`linear_attention` of groups that lie side by side in the channels.
 
@@ -168,12 +168,12 @@ class LinearAttention(nn.Module):
     channels = x_PhwC.shape[-1]
     inner = channels // self.head_dim * self.head_dim
     kernels = [
-        layers.Kernel((channels, inner), CONV_AXES, name=f"to_{letter}")()
-        for letter in "qkv"
+      layers.Kernel((channels, inner), CONV_AXES, name=f"to_{letter}")()
+      for letter in "qkv"
     ]
     scales = [
-        ScaleProjection(3 * inner, self.head_dim, size, name=f"scale{i}")()
-        for i, size in enumerate(self.scales)
+      ScaleProjection(3 * inner, self.head_dim, size, name=f"scale{i}")()
+      for i, size in enumerate(self.scales)
     ]
     attend = _attend_side_by_side if partition.for_tpu() else _attend
     y = attend(x_PhwC, kernels, scales, self.head_dim)
@@ -201,19 +201,26 @@ class ScaleProjection(nn.Module):
   @nn.compact
   def __call__(self) -> Scale:
     kernel_GEF = layers.weight(
-        self, "kernel",
-        (self.channels // self.head_dim, self.head_dim, self.head_dim),
-        (None, None, None), layers.fan_in(1),
+      self,
+      "kernel",
+      (self.channels // self.head_dim, self.head_dim, self.head_dim),
+      (None, None, None),
+      layers.fan_in(1),
     )
     filter_YXC = layers.Kernel(
-        (self.size, self.size, self.channels), (None, None, None),
-        layers.fan_in((0, 1)), name="filter")()
+      (self.size, self.size, self.channels),
+      (None, None, None),
+      layers.fan_in((0, 1)),
+      name="filter",
+    )()
     return Scale(filter_YXC, kernel_GEF)
 
 
 def _attend(
-    x_PhwC: jax.Array, kernels: Sequence[jax.Array], scales: Sequence[Scale],
-    head_dim: int,
+  x_PhwC: jax.Array,
+  kernels: Sequence[jax.Array],
+  scales: Sequence[Scale],
+  head_dim: int,
 ) -> jax.Array:
   """Attention at every scale: (P, h, w, C), the scales' channels in turn."""
   P, h, w, _ = x_PhwC.shape
@@ -231,8 +238,10 @@ def _attend(
 
 
 def _attend_side_by_side(
-    x_PhwC: jax.Array, kernels: Sequence[jax.Array], scales: Sequence[Scale],
-    head_dim: int,
+  x_PhwC: jax.Array,
+  kernels: Sequence[jax.Array],
+  scales: Sequence[Scale],
+  head_dim: int,
 ) -> jax.Array:
   """`_attend` with all groups' q in one array, all k and all v in others.
 
@@ -242,18 +251,23 @@ def _attend_side_by_side(
   P, h, w, _ = x_PhwC.shape
   # Gathered first: joining what is split over devices would move it twice.
   kernel = jnp.concatenate(
-      [partition.constrain(k.astype(x_PhwC.dtype), None, None)
-       for k in kernels], axis=-1)
-  qkv = [layers.linear(x_PhwC, _every_third(kernel, i, head_dim))
-         for i in range(3)]
+    [partition.constrain(k.astype(x_PhwC.dtype), None, None) for k in kernels],
+    axis=-1,
+  )
+  qkv = [
+    layers.linear(x_PhwC, _every_third(kernel, i, head_dim)) for i in range(3)
+  ]
   branches = [qkv]
   for filter_YXC, kernel_GEF in scales:
-    branches.append([
+    branches.append(
+      [
         layers.linear(
-            convolution.depthwise(y, _every_third(filter_YXC, i, head_dim)),
-            _block_diagonal(kernel_GEF[i::3]))
+          convolution.depthwise(y, _every_third(filter_YXC, i, head_dim)),
+          _block_diagonal(kernel_GEF[i::3]),
+        )
         for i, y in enumerate(qkv)
-    ])
+      ]
+    )
   out = []
   for branch in branches:
     y = [part.reshape(P, h * w, -1) for part in branch]
@@ -287,7 +301,7 @@ class EfficientVitBlock(nn.Module):
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
     x_PhwC = LinearAttention(
-        self.head_dim, self.scales, self.norm_type, self.gain, name="attention"
+      self.head_dim, self.scales, self.norm_type, self.gain, name="attention"
     )(x_PhwC)
     return GluMbConv(gain=self.gain, name="conv")(x_PhwC)
 

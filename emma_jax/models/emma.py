@@ -48,8 +48,8 @@ class EmmaConfig:
     side = 2 * self.vision.encoder.patch_size
     if side != PIXELS_PER_TOKEN:
       raise ValueError(
-          f"vision patch_size={self.vision.encoder.patch_size} gives tokens of "
-          f"{side} pixels; the autoencoder's have {PIXELS_PER_TOKEN}."
+        f"vision patch_size={self.vision.encoder.patch_size} gives tokens of "
+        f"{side} pixels; the autoencoder's have {PIXELS_PER_TOKEN}."
       )
 
 
@@ -72,8 +72,8 @@ def token_grid(height: int, width: int) -> tuple[int, int]:
   """Token rows and columns of a picture of height x width pixels."""
   if height % PIXELS_PER_TOKEN or width % PIXELS_PER_TOKEN:
     raise ValueError(
-        f"A picture of {height}x{width} pixels does not divide into tokens of "
-        f"{PIXELS_PER_TOKEN}; pad it to multiples of {PIXELS_PER_TOKEN}."
+      f"A picture of {height}x{width} pixels does not divide into tokens of "
+      f"{PIXELS_PER_TOKEN}; pad it to multiples of {PIXELS_PER_TOKEN}."
     )
   return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
 
@@ -133,7 +133,8 @@ class Emma(nn.Module):
     else:  # of every device's own pictures the first, then the second, ...
       module, weights = self.autoencoder.unbind()
       run = lambda x: module.apply(
-          weights, x, method=Autoencoder.encode_normalised)
+        weights, x, method=Autoencoder.encode_normalised
+      )
       x = pixels_PYXC.reshape(-1, turns, *pixels_PYXC.shape[1:])
       z = jax.lax.map(lambda x: self._encode(run, x), x.swapaxes(0, 1))
       z = z.swapaxes(0, 1)
@@ -144,7 +145,7 @@ class Emma(nn.Module):
     return run(partition.constrain(x, "pictures", None, None, None))
 
   def decode_latents(
-      self, latents_PTC: jax.Array, grid: tuple[int, int]
+    self, latents_PTC: jax.Array, grid: tuple[int, int]
   ) -> jax.Array:
     """Normalised latents -> pictures (P, Y, X, 3), uint8."""
     chex.assert_shape(latents_PTC, (None, grid[0] * grid[1], None))
@@ -163,11 +164,15 @@ class Emma(nn.Module):
       return batch.latents
     if batch.patches is not None:
       raise ValueError(
-          "Understanding pictures of native sizes need latents made beforehand:"
-          " DC-AE has no packed form. Run `emma-data encode-latents` and set "
-          "config.data.latents=stored.")
-    groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC,
-              batch.gen_pixels_BMYXC)
+        "Understanding pictures of native sizes need latents made beforehand:"
+        " DC-AE has no packed form. Run `emma-data encode-latents` and set "
+        "config.data.latents=stored."
+      )
+    groups = (
+      batch.und_pixels_BNYXC,
+      batch.ref_pixels_BRYXC,
+      batch.gen_pixels_BMYXC,
+    )
     z_PTC = self.encode_latents(pictures.joined(groups))
     return Latents(*pictures.parted(z_PTC, groups))
 
@@ -190,7 +195,8 @@ class Emma(nn.Module):
     und = ref = None
     if batch.patches is not None:
       und, logits = self.vision.packed(
-          batch.patches, self._patch_values(batch.patches), route)
+        batch.patches, self._patch_values(batch.patches), route
+      )
     elif groups[0].shape[1]:
       x_PTC, logits = self.vision(unit(groups[0]), route)
       und = x_PTC.reshape(B, -1, *x_PTC.shape[1:])
@@ -209,7 +215,8 @@ class Emma(nn.Module):
     """(B, N, 2) over (versatile, STEM): only the tower's lower blocks run."""
     if batch.patches is not None:
       return self.vision.packed_router_logits(
-          batch.patches, self._patch_values(batch.patches))
+        batch.patches, self._patch_values(batch.patches)
+      )
     pixels = batch.und_pixels_BNYXC
     x = to_unit(pixels.reshape(-1, *pixels.shape[2:]), self.config.dtype)
     return self.vision.router_logits(x).reshape(*pixels.shape[:2], 2)
@@ -217,13 +224,13 @@ class Emma(nn.Module):
   # ------------------------------------------------------------ the decoder
 
   def __call__(
-      self,
-      batch: Batch,
-      latents: Latents,
-      noisy_BMTC: jax.Array | None,
-      time_BM: jax.Array | None,
-      route: str = "versatile",
-      collect: bool = False,
+    self,
+    batch: Batch,
+    latents: Latents,
+    noisy_BMTC: jax.Array | None,
+    time_BM: jax.Array | None,
+    route: str = "versatile",
+    collect: bool = False,
   ) -> EmmaOutput:
     """One pass over packed rows.
 
@@ -241,11 +248,13 @@ class Emma(nn.Module):
     ref_in_und = self.config.fusion.reference_branch == "und"
     und_visual, gen_parts = [], []
     if batch.patches is not None:
-      und_visual.append(self._adapt_native(
-          und_sem, latents.native_BJC, batch.patches.cell_BW2))
+      und_visual.append(
+        self._adapt_native(und_sem, latents.native_BJC, batch.patches.cell_BW2)
+      )
     elif und_sem is not None:
       und_visual.append(
-          self._adapt(self.adapters.und, und_sem, latents.und_BNTC, grid))
+        self._adapt(self.adapters.und, und_sem, latents.und_BNTC, grid)
+      )
     if ref_sem is not None:
       adapter = self.adapters.und if ref_in_und else self.adapters.gen
       tokens = self._adapt(adapter, ref_sem, latents.ref_BRTC, grid)
@@ -255,12 +264,12 @@ class Emma(nn.Module):
     und_BUD = self._und_tokens(batch, und_visual)
     gen_BGD = jnp.concatenate(gen_parts, axis=1) if gen_parts else None
     und_BUD, gen_BGD, cache = self.llm(
-        und_BUD, gen_BGD, batch.und_ids, batch.gen_ids, collect=collect
+      und_BUD, gen_BGD, batch.und_ids, batch.gen_ids, collect=collect
     )
     velocity = None
     if noisy_BMTC is not None:
       B, M, T, _ = noisy_BMTC.shape
-      target_BGD = gen_BGD[:, -M * T:].reshape(B, M, T, -1)
+      target_BGD = gen_BGD[:, -M * T :].reshape(B, M, T, -1)
       velocity = self.heads.velocity(target_BGD.astype(jnp.float32))
     return EmmaOutput(und_BUD, velocity, cache, router)
 
@@ -273,7 +282,7 @@ class Emma(nn.Module):
     return self.llm.head()
 
   def extend(
-      self, tokens_BL: jax.Array, ids: Ids, cache: KvCache
+    self, tokens_BL: jax.Array, ids: Ids, cache: KvCache
   ) -> tuple[jax.Array, KvCache]:
     """Text after a cached context: hidden states, and the new keys/values."""
     x = self.llm.embed(tokens_BL).astype(self.config.dtype)
@@ -281,12 +290,12 @@ class Emma(nn.Module):
     return hidden, new
 
   def denoise(
-      self,
-      noisy_BTC: jax.Array,
-      time_B: jax.Array,
-      grid: tuple[int, int],
-      ids: Ids,
-      cache: KvCache,
+    self,
+    noisy_BTC: jax.Array,
+    time_B: jax.Array,
+    grid: tuple[int, int],
+    ids: Ids,
+    cache: KvCache,
   ) -> jax.Array:
     """Velocity (B, T, C) of one target per row behind a cached context.
 
@@ -304,8 +313,10 @@ class Emma(nn.Module):
   def _adapt(self, adapter, semantic, latent, grid):
     """Adapter over (B, pictures, T, C) features -> (B, tokens, D)."""
     B, P = latent.shape[:2]
-    flat = [x.reshape(B * P, *x.shape[2:]).astype(self.config.dtype)
-            for x in (semantic, latent)]
+    flat = [
+      x.reshape(B * P, *x.shape[2:]).astype(self.config.dtype)
+      for x in (semantic, latent)
+    ]
     x = adapter(*flat, grid)
     return x.reshape(B, P * x.shape[1], x.shape[2])
 
@@ -313,15 +324,17 @@ class Emma(nn.Module):
     """The Und adapter over packed pictures, each token in its own cell."""
     dtype = self.config.dtype
     # A token stands where the first of its four patches does.
-    cell_BJ2 = cell_BW2[:, ::SHUFFLE**2] // SHUFFLE
+    cell_BJ2 = cell_BW2[:, :: SHUFFLE**2] // SHUFFLE
     return self.adapters.und(
-        semantic_BJC.astype(dtype), latent_BJC.astype(dtype), cell_BJ2)
+      semantic_BJC.astype(dtype), latent_BJC.astype(dtype), cell_BJ2
+    )
 
   def _noisy_tokens(self, noisy_BMTC, time_BM, grid):
     B, M, T, C = noisy_BMTC.shape
     dtype = self.config.dtype
     x = self.adapters.gen(
-        None, noisy_BMTC.reshape(B * M, T, C).astype(dtype), grid)
+      None, noisy_BMTC.reshape(B * M, T, C).astype(dtype), grid
+    )
     time = self.adapters.time(time_BM.reshape(B * M), dtype)
     return (x + time[:, None]).reshape(B, M * T, -1)
 
@@ -331,18 +344,24 @@ class Emma(nn.Module):
       return x_BUD
     index = batch.visual_BU[..., None]
     seen = jnp.take_along_axis(
-        jnp.concatenate(visual, axis=1), jnp.maximum(index, 0), axis=1
+      jnp.concatenate(visual, axis=1), jnp.maximum(index, 0), axis=1
     )
     return jnp.where(index >= 0, seen, x_BUD)
 
   def touch_everything(self, batch: Batch) -> EmmaOutput:
     """Runs every weight once; `init_params` creates them all through it."""
     latents = self.latents(batch)
-    self.decode_latents(latents.gen_BMTC[:, 0], token_grid(
-        *batch.gen_pixels_BMYXC.shape[2:4]))
+    self.decode_latents(
+      latents.gen_BMTC[:, 0], token_grid(*batch.gen_pixels_BMYXC.shape[2:4])
+    )
     route = "router" if self.config.vision.experts else "versatile"
-    out = self(batch, latents, latents.gen_BMTC,
-               jnp.zeros(batch.gen_task_BM.shape), route)
+    out = self(
+      batch,
+      latents,
+      latents.gen_BMTC,
+      jnp.zeros(batch.gen_task_BM.shape),
+      route,
+    )
     # With references in the Und branch nothing clean goes through the Gen
     # adapter; its weights exist all the same, so that layouts can change.
     sem = jnp.zeros((1, 1, 4 * self.config.vision.encoder.width))
@@ -363,11 +382,19 @@ def _smallest_batch(config: EmmaConfig) -> Batch:
   pixels = jnp.zeros((1, 1, PIXELS_PER_TOKEN, PIXELS_PER_TOKEN, 3), jnp.uint8)
   one = jnp.zeros((1, 1), jnp.int32)
   return Batch(
-      tokens_BU=one, visual_BU=one, targets_BU=one, weights_BU=one,
-      und_ids=ids(1), gen_ids=ids(gen),
-      und_pixels_BNYXC=pixels, und_valid_BN=one, stem_BN=one,
-      ref_pixels_BRYXC=pixels, ref_valid_BR=one,
-      gen_pixels_BMYXC=pixels, gen_task_BM=one,
+    tokens_BU=one,
+    visual_BU=one,
+    targets_BU=one,
+    weights_BU=one,
+    und_ids=ids(1),
+    gen_ids=ids(gen),
+    und_pixels_BNYXC=pixels,
+    und_valid_BN=one,
+    stem_BN=one,
+    ref_pixels_BRYXC=pixels,
+    ref_valid_BR=one,
+    gen_pixels_BMYXC=pixels,
+    gen_task_BM=one,
   )
 
 

@@ -42,8 +42,8 @@ class TowerConfig:
   def __post_init__(self):
     if not 0 < self.num_expert_layers < self.encoder.num_layers:
       raise ValueError(
-          f"{self.num_expert_layers=} must leave some of"
-          f" num_layers={self.encoder.num_layers} shared and own at least one."
+        f"{self.num_expert_layers=} must leave some of"
+        f" num_layers={self.encoder.num_layers} shared and own at least one."
       )
     if not 0 <= self.router_threshold <= 1:
       raise ValueError(f"{self.router_threshold=} is not a probability.")
@@ -85,7 +85,7 @@ class VisionTower(nn.Module):
       self.router = Router(c.router_width)
 
   def __call__(
-      self, pixels_PYXC: jax.Array, route: str = "versatile"
+    self, pixels_PYXC: jax.Array, route: str = "versatile"
   ) -> tuple[jax.Array, jax.Array | None]:
     """Pictures in [-1, 1] -> (tokens (P, T, C), router logits (P, 2) or None).
 
@@ -114,7 +114,7 @@ class VisionTower(nn.Module):
     return self._router(self._lower(pixels_PYXC)[1], "router")
 
   def packed(
-      self, patches: Patches, values_BWK: jax.Array, route: str = "versatile"
+    self, patches: Patches, values_BWK: jax.Array, route: str = "versatile"
   ) -> tuple[jax.Array, jax.Array | None]:
     """Pictures of any sizes -> (tokens (B, J, C), logits (B, N, 2) or None).
 
@@ -131,21 +131,22 @@ class VisionTower(nn.Module):
     if logits_BN2 is not None:
       own_BW = jnp.maximum(patches.picture_BW - 1, 0)
       science_BW1 = jnp.take_along_axis(
-          self._is_science(logits_BN2), own_BW, axis=1)[..., None]
+        self._is_science(logits_BN2), own_BW, axis=1
+      )[..., None]
     x_BWD = self._expert(lower_BWD, patches.picture_BW, route, science_BW1)
     x_BWD = self.post_norm(x_BWD)
     B, W, D = x_BWD.shape
     return x_BWD.reshape(B, W // SHUFFLE**2, SHUFFLE**2 * D), logits_BN2
 
   def packed_router_logits(
-      self, patches: Patches, values_BWK: jax.Array
+    self, patches: Patches, values_BWK: jax.Array
   ) -> jax.Array:
     """`router_logits` of packed pictures: (B, N, 2)."""
     lower_BWD = self._packed_lower(patches, values_BWK)
     return self._router(lower_BWD, "router", patches)
 
   def _router(
-      self, lower: jax.Array, route: str, patches: Patches | None = None
+    self, lower: jax.Array, route: str, patches: Patches | None = None
   ) -> jax.Array | None:
     """Logits of every picture, or None where the route is given."""
     if route not in ROUTES:
@@ -167,7 +168,8 @@ class VisionTower(nn.Module):
     """The upper blocks; `part` as `siglip2.stack` takes it, `science` bool."""
     if science is not None:
       return jnp.where(
-          science, self.stem(lower, part)[0], self.versatile(lower, part)[0])
+        science, self.stem(lower, part)[0], self.versatile(lower, part)[0]
+      )
     expert = self.stem if route == "stem" else self.versatile
     return expert(lower, part)[0]
 
@@ -177,21 +179,20 @@ class VisionTower(nn.Module):
     height, width = pixels_PYXC.shape[1:3]
     if height % side or width % side:
       raise ValueError(
-          f"A picture of {height}x{width} does not divide into tokens of {side}"
-          f" pixels; resize or pad it to multiples of {side}."
+        f"A picture of {height}x{width} does not divide into tokens of {side}"
+        f" pixels; resize or pad it to multiples of {side}."
       )
     x_PhwD = self.embed(pixels_PYXC)
     x_PTD = x_PhwD.reshape(x_PhwD.shape[0], -1, x_PhwD.shape[-1])
     return x_PhwD, self.lower(x_PTD, None)[0]
 
-  def _packed_lower(
-      self, patches: Patches, values_BWK: jax.Array
-  ) -> jax.Array:
+  def _packed_lower(self, patches: Patches, values_BWK: jax.Array) -> jax.Array:
     """The shared blocks' output (B, W, D)."""
     own_BW1 = jnp.maximum(patches.picture_BW - 1, 0)[..., None]
     grid_BW2 = jnp.take_along_axis(patches.grid_BN2, own_BW1, axis=1)
     x_BWD = self.embed.packed(
-        values_BWK, patches.cell_BW2, jnp.maximum(grid_BW2, 1))
+      values_BWK, patches.cell_BW2, jnp.maximum(grid_BW2, 1)
+    )
     return self.lower(x_BWD, patches.picture_BW)[0]
 
 
@@ -200,7 +201,10 @@ def _means(x_BWD: jax.Array, patches: Patches) -> jax.Array:
   names_1N1 = jnp.arange(1, patches.grid_BN2.shape[1] + 1)[None, :, None]
   member_BNW = (patches.picture_BW[:, None, :] == names_1N1).astype(jnp.float32)
   total_BND = jnp.einsum(
-      "BNW,BWD->BND", member_BNW, x_BWD.astype(jnp.float32),
-      precision=jax.lax.Precision.HIGHEST)
+    "BNW,BWD->BND",
+    member_BNW,
+    x_BWD.astype(jnp.float32),
+    precision=jax.lax.Precision.HIGHEST,
+  )
   count_BN1 = member_BNW.sum(axis=-1, keepdims=True)
   return total_BND / jnp.maximum(count_BN1, 1)

@@ -37,6 +37,7 @@ class Path:
 
 def _heads_first(function: Callable) -> Callable:
   """A function of head-major arrays as one of token-major ones."""
+
   def swapped(xs):
     return jax.tree.map(lambda x: x.swapaxes(1, 2) if x.ndim == 4 else x, xs)
 
@@ -51,19 +52,23 @@ GPU = Path(flash_gpu.forward, flash_gpu.backward)
 def _by_platform(gpu: Path) -> Path:
   """The platform a program is lowered for decides, not the one it runs on
   now: programs are also compiled ahead of time, for machines far away."""
+
   def choose(tpu: Callable, cuda: Callable, other: Callable) -> Callable:
     return functools.partial(
-        jax.lax.platform_dependent, tpu=tpu, cuda=cuda, default=other)
+      jax.lax.platform_dependent, tpu=tpu, cuda=cuda, default=other
+    )
 
-  return Path(choose(TPU.forward, gpu.forward, CHUNKED.forward),
-              choose(TPU.backward, gpu.backward, CHUNKED.backward))
+  return Path(
+    choose(TPU.forward, gpu.forward, CHUNKED.forward),
+    choose(TPU.backward, gpu.backward, CHUNKED.backward),
+  )
 
 
 KERNEL, CHUNKED_ON_GPU = _by_platform(GPU), _by_platform(CHUNKED)
 
 
 def gpu_path(
-    capability: tuple[int, int] | None, dtype: Any, width: int, masked: bool
+  capability: tuple[int, int] | None, dtype: Any, width: int, masked: bool
 ) -> str:
   """How attention of many tokens is computed on an NVIDIA GPU.
 
@@ -84,9 +89,13 @@ def gpu_path(
   multiple, most = CUDNN_WIDTHS
   if capability is None:
     return "chunked"
-  if (not masked and capability >= CUDNN_CAPABILITY and width <= most
-      and width % multiple == 0
-      and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)):
+  if (
+    not masked
+    and capability >= CUDNN_CAPABILITY
+    and width <= most
+    and width % multiple == 0
+    and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+  ):
     return "cudnn"
   if capability[0] == 9 and flash_gpu.takes(dtype, width):
     return "kernel"
@@ -96,14 +105,19 @@ def gpu_path(
 def kernel(q_BLHE: jax.Array) -> Path:
   """The path of kernels for heads like these, each platform its own."""
   found = gpu_path(
-      partition.capability(), q_BLHE.dtype, q_BLHE.shape[-1], masked=True)
+    partition.capability(), q_BLHE.dtype, q_BLHE.shape[-1], masked=True
+  )
   return KERNEL if found == "kernel" else CHUNKED_ON_GPU
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def attention(
-    qs: tuple[jax.Array, ...], k_BSKE: jax.Array, v_BSKE: jax.Array,
-    queries: tuple[Ids, ...], key: Ids, path: Path,
+  qs: tuple[jax.Array, ...],
+  k_BSKE: jax.Array,
+  v_BSKE: jax.Array,
+  queries: tuple[Ids, ...],
+  key: Ids,
+  path: Path,
 ) -> tuple[jax.Array, ...]:
   """Grouped-query attention under `masks.allow(query, key)`, for queries in any
   number of buffers (B, L, H, E), each result for itself.
@@ -129,7 +143,8 @@ def _backward(path: Path, kept, douts: tuple[jax.Array, ...]):
   dqs, of_keys = [], ()
   for q_BLHE, query, *made in zip(qs, queries, outs, sums, douts):
     dq_BLHE, *of_keys = backward(
-        q_BLHE, k_BSKE, v_BSKE, query, key, *made, *of_keys)
+      q_BLHE, k_BSKE, v_BSKE, query, key, *made, *of_keys
+    )
     dqs.append(dq_BLHE)
   return tuple(dqs), *of_keys, None, None
 
@@ -152,16 +167,21 @@ def on_mesh(function: Callable, rows: int, heads: int) -> Callable:
     ValueError: the heads do not split over the mesh's axis of heads.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  free = {name: size for name, size, kind
-          in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types)
-          if kind != AxisType.Manual}
+  free = {
+    name: size
+    for name, size, kind in zip(
+      mesh.axis_names, mesh.axis_sizes, mesh.axis_types
+    )
+    if kind != AxisType.Manual
+  }
   if not free:
     return function
   split = free.get(HEADS_AXIS, 1)
   if heads % split:
     raise ValueError(
-        f"{heads} heads do not split over {split} devices of the mesh's "
-        f"axis {HEADS_AXIS!r}; make it a divisor of {heads}.")
+      f"{heads} heads do not split over {split} devices of the mesh's "
+      f"axis {HEADS_AXIS!r}; make it a divisor of {heads}."
+    )
   axes, parts = [], 1
   for name, size in free.items():
     # A lone row, as in sampling, is computed everywhere.
@@ -171,15 +191,20 @@ def on_mesh(function: Callable, rows: int, heads: int) -> Callable:
   by_rows, by_heads = tuple(axes), HEADS_AXIS if HEADS_AXIS in free else None
 
   def spec(x) -> PartitionSpec:
-    return {4: PartitionSpec(by_rows, None, by_heads),
-            3: PartitionSpec(by_rows, by_heads),
-            2: PartitionSpec(by_rows)}.get(x.ndim, PartitionSpec())
+    return {
+      4: PartitionSpec(by_rows, None, by_heads),
+      3: PartitionSpec(by_rows, by_heads),
+      2: PartitionSpec(by_rows),
+    }.get(x.ndim, PartitionSpec())
 
   def on_each(*args):
     out = jax.eval_shape(function, *args)
     return jax.shard_map(
-        function, in_specs=jax.tree.map(spec, args),
-        out_specs=jax.tree.map(spec, out),
-        axis_names=set(free), check_vma=False)(*args)
+      function,
+      in_specs=jax.tree.map(spec, args),
+      out_specs=jax.tree.map(spec, out),
+      axis_names=set(free),
+      check_vma=False,
+    )(*args)
 
   return on_each

@@ -38,8 +38,12 @@ ID_NAMES = ("segment", "slot", "end", "noisy")
 
 
 def forward(
-    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
-    query: Ids, key: Ids, interpret: bool = False,
+  q_BLHE: jax.Array,
+  k_BSKE: jax.Array,
+  v_BSKE: jax.Array,
+  query: Ids,
+  key: Ids,
+  interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
   """`flash_xla.forward` of token-major arrays: (out (B, L, H, E), log-sum-exp
   (B, H, L)). `interpret` runs it without a TPU, slowly."""
@@ -48,21 +52,30 @@ def forward(
   q, k, v = _queries(q_BLHE, K), _keys(k_BSKE), _keys(v_BSKE)
   G, r = H // K, _tile(L)
   out, lse = _call(
-      functools.partial(_forward_kernel, scale=E**-0.5),
-      outer="q", query=query, key=key, heads=(K, G, E),
-      inputs=(("q", q), ("k", k), ("k", v)),
-      outputs=(("q", _like(q)), ("row", _row(B, K, G, L))),
-      scratch=((G, r, LANES), (G, r, LANES), (G, r, E)),
-      interpret=interpret,
+    functools.partial(_forward_kernel, scale=E**-0.5),
+    outer="q",
+    query=query,
+    key=key,
+    heads=(K, G, E),
+    inputs=(("q", q), ("k", k), ("k", v)),
+    outputs=(("q", _like(q)), ("row", _row(B, K, G, L))),
+    scratch=((G, r, LANES), (G, r, LANES), (G, r, E)),
+    interpret=interpret,
   )
   return _from_queries(out, q_BLHE), lse.reshape(B, H, -1)[:, :, :L]
 
 
 def backward(
-    q_BLHE: jax.Array, k_BSKE: jax.Array, v_BSKE: jax.Array,
-    query: Ids, key: Ids,
-    out_BLHE: jax.Array, lse_BHL: jax.Array, dout_BLHE: jax.Array,
-    *before: jax.Array, interpret: bool = False,
+  q_BLHE: jax.Array,
+  k_BSKE: jax.Array,
+  v_BSKE: jax.Array,
+  query: Ids,
+  key: Ids,
+  out_BLHE: jax.Array,
+  lse_BHL: jax.Array,
+  dout_BLHE: jax.Array,
+  *before: jax.Array,
+  interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """`flash_xla.backward` of token-major arrays: one kernel for dq and what the
   softmax's gradient subtracts from a row, another for dk and dv, to which it
@@ -76,28 +89,40 @@ def backward(
   lse = jnp.pad(lse_BHL, ((0, 0), (0, 0), (0, _length(L) - L)))
   lse = lse.reshape(row.shape)
   call = functools.partial(
-      _call, query=query, key=key, heads=(K, G, E), interpret=interpret)
+    _call, query=query, key=key, heads=(K, G, E), interpret=interpret
+  )
   given = (("q", q), ("k", k), ("k", v), ("q", dout))
   dq, delta = call(
-      functools.partial(_query_gradient_kernel, scale=scale), outer="q",
-      inputs=(*given, ("q", out), ("row", lse)),
-      outputs=(("q", _like(q)), ("row", row)),
-      scratch=((G, r, LANES), (G, r, LANES), (G, r, E)))
+    functools.partial(_query_gradient_kernel, scale=scale),
+    outer="q",
+    inputs=(*given, ("q", out), ("row", lse)),
+    outputs=(("q", _like(q)), ("row", row)),
+    scratch=((G, r, LANES), (G, r, LANES), (G, r, E)),
+  )
   dk, dv = call(
-      functools.partial(_key_gradient_kernel, scale=scale), outer="k",
-      inputs=(*given, ("row", lse), ("row", delta),
-              *(("k", _keys(x)) for x in before)),
-      outputs=(("k", _like(k)), ("k", _like(v))),
-      scratch=((c, E), (c, E)))
-  return (_from_queries(dq, q_BLHE), _from_keys(dk, k_BSKE),
-          _from_keys(dv, v_BSKE))
+    functools.partial(_key_gradient_kernel, scale=scale),
+    outer="k",
+    inputs=(
+      *given,
+      ("row", lse),
+      ("row", delta),
+      *(("k", _keys(x)) for x in before),
+    ),
+    outputs=(("k", _like(k)), ("k", _like(v))),
+    scratch=((c, E), (c, E)),
+  )
+  return (
+    _from_queries(dq, q_BLHE),
+    _from_keys(dk, k_BSKE),
+    _from_keys(dv, v_BSKE),
+  )
 
 
 # ---------------------------------------------------------------- kernels
 
 
 def _forward_kernel(
-    tiles, _, q_ids, k_ids, q, k, v, out, lse, highest, total, sums, *, scale
+  tiles, _, q_ids, k_ids, q, k, v, out, lse, highest, total, sums, *, scale
 ):
   """Online softmax over the passing keys; `highest`, `total` fill all lanes."""
 
@@ -134,8 +159,23 @@ def _forward_kernel(
 
 
 def _query_gradient_kernel(
-    tiles, _, q_ids, k_ids, q, k, v, dout, out, lse, dq, delta,
-    lses, deltas, sums, *, scale,
+  tiles,
+  _,
+  q_ids,
+  k_ids,
+  q,
+  k,
+  v,
+  dout,
+  out,
+  lse,
+  dq,
+  delta,
+  lses,
+  deltas,
+  sums,
+  *,
+  scale,
 ):
   """dq and delta, the rows' sums of out * dout, of the staying queries.
 
@@ -146,12 +186,14 @@ def _query_gradient_kernel(
   def begin():
     sums[...] = jnp.zeros_like(sums)
     for g in range(lse.shape[2]):
-      spread = jnp.broadcast_to(lse[0, 0, g:g + 1], lses.shape[:0:-1])
+      spread = jnp.broadcast_to(lse[0, 0, g : g + 1], lses.shape[:0:-1])
       lses[g] = spread.T
-      product_rE = (_head(out, g, k).astype(jnp.float32)
-                    * _head(dout, g, k).astype(jnp.float32))
+      product_rE = _head(out, g, k).astype(jnp.float32) * _head(
+        dout, g, k
+      ).astype(jnp.float32)
       deltas[g] = jnp.broadcast_to(
-          product_rE.sum(axis=1, keepdims=True), deltas.shape[1:])
+        product_rE.sum(axis=1, keepdims=True), deltas.shape[1:]
+      )
       delta[0, 0, g] = deltas[g].T[0]
 
   def step(masked: bool):
@@ -174,7 +216,7 @@ def _query_gradient_kernel(
 
 
 def _key_gradient_kernel(
-    tiles, _, q_ids, k_ids, q, k, v, dout, lse, delta, *rest, scale,
+  tiles, _, q_ids, k_ids, q, k, v, dout, lse, delta, *rest, scale
 ):
   """dk and dv of the staying keys; scores are transposed, keys x queries."""
   *before, dk, dv, dk_sum, dv_sum = rest
@@ -220,7 +262,8 @@ def _per_head(row) -> Callable:
   """Runs a function for each of the G heads, in a loop: straight-line code
   would take the compiler G times as long."""
   return lambda head: jax.lax.fori_loop(
-      0, row.shape[2], lambda g, _: head(g), None)
+    0, row.shape[2], lambda g, _: head(g), None
+  )
 
 
 def _head(tile, g, k) -> jax.Array:
@@ -259,14 +302,14 @@ def _dot(a, b, axes: tuple[int, int]):
 
 def _rows(ids) -> Ids:
   """Ids of a tile's tokens along the lanes: (1, n) each."""
-  rows = {name: ids[0, i:i + 1] for i, name in enumerate(ID_NAMES)}
+  rows = {name: ids[0, i : i + 1] for i, name in enumerate(ID_NAMES)}
   return Ids(**rows, position=None)
 
 
 def _columns(ids) -> Ids:
   """The same along the sublanes: (n, 1) each."""
   x = ids[0].T
-  columns = {name: x[:, i:i + 1] for i, name in enumerate(ID_NAMES)}
+  columns = {name: x[:, i : i + 1] for i, name in enumerate(ID_NAMES)}
   return Ids(**columns, position=None)
 
 
@@ -274,8 +317,16 @@ def _columns(ids) -> Ids:
 
 
 def _call(
-    kernel: Callable, *, outer: str, query: Ids, key: Ids,
-    heads: tuple[int, int, int], inputs, outputs, scratch, interpret: bool,
+  kernel: Callable,
+  *,
+  outer: str,
+  query: Ids,
+  key: Ids,
+  heads: tuple[int, int, int],
+  inputs,
+  outputs,
+  scratch,
+  interpret: bool,
 ) -> tuple[jax.Array, ...]:
   """Runs a kernel over all tiles.
 
@@ -311,24 +362,32 @@ def _call(
   else:
     specs["q"] = spec("q", (1, r, G * E), lambda b, h, n: (b, n, h))
     specs["k"] = spec("k", (1, c, E), lambda b, h, n: (b, n, h))
-  ids = [spec(side, (1, SUBLANES, n), lambda b, h, n: (b, 0, n))
-         for side, n in (("q", r), ("k", c))]
+  ids = [
+    spec(side, (1, SUBLANES, n), lambda b, h, n: (b, 0, n))
+    for side, n in (("q", r), ("k", c))
+  ]
   return pl.pallas_call(
-      kernel,
-      grid_spec=pltpu.PrefetchScalarGridSpec(
-          num_scalar_prefetch=2,
-          grid=(B, K, outers, inners),
-          in_specs=[*ids, *(specs[kind] for kind, _ in inputs)],
-          out_specs=[specs[kind] for kind, _ in outputs],
-          scratch_shapes=[pltpu.VMEM(x, jnp.float32) for x in scratch],
-      ),
-      out_shape=[x for _, x in outputs],
-      compiler_params=pltpu.CompilerParams(
-          dimension_semantics=("parallel",) * 3 + ("arbitrary",)),
-      interpret=interpret,
-      name=kernel.func.__name__.strip("_"),
-  )(table.reshape(-1), _order(table).reshape(-1), _stack(query), _stack(key),
-    *(x for _, x in inputs))
+    kernel,
+    grid_spec=pltpu.PrefetchScalarGridSpec(
+      num_scalar_prefetch=2,
+      grid=(B, K, outers, inners),
+      in_specs=[*ids, *(specs[kind] for kind, _ in inputs)],
+      out_specs=[specs[kind] for kind, _ in outputs],
+      scratch_shapes=[pltpu.VMEM(x, jnp.float32) for x in scratch],
+    ),
+    out_shape=[x for _, x in outputs],
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel",) * 3 + ("arbitrary",)
+    ),
+    interpret=interpret,
+    name=kernel.func.__name__.strip("_"),
+  )(
+    table.reshape(-1),
+    _order(table).reshape(-1),
+    _stack(query),
+    _stack(key),
+    *(x for _, x in inputs),
+  )
 
 
 def _order(table: jax.Array) -> jax.Array:
@@ -340,7 +399,8 @@ def _order(table: jax.Array) -> jax.Array:
   place = jnp.arange(table.shape[2], dtype=jnp.int32)[None, None]
   use = table != masks.NOTHING
   next_use = jax.lax.cummin(
-      jnp.where(use, place, table.shape[2]), axis=2, reverse=True)
+    jnp.where(use, place, table.shape[2]), axis=2, reverse=True
+  )
   last_use = jnp.where(use, place, 0).max(axis=2, keepdims=True)
   return jnp.minimum(next_use, last_use)
 
@@ -388,7 +448,7 @@ def _from_keys(x: jax.Array, like_BSKE: jax.Array) -> jax.Array:
   """Undoes `_keys`."""
   if like_BSKE.shape[-1] % LANES:
     x = x.swapaxes(1, 2)
-  return x[:, :like_BSKE.shape[1]].reshape(like_BSKE.shape)
+  return x[:, : like_BSKE.shape[1]].reshape(like_BSKE.shape)
 
 
 def _padded(x_BLHE: jax.Array) -> jax.Array:

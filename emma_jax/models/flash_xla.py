@@ -21,8 +21,7 @@ SCORES = 2**20
 
 
 def forward(
-    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
-    query: Ids, key: Ids,
+  q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array, query: Ids, key: Ids
 ) -> tuple[jax.Array, jax.Array]:
   """Returns (out (B, H, L, E), float32 log-sum-exp (B, H, L)).
 
@@ -49,10 +48,15 @@ def forward(
 
 
 def backward(
-    q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array,
-    query: Ids, key: Ids,
-    out_BHLE: jax.Array, lse_BHL: jax.Array, dout_BHLE: jax.Array,
-    *before: jax.Array,
+  q_BHLE: jax.Array,
+  k_BKSE: jax.Array,
+  v_BKSE: jax.Array,
+  query: Ids,
+  key: Ids,
+  out_BHLE: jax.Array,
+  lse_BHL: jax.Array,
+  dout_BHLE: jax.Array,
+  *before: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Gradients of q, k and v, in their dtypes; sums are float32.
 
@@ -75,14 +79,21 @@ def backward(
     return (dk_BKSE, dv_BKSE), dq_BKGCE.astype(dtype)
 
   query, q_BHLE = _tie(query, q_BHLE)
-  rows = (q_BHLE, dout_BHLE, lse_BHL[..., None],
-          delta(out_BHLE, dout_BHLE)[..., None])
+  rows = (
+    q_BHLE,
+    dout_BHLE,
+    lse_BHL[..., None],
+    delta(out_BHLE, dout_BHLE)[..., None],
+  )
   parts = (tuple(_split(x, K, size) for x in rows), _split_ids(query, size))
   before = before or (jnp.zeros_like(k_BKSE), jnp.zeros_like(v_BKSE))
   start = tuple(x.astype(jnp.float32) for x in before)
   (dk_BKSE, dv_BKSE), dq = jax.lax.scan(chunk, start, parts)
-  return (_join(dq, L), dk_BKSE.astype(k_BKSE.dtype),
-          dv_BKSE.astype(v_BKSE.dtype))
+  return (
+    _join(dq, L),
+    dk_BKSE.astype(k_BKSE.dtype),
+    dv_BKSE.astype(v_BKSE.dtype),
+  )
 
 
 def delta(out_BHLE: jax.Array, dout_BHLE: jax.Array) -> jax.Array:
@@ -132,7 +143,8 @@ def _split_ids(ids: Ids, size: int) -> Ids:
   length = ids.segment.shape[1]
   padded = masks.pad(ids, length + -length % size)
   return jax.tree.map(
-      lambda x: jnp.moveaxis(x.reshape(x.shape[0], -1, size), 1, 0), padded)
+    lambda x: jnp.moveaxis(x.reshape(x.shape[0], -1, size), 1, 0), padded
+  )
 
 
 def _join(x_NBKGCE: jax.Array, length: int) -> jax.Array:

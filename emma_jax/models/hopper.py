@@ -23,9 +23,13 @@ GROUP = "warpgroup"
 def tiles(count: int, size: int, width: int, dtype) -> Any:
   """Tiles that tensor cores can read, as they want them laid out."""
   return plgpu.SMEM(
-      (count, size, width), dtype,
-      transforms=(plgpu.TilingTransform((8, LANES)),
-                  plgpu.SwizzleTransform(2 * LANES)))
+    (count, size, width),
+    dtype,
+    transforms=(
+      plgpu.TilingTransform((8, LANES)),
+      plgpu.SwizzleTransform(2 * LANES),
+    ),
+  )
 
 
 def vectors(count: int, size: int) -> Any:
@@ -35,6 +39,7 @@ def vectors(count: int, size: int) -> Any:
 
 def multiplying(group) -> Callable:
   """Runs the decorated function on the first two warpgroups."""
+
   def run(body: Callable) -> None:
     @pl.when(group < 2)
     def _():
@@ -46,6 +51,7 @@ def multiplying(group) -> Callable:
 
 def copying(group) -> Callable:
   """Runs the decorated function on the last one, which needs few registers."""
+
   def run(body: Callable) -> None:
     @pl.when(group == 2)
     def _():
@@ -71,13 +77,20 @@ def store(*copies) -> None:
 
 
 def feed(
-    full, free, first, total, place: Callable, size: int, sources: Callable,
-    buffers,
+  full,
+  free,
+  first,
+  total,
+  place: Callable,
+  size: int,
+  sources: Callable,
+  buffers,
 ) -> None:
   """Brings the tiles of use, the n-th of which lies at `place(n) * size`.
 
   `first` are the tiles that went through the stages before.
   """
+
   @pl.loop(0, total)
   def _(n):
     slot = lax.rem(first + n, STAGES)
@@ -93,6 +106,7 @@ def feed(
 
 def drain(free, total) -> None:
   """Waits until the last of all tiles are done with."""
+
   @pl.loop(jnp.maximum(total - STAGES, 0), total)
   def _(n):
     plgpu.barrier_wait(free.at[lax.rem(n, STAGES)])
@@ -100,6 +114,7 @@ def drain(free, total) -> None:
 
 def visit(full, free, first, whole, total, step: Callable, carry):
   """Folds `step` over the tiles of use, first those that need no mask."""
+
   def run(low, high, masked: bool, carry):
     def one(n, carry):
       slot = lax.rem(first + n, STAGES)
@@ -133,12 +148,12 @@ class TensorCores:
       plgpu.wgmma(sums, a, b)
       return sums[...]
 
-    return pl.run_scoped(
-        run, plgpu.ACC((a.shape[0], b.shape[1]), jnp.float32))
+    return pl.run_scoped(run, plgpu.ACC((a.shape[0], b.shape[1]), jnp.float32))
 
   @staticmethod
   def add_product(sums, a, b):
     """sums + a @ b."""
+
     def run(ref):
       plgpu.wgmma(ref, a, b)
 
@@ -151,13 +166,15 @@ class TensorCores:
 
   @staticmethod
   def vector(value: float):
-    return plgpu.layout_cast(jnp.full((HALF,), value, jnp.float32),
-                             plgpu.Layout.WGMMA.reduce(1))
+    return plgpu.layout_cast(
+      jnp.full((HALF,), value, jnp.float32), plgpu.Layout.WGMMA.reduce(1)
+    )
 
   @staticmethod
   def zeros(width: int):
-    return plgpu.layout_cast(jnp.zeros((HALF, width), jnp.float32),
-                             plgpu.Layout.WGMMA)
+    return plgpu.layout_cast(
+      jnp.zeros((HALF, width), jnp.float32), plgpu.Layout.WGMMA
+    )
 
 
 class Interpreted:

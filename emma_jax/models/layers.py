@@ -36,18 +36,18 @@ ones = nn.initializers.ones
 
 
 def weight(
-    module: nn.Module,
-    name: str,
-    shape: Sequence[int],
-    axes: Sequence[str | None],
-    init: Init | None = None,
+  module: nn.Module,
+  name: str,
+  shape: Sequence[int],
+  axes: Sequence[str | None],
+  init: Init | None = None,
 ) -> jax.Array:
   """Declares a float32 weight: shape, logical axes and init stand together."""
   if len(shape) != len(axes):
     raise ValueError(f"{name}: {shape=} and {axes=} differ in length.")
   init = init or fan_in(0)
   return module.param(
-      name, nn.with_logical_partitioning(init, tuple(axes)), tuple(shape)
+    name, nn.with_logical_partitioning(init, tuple(axes)), tuple(shape)
   )
 
 
@@ -87,7 +87,7 @@ def _mean_square(y: jax.Array, dtype: jnp.dtype) -> jax.Array:
 
 
 def layer_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float
+  x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float
 ) -> jax.Array:
   """LayerNorm over the last axis with two-pass float32 statistics."""
   y = x.astype(jnp.float32)
@@ -103,7 +103,7 @@ def cpu_bfloat16(x: jax.Array) -> bool:
 
 
 def contract(
-    x: jax.Array, w: jax.Array, how: Callable[..., jax.Array]
+  x: jax.Array, w: jax.Array, how: Callable[..., jax.Array]
 ) -> jax.Array:
   """how(x, w) in the dtype of x; `how` is jnp.matmul or an `einsum`.
 
@@ -178,8 +178,9 @@ class RmsNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    return rms_norm(x, weight(self, "scale", x.shape[-1:], (None,), ones),
-                    self.eps)
+    return rms_norm(
+      x, weight(self, "scale", x.shape[-1:], (None,), ones), self.eps
+    )
 
 
 class LayerNorm(nn.Module):

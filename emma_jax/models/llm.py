@@ -65,9 +65,12 @@ class Block(nn.Module):
       return getattr(shared if name in self.shared_parts else branches[i], name)
 
     live = [i for i in range(2) if xs[i] is not None]
-    xs = [x if x is None
-          else partition.constrain(partition.rejoin(x), "rows", None, None)
-          for x in xs]
+    xs = [
+      x
+      if x is None
+      else partition.constrain(partition.rejoin(x), "rows", None, None)
+      for x in xs
+    ]
     queries, keys, values = [], [], []
     for i in live:
       h_BLD = partition.keep(part(i, "attn_norm")(xs[i]), "attn_in")
@@ -78,11 +81,11 @@ class Block(nn.Module):
     new = tuple(_join(x) for x in (keys, values))
     before = [(x,) for x in cached or ()] or [(), ()]
     outs_BLHE = attend_each(
-        queries,
-        *(_by_head(_join([*b, n]), "kv_heads") for b, n in zip(before, new)),
-        [ids[i] for i in live],
-        masks.join(cache_ids, *ids),
-        self.config.attention,
+      queries,
+      *(_by_head(_join([*b, n]), "kv_heads") for b, n in zip(before, new)),
+      [ids[i] for i in live],
+      masks.join(cache_ids, *ids),
+      self.config.attention,
     )
     outs = [None, None]
     for i, out_BLHE in zip(live, outs_BLHE):
@@ -106,15 +109,17 @@ def _by_head(x_BLHE: jax.Array, heads: str) -> jax.Array:
 
 
 def stack(
-    c: LlmConfig, shared: tuple[str, ...], length: int, collect: bool, name: str
+  c: LlmConfig, shared: tuple[str, ...], length: int, collect: bool, name: str
 ) -> nn.Module:
   """`length` blocks run by scan; their weights have a leading layer axis."""
   return nn.scan(
-      partition.remat(Block, c.remat),
-      variable_axes={"params": 0}, split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, nn.broadcast), length=length,
-      unroll=min(c.scan_unroll, length),
-      metadata_params={nn.PARTITION_NAME: "layers"},
+    partition.remat(Block, c.remat),
+    variable_axes={"params": 0},
+    split_rngs={"params": True},
+    in_axes=(0, nn.broadcast, nn.broadcast),
+    length=length,
+    unroll=min(c.scan_unroll, length),
+    metadata_params={nn.PARTITION_NAME: "layers"},
   )(c, shared, collect, name=name)
 
 
@@ -125,17 +130,28 @@ class Llm(nn.Module):
 
   def setup(self):
     c = self.config
-    self.embedding = weight(self, "embed", (c.vocab_size, c.width),
-                            ("vocab", "embed"), normal(c.embed_std))
+    self.embedding = weight(
+      self,
+      "embed",
+      (c.vocab_size, c.width),
+      ("vocab", "embed"),
+      normal(c.embed_std),
+    )
     if not c.tie_embeddings:
-      self.lm_head = weight(self, "lm_head", (c.vocab_size, c.width),
-                            ("vocab", "embed"), normal(0.02))
+      self.lm_head = weight(
+        self,
+        "lm_head",
+        (c.vocab_size, c.width),
+        ("vocab", "embed"),
+        normal(0.02),
+      )
 
   def embed(self, tokens_BL: jax.Array) -> jax.Array:
     # Each device looks up its own channels for all that share its weights;
     # then they exchange. The table itself, far larger, stays where it is.
     x_BLD = partition.constrain(
-        self.embedding[tokens_BL], "row_groups", None, "embed")
+      self.embedding[tokens_BL], "row_groups", None, "embed"
+    )
     return partition.constrain(x_BLD, "rows", None, None)
 
   def head(self) -> jax.Array:
@@ -145,18 +161,22 @@ class Llm(nn.Module):
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Float32 logits (..., V) of final hidden states (..., D)."""
     head_VD = self.head()
-    return jnp.einsum("...D,VD->...V", hidden, head_VD.astype(hidden.dtype),
-                      preferred_element_type=jnp.float32)
+    return jnp.einsum(
+      "...D,VD->...V",
+      hidden,
+      head_VD.astype(hidden.dtype),
+      preferred_element_type=jnp.float32,
+    )
 
   @nn.compact
   def __call__(
-      self,
-      und_BUD: jax.Array | None,
-      gen_BGD: jax.Array | None,
-      und_ids: Ids | None,
-      gen_ids: Ids | None,
-      cache: KvCache | None = None,
-      collect: bool = False,
+    self,
+    und_BUD: jax.Array | None,
+    gen_BGD: jax.Array | None,
+    und_ids: Ids | None,
+    gen_ids: Ids | None,
+    cache: KvCache | None = None,
+    collect: bool = False,
   ):
     """Returns (und (B, U, D), gen (B, G, D)) after the final norms, and the
     new tokens' keys and values as a KvCache in buffer order (Und, then Gen) if
@@ -164,20 +184,24 @@ class Llm(nn.Module):
     """
     c = self.config
     xs = (und_BUD, gen_BGD)
-    ids = (None if und_BUD is None else und_ids,
-           None if gen_BGD is None else gen_ids)
+    ids = (
+      None if und_BUD is None else und_ids,
+      None if gen_BGD is None else gen_ids,
+    )
     cache_ids = None if cache is None else cache.ids
     new, done = [], 0
     for name, shared_parts, length in (
-        ("shallow", c.shallow_shared, c.num_shallow),
-        ("deep", c.deep_shared, c.num_layers - c.num_shallow),
+      ("shallow", c.shallow_shared, c.num_shallow),
+      ("deep", c.deep_shared, c.num_layers - c.num_shallow),
     ):
       if not length:
         continue
       cached = None
       if cache is not None:
-        cached = (cache.key_LBSKE[done:done + length],
-                  cache.value_LBSKE[done:done + length])
+        cached = (
+          cache.key_LBSKE[done : done + length],
+          cache.value_LBSKE[done : done + length],
+        )
       blocks = stack(c, shared_parts, length, collect, name)
       with partition.kept_apart() if done else contextlib.nullcontext():
         xs = jax.tree.map(partition.apart, xs)
@@ -190,11 +214,10 @@ class Llm(nn.Module):
       names = ("norm_shared",) * 2
     norms = {n: RmsNorm(c.norm_eps, name=n) for n in dict.fromkeys(names)}
     und_BUD, gen_BGD = (
-        None if x is None else norms[n](x) for x, n in zip(xs, names)
+      None if x is None else norms[n](x) for x, n in zip(xs, names)
     )
     made = None
     if collect:
       keys, values = (jnp.concatenate(x, axis=0) for x in zip(*new))
-      made = KvCache(key_LBSKE=keys, value_LBSKE=values,
-                     ids=masks.join(*ids))
+      made = KvCache(key_LBSKE=keys, value_LBSKE=values, ids=masks.join(*ids))
     return und_BUD, gen_BGD, made

@@ -39,8 +39,10 @@ def allow(query: Ids, key: Ids) -> jax.Array:
   `segment equal and slot_k <= end_q and (k clean or k in q's own picture)`;
   padding (segment 0) sees nothing and is seen by nothing.
   """
-  return rule(jax.tree.map(lambda x: x[:, :, None], query),
-              jax.tree.map(lambda x: x[:, None, :], key))
+  return rule(
+    jax.tree.map(lambda x: x[:, :, None], query),
+    jax.tree.map(lambda x: x[:, None, :], key),
+  )
 
 
 def rule(q: Ids, k: Ids) -> jax.Array:
@@ -62,23 +64,29 @@ def tiles(query: Ids, key: Ids, rows: int, columns: int) -> jax.Array:
   q = jax.tree.map(lambda x: x[:, :, None], _bounds(query, rows))
   k = jax.tree.map(lambda x: x[:, None, :], _bounds(key, columns))
   some = (
-      (q.low.segment <= k.high.segment) & (k.low.segment <= q.high.segment)
-      & (k.low.slot <= q.high.end)
-      & (k.any_clean | ((q.low.noisy <= k.high.noisy)
-                        & (k.low.noisy <= q.high.noisy)))
+    (q.low.segment <= k.high.segment)
+    & (k.low.segment <= q.high.segment)
+    & (k.low.slot <= q.high.end)
+    & (
+      k.any_clean
+      | ((q.low.noisy <= k.high.noisy) & (k.low.noisy <= q.high.noisy))
+    )
   )
   one_segment = (
-      (q.low.segment == q.high.segment) & (k.low.segment == k.high.segment)
-      & (q.low.segment == k.low.segment) & ~q.any_padding & ~k.any_padding
+    (q.low.segment == q.high.segment)
+    & (k.low.segment == k.high.segment)
+    & (q.low.segment == k.low.segment)
+    & ~q.any_padding
+    & ~k.any_padding
   )
   all_clean = (k.low.noisy == 0) & (k.high.noisy == 0)
   one_picture = (
-      (q.low.noisy == q.high.noisy) & (k.low.noisy == k.high.noisy)
-      & (q.low.noisy == k.low.noisy)
+    (q.low.noisy == q.high.noisy)
+    & (k.low.noisy == k.high.noisy)
+    & (q.low.noisy == k.low.noisy)
   )
   every = (
-      some & one_segment & (k.high.slot <= q.low.end)
-      & (all_clean | one_picture)
+    some & one_segment & (k.high.slot <= q.low.end) & (all_clean | one_picture)
   )
   return jnp.where(every, ALL, jnp.where(some, SOME, NOTHING)).astype(jnp.int32)
 
@@ -98,12 +106,14 @@ def _bounds(ids: Ids, size: int) -> _Bounds:
   real = tiled.segment > 0
   limits = np.iinfo(np.int32)
   return _Bounds(
-      low=jax.tree.map(
-          lambda x: jnp.where(real, x, limits.max).min(axis=-1), tiled),
-      high=jax.tree.map(
-          lambda x: jnp.where(real, x, limits.min).max(axis=-1), tiled),
-      any_padding=(~real).any(axis=-1),
-      any_clean=(real & (tiled.noisy == 0)).any(axis=-1),
+    low=jax.tree.map(
+      lambda x: jnp.where(real, x, limits.max).min(axis=-1), tiled
+    ),
+    high=jax.tree.map(
+      lambda x: jnp.where(real, x, limits.min).max(axis=-1), tiled
+    ),
+    any_padding=(~real).any(axis=-1),
+    any_clean=(real & (tiled.noisy == 0)).any(axis=-1),
   )
 
 
@@ -129,12 +139,12 @@ def together(segment_BL: jax.Array) -> Ids:
 def causal(segment_BL: jax.Array, position_BL: jax.Array) -> Ids:
   """Ids of plain causal text: slot = position within the row's buffer."""
   slot = jnp.broadcast_to(
-      jnp.arange(segment_BL.shape[1], dtype=jnp.int32), segment_BL.shape
+    jnp.arange(segment_BL.shape[1], dtype=jnp.int32), segment_BL.shape
   )
   return Ids(
-      segment=segment_BL,
-      slot=slot,
-      end=slot,
-      noisy=jnp.zeros_like(slot),
-      position=position_BL,
+    segment=segment_BL,
+    slot=slot,
+    end=slot,
+    noisy=jnp.zeros_like(slot),
+    position=position_BL,
   )

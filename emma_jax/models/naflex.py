@@ -76,10 +76,10 @@ class PackedVision(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      patches_BTK: jax.Array,
-      grids_BN2: jax.Array,
-      hidden_states: bool = True,
+    self,
+    patches_BTK: jax.Array,
+    grids_BN2: jax.Array,
+    hidden_states: bool = True,
   ) -> siglip2_vision.VisionOutput:
     """Features of every slot and picture; padding holds finite garbage.
 
@@ -110,7 +110,7 @@ class PackedVision(nn.Module):
 
 
 def pack(
-    pictures: Sequence[np.ndarray], patch_size: int, length: int, most: int
+  pictures: Sequence[np.ndarray], patch_size: int, length: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """One row of `PackedVision`'s input: (patches (T, K), grids (N, 2) int32).
 
@@ -125,25 +125,21 @@ def pack(
   """
   if not 0 < len(pictures) <= most:
     raise ValueError(
-        f"{len(pictures)} pictures for a row of 1 to {most}; split them over"
-        " rows or raise `most`."
+      f"{len(pictures)} pictures for a row of 1 to {most}; split them over"
+      " rows or raise `most`."
     )
-  cut = [
-      np.asarray(siglip2.patches(x[None], patch_size))[0] for x in pictures
-  ]
+  cut = [np.asarray(siglip2.patches(x[None], patch_size))[0] for x in pictures]
   grids_N2 = np.zeros((most, 2), np.int32)
   grids_N2[: len(cut)] = [x.shape[:2] for x in cut]
   used = int(grids_N2.prod(axis=1).sum())
   if used > length:
     raise ValueError(
-        f"Pictures of {grids_N2[: len(cut)].tolist()} patches need {used}"
-        f" slots, the row has {length}; make them smaller (`fit`) or split"
-        " them over rows."
+      f"Pictures of {grids_N2[: len(cut)].tolist()} patches need {used}"
+      f" slots, the row has {length}; make them smaller (`fit`) or split"
+      " them over rows."
     )
   patches_TK = np.zeros((length, cut[0].shape[-1]), cut[0].dtype)
-  patches_TK[:used] = np.concatenate([
-      x.reshape(-1, x.shape[-1]) for x in cut
-  ])
+  patches_TK[:used] = np.concatenate([x.reshape(-1, x.shape[-1]) for x in cut])
   return patches_TK, grids_N2
 
 
@@ -158,7 +154,7 @@ def unpack(x_TD: np.ndarray, grids_N2: np.ndarray) -> list[np.ndarray]:
 
 
 def fit(
-    height: int, width: int, patch_size: int, max_patches: int
+  height: int, width: int, patch_size: int, max_patches: int
 ) -> tuple[int, int]:
   """The pixel size to which NaFlex resizes a picture: (height, width).
 

@@ -25,23 +25,31 @@ SUBLANES = 16  # of a register of bfloat16: the least rows
 
 
 def norm_rope(
-    x_BLHE: jax.Array, scale_E: jax.Array, position_BL: jax.Array, eps: float,
-    theta: float,
+  x_BLHE: jax.Array,
+  scale_E: jax.Array,
+  position_BL: jax.Array,
+  eps: float,
+  theta: float,
 ) -> jax.Array:
   """`rope(rms_norm(x, scale, eps), position, theta)`.
 
   On TPUs, if heads fill whole lanes, a kernel: float32 within, rounded once.
   """
-  if (partition.platform() != "tpu" or x_BLHE.shape[-1] % LANES
-      or not x_BLHE.size):
+  if (
+    partition.platform() != "tpu" or x_BLHE.shape[-1] % LANES or not x_BLHE.size
+  ):
     return rope(rms_norm(x_BLHE, scale_E, eps), position_BL, theta)
   return fused(x_BLHE, scale_E, position_BL, eps, theta)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def fused(
-    x_BLHE: jax.Array, scale_E: jax.Array, position_BL: jax.Array, eps: float,
-    theta: float, interpret: bool = False,
+  x_BLHE: jax.Array,
+  scale_E: jax.Array,
+  position_BL: jax.Array,
+  eps: float,
+  theta: float,
+  interpret: bool = False,
 ) -> jax.Array:
   """The kernels of `norm_rope`; `interpret` runs them without a TPU, slowly."""
   return _forward(x_BLHE, scale_E, position_BL, eps, theta, interpret)[0]
@@ -50,7 +58,7 @@ def fused(
 def _forward(x_BLHE, scale_E, position_BL, eps, theta, interpret):
   def run(x_BLHE, scale_E, position_BL):
     kernel = functools.partial(_forward_kernel, eps=eps)
-    out, = _call(kernel, (x_BLHE,), scale_E, position_BL, theta, interpret)
+    (out,) = _call(kernel, (x_BLHE,), scale_E, position_BL, theta, interpret)
     return out
 
   inputs = x_BLHE, scale_E, position_BL
@@ -60,8 +68,15 @@ def _forward(x_BLHE, scale_E, position_BL, eps, theta, interpret):
 def _backward(eps, theta, interpret, kept, dout_BLHE):
   def run(x_BLHE, scale_E, position_BL, dout_BLHE):
     kernel = functools.partial(_backward_kernel, eps=eps)
-    return _call(kernel, (x_BLHE, dout_BLHE), scale_E, position_BL, theta,
-                 interpret, sums=True)
+    return _call(
+      kernel,
+      (x_BLHE, dout_BLHE),
+      scale_E,
+      position_BL,
+      theta,
+      interpret,
+      sums=True,
+    )
 
   split = flash.on_mesh(run, *dout_BLHE.shape[::2])
   dx_BLHE, dscale_BHE = split(*kept, dout_BLHE)
@@ -82,8 +97,9 @@ def _forward_kernel(cos, sin, scale, x, out, *, eps):
   def head(_, at):
     x_rE = x[0, :, at].astype(jnp.float32)
     y_rE = x_rE * _inverse(x_rE, eps) * scale_1E
-    out[0, :, at] = (
-        y_rE * cos_rE + _other_half(y_rE) * sin_rE).astype(out.dtype)
+    out[0, :, at] = (y_rE * cos_rE + _other_half(y_rE) * sin_rE).astype(
+      out.dtype
+    )
 
 
 def _backward_kernel(cos, sin, scale, x, dout, dx, dscale, *, eps):
@@ -104,16 +120,19 @@ def _backward_kernel(cos, sin, scale, x, dout, dx, dscale, *, eps):
     dscale[0, pl.ds(h, 1)] += (dy_rE * normed_rE).sum(axis=0, keepdims=True)
     dy_rE *= scale_1E
     along_r1 = (dy_rE * normed_rE).mean(axis=1, keepdims=True)
-    dx[0, :, at] = (
-        inverse_r1 * (dy_rE - normed_rE * along_r1)).astype(dx.dtype)
+    dx[0, :, at] = (inverse_r1 * (dy_rE - normed_rE * along_r1)).astype(
+      dx.dtype
+    )
 
 
 def _per_head(x, cos):
   width = cos.shape[-1]
   return lambda head: jax.lax.fori_loop(
-      0, x.shape[-1] // width,
-      lambda h, _: head(h, pl.ds(pl.multiple_of(h * width, LANES), width)),
-      None)
+    0,
+    x.shape[-1] // width,
+    lambda h, _: head(h, pl.ds(pl.multiple_of(h * width, LANES), width)),
+    None,
+  )
 
 
 def _inverse(x_rE, eps: float):
@@ -132,8 +151,13 @@ def _wide(tile):
 
 
 def _call(
-    kernel, xs, scale_E, position_BL, theta: float, interpret: bool,
-    sums: bool = False,
+  kernel,
+  xs,
+  scale_E,
+  position_BL,
+  theta: float,
+  interpret: bool,
+  sums: bool = False,
 ):
   """Runs a kernel over rows and tiles of tokens; all `xs` are (B, L, H, E).
 
@@ -150,8 +174,10 @@ def _call(
 
   cos, sin = rotations(position_BL, E, theta)
   # A half's partner is subtracted from the first, added to the second.
-  turns = [padded(jnp.concatenate(x, axis=-1).astype(xs[0].dtype))
-           for x in ((cos, cos), (-sin, sin))]
+  turns = [
+    padded(jnp.concatenate(x, axis=-1).astype(xs[0].dtype))
+    for x in ((cos, cos), (-sin, sin))
+  ]
   flat = [padded(x.reshape(B, L, H * E)) for x in xs]
   spec = lambda width: pl.BlockSpec((1, r, width), lambda b, n: (b, n, 0))
   out_specs = [spec(H * E)]
@@ -160,12 +186,20 @@ def _call(
     out_specs.append(pl.BlockSpec((1, H, E), lambda b, n: (b, 0, 0)))
     out_shape.append(jax.ShapeDtypeStruct((B, H, E), jnp.float32))
   outs = pl.pallas_call(
-      kernel, grid=(B, length // r),
-      in_specs=[spec(E), spec(E), pl.BlockSpec((1, E), lambda b, n: (0, 0)),
-                *(spec(H * E) for _ in flat)],
-      out_specs=out_specs, out_shape=out_shape,
-      compiler_params=pltpu.CompilerParams(
-          dimension_semantics=("parallel", "arbitrary")),
-      interpret=interpret, name=kernel.func.__name__.strip("_") + "_norm_rope",
+    kernel,
+    grid=(B, length // r),
+    in_specs=[
+      spec(E),
+      spec(E),
+      pl.BlockSpec((1, E), lambda b, n: (0, 0)),
+      *(spec(H * E) for _ in flat),
+    ],
+    out_specs=out_specs,
+    out_shape=out_shape,
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel", "arbitrary")
+    ),
+    interpret=interpret,
+    name=kernel.func.__name__.strip("_") + "_norm_rope",
   )(*turns, scale_E.astype(jnp.float32)[None], *flat)
   return outs[0][:, :L].reshape(xs[0].shape), *outs[1:]

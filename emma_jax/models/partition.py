@@ -20,8 +20,17 @@ from jax.sharding import PartitionSpec
 # Tensors of a block that a remat policy "names:a,b" can keep, in the order in
 # which a block makes them. Attention kernels name their own residuals
 # "attn_out" too, or their forward pass would run again.
-SAVEABLE = ("attn_in", "query", "key", "value", "attn_out", "attn_proj",
-            "mlp_in", "mlp_gate", "mlp_up")
+SAVEABLE = (
+  "attn_in",
+  "query",
+  "key",
+  "value",
+  "attn_out",
+  "attn_proj",
+  "mlp_in",
+  "mlp_gate",
+  "mlp_up",
+)
 REMAT = ("none", "full", "dots")
 TPU_LANES = 128  # numbers that a TPU holds side by side, used or not
 
@@ -59,7 +68,7 @@ def capability_of(device: Any) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def compiled_for(
-    name: str | None, capability: tuple[int, int] | None = None
+  name: str | None, capability: tuple[int, int] | None = None
 ) -> Iterator[None]:
   """What is traced inside will run on this platform; None: as without.
 
@@ -110,8 +119,9 @@ def mesh_axes(name: str) -> tuple[str, ...] | None:
     raise RuntimeError("A table of axes but no mesh: enter sharding.program.")
   if name not in table:
     raise ValueError(
-        f"Unknown logical axis {name!r}; the table has {sorted(table)}. Add a "
-        "line to sharding.TABLE.")
+      f"Unknown logical axis {name!r}; the table has {sorted(table)}. Add a "
+      "line to sharding.TABLE."
+    )
   axes = table[name]
   return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
@@ -128,7 +138,7 @@ def shards(name: str) -> int:
 
 
 def split_axes(
-    shape: Sequence[int], names: Sequence[str | None]
+  shape: Sequence[int], names: Sequence[str | None]
 ) -> list[tuple[str, ...] | None]:
   """Mesh axes of each axis of a weight; None: whole.
 
@@ -140,10 +150,10 @@ def split_axes(
 
 
 def choose_axes(
-    shape: Sequence[int],
-    names: Sequence[str | None],
-    table: Sequence[tuple[str, tuple[str, ...]]],
-    sizes: Mapping[str, int],
+  shape: Sequence[int],
+  names: Sequence[str | None],
+  table: Sequence[tuple[str, tuple[str, ...]]],
+  sizes: Mapping[str, int],
 ) -> list[tuple[str, ...] | None]:
   """`split_axes` for a table and mesh axes of these sizes."""
   entries: list[tuple[str, ...] | None] = [None] * len(shape)
@@ -168,7 +178,8 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   if alone():
     return x
   return jax.lax.with_sharding_constraint(
-      x, PartitionSpec(*[e or None for e in entries]))
+    x, PartitionSpec(*[e or None for e in entries])
+  )
 
 
 def locally(function: Callable[..., Any], *xs: Any) -> Any:
@@ -268,8 +279,9 @@ def check_remat(policy: str):
     return
   if not policy.startswith("names:") or set(names) - set(SAVEABLE):
     raise ValueError(
-        f"remat={policy!r}: choose none, full or dots (keep every product of "
-        f"matrices), or names:A,B with names of {SAVEABLE}.")
+      f"remat={policy!r}: choose none, full or dots (keep every product of "
+      f"matrices), or names:A,B with names of {SAVEABLE}."
+    )
 
 
 def remat(block: type[nn.Module], policy: str) -> type[nn.Module]:

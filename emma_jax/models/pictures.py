@@ -21,13 +21,16 @@ def turns(pictures: int, pixels: int) -> int:
   >>> turns(9, 1024**2), turns(32, 512**2), turns(8, 96**2)
   (9, 4, 1)
   """
-  return next(n for n in range(1, pictures + 1)
-              if pictures % n == 0 and (
-                  pictures // n * pixels <= TURN or n == pictures))
+  return next(
+    n
+    for n in range(1, pictures + 1)
+    if pictures % n == 0 and (pictures // n * pixels <= TURN or n == pictures)
+  )
 
 
 def joined(groups: Sequence[jax.Array]) -> jax.Array:
   """Pictures (B, n, ...) of several groups in one list (P, ...)."""
+
   def join(*parts):
     return jnp.concatenate([g.reshape(-1, *g.shape[2:]) for g in parts])
 
@@ -36,11 +39,12 @@ def joined(groups: Sequence[jax.Array]) -> jax.Array:
 
 def parted(x_PTC: jax.Array, groups: Sequence[jax.Array]) -> list:
   """Undoes `joined` for what was made of the list; None: no pictures."""
+
   def part(x_PTC, *groups):
     out, start = [], 0
     for g in groups:
       n = g.shape[0] * g.shape[1]
-      x = x_PTC[start:start + n].reshape(*g.shape[:2], *x_PTC.shape[1:])
+      x = x_PTC[start : start + n].reshape(*g.shape[:2], *x_PTC.shape[1:])
       out.append(x if n else None)
       start += n
     return out

@@ -12,14 +12,7 @@ import jax.numpy as jnp
 
 from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend, check_path
-from emma_jax.models.layers import (
-  RmsNorm,
-  fan_in,
-  linear,
-  normal,
-  ones,
-  weight,
-)
+from emma_jax.models.layers import RmsNorm, fan_in, linear, normal, ones, weight
 from emma_jax.models.norm_rope import norm_rope
 from emma_jax.structs import Ids
 
@@ -58,7 +51,7 @@ class Qwen3Config:
     check_path(self.attention)
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
-          f"{self.num_heads=} is not a multiple of {self.num_kv_heads=}."
+        f"{self.num_heads=} is not a multiple of {self.num_kv_heads=}."
       )
     if self.head_dim % 2:
       raise ValueError(f"{self.head_dim=} must be even: RoPE rotates halves.")
@@ -110,8 +103,13 @@ class Output(nn.Module):
   def __call__(self, x_BLHE: jax.Array) -> jax.Array:
     B, L, H, E = x_BLHE.shape
     shape = (H, E, self.config.width)
-    o_HED = weight(self, "kernel", shape, ("heads", "head_dim", "embed"),
-                   fan_in((0, 1), self.config.residual_gain))
+    o_HED = weight(
+      self,
+      "kernel",
+      shape,
+      ("heads", "head_dim", "embed"),
+      fan_in((0, 1), self.config.residual_gain),
+    )
     # The kernels of attention want rows of it, not heads.
     x_BLF = partition.gradient_settled(x_BLHE.reshape(B, L, H * E))
     y_BLD = partition.row_major(linear(x_BLF, _matrix(o_HED, H * E)))
@@ -143,8 +141,13 @@ class Mlp(nn.Module):
     D, F = x_BLD.shape[-1], self.config.mlp_width
     gate_DF = weight(self, "gate", (D, F), ("embed", "mlp"))
     up_DF = weight(self, "up", (D, F), ("embed", "mlp"))
-    down_FD = weight(self, "down", (F, D), ("mlp_rows", "embed"),
-                     fan_in(0, self.config.residual_gain))
+    down_FD = weight(
+      self,
+      "down",
+      (F, D),
+      ("mlp_rows", "embed"),
+      fan_in(0, self.config.residual_gain),
+    )
 
     def hidden(w_DF: jax.Array, name: str) -> jax.Array:
       y_BLF = partition.constrain(linear(x_BLD, w_DF), "rows", None, "mlp")
@@ -164,12 +167,12 @@ class Parts(nn.Module):
   def setup(self):
     c = self.config
     make = {
-        "attn_norm": lambda: RmsNorm(c.norm_eps),
-        "qk": lambda: QueryKey(c),
-        "v": lambda: Value(c),
-        "o": lambda: Output(c),
-        "mlp_norm": lambda: RmsNorm(c.norm_eps),
-        "mlp": lambda: Mlp(c),
+      "attn_norm": lambda: RmsNorm(c.norm_eps),
+      "qk": lambda: QueryKey(c),
+      "v": lambda: Value(c),
+      "o": lambda: Output(c),
+      "mlp_norm": lambda: RmsNorm(c.norm_eps),
+      "mlp": lambda: Mlp(c),
     }
     for name in self.names:
       setattr(self, name, make[name]())
@@ -186,7 +189,8 @@ class Qwen3Block(nn.Module):
     h_BLD = p.attn_norm(x_BLD)
     q_BLHE, k_BLKE = p.qk(h_BLD, ids.position)
     out_BLHE = attend(
-        q_BLHE, k_BLKE, p.v(h_BLD), ids, ids, self.config.attention)
+      q_BLHE, k_BLKE, p.v(h_BLD), ids, ids, self.config.attention
+    )
     x_BLD += p.o(out_BLHE)
     x_BLD += p.mlp(p.mlp_norm(x_BLD))
     return x_BLD, x_BLD
@@ -207,36 +211,50 @@ class Qwen3(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      tokens_BL: jax.Array,
-      position_BL: jax.Array | None = None,
-      segment_BL: jax.Array | None = None,
-      ids: Ids | None = None,
+    self,
+    tokens_BL: jax.Array,
+    position_BL: jax.Array | None = None,
+    segment_BL: jax.Array | None = None,
+    ids: Ids | None = None,
   ) -> tuple[jax.Array, list[jax.Array]]:
     c = self.config
     if segment_BL is None:
       segment_BL = jnp.ones_like(tokens_BL)
     if position_BL is None:
       position_BL = jnp.broadcast_to(
-          jnp.arange(tokens_BL.shape[1]), tokens_BL.shape
+        jnp.arange(tokens_BL.shape[1]), tokens_BL.shape
       )
     if ids is None:
       ids = masks.causal(segment_BL, position_BL)
-    embed_VD = weight(self, "embed", (c.vocab_size, c.width),
-                      ("vocab", "embed"), normal(c.embed_std))
+    embed_VD = weight(
+      self,
+      "embed",
+      (c.vocab_size, c.width),
+      ("vocab", "embed"),
+      normal(c.embed_std),
+    )
     x_BLD = embed_VD[tokens_BL]
     blocks = nn.scan(
-        Qwen3Block, variable_axes={"params": 0}, split_rngs={"params": True},
-        in_axes=nn.broadcast, length=c.num_layers,
-        metadata_params={nn.PARTITION_NAME: "layers"},
+      Qwen3Block,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      in_axes=nn.broadcast,
+      length=c.num_layers,
+      metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, name="layers")
     first_BLD = x_BLD
     x_BLD, hidden_NBLD = blocks(x_BLD, ids)
     x_BLD = RmsNorm(c.norm_eps, name="norm")(x_BLD)
     head_VD = embed_VD
     if not c.tie_embeddings:
-      head_VD = weight(self, "lm_head", (c.vocab_size, c.width),
-                       ("vocab", "embed"), normal(0.02))
-    logits_BLV = jnp.einsum("BLD,VD->BLV", x_BLD, head_VD,
-                            preferred_element_type=jnp.float32)
+      head_VD = weight(
+        self,
+        "lm_head",
+        (c.vocab_size, c.width),
+        ("vocab", "embed"),
+        normal(0.02),
+      )
+    logits_BLV = jnp.einsum(
+      "BLD,VD->BLV", x_BLD, head_VD, preferred_element_type=jnp.float32
+    )
     return logits_BLV, [first_BLD, *hidden_NBLD[:-1], x_BLD]

@@ -40,9 +40,9 @@ def _bicubic(index: Ints, size_out: Ints, size_in: int, xp: ModuleType):
     distance = abs(fraction - tap)
     # In factors: expanded, float32 would lose digits where terms cancel.
     value = xp.where(
-        distance <= 1,
-        (1 - distance) * (1 + distance - 1.25 * distance**2),
-        -0.75 * (distance - 1) * (2 - distance) ** 2,
+      distance <= 1,
+      (1 - distance) * (1 + distance - 1.25 * distance**2),
+      -0.75 * (distance - 1) * (2 - distance) ** 2,
     )
     # Several taps may be clamped to the same edge: their weights add up.
     source = xp.clip(left + tap, 0, size_in - 1)
@@ -51,7 +51,7 @@ def _bicubic(index: Ints, size_out: Ints, size_in: int, xp: ModuleType):
 
 
 def _bilinear_antialias(
-    index: Ints, size_out: Ints, size_in: int, xp: ModuleType
+  index: Ints, size_out: Ints, size_in: int, xp: ModuleType
 ):
   """Weights (..., size_in) of torch's bilinear with antialias=True."""
   top, bottom = (x[..., None] for x in _center(index, size_out, size_in))
@@ -86,17 +86,20 @@ def resize(grid_hwD: jax.Array, shape: tuple[int, int], method: str):
   if grid_hwD.shape[:2] == tuple(shape):
     return grid_hwD
   rows, columns = (
-      METHODS[method](*sizes) for sizes in zip(grid_hwD.shape[:2], shape)
+    METHODS[method](*sizes) for sizes in zip(grid_hwD.shape[:2], shape)
   )
   # Exact products: the default on TPUs would round positions to bfloat16.
   return jnp.einsum(
-      "yh,xw,hwD->yxD", rows, columns, grid_hwD.astype(jnp.float32),
-      precision=jax.lax.Precision.HIGHEST,
+    "yh,xw,hwD->yxD",
+    rows,
+    columns,
+    grid_hwD.astype(jnp.float32),
+    precision=jax.lax.Precision.HIGHEST,
   )
 
 
 def resize_at(
-    grid_hwD: jax.Array, cell_BT2: jax.Array, size_BT2: jax.Array, method: str
+  grid_hwD: jax.Array, cell_BT2: jax.Array, size_BT2: jax.Array, method: str
 ) -> jax.Array:
   """Single cells of resized grids: `resize(grid, size, method)[row, column]`.
 
@@ -118,7 +121,8 @@ def resize_at(
   columns_BTw = kernel(cell_BT2[..., 1], size_BT2[..., 1], w, jnp)
   both = rows_BTh[..., :, None] * columns_BTw[..., None, :]
   return jnp.einsum(
-      "BTn,nD->BTD", both.reshape(*both.shape[:-2], h * w),
-      grid_hwD.reshape(h * w, D).astype(jnp.float32),
-      precision=jax.lax.Precision.HIGHEST,
+    "BTn,nD->BTD",
+    both.reshape(*both.shape[:-2], h * w),
+    grid_hwD.reshape(h * w, D).astype(jnp.float32),
+    precision=jax.lax.Precision.HIGHEST,
   )

@@ -48,8 +48,8 @@ class SiglipConfig:
       raise ValueError(f"{self.width=} is not a multiple of {self.num_heads=}.")
     if self.position_resize not in resize.METHODS:
       raise ValueError(
-          f"Unknown {self.position_resize=}; choose one of"
-          f" {tuple(resize.METHODS)}."
+        f"Unknown {self.position_resize=}; choose one of"
+        f" {tuple(resize.METHODS)}."
       )
     partition.check_remat(self.remat)
 
@@ -59,18 +59,21 @@ class SiglipConfig:
 
 
 SO400M_PATCH16_512 = SiglipConfig(
-    width=1152, mlp_width=4304, num_layers=27, num_heads=16, patch_size=16,
-    native_grid=32,
+  width=1152,
+  mlp_width=4304,
+  num_layers=27,
+  num_heads=16,
+  patch_size=16,
+  native_grid=32,
 )
 SO400M_PATCH14_384 = dataclasses.replace(
-    SO400M_PATCH16_512, patch_size=14, native_grid=27
+  SO400M_PATCH16_512, patch_size=14, native_grid=27
 )
 SO400M_PATCH16_NAFLEX = dataclasses.replace(
-    SO400M_PATCH16_512, native_grid=16, position_resize="bilinear_antialias"
+  SO400M_PATCH16_512, native_grid=16, position_resize="bilinear_antialias"
 )
 BASE_PATCH16_NAFLEX = dataclasses.replace(
-    SO400M_PATCH16_NAFLEX, width=768, mlp_width=3072, num_layers=12,
-    num_heads=12,
+  SO400M_PATCH16_NAFLEX, width=768, mlp_width=3072, num_layers=12, num_heads=12
 )
 
 
@@ -120,14 +123,21 @@ class Embed(nn.Module):
   def setup(self):
     c = self.config
     self.kernel = layers.weight(
-        self, "kernel", (c.patch_size, c.patch_size, c.num_channels, c.width),
-        (None, None, None, "embed"), layers.fan_in((0, 1, 2)),
+      self,
+      "kernel",
+      (c.patch_size, c.patch_size, c.num_channels, c.width),
+      (None, None, None, "embed"),
+      layers.fan_in((0, 1, 2)),
     )
-    self.bias = layers.weight(self, "bias", (c.width,), ("embed",),
-                              layers.zeros)
+    self.bias = layers.weight(
+      self, "bias", (c.width,), ("embed",), layers.zeros
+    )
     self.position = layers.weight(
-        self, "position", (c.native_grid**2, c.width), (None, "embed"),
-        layers.normal(c.width**-0.5),
+      self,
+      "position",
+      (c.native_grid**2, c.width),
+      (None, "embed"),
+      layers.normal(c.width**-0.5),
     )
 
   def __call__(self, pixels_PYXC: jax.Array) -> jax.Array:
@@ -135,12 +145,12 @@ class Embed(nn.Module):
     c = self.config
     x_PhwD = self._project(patches(pixels_PYXC, c.patch_size))
     grid = resize.resize(
-        self._positions(), x_PhwD.shape[1:3], c.position_resize
+      self._positions(), x_PhwD.shape[1:3], c.position_resize
     )
     return x_PhwD + grid.astype(x_PhwD.dtype)[None]
 
   def packed(
-      self, patches_PTK: jax.Array, cell_PT2: jax.Array, grid_PT2: jax.Array
+    self, patches_PTK: jax.Array, cell_PT2: jax.Array, grid_PT2: jax.Array
   ) -> jax.Array:
     """Patches (P, T, K) of pictures of any sizes -> (P, T, D).
 
@@ -151,7 +161,7 @@ class Embed(nn.Module):
     """
     x_PTD = self._project(patches_PTK)
     position_PTD = resize.resize_at(
-        self._positions(), cell_PT2, grid_PT2, self.config.position_resize
+      self._positions(), cell_PT2, grid_PT2, self.config.position_resize
     )
     return x_PTD + position_PTD.astype(x_PTD.dtype)
 
@@ -179,7 +189,8 @@ class ToHeads(nn.Module):
     w_DD = layers.weight(self, "kernel", (D, D), ("embed", "heads"))
     b_D = layers.weight(self, "bias", (D,), ("heads",), layers.zeros)
     y_PTHE = layers.contract(
-        x_PTD, w_DD.reshape(D, H, -1), layers.einsum("PTD,DHE->PTHE"))
+      x_PTD, w_DD.reshape(D, H, -1), layers.einsum("PTD,DHE->PTHE")
+    )
     return plus(y_PTHE, b_D.reshape(H, -1))
 
 
@@ -192,7 +203,8 @@ class FromHeads(nn.Module):
     w_DD = layers.weight(self, "kernel", (H * E, H * E), ("heads", "embed"))
     b_D = layers.weight(self, "bias", (H * E,), ("embed",), layers.zeros)
     y_PTD = layers.contract(
-        x_PTHE, w_DD.reshape(H, E, -1), layers.einsum("PTHE,HED->PTD"))
+      x_PTHE, w_DD.reshape(H, E, -1), layers.einsum("PTHE,HED->PTD")
+    )
     return y_PTD + layers.along_last(b_D, y_PTD)
 
 
@@ -212,8 +224,9 @@ def _plus(y_PTHE, b_HE):
 def _plus_backward(dtype_like_HE, dy_PTHE):
   P, T = dy_PTHE.shape[:2]
   ones_PAT = jnp.ones((P, 8, T), dy_PTHE.dtype)  # 8: the least rows of a tile
-  sums_PHAE = jnp.einsum("PAT,PTHE->PHAE", ones_PAT, dy_PTHE,
-                         preferred_element_type=jnp.float32)
+  sums_PHAE = jnp.einsum(
+    "PAT,PTHE->PHAE", ones_PAT, dy_PTHE, preferred_element_type=jnp.float32
+  )
   return dy_PTHE, sums_PHAE[:, :, 0].sum(0).astype(dtype_like_HE.dtype)
 
 
@@ -226,9 +239,7 @@ class Attention(nn.Module):
   config: SiglipConfig
 
   @nn.compact
-  def __call__(
-      self, x_PTD: jax.Array, part_PT: jax.Array | None
-  ) -> jax.Array:
+  def __call__(self, x_PTD: jax.Array, part_PT: jax.Array | None) -> jax.Array:
     """part_PT: tokens see those of their own part; 0 is padding, which sees
     nothing and gives zeros. None: all see all."""
     c = self.config
@@ -241,8 +252,9 @@ class Attention(nn.Module):
       return partition.keep_flat(by_head(y_PTHE), name)
 
     ids = None if part_PT is None else masks.together(part_PT)
-    y_PTHE = attend(heads("query"), heads("key"), heads("value"), ids, ids,
-                    c.attention)
+    y_PTHE = attend(
+      heads("query"), heads("key"), heads("value"), ids, ids, c.attention
+    )
     y_PTD = FromHeads(name="out")(by_head(y_PTHE))
     return partition.keep(y_PTD, "attn_proj")
 
@@ -283,8 +295,11 @@ class EncoderBlock(nn.Module):
 
 
 def stack(
-    config: SiglipConfig, length: int, *, keep: bool = False,
-    name: str | None = None,
+  config: SiglipConfig,
+  length: int,
+  *,
+  keep: bool = False,
+  name: str | None = None,
 ) -> nn.Module:
   """`length` blocks run by scan; weights have a leading axis of layers.
 
@@ -292,17 +307,21 @@ def stack(
   every block's output (length, P, T, D) if `keep` else None).
   """
   return nn.scan(
-      partition.remat(EncoderBlock, config.remat),
-      variable_axes={"params": 0}, split_rngs={"params": True},
-      in_axes=nn.broadcast, length=length,
-      unroll=min(config.scan_unroll, length),
-      metadata_params={nn.PARTITION_NAME: "layers"},
+    partition.remat(EncoderBlock, config.remat),
+    variable_axes={"params": 0},
+    split_rngs={"params": True},
+    in_axes=nn.broadcast,
+    length=length,
+    unroll=min(config.scan_unroll, length),
+    metadata_params={nn.PARTITION_NAME: "layers"},
   )(config, keep, name=name)
 
 
 def trunk(
-    config: SiglipConfig, x_PTD: jax.Array, part_PT: jax.Array | None,
-    hidden_states: bool,
+  config: SiglipConfig,
+  x_PTD: jax.Array,
+  part_PT: jax.Array | None,
+  hidden_states: bool,
 ) -> tuple[jax.Array, jax.Array | None]:
   """Submodules `blocks` and `post_norm` of the module whose call runs this.
 
@@ -326,10 +345,10 @@ class SiglipEncoder(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      pixels_PYXC: jax.Array,
-      valid_PT: jax.Array | None = None,
-      hidden_states: bool = False,
+    self,
+    pixels_PYXC: jax.Array,
+    valid_PT: jax.Array | None = None,
+    hidden_states: bool = False,
   ):
     """Patch features (P, T, D) after the post norm.
 

@@ -32,19 +32,22 @@ class PoolingHead(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x_PTD: jax.Array, member_PNT: jax.Array | None = None
+    self, x_PTD: jax.Array, member_PNT: jax.Array | None = None
   ) -> jax.Array:
     """(P, T, D) -> (P, N, D): one vector for each of N groups of patches.
 
     member_PNT: which patches are of which group; None: one group of all.
     """
     c = self.config
-    probe_D = layers.weight(self, "probe", (c.width,), ("embed",),
-                            layers.normal(1.0))
-    kernel = layers.weight(self, "in_kernel", (c.width, 3 * c.width),
-                           ("embed", "heads"))
-    bias = layers.weight(self, "in_bias", (3 * c.width,), ("heads",),
-                         layers.zeros)
+    probe_D = layers.weight(
+      self, "probe", (c.width,), ("embed",), layers.normal(1.0)
+    )
+    kernel = layers.weight(
+      self, "in_kernel", (c.width, 3 * c.width), ("embed", "heads")
+    )
+    bias = layers.weight(
+      self, "in_bias", (3 * c.width,), ("heads",), layers.zeros
+    )
     w, b = jnp.split(kernel, 3, axis=1), jnp.split(bias, 3)
     shape = (*x_PTD.shape[:2], c.num_heads, c.head_dim)
     q_D = layers.linear(probe_D.astype(x_PTD.dtype), w[0], b[0])
@@ -52,7 +55,7 @@ class PoolingHead(nn.Module):
     k_PTHE = layers.linear(x_PTD, w[1], b[1]).reshape(shape)
     v_PTHE = layers.linear(x_PTD, w[2], b[2]).reshape(shape)
     scores_PNHT = jnp.einsum(
-        "HE,PTHE->PHT", q_HE, k_PTHE, preferred_element_type=jnp.float32
+      "HE,PTHE->PHT", q_HE, k_PTHE, preferred_element_type=jnp.float32
     )[:, None] * np.float32(c.head_dim**-0.5)
     if member_PNT is not None:
       scores_PNHT = jnp.where(member_PNT[:, :, None], scores_PNHT, MASKED)
@@ -80,8 +83,8 @@ class SiglipVisionConfig:
   def __post_init__(self):
     if not 0 <= self.margin < self.encoder.patch_size:
       raise ValueError(
-          f"{self.margin=} must be less than a patch of"
-          f" {self.encoder.patch_size} pixels."
+        f"{self.margin=} must be less than a patch of"
+        f" {self.encoder.patch_size} pixels."
       )
 
 
@@ -109,10 +112,10 @@ class SiglipVision(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      pixels_PYXC: jax.Array,
-      valid_PT: jax.Array | None = None,
-      hidden_states: bool = True,
+    self,
+    pixels_PYXC: jax.Array,
+    valid_PT: jax.Array | None = None,
+    hidden_states: bool = True,
   ) -> VisionOutput:
     """Pictures in [-1, 1] of any one size -> features, see `VisionOutput`.
 

@@ -43,8 +43,8 @@ class Tiling:
     for stride, size in zip(self.stride, self.size):
       if not 0 < stride <= size:
         raise ValueError(
-            f"Tiles of {size} pixels every {stride} would leave gaps; choose a"
-            " stride between 1 and the size."
+          f"Tiles of {size} pixels every {stride} would leave gaps; choose a"
+          " stride between 1 and the size."
         )
 
   @property
@@ -69,13 +69,13 @@ class Tiling:
     odd = {name: value for name, value in sizes.items() if value % factor}
     if odd:
       raise ValueError(
-          f"Tiles must be multiples of {factor} pixels, unlike {odd}."
+        f"Tiles must be multiples of {factor} pixels, unlike {odd}."
       )
     return Tiling(**{name: value // factor for name, value in sizes.items()})
 
 
 def encode_tiles(
-    run: Run, pixels_PYXC: jax.Array, tiling: Tiling, factor: int
+  run: Run, pixels_PYXC: jax.Array, tiling: Tiling, factor: int
 ) -> jax.Array:
   """Latents (P, Y // factor, X // factor, C) of pictures, tile by tile.
 
@@ -94,7 +94,7 @@ def encode_tiles(
 
 
 def decode_tiles(
-    run: Run, latents_PhwC: jax.Array, tiling: Tiling, factor: int
+  run: Run, latents_PhwC: jax.Array, tiling: Tiling, factor: int
 ) -> jax.Array:
   """Pictures (P, factor * h, factor * w, C) of latents, tile by tile.
 
@@ -158,8 +158,9 @@ def _join(tiles: Grid, tiling: Tiling) -> jax.Array:
       if blended:
         tile = _fade(blended[-1], tile, overlap_x, axis=2)
       blended.append(tile)
-    kept = [t[:, : tiling.stride_height, : tiling.stride_width]
-            for t in blended]
+    kept = [
+      t[:, : tiling.stride_height, : tiling.stride_width] for t in blended
+    ]
     strips.append(jnp.concatenate(kept, axis=2))
     above = blended
   return jnp.concatenate(strips, axis=1)
@@ -177,6 +178,7 @@ def _fade(a: jax.Array, b: jax.Array, overlap: int, axis: int) -> jax.Array:
   new, rest = jnp.split(b, [overlap], axis=axis)
   share = np.arange(overlap).reshape([-1 if n == axis else 1 for n in range(4)])
   share = share / overlap
-  mixed = (old.astype(jnp.float32) * (1 - share).astype(np.float32)
-           + new.astype(jnp.float32) * share.astype(np.float32))
+  mixed = old.astype(jnp.float32) * (1 - share).astype(np.float32) + new.astype(
+    jnp.float32
+  ) * share.astype(np.float32)
   return jnp.concatenate([mixed.astype(b.dtype), rest], axis=axis)

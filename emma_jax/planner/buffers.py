@@ -10,11 +10,29 @@ import dataclasses
 from emma_jax.planner.hlo import Array, Computation, Instruction
 from emma_jax.planner.program import Program
 
-_NO_BUFFER = ("tuple", "get-tuple-element", "bitcast", "while", "conditional",
-              "parameter", "optimization-barrier", "opt-barrier", "copy-done",
-              "after-all", "call", "constant")
-_PASS = ("get-tuple-element", "copy", "bitcast", "optimization-barrier",
-         "opt-barrier", "copy-start", "copy-done")
+_NO_BUFFER = (
+  "tuple",
+  "get-tuple-element",
+  "bitcast",
+  "while",
+  "conditional",
+  "parameter",
+  "optimization-barrier",
+  "opt-barrier",
+  "copy-done",
+  "after-all",
+  "call",
+  "constant",
+)
+_PASS = (
+  "get-tuple-element",
+  "copy",
+  "bitcast",
+  "optimization-barrier",
+  "opt-barrier",
+  "copy-start",
+  "copy-done",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +56,14 @@ def largest(program: Program, count: int) -> list[Buffer]:
     arrays[key] = array
   order = sorted(found, key=lambda k: -arrays[k].padded_bytes)
   return [
-      Buffer(key[0], arrays[key].padded_bytes, len(found[key]),
-             _short(found[key][0].op_name), key[1])
-      for key in order[:count]
+    Buffer(
+      key[0],
+      arrays[key].padded_bytes,
+      len(found[key]),
+      _short(found[key][0].op_name),
+      key[1],
+    )
+    for key in order[:count]
   ]
 
 
@@ -56,8 +79,10 @@ def square(program: Program, lengths: Collection[int]) -> list[Buffer]:
     twice = any(sizes.count(n) >= 2 for n in lengths)
     if twice and (array.dtype == "pred" or sum(n > 1 for n in sizes) > 2):
       source = program.module.source(x, "emma_jax")
-      out.setdefault((str(array), source), Buffer(
-          str(array), array.padded_bytes, 1, _short(x.op_name), source))
+      out.setdefault(
+        (str(array), source),
+        Buffer(str(array), array.padded_bytes, 1, _short(x.op_name), source),
+      )
   return sorted(out.values(), key=lambda b: -b.bytes)
 
 
@@ -93,7 +118,7 @@ def _made(program: Program) -> Iterable[tuple[Instruction, Array]]:
 
 
 def _is_updated(
-    program: Program, body: Computation, name: str, index: int
+  program: Program, body: Computation, name: str, index: int
 ) -> bool:
   """Whether a round writes a slice into what the loop carries there."""
   x = body.instructions[name]

@@ -47,36 +47,92 @@ _GIB = 2**30
 # Public data sheets; usable memory as libtpu 0.0.42 reports it when a program
 # does not fit. Clocks reproduce the peak on large matmuls; v6e's is assumed.
 _TPUS = (
-    Chip(name="v4", platform="tpu", hbm_bytes=int(30.5 * _GIB),
-         peak_flops=275e12, hbm_bandwidth=1.2e12, link_bytes=90e9,
-         clock_hz=1.05e9, axes=3, config_name="megacore"),
-    Chip(name="v5e", platform="tpu", hbm_bytes=int(15.75 * _GIB),
-         peak_flops=197e12, hbm_bandwidth=0.81e12, link_bytes=90e9,
-         clock_hz=1.5e9, axes=2),
-    Chip(name="v5p", platform="tpu", hbm_bytes=int(95.74 * _GIB),
-         peak_flops=459e12, hbm_bandwidth=2.765e12, link_bytes=180e9,
-         clock_hz=1.75e9, axes=3),
-    Chip(name="v6e", platform="tpu", hbm_bytes=int(31.25 * _GIB),
-         peak_flops=918e12, hbm_bandwidth=1.64e12, link_bytes=180e9,
-         clock_hz=1.75e9, axes=2),
-    # Two devices a chip, each with half of everything.
-    Chip(name="tpu7x", platform="tpu", hbm_bytes=int(94.75 * _GIB),
-         peak_flops=1153e12, hbm_bandwidth=3.69e12, link_bytes=180e9, axes=3,
-         devices_per_chip=2),
+  Chip(
+    name="v4",
+    platform="tpu",
+    hbm_bytes=int(30.5 * _GIB),
+    peak_flops=275e12,
+    hbm_bandwidth=1.2e12,
+    link_bytes=90e9,
+    clock_hz=1.05e9,
+    axes=3,
+    config_name="megacore",
+  ),
+  Chip(
+    name="v5e",
+    platform="tpu",
+    hbm_bytes=int(15.75 * _GIB),
+    peak_flops=197e12,
+    hbm_bandwidth=0.81e12,
+    link_bytes=90e9,
+    clock_hz=1.5e9,
+    axes=2,
+  ),
+  Chip(
+    name="v5p",
+    platform="tpu",
+    hbm_bytes=int(95.74 * _GIB),
+    peak_flops=459e12,
+    hbm_bandwidth=2.765e12,
+    link_bytes=180e9,
+    clock_hz=1.75e9,
+    axes=3,
+  ),
+  Chip(
+    name="v6e",
+    platform="tpu",
+    hbm_bytes=int(31.25 * _GIB),
+    peak_flops=918e12,
+    hbm_bandwidth=1.64e12,
+    link_bytes=180e9,
+    clock_hz=1.75e9,
+    axes=2,
+  ),
+  # Two devices a chip, each with half of everything.
+  Chip(
+    name="tpu7x",
+    platform="tpu",
+    hbm_bytes=int(94.75 * _GIB),
+    peak_flops=1153e12,
+    hbm_bandwidth=3.69e12,
+    link_bytes=180e9,
+    axes=3,
+    devices_per_chip=2,
+  ),
 )
 
 _H100 = dict(
-    name="NVIDIA H100 80GB HBM3", cores=132, major=9, minor=0, fpus=128,
-    shared_core=233472, shared_block=232448, l2=52428800, clock=1.98,
-    bandwidth=3_352_320_000_000, memory=84_942_979_072)
+  name="NVIDIA H100 80GB HBM3",
+  cores=132,
+  major=9,
+  minor=0,
+  fpus=128,
+  shared_core=233472,
+  shared_block=232448,
+  l2=52428800,
+  clock=1.98,
+  bandwidth=3_352_320_000_000,
+  memory=84_942_979_072,
+)
 _GPU_TARGETS = {
-    "h100": _H100,
-    "h200": _H100 | dict(name="NVIDIA H200", bandwidth=4_800_000_000_000,
-                         memory=150_121_545_728),
-    "a100": dict(
-        name="NVIDIA A100-SXM4-80GB", cores=108, major=8, minor=0, fpus=64,
-        shared_core=167936, shared_block=166912, l2=41943040, clock=1.41,
-        bandwidth=2_039_000_000_000, memory=84_987_740_160),
+  "h100": _H100,
+  "h200": _H100
+  | dict(
+    name="NVIDIA H200", bandwidth=4_800_000_000_000, memory=150_121_545_728
+  ),
+  "a100": dict(
+    name="NVIDIA A100-SXM4-80GB",
+    cores=108,
+    major=8,
+    minor=0,
+    fpus=64,
+    shared_core=167936,
+    shared_block=166912,
+    l2=41943040,
+    clock=1.41,
+    bandwidth=2_039_000_000_000,
+    memory=84_987_740_160,
+  ),
 }
 _GPU_FLOPS = {"h100": 989.4e12, "h200": 989.4e12, "a100": 312e12}
 _NVLINK = {"h100": 450e9, "h200": 450e9, "a100": 300e9}  # one direction
@@ -113,10 +169,18 @@ device_description_str: "{d["name"]}"
 
 
 _GPUS = tuple(
-    Chip(name=name, platform="cuda", hbm_bytes=int(d["memory"] * _SHARE),
-         peak_flops=_GPU_FLOPS[name], hbm_bandwidth=float(d["bandwidth"]),
-         link_bytes=_NVLINK[name], network_bytes=50e9, target=_target(d))
-    for name, d in _GPU_TARGETS.items())
+  Chip(
+    name=name,
+    platform="cuda",
+    hbm_bytes=int(d["memory"] * _SHARE),
+    peak_flops=_GPU_FLOPS[name],
+    hbm_bandwidth=float(d["bandwidth"]),
+    link_bytes=_NVLINK[name],
+    network_bytes=50e9,
+    target=_target(d),
+  )
+  for name, d in _GPU_TARGETS.items()
+)
 
 CHIPS = {chip.name: chip for chip in (*_TPUS, *_GPUS)}
 
@@ -154,25 +218,36 @@ def topology(name: str, slices: int = 1) -> Topology:
   kind, _, text = name.partition(":")
   if kind not in CHIPS:
     raise PlanError(
-        f"Unknown topology {name!r}: chips are {', '.join(CHIPS)}. Write "
-        "v5e:16x16, v5p:4x4x4 or h100:8.")
+      f"Unknown topology {name!r}: chips are {', '.join(CHIPS)}. Write "
+      "v5e:16x16, v5p:4x4x4 or h100:8."
+    )
   chip = CHIPS[kind]
-  example = "h100:8" if chip.platform == "cuda" else (
-      f"{kind}:{'x'.join(['4'] * chip.axes)}")
+  example = (
+    "h100:8"
+    if chip.platform == "cuda"
+    else (f"{kind}:{'x'.join(['4'] * chip.axes)}")
+  )
   if not re.fullmatch(r"\d+(x\d+)*", text):
     raise PlanError(f"Topology {name!r} lacks its size: write {example}.")
   sizes = tuple(map(int, text.split("x")))
   if len(sizes) != (chip.axes or 1) or min(sizes) < 1:
     raise PlanError(
-        f"Topology {name!r}: a {kind} has {chip.axes or 1} axes; write "
-        f"{example}.")
+      f"Topology {name!r}: a {kind} has {chip.axes or 1} axes; write {example}."
+    )
   if slices < 1 or slices > 1 and chip.platform == "cuda":
-    raise PlanError(f"{slices=}: give 1 or more, and 1 for GPUs (name them "
-                    "all, as h100:64; hosts of 8 are joined by the network).")
-  if chip.platform == "cuda" and sizes[0] > chip.host_devices and (
-      sizes[0] % chip.host_devices):
-    raise PlanError(f"Topology {name!r}: beyond {chip.host_devices} GPUs give "
-                    f"a multiple of {chip.host_devices}, whole hosts.")
+    raise PlanError(
+      f"{slices=}: give 1 or more, and 1 for GPUs (name them "
+      "all, as h100:64; hosts of 8 are joined by the network)."
+    )
+  if (
+    chip.platform == "cuda"
+    and sizes[0] > chip.host_devices
+    and (sizes[0] % chip.host_devices)
+  ):
+    raise PlanError(
+      f"Topology {name!r}: beyond {chip.host_devices} GPUs give "
+      f"a multiple of {chip.host_devices}, whole hosts."
+    )
   return Topology(chip=chip, sizes=sizes, slices=slices)
 
 
@@ -190,8 +265,9 @@ def describe(wanted: Topology) -> Sequence[jax.Device]:
     check_cuda()
     count = wanted.sizes[0]
     hosts = -(-count // chip.host_devices)
-    options = dict(target_config=chip.target,
-                   topology=f"1x{hosts}x{count // hosts}")
+    options = dict(
+      target_config=chip.target, topology=f"1x{hosts}x{count // hosts}"
+    )
     name = ""
   else:
     check_libtpu()
@@ -209,16 +285,20 @@ def describe(wanted: Topology) -> Sequence[jax.Device]:
     raise PlanError(f"The compiler refuses {wanted}: {reason}") from error
   devices = list(found.devices)
   if len(devices) != wanted.devices:
-    raise PlanError(f"{wanted} has {len(devices)} devices here, not "
-                    f"{wanted.devices} as the planner's table says.")
+    raise PlanError(
+      f"{wanted} has {len(devices)} devices here, not "
+      f"{wanted.devices} as the planner's table says."
+    )
   return devices
 
 
 def _quiet() -> None:
   """libtpu looks for the machine it would run on; this one need not be any."""
-  for key, value in (("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
-                     ("TPU_SKIP_MDS_QUERY", "1"),
-                     ("TF_CPP_MIN_LOG_LEVEL", "3")):
+  for key, value in (
+    ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
+    ("TPU_SKIP_MDS_QUERY", "1"),
+    ("TF_CPP_MIN_LOG_LEVEL", "3"),
+  ):
     os.environ.setdefault(key, value)
 
 
@@ -236,13 +316,14 @@ def check_libtpu() -> None:
     found = importlib.metadata.version("libtpu")
   except importlib.metadata.PackageNotFoundError as error:
     raise PlanError(
-        f"Compiling for TPUs needs libtpu {wanted}, which belongs to jax "
-        f"{jax.__version__} and runs on any Linux machine: {command}"
+      f"Compiling for TPUs needs libtpu {wanted}, which belongs to jax "
+      f"{jax.__version__} and runs on any Linux machine: {command}"
     ) from error
   if not matches(found, wanted):
     raise PlanError(
-        f"jax {jax.__version__} and libtpu {found} are no pair: this jax is "
-        f"made for libtpu {wanted}. Install the pair: {command}")
+      f"jax {jax.__version__} and libtpu {found} are no pair: this jax is "
+      f"made for libtpu {wanted}. Install the pair: {command}"
+    )
 
 
 def required_libtpu() -> str:
@@ -251,8 +332,10 @@ def required_libtpu() -> str:
     found = re.match(r"libtpu\s*==\s*([\d.*]+)", line)
     if found:
       return found.group(1)
-  raise PlanError(f"jax {jax.__version__} does not say which libtpu it needs; "
-                  "install a released jax.")
+  raise PlanError(
+    f"jax {jax.__version__} does not say which libtpu it needs; "
+    "install a released jax."
+  )
 
 
 def matches(version: str, pattern: str) -> bool:
@@ -275,9 +358,12 @@ def check_cuda() -> None:
       continue
     if found != jax.__version__:
       raise PlanError(
-          f"jax {jax.__version__} and jax-cuda{major}-plugin {found} are no "
-          f'pair. Install the pair: pip install "jax[cuda{major}]=='
-          f'{jax.__version__}"')
+        f"jax {jax.__version__} and jax-cuda{major}-plugin {found} are no "
+        f'pair. Install the pair: pip install "jax[cuda{major}]=='
+        f'{jax.__version__}"'
+      )
     return
-  raise PlanError("Compiling for GPUs needs XLA's part for them, but no GPU "
-                  'and no driver: pip install "emma-jax[cuda]"')
+  raise PlanError(
+    "Compiling for GPUs needs XLA's part for them, but no GPU "
+    'and no driver: pip install "emma-jax[cuda]"'
+  )

@@ -8,9 +8,16 @@ import re
 from emma_jax.planner.hlo import Instruction
 from emma_jax.planner.program import ASYNC_CALLS, Program, Run
 
-KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all",
-         "ragged-all-to-all", "collective-permute", "collective-broadcast",
-         "send")
+KINDS = (
+  "all-gather",
+  "all-reduce",
+  "reduce-scatter",
+  "all-to-all",
+  "ragged-all-to-all",
+  "collective-permute",
+  "collective-broadcast",
+  "send",
+)
 # Fusions in which a collective begins or goes on beside other work.
 _START, _DONE = "AsyncCollectiveStart", "AsyncCollectiveDone"
 
@@ -41,16 +48,17 @@ class Collective:
 def collectives(program: Program) -> list[Collective]:
   """All of them, whatever form the compiler gave them:
 
-    sync     all-gather(x), or a fusion around one
-    async    all-gather-start(x) ... all-gather-done (GPU: unless is_sync)
-    async    async-start or call-start of a computation with one (SparseCore)
-    async    a fusion that starts one, fusions that carry it on beside a matmul,
-             and one that ends it (TPU); these count once, at their start
+  sync     all-gather(x), or a fusion around one
+  async    all-gather-start(x) ... all-gather-done (GPU: unless is_sync)
+  async    async-start or call-start of a computation with one (SparseCore)
+  async    a fusion that starts one, fusions that carry it on beside a matmul,
+           and one that ends it (TPU); these count once, at their start
   """
   out = []
   for run in program.top():
     for inner, overlapped in _communication(program, run):
-      out.append(Collective(
+      out.append(
+        Collective(
           kind=_kind(inner, run.instruction),
           bytes=_bytes(program, inner, run),
           group=_group(inner),
@@ -58,7 +66,8 @@ def collectives(program: Program) -> list[Collective]:
           overlapped=overlapped,
           source=program.module.source(inner, "emma_jax")
           or program.module.source(run.instruction, "emma_jax"),
-      ))
+        )
+      )
   return out
 
 
@@ -66,9 +75,17 @@ def summary(found: Iterable[Collective]) -> dict[str, dict[str, float]]:
   """Kind -> calls and bytes a step, in all and of those that overlap."""
   out: dict[str, dict[str, float]] = {}
   for c in found:
-    row = out.setdefault(c.kind, dict(
-        count=0, bytes=0, overlapped_count=0, overlapped_bytes=0,
-        instructions=0, overlapped_instructions=0))
+    row = out.setdefault(
+      c.kind,
+      dict(
+        count=0,
+        bytes=0,
+        overlapped_count=0,
+        overlapped_bytes=0,
+        instructions=0,
+        overlapped_instructions=0,
+      ),
+    )
     row["count"] += c.count
     row["bytes"] += c.bytes * c.count
     row["instructions"] += 1
@@ -84,7 +101,7 @@ def is_collective(x: Instruction) -> bool:
 
 
 def _communication(
-    program: Program, run: Run
+  program: Program, run: Run
 ) -> Iterator[tuple[Instruction, bool]]:
   """(collective, whether it overlaps) of one executed instruction."""
   x = run.instruction
@@ -113,8 +130,8 @@ def _carried_on(program: Program, run: Run, inner: Instruction) -> bool:
     if other.opcode == "fusion" and other is not run.instruction:
       inside = list(program.inside(other))
       if any(i.target == _START for i in inside) and any(
-          i.attribute("channel_id") == channel for i in inside
-          if is_collective(i)):
+        i.attribute("channel_id") == channel for i in inside if is_collective(i)
+      ):
         return True
   return False
 
@@ -123,7 +140,8 @@ def _kind(x: Instruction, outer: Instruction) -> str:
   kind = x.opcode.removesuffix("-start")
   # TPUs scatter a sum by a fusion of all-reduce and slice: one operation.
   if kind == "all-reduce" and any(
-      "all-reduce-scatter" in name for name in outer.called("calls")):
+    "all-reduce-scatter" in name for name in outer.called("calls")
+  ):
     return "reduce-scatter"
   return kind
 
@@ -134,7 +152,7 @@ def _bytes(program: Program, x: Instruction, run: Run) -> int:
   if x.opcode == "send" or x.opcode.startswith("collective-permute"):
     return arrays[0].bytes
   if x.opcode.endswith("-start") and len(arrays) >= 2 * n:
-    arrays = arrays[n:2 * n]  # the first half are the operands
+    arrays = arrays[n : 2 * n]  # the first half are the operands
   total = sum(a.bytes for a in arrays)
   if x.opcode.startswith("reduce-scatter"):
     total *= _group(x) or 1
@@ -148,15 +166,17 @@ def _group(x: Instruction) -> int:
   a mesh, `mesh['a'=2,'b'=4] {'b'}`.
   """
   found = re.search(
-      r"replica_groups=(mesh\[[^\]]*\][^{]*\{[^}]*\}|\[[\d,]*\]<=|\{\{[^}]*\}"
-      r"|\{\})", x.attributes)
+    r"replica_groups=(mesh\[[^\]]*\][^{]*\{[^}]*\}|\[[\d,]*\]<=|\{\{[^}]*\}"
+    r"|\{\})",
+    x.attributes,
+  )
   if not found:
     return 2 if x.opcode.startswith("collective-permute") else 0
   text = found.group(1)
   if text.startswith("mesh"):
     sizes: Mapping[str, str] = dict(re.findall(r"'([^']+)'=(\d+)", text))
-    axes = re.findall(r"'([^']+)'", text[text.rindex("{"):])
-    parts = re.findall(r":\(\d+\)(\d+)", text[text.rindex("{"):])
+    axes = re.findall(r"'([^']+)'", text[text.rindex("{") :])
+    parts = re.findall(r":\(\d+\)(\d+)", text[text.rindex("{") :])
     if parts:  # a part of an axis, 'a':(before)size
       return math.prod(map(int, parts))
     return math.prod(int(sizes[a]) for a in axes)

@@ -24,9 +24,22 @@ _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _NOTHING = 2**62  # and more: the sentinel
 # Custom calls that run a kernel of our own or of a library.
 KERNELS = ("tpu_custom_call", "__cudnn$fmha", "mosaic_gpu")
-_FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast",
-         "while", "conditional", "call", "partition-id", "after-all",
-         "optimization-barrier", "copy-start", "copy-done", "opt-barrier")
+_FREE = (
+  "parameter",
+  "constant",
+  "tuple",
+  "get-tuple-element",
+  "bitcast",
+  "while",
+  "conditional",
+  "call",
+  "partition-id",
+  "after-all",
+  "optimization-barrier",
+  "copy-start",
+  "copy-done",
+  "opt-barrier",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +67,7 @@ def by_cycles(program: Program, clock_hz: float) -> list[Cost]:
 
 
 def by_roofline(
-    program: Program, peak_flops: float, bytes_per_second: float
+  program: Program, peak_flops: float, bytes_per_second: float
 ) -> list[Cost]:
   """Costs of everything but kernels and communication."""
   out = []
@@ -63,15 +76,20 @@ def by_roofline(
     name = x.opcode.removesuffix("-start").removesuffix("-done")
     if x.opcode in _FREE or is_kernel(x) or is_collective(x):
       continue
-    if x.opcode.endswith("-done") or name in ("recv", "custom-call") and (
-        not is_matmul(x)):
+    if (
+      x.opcode.endswith("-done")
+      or name in ("recv", "custom-call")
+      and (not is_matmul(x))
+    ):
       continue
     moved = moved_bytes(program, run.computation, x)
-    seconds = max(_flops_of(program, run) / peak_flops,
-                  moved / bytes_per_second)
+    seconds = max(
+      _flops_of(program, run) / peak_flops, moved / bytes_per_second
+    )
     if seconds:
       out.append(
-          Cost(seconds * run.count, work(program, x), _source(program, x)))
+        Cost(seconds * run.count, work(program, x), _source(program, x))
+      )
   return out
 
 
@@ -90,8 +108,10 @@ def kernel_calls(program: Program) -> dict[str, int]:
 
 
 def by_kernel(
-    program: Program, flops_of: Mapping[str, int], peak_flops: float,
-    bytes_per_second: float
+  program: Program,
+  flops_of: Mapping[str, int],
+  peak_flops: float,
+  bytes_per_second: float,
 ) -> dict[str, float]:
   """Kernel -> seconds a step, the larger of FLOPs / peak and bytes / bandwidth.
 
@@ -110,11 +130,14 @@ def by_kernel(
     if is_kernel(run.instruction):
       name = _kernel_name(run.instruction)
       places = [run.instruction, *run.computation.operands(run.instruction)]
-      size = sum(a.padded_bytes for x in places for a in x.arrays
-                 if a.space == 0)
+      size = sum(
+        a.padded_bytes for x in places for a in x.arrays if a.space == 0
+      )
       moved[name] = moved.get(name, 0) + size * run.count
-  return {name: max(flops_of.get(name, 0) / peak_flops, n / bytes_per_second)
-          for name, n in moved.items()}
+  return {
+    name: max(flops_of.get(name, 0) / peak_flops, n / bytes_per_second)
+    for name, n in moved.items()
+  }
 
 
 def _kernel_name(x: Instruction) -> str:
@@ -133,10 +156,29 @@ def work(program: Program, x: Instruction) -> str:
     return "gather"
   if opcodes & {"reduce", "reduce-window"}:
     return "reduce"
-  moves = {"fusion", "parameter", "copy", "bitcast", "transpose", "reshape",
-           "slice", "dynamic-slice", "dynamic-update-slice", "concatenate",
-           "pad", "broadcast", "constant", "tuple", "get-tuple-element",
-           "select", "iota", "copy-start", "copy-done", "add", "compare"}
+  moves = {
+    "fusion",
+    "parameter",
+    "copy",
+    "bitcast",
+    "transpose",
+    "reshape",
+    "slice",
+    "dynamic-slice",
+    "dynamic-update-slice",
+    "concatenate",
+    "pad",
+    "broadcast",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "select",
+    "iota",
+    "copy-start",
+    "copy-done",
+    "add",
+    "compare",
+  }
   return "copy" if opcodes <= moves else "elementwise"
 
 
@@ -161,7 +203,7 @@ def _called(x: Instruction) -> tuple[str, ...]:
 
 
 def moved_bytes(
-    program: Program, computation: Computation, x: Instruction
+  program: Program, computation: Computation, x: Instruction
 ) -> int:
   """Bytes read and written; of a slice of a stack only the slice."""
   if x.opcode == "dynamic-slice":
@@ -181,8 +223,11 @@ def _read(inner: Computation) -> Iterator[int]:
   for parameter in inner.parameters:
     users = [i for i in inner if parameter.name in i.operands]
     slices = [i for i in users if i.opcode == "dynamic-slice"]
-    updates = [i for i in users if i.opcode == "dynamic-update-slice"
-               and i.operands[0] == parameter.name]
+    updates = [
+      i
+      for i in users
+      if i.opcode == "dynamic-update-slice" and i.operands[0] == parameter.name
+    ]
     if users and len(slices) + len(updates) == len(users):
       yield sum(i.arrays[0].bytes for i in slices)  # updates read nothing
     else:
@@ -190,8 +235,9 @@ def _read(inner: Computation) -> Iterator[int]:
 
 
 def _written(inner: Computation, x: Instruction) -> int:
-  outputs = ([inner.root] if inner.root.opcode != "tuple"
-             else inner.operands(inner.root))
+  outputs = (
+    [inner.root] if inner.root.opcode != "tuple" else inner.operands(inner.root)
+  )
   total = 0
   for out in outputs:
     while out.opcode == "bitcast":

@@ -55,7 +55,8 @@ def count(jaxpr: core.ClosedJaxpr, platform: str) -> Counts:
   """
   # Autodiff leaves products that nobody asks for; compilers drop them.
   live, _ = partial_eval.dce_jaxpr(
-      jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars)
+  )
   return _count(live, platform, inside_kernel=False)
 
 
@@ -88,17 +89,18 @@ def _count(jaxpr: core.Jaxpr, platform: str, inside_kernel: bool) -> Counts:
     elif name.removesuffix("_wrapper") in _CUDNN:
       name, (q, k) = name.removesuffix("_wrapper"), eqn.invars[:2]
       total += Counts(
-          0, {name: 2 * _CUDNN[name] * q.aval.size * k.aval.shape[1]})
+        0, {name: 2 * _CUDNN[name] * q.aval.size * k.aval.shape[1]}
+      )
     elif name == "pallas_call":
-      steps = math.prod(n for n in p["grid_mapping"].grid
-                        if isinstance(n, int))
+      steps = math.prod(n for n in p["grid_mapping"].grid if isinstance(n, int))
       body = _count(_open(p["jaxpr"]), platform, inside_kernel=True)
       name = _open(p["jaxpr"]).debug_info.func_name
       total += Counts(0, {name: body.matmul * steps})
     elif name == "shard_map":
       # Its shapes are those of one device.
       total += inner(p["jaxpr"]) * math.prod(
-          p["mesh"].shape[a] for a in p["newly_manual_axes"])
+        p["mesh"].shape[a] for a in p["newly_manual_axes"]
+      )
     else:
       for value in p.values():
         if isinstance(value, (core.Jaxpr, core.ClosedJaxpr)):
@@ -139,7 +141,12 @@ def _conv_flops(eqn: core.JaxprEqn) -> int:
   total = 2 * out[o[0]] * out[o[1]] * right[r[1]]
   for i in range(len(out) - 2):
     total *= meetings(
-        size=left[x[i + 2]], outputs=out[o[i + 2]], window=right[r[i + 2]],
-        stride=p["window_strides"][i], pad=p["padding"][i][0],
-        spread=p["lhs_dilation"][i], reach=p["rhs_dilation"][i])
+      size=left[x[i + 2]],
+      outputs=out[o[i + 2]],
+      window=right[r[i + 2]],
+      stride=p["window_strides"][i],
+      pad=p["padding"][i][0],
+      spread=p["lhs_dilation"][i],
+      reach=p["rhs_dilation"][i],
+    )
   return total

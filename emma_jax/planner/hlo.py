@@ -20,14 +20,30 @@ import re
 
 # Bits of an element; types without values (tokens, opaque) have none.
 _BITS = {
-    "pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16,
-    "s32": 32, "u32": 32, "s64": 64, "u64": 64, "bf16": 16, "f16": 16,
-    "f32": 32, "f64": 64, "c64": 64, "c128": 128, "f4e2m1fn": 4,
+  "pred": 8,
+  "s4": 4,
+  "u4": 4,
+  "s8": 8,
+  "u8": 8,
+  "s16": 16,
+  "u16": 16,
+  "s32": 32,
+  "u32": 32,
+  "s64": 64,
+  "u64": 64,
+  "bf16": 16,
+  "f16": 16,
+  "f32": 32,
+  "f64": 64,
+  "c64": 64,
+  "c128": 128,
+  "f4e2m1fn": 4,
 }
 
 _ARRAY = re.compile(
-    r"([a-z][a-z0-9]*)\[([\d,<= ]*)\]"
-    r"(?:\{([\d,]*)(?::((?:[TSEDL]\([^)]*\)|\(\d[^)]*\))*))?\})?")
+  r"([a-z][a-z0-9]*)\[([\d,<= ]*)\]"
+  r"(?:\{([\d,]*)(?::((?:[TSEDL]\([^)]*\)|\(\d[^)]*\))*))?\})?"
+)
 _HEADER = re.compile(r"(ENTRY )?%?([\w.~-]+) \(.*-> .*\{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.~-]+) = (.*)$", re.DOTALL)
 _OPCODE = re.compile(r"\s*([a-z][a-z0-9-]*)\(")
@@ -88,7 +104,7 @@ class Instruction:
     if not found:
       return None
     start = found.end()
-    return self.attributes[start:_end_of_value(self.attributes, start)]
+    return self.attributes[start : _end_of_value(self.attributes, start)]
 
   def called(self, name: str) -> tuple[str, ...]:
     """Names of the computations that an attribute lists."""
@@ -244,15 +260,15 @@ def _instruction(is_root: bool, name: str, rest: str) -> Instruction | None:
   if not opcode:
     return None
   close = _matching(rest, opcode.end() - 1)
-  arguments = rest[opcode.end():close - 1]
+  arguments = rest[opcode.end() : close - 1]
   return Instruction(
-      name=name,
-      arrays=tuple(_arrays(rest[:split])),
-      opcode=opcode.group(1),
-      operands=tuple(_NAME.findall(arguments)),
-      arguments=arguments,
-      attributes=rest[close:].lstrip(", "),
-      is_root=is_root,
+    name=name,
+    arrays=tuple(_arrays(rest[:split])),
+    opcode=opcode.group(1),
+    operands=tuple(_NAME.findall(arguments)),
+    arguments=arguments,
+    attributes=rest[close:].lstrip(", "),
+    is_root=is_root,
   )
 
 
@@ -261,9 +277,13 @@ def _arrays(text: str) -> Iterator[Array]:
     numbers = lambda s: tuple(map(int, re.findall(r"\d+", s)))
     tile = re.search(r"T\(([^)]*)\)", layout)
     space = re.search(r"S\((\d+)\)", layout)
-    yield Array(dtype, numbers(sizes), numbers(order),
-                numbers(tile.group(1)) if tile else (),
-                int(space.group(1)) if space else 0)
+    yield Array(
+      dtype,
+      numbers(sizes),
+      numbers(order),
+      numbers(tile.group(1)) if tile else (),
+      int(space.group(1)) if space else 0,
+    )
 
 
 _OPEN, _CLOSE = "([{", ")]}"
@@ -312,9 +332,12 @@ def _frames(tables: Mapping[str, Mapping[int, str]]) -> dict:
   """Stack frames from the tables at the head of a module."""
   files = {k: v.strip('"') for k, v in tables.get("FileNames", {}).items()}
   number = lambda text, key: int(
-      (re.search(rf"\b{key}=(\d+)", text) or [0, 0])[1])
-  places = {k: (files.get(number(v, "file_name_id"), ""), number(v, "line"))
-            for k, v in tables.get("FileLocations", {}).items()}
+    (re.search(rf"\b{key}=(\d+)", text) or [0, 0])[1]
+  )
+  places = {
+    k: (files.get(number(v, "file_name_id"), ""), number(v, "line"))
+    for k, v in tables.get("FileLocations", {}).items()
+  }
   out = {}
   for k, v in tables.get("StackFrames", {}).items():
     file, line = places.get(number(v, "file_location_id"), ("", 0))

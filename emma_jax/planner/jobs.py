@@ -55,7 +55,7 @@ class Job:
 
 
 def train(
-    config: Mapping[str, Any], stage: str, devices: Sequence[jax.Device]
+  config: Mapping[str, Any], stage: str, devices: Sequence[jax.Device]
 ) -> Job:
   """The train step of one stage.
 
@@ -66,30 +66,33 @@ def train(
   made, abstract, mesh, of_stage = _train_step(config, stage, devices)
   with partition.equations():
     asked, model = (
-        counts.count(_train_step(c, stage, devices)[0].jaxpr, platform)
-        for c in (config, _without_recomputation(config)))
+      counts.count(_train_step(c, stage, devices)[0].jaxpr, platform)
+      for c in (config, _without_recomputation(config))
+    )
   train_state, batch = abstract
   U, G = (x.segment.shape[1] for x in (batch.und_ids, batch.gen_ids))
   layout = of_stage.layout
   again = getattr(of_stage.objective, "draws", 1) - 1
   again *= layout.targets * layout.tokens_per_picture
   return Job(
-      name=f"train {stage}",
-      traced=made,
-      mesh=mesh,
-      arguments=dict(
-          parameters=_bytes((train_state.trained, train_state.frozen)),
-          optimizer=_bytes(train_state.opt_state),
-          average=_bytes(train_state.ema),
-          batch=_bytes(batch)),
-      parameters=_count((train_state.trained, train_state.frozen)),
-      tokens=batch.tokens_BU.shape[0] * (U + G),
-      lengths={U + G, U + G + again},
-      model=model,
-      asked=asked,
-      whole_weights=_whole(
-          rules.merge(train_state.trained, train_state.frozen), mesh),
-      remat=_remat(config),
+    name=f"train {stage}",
+    traced=made,
+    mesh=mesh,
+    arguments=dict(
+      parameters=_bytes((train_state.trained, train_state.frozen)),
+      optimizer=_bytes(train_state.opt_state),
+      average=_bytes(train_state.ema),
+      batch=_bytes(batch),
+    ),
+    parameters=_count((train_state.trained, train_state.frozen)),
+    tokens=batch.tokens_BU.shape[0] * (U + G),
+    lengths={U + G, U + G + again},
+    model=model,
+    asked=asked,
+    whole_weights=_whole(
+      rules.merge(train_state.trained, train_state.frozen), mesh
+    ),
+    remat=_remat(config),
   )
 
 
@@ -144,7 +147,7 @@ class Request:
 
 
 def sample(
-    config: Mapping[str, Any], request: Request, devices: Sequence[jax.Device]
+  config: Mapping[str, Any], request: Request, devices: Sequence[jax.Device]
 ) -> list[Job]:
   """One denoising step (all guidance contexts) and one token's decoding.
 
@@ -154,8 +157,10 @@ def sample(
   """
   config = sections.plain(config)
   if config["model"]["kind"] != "emma":
-    raise PlanError("An autoencoder by itself has nothing to sample: "
-                    "config.model.kind must be emma.")
+    raise PlanError(
+      "An autoencoder by itself has nothing to sample: "
+      "config.model.kind must be emma."
+    )
   try:
     run = build_run.run(config, data=False)
     mesh = sharding.make_mesh(run.mesh, devices)
@@ -164,10 +169,14 @@ def sample(
   except ValueError as error:
     raise PlanError(str(error)) from error
   dtype = config["train"].get("frozen_dtype", "float32")
-  params = rules.unflatten({
+  params = rules.unflatten(
+    {
       path: jax.ShapeDtypeStruct(
-          x.shape, dtype if x.ndim > 1 else x.dtype, sharding=places[path])
-      for path, x in rules.flatten(run.shapes).items()})
+        x.shape, dtype if x.ndim > 1 else x.dtype, sharding=places[path]
+      )
+      for path, x in rules.flatten(run.shapes).items()
+    }
+  )
   emma = Emma(build_model.emma_config(config["model"]))
   make = (_denoise, _decode)
   return [f(config, emma, params, request, mesh) for f in make]
@@ -176,83 +185,148 @@ def sample(
 def _denoise(config, emma: Emma, params, request: Request, mesh: Mesh) -> Job:
   c = config["sample"]
   contexts = (
-      image.editing_contexts(c["edit_text_guidance"], c["edit_image_guidance"])
-      if request.edit else image.drawing_contexts(c["text_guidance"]))
+    image.editing_contexts(c["edit_text_guidance"], c["edit_image_guidance"])
+    if request.edit
+    else image.drawing_contexts(c["text_guidance"])
+  )
   rows = len(contexts) * request.rows
   batch = _prefix(config, request, rows, mesh, references=int(request.edit))
   grid = (request.height // PIXELS_PER_TOKEN, request.width // PIXELS_PER_TOKEN)
   cache = _cache(emma, params, batch, mesh)
   times = image.padded_times(int(c["steps"]), float(c["shift"]))
   arguments = (
-      emma, params, cache, _rows((len(contexts),), jnp.float32, mesh, None),
-      _keys(request.rows, mesh), _rows(times.shape, jnp.float32, mesh, None),
-      _rows((), jnp.int32, mesh, None), grid)
+    emma,
+    params,
+    cache,
+    _rows((len(contexts),), jnp.float32, mesh, None),
+    _keys(request.rows, mesh),
+    _rows(times.shape, jnp.float32, mesh, None),
+    _rows((), jnp.int32, mesh, None),
+    grid,
+  )
   tokens = rows * grid[0] * grid[1]
-  return _job("denoise", image.sample_latents, arguments, params, cache, tokens,
-              mesh, {grid[0] * grid[1], cache.ids.segment.shape[1]})
+  return _job(
+    "denoise",
+    image.sample_latents,
+    arguments,
+    params,
+    cache,
+    tokens,
+    mesh,
+    {grid[0] * grid[1], cache.ids.segment.shape[1]},
+  )
 
 
 def _decode(config, emma: Emma, params, request: Request, mesh: Mesh) -> Job:
   batch = _prefix(config, request, request.rows, mesh, und_pictures=1)
   with sharding.program(mesh):
     dialogue = jax.eval_shape(
-        lambda p, b: text.start(emma, p, b, "versatile", request.answer),
-        params, batch)
+      lambda p, b: text.start(emma, p, b, "versatile", request.answer),
+      params,
+      batch,
+    )
   dialogue = jax.tree.map(lambda x: x, dialogue).replace(
-      cache=_place_cache(dialogue.cache, mesh),
-      column=_rows((), jnp.int32, mesh, None),
-      length_B=_rows(dialogue.length_B.shape, jnp.int32, mesh, 0),
-      logits_BV=_rows(dialogue.logits_BV.shape, jnp.float32, mesh, 0))
+    cache=_place_cache(dialogue.cache, mesh),
+    column=_rows((), jnp.int32, mesh, None),
+    length_B=_rows(dialogue.length_B.shape, jnp.int32, mesh, 0),
+    logits_BV=_rows(dialogue.logits_BV.shape, jnp.float32, mesh, 0),
+  )
   scalar = lambda dtype: _rows((), dtype, mesh, None)
   arguments = (
-      emma, params, dialogue, _rows((request.rows,), jnp.bool, mesh, 0),
-      _keys(request.rows, mesh), scalar(jnp.float32), scalar(jnp.float32),
-      scalar(jnp.int32), scalar(jnp.int32), request.answer)
-  return _job("decode", text.answer, arguments, params, dialogue.cache,
-              request.rows, mesh, {dialogue.cache.ids.segment.shape[1]})
+    emma,
+    params,
+    dialogue,
+    _rows((request.rows,), jnp.bool, mesh, 0),
+    _keys(request.rows, mesh),
+    scalar(jnp.float32),
+    scalar(jnp.float32),
+    scalar(jnp.int32),
+    scalar(jnp.int32),
+    request.answer,
+  )
+  return _job(
+    "decode",
+    text.answer,
+    arguments,
+    params,
+    dialogue.cache,
+    request.rows,
+    mesh,
+    {dialogue.cache.ids.segment.shape[1]},
+  )
 
 
 def _job(name, function, arguments, params, cache, tokens, mesh, lengths):
   with sharding.program(mesh):
     traced = function.trace(*arguments)
   model = counts.count(traced.jaxpr, _platform(mesh.devices.flat))
-  inputs = [x for x in jax.tree.leaves(arguments[3:])
-            if isinstance(x, jax.ShapeDtypeStruct)]
+  inputs = [
+    x
+    for x in jax.tree.leaves(arguments[3:])
+    if isinstance(x, jax.ShapeDtypeStruct)
+  ]
   return Job(
-      name=name, traced=traced, mesh=mesh,
-      arguments=dict(parameters=_bytes(params), cache=_bytes(cache),
-                     inputs=_bytes(inputs)),
-      parameters=_count(params), tokens=tokens, lengths=lengths, model=model,
-      asked=model, whole_weights=_whole(params, mesh), remat="none")
+    name=name,
+    traced=traced,
+    mesh=mesh,
+    arguments=dict(
+      parameters=_bytes(params), cache=_bytes(cache), inputs=_bytes(inputs)
+    ),
+    parameters=_count(params),
+    tokens=tokens,
+    lengths=lengths,
+    model=model,
+    asked=model,
+    whole_weights=_whole(params, mesh),
+    remat="none",
+  )
 
 
-def _prefix(config, request: Request, rows: int, mesh: Mesh, *,
-            references: int = 0, und_pictures: int = 0) -> Batch:
+def _prefix(
+  config,
+  request: Request,
+  rows: int,
+  mesh: Mesh,
+  *,
+  references: int = 0,
+  und_pictures: int = 0,
+) -> Batch:
   """A batch of contexts: text, and a reference or a picture to look at."""
-  none = dict(rows=rows, und_tokens=request.text, und_pictures=und_pictures,
-              references=references, targets=0, und_patches=0)
-  layout = build_data.layout(config, none, "sample", height=request.height,
-                        width=request.width)
+  none = dict(
+    rows=rows,
+    und_tokens=request.text,
+    und_pictures=und_pictures,
+    references=references,
+    targets=0,
+    und_patches=0,
+  )
+  layout = build_data.layout(
+    config, none, "sample", height=request.height, width=request.width
+  )
   visual = layout.clean_cost * und_pictures
   if layout.reference_branch == "und":
     visual += layout.clean_cost * references
   layout = dataclasses.replace(
-      layout, und_tokens=context.static_size(request.text + visual, 32))
+    layout, und_tokens=context.static_size(request.text + visual, 32)
+  )
   return step_lib.abstract_batch(layout, mesh)
 
 
 def _cache(emma: Emma, params, batch: Batch, mesh: Mesh):
   with sharding.program(mesh):
     _, cache = jax.eval_shape(
-        lambda p, b: context.prefill(emma, p, b, "versatile"), params, batch)
+      lambda p, b: context.prefill(emma, p, b, "versatile"), params, batch
+    )
   return _place_cache(cache, mesh)
 
 
 def _place_cache(cache, mesh: Mesh):
   put = lambda axis: lambda x: _rows(x.shape, x.dtype, mesh, axis)
   return cache.replace(
-      key_LBSKE=put(1)(cache.key_LBSKE), value_LBSKE=put(1)(cache.value_LBSKE),
-      ids=jax.tree.map(put(0), cache.ids))
+    key_LBSKE=put(1)(cache.key_LBSKE),
+    value_LBSKE=put(1)(cache.value_LBSKE),
+    ids=jax.tree.map(put(0), cache.ids),
+  )
 
 
 def _keys(rows: int, mesh: Mesh) -> jax.ShapeDtypeStruct:
@@ -266,7 +340,8 @@ def _rows(shape, dtype, mesh: Mesh, axis: int | None) -> jax.ShapeDtypeStruct:
   if axis is not None:
     spec[axis] = dict(sharding.TABLE)["rows"]
   return jax.ShapeDtypeStruct(
-      shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+    shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec))
+  )
 
 
 # ---------------------------------------------------------------- measures
@@ -280,8 +355,9 @@ def _platform(devices) -> str:
 def _bytes(tree: Any) -> int:
   """On one device, without the padding of layouts."""
   return sum(
-      math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-      for x in jax.tree.leaves(tree))
+    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+  )
 
 
 def _count(tree: Any) -> int:
@@ -293,7 +369,8 @@ def _whole(params: Any, mesh: Mesh) -> tuple[str, ...]:
   if mesh.size == 1:
     return ()
   return tuple(
-      f"{path} {x.dtype}{list(x.shape)}"
-      for path, x in rules.flatten(params).items()
-      if math.prod(x.shape) * x.dtype.itemsize > WHOLE_WEIGHT
-      and x.sharding.is_fully_replicated)
+    f"{path} {x.dtype}{list(x.shape)}"
+    for path, x in rules.flatten(params).items()
+    if math.prod(x.shape) * x.dtype.itemsize > WHOLE_WEIGHT
+    and x.sharding.is_fully_replicated
+  )

@@ -56,12 +56,13 @@ class Plan:
   mfu_estimate: float = 0.0
   tokens_per_second: float = 0.0
   method: str = ""
-  seconds_by_work: Mapping[str, float] = dataclasses.field(
-      default_factory=dict)
+  seconds_by_work: Mapping[str, float] = dataclasses.field(default_factory=dict)
   seconds_by_source: Mapping[str, float] = dataclasses.field(
-      default_factory=dict)
+    default_factory=dict
+  )
   collectives: Mapping[str, Mapping[str, float]] = dataclasses.field(
-      default_factory=dict)
+    default_factory=dict
+  )
   link_seconds: float = 0.0  # of all communication
   exposed_seconds: float = 0.0  # of what cannot overlap
   kernels: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -79,13 +80,13 @@ class Plan:
 
 
 def make(
-    job: Job,
-    topology: Topology,
-    flags: Mapping[str, str],
-    *,
-    top: int = 8,
-    save_hlo: str = "",
-    quick: bool = False,
+  job: Job,
+  topology: Topology,
+  flags: Mapping[str, str],
+  *,
+  top: int = 8,
+  save_hlo: str = "",
+  quick: bool = False,
 ) -> Plan:
   """Compiles the job and reads what the compiler made of it.
 
@@ -105,12 +106,19 @@ def make(
   start = time.monotonic()
   chip = topology.chip
   base = dict(
-      name=job.name, topology=str(topology), devices=topology.devices,
-      mesh=dict(job.mesh.shape), remat=job.remat,
-      hbm_capacity_bytes=chip.hbm_bytes, parameters=job.parameters,
-      tokens=job.tokens, model_flops=job.model.matmul,
-      asked_flops=job.asked.matmul, kernel_flops=job.asked.kernel,
-      whole_weights=job.whole_weights)
+    name=job.name,
+    topology=str(topology),
+    devices=topology.devices,
+    mesh=dict(job.mesh.shape),
+    remat=job.remat,
+    hbm_capacity_bytes=chip.hbm_bytes,
+    parameters=job.parameters,
+    tokens=job.tokens,
+    model_flops=job.model.matmul,
+    asked_flops=job.asked.matmul,
+    kernel_flops=job.asked.kernel,
+    whole_weights=job.whole_weights,
+  )
   lowered, options = job.traced.lower(), _options(flags, chip.platform)
   try:
     if quick:
@@ -132,16 +140,21 @@ def make(
   used = sum(hbm.values())
   fits = used <= chip.hbm_bytes
   return Plan(
-      **base, **_times(job, topology, program, top, quick), fits=fits,
-      quick=quick, hbm=hbm,
-      hbm_bytes=used, compile_seconds=spent,
-      causes=() if fits else _causes(hbm, buffers.largest(program, 3)),
-      advice=() if fits else advice(job, hbm),
-      matmul_flops=program_lib.matmul_flops(program),
-      largest=tuple(buffers.largest(program, top)),
-      square=tuple(buffers.square(
-          program, {n for n in job.lengths if n >= 1024})),
-      unknown_loops=program.unknown_loops,
+    **base,
+    **_times(job, topology, program, top, quick),
+    fits=fits,
+    quick=quick,
+    hbm=hbm,
+    hbm_bytes=used,
+    compile_seconds=spent,
+    causes=() if fits else _causes(hbm, buffers.largest(program, 3)),
+    advice=() if fits else advice(job, hbm),
+    matmul_flops=program_lib.matmul_flops(program),
+    largest=tuple(buffers.largest(program, top)),
+    square=tuple(
+      buffers.square(program, {n for n in job.lengths if n >= 1024})
+    ),
+    unknown_loops=program.unknown_loops,
   )
 
 
@@ -170,14 +183,14 @@ def _memory(job: Job, stats: Any, program: program_lib.Program) -> dict:
     out["padding"] = padding
   temporary = stats.temp_size_in_bytes
   activations = min(buffers.kept(program, backward=False), temporary)
-  gradients = min(buffers.kept(program, backward=True),
-                  temporary - activations)
+  gradients = min(buffers.kept(program, backward=True), temporary - activations)
   out["activations"] = activations
   out["gradients"] = gradients
   out["temporary"] = temporary - activations - gradients
   # Outputs that do not take the place of an argument.
   out["outputs"] = max(
-      stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
+    stats.output_size_in_bytes - stats.alias_size_in_bytes, 0
+  )
   out["code"] = stats.generated_code_size_in_bytes
   return {k: int(v) for k, v in out.items() if v > 0}
 
@@ -186,16 +199,21 @@ def _too_large(job: Job, base: dict, message: str, spent: float) -> Plan:
   """The plan of a program that the compiler found no room for."""
   if not message.startswith("RESOURCE_EXHAUSTED"):
     raise PlanError(
-        f"The compiler refuses the program: {message.splitlines()[0]}")
+      f"The compiler refuses the program: {message.splitlines()[0]}"
+    )
   hbm = dict(job.arguments)
   # Padding of arguments and outputs included: nothing tells them apart here.
   hbm["temporary"] = max(needed(message) - sum(hbm.values()), 0)
-  listed = [
-      f"{_gib(size)} {what}" for size, what in allocations(message)[:3]]
+  listed = [f"{_gib(size)} {what}" for size, what in allocations(message)[:3]]
   return Plan(
-      **base, fits=False, hbm=hbm, hbm_bytes=sum(hbm.values()),
-      compile_seconds=spent, causes=tuple(listed) or _causes(hbm, ()),
-      advice=advice(job, hbm))
+    **base,
+    fits=False,
+    hbm=hbm,
+    hbm_bytes=sum(hbm.values()),
+    compile_seconds=spent,
+    causes=tuple(listed) or _causes(hbm, ()),
+    advice=advice(job, hbm),
+  )
 
 
 def needed(message: str) -> int:
@@ -208,8 +226,11 @@ def needed(message: str) -> int:
   >>> needed("... Used 20.00G of 15.48G hbm. Exceeded hbm capacity ...")
   21474836480
   """
-  found = re.search(r"HLO temporaries \(([\d.]+)([KMGT]?)\)"
-                    r"|Used ([\d.]+)([KMGT]?) of", message)
+  found = re.search(
+    r"HLO temporaries \(([\d.]+)([KMGT]?)\)"
+    r"|Used ([\d.]+)([KMGT]?) of",
+    message,
+  )
   if not found:
     return 0
   size, unit = (g for g in found.groups() if g is not None)
@@ -226,8 +247,15 @@ def allocations(message: str) -> list[tuple[int, str]]:
     name = re.search(r'op_name="([^"]*)"', block)
     place = re.search(r'source_file="([^"]*)" source_line=(\d+)', block)
     shape = re.search(r"Shape: (\w+\[[\d,]*\])", block)
-    what = [m for m in (shape and shape[1], name and name[1],
-                        place and f"{place[1]}:{place[2]}") if m]
+    what = [
+      m
+      for m in (
+        shape and shape[1],
+        name and name[1],
+        place and f"{place[1]}:{place[2]}",
+      )
+      if m
+    ]
     out.append((int(float(size[1]) * _UNITS[size[2]]), " ".join(what)))
   return out
 
@@ -239,7 +267,8 @@ def _causes(hbm: Mapping[str, int], largest) -> tuple[str, ...]:
     detail = ""
     if kind == "temporary" and largest:
       detail = ": " + "; ".join(
-          f"{b.array} {_gib(b.bytes)} {b.source}" for b in largest)
+        f"{b.array} {_gib(b.bytes)} {b.source}" for b in largest
+      )
     out.append(f"{_gib(hbm[kind])} {kind}{detail}")
   return tuple(out)
 
@@ -257,27 +286,40 @@ def advice(job: Job, hbm: Mapping[str, int]) -> tuple[str, ...]:
   fixed, flexible = [], []
   if shape.get("data", 1) > 1:
     fixed.append(
-        f"split the weights over more devices: --config.mesh.fsdp="
-        f"{shape['fsdp'] * shape['data']} --config.mesh.data=1")
+      f"split the weights over more devices: --config.mesh.fsdp="
+      f"{shape['fsdp'] * shape['data']} --config.mesh.data=1"
+    )
   fixed.append("take more chips: state per chip falls in proportion")
-  if job.remat not in ("full", "none") or job.name.startswith("train") and (
-      job.remat == "none"):
-    flexible.append("recompute more: --config.model.llm.remat=full "
-                    f"(now {job.remat})")
+  if (
+    job.remat not in ("full", "none")
+    or job.name.startswith("train")
+    and (job.remat == "none")
+  ):
+    flexible.append(
+      f"recompute more: --config.model.llm.remat=full (now {job.remat})"
+    )
   shards = max(1, job.mesh.size // shape.get("tensor", 1))
-  flexible.append(f"fewer rows a device: the batch needs {shards} at least, "
-                  "one for each")
+  flexible.append(
+    f"fewer rows a device: the batch needs {shards} at least, one for each"
+  )
   if shape.get("tensor", 1) == 1:
-    flexible.append("split heads and hidden units of a row: "
-                    "--config.mesh.tensor=2, and half of fsdp")
+    flexible.append(
+      "split heads and hidden units of a row: "
+      "--config.mesh.tensor=2, and half of fsdp"
+    )
   return tuple(fixed + flexible if state > moving else flexible + fixed)
 
 
 # -------------------------------------------------------------------- time
 
 
-def _times(job: Job, topology: Topology, program: program_lib.Program,
-           top: int, quick: bool) -> dict[str, Any]:
+def _times(
+  job: Job,
+  topology: Topology,
+  program: program_lib.Program,
+  top: int,
+  quick: bool,
+) -> dict[str, Any]:
   chip, devices = topology.chip, topology.devices
   if chip.clock_hz and chip.platform == "tpu" and not quick:
     spent = costs.by_cycles(program, chip.clock_hz)
@@ -287,33 +329,42 @@ def _times(job: Job, topology: Topology, program: program_lib.Program,
     method = "roofline"
   bound = sum(c.seconds for c in spent)
   found = collectives_lib.collectives(program)
-  link = lambda c: c.sent(devices) / (
-      chip.network_bytes if _leaves(c, topology) else chip.link_bytes)
+  link = lambda c: (
+    c.sent(devices)
+    / (chip.network_bytes if _leaves(c, topology) else chip.link_bytes)
+  )
   exposed = sum(link(c) for c in found if not c.overlapped)
   hidden = sum(link(c) for c in found if c.overlapped)
-  kernels = sum(costs.by_kernel(
-      program, {k: n // devices for k, n in job.asked.kernels.items()},
-      chip.peak_flops, chip.hbm_bandwidth).values())
+  kernels = sum(
+    costs.by_kernel(
+      program,
+      {k: n // devices for k, n in job.asked.kernels.items()},
+      chip.peak_flops,
+      chip.hbm_bandwidth,
+    ).values()
+  )
   work = bound + kernels
   estimate = work + exposed + max(hidden - work, 0.0)
-  share = lambda seconds: job.model.matmul / devices / chip.peak_flops / (
-      seconds or float("inf"))
+  share = lambda seconds: (
+    job.model.matmul / devices / chip.peak_flops / (seconds or float("inf"))
+  )
   return dict(
-      step_seconds_bound=bound,
-      step_seconds_estimate=estimate,
-      kernel_seconds=kernels,
-      mfu_bound=share(bound),
-      mfu_with_kernels=share(work),
-      mfu_estimate=share(estimate),
-      tokens_per_second=job.tokens / estimate if estimate else 0.0,
-      method=method,
-      seconds_by_work=_sums(spent, lambda c: c.work, 20),
-      seconds_by_source=_sums(
-          spent, lambda c: f"{c.work} {c.source or 'unknown place'}", top),
-      collectives=collectives_lib.summary(found),
-      link_seconds=exposed + hidden,
-      exposed_seconds=exposed + max(hidden - work, 0.0),
-      kernels=costs.kernel_calls(program),
+    step_seconds_bound=bound,
+    step_seconds_estimate=estimate,
+    kernel_seconds=kernels,
+    mfu_bound=share(bound),
+    mfu_with_kernels=share(work),
+    mfu_estimate=share(estimate),
+    tokens_per_second=job.tokens / estimate if estimate else 0.0,
+    method=method,
+    seconds_by_work=_sums(spent, lambda c: c.work, 20),
+    seconds_by_source=_sums(
+      spent, lambda c: f"{c.work} {c.source or 'unknown place'}", top
+    ),
+    collectives=collectives_lib.summary(found),
+    link_seconds=exposed + hidden,
+    exposed_seconds=exposed + max(hidden - work, 0.0),
+    kernels=costs.kernel_calls(program),
   )
 
 

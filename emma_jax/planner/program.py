@@ -15,8 +15,14 @@ from emma_jax.planner.hlo import Computation, Instruction, Module
 
 # Calls whose computation runs beside the program: gathers on SparseCores, ...
 ASYNC_CALLS = ("async-start", "call-start")
-_LOOK_THROUGH = ("copy", "bitcast", "convert", "copy-done", "copy-start",
-                 "optimization-barrier")
+_LOOK_THROUGH = (
+  "copy",
+  "bitcast",
+  "convert",
+  "copy-done",
+  "copy-start",
+  "optimization-barrier",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +85,22 @@ def trace(module: Module) -> Program:
 
 
 def _branches(x: Instruction) -> tuple[str, ...]:
-  return (x.called("branch_computations")
-          or x.called("true_computation") + x.called("false_computation"))
+  return x.called("branch_computations") or x.called(
+    "true_computation"
+  ) + x.called("false_computation")
 
 
 def _heaviest(module: Module, names: tuple[str, ...]) -> str:
   def weight(name: str) -> tuple[int, int]:
-    part = trace(dataclasses.replace(module, computations={
-        k: dataclasses.replace(c, is_entry=k == name)
-        for k, c in module.computations.items()}))
+    part = trace(
+      dataclasses.replace(
+        module,
+        computations={
+          k: dataclasses.replace(c, is_entry=k == name)
+          for k, c in module.computations.items()
+        },
+      )
+    )
     return matmul_flops(part), len(part.runs)
 
   return max(names, key=weight)
@@ -97,7 +110,7 @@ def _heaviest(module: Module, names: tuple[str, ...]) -> str:
 
 
 def trip_count(
-    module: Module, computation: Computation, loop: Instruction
+  module: Module, computation: Computation, loop: Instruction
 ) -> int | None:
   """How often a `while` runs; None where the text does not tell.
 
@@ -140,11 +153,14 @@ def _step(module: Module, loop: Instruction, counter: Instruction) -> int:
     return 1
   index = int(counter.attribute("index") or 0)
   x, sides = _unwrapped(
-      module, body, _origin(body, body.operands(body.root)[index]))
+    module, body, _origin(body, body.operands(body.root)[index])
+  )
   if x.opcode != "add":
     return 1
-  steps = [_constant(_origin(body, n) if n.name in body.instructions else n)
-           for n in sides]
+  steps = [
+    _constant(_origin(body, n) if n.name in body.instructions else n)
+    for n in sides
+  ]
   return next((n for n in steps if n), 1)
 
 
@@ -152,8 +168,9 @@ def _comparison(module: Module, condition: Computation):
   """(direction, left, right) in the condition; None: not of this form."""
   x, sides = _unwrapped(module, condition, condition.root)
   direction = x.attribute("direction")
-  known = all(n.name in condition.instructions or n.opcode == "constant"
-              for n in sides)
+  known = all(
+    n.name in condition.instructions or n.opcode == "constant" for n in sides
+  )
   if not known or x.opcode != "compare" or direction not in ("LT", "LE"):
     return None
   return direction, *sides
@@ -167,8 +184,9 @@ def _unwrapped(module: Module, computation: Computation, x: Instruction):
     return x, sides
   inner = module.computations[x.called("calls")[0]]
   return inner.root, [
-      sides[int(n.arguments)] if n.opcode == "parameter" else n
-      for n in inner.operands(inner.root)]
+    sides[int(n.arguments)] if n.opcode == "parameter" else n
+    for n in inner.operands(inner.root)
+  ]
 
 
 def _origin(computation: Computation, x: Instruction) -> Instruction:
@@ -191,14 +209,16 @@ def matmul_flops(program: Program) -> int:
 
   A multiplication and an addition are 2. Kernels are not in it.
   """
-  return sum(flops(r.computation, r.instruction) * r.count
-             for r in program.runs)
+  return sum(
+    flops(r.computation, r.instruction) * r.count for r in program.runs
+  )
 
 
 def is_matmul(x: Instruction) -> bool:
   return x.opcode in ("dot", "convolution") or (
-      x.opcode == "custom-call"
-      and x.target.startswith(("__cublas$", "__cudnn$conv", "__onednn$matmul")))
+    x.opcode == "custom-call"
+    and x.target.startswith(("__cublas$", "__cudnn$conv", "__onednn$matmul"))
+  )
 
 
 def flops(computation: Computation, x: Instruction) -> int:
@@ -210,8 +230,9 @@ def flops(computation: Computation, x: Instruction) -> int:
     return _convolution_flops(x, left.sizes, right.sizes)
   axes = x.integers("lhs_contracting_dims")
   if not axes:
-    found = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]',
-                      x.attributes)
+    found = re.search(
+      r'"lhs_contracting_dimensions":\[([^\]]*)\]', x.attributes
+    )
     axes = tuple(map(int, re.findall(r"\d+", found.group(1) if found else "")))
   contracted = math.prod(left.sizes[a] for a in axes)
   return 2 * x.arrays[0].elements * contracted
@@ -226,20 +247,23 @@ def _convolution_flops(x: Instruction, left, right) -> int:
   labels = x.attribute("dim_labels") or ""
   inputs, kernel, out = re.split(r"_|->", labels)
   window = dict(
-      part.partition("=")[::2]
-      for part in (x.attribute("window") or "{}").strip("{}").split())
+    part.partition("=")[::2]
+    for part in (x.attribute("window") or "{}").strip("{}").split()
+  )
   out_sizes = x.arrays[0].sizes
   total = 2 * right[kernel.index("i")]
   total *= out_sizes[out.index("b")] * out_sizes[out.index("f")]
   for axis in (c for c in out if c.isdigit()):
     i = int(axis)
     total *= meetings(
-        size=left[inputs.index(axis)], outputs=out_sizes[out.index(axis)],
-        window=right[kernel.index(axis)],
-        stride=_of_axis(window, "stride", i, 1),
-        pad=_of_axis(window, "pad", i, 0),
-        spread=_of_axis(window, "lhs_dilate", i, 1),
-        reach=_of_axis(window, "rhs_dilate", i, 1))
+      size=left[inputs.index(axis)],
+      outputs=out_sizes[out.index(axis)],
+      window=right[kernel.index(axis)],
+      stride=_of_axis(window, "stride", i, 1),
+      pad=_of_axis(window, "pad", i, 0),
+      spread=_of_axis(window, "lhs_dilate", i, 1),
+      reach=_of_axis(window, "rhs_dilate", i, 1),
+    )
   return total
 
 
@@ -252,7 +276,9 @@ def _of_axis(window: dict, key: str, axis: int, default: int) -> int:
 
 def meetings(*, size, outputs, window, stride, pad, spread, reach) -> int:
   """Pairs (output, place in the window) that fall on an element."""
-  place = (np.arange(outputs)[:, None] * stride - pad
-           + np.arange(window)[None] * reach)
-  return int(((place % spread == 0) & (place >= 0)
-              & (place // spread < size)).sum())
+  place = (
+    np.arange(outputs)[:, None] * stride - pad + np.arange(window)[None] * reach
+  )
+  return int(
+    ((place % spread == 0) & (place >= 0) & (place // spread < size)).sum()
+  )

@@ -40,12 +40,12 @@ class Outcome:
 
 
 def candidates(
-    topology: Topology,
-    config: Mapping[str, Any],
-    *,
-    fsdp: Sequence[int] = (),
-    tensor: Sequence[int] = (1,),
-    remat: Sequence[str] = (),
+  topology: Topology,
+  config: Mapping[str, Any],
+  *,
+  fsdp: Sequence[int] = (),
+  tensor: Sequence[int] = (1,),
+  remat: Sequence[str] = (),
 ) -> list[Candidate]:
   """All combinations; the rest of the devices holds copies (`data`).
 
@@ -68,12 +68,13 @@ def candidates(
   for f, t in itertools.product(fsdp, tensor):
     if inside % (f * t):
       continue
-    mesh = dict(slice=topology.slices, data=inside // (f * t), fsdp=f,
-                tensor=t)
+    mesh = dict(slice=topology.slices, data=inside // (f * t), fsdp=f, tensor=t)
     out += [Candidate(mesh, r) for r in remat]
   if not out:
-    raise PlanError(f"No product of {fsdp=} and {tensor=} divides the {inside} "
-                    "devices of a slice; give divisors.")
+    raise PlanError(
+      f"No product of {fsdp=} and {tensor=} divides the {inside} "
+      "devices of a slice; give divisors."
+    )
   return out
 
 
@@ -87,15 +88,15 @@ def changed(config: Mapping[str, Any], candidate: Candidate) -> dict:
 
 
 def run(
-    config: Mapping[str, Any],
-    stage: str,
-    topology: Topology,
-    devices: Sequence[jax.Device],
-    flags: Mapping[str, str],
-    tried: Sequence[Candidate],
-    report: Callable[[Outcome], None],
-    *,
-    quick: bool = False,
+  config: Mapping[str, Any],
+  stage: str,
+  topology: Topology,
+  devices: Sequence[jax.Device],
+  flags: Mapping[str, str],
+  tried: Sequence[Candidate],
+  report: Callable[[Outcome], None],
+  *,
+  quick: bool = False,
 ) -> list[Outcome]:
   """Plans of all candidates, the best first; `report` hears of each.
 
@@ -119,13 +120,18 @@ def run(
   return list(ranked(out))
 
 
-def _quick(config: Mapping[str, Any], stage: str, topology: Topology,
-           flags: Mapping[str, str]) -> plan_lib.Plan:
+def _quick(
+  config: Mapping[str, Any],
+  stage: str,
+  topology: Topology,
+  flags: Mapping[str, str],
+) -> plan_lib.Plan:
   """Made in a process of its own, which alone can stop the compiler."""
   context = multiprocessing.get_context("spawn")  # JAX has threads: no fork
   receiver, sender = context.Pipe(duplex=False)
   process = context.Process(
-      target=_answer, args=(sender, config, stage, topology, flags))
+    target=_answer, args=(sender, config, stage, topology, flags)
+  )
   process.start()
   sender.close()
   try:
@@ -133,8 +139,8 @@ def _quick(config: Mapping[str, Any], stage: str, topology: Topology,
   except EOFError:
     process.join()
     raise PlanError(
-        f"The compiler's process ended with {process.exitcode}; a negative "
-        "number is a signal, -9 mostly of a machine without memory left."
+      f"The compiler's process ended with {process.exitcode}; a negative "
+      "number is a signal, -9 mostly of a machine without memory left."
     ) from None
   process.join()
   if isinstance(answer, PlanError):
@@ -142,8 +148,13 @@ def _quick(config: Mapping[str, Any], stage: str, topology: Topology,
   return answer
 
 
-def _answer(sender: Connection, config: Mapping[str, Any], stage: str,
-            topology: Topology, flags: Mapping[str, str]) -> None:
+def _answer(
+  sender: Connection,
+  config: Mapping[str, Any],
+  stage: str,
+  topology: Topology,
+  flags: Mapping[str, str],
+) -> None:
   """Sends a plan, or why there is none, and ends."""
   # As in the process that asks: no chip is looked for, nothing is cached.
   jax.config.update("jax_platforms", "cpu")
@@ -159,6 +170,7 @@ def _answer(sender: Connection, config: Mapping[str, Any], stage: str,
 
 def ranked(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
   """What fits by tokens a second, then what does not by its memory."""
+
   def key(o: Outcome):
     if o.plan is None:
       return 2, 0.0

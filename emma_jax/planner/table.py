@@ -21,12 +21,13 @@ without those in kernels."""
 def show(plan: Plan, console: Console) -> None:
   """Everything about one plan."""
   mesh = " ".join(f"{k}={n}" for k, n in plan.mesh.items() if n > 1)
-  verdict = ("[green]fits[/]" if plan.fits else "[red]DOES NOT FIT[/]")
+  verdict = "[green]fits[/]" if plan.fits else "[red]DOES NOT FIT[/]"
   console.print(
-      f"[bold]{plan.name}[/] on {plan.topology} ({plan.devices} devices, "
-      f"{mesh or 'one device'}, remat {plan.remat}): {verdict}, "
-      f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_capacity_bytes)} a device; "
-      f"compiled in {plan.compile_seconds:.0f} s")
+    f"[bold]{plan.name}[/] on {plan.topology} ({plan.devices} devices, "
+    f"{mesh or 'one device'}, remat {plan.remat}): {verdict}, "
+    f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_capacity_bytes)} a device; "
+    f"compiled in {plan.compile_seconds:.0f} s"
+  )
   _memory(plan, console)
   if plan.causes and not plan.fits:
     _list(console, "Largest causes", plan.causes)
@@ -36,23 +37,32 @@ def show(plan: Plan, console: Console) -> None:
   _time(plan, console)
   _collectives(plan, console)
   _places(plan, console)
-  problems = [f"array of row x row (or x a width as long): {b.array} "
-              f"{_gib(b.bytes)} {b.source}"
-              for b in plan.square]
-  problems += [f"weight whole on every device: {w}"
-               for w in plan.whole_weights]
-  problems += [f"loop of unknown length, counted once: {name}"
-               for name in plan.unknown_loops]
+  problems = [
+    f"array of row x row (or x a width as long): {b.array} "
+    f"{_gib(b.bytes)} {b.source}"
+    for b in plan.square
+  ]
+  problems += [f"weight whole on every device: {w}" for w in plan.whole_weights]
+  problems += [
+    f"loop of unknown length, counted once: {name}"
+    for name in plan.unknown_loops
+  ]
   if plan.redundancy > 1.05:
-    problems.append(f"{plan.redundancy:.2f} times the matmul FLOPs asked for: "
-                    "devices compute the same, or a chip's forms have more")
+    problems.append(
+      f"{plan.redundancy:.2f} times the matmul FLOPs asked for: "
+      "devices compute the same, or a chip's forms have more"
+    )
   if problems:
     _list(console, "To look at", problems)
-  console.print(_METHODS.format(method=plan.method), style="dim",
-                highlight=False)
+  console.print(
+    _METHODS.format(method=plan.method), style="dim", highlight=False
+  )
   if plan.quick:
-    console.print("Memory: without the code itself, on TPUs 0.2 to 0.3 GiB of "
-                  "the 4B.", style="dim", highlight=False)
+    console.print(
+      "Memory: without the code itself, on TPUs 0.2 to 0.3 GiB of the 4B.",
+      style="dim",
+      highlight=False,
+    )
 
 
 def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
@@ -60,8 +70,15 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
   table = Table(title="Meshes and remat policies, the best first")
   for name in ("mesh", "remat"):
     table.add_column(name, overflow="fold")  # whole: they are to be typed
-  for name in ("GiB", "fits", "bound s", "estimate s", "tokens/s",
-               "MFU bound", "compiled s"):
+  for name in (
+    "GiB",
+    "fits",
+    "bound s",
+    "estimate s",
+    "tokens/s",
+    "MFU bound",
+    "compiled s",
+  ):
     table.add_column(name, justify="right")
   for o in outcomes:
     mesh = " ".join(f"{k}={n}" for k, n in o.candidate.mesh.items() if n > 1)
@@ -70,22 +87,33 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
       continue
     p = o.plan
     table.add_row(
-        mesh, p.remat, f"{p.hbm_bytes / 2**30:.2f}",
-        "[green]yes[/]" if p.fits else "[red]no[/]",
-        f"{p.step_seconds_bound:.3f}", f"{p.step_seconds_estimate:.3f}",
-        f"{p.tokens_per_second:,.0f}", f"{p.mfu_bound:.3f}",
-        f"{p.compile_seconds:.0f}")
+      mesh,
+      p.remat,
+      f"{p.hbm_bytes / 2**30:.2f}",
+      "[green]yes[/]" if p.fits else "[red]no[/]",
+      f"{p.step_seconds_bound:.3f}",
+      f"{p.step_seconds_estimate:.3f}",
+      f"{p.tokens_per_second:,.0f}",
+      f"{p.mfu_bound:.3f}",
+      f"{p.compile_seconds:.0f}",
+    )
   console.print(table)
   errors: dict[str, list[str]] = {}
   for o in outcomes:
     if o.error:
       errors.setdefault(o.error, []).append(str(o.candidate))
   if errors:
-    _list(console, "No plan",
-          [f"{'; '.join(who)}: {why}" for why, who in errors.items()])
+    _list(
+      console,
+      "No plan",
+      [f"{'; '.join(who)}: {why}" for why, who in errors.items()],
+    )
   for method in {o.plan.method for o in outcomes if o.plan and o.plan.method}:
-    console.print(f"Ranked by the estimate; bound on time: {method}.",
-                  style="dim", highlight=False)
+    console.print(
+      f"Ranked by the estimate; bound on time: {method}.",
+      style="dim",
+      highlight=False,
+    )
 
 
 def _memory(plan: Plan, console: Console) -> None:
@@ -103,20 +131,20 @@ def _time(plan: Plan, console: Console) -> None:
   table.columns[1].justify = "right"
   devices, tera = plan.devices, 1e12
   rows = (
-      ("parameters", f"{plan.parameters / 1e9:.3f} B"),
-      ("tokens, all devices", f"{plan.tokens:,}"),
-      ("model TFLOP, a device", f"{plan.model_flops / devices / tera:.2f}"),
-      ("with recomputation", f"{plan.asked_flops / devices / tera:.2f}"),
-      ("compiled matmul TFLOP", f"{plan.matmul_flops / tera:.2f}"),
-      ("in kernels, at most", f"{plan.kernel_flops / devices / tera:.2f}"),
-      ("bound on time", f"{plan.step_seconds_bound:.4g} s"),
-      ("kernels", f"{plan.kernel_seconds:.4g} s"),
-      ("estimate", f"{plan.step_seconds_estimate:.4g} s"),
-      ("tokens a second", f"{plan.tokens_per_second:,.0f}"),
-      ("... a device", f"{plan.tokens_per_second / devices:,.0f}"),
-      ("bound on MFU", f"{plan.mfu_bound:.3f}"),
-      ("... with kernels", f"{plan.mfu_with_kernels:.3f}"),
-      ("MFU of the estimate", f"{plan.mfu_estimate:.3f}"),
+    ("parameters", f"{plan.parameters / 1e9:.3f} B"),
+    ("tokens, all devices", f"{plan.tokens:,}"),
+    ("model TFLOP, a device", f"{plan.model_flops / devices / tera:.2f}"),
+    ("with recomputation", f"{plan.asked_flops / devices / tera:.2f}"),
+    ("compiled matmul TFLOP", f"{plan.matmul_flops / tera:.2f}"),
+    ("in kernels, at most", f"{plan.kernel_flops / devices / tera:.2f}"),
+    ("bound on time", f"{plan.step_seconds_bound:.4g} s"),
+    ("kernels", f"{plan.kernel_seconds:.4g} s"),
+    ("estimate", f"{plan.step_seconds_estimate:.4g} s"),
+    ("tokens a second", f"{plan.tokens_per_second:,.0f}"),
+    ("... a device", f"{plan.tokens_per_second / devices:,.0f}"),
+    ("bound on MFU", f"{plan.mfu_bound:.3f}"),
+    ("... with kernels", f"{plan.mfu_with_kernels:.3f}"),
+    ("MFU of the estimate", f"{plan.mfu_estimate:.3f}"),
   )
   for row in rows:
     table.add_row(*row)
@@ -124,40 +152,59 @@ def _time(plan: Plan, console: Console) -> None:
 
 
 def _collectives(plan: Plan, console: Console) -> None:
-  table = Table("kind", "calls", "GB", "overlapped calls", "GB",
-                "instructions", title="Communication of a device")
+  table = Table(
+    "kind",
+    "calls",
+    "GB",
+    "overlapped calls",
+    "GB",
+    "instructions",
+    title="Communication of a device",
+  )
   for column in table.columns[1:]:
     column.justify = "right"
   for kind, row in plan.collectives.items():
     table.add_row(
-        kind, f"{row['count']:.0f}", f"{row['bytes'] / 1e9:.3f}",
-        f"{row['overlapped_count']:.0f}",
-        f"{row['overlapped_bytes'] / 1e9:.3f}",
-        f"{row['overlapped_instructions']:.0f} of {row['instructions']:.0f} "
-        "async")
+      kind,
+      f"{row['count']:.0f}",
+      f"{row['bytes'] / 1e9:.3f}",
+      f"{row['overlapped_count']:.0f}",
+      f"{row['overlapped_bytes'] / 1e9:.3f}",
+      f"{row['overlapped_instructions']:.0f} of {row['instructions']:.0f} "
+      "async",
+    )
   console.print(table)
-  console.print(f"{plan.link_seconds:.4g} s on the links, of which "
-                f"{plan.exposed_seconds:.4g} s are not hidden")
+  console.print(
+    f"{plan.link_seconds:.4g} s on the links, of which "
+    f"{plan.exposed_seconds:.4g} s are not hidden"
+  )
 
 
 def _places(plan: Plan, console: Console) -> None:
   total = plan.step_seconds_bound or 1.0
-  for title, found in (("By work", plan.seconds_by_work),
-                       ("By place", plan.seconds_by_source)):
+  for title, found in (
+    ("By work", plan.seconds_by_work),
+    ("By place", plan.seconds_by_source),
+  ):
     _seconds(title, found, total, console)
   if plan.kernels:
-    console.print("Kernels: " + ", ".join(
-        f"{name} x {n}" for name, n in plan.kernels.items()))
-  table = Table("array", "GiB", "made by", "times", "of",
-                title="Largest arrays of a device")
+    console.print(
+      "Kernels: "
+      + ", ".join(f"{name} x {n}" for name, n in plan.kernels.items())
+    )
+  table = Table(
+    "array", "GiB", "made by", "times", "of", title="Largest arrays of a device"
+  )
   for b in plan.largest:
-    table.add_row(b.array, f"{b.bytes / 2**30:.3f}", b.source or "-",
-                  str(b.times), b.op)
+    table.add_row(
+      b.array, f"{b.bytes / 2**30:.3f}", b.source or "-", str(b.times), b.op
+    )
   console.print(table)
 
 
-def _seconds(title: str, found: Mapping[str, float], total: float,
-             console: Console) -> None:
+def _seconds(
+  title: str, found: Mapping[str, float], total: float, console: Console
+) -> None:
   table = Table(title, "ms", "share")
   for name, seconds in found.items():
     table.add_row(name, f"{1e3 * seconds:.2f}", f"{seconds / total:.1%}")

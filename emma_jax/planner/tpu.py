@@ -41,7 +41,7 @@ class Stats(NamedTuple):
 
 
 def compile_whole(
-    lowered: Any, options: Mapping[str, Any]
+  lowered: Any, options: Mapping[str, Any]
 ) -> tuple[str, Stats]:
   """The program's text, with cycles, and its memory, with code.
 
@@ -62,7 +62,7 @@ def compile_whole(
 
 
 def compile_without_code(
-    lowered: Any, options: Mapping[str, Any]
+  lowered: Any, options: Mapping[str, Any]
 ) -> tuple[str, Stats]:
   """The same without cycles and the code's size, before there is code.
 
@@ -138,8 +138,9 @@ def _written(folder: str, pattern: str) -> str:
   found = _files(folder, pattern)
   if not found:
     raise PlanError(
-        f"The compiler wrote no {pattern}, but {os.listdir(folder)[:5]}: this "
-        "libtpu names its files otherwise; take the one that belongs to jax.")
+      f"The compiler wrote no {pattern}, but {os.listdir(folder)[:5]}: this "
+      "libtpu names its files otherwise; take the one that belongs to jax."
+    )
   return found[0]
 
 

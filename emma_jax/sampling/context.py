@@ -51,20 +51,24 @@ def checked_seed(seed: int) -> int:
 
 
 def row_layout(
-    samples: Sequence[Sample], config: Mapping[str, Any], size: tuple[int, int]
+  samples: Sequence[Sample], config: Mapping[str, Any], size: tuple[int, int]
 ) -> Layout:
   """One row that holds any one of the samples; pictures are of `size`.
 
   Understanding pictures that bring latents along have sizes of their own.
   """
-  none = dict(rows=1, und_tokens=1, und_pictures=0, references=0, targets=0,
-              und_patches=0)
+  none = dict(
+    rows=1, und_tokens=1, und_pictures=0, references=0, targets=0, und_patches=0
+  )
   height, width = size
   layout = build_data.layout(config, none, "sample", height=height, width=width)
   for channels in _latent_channels(samples):
     layout = dataclasses.replace(
-        layout, und_patches=PATCHES_PER_CELL, und_pictures=1,
-        latent_channels=channels)
+      layout,
+      und_patches=PATCHES_PER_CELL,
+      und_pictures=1,
+      latent_channels=channels,
+    )
   needs = [layout.need(sample) for sample in samples]
   most = {name: max(need[name] for need in needs) for name in needs[0]}
   most["und_tokens"] = static_size(most["und_tokens"], 32)
@@ -76,14 +80,14 @@ def row_layout(
 def _latent_channels(samples: Sequence[Sample]) -> set[int]:
   """Of latents that pictures bring along; empty where none do."""
   return {
-      part.latent_TC.shape[1] for sample in samples for part in sample.parts
-      if isinstance(part, Picture) and part.latent_TC is not None
+    part.latent_TC.shape[1]
+    for sample in samples
+    for part in sample.parts
+    if isinstance(part, Picture) and part.latent_TC is not None
   }
 
 
-def one_per_row(
-    samples: Sequence[Sample], rows: int, layout: Layout
-) -> Batch:
+def one_per_row(samples: Sequence[Sample], rows: int, layout: Layout) -> Batch:
   """A batch of `rows` rows; those without a sample repeat the last one."""
   batches = []
   for sample in samples:
@@ -97,15 +101,16 @@ def one_per_row(
 
 @functools.partial(jax.jit, static_argnames=("emma", "route"))
 def prefill(
-    emma: Emma, params: dict, batch: Batch, route: str
+  emma: Emma, params: dict, batch: Batch, route: str
 ) -> tuple[jax.Array, KvCache]:
   """Und hidden states (B, U, D), and the keys and values of the whole batch."""
   variables = {"params": params}
   static = batch.und_pixels_BNYXC.shape[1] + batch.ref_pixels_BRYXC.shape[1]
   if batch.patches is None and not static:
     nothing = _empty_cache(emma, batch.tokens_BU.shape[0])
-    return emma.apply(variables, batch.tokens_BU, batch.und_ids, nothing,
-                      method=Emma.extend)
+    return emma.apply(
+      variables, batch.tokens_BU, batch.und_ids, nothing, method=Emma.extend
+    )
   latents = emma.apply(variables, batch, method=Emma.latents)
   out = emma.apply(variables, batch, latents, None, None, route, collect=True)
   return out.hidden_BUD, out.cache
@@ -114,8 +119,9 @@ def prefill(
 def _empty_cache(emma: Emma, rows: int) -> KvCache:
   """What comes before a text without pictures."""
   c = emma.config.llm
-  kv = jnp.zeros((c.num_layers, rows, 0, c.num_kv_heads, c.head_dim),
-                 emma.config.dtype)
+  kv = jnp.zeros(
+    (c.num_layers, rows, 0, c.num_kv_heads, c.head_dim), emma.config.dtype
+  )
   none = jnp.zeros((rows, 0), jnp.int32)
   ids = Ids(segment=none, slot=none, end=none, noisy=none, position=none)
   return KvCache(key_LBSKE=kv, value_LBSKE=kv, ids=ids)

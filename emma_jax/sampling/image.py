@@ -57,9 +57,9 @@ def editing_contexts(text: float, image: float) -> tuple[Context, ...]:
   (Context(text=True, reference=True, weight=1.0),)
   """
   contexts = (
-      Context(True, True, text),
-      Context(False, True, image - text),
-      Context(False, False, 1 - image),
+    Context(True, True, text),
+    Context(False, True, image - text),
+    Context(False, False, 1 - image),
   )
   return tuple(c for c in contexts if c.weight)
 
@@ -72,10 +72,10 @@ def padded_times(steps: int, shift: float) -> np.ndarray:
 
 
 def integrate(
-    velocity: Callable[[jax.Array, jax.Array], jax.Array],
-    x: jax.Array,
-    times_S: jax.Array,
-    steps: jax.Array | int,
+  velocity: Callable[[jax.Array, jax.Array], jax.Array],
+  x: jax.Array,
+  times_S: jax.Array,
+  steps: jax.Array | int,
 ) -> jax.Array:
   """Euler from times_S[0] to times_S[steps]: `steps` calls of `velocity`."""
   times_S = jnp.asarray(times_S)
@@ -92,20 +92,25 @@ def target_ids(cache: KvCache, tokens: int) -> Ids:
   first_B1 = used(cache)[:, None]
   slot_BT = first_B1 + jnp.arange(tokens, dtype=jnp.int32)[None]
   one_BT = jnp.ones_like(slot_BT)
-  return Ids(segment=one_BT, slot=slot_BT, end=slot_BT[:, -1:] * one_BT,
-             noisy=one_BT, position=slot_BT)
+  return Ids(
+    segment=one_BT,
+    slot=slot_BT,
+    end=slot_BT[:, -1:] * one_BT,
+    noisy=one_BT,
+    position=slot_BT,
+  )
 
 
 @functools.partial(jax.jit, static_argnames=("emma", "grid"))
 def sample_latents(
-    emma: Emma,
-    params: dict,
-    cache: KvCache,
-    weights_K: jax.Array,
-    keys_B: jax.Array,
-    times_S: jax.Array,
-    steps: jax.Array,
-    grid: tuple[int, int],
+  emma: Emma,
+  params: dict,
+  cache: KvCache,
+  weights_K: jax.Array,
+  keys_B: jax.Array,
+  times_S: jax.Array,
+  steps: jax.Array,
+  grid: tuple[int, int],
 ) -> jax.Array:
   """Normalised latents (B, T, C) of one picture per key, the whole ODE.
 
@@ -124,26 +129,35 @@ def sample_latents(
 
   def velocity(x_BTC: jax.Array, t: jax.Array) -> jax.Array:
     stacked = jnp.tile(x_BTC, (K, 1, 1))
-    v = emma.apply({"params": params}, stacked, jnp.full(len(stacked), t),
-                   grid, ids, cache, method=Emma.denoise)
-    return jnp.einsum("K,KBTC->BTC", weights_K,
-                      v.reshape(K, *x_BTC.shape), precision="highest")
+    v = emma.apply(
+      {"params": params},
+      stacked,
+      jnp.full(len(stacked), t),
+      grid,
+      ids,
+      cache,
+      method=Emma.denoise,
+    )
+    return jnp.einsum(
+      "K,KBTC->BTC", weights_K, v.reshape(K, *x_BTC.shape), precision="highest"
+    )
 
   return integrate(velocity, noise_BTC, times_S, steps)
 
 
 @functools.partial(jax.jit, static_argnames=("emma", "grid"))
 def decode(
-    emma: Emma, params: dict, latents_BTC: jax.Array, grid: tuple[int, int]
+  emma: Emma, params: dict, latents_BTC: jax.Array, grid: tuple[int, int]
 ) -> jax.Array:
   """Latents -> uint8 pictures (B, Y, X, 3)."""
-  return emma.apply({"params": params}, latents_BTC, grid,
-                    method=Emma.decode_latents)
+  return emma.apply(
+    {"params": params}, latents_BTC, grid, method=Emma.decode_latents
+  )
 
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "dtype"))
 def reconstruct(
-    autoencoder: Autoencoder, params: dict, pixels_BYXC: jax.Array, dtype: str
+  autoencoder: Autoencoder, params: dict, pixels_BYXC: jax.Array, dtype: str
 ) -> jax.Array:
   """uint8 pictures through the autoencoder and back."""
   x = autoencoder.apply({"params": params}, to_unit(pixels_BYXC, dtype))

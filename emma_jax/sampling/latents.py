@@ -12,15 +12,16 @@ from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 @functools.partial(jax.jit, static_argnames="emma")
 def encode(emma: Emma, autoencoder: dict, pixels_PYXC: jax.Array) -> jax.Array:
   """uint8 pictures of one size -> (P, h, w, C); `autoencoder`: its weights."""
-  z_PTC = emma.apply({"params": {"autoencoder": autoencoder}}, pixels_PYXC,
-                     method=Emma.encode_latents)
+  z_PTC = emma.apply(
+    {"params": {"autoencoder": autoencoder}},
+    pixels_PYXC,
+    method=Emma.encode_latents,
+  )
   grid = (n // PIXELS_PER_TOKEN for n in pixels_PYXC.shape[1:3])
   return z_PTC.reshape(z_PTC.shape[0], *grid, z_PTC.shape[-1])
 
 
-def chunks(
-    sizes: Sequence[tuple[int, int]], pixels: int
-) -> list[list[int]]:
+def chunks(sizes: Sequence[tuple[int, int]], pixels: int) -> list[list[int]]:
   """Which pictures are encoded together: those of one size.
 
   As many at once as have `pixels` pixels, and the rest of a size one by one: a
@@ -37,13 +38,13 @@ def chunks(
   for (y, x), members in groups.items():
     count = max(1, pixels // (y * x))
     whole = len(members) // count * count
-    out += [members[i:i + count] for i in range(0, whole, count)]
+    out += [members[i : i + count] for i in range(0, whole, count)]
     out += [[i] for i in members[whole:]]
   return out
 
 
 def encode_all(
-    emma: Emma, autoencoder: dict, pictures: Sequence[np.ndarray], pixels: int
+  emma: Emma, autoencoder: dict, pictures: Sequence[np.ndarray], pixels: int
 ) -> list[np.ndarray]:
   """Latents (h, w, C), float32, of uint8 pictures (Y, X, 3)."""
   out: list[np.ndarray] = [None] * len(pictures)

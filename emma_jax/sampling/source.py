@@ -48,12 +48,15 @@ def read(source: str, change: Change | None = None) -> Source:
   change = change or (lambda config: config)
   if source == REFERENCE:
     with importlib.resources.as_file(
-        importlib.resources.files("emma_jax.assets").joinpath(
-            f"{REFERENCE}.safetensors")) as path:
+      importlib.resources.files("emma_jax.assets").joinpath(
+        f"{REFERENCE}.safetensors"
+      )
+    ) as path:
       if not path.is_file():
         raise SampleError(
-            "This installation ships no reference weights; name a weight file "
-            "or the working directory of a training instead.")
+          "This installation ships no reference weights; name a weight file "
+          "or the working directory of a training instead."
+        )
       return _from_file(path, REFERENCE, change)
   path = pathlib.Path(source).expanduser()
   if path.is_file():
@@ -65,8 +68,9 @@ def read(source: str, change: Change | None = None) -> Source:
   steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit())
   if not steps:
     raise SampleError(
-        f"No weights at {source}: name {REFERENCE!r}, a .safetensors file, or "
-        "the working directory of a training that has saved a checkpoint.")
+      f"No weights at {source}: name {REFERENCE!r}, a .safetensors file, or "
+      "the working directory of a training that has saved a checkpoint."
+    )
   for step in reversed(steps):
     try:
       return _from_step(path, step, source, change)
@@ -79,26 +83,33 @@ def _from_file(path: pathlib.Path, name: str, change: Change) -> Source:
   params, meta = load_weights(path, dtype="float32")
   missing = {"config", "fingerprints", "step", "routed"} - set(meta)
   if missing:
-    raise SampleError(f"{path} lacks the metadata {sorted(missing)}; export "
-                      "it again from a training.")
+    raise SampleError(
+      f"{path} lacks the metadata {sorted(missing)}; export "
+      "it again from a training."
+    )
   config = _checked(name, meta, change)
-  return Source(config=config, params=params, name=name, step=meta["step"],
-                route=_route(config, meta["routed"]))
+  return Source(
+    config=config,
+    params=params,
+    name=name,
+    step=meta["step"],
+    route=_route(config, meta["routed"]),
+  )
 
 
 def _from_step(
-    directory: pathlib.Path, step: int, name: str, change: Change
+  directory: pathlib.Path, step: int, name: str, change: Change
 ) -> Source:
   _, meta = restore_params(directory, (), step)
   config = _checked(name, meta, change)
   learned = "ema" if config["sample"]["averaged"] else "trained"
   parts, _ = restore_params(directory, (learned, "frozen"), step)
   return Source(
-      config=config,
-      params=rules.merge(parts[learned], parts["frozen"]),
-      name=name,
-      step=step,
-      route=_route(config, meta["stage"].startswith("4b")),
+    config=config,
+    params=rules.merge(parts[learned], parts["frozen"]),
+    name=name,
+    step=step,
+    route=_route(config, meta["stage"].startswith("4b")),
   )
 
 
@@ -110,7 +121,7 @@ def trained_native(config: Mapping[str, Any]) -> bool:
 
 
 def _route(config: Mapping[str, Any], routed: bool) -> str:
-  """"router" once it is trained. Before, it would send pictures at random to
+  """ "router" once it is trained. Before, it would send pictures at random to
   an expert that is the versatile one's copy of long ago."""
   model = config["model"]
   experts = model["kind"] == "emma" and model["vision"]["experts"]
@@ -127,11 +138,13 @@ def _checked(name: str, meta: Mapping[str, Any], change: Change) -> dict:
   data = config["data"] | {"native": trained["data"]["native"]}
   now = build_data.fingerprints(data)
   wrong = [
-      f"{key}: trained with {meta['fingerprints'].get(key)}, now {value}"
-      for key, value in now.items() if meta["fingerprints"].get(key) != value
+    f"{key}: trained with {meta['fingerprints'].get(key)}, now {value}"
+    for key, value in now.items()
+    if meta["fingerprints"].get(key) != value
   ]
   if wrong:
     raise SampleError(
-        f"{name} saw its data prepared in another way: {'; '.join(wrong)}. Use "
-        "the data section and the version of the code it was trained with.")
+      f"{name} saw its data prepared in another way: {'; '.join(wrong)}. Use "
+      "the data section and the version of the code it was trained with."
+    )
   return config

@@ -31,7 +31,7 @@ class Dialogue:
 
 @functools.partial(jax.jit, static_argnames=("emma", "route", "room"))
 def start(
-    emma: Emma, params: dict, batch: Batch, route: str, room: int
+  emma: Emma, params: dict, batch: Batch, route: str, room: int
 ) -> Dialogue:
   """Reads a batch of one understanding prefix per row.
 
@@ -44,27 +44,28 @@ def start(
   length_B = used(cache)
   columns = cache.ids.segment.shape[1]
   pad = lambda x, axis: jnp.pad(
-      x, [(0, room if a == axis else 0) for a in range(x.ndim)])
+    x, [(0, room if a == axis else 0) for a in range(x.ndim)]
+  )
   cache = KvCache(
-      key_LBSKE=pad(cache.key_LBSKE, 2),
-      value_LBSKE=pad(cache.value_LBSKE, 2),
-      ids=jax.tree.map(lambda x: pad(x, 1), cache.ids),
+    key_LBSKE=pad(cache.key_LBSKE, 2),
+    value_LBSKE=pad(cache.value_LBSKE, 2),
+    ids=jax.tree.map(lambda x: pad(x, 1), cache.ids),
   )
   return Dialogue(
-      cache=cache,
-      column=jnp.int32(columns),
-      length_B=length_B,
-      logits_BV=_logits_at(emma, params, hidden_BUD, length_B),
+    cache=cache,
+    column=jnp.int32(columns),
+    length_B=length_B,
+    logits_BV=_logits_at(emma, params, hidden_BUD, length_B),
   )
 
 
 @functools.partial(jax.jit, static_argnames=("emma",))
 def say(
-    emma: Emma,
-    params: dict,
-    dialogue: Dialogue,
-    tokens_BQ: jax.Array,
-    count_B: jax.Array,
+  emma: Emma,
+  params: dict,
+  dialogue: Dialogue,
+  tokens_BQ: jax.Array,
+  count_B: jax.Array,
 ) -> Dialogue:
   """Appends the first `count_B` of each row's tokens, which may be none."""
   dialogue, hidden_BQD = _append(emma, params, dialogue, tokens_BQ, count_B)
@@ -74,16 +75,16 @@ def say(
 
 @functools.partial(jax.jit, static_argnames=("emma", "room"))
 def answer(
-    emma: Emma,
-    params: dict,
-    dialogue: Dialogue,
-    active_B: jax.Array,
-    keys_B: jax.Array,
-    temperature: jax.Array,
-    top_p: jax.Array,
-    limit: jax.Array,
-    eos: jax.Array,
-    room: int,
+  emma: Emma,
+  params: dict,
+  dialogue: Dialogue,
+  active_B: jax.Array,
+  keys_B: jax.Array,
+  temperature: jax.Array,
+  top_p: jax.Array,
+  limit: jax.Array,
+  eos: jax.Array,
+  room: int,
 ) -> tuple[jax.Array, Dialogue]:
   """Decodes until every active row has said `eos` or `limit` tokens.
 
@@ -105,9 +106,11 @@ def answer(
     token_B = jnp.where(active_B, token_B, eos)
     active_B = active_B & (token_B != eos)
     answers_BA = jax.lax.dynamic_update_slice(
-        answers_BA, token_B[:, None], (0, i))
+      answers_BA, token_B[:, None], (0, i)
+    )
     d, hidden_B1D = _append(
-        emma, params, d, token_B[:, None], active_B.astype(jnp.int32))
+      emma, params, d, token_B[:, None], active_B.astype(jnp.int32)
+    )
     logits_BV = _logits(emma, params, hidden_B1D[:, 0])
     return i + 1, active_B, answers_BA, d.replace(logits_BV=logits_BV)
 
@@ -117,10 +120,10 @@ def answer(
 
 
 def pick(
-    logits_BV: jax.Array,
-    keys_B: jax.Array,
-    temperature: jax.Array | float,
-    top_p: jax.Array | float,
+  logits_BV: jax.Array,
+  keys_B: jax.Array,
+  temperature: jax.Array | float,
+  top_p: jax.Array | float,
 ) -> jax.Array:
   """Next tokens (B,): the likeliest at temperature 0, else drawn.
 
@@ -137,13 +140,14 @@ def pick(
     kept_BV = (before_BV < top_p) | (jnp.asarray(top_p) >= 1)
     kept_BV = kept_BV.at[:, 0].set(True)
     choice_B = jax.vmap(jax.random.categorical)(
-        keys_B, jnp.where(kept_BV, sorted_BV, -jnp.inf))
+      keys_B, jnp.where(kept_BV, sorted_BV, -jnp.inf)
+    )
     return jnp.take_along_axis(order_BV, choice_B[:, None], axis=-1)[:, 0]
 
   return jax.lax.cond(
-      jnp.asarray(temperature) > 0,
-      lambda: drawn().astype(jnp.int32),
-      lambda: jnp.argmax(logits_BV, axis=-1).astype(jnp.int32),
+    jnp.asarray(temperature) > 0,
+    lambda: drawn().astype(jnp.int32),
+    lambda: jnp.argmax(logits_BV, axis=-1).astype(jnp.int32),
   )
 
 
@@ -152,23 +156,28 @@ def _append(emma, params, d: Dialogue, tokens_BQ, count_B):
   place_1Q = jnp.arange(tokens_BQ.shape[1], dtype=jnp.int32)[None]
   slot_BQ = d.length_B[:, None] + place_1Q
   ids = Ids(
-      segment=(place_1Q < count_B[:, None]).astype(jnp.int32),
-      slot=slot_BQ,
-      end=slot_BQ,
-      noisy=jnp.zeros_like(slot_BQ),
-      position=slot_BQ,
+    segment=(place_1Q < count_B[:, None]).astype(jnp.int32),
+    slot=slot_BQ,
+    end=slot_BQ,
+    noisy=jnp.zeros_like(slot_BQ),
+    position=slot_BQ,
   )
   hidden_BQD, new = emma.apply(
-      {"params": params}, tokens_BQ, ids, d.cache, method=Emma.extend)
-  put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
-      old, x, d.column, axis)
-  cache = KvCache(
-      key_LBSKE=put(d.cache.key_LBSKE, new.key_LBSKE, 2),
-      value_LBSKE=put(d.cache.value_LBSKE, new.value_LBSKE, 2),
-      ids=jax.tree.map(lambda old, x: put(old, x, 1), d.cache.ids, new.ids),
+    {"params": params}, tokens_BQ, ids, d.cache, method=Emma.extend
   )
-  d = d.replace(cache=cache, column=d.column + tokens_BQ.shape[1],
-                length_B=d.length_B + count_B)
+  put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
+    old, x, d.column, axis
+  )
+  cache = KvCache(
+    key_LBSKE=put(d.cache.key_LBSKE, new.key_LBSKE, 2),
+    value_LBSKE=put(d.cache.value_LBSKE, new.value_LBSKE, 2),
+    ids=jax.tree.map(lambda old, x: put(old, x, 1), d.cache.ids, new.ids),
+  )
+  d = d.replace(
+    cache=cache,
+    column=d.column + tokens_BQ.shape[1],
+    length_B=d.length_B + count_B,
+  )
   return d, hidden_BQD
 
 

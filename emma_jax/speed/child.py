@@ -39,15 +39,17 @@ class Repetition:
 class Child:
   """The parent's end; a context manager that ends the process."""
 
-  def __init__(
-      self, row: str, side: str, sizes: str, dtype: str, threads: int
-  ):
+  def __init__(self, row: str, side: str, sizes: str, dtype: str, threads: int):
     arguments = [row, side, sizes, dtype, str(threads)]
     self.name = f"{row} {dtype} {side}"
     self._process = subprocess.Popen(
-        [sys.executable, "-m", __spec__.name, *arguments], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=environment(threads))
+      [sys.executable, "-m", __spec__.name, *arguments],
+      text=True,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      env=environment(threads),
+    )
 
   def __enter__(self) -> "Child":
     return self
@@ -77,8 +79,9 @@ class Child:
     if not line:
       errors = self._process.stderr.read().strip().splitlines()
       raise ChildError(
-          f"{self.name} ended with code {self._process.wait()}:"
-          f" {errors[-1] if errors else 'without a word'}")
+        f"{self.name} ended with code {self._process.wait()}:"
+        f" {errors[-1] if errors else 'without a word'}"
+      )
     return json.loads(line)
 
 
@@ -89,11 +92,11 @@ def environment(threads: int) -> dict[str, str]:
   kernel clears small ones.
   """
   return os.environ | {
-      "OMP_NUM_THREADS": str(threads),
-      "MKL_NUM_THREADS": str(threads),
-      "HF_HUB_OFFLINE": "1",
-      "TRANSFORMERS_VERBOSITY": "error",
-      "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "OMP_NUM_THREADS": str(threads),
+    "MKL_NUM_THREADS": str(threads),
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
   }
 
 

@@ -7,8 +7,12 @@ from typing import Any
 
 
 def intervals(
-    launch: Callable[[], Any], wait: Callable[[Any], Any], *,
-    warmup: int, count: int, clock: Callable[[], float] = time.perf_counter,
+  launch: Callable[[], Any],
+  wait: Callable[[Any], Any],
+  *,
+  warmup: int,
+  count: int,
+  clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
   """Seconds between the ends of successive steps.
 
@@ -38,5 +42,9 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
   >>> summary([2.0, 1.0, 4.0])
   {'seconds': 2.0, 'fastest': 1.0, 'slowest': 4.0, 'steps': 3}
   """
-  return {"seconds": statistics.median(seconds), "fastest": min(seconds),
-          "slowest": max(seconds), "steps": len(seconds)}
+  return {
+    "seconds": statistics.median(seconds),
+    "fastest": min(seconds),
+    "slowest": max(seconds),
+    "steps": len(seconds),
+  }

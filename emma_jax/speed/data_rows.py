@@ -41,8 +41,9 @@ class Settings:
   def __post_init__(self):
     if self.count < 1 or self.count % self.batch:
       raise ValueError(
-          f"{self.count} pictures do not make batches of {self.batch}; choose "
-          "a multiple.")
+        f"{self.count} pictures do not make batches of {self.batch}; choose "
+        "a multiple."
+      )
 
 
 def photo(rng: np.random.Generator, y: int, x: int) -> np.ndarray:
@@ -56,13 +57,13 @@ def photo(rng: np.random.Generator, y: int, x: int) -> np.ndarray:
   for _ in range(40):
     a, b = rng.integers(0, y), rng.integers(0, x)
     h, w = rng.integers(y // 32, y // 4), rng.integers(x // 32, x // 4)
-    patch_YXC = out[a:a + h, b:b + w]
-    out[a:a + h, b:b + w] = 0.3 * patch_YXC + 0.7 * rng.integers(0, 256, 3)
+    patch_YXC = out[a : a + h, b : b + w]
+    out[a : a + h, b : b + w] = 0.3 * patch_YXC + 0.7 * rng.integers(0, 256, 3)
   return np.clip(out + rng.normal(0, 3, out.shape), 0, 255).astype(np.uint8)
 
 
 def prepare(
-    folder: str, settings: Settings, pictures: Sequence[str] = ()
+  folder: str, settings: Settings, pictures: Sequence[str] = ()
 ) -> int:
   """Writes JPEG files and the same as records; returns the files' bytes.
 
@@ -84,15 +85,27 @@ def prepare(
     with open(os.path.join(folder, "jpeg", name), "wb") as file:
       file.write(data)
     size += len(data)
-    rows.append({"id": str(i), "image": name, "conversations": [
-        {"from": "human", "value": "What is it?"},
-        {"from": "gpt", "value": f"Picture {i}."}]})
+    rows.append(
+      {
+        "id": str(i),
+        "image": name,
+        "conversations": [
+          {"from": "human", "value": "What is it?"},
+          {"from": "gpt", "value": f"Picture {i}."},
+        ],
+      }
+    )
   lines = os.path.join(folder, "jpeg", "rows.jsonl")
   with open(lines, "w", encoding="utf-8") as file:
     file.writelines(json.dumps(row) + "\n" for row in rows)
-  job.run(job.Job(
-      inputs=[lines], out=os.path.join(folder, "records"), workers=0,
-      maker=part.Recipe(form="conversations", tokenizer=_tokenizer())))
+  job.run(
+    job.Job(
+      inputs=[lines],
+      out=os.path.join(folder, "records"),
+      workers=0,
+      maker=part.Recipe(form="conversations", tokenizer=_tokenizer()),
+    )
+  )
   with open(os.path.join(folder, _SETTINGS), "w", encoding="utf-8") as file:
     json.dump(dataclasses.asdict(settings), file)
   return size
@@ -113,8 +126,9 @@ def checksum(side: str, folder: str) -> list[int]:
     settings = Settings(**json.load(file))
   run = _loader if side == "loader" else _ours
   batches, _ = run(side, folder, settings)
-  return sorted(hash(picture.tobytes())
-                for batch in batches() for picture in batch)
+  return sorted(
+    hash(picture.tobytes()) for batch in batches() for picture in batch
+  )
 
 
 def _tokenizer() -> TinyTokenizer:
@@ -125,8 +139,9 @@ Batches = Callable[[], Iterator[np.ndarray]]
 
 
 def _preprocess(settings: Settings, codec: str) -> images.Preprocess:
-  return images.Preprocess(height=settings.height, width=settings.width,
-                           codec=codec)
+  return images.Preprocess(
+    height=settings.height, width=settings.width, codec=codec
+  )
 
 
 def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
@@ -135,12 +150,21 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
 
   frame = (s.height // images.GRID) * (s.width // images.GRID)
   config = pipeline.DataConfig(
-      seed=0, sources={"a": f"records:{folder}/records"},
-      phases=(Phase({"a": 1}),), samples_per_batch=s.batch,
-      layout=Layout(rows=1, und_tokens=s.batch * (frame + 64),
-                    und_pictures=s.batch, references=0, targets=0,
-                    height=s.height, width=s.width),
-      preprocess=_preprocess(s, side))
+    seed=0,
+    sources={"a": f"records:{folder}/records"},
+    phases=(Phase({"a": 1}),),
+    samples_per_batch=s.batch,
+    layout=Layout(
+      rows=1,
+      und_tokens=s.batch * (frame + 64),
+      und_pictures=s.batch,
+      references=0,
+      targets=0,
+      height=s.height,
+      width=s.width,
+    ),
+    preprocess=_preprocess(s, side),
+  )
   source = pipeline.open_pipeline(config, _tokenizer())
 
   def batches() -> Iterator[np.ndarray]:
@@ -190,8 +214,9 @@ def _loader(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
 
   torch.set_num_threads(1)
   order = torch.Generator().manual_seed(0)
-  loader = data.DataLoader(Pictures(), batch_size=s.batch, shuffle=True,
-                           num_workers=0, generator=order)
+  loader = data.DataLoader(
+    Pictures(), batch_size=s.batch, shuffle=True, num_workers=0, generator=order
+  )
 
   def batches() -> Iterator[np.ndarray]:
     for pixels_BYXC, _ in loader:

@@ -32,9 +32,18 @@ Job = dict[str, Any]
 
 
 def jobs(
-    config: Mapping[str, Any], stage: str, denoised: Mapping[str, Any] | None,
-    *, parts: Sequence[str], attention: Sequence[str], modes: Sequence[str],
-    tasks: Sequence[str], side: int, warmup: int, steps: int, profile: str,
+  config: Mapping[str, Any],
+  stage: str,
+  denoised: Mapping[str, Any] | None,
+  *,
+  parts: Sequence[str],
+  attention: Sequence[str],
+  modes: Sequence[str],
+  tasks: Sequence[str],
+  side: int,
+  warmup: int,
+  steps: int,
+  profile: str,
 ) -> Iterator[Job]:
   """What is run, in order; see `emma-speed gpu --help`.
 
@@ -46,17 +55,27 @@ def jobs(
   for part in parts:
     if part == "train":
       for i, way in enumerate(attention):
-        yield dict(of_stage, part=part, variant=way,
-                   profile=profile if i == 0 else "",
-                   config=_attending(config, way))
+        yield dict(
+          of_stage,
+          part=part,
+          variant=way,
+          profile=profile if i == 0 else "",
+          config=_attending(config, way),
+        )
     elif part == "torch":
       for mode in modes:
-        yield dict(of_stage, part=part, variant=mode,
-                   config=sections.plain(config))
+        yield dict(
+          of_stage, part=part, variant=mode, config=sections.plain(config)
+        )
     else:
       for task in tasks:
-        yield dict(every, part=part, variant=task, side=side,
-                   config=sections.plain(denoised))
+        yield dict(
+          every,
+          part=part,
+          variant=task,
+          side=side,
+          config=sections.plain(denoised),
+        )
 
 
 def _attending(config: Mapping[str, Any], way: str) -> dict[str, Any]:
@@ -83,9 +102,14 @@ def run(job: Job, device: str, seconds: float) -> dict[str, Any]:
     return row | {"error": f"not begun: {max(seconds, 0):.0f} s were left"}
   try:
     done = subprocess.run(
-        [sys.executable, "-m", __spec__.name], input=json.dumps(job),
-        text=True, stdout=subprocess.PIPE, timeout=seconds, check=False,
-        env=_environment(job["part"], device))
+      [sys.executable, "-m", __spec__.name],
+      input=json.dumps(job),
+      text=True,
+      stdout=subprocess.PIPE,
+      timeout=seconds,
+      check=False,
+      env=_environment(job["part"], device),
+    )
   except subprocess.TimeoutExpired:
     return row | {"error": f"ended after {seconds:.0f} s, unfinished"}
   lines = done.stdout.splitlines()
@@ -100,7 +124,8 @@ def _environment(part: str, device: str) -> dict[str, str]:
     return os.environ | {"JAX_PLATFORMS": "cpu"}
   known = [c for c in xla_flags.TABLE if c in device.lower()]
   return os.environ | (
-      xla_flags.variables(known[0], os.environ) if known else {})
+    xla_flags.variables(known[0], os.environ) if known else {}
+  )
 
 
 def ratio(rows: Sequence[Mapping[str, Any]]) -> float | None:
@@ -110,8 +135,9 @@ def ratio(rows: Sequence[Mapping[str, Any]]) -> float | None:
   ...        {"part": "torch", "seconds": 3.0}])
   1.5
   """
-  of = lambda part: [r["seconds"] for r in rows
-                     if r["part"] == part and "seconds" in r]
+  of = lambda part: [
+    r["seconds"] for r in rows if r["part"] == part and "seconds" in r
+  ]
   ours, theirs = of("train"), of("torch")
   return min(theirs) / min(ours) if ours and theirs else None
 
@@ -125,30 +151,47 @@ def _check() -> dict[str, Any]:
   # What they lack, all parts lack.
   from emma_jax.speed import denoise, train  # noqa: F401
 
-  return {"device": jax.devices()[0].device_kind,
-          "devices": jax.device_count(), "jax": jax.__version__}
+  return {
+    "device": jax.devices()[0].device_kind,
+    "devices": jax.device_count(),
+    "jax": jax.__version__,
+  }
 
 
 def _train(job: Job) -> dict[str, Any]:
   from emma_jax.speed import train
 
-  return train.measure(job["config"], job["stage"], warmup=job["warmup"],
-                       steps=job["steps"], profile=job["profile"])
+  return train.measure(
+    job["config"],
+    job["stage"],
+    warmup=job["warmup"],
+    steps=job["steps"],
+    profile=job["profile"],
+  )
 
 
 def _torch(job: Job) -> dict[str, Any]:
   from emma_jax.speed import torch_measure
 
   return torch_measure.measure(
-      job["config"], job["stage"], mode=job["variant"], warmup=job["warmup"],
-      steps=job["steps"])
+    job["config"],
+    job["stage"],
+    mode=job["variant"],
+    warmup=job["warmup"],
+    steps=job["steps"],
+  )
 
 
 def _denoise(job: Job) -> dict[str, Any]:
   from emma_jax.speed import denoise
 
-  return denoise.measure(job["config"], task=job["variant"], side=job["side"],
-                         warmup=job["warmup"], steps=job["steps"])
+  return denoise.measure(
+    job["config"],
+    task=job["variant"],
+    side=job["side"],
+    warmup=job["warmup"],
+    steps=job["steps"],
+  )
 
 
 def main() -> int:
@@ -156,8 +199,12 @@ def main() -> int:
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)  # what libraries print must not come between
   job = json.load(sys.stdin)
-  parts = {"train": _train, "torch": _torch, "denoise": _denoise,
-           "check": lambda job: _check()}
+  parts = {
+    "train": _train,
+    "torch": _torch,
+    "denoise": _denoise,
+    "check": lambda job: _check(),
+  }
   try:
     result = parts[job["part"]](job)
   except Exception as error:  # whatever it is, the next part goes on

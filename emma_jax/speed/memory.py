@@ -15,8 +15,9 @@ import sys
 from typing import Any
 
 PICTURES = ("1024x1024", "2048x512")
-HEADER = (f"{'':32}{'compiled':>10}{'of it: weights':>16}{'peak':>8}"
-          f"{'seconds':>9}")
+HEADER = (
+  f"{'':32}{'compiled':>10}{'of it: weights':>16}{'peak':>8}{'seconds':>9}"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,13 @@ def cases(pictures: Sequence[str], dtypes: Sequence[str]) -> Iterator[Case]:
       height, width = map(int, match.groups())
       for dtype in dtypes:
         for tiled in (False, True):
-          yield Case(direction=direction, height=height, width=width,
-                     dtype=dtype, tiled=tiled)
+          yield Case(
+            direction=direction,
+            height=height,
+            width=width,
+            dtype=dtype,
+            tiled=tiled,
+          )
 
 
 def measure(case: Case, sizes: str) -> dict[str, Any]:
@@ -57,9 +63,18 @@ def measure(case: Case, sizes: str) -> dict[str, Any]:
   # No arenas that keep what is free: the peak is to be that of one run.
   env = os.environ | {"MALLOC_ARENA_MAX": "1"}
   result = subprocess.run(
-      [sys.executable, "-m", __spec__.name, sizes,
-       json.dumps(dataclasses.asdict(case))],
-      text=True, capture_output=True, env=env, check=False)
+    [
+      sys.executable,
+      "-m",
+      __spec__.name,
+      sizes,
+      json.dumps(dataclasses.asdict(case)),
+    ],
+    text=True,
+    capture_output=True,
+    env=env,
+    check=False,
+  )
   if result.returncode:
     errors = result.stderr.strip().splitlines() or ["killed: too much memory?"]
     raise ValueError(f"{case} ended with {result.returncode}: {errors[-1]}")
@@ -68,10 +83,14 @@ def measure(case: Case, sizes: str) -> dict[str, Any]:
 
 def line(result: dict[str, Any]) -> str:
   """One row of the table."""
-  name = (f"{result['direction']} {result['height']}x{result['width']}"
-          f" {result['dtype']}{' tiled' if result['tiled'] else ''}")
-  return (f"{name:32}{result['compiled']:10,.0f}{result['weights']:16,.0f}"
-          f"{result['peak']:8,.0f}{result['seconds']:9.1f}")
+  name = (
+    f"{result['direction']} {result['height']}x{result['width']}"
+    f" {result['dtype']}{' tiled' if result['tiled'] else ''}"
+  )
+  return (
+    f"{name:32}{result['compiled']:10,.0f}{result['weights']:16,.0f}"
+    f"{result['peak']:8,.0f}{result['seconds']:9.1f}"
+  )
 
 
 def _run(case: Case, sizes: str) -> dict[str, Any]:
@@ -91,24 +110,35 @@ def _run(case: Case, sizes: str) -> dict[str, Any]:
   c = module.config
   shape = (1, case.height, case.width, c.in_channels)
   if case.direction == "decode":
-    shape = (1, case.height // c.factor, case.width // c.factor,
-             c.latent_channels)
+    shape = (
+      1,
+      case.height // c.factor,
+      case.width // c.factor,
+      c.latent_channels,
+    )
   method = getattr(Autoencoder, case.direction)
   tiling = Tiling() if case.tiled else None
-  run = jax.jit(lambda p, x: module.apply({"params": p}, x, tiling,
-                                          method=method))
+  run = jax.jit(
+    lambda p, x: module.apply({"params": p}, x, tiling, method=method)
+  )
   x = jnp.zeros(shape, case.dtype)
   compiled = run.lower(params, x).compile()
   stats = compiled.memory_analysis()
   start = time.perf_counter()
   jax.block_until_ready(compiled(params, x))
   seconds = time.perf_counter() - start
-  reserved = (stats.temp_size_in_bytes + stats.argument_size_in_bytes
-              + stats.output_size_in_bytes)
+  reserved = (
+    stats.temp_size_in_bytes
+    + stats.argument_size_in_bytes
+    + stats.output_size_in_bytes
+  )
   weights = sum(w.nbytes for w in jax.tree.leaves(params))
   return dataclasses.asdict(case) | {
-      "compiled": reserved / 2**20, "weights": weights / 2**20,
-      "peak": _peak(), "seconds": seconds}
+    "compiled": reserved / 2**20,
+    "weights": weights / 2**20,
+    "peak": _peak(),
+    "seconds": seconds,
+  }
 
 
 def _peak() -> float:

@@ -38,19 +38,26 @@ def random_like(shapes: Any, dtype: str) -> Any:
   vector = rng.uniform(0.5, 1.0, 1 << 14).astype(dtype)
   # The last axis is no layer's; leading ones may be, of a stack.
   return jax.tree.map(
-      lambda x: jnp.asarray(np.resize(
-          vector if len(x.shape) == 1 else matrix, x.shape)), shapes)
+    lambda x: jnp.asarray(
+      np.resize(vector if len(x.shape) == 1 else matrix, x.shape)
+    ),
+    shapes,
+  )
 
 
 def params_of(
-    module: Any, dtype: str, *inputs: Any, **options: Any
+  module: Any, dtype: str, *inputs: Any, **options: Any
 ) -> dict[str, Any]:
   """Random parameters of a module, found without running it."""
   init = lambda: module.init(jax.random.key(0), *inputs, **options)
   shapes = jax.eval_shape(init)["params"]
-  flat = rules.flatten(jax.tree.map(
-      lambda x: getattr(x, "value", x), shapes,
-      is_leaf=lambda x: hasattr(x, "value")))
+  flat = rules.flatten(
+    jax.tree.map(
+      lambda x: getattr(x, "value", x),
+      shapes,
+      is_leaf=lambda x: hasattr(x, "value"),
+    )
+  )
   return rules.unflatten(random_like(flat, dtype))
 
 
@@ -73,37 +80,70 @@ def _emma(sizes: Sizes, dtype: str) -> Emma:
   Only its decoder runs; the rest is as small as it may be.
   """
   llm = LlmConfig(
-      **dataclasses.asdict(_unrolled(sizes.llm, dtype)),
-      num_shallow=sizes.llm.num_layers, shallow_shared=PARTS,
-      deep_shared=PARTS, final_norm_shared=True)
+    **dataclasses.asdict(_unrolled(sizes.llm, dtype)),
+    num_shallow=sizes.llm.num_layers,
+    shallow_shared=PARTS,
+    deep_shared=PARTS,
+    final_norm_shared=True,
+  )
   encoder = dataclasses.replace(
-      sizes.vision.encoder, width=16, mlp_width=16, num_heads=1, num_layers=2)
-  tower = TowerConfig(encoder=encoder, experts=False, num_expert_layers=1,
-                      router_width=1, router_threshold=0.5)
+    sizes.vision.encoder, width=16, mlp_width=16, num_heads=1, num_layers=2
+  )
+  tower = TowerConfig(
+    encoder=encoder,
+    experts=False,
+    num_expert_layers=1,
+    router_width=1,
+    router_threshold=0.5,
+  )
   fusion = FusionConfig(
-      mode="channel", reference_branch="gen", position_base=1e4,
-      position_scale=1.0, time_channels=2, time_scale=1.0, norm_eps=1e-6)
-  return Emma(EmmaConfig(llm=llm, vision=tower, autoencoder=sizes.dcae,
-                         fusion=fusion, dtype=dtype))
+    mode="channel",
+    reference_branch="gen",
+    position_base=1e4,
+    position_scale=1.0,
+    time_channels=2,
+    time_scale=1.0,
+    norm_eps=1e-6,
+  )
+  return Emma(
+    EmmaConfig(
+      llm=llm, vision=tower, autoencoder=sizes.dcae, fusion=fusion, dtype=dtype
+    )
+  )
 
 
 def _prompt(sizes: Sizes) -> Batch:
   """One row of text and nothing else."""
   length, side = sizes.prompt, sizes.side
   place = np.arange(length, dtype=np.int32)[None]
-  ids = Ids(segment=np.ones_like(place), slot=place, end=place,
-            noisy=np.zeros_like(place), position=place)
+  ids = Ids(
+    segment=np.ones_like(place),
+    slot=place,
+    end=place,
+    noisy=np.zeros_like(place),
+    position=place,
+  )
   none = jax.tree.map(lambda x: x[:, :0], ids)
   pixels = np.zeros((1, 0, side, side, 3), np.uint8)
   tokens = np.random.default_rng(1).integers(
-      0, sizes.llm.vocab_size, place.shape, dtype=np.int32)
+    0, sizes.llm.vocab_size, place.shape, dtype=np.int32
+  )
   empty = np.zeros((1, 0), np.int32)
   return Batch(
-      tokens_BU=tokens, visual_BU=-np.ones_like(place), targets_BU=tokens,
-      weights_BU=np.zeros(place.shape, np.float32), und_ids=ids, gen_ids=none,
-      und_pixels_BNYXC=pixels, und_valid_BN=empty.astype(bool),
-      stem_BN=empty, ref_pixels_BRYXC=pixels, ref_valid_BR=empty.astype(bool),
-      gen_pixels_BMYXC=pixels, gen_task_BM=empty)
+    tokens_BU=tokens,
+    visual_BU=-np.ones_like(place),
+    targets_BU=tokens,
+    weights_BU=np.zeros(place.shape, np.float32),
+    und_ids=ids,
+    gen_ids=none,
+    und_pixels_BNYXC=pixels,
+    und_valid_BN=empty.astype(bool),
+    stem_BN=empty,
+    ref_pixels_BRYXC=pixels,
+    ref_valid_BR=empty.astype(bool),
+    gen_pixels_BMYXC=pixels,
+    gen_task_BM=empty,
+  )
 
 
 def _qwen3(sizes: Sizes, dtype: str):
@@ -113,8 +153,11 @@ def _qwen3(sizes: Sizes, dtype: str):
   ids = Ids(segment=empty, slot=empty, end=empty, noisy=empty, position=empty)
   decoder = lambda m: m.logits(m.llm(m.llm.embed(empty), None, ids, None)[0])
   params = params_of(emma, dtype, method=decoder)
-  return emma, params, lambda: text.start(
-      emma, params, batch, "versatile", sizes.answer)
+  return (
+    emma,
+    params,
+    lambda: text.start(emma, params, batch, "versatile", sizes.answer),
+  )
 
 
 def qwen3_prefill(sizes: Sizes, dtype: str) -> Work:
@@ -128,11 +171,17 @@ def qwen3_decode(sizes: Sizes, dtype: str) -> Work:
   emma, params, start = _qwen3(sizes, dtype)
   dialogue = start()
   options = dict(
-      active_B=np.ones(1, bool), keys_B=jax.random.split(jax.random.key(0), 1),
-      temperature=np.float32(0), top_p=np.float32(1),
-      limit=np.int32(sizes.answer), eos=np.int32(-1), room=sizes.answer)
+    active_B=np.ones(1, bool),
+    keys_B=jax.random.split(jax.random.key(0), 1),
+    temperature=np.float32(0),
+    top_p=np.float32(1),
+    limit=np.int32(sizes.answer),
+    eos=np.int32(-1),
+    room=sizes.answer,
+  )
   return lambda: jax.block_until_ready(
-      text.answer(emma, params, dialogue, **options))
+    text.answer(emma, params, dialogue, **options)
+  )
 
 
 # ---------------------------------------------------------------- pictures
@@ -141,12 +190,14 @@ def qwen3_decode(sizes: Sizes, dtype: str) -> Work:
 def siglip2(sizes: Sizes, dtype: str) -> Work:
   """The vision tower with its pooling head, on one picture."""
   encoder, side = sizes.vision.encoder, sizes.vision_side
-  module = SiglipVision(dataclasses.replace(
-      sizes.vision, encoder=_unrolled(encoder, dtype)))
+  module = SiglipVision(
+    dataclasses.replace(sizes.vision, encoder=_unrolled(encoder, dtype))
+  )
   x_PYXC = _noise((1, side, side, 3), dtype)
   params = params_of(module, dtype, x_PYXC)
-  run = jax.jit(lambda p, x: module.apply({"params": p}, x,
-                                          hidden_states=False))
+  run = jax.jit(
+    lambda p, x: module.apply({"params": p}, x, hidden_states=False)
+  )
   return lambda: jax.block_until_ready(run(params, x_PYXC))
 
 
@@ -162,8 +213,9 @@ def dcae_decode(sizes: Sizes, dtype: str) -> Work:
   module, params = autoencoder(sizes, dtype)
   grid = sizes.side // sizes.dcae.factor
   z_PhwC = _noise((1, grid, grid, sizes.dcae.latent_channels), dtype)
-  run = jax.jit(lambda p, z: module.apply({"params": p}, z,
-                                          method=Autoencoder.decode))
+  run = jax.jit(
+    lambda p, z: module.apply({"params": p}, z, method=Autoencoder.decode)
+  )
   return lambda: jax.block_until_ready(run(params, z_PhwC))
 
 
@@ -171,8 +223,9 @@ def dcae_encode(sizes: Sizes, dtype: str) -> Work:
   """A picture to raw latents."""
   module, params = autoencoder(sizes, dtype)
   x_PYXC = _noise((1, sizes.side, sizes.side, 3), dtype)
-  run = jax.jit(lambda p, x: module.apply({"params": p}, x,
-                                          method=Autoencoder.encode))
+  run = jax.jit(
+    lambda p, x: module.apply({"params": p}, x, method=Autoencoder.encode)
+  )
   return lambda: jax.block_until_ready(run(params, x_PYXC))
 
 
@@ -182,9 +235,9 @@ def _noise(shape: tuple[int, ...], dtype: str) -> jax.Array:
 
 
 ROWS: dict[str, Callable[[Sizes, str], Work]] = {
-    "qwen3_prefill": qwen3_prefill,
-    "qwen3_decode": qwen3_decode,
-    "siglip2": siglip2,
-    "dcae_decode": dcae_decode,
-    "dcae_encode": dcae_encode,
+  "qwen3_prefill": qwen3_prefill,
+  "qwen3_decode": qwen3_decode,
+  "siglip2": siglip2,
+  "dcae_decode": dcae_decode,
+  "dcae_encode": dcae_encode,
 }

@@ -38,30 +38,61 @@ class Sizes:
 _BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
 
 # dc-ae-f32c32-sana-1.0 and 1.1.
-SANA = dcae.config_from_hf(dict(
-    encoder_block_types=_BLOCKS, decoder_block_types=_BLOCKS,
-    downsample_block_type="Conv", upsample_block_type="interpolate",
-    decoder_norm_types="rms_norm", decoder_act_fns="silu"))
+SANA = dcae.config_from_hf(
+  dict(
+    encoder_block_types=_BLOCKS,
+    decoder_block_types=_BLOCKS,
+    downsample_block_type="Conv",
+    upsample_block_type="interpolate",
+    decoder_norm_types="rms_norm",
+    decoder_act_fns="silu",
+  )
+)
 
 FULL = Sizes(
-    llm=qwen3.QWEN3_0_6B, prompt=512, answer=32,
-    vision=SiglipVisionConfig(encoder=siglip2.SO400M_PATCH16_512),
-    dcae=SANA, side=512)
+  llm=qwen3.QWEN3_0_6B,
+  prompt=512,
+  answer=32,
+  vision=SiglipVisionConfig(encoder=siglip2.SO400M_PATCH16_512),
+  dcae=SANA,
+  side=512,
+)
 
 # To try the commands themselves in seconds.
 MICRO = Sizes(
-    llm=dataclasses.replace(
-        qwen3.QWEN3_0_6B, vocab_size=64, width=16, mlp_width=32, num_layers=2,
-        num_heads=4, num_kv_heads=2, head_dim=8),
-    prompt=16, answer=4,
-    vision=SiglipVisionConfig(encoder=dataclasses.replace(
-        siglip2.SO400M_PATCH16_512, width=16, mlp_width=32, num_layers=2,
-        num_heads=2, native_grid=2)),
-    dcae=dataclasses.replace(
-        SANA, attention_head_dim=8, latent_channels=4,
-        encoder_block_out_channels=(8,) * 6, encoder_layers_per_block=(1,) * 6,
-        decoder_block_out_channels=(8,) * 6, decoder_layers_per_block=(1,) * 6),
-    side=64)
+  llm=dataclasses.replace(
+    qwen3.QWEN3_0_6B,
+    vocab_size=64,
+    width=16,
+    mlp_width=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=8,
+  ),
+  prompt=16,
+  answer=4,
+  vision=SiglipVisionConfig(
+    encoder=dataclasses.replace(
+      siglip2.SO400M_PATCH16_512,
+      width=16,
+      mlp_width=32,
+      num_layers=2,
+      num_heads=2,
+      native_grid=2,
+    )
+  ),
+  dcae=dataclasses.replace(
+    SANA,
+    attention_head_dim=8,
+    latent_channels=4,
+    encoder_block_out_channels=(8,) * 6,
+    encoder_layers_per_block=(1,) * 6,
+    decoder_block_out_channels=(8,) * 6,
+    decoder_layers_per_block=(1,) * 6,
+  ),
+  side=64,
+)
 
 BY_NAME = {"full": FULL, "micro": MICRO}
 
@@ -72,15 +103,26 @@ def micro(config: Mapping[str, Any]) -> dict[str, Any]:
   out = copy.deepcopy(sections.plain(config))
   model = out["model"]
   model["dtype"] = "float32"  # XLA compiles it in half the time on a CPU
-  model["llm"] |= dict(vocab_size=256, width=32, mlp_width=48, num_layers=2,
-                       num_shallow=1, num_heads=2, num_kv_heads=1, head_dim=16)
+  model["llm"] |= dict(
+    vocab_size=256,
+    width=32,
+    mlp_width=48,
+    num_layers=2,
+    num_shallow=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=16,
+  )
   model["vision"]["encoder"] |= dict(
-      width=16, mlp_width=24, num_layers=2, num_heads=2, native_grid=3)
+    width=16, mlp_width=24, num_layers=2, num_heads=2, native_grid=3
+  )
   model["vision"] |= dict(num_expert_layers=1, router_width=8)
   model["autoencoder"] |= dict(latent_channels=8, attention_head_dim=8)
   for side in ("encoder", "decoder"):
-    model["autoencoder"] |= {f"{side}_block_out_channels": [8] * 6,
-                             f"{side}_layers_per_block": [1] * 6}
+    model["autoencoder"] |= {
+      f"{side}_block_out_channels": [8] * 6,
+      f"{side}_layers_per_block": [1] * 6,
+    }
   model["fusion"] |= dict(time_channels=16)
   out["data"] |= dict(height=64, width=64)
   out["sample"] |= dict(steps=5)

@@ -23,7 +23,7 @@ _QUERIES_AT_ONCE = 1024  # of a mask, when its pairs are counted
 
 
 def batch(
-    layout: Layout, vocab_size: int, seed: int = 0
+  layout: Layout, vocab_size: int, seed: int = 0
 ) -> tuple[Batch, packing.PackInfo]:
   """A batch that fills every picture's place, and most of the text's.
 
@@ -36,30 +36,35 @@ def batch(
   tasks += ["editing"] * layout.references
   tasks += ["drawing"] * (layout.targets - layout.references)
   if layout.references > layout.targets or not tasks:
-    raise ValueError(f"{layout} has no pictures, or references without a "
-                     "target; give it some.")
+    raise ValueError(
+      f"{layout} has no pictures, or references without a target; give it some."
+    )
   pictures = layout.und_pictures
   if layout.reference_branch == "und":
     pictures += layout.references
   free = layout.und_tokens - pictures * layout.clean_cost
   share = free // len(tasks)
   if share < _HEAD + _PIECES:
-    raise ValueError(f"{layout} leaves {share} tokens for the text of a sample;"
-                     f" {_HEAD + _PIECES} are the least: raise und_tokens.")
+    raise ValueError(
+      f"{layout} leaves {share} tokens for the text of a sample;"
+      f" {_HEAD + _PIECES} are the least: raise und_tokens."
+    )
   samples = []
   for _ in range(layout.rows):
     for task in tasks:
       words = int(share * rng.uniform(0.7, 1.0)) - _HEAD
-      samples.append(_sample(task, max(words, _PIECES), layout, vocab_size,
-                             rng))
+      samples.append(
+        _sample(task, max(words, _PIECES), layout, vocab_size, rng)
+      )
   made, info = packing.pack(samples, layout)
   if info.dropped:
     raise AssertionError(f"Samples made to fit do not: {info.dropped[0]}.")
   return made, info
 
 
-def text(count: int, vocab_size: int, rng: np.random.Generator,
-         loss: bool = False) -> Text:
+def text(
+  count: int, vocab_size: int, rng: np.random.Generator, loss: bool = False
+) -> Text:
   """`count` random tokens."""
   return Text(tuple(rng.integers(0, vocab_size, count).tolist()), loss)
 
@@ -70,8 +75,13 @@ def picture(role: Any, layout: Layout, rng: np.random.Generator) -> Picture:
   return Picture(rng.integers(0, 256, shape, dtype=np.uint8), role)
 
 
-def _sample(task: str, words: int, layout: Layout, vocab_size: int,
-            rng: np.random.Generator) -> Sample:
+def _sample(
+  task: str,
+  words: int,
+  layout: Layout,
+  vocab_size: int,
+  rng: np.random.Generator,
+) -> Sample:
   say = lambda n, loss=False: text(n, vocab_size, rng, loss)
   show = lambda role: picture(role, layout, rng)
   if task == "understanding":
@@ -86,8 +96,9 @@ def _sample(task: str, words: int, layout: Layout, vocab_size: int,
 
 def live_share(made: Batch) -> float:
   """Share of all pairs of slots of a row that may attend."""
-  ids = jax.tree.map(lambda *x: np.concatenate(x, 1), made.und_ids,
-                     made.gen_ids)
+  ids = jax.tree.map(
+    lambda *x: np.concatenate(x, 1), made.und_ids, made.gen_ids
+  )
   rows, slots = ids.segment.shape
   part = lambda *at: jax.tree.map(lambda x: x[at], ids)
   seen = 0
@@ -102,7 +113,7 @@ def live_share(made: Batch) -> float:
 
 
 def weights(
-    shapes: Mapping[str, Any], matrix_dtype: Any = None
+  shapes: Mapping[str, Any], matrix_dtype: Any = None
 ) -> dict[str, jax.Array]:
   """Random weights by path, to be made on the device, under `jax.jit`.
 
@@ -123,6 +134,7 @@ def weights(
       continue
     size = math.prod(x.shape)
     many = jnp.broadcast_to(
-        few.astype(matrix_dtype or x.dtype), (-(-size // _FEW), _FEW))
+      few.astype(matrix_dtype or x.dtype), (-(-size // _FEW), _FEW)
+    )
     out[path] = many.reshape(-1)[:size].reshape(x.shape)
   return rules.unflatten(out)

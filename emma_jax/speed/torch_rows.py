@@ -60,8 +60,13 @@ def _qwen3(what: str, sizes: Sizes, dtype: Any, mode: str) -> Work:
   place = torch.arange(room)[None]
 
   def forward(tokens, position, cache):
-    logits = model(input_ids=tokens, position_ids=position, use_cache=True,
-                   past_key_values=cache, logits_to_keep=1).logits
+    logits = model(
+      input_ids=tokens,
+      position_ids=position,
+      use_cache=True,
+      past_key_values=cache,
+      logits_to_keep=1,
+    ).logits
     return logits[:, -1].argmax(-1, keepdim=True)
 
   def empty():
@@ -74,22 +79,26 @@ def _qwen3(what: str, sizes: Sizes, dtype: Any, mode: str) -> Work:
     cache = empty()
 
     def prefill():
-      step(ids, place[:, :length],
-           (cache.reset() or cache) if mode == "compile" else empty())
+      step(
+        ids,
+        place[:, :length],
+        (cache.reset() or cache) if mode == "compile" else empty(),
+      )
 
     return prefill
   with torch.inference_mode():
     cache = empty()
     forward(ids, place[:, :length], cache)
-    read = [(x.keys.clone(), x.values.clone(), _length(x))
-            for x in cache.layers]
+    read = [
+      (x.keys.clone(), x.values.clone(), _length(x)) for x in cache.layers
+    ]
 
   def decode():
     for layer, (keys, values, used) in zip(cache.layers, read):
       _rewind(layer, keys, values, used)
     token = ids[:, :1]
     for i in range(length, room):
-      token = step(token, place[:, i:i + 1], cache)
+      token = step(token, place[:, i : i + 1], cache)
 
   return decode
 

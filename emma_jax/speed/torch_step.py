@@ -58,14 +58,18 @@ class Decoder(emma_torch.Llm):
     self._again = c["remat"] != "none"
 
   def __call__(self, xs: dict, ids: Mapping[str, Ids]) -> dict:
-    stacked = {b: torch.stack([i.segment, i.slot, i.end, i.noisy, i.position])
-               for b, i in ids.items()}
+    stacked = {
+      b: torch.stack([i.segment, i.slot, i.end, i.noisy, i.position])
+      for b, i in ids.items()
+    }
     mask = self.mask(torch.cat([stacked[b] for b in xs], 2))
     for block in self.blocks:
       xs = self._run(block, xs, stacked, mask)
     w, eps = vars(self.w), self.c["norm_eps"]
-    return {b: emma_torch.rms_norm(
-        w.get("norm_shared") or w[f"norm_{b}"], x, eps) for b, x in xs.items()}
+    return {
+      b: emma_torch.rms_norm(w.get("norm_shared") or w[f"norm_{b}"], x, eps)
+      for b, x in xs.items()
+    }
 
   def _run(self, block, xs, ids, mask):
     run = lambda *x: self._block(block, dict(zip(xs, x)), ids, mask, None)[0]
@@ -86,13 +90,15 @@ class Decoder(emma_torch.Llm):
       at = lambda i: _Ids(*(ids_IBL[n, b, i] for n in range(4)))
       return masks.rule(at(q), at(k)) | (q == k)
 
-    return self._tiles(allow, ids_IBL.shape[1], None, L, L,
-                       device=ids_IBL.device)
+    return self._tiles(
+      allow, ids_IBL.shape[1], None, L, L, device=ids_IBL.device
+    )
 
   def attend(self, q, k, v, mask):
     if self.flex:
       return flex_attention.flex_attention(
-          q, k, v, block_mask=mask, enable_gqa=True)
+        q, k, v, block_mask=mask, enable_gqa=True
+      )
     # With a mask, no fast kernel knows groups of heads.
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
     return F.scaled_dot_product_attention(q, k, v, mask[:, None])
@@ -105,18 +111,23 @@ class Tower(emma_torch.VisionTower):
     super().__init__(w, c)
     self._block = _faster(super().run, mode)
     self._again = c["encoder"]["remat"] != "none"
-    stacks = [x for n, x in vars(w).items()
-              if n in ("lower", "versatile", "stem")]
+    stacks = [
+      x for n, x in vars(w).items() if n in ("lower", "versatile", "stem")
+    ]
     self._stacks = [
-        (x, [SimpleNamespace(**{"0": block}) for block in emma_torch.layers(x)])
-        for x in stacks]
+      (x, [SimpleNamespace(**{"0": block}) for block in emma_torch.layers(x)])
+      for x in stacks
+    ]
 
   def run(self, w, x_PTD):
     (blocks,) = (blocks for x, blocks in self._stacks if x is w)
     for block in blocks:
       run = functools.partial(self._block, block)
-      x_PTD = (checkpoint.checkpoint(run, x_PTD, use_reentrant=False)
-               if self._again else run(x_PTD))
+      x_PTD = (
+        checkpoint.checkpoint(run, x_PTD, use_reentrant=False)
+        if self._again
+        else run(x_PTD)
+      )
     return x_PTD
 
 
@@ -126,23 +137,26 @@ class Model(emma_torch.Emma):
   config: a run's whole one. w: weights, a tree as emma_torch.py has it.
   """
 
-  def __init__(self, config: dict, w: Any, objective: EmmaObjective,
-               mode: str, flex: bool):
+  def __init__(
+    self, config: dict, w: Any, objective: EmmaObjective, mode: str, flex: bool
+  ):
     super().__init__({"config": config, "route": objective.route}, w, None)
     self.objective = objective
     self.llm = Decoder(w.llm, self.c["llm"], mode, flex)
     self.vision = Tower(w.vision, self.c["vision"], mode)
     # Small arrays are made where they are used: copying one would wait. A whole
     # program cannot enter a device, and does its copies at once.
-    self._here = (contextlib.nullcontext() if mode == "whole" else
-                  self.device)
+    self._here = contextlib.nullcontext() if mode == "whole" else self.device
     self._encode = _faster(self.autoencoder.encode, mode)
     self._text_loss = _faster(_next_token, mode)
 
   def loss(self, batch: Batch, time_BM: Any, eps_BMTC: Any) -> torch.Tensor:
     """What `EmmaObjective` minimises, at these times and noises."""
-    groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC,
-              batch.gen_pixels_BMYXC)
+    groups = (
+      batch.und_pixels_BNYXC,
+      batch.ref_pixels_BRYXC,
+      batch.gen_pixels_BMYXC,
+    )
     counts = [g.shape[0] * g.shape[1] for g in groups]
     B, _, Y, X, _ = groups[0].shape
     grid = (Y // emma_torch.GRID, X // emma_torch.GRID)
@@ -151,13 +165,17 @@ class Model(emma_torch.Emma):
     with torch.no_grad():
       und, ref, clean = self._encode(pixels).split(counts)
     seen = sum(counts[:2])
-    semantic = (self.vision(pixels[:seen], self.route).split(counts[:2])
-                if seen else (None, None))
+    semantic = (
+      self.vision(pixels[:seen], self.route).split(counts[:2])
+      if seen
+      else (None, None)
+    )
     in_und = self.c["fusion"]["reference_branch"] == "und"
     visual, gen = [], []
-    for z, s, name, to in ((und, semantic[0], "und", visual),
-                           (ref, semantic[1], "und" if in_und else "gen",
-                            visual if in_und else gen)):
+    for z, s, name, to in (
+      (und, semantic[0], "und", visual),
+      (ref, semantic[1], "und" if in_und else "gen", visual if in_und else gen),
+    ):
       if len(z):
         to.append(self._rows(self.adapt(name, s, z, grid), B))
     ids = {"und": batch.und_ids}
@@ -174,15 +192,17 @@ class Model(emma_torch.Emma):
     hidden = self.llm(xs, ids)
     head = vars(self.w.llm).get("lm_head", self.w.llm.embed)  # may be tied
     total = self.objective.text_weight * self._text_loss(
-        hidden["und"], head.weight, batch.targets_BU, batch.weights_BU)
+      hidden["und"], head.weight, batch.targets_BU, batch.weights_BU
+    )
     if counts[2]:
-      tokens = hidden["gen"][:, -eps_BMTC[0, :, :, 0].numel():].float()
+      tokens = hidden["gen"][:, -eps_BMTC[0, :, :, 0].numel() :].float()
       v = emma_torch.linear(self.w.heads.velocity, tokens)
       error = v.reshape(eps_BMTC.shape) - (eps_BMTC - clean_BMTC)
       real = (batch.gen_task_BM > 0).float()
       mse = (error.square().mean((2, 3)) * real).sum()
       total = total + self.objective.velocity_weight * (
-          mse / real.sum().clamp(min=1e-9))
+        mse / real.sum().clamp(min=1e-9)
+      )
     return total
 
   def adapt(self, *arguments):
@@ -209,7 +229,8 @@ class Model(emma_torch.Emma):
 def _next_token(hidden_BUD, head_VD, targets_BU, weights_BU):
   logits = F.linear(hidden_BUD, head_VD).float()
   loss = F.cross_entropy(
-      logits.flatten(0, 1), targets_BU.flatten(), reduction="none")
+    logits.flatten(0, 1), targets_BU.flatten(), reduction="none"
+  )
   weights = weights_BU.flatten()
   return (loss * weights).sum() / weights.sum().clamp(min=1e-9)
 
@@ -234,26 +255,42 @@ class Trainer:
     ValueError: a stage that this is not written for.
   """
 
-  def __init__(self, config: dict, stage: Stage,
-               tensors: Mapping[str, torch.Tensor], mode: str):
+  def __init__(
+    self,
+    config: dict,
+    stage: Stage,
+    tensors: Mapping[str, torch.Tensor],
+    mode: str,
+  ):
     objective = stage.objective
-    if not isinstance(objective, EmmaObjective) or objective.draws != 1 or (
-        stage.layout.references and objective.route != "versatile"):
-      raise ValueError(f"Stage {stage.name}: PyTorch's step is that of the "
-                       "objective emma with draws=1, and of the versatile "
-                       "expert where there are references.")
+    if (
+      not isinstance(objective, EmmaObjective)
+      or objective.draws != 1
+      or (stage.layout.references and objective.route != "versatile")
+    ):
+      raise ValueError(
+        f"Stage {stage.name}: PyTorch's step is that of the "
+        "objective emma with draws=1, and of the versatile "
+        "expert where there are references."
+      )
     self.stage, self.objective = stage, objective
     self.dtype = getattr(torch, config["model"]["dtype"])
     moves = trained_names(config, stage.policy)
     self.master = {n: tensors[n] for n in tensors if n in moves}
-    low = {n: self._low(n, x).requires_grad_(n in moves)
-           for n, x in tensors.items()}
+    low = {
+      n: self._low(n, x).requires_grad_(n in moves) for n, x in tensors.items()
+    }
     self.low = {n: low[n] for n in self.master}
     self.average = [x.detach().clone() for x in self.master.values()]
     self.optimizer = self._adam(stage.optimizer)
     device = next(iter(tensors.values())).device
-    model = Model(config, tree(low), objective, mode,
-                  flex=mode != "eager" and device.type == "cuda")
+    model = Model(
+      config,
+      tree(low),
+      objective,
+      mode,
+      flex=mode != "eager" and device.type == "cuda",
+    )
     self.loss = model.loss
     if mode == "whole":
       self.loss = torch.compile(model.loss, dynamic=False)
@@ -265,20 +302,29 @@ class Trainer:
   def _adam(self, c: OptimizerConfig):
     # Behind the warm-up of a constant schedule: the rate costs no time.
     return torch.optim.AdamW(
-        list(self.master.values()), lr=c.learning_rate, betas=(c.b1, c.b2),
-        eps=c.eps, weight_decay=c.weight_decay, fused=True)
+      list(self.master.values()),
+      lr=c.learning_rate,
+      betas=(c.b1, c.b2),
+      eps=c.eps,
+      weight_decay=c.weight_decay,
+      fused=True,
+    )
 
   def draw(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Times (B, M) and noises (B, M, T, C) of the targets."""
-    shape, layout, flow = batch.gen_task_BM.shape, self.stage.layout, (
-        self.objective.flow)
+    shape, layout, flow = (
+      batch.gen_task_BM.shape,
+      self.stage.layout,
+      (self.objective.flow),
+    )
     device = batch.gen_task_BM.device
     z = torch.randn(shape, device=device)
     t = torch.sigmoid(flow.time_mean + flow.time_std * z)
     t = flow.shift * t / (1 + (flow.shift - 1) * t)
     channels = self.objective.model.config.autoencoder.latent_channels
-    return t, torch.randn(*shape, layout.tokens_per_picture, channels,
-                          device=device)
+    return t, torch.randn(
+      *shape, layout.tokens_per_picture, channels, device=device
+    )
 
   def step(self, batch: Batch) -> torch.Tensor:
     """One update; the loss before it."""
@@ -301,8 +347,11 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(weights, clip, foreach=True)
       self.optimizer.step()
       torch._foreach_lerp_(self.average, weights, 1 - self.stage.ema_decay)
-      copies = [(self.low[n], x) for n, x in self.master.items()
-                if self.low[n].data_ptr() != x.data_ptr()]
+      copies = [
+        (self.low[n], x)
+        for n, x in self.master.items()
+        if self.low[n].data_ptr() != x.data_ptr()
+      ]
       if copies:
         torch._foreach_copy_(*map(list, zip(*copies)))
     for x in weights:
@@ -318,26 +367,28 @@ def trained_names(config: Mapping[str, Any], policy: tuple) -> Collection[str]:
 
 def tree(tensors: Mapping[str, torch.Tensor]) -> SimpleNamespace:
   """Names with dots as attributes of attributes."""
+
   def node(value: Any) -> Any:
     if not isinstance(value, dict):
       return value
     return SimpleNamespace(**{k: node(v) for k, v in value.items()})
 
-  return node(rules.unflatten(
-      {n.replace(".", "/"): x for n, x in tensors.items()}))
+  return node(
+    rules.unflatten({n.replace(".", "/"): x for n, x in tensors.items()})
+  )
 
 
 def random_tensors(
-    config: Mapping[str, Any], device: str
+  config: Mapping[str, Any], device: str
 ) -> dict[str, torch.Tensor]:
   """As `synthetic.weights`, made on the device."""
   generator = torch.Generator(device).manual_seed(0)
   out = {}
   for name, shape in names.theirs(
-      build_model.emma_config(config["model"])).items():
+    build_model.emma_config(config["model"])
+  ).items():
     if len(shape) > 1:
-      out[name] = 0.02 * torch.randn(
-          shape, device=device, generator=generator)
+      out[name] = 0.02 * torch.randn(shape, device=device, generator=generator)
     else:
       scales = name.endswith(("weight", "scale", "var"))
       out[name] = torch.full(shape, float(scales), device=device)
@@ -349,6 +400,9 @@ def on(batch: Batch, device: str) -> Batch:
   wide = lambda x: torch.from_numpy(x).to(device)
   placed = jax.tree.map(wide, batch)
   # PyTorch's gathers and losses take 64 bits only.
-  return placed.replace(**{
+  return placed.replace(
+    **{
       n: getattr(placed, n).long()
-      for n in ("tokens_BU", "visual_BU", "targets_BU")})
+      for n in ("tokens_BU", "visual_BU", "targets_BU")
+    }
+  )

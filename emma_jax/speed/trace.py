@@ -15,7 +15,7 @@ _LINES = ("Stream", "XLA Ops", "tf_XLA")
 
 
 def costliest(
-    folder: pathlib.Path, *, steps: int, count: int = 12
+  folder: pathlib.Path, *, steps: int, count: int = 12
 ) -> list[dict[str, Any]]:
   """Kernels (numbers in names left out) by time a step, the slowest first.
 
@@ -37,17 +37,19 @@ def costliest(
       entry[0] += 1
       entry[1] += event.duration_ns * 1e-9
   order = sorted(spent, key=lambda n: -spent[n][1])[:count]
-  return [{"kernel": n, "calls": spent[n][0] / steps,
-           "seconds": spent[n][1] / steps} for n in order]
+  return [
+    {"kernel": n, "calls": spent[n][0] / steps, "seconds": spent[n][1] / steps}
+    for n in order
+  ]
 
 
 def _of_kernels(planes: Iterable[Any]) -> list[Any]:
   """The lines of a profile that have one event a kernel."""
   named = [(p.name, list(p.lines)) for p in planes]
   # A library that is loaded for chips that are not there adds an empty device.
-  device = [x for name, lines in named if name.startswith(_DEVICE)
-            for x in lines]
-  lines = device or [x for name, lines in named if name == _HOST
-                     for x in lines]
+  device = [
+    x for name, lines in named if name.startswith(_DEVICE) for x in lines
+  ]
+  lines = device or [x for name, lines in named if name == _HOST for x in lines]
   kind = next((k for k in _LINES if any(k in x.name for x in lines)), None)
   return [x for x in lines if kind and kind in x.name]

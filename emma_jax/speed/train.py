@@ -19,8 +19,12 @@ _TRACED = 2  # steps of a profile
 
 
 def measure(
-    config: Mapping[str, Any], stage: str, *, warmup: int, steps: int,
-    profile: str = "",
+  config: Mapping[str, Any],
+  stage: str,
+  *,
+  warmup: int,
+  steps: int,
+  profile: str = "",
 ) -> dict[str, Any]:
   """Compiles and times a stage's step on the devices that are here.
 
@@ -42,11 +46,13 @@ def measure(
   compiled = jitted.lower(*abstract).compile()
   compile_seconds = time.perf_counter() - start
   host, info = synthetic.batch(
-      of_stage.layout, config["model"]["llm"]["vocab_size"])
+    of_stage.layout, config["model"]["llm"]["vocab_size"]
+  )
   batch = sharding.place_rows(host, mesh)
   begin = jax.jit(
-      lambda: of_stage.begin(synthetic.weights(rules.flatten(run.shapes))),
-      out_shardings=jax.tree.map(lambda x: x.sharding, abstract[0]))
+    lambda: of_stage.begin(synthetic.weights(rules.flatten(run.shapes))),
+    out_shardings=jax.tree.map(lambda x: x.sharding, abstract[0]),
+  )
   state = begin()
   metrics: dict[str, Any] = {}
 
@@ -56,34 +62,46 @@ def measure(
     return metrics["loss/total"].total
 
   times = clock.intervals(
-      launch, jax.block_until_ready, warmup=warmup, count=steps)
+    launch, jax.block_until_ready, warmup=warmup, count=steps
+  )
   peak = goodput.peak_memory()
   model = _model_flops(config, of_stage, state, host)
   return report(
-      clock.summary(times), tokens=of_stage.layout.rows * of_stage.layout.slots,
-      fill=info.fill, model_flops=model, device=mesh.devices.flat[0],
-      devices=mesh.size) | {
-          "loss": float(metrics["loss/total"].value),
-          "compile_seconds": compile_seconds,
-          "peak_bytes": peak,
-          "compiled_bytes": compiled_bytes(compiled.memory_analysis()),
-          "parameters": sum(x.size for x in jax.tree.leaves(run.shapes)),
-          "kernels": _profile(launch, profile) if profile else [],
-      }
+    clock.summary(times),
+    tokens=of_stage.layout.rows * of_stage.layout.slots,
+    fill=info.fill,
+    model_flops=model,
+    device=mesh.devices.flat[0],
+    devices=mesh.size,
+  ) | {
+    "loss": float(metrics["loss/total"].value),
+    "compile_seconds": compile_seconds,
+    "peak_bytes": peak,
+    "compiled_bytes": compiled_bytes(compiled.memory_analysis()),
+    "parameters": sum(x.size for x in jax.tree.leaves(run.shapes)),
+    "kernels": _profile(launch, profile) if profile else [],
+  }
 
 
 def report(
-    seconds: Mapping[str, float], *, tokens: int, fill: float,
-    model_flops: float, device: jax.Device, devices: int,
+  seconds: Mapping[str, float],
+  *,
+  tokens: int,
+  fill: float,
+  model_flops: float,
+  device: jax.Device,
+  devices: int,
 ) -> dict[str, Any]:
   """A step's speed: rates, and the share of the chip's peak if it is known."""
   peak = peak_flops(device.device_kind)
   rate = model_flops / seconds["seconds"]
   return dict(seconds) | {
-      "tokens": tokens, "fill": fill, "model_flops": model_flops,
-      "tokens_per_second": tokens / seconds["seconds"],
-      "flops_per_second": rate,
-      "mfu": rate / devices / peak if peak else None,
+    "tokens": tokens,
+    "fill": fill,
+    "model_flops": model_flops,
+    "tokens_per_second": tokens / seconds["seconds"],
+    "flops_per_second": rate,
+    "mfu": rate / devices / peak if peak else None,
   }
 
 
@@ -99,9 +117,12 @@ def peak_flops(kind: str) -> float | None:
 
 def compiled_bytes(stats: Any) -> int:
   """What the compiler reserves on a device, arguments included."""
-  return int(stats.argument_size_in_bytes + stats.temp_size_in_bytes
-             + stats.generated_code_size_in_bytes
-             + max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0))
+  return int(
+    stats.argument_size_in_bytes
+    + stats.temp_size_in_bytes
+    + stats.generated_code_size_in_bytes
+    + max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
+  )
 
 
 def _devices(mesh: sharding.MeshConfig) -> list[jax.Device]:
@@ -119,10 +140,16 @@ def _model_flops(config, stage, state, batch) -> float:
   sizes = build_model.emma_config(config["model"])
   if isinstance(objective, objectives.RouterObjective):
     return flops.total(flops.router_step(sizes, stage.layout))
-  return flops.total(flops.step(
-      sizes, stage.layout,
-      list(rules.flatten(state.trained)), live=synthetic.live_share(batch),
-      draws=objective.draws, route=objective.route))
+  return flops.total(
+    flops.step(
+      sizes,
+      stage.layout,
+      list(rules.flatten(state.trained)),
+      live=synthetic.live_share(batch),
+      draws=objective.draws,
+      route=objective.route,
+    )
+  )
 
 
 def _profile(launch, folder: str) -> list[dict[str, Any]]:

@@ -38,9 +38,13 @@ from emma_jax.training.integrity import (
 )
 
 __all__ = (
-    "CheckpointDamaged", "CheckpointError", "Checkpointer",
-    "ContradictionError", "config_differences", "restore_params",
-    "save_params",
+  "CheckpointDamaged",
+  "CheckpointError",
+  "Checkpointer",
+  "ContradictionError",
+  "config_differences",
+  "restore_params",
+  "save_params",
 )
 
 
@@ -52,10 +56,7 @@ class Checkpointer:
   """Steps of a run in a directory, newest `keep` and optionally each n-th."""
 
   def __init__(
-      self,
-      directory: str | pathlib.Path,
-      keep: int = 3,
-      keep_every: int = 0,
+    self, directory: str | pathlib.Path, keep: int = 3, keep_every: int = 0
   ):
     """Opens or creates `directory`.
 
@@ -71,9 +72,9 @@ class Checkpointer:
     if keep_every:
       preserve.append(policies.EveryNSteps(keep_every))
     options = ocp.CheckpointManagerOptions(
-        # An explicit policy: the default ones can delete the latest step.
-        preservation_policy=policies.AnyPreservationPolicy(preserve),
-        cleanup_tmp_directories=True,
+      # An explicit policy: the default ones can delete the latest step.
+      preservation_policy=policies.AnyPreservationPolicy(preserve),
+      cleanup_tmp_directories=True,
     )
     self._manager = ocp.CheckpointManager(self.directory, options=options)
     self._damaged: set[int] = set()
@@ -106,21 +107,21 @@ class Checkpointer:
     content = sealed(state, meta)
     self._set_damaged_aside()
     saved = self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(content)
-        ),
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(content)
+      ),
     )
     if not saved:  # Orbax says no more than False
       raise CheckpointError(
-          f"Step {step} is not after step {self.latest_step()} in "
-          f"{self.directory}; it was not saved."
+        f"Step {step} is not after step {self.latest_step()} in "
+        f"{self.directory}; it was not saved."
       )
     if wait:
       self.wait()
 
   def restore(
-      self, abstract: Any | Callable[[dict], Any], step: int | None = None
+    self, abstract: Any | Callable[[dict], Any], step: int | None = None
   ) -> tuple[Any, dict] | None:
     """The newest sound step as (state, meta); None where there is no step.
 
@@ -137,6 +138,7 @@ class Checkpointer:
         `step` does not exist.
       CheckpointDamaged: every step is damaged, or `step` is.
     """
+
     def load(number: int) -> tuple[Any, dict]:
       content = _read_content(self.directory / str(number))
       target = abstract(content["meta"]) if callable(abstract) else abstract
@@ -144,15 +146,15 @@ class Checkpointer:
       _compare_structure(content["leaves"], _kinds(target), number)
       with _as_damage():
         restored = self._manager.restore(
-            number,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
+          number,
+          args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
         )
       _verify(restored["state"], content["leaves"])
       return restored["state"], content["meta"]
 
     self.wait()
     return _newest_sound(
-        self.steps(), step, load, self.directory, self._damaged
+      self.steps(), step, load, self.directory, self._damaged
     )
 
   def read_meta(self, step: int | None = None) -> dict:
@@ -191,7 +193,7 @@ class Checkpointer:
 
 
 def save_params(
-    directory: str | pathlib.Path, state: Mapping[str, Any], meta: dict
+  directory: str | pathlib.Path, state: Mapping[str, Any], meta: dict
 ) -> None:
   """Writes host arrays as step 0 of a new directory, for `restore_params`.
 
@@ -203,27 +205,34 @@ def save_params(
   """
   content = sealed(state, meta)
   in_place = ocp.type_handlers.create_type_handler_registry(
-      (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
-      (jax.Array, ocp.type_handlers.ArrayHandler()))
+    (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+    (jax.Array, ocp.type_handlers.ArrayHandler()),
+  )
   handlers = {
-      "state": ocp.PyTreeCheckpointHandler(type_handler_registry=in_place),
-      "meta": ocp.JsonCheckpointHandler(),
+    "state": ocp.PyTreeCheckpointHandler(type_handler_registry=in_place),
+    "meta": ocp.JsonCheckpointHandler(),
   }
   with ocp.CheckpointManager(
-      pathlib.Path(directory).absolute(), item_handlers=handlers) as manager:
+    pathlib.Path(directory).absolute(), item_handlers=handlers
+  ) as manager:
     if manager.all_steps():
       raise CheckpointError(
-          f"{directory} holds steps {manager.all_steps()} already; name a new "
-          "directory.")
-    manager.save(0, args=ocp.args.Composite(
-        state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(content)))
+        f"{directory} holds steps {manager.all_steps()} already; name a new "
+        "directory."
+      )
+    manager.save(
+      0,
+      args=ocp.args.Composite(
+        state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(content)
+      ),
+    )
 
 
 def restore_params(
-    directory: str | pathlib.Path,
-    keys: Sequence[str] = ("params",),
-    step: int | None = None,
-    abstract: Mapping[str, Any] | None = None,
+  directory: str | pathlib.Path,
+  keys: Sequence[str] = ("params",),
+  step: int | None = None,
+  abstract: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict]:
   """Only some top-level subtrees of a state, without its optimizer.
 
@@ -248,17 +257,20 @@ def restore_params(
     missing = [key for key in keys if key not in content["roots"]]
     if missing:
       raise CheckpointError(
-          f"Step {number} holds {content['roots']}, not {missing}."
+        f"Step {number} holds {content['roots']}, not {missing}."
       )
-    leaves = {p: entry for p, entry in content["leaves"].items()
-              if p.split("/")[0] in keys}
+    leaves = {
+      p: entry
+      for p, entry in content["leaves"].items()
+      if p.split("/")[0] in keys
+    }
     empty = {key: {} for key in keys}  # all frozen, or nothing
     if not leaves:
       return empty, content["meta"]
     if abstract is None:
       item = rules.unflatten({p: _abstract(k) for p, k in leaves.items()})
       args = jax.tree.map(
-          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
       )
     else:
       item = _placed({key: abstract[key] for key in keys})
@@ -269,10 +281,10 @@ def restore_params(
       # restore a part of it.
       with ocp.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.restore(
-            directory / str(number) / "state",
-            args=ocp.args.PyTreeRestore(
-                item=item, restore_args=args, partial_restore=True
-            ),
+          directory / str(number) / "state",
+          args=ocp.args.PyTreeRestore(
+            item=item, restore_args=args, partial_restore=True
+          ),
         )
     _verify(tree, leaves)
     return empty | tree, content["meta"]
@@ -288,7 +300,7 @@ def _newest_sound(steps, step, load, directory, damaged: set[int]):
   """`load` of the newest step that is not damaged; None without steps."""
   if step is not None and step not in steps:
     raise CheckpointError(
-        f"{directory} holds no step {step}, only {steps or 'nothing'}."
+      f"{directory} holds no step {step}, only {steps or 'nothing'}."
     )
   for number in reversed(steps) if step is None else [step]:
     result, error = None, None
@@ -299,8 +311,8 @@ def _newest_sound(steps, step, load, directory, damaged: set[int]):
     if not _all_agree(error is None):
       damaged.add(number)
       _warn(
-          f"checkpoint {directory / str(number)} is damaged: "
-          f"{error or 'another process says so'}. It is left as it is."
+        f"checkpoint {directory / str(number)} is damaged: "
+        f"{error or 'another process says so'}. It is left as it is."
       )
       continue
     if number != (steps[-1] if step is None else step):
@@ -308,9 +320,9 @@ def _newest_sound(steps, step, load, directory, damaged: set[int]):
     return result
   if steps:
     raise CheckpointDamaged(
-        f"No sound checkpoint in {directory}: tried "
-        f"{list(reversed(steps)) if step is None else step}. Restore a copy, "
-        "or start in a new working directory."
+      f"No sound checkpoint in {directory}: tried "
+      f"{list(reversed(steps)) if step is None else step}. Restore a copy, "
+      "or start in a new working directory."
     )
   return None
 
@@ -366,23 +378,24 @@ def _abstract(entry: str) -> jax.ShapeDtypeStruct:
   """The leaf of a checksum entry: "float32[2,3]:..." -> float32[2,3]."""
   dtype, shape = re.fullmatch(r"(\w+)\[([\d,]*)\]:\w+", entry).groups()
   return jax.ShapeDtypeStruct(
-      [int(n) for n in shape.split(",") if n], jax.numpy.dtype(dtype)
+    [int(n) for n in shape.split(",") if n], jax.numpy.dtype(dtype)
   )
 
 
 def _compare_structure(stored: Mapping, wanted: Mapping, step: int):
   stored = {path: entry.rsplit(":", 1)[0] for path, entry in stored.items()}
   lines = [
-      f"{path}: checkpoint {stored.get(path, 'nothing')}, "
-      f"program {wanted.get(path, 'nothing')}"
-      for path in sorted(stored.keys() | wanted.keys())
-      if stored.get(path) != wanted.get(path)
+    f"{path}: checkpoint {stored.get(path, 'nothing')}, "
+    f"program {wanted.get(path, 'nothing')}"
+    for path in sorted(stored.keys() | wanted.keys())
+    if stored.get(path) != wanted.get(path)
   ]
   if lines:
     more = f"\n  and {len(lines) - 12} more" if len(lines) > 12 else ""
     raise CheckpointError(
-        f"The checkpoint of step {step} does not fit the program:\n  "
-        + "\n  ".join(lines[:12]) + more
+      f"The checkpoint of step {step} does not fit the program:\n  "
+      + "\n  ".join(lines[:12])
+      + more
     )
 
 
@@ -390,5 +403,7 @@ def _verify(tree: Any, leaves: Mapping[str, str]):
   found = checksums(tree)
   bad = [path for path in leaves if found.get(path) != leaves[path]]
   if bad:
-    raise CheckpointDamaged(f"wrong checksum of {', '.join(bad[:4])}"
-                            + (f" and {len(bad) - 4} more" if bad[4:] else ""))
+    raise CheckpointDamaged(
+      f"wrong checksum of {', '.join(bad[:4])}"
+      + (f" and {len(bad) - 4} more" if bad[4:] else "")
+    )

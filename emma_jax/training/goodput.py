@@ -67,8 +67,10 @@ class Ledger:
 
 def peak_memory() -> int | None:
   """High-water mark of this host's fullest device, bytes; None on CPUs."""
-  peaks = [(d.memory_stats() or {}).get("peak_bytes_in_use")
-           for d in jax.local_devices()]
+  peaks = [
+    (d.memory_stats() or {}).get("peak_bytes_in_use")
+    for d in jax.local_devices()
+  ]
   return max((p for p in peaks if p is not None), default=None)
 
 
@@ -80,8 +82,10 @@ class Profile:
 
   def __init__(self, first: int, last: int, folder: pathlib.Path):
     if not 1 <= first <= last:
-      raise ValueError(f"--profile {first}:{last}: the first step is at least "
-                       "1 and not after the last.")
+      raise ValueError(
+        f"--profile {first}:{last}: the first step is at least "
+        "1 and not after the last."
+      )
     self.first, self.last, self.folder = first, last, folder
     self._active = False
 

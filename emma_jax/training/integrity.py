@@ -29,8 +29,8 @@ class ContradictionError(ValueError):
     self.differences = list(differences)
     lines = "\n  ".join(self.differences)
     super().__init__(
-        f"The config contradicts the {where}:\n  {lines}\n"
-        "Restore these values, or start in a new working directory."
+      f"The config contradicts the {where}:\n  {lines}\n"
+      "Restore these values, or start in a new working directory."
     )
 
 
@@ -85,8 +85,8 @@ def checksums(tree: Any) -> dict[str, str]:
     parts = multihost_utils.process_allgather(sums.view(np.uint32))
     sums = np.ascontiguousarray(parts).view(np.uint64).sum(axis=0)
   return {
-      path: f"{kind}:{int(total):016x}"
-      for (path, kind), total in zip(kinds.items(), sums, strict=True)
+    path: f"{kind}:{int(total):016x}"
+    for (path, kind), total in zip(kinds.items(), sums, strict=True)
   }
 
 
@@ -107,8 +107,8 @@ def kind_of(path: str, leaf: Any) -> str:
   if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
     # Orbax would fail half-way, and its threads then block the exit.
     raise CheckpointError(
-        f"{path}: {type(leaf).__name__} is no array; wrap a number with "
-        "numpy.asarray, or put it into the metadata."
+      f"{path}: {type(leaf).__name__} is no array; wrap a number with "
+      "numpy.asarray, or put it into the metadata."
     )
   return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
@@ -134,7 +134,7 @@ def sealed(state: Any, meta: dict) -> dict:
 def _roots(state: Any) -> list[str]:
   """Names of the state's top-level parts, the empty ones too."""
   parts = jax.tree_util.tree_flatten_with_path(
-      state, is_leaf=lambda x: x is not state
+    state, is_leaf=lambda x: x is not state
   )[0]
   return [rules.path_of(keys) for keys, _ in parts]
 
@@ -143,9 +143,9 @@ def _roots(state: Any) -> list[str]:
 
 
 def config_differences(
-    saved: Mapping[str, Any],
-    current: Mapping[str, Any],
-    ignore: Sequence[str] = (),
+  saved: Mapping[str, Any],
+  current: Mapping[str, Any],
+  ignore: Sequence[str] = (),
 ) -> list[str]:
   """One line per key whose value is not the same, for a `ContradictionError`.
 

@@ -19,8 +19,11 @@ def fingerprint(autoencoder: dict) -> str:
   plays no part.
   """
   encoding = {k: v for k, v in autoencoder.items() if k != "decoder"}
-  return digest(checksums(jax.tree.map(
-      lambda x: jnp.asarray(x).astype(jnp.bfloat16), encoding)))
+  return digest(
+    checksums(
+      jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.bfloat16), encoding)
+    )
+  )
 
 
 def check(made_by: Mapping[str, str], params: dict) -> None:
@@ -36,7 +39,8 @@ def check(made_by: Mapping[str, str], params: dict) -> None:
   wrong = sorted(name for name, made in made_by.items() if made != own)
   if wrong:
     raise WrongLatents(
-        f"The latents of the sources {wrong} were made by an autoencoder with "
-        f"other weights than this run's ({own[:12]}). Remove their latents-* "
-        "folders and give `emma-data encode-latents` the run's own weights, or "
-        "set config.data.latents=step.")
+      f"The latents of the sources {wrong} were made by an autoencoder with "
+      f"other weights than this run's ({own[:12]}). Remove their latents-* "
+      "folders and give `emma-data encode-latents` the run's own weights, or "
+      "set config.data.latents=step."
+    )

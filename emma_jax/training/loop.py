@@ -27,10 +27,16 @@ __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 
 # Keys that may differ between a checkpoint and the command that continues it:
 # they change what is shown and kept and where, never what is learned.
-FREE_KEYS = (r"name", r"train\.(log_every|save_every|keep|keep_every|evaluate)"
-             , r"data\.(workers|threads|buffer)", r"sample\..*",
-             r"evaluate\..*", r"mesh\..*", r"train\.loss_chunk",
-             r"(.*\.)?(remat|scan_unroll|attention)")
+FREE_KEYS = (
+  r"name",
+  r"train\.(log_every|save_every|keep|keep_every|evaluate)",
+  r"data\.(workers|threads|buffer)",
+  r"sample\..*",
+  r"evaluate\..*",
+  r"mesh\..*",
+  r"train\.loss_chunk",
+  r"(.*\.)?(remat|scan_unroll|attention)",
+)
 
 
 class Stopped(Exception):
@@ -42,11 +48,11 @@ AfterStage = Callable[[dict, str, int, bool], None]
 
 
 def train(
-    run: Run,
-    workdir: pathlib.Path,
-    after_stage: AfterStage | None = None,
-    ledger: goodput.Ledger | None = None,
-    profile: goodput.Profile | None = None,
+  run: Run,
+  workdir: pathlib.Path,
+  after_stage: AfterStage | None = None,
+  ledger: goodput.Ledger | None = None,
+  profile: goodput.Profile | None = None,
 ) -> dict:
   """Trains what is left of a run; returns the final parameters.
 
@@ -68,49 +74,70 @@ def train(
   mesh = sharding.make_mesh(run.mesh)
   total = sum(s.steps for s in run.stages)
   with (
-      ckpt.Checkpointer(workdir / "checkpoints", run.keep,
-                        run.keep_every) as checkpoints,
-      StopRequest() as stop,
+    ckpt.Checkpointer(
+      workdir / "checkpoints", run.keep, run.keep_every
+    ) as checkpoints,
+    StopRequest() as stop,
   ):
     index, state, meta = _resume(run, checkpoints, mesh)
     first = sum(s.steps for s in run.stages[:index])
     done = first + (int(state.step) if state is not None else 0)
     params = None
     display = metrics_lib.Display(total, run.name)
-    with metrics_lib.MetricWriter(workdir, display,
-                                  jax.process_index() == 0) as writer:
+    with metrics_lib.MetricWriter(
+      workdir, display, jax.process_index() == 0
+    ) as writer:
       writer.truncate_after(done)
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
           state = _begin(run, stage, params, mesh)
           params = None  # not held beside the state
-        latents.check(stage.source.latents if stage.source else {},
-                      state.params())
-        worker = _StageLoop(run, stage, mesh, first, checkpoints, writer, stop,
-                            meta, ledger, profile)
+        latents.check(
+          stage.source.latents if stage.source else {}, state.params()
+        )
+        worker = _StageLoop(
+          run,
+          stage,
+          mesh,
+          first,
+          checkpoints,
+          writer,
+          stop,
+          meta,
+          ledger,
+          profile,
+        )
         with ledger.of(goodput.STEPS):
           state = worker.run(state)
         params = state.params(averaged=stage.hand_over == "ema")
         first += stage.steps
         if after_stage is not None:
           with ledger.of("evaluation"):
-            after_stage(distributed.whole(params), stage.name, first,
-                        i + 1 == len(run.stages))
+            after_stage(
+              distributed.whole(params),
+              stage.name,
+              first,
+              i + 1 == len(run.stages),
+            )
         state, meta = None, {}
   return params
 
 
-def _begin(run: Run, stage: Stage, previous: dict | None,
-           mesh: Mesh) -> state_lib.TrainState:
+def _begin(
+  run: Run, stage: Stage, previous: dict | None, mesh: Mesh
+) -> state_lib.TrainState:
   """The stage's first state, every device holding its part."""
   where = sharding.weights(run.shapes, run.axes, mesh)
   params = state_lib.load(
-      stage.load, run.shapes, previous, run.read_weights,
-      lambda: run.init(rules.unflatten(where)),
-      lambda path, x: sharding.place(x, where[path]))
-  places = jax.tree.map(
-      lambda x: x.sharding, abstract_state(run, stage, mesh))
+    stage.load,
+    run.shapes,
+    previous,
+    run.read_weights,
+    lambda: run.init(rules.unflatten(where)),
+    lambda path, x: sharding.place(x, where[path]),
+  )
+  places = jax.tree.map(lambda x: x.sharding, abstract_state(run, stage, mesh))
   # Not jitted: zeros and copies lie where the weights do.
   return jax.device_put(stage.begin(params), places)
 
@@ -123,11 +150,12 @@ def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
 
   def abstract(meta: dict) -> state_lib.TrainState:
     differences = ckpt.config_differences(
-        meta["config"], dict(run.config), FREE_KEYS)
+      meta["config"], dict(run.config), FREE_KEYS
+    )
     differences += [
-        f"{k}: checkpoint {meta['fingerprints'].get(k)}, now {v}"
-        for k, v in run.fingerprints.items()
-        if meta["fingerprints"].get(k) != v
+      f"{k}: checkpoint {meta['fingerprints'].get(k)}, now {v}"
+      for k, v in run.fingerprints.items()
+      if meta["fingerprints"].get(k) != v
     ]
     if differences:
       raise ckpt.ContradictionError(differences)
@@ -137,19 +165,29 @@ def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
   state, meta = checkpoints.restore(abstract)
   state = jax.tree.map(jnp.asarray, state)
   if jax.process_index() == 0:
-    print(f"Continuing at stage {meta['stage']}, step {int(state.step)}.",
-          flush=True)
+    print(
+      f"Continuing at stage {meta['stage']}, step {int(state.step)}.",
+      flush=True,
+    )
   return names.index(meta["stage"]), state, meta
 
 
 class _StageLoop:
   """Runs one stage from the state's step to its end."""
 
-  def __init__(self, run: Run, stage: Stage, mesh: Mesh, first: int,
-               checkpoints: ckpt.Checkpointer,
-               writer: metrics_lib.MetricWriter, stop: StopRequest,
-               meta: dict, ledger: goodput.Ledger,
-               profile: goodput.Profile | None):
+  def __init__(
+    self,
+    run: Run,
+    stage: Stage,
+    mesh: Mesh,
+    first: int,
+    checkpoints: ckpt.Checkpointer,
+    writer: metrics_lib.MetricWriter,
+    stop: StopRequest,
+    meta: dict,
+    ledger: goodput.Ledger,
+    profile: goodput.Profile | None,
+  ):
     if stage.source is None:
       raise ValueError(f"Stage {stage.name} was built without its data.")
     self.r, self.stage, self.mesh, self.first = run, stage, mesh, first
@@ -190,8 +228,8 @@ class _StageLoop:
             self._save(step, state, wait=last or asked)
         if asked and not last:
           raise Stopped(
-              f"Stopped by {self.stop.reason or 'another process'} at step "
-              f"{step} of {stage.name}; saved. The same command continues."
+            f"Stopped by {self.stop.reason or 'another process'} at step "
+            f"{step} of {stage.name}; saved. The same command continues."
           )
     finally:
       data.close()
@@ -242,11 +280,16 @@ class _StageLoop:
   def _log(self, step: int) -> None:
     self._settle()
     rate = optim.schedule(self.stage.optimizer)(step - 1)
-    values = {"stage": self.stage.name, "stage_step": step,
-              "learning_rate": float(rate), **self.means.flush(),
-              **self.realised.shares()}
+    values = {
+      "stage": self.stage.name,
+      "stage_step": step,
+      "learning_rate": float(rate),
+      **self.means.flush(),
+      **self.realised.shares(),
+    }
     timing = self.timer.flush() | {
-        f"share/{cause}": x for cause, x in self.ledger.shares().items()}
+      f"share/{cause}": x for cause, x in self.ledger.shares().items()
+    }
     peak = goodput.peak_memory()
     if peak is not None:
       timing["peak_memory_bytes"] = peak
@@ -255,15 +298,17 @@ class _StageLoop:
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
     self.checkpoints.save(
-        self.first + step, state, wait=wait,
-        meta={
-            "stage": self.stage.name,
-            "stage_step": step,
-            "data_position": step,  # the stream's whole state
-            "fuse": self.fuse.state(),
-            "realised": self.realised.state(),
-            "means": self.means.state(),
-            "config": self.r.config,
-            "fingerprints": dict(self.r.fingerprints),
-        },
+      self.first + step,
+      state,
+      wait=wait,
+      meta={
+        "stage": self.stage.name,
+        "stage_step": step,
+        "data_position": step,  # the stream's whole state
+        "fuse": self.fuse.state(),
+        "realised": self.realised.state(),
+        "means": self.means.state(),
+        "config": self.r.config,
+        "fingerprints": dict(self.r.fingerprints),
+      },
     )

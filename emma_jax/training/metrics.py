@@ -115,10 +115,10 @@ class Timer:
     total = max(self._clock() - self._start, 1e-9)
     steps = max(self._steps, 1)
     result = {
-        "step_seconds": total / steps,
-        "data_seconds": self._waited / steps,
-        "data_share": self._waited / total,
-        "tokens_per_second": self._tokens / total,
+      "step_seconds": total / steps,
+      "data_seconds": self._waited / steps,
+      "data_share": self._waited / total,
+      "tokens_per_second": self._tokens / total,
     }
     self._reset()
     return result
@@ -128,10 +128,10 @@ class Display:
   """Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
 
   def __init__(
-      self,
-      total_steps: int,
-      title: str = "",
-      console: rich.console.Console | None = None,
+    self,
+    total_steps: int,
+    title: str = "",
+    console: rich.console.Console | None = None,
   ):
     self._console = console or rich.console.Console(stderr=True)
     self._total, self._title = total_steps, title
@@ -139,12 +139,12 @@ class Display:
     # CI logs keep every redrawn frame of a live bar.
     if self._console.is_terminal and not os.environ.get("CI"):
       self._bar = rich.progress.Progress(
-          rich.progress.TextColumn("{task.description}"),
-          rich.progress.BarColumn(bar_width=20),
-          rich.progress.MofNCompleteColumn(),
-          rich.progress.TimeRemainingColumn(),
-          rich.progress.TextColumn("{task.fields[values]}", markup=False),
-          console=self._console,
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[values]}", markup=False),
+        console=self._console,
       )
       self._task = self._bar.add_task(title, total=total_steps, values="")
       self._bar.start()
@@ -160,9 +160,7 @@ class Display:
 
   def note(self, text: str):
     """A line that stays, above the bar."""
-    self._console.print(
-        text, markup=False, highlight=False, soft_wrap=True
-    )
+    self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
   def close(self):
     if self._bar:
@@ -185,10 +183,10 @@ class MetricWriter:
   """Writes `metrics.jsonl` and TensorBoard event files into a directory."""
 
   def __init__(
-      self,
-      workdir: str | pathlib.Path,
-      display: Display | None = None,
-      active: bool = True,
+    self,
+    workdir: str | pathlib.Path,
+    display: Display | None = None,
+    active: bool = True,
   ):
     """Nothing is opened before the first write.
 
@@ -229,9 +227,7 @@ class MetricWriter:
     partial.write_bytes(b"".join(kept))
     os.replace(partial, self.path)
 
-  def write(
-      self, step: int, values: Values, timing: Values | None = None
-  ):
+  def write(self, step: int, values: Values, timing: Values | None = None):
     """Logs one step; `values` are flat: "stage", "loss/drawing", ..."""
     if not self._active:
       return
@@ -243,7 +239,7 @@ class MetricWriter:
       import tensorboardX
 
       self._events = tensorboardX.SummaryWriter(
-          str(self.path.parent / "tensorboard"), purge_step=self._purge_step
+        str(self.path.parent / "tensorboard"), purge_step=self._purge_step
       )
     entry = {"step": step} | {k: _plain(v) for k, v in values.items()}
     if timing:

@@ -54,26 +54,34 @@ class EmmaObjective:
     if latents.gen_BMTC is not None:
       batch = self.repeat_targets(batch, latents.gen_BMTC.shape[2])
       clean_BMTC = jnp.tile(
-          latents.gen_BMTC.astype(jnp.float32), (1, self.draws, 1, 1))
+        latents.gen_BMTC.astype(jnp.float32), (1, self.draws, 1, 1)
+      )
       time_BM = flow.sample_time(
-          stream("flow_time"), clean_BMTC.shape[:2], self.flow)
+        stream("flow_time"), clean_BMTC.shape[:2], self.flow
+      )
       eps_BMTC = jax.random.normal(stream("flow_noise"), clean_BMTC.shape)
       noisy_BMTC = flow.interpolate(clean_BMTC, eps_BMTC, time_BM)
     out = apply(batch, latents, noisy_BMTC, time_BM, self.route)
     text, right = losses.next_token_of(
-        out.hidden_BUD, apply(method=Emma.head), batch.targets_BU,
-        batch.weights_BU, chunk=self.loss_chunk)
+      out.hidden_BUD,
+      apply(method=Emma.head),
+      batch.targets_BU,
+      batch.weights_BU,
+      chunk=self.loss_chunk,
+    )
     metrics = {"loss/understanding": text, "accuracy/tokens": right}
     total = self.text_weight * text.value
     if noisy_BMTC is not None:
       error_BM = losses.squared_error(
-          out.velocity_BMTC, flow.velocity(clean_BMTC, eps_BMTC))
+        out.velocity_BMTC, flow.velocity(clean_BMTC, eps_BMTC)
+      )
       tasks = losses.per_task(error_BM, batch.gen_task_BM)
       both = tasks["drawing"] + tasks["editing"]
       total += self.velocity_weight * both.value
       metrics |= {f"loss/{k}": v for k, v in tasks.items()}
       times = losses.per_time(
-          error_BM, time_BM, batch.gen_task_BM, self.time_bins)
+        error_BM, time_BM, batch.gen_task_BM, self.time_bins
+      )
       metrics |= {f"loss_by_time/{k}": v for k, v in times.items()}
     return total, metrics | {"loss/total": Mean(total, jnp.float32(1))}
 
@@ -88,11 +96,13 @@ class EmmaObjective:
     start = ids.segment.shape[1] - M * tokens
     target = jax.tree.map(lambda x: x[:, start:], ids)
     other = lambda noisy, i: jnp.where(noisy > 0, noisy + i * M, 0)
-    again = [target.replace(noisy=other(target.noisy, i))
-             for i in range(1, self.draws)]
+    again = [
+      target.replace(noisy=other(target.noisy, i)) for i in range(1, self.draws)
+    ]
     return batch.replace(
-        gen_ids=masks.join(ids, *again),
-        gen_task_BM=jnp.tile(batch.gen_task_BM, (1, self.draws)))
+      gen_ids=masks.join(ids, *again),
+      gen_task_BM=jnp.tile(batch.gen_task_BM, (1, self.draws)),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,10 +113,14 @@ class RouterObjective:
 
   def __call__(self, params: dict, batch: Batch, stream: Callable):
     logits_BN2 = self.model.apply(
-        {"params": params}, batch, method=Emma.router_logits)
+      {"params": params}, batch, method=Emma.router_logits
+    )
     loss, right = losses.label(logits_BN2, batch.stem_BN, batch.und_valid_BN)
-    return loss.value, {"loss/router": loss, "accuracy/router": right,
-                        "loss/total": Mean(loss.value, jnp.float32(1))}
+    return loss.value, {
+      "loss/router": loss,
+      "accuracy/router": right,
+      "loss/total": Mean(loss.value, jnp.float32(1)),
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,13 +136,18 @@ class AutoencoderObjective:
     pixels = batch.gen_pixels_BMYXC
     x = to_unit(pixels.reshape(-1, *pixels.shape[2:]), self.dtype)
     apply = lambda *a, **k: self.model.apply(
-        {"params": params["autoencoder"]}, *a, **k)
+      {"params": params["autoencoder"]}, *a, **k
+    )
     z = apply(x, method=Autoencoder.encode)
     error = (apply(z, method=Autoencoder.decode) - x).astype(jnp.float32)
     valid = (batch.gen_task_BM.reshape(-1) > 0).astype(jnp.float32)
     of_picture = lambda e: Mean(
-        jnp.sum(jnp.mean(e, axis=(1, 2, 3)) * valid), jnp.sum(valid))
+      jnp.sum(jnp.mean(e, axis=(1, 2, 3)) * valid), jnp.sum(valid)
+    )
     l1, l2 = of_picture(jnp.abs(error)), of_picture(error * error)
     loss = self.l1_weight * l1.value + self.l2_weight * l2.value
-    return loss, {"loss/l1": l1, "loss/l2": l2,
-                  "loss/total": Mean(loss, jnp.float32(1))}
+    return loss, {
+      "loss/l1": l1,
+      "loss/l2": l2,
+      "loss/total": Mean(loss, jnp.float32(1)),
+    }

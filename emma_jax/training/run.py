@@ -36,7 +36,8 @@ class Stage:
 
   def begin(self, params: dict) -> state_lib.TrainState:
     return state_lib.begin(
-        params, self.policy, self.transformation(), self.frozen_dtype)
+      params, self.policy, self.transformation(), self.frozen_dtype
+    )
 
   def transformation(self):
     return optim.build(self.optimizer, self.lr_multipliers)
@@ -62,8 +63,12 @@ class Run:
   fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
 
   def __post_init__(self):
-    for name, least in (("log_every", 1), ("save_every", 1), ("keep", 2),
-                        ("keep_every", 0)):
+    for name, least in (
+      ("log_every", 1),
+      ("save_every", 1),
+      ("keep", 2),
+      ("keep_every", 0),
+    ):
       if getattr(self, name) < least:
         raise ValueError(f"{name}={getattr(self, name)} is below {least}.")
 

@@ -39,10 +39,10 @@ class TrainState:
 
 
 def begin(
-    params: dict,
-    policy: tuple,
-    optimizer: optax.GradientTransformation,
-    frozen_dtype: str = "float32",
+  params: dict,
+  policy: tuple,
+  optimizer: optax.GradientTransformation,
+  frozen_dtype: str = "float32",
 ) -> TrainState:
   """The state at step 0 of a stage. `policy`: (regex, "train" | "frozen").
 
@@ -56,24 +56,31 @@ def begin(
     raise ValueError(f"Policies are {TRAIN!r} or {FROZEN!r}, not {unknown}.")
   flat = rules.flatten(params)
   pick = lambda value: rules.unflatten(
-      {k: v for k, v in flat.items() if decided[k] == value})
+    {k: v for k, v in flat.items() if decided[k] == value}
+  )
   trained = pick(TRAIN)
   frozen = {
-      p: jnp.asarray(x, frozen_dtype) if optim.decays(p, x) else x
-      for p, x in rules.flatten(pick(FROZEN)).items()}
+    p: jnp.asarray(x, frozen_dtype) if optim.decays(p, x) else x
+    for p, x in rules.flatten(pick(FROZEN)).items()
+  }
   return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      trained=trained,
-      frozen=rules.unflatten(frozen),
-      opt_state=optimizer.init(trained),
-      # A copy: the step donates its input, and a buffer goes only once.
-      ema=jax.tree.map(jnp.copy, trained),
+    step=jnp.zeros((), jnp.int32),
+    trained=trained,
+    frozen=rules.unflatten(frozen),
+    opt_state=optimizer.init(trained),
+    # A copy: the step donates its input, and a buffer goes only once.
+    ema=jax.tree.map(jnp.copy, trained),
   )
 
 
-def load(table: tuple, shapes: dict, previous: dict | None, read, init,
-         place: Callable[[str, Array], jax.Array] = lambda _, x: jnp.asarray(x)
-         ) -> dict:
+def load(
+  table: tuple,
+  shapes: dict,
+  previous: dict | None,
+  read,
+  init,
+  place: Callable[[str, Array], jax.Array] = lambda _, x: jnp.asarray(x),
+) -> dict:
   """A stage's starting weights by an ordered (regex, source) table.
 
   Sources: "keep" (from the stage before), "random" (in so many words),
@@ -99,16 +106,20 @@ def load(table: tuple, shapes: dict, previous: dict | None, read, init,
     if source not in pools:
       if source == "keep":
         if previous is None:
-          raise LoadError('The first stage has nothing to "keep": name '
-                          'random, weights:NAME or copy:PATH in its table.')
+          raise LoadError(
+            'The first stage has nothing to "keep": name '
+            "random, weights:NAME or copy:PATH in its table."
+          )
         pools[source] = rules.flatten(previous)
       elif source == "random":
         pools[source] = rules.flatten(init())
       elif source.startswith("weights:"):
         pools[source] = read(source.removeprefix("weights:"))
       else:
-        raise LoadError(f"Unknown source {source!r}: choose keep, random, "
-                        "copy:PATH or weights:NAME.")
+        raise LoadError(
+          f"Unknown source {source!r}: choose keep, random, "
+          "copy:PATH or weights:NAME."
+        )
     return pools[source]
 
   out, problems = {}, []
@@ -119,8 +130,9 @@ def load(table: tuple, shapes: dict, previous: dict | None, read, init,
     if found is None:
       problems.append(f"{path}: not in {source}")
     elif found.shape != want[path].shape:
-      problems.append(f"{path}: {found.shape} in {source}, the model has "
-                      f"{want[path].shape}")
+      problems.append(
+        f"{path}: {found.shape} in {source}, the model has {want[path].shape}"
+      )
     else:
       # A copy; of a host's array on the host, where there is room.
       of = jnp if isinstance(found, jax.Array) else np

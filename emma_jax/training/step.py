@@ -29,14 +29,14 @@ def stream(seed: int, name: str, step) -> jax.Array:
 
 
 def make_step(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    *,
-    ema_decay: float,
-    seed: int,
-    name: str,
-    mesh: Mesh | None = None,
-    shardings: Any = None,
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  *,
+  ema_decay: float,
+  seed: int,
+  name: str,
+  mesh: Mesh | None = None,
+  shardings: Any = None,
 ) -> Step:
   """The jitted step of one stage; the state is donated.
 
@@ -58,17 +58,17 @@ def make_step(
     (_, metrics), grads = grad_of(state.trained)
     if mesh is not None and mesh.size > 1:
       grads = jax.lax.with_sharding_constraint(grads, shardings.trained)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.trained)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
     trained = optax.apply_updates(state.trained, updates)
     ema = optim.ema_update(state.ema, trained, ema_decay, state.step)
     one = jnp.float32(1)
     metrics = metrics | {
-        "norm/gradient": Mean(optax.tree.norm(grads), one),
-        "norm/update": Mean(optax.tree.norm(updates), one),
+      "norm/gradient": Mean(optax.tree.norm(grads), one),
+      "norm/update": Mean(optax.tree.norm(updates), one),
     }
-    state = state.replace(step=state.step + 1, trained=trained,
-                          opt_state=opt_state, ema=ema)
+    state = state.replace(
+      step=state.step + 1, trained=trained, opt_state=opt_state, ema=ema
+    )
     return state, metrics
 
   if mesh is None:
@@ -79,8 +79,11 @@ def make_step(
       return update(state, batch)
 
   return jax.jit(
-      step, donate_argnums=0, in_shardings=(shardings, sharding.rows(mesh)),
-      out_shardings=(shardings, sharding.whole(mesh)))
+    step,
+    donate_argnums=0,
+    in_shardings=(shardings, sharding.rows(mesh)),
+    out_shardings=(shardings, sharding.whole(mesh)),
+  )
 
 
 def abstract_state(run: Run, stage: Stage, mesh: Mesh) -> TrainState:
@@ -96,12 +99,15 @@ def abstract_batch(layout: packing.Layout, mesh: Mesh) -> Batch:
   one, _ = packing.pack([], dataclasses.replace(layout, rows=1))
   rows = sharding.rows(mesh)
   return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(
-          (layout.rows, *x.shape[1:]), x.dtype, sharding=rows), one)
+    lambda x: jax.ShapeDtypeStruct(
+      (layout.rows, *x.shape[1:]), x.dtype, sharding=rows
+    ),
+    one,
+  )
 
 
 def abstract_step(
-    run: Run, stage: Stage, mesh: Mesh
+  run: Run, stage: Stage, mesh: Mesh
 ) -> tuple[Any, TrainState, Batch]:
   """The step that `loop` runs: (jitted, abstract state, abstract batch).
 
@@ -115,9 +121,14 @@ def abstract_step(
   sharding.check_rows(stage.layout.rows, f"stages.{stage.name}", mesh)
   state = abstract_state(run, stage, mesh)
   jitted = make_step(
-      stage.objective, stage.transformation(), ema_decay=stage.ema_decay,
-      seed=run.seed, name=stage.name, mesh=mesh,
-      shardings=jax.tree.map(lambda x: x.sharding, state))
+    stage.objective,
+    stage.transformation(),
+    ema_decay=stage.ema_decay,
+    seed=run.seed,
+    name=stage.name,
+    mesh=mesh,
+    shardings=jax.tree.map(lambda x: x.sharding, state),
+  )
   return jitted, state, abstract_batch(stage.layout, mesh)
 
 

@@ -27,7 +27,7 @@ class WeightsCorrupt(CheckpointError):
 
 
 def save_weights(
-    path: str | pathlib.Path, tree: Any, metadata: dict, dtype: Any = None
+  path: str | pathlib.Path, tree: Any, metadata: dict, dtype: Any = None
 ):
   """Writes nested dicts of arrays; the same input gives the same bytes.
 
@@ -53,7 +53,7 @@ def save_weights(
       array = cast
     if array.dtype.kind not in "fiub":
       raise CheckpointError(
-          f"{name}: {array.dtype} cannot be stored; pass dtype='float16'."
+        f"{name}: {array.dtype} cannot be stored; pass dtype='float16'."
       )
     leaves[name] = np.ascontiguousarray(array).reshape(array.shape)
   try:
@@ -61,8 +61,7 @@ def save_weights(
   except TypeError as error:
     raise CheckpointError(f"Metadata must be JSON: {error}.") from error
   text = json.dumps(
-      {"metadata": metadata, "sha256": _digest(leaves, metadata)},
-      sort_keys=True,
+    {"metadata": metadata, "sha256": _digest(leaves, metadata)}, sort_keys=True
   )
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +71,7 @@ def save_weights(
 
 
 def load_weights(
-    path: str | pathlib.Path, dtype: Any = None
+  path: str | pathlib.Path, dtype: Any = None
 ) -> tuple[dict, dict]:
   """Reads (tree of numpy arrays, metadata) that `save_weights` wrote.
 
@@ -91,20 +90,26 @@ def load_weights(
     metadata, stored = header["metadata"], header["sha256"]
   except FileNotFoundError:
     raise
-  except (safetensors.SafetensorError, ValueError, KeyError, TypeError,
-          AttributeError, OSError) as error:
+  except (
+    safetensors.SafetensorError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+  ) as error:
     raise WeightsCorrupt(
-        f"{path} is not a readable weight file ({type(error).__name__}: "
-        f"{error}); get it again."
+      f"{path} is not a readable weight file ({type(error).__name__}: "
+      f"{error}); get it again."
     ) from error
   if stored != _digest(leaves, metadata):
     raise WeightsCorrupt(
-        f"{path} does not match the SHA-256 it was written with; get it again."
+      f"{path} does not match the SHA-256 it was written with; get it again."
     )
   if dtype is not None:
     leaves = {
-        name: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
-        for name, x in leaves.items()
+      name: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
+      for name, x in leaves.items()
     }
   return rules.unflatten(leaves), metadata
 

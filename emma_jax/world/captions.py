@@ -18,8 +18,12 @@ from emma_jax.world.scene import (
 )
 
 TAGS = (
-    "single_object", "two_object", "counting", "colours", "position",
-    "colour_attribution",
+  "single_object",
+  "two_object",
+  "counting",
+  "colours",
+  "position",
+  "colour_attribution",
 )
 # The tags whose captions name a colour, and so can name a held-out pair.
 PAIR_TAGS = ("colours", "position", "colour_attribution")
@@ -65,7 +69,7 @@ def _wanted(rng: Rng, tag: str, pair: tuple[str, str] | None) -> list[Wanted]:
     return named
   # Two shapes and two colours, so that swapping the colours is an error.
   colour, shape = pick(
-      rng, [p for p in ORDINARY if p[0] != colour and p[1] != shape]
+    rng, [p for p in ORDINARY if p[0] != colour and p[1] != shape]
   )
   named.append(Wanted(shape, colour))
   if tag == "position" and not pair and chance(rng, 0.5):
@@ -82,8 +86,12 @@ def _caption(rng: Rng, words: Language, truth: DrawingTruth) -> str:
     return words.many(len(items), items[0].shape, items[0].size)
   if truth.relation:
     return say(
-        rng, words, "relation", a=nouns[0], b=nouns[1],
-        relation=words.relations[truth.relation],
+      rng,
+      words,
+      "relation",
+      a=nouns[0],
+      b=nouns[1],
+      relation=words.relations[truth.relation],
     )
   if len(items) == 2:
     return say(rng, words, "and", a=nouns[0], b=nouns[1])
@@ -91,7 +99,7 @@ def _caption(rng: Rng, words: Language, truth: DrawingTruth) -> str:
 
 
 def drawing(
-    rng: Rng, words: Language, tag: str, *, held_out: bool = False
+  rng: Rng, words: Language, tag: str, *, held_out: bool = False
 ) -> tuple[str, DrawingTruth]:
   """A caption of `tag` and its truth, with a scene that fulfils it."""
   if tag not in TAGS or held_out and tag not in PAIR_TAGS:
@@ -105,11 +113,10 @@ def drawing(
   # All things of a counting scene have one colour; the caption leaves it open.
   same = draws.colour_for(rng, items[0].shape) if tag == "counting" else None
   things = [
-      draws.thing(
-          rng, cell, shape=item.shape, colour=item.colour or same,
-          size=item.size,
-      )
-      for item, cell in zip(items, draws.several(rng, CELLS, len(items)))
+    draws.thing(
+      rng, cell, shape=item.shape, colour=item.colour or same, size=item.size
+    )
+    for item, cell in zip(items, draws.several(rng, CELLS, len(items)))
   ]
   relation = None
   if tag == "position":
@@ -118,8 +125,10 @@ def drawing(
   named = chance(rng, 0.25)
   background = pick(rng, BACKGROUNDS) if named else "white"
   truth = DrawingTruth(
-      scene=Scene(tuple(things), background), wanted=tuple(items),
-      relation=relation, background=background,
+    scene=Scene(tuple(things), background),
+    wanted=tuple(items),
+    relation=relation,
+    background=background,
   )
   text = _caption(rng, words, truth)
   if named:

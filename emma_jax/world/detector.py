@@ -45,10 +45,10 @@ def _templates() -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
   shifts = [(y, x) for y in range(-6, 7, 2) for x in range(-6, 7, 2)]
   names = [(shape, size) for shape in SHAPES for size in SIZES for _ in shifts]
   masks = [
-      coverage(shape, size, shift).ravel()
-      for shape in SHAPES
-      for size in SIZES
-      for shift in shifts
+    coverage(shape, size, shift).ravel()
+    for shape in SHAPES
+    for size in SIZES
+    for shift in shifts
   ]
   masks_VL = np.stack(masks)
   return masks_VL, (masks_VL**2).sum(1), names
@@ -110,27 +110,27 @@ def read(picture_YXC: np.ndarray) -> Scene:
   """
   if picture_YXC.shape != (CANVAS, CANVAS, 3):
     raise ValueError(
-        f"A picture of shape {picture_YXC.shape} is not of the world; draw at"
-        f" {CANVAS}x{CANVAS} to score it."
+      f"A picture of shape {picture_YXC.shape} is not of the world; draw at"
+      f" {CANVAS}x{CANVAS} to score it."
     )
   ground_C = _median(_border(picture_YXC))
   background = _nearest(ground_C, BACKGROUND_RGB, BACKGROUND_REACH)
   pixels_hwLC = (
-      picture_YXC.reshape(GRID, CELL, GRID, CELL, 3)
-      .swapaxes(1, 2)
-      .reshape(GRID, GRID, CELL * CELL, 3)
-      .astype(np.float32)
+    picture_YXC.reshape(GRID, CELL, GRID, CELL, 3)
+    .swapaxes(1, 2)
+    .reshape(GRID, GRID, CELL * CELL, 3)
+    .astype(np.float32)
   )
   distance_hwL = np.sqrt(((pixels_hwLC - ground_C) ** 2).sum(-1))
   area_hw = _area(pixels_hwLC - ground_C)
   things = []
   for row, column in zip(*np.nonzero(area_hw >= SPECK)):
     things.append(
-        _thing(
-            pixels_hwLC[row, column],
-            ground_C,
-            distance_hwL[row, column],
-            (int(row), int(column)),
-        )
+      _thing(
+        pixels_hwLC[row, column],
+        ground_C,
+        distance_hwL[row, column],
+        (int(row), int(column)),
+      )
     )
   return Scene(tuple(things), background)

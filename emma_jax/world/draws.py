@@ -51,8 +51,8 @@ def several(rng: Rng, choices: Sequence[T], number: int) -> list[T]:
 
 
 _ALLOWED = {
-    shape: tuple(colour for colour, other in ORDINARY if other == shape)
-    for shape in (*SHAPES, *POLYGONS.values())
+  shape: tuple(colour for colour, other in ORDINARY if other == shape)
+  for shape in (*SHAPES, *POLYGONS.values())
 }
 # Shapes that scenes lack can't be part of a held-out pair.
 _ALLOWED |= {shape: COLOURS for shape in ("pentagon", "hexagon")}
@@ -64,12 +64,12 @@ def colour_for(rng: Rng, shape: str, but: str | None = None) -> str:
 
 
 def thing(
-    rng: Rng,
-    cell: tuple[int, int],
-    *,
-    shape: str | None = None,
-    colour: str | None = None,
-    size: str | None = None,
+  rng: Rng,
+  cell: tuple[int, int],
+  *,
+  shape: str | None = None,
+  colour: str | None = None,
+  size: str | None = None,
 ) -> Thing:
   """A thing with what isn't given drawn at random (no held-out pair).
 
@@ -83,7 +83,7 @@ def thing(
 
 
 def scene(
-    rng: Rng, *, least: int = 1, most: int = MAX_THINGS, repeat: float = 0.3
+  rng: Rng, *, least: int = 1, most: int = MAX_THINGS, repeat: float = 0.3
 ) -> Scene:
   """`least`..`most` ordinary things; each repeats a shape with `repeat`."""
   number = int(rng.integers(least, most + 1))
@@ -127,7 +127,7 @@ def stem_picture(rng: Rng) -> Picture:
   if kind == 1:
     down, right = (int(v) for v in rng.integers(-4, 5, size=2))
     return Digit(
-        int(rng.integers(10)), pick(rng, COLOURS), background, (down, right)
+      int(rng.integers(10)), pick(rng, COLOURS), background, (down, right)
     )
   if kind == 2:
     # Uniform results, not uniform addends: the majority baseline stays low.
@@ -136,6 +136,9 @@ def stem_picture(rng: Rng) -> Picture:
     return Sum(left, total - left, pick(rng, COLOURS), background)
   sides = int(rng.integers(3, 7))
   return Polygon(
-      sides, colour_for(rng, POLYGONS[sides]), background,
-      radius=int(rng.integers(30, 43)), turn=int(rng.integers(-2, 3)) * 5,
+    sides,
+    colour_for(rng, POLYGONS[sides]),
+    background,
+    radius=int(rng.integers(30, 43)),
+    turn=int(rng.integers(-2, 3)) * 5,
   )

@@ -73,9 +73,7 @@ def _add(rng, words: Language, scene: Scene, pair: Pair | None) -> Step | None:
   colour, shape = pair or pick(rng, ORDINARY)
   size = pick(rng, SIZES) if chance(rng, 0.2) else None
   cell = pick(rng, scene.free)
-  new = draws.thing(
-      rng, cell, shape=shape, colour=colour, size=size or "large"
-  )
+  new = draws.thing(rng, cell, shape=shape, colour=colour, size=size or "large")
   noun = words.one(shape, colour, size)
   if chance(rng, 0.6):
     where = words.places[place(cell)]
@@ -94,8 +92,8 @@ def _change(rng, words: Language, kind: str, scene: Scene, item: Thing, pair):
   if kind == "recolour":
     colour = pair[0] if pair else draws.colour_for(rng, item.shape, item.colour)
     return (
-        dataclasses.replace(item, colour=colour),
-        {"colour": words.colours[colour]},
+      dataclasses.replace(item, colour=colour),
+      {"colour": words.colours[colour]},
     )
   if kind == "replace":
     others = [p for p in ORDINARY if p[1] != item.shape]
@@ -121,14 +119,14 @@ def _fits(kind: str, item: Thing, pair: Pair | None) -> bool:
 
 
 def step(
-    rng: Rng,
-    words: Language,
-    kind: str,
-    scene: Scene,
-    *,
-    pair: Pair | None = None,
-    crowd: Sequence[Thing] = (),
-    avoid: Sequence[Cell] = (),
+  rng: Rng,
+  words: Language,
+  kind: str,
+  scene: Scene,
+  *,
+  pair: Pair | None = None,
+  crowd: Sequence[Thing] = (),
+  avoid: Sequence[Cell] = (),
 ) -> Step | None:
   """One edit of `scene`; None where it allows none of that kind.
 
@@ -172,7 +170,7 @@ def _source(rng: Rng, kind: str, pair: Pair | None) -> Scene:
 
 
 def editing(
-    rng: Rng, words: Language, kind: str, *, held_out: bool = False
+  rng: Rng, words: Language, kind: str, *, held_out: bool = False
 ) -> tuple[str, EditingTruth]:
   """A single-step instruction and its truth."""
   if kind not in (PAIR_KINDS if held_out else KINDS):
@@ -187,7 +185,7 @@ def editing(
 
 
 def editing_multi(
-    rng: Rng, words: Language, kinds: tuple[str, str]
+  rng: Rng, words: Language, kinds: tuple[str, str]
 ) -> tuple[str, EditingTruth]:
   """Two steps of different kinds on different things: "... and ..."."""
   while True:
@@ -200,7 +198,7 @@ def editing_multi(
     # by it, and is named so that it's found in either scene.
     fresh = [t.cell for t in middles[0].things if t not in source.things]
     second = step(
-        rng, words, kinds[1], middles[0], crowd=source.things, avoid=fresh
+      rng, words, kinds[1], middles[0], crowd=source.things, avoid=fresh
     )
     if second is None:
       continue

@@ -29,7 +29,12 @@ from emma_jax.world.scene import (
 Turn = tuple[str, str, str]
 
 SCENE_KINDS = (
-    "count", "colour", "shape", "position", "existence", "background"
+  "count",
+  "colour",
+  "shape",
+  "position",
+  "existence",
+  "background",
 )
 # What can be asked of one held-out pair.
 PAIR_KINDS = ("colour", "shape", "position", "existence")
@@ -42,7 +47,7 @@ def say(rng: Rng, words: Language, template: str, **fields: str) -> str:
 
 
 def refer(
-    rng: Rng, words: Language, around: Sequence[Thing], item: Thing
+  rng: Rng, words: Language, around: Sequence[Thing], item: Thing
 ) -> str | None:
   """A noun that fits `item` alone: "star", "red star"; None if none does."""
   shapes = sum(other.shape == item.shape for other in around)
@@ -58,10 +63,10 @@ def related(first: Thing, second: Thing) -> dict[str, bool]:
   """Which relations hold, by strict comparison of columns and rows."""
   (row, column), (other_row, other_column) = first.cell, second.cell
   return {
-      "left": column < other_column,
-      "right": column > other_column,
-      "above": row < other_row,
-      "below": row > other_row,
+    "left": column < other_column,
+    "right": column > other_column,
+    "above": row < other_row,
+    "below": row > other_row,
   }
 
 
@@ -75,14 +80,17 @@ def count(rng: Rng, words: Language, scene: Scene) -> Turn:
   answer = pick(rng, sorted({number for number, *_ in options}))
   _, template, name = pick(rng, [o for o in options if o[0] == answer])
   question = say(
-      rng, words, template,
-      things=words.plurals.get(name, ""), colour=words.colours.get(name, ""),
+    rng,
+    words,
+    template,
+    things=words.plurals.get(name, ""),
+    colour=words.colours.get(name, ""),
   )
   return "count", question, str(answer)
 
 
 def colour(
-    rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
+  rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
 ) -> Turn | None:
   """The colour of the only thing of its shape."""
   shapes = collections.Counter(thing.shape for thing in scene.things)
@@ -95,7 +103,7 @@ def colour(
 
 
 def shape(
-    rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
+  rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
 ) -> Turn | None:
   """The shape of the only thing of its colour."""
   colours = collections.Counter(thing.colour for thing in scene.things)
@@ -108,7 +116,7 @@ def shape(
 
 
 def position(
-    rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
+  rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
 ) -> Turn | None:
   """Where a thing is, or whether it stands so to another one."""
   things = scene.things
@@ -128,14 +136,18 @@ def position(
   truth = chance(rng, 0.5)
   names = [r for r, holds in related(item, other).items() if holds == truth]
   question = say(
-      rng, words, "ordered", a=noun, b=other_noun,
-      relation=words.relations[pick(rng, names)],
+    rng,
+    words,
+    "ordered",
+    a=noun,
+    b=other_noun,
+    relation=words.relations[pick(rng, names)],
   )
   return "position", question, words.answers["yes" if truth else "no"]
 
 
 def existence(
-    rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
+  rng: Rng, words: Language, scene: Scene, focus: Thing | None = None
 ) -> Turn:
   """Whether a shape, or a shape of a colour, is there; yes as often as no."""
   truth = chance(rng, 0.5)
@@ -150,8 +162,9 @@ def existence(
   if not truth:
     # Wrong pairs of colours and shapes that are there test their binding.
     near = [
-        (c, s) for c, s in options
-        if any(c == thing.colour or s == thing.shape for thing in scene.things)
+      (c, s)
+      for c, s in options
+      if any(c == thing.colour or s == thing.shape for thing in scene.things)
     ]
     options = near if near and chance(rng, 0.7) else options
   named_colour, named_shape = pick(rng, options)
@@ -161,22 +174,25 @@ def existence(
 
 def background(rng: Rng, words: Language, scene: Scene) -> Turn:
   """The colour of the background: the one question that needs no object."""
-  return ("background", say(rng, words, "its background"),
-          words.backgrounds[scene.background])
+  return (
+    "background",
+    say(rng, words, "its background"),
+    words.backgrounds[scene.background],
+  )
 
 
 _MAKERS = {
-    "background": background,
-    "count": count,
-    "colour": colour,
-    "shape": shape,
-    "position": position,
-    "existence": existence,
+  "background": background,
+  "count": count,
+  "colour": colour,
+  "shape": shape,
+  "position": position,
+  "existence": existence,
 }
 
 
 def about_scene(
-    rng: Rng, words: Language, scene: Scene, number: int
+  rng: Rng, words: Language, scene: Scene, number: int
 ) -> list[Turn]:
   """Up to `number` turns of different kinds."""
   turns = []
@@ -190,7 +206,7 @@ def about_scene(
 
 
 def about_pair(
-    rng: Rng, words: Language, scene: Scene, focus: Thing, number: int
+  rng: Rng, words: Language, scene: Scene, focus: Thing, number: int
 ) -> list[Turn]:
   """Up to `number` turns, each about the thing with the held-out pair."""
   kinds = draws.several(rng, PAIR_KINDS, number)
@@ -198,35 +214,35 @@ def about_pair(
 
 
 def about_stem(
-    rng: Rng, words: Language, picture: Picture, number: int
+  rng: Rng, words: Language, picture: Picture, number: int
 ) -> list[Turn]:
   """Up to `number` different turns, in random order."""
   match picture:
     case Chart(bars):
       tallest = max(bars, key=lambda bar: bar[1])[0]
-      options = [(
-          "chart_tallest", say(rng, words, "tallest"), words.colours[tallest],
-      )]
+      options = [
+        ("chart_tallest", say(rng, words, "tallest"), words.colours[tallest])
+      ]
       for name, value in bars:
         question = say(rng, words, "value", colour=words.colours[name])
         options.append(("chart_value", question, str(value)))
     case Digit(value, name):
       options = [
-          ("digit", say(rng, words, "digit"), str(value)),
-          ("colour", say(rng, words, "its colour"), words.colours[name]),
+        ("digit", say(rng, words, "digit"), str(value)),
+        ("colour", say(rng, words, "its colour"), words.colours[name]),
       ]
     case Sum(left, right):
       options = [
-          ("arithmetic", say(rng, words, "arithmetic"), str(left + right)),
-          ("digit", say(rng, words, "left digit"), str(left)),
-          ("digit", say(rng, words, "right digit"), str(right)),
+        ("arithmetic", say(rng, words, "arithmetic"), str(left + right)),
+        ("digit", say(rng, words, "left digit"), str(left)),
+        ("digit", say(rng, words, "right digit"), str(right)),
       ]
     case _:
       name = words.shapes[POLYGONS[picture.sides]]
       tint = words.colours[picture.colour]
       options = [
-          ("sides", say(rng, words, "sides"), str(picture.sides)),
-          ("shape", say(rng, words, "its shape"), name),
-          ("colour", say(rng, words, "its colour"), tint),
+        ("sides", say(rng, words, "sides"), str(picture.sides)),
+        ("shape", say(rng, words, "its shape"), name),
+        ("colour", say(rng, words, "its colour"), tint),
       ]
   return draws.several(rng, options, number)

@@ -30,8 +30,16 @@ SUB = 4
 #                                                     4 2
 #                                                      3
 _SEGMENTS = {
-    0: "012345", 1: "12", 2: "01643", 3: "01623", 4: "5612",
-    5: "05623", 6: "056234", 7: "012", 8: "0123456", 9: "056123",
+  0: "012345",
+  1: "12",
+  2: "01643",
+  3: "01623",
+  4: "5612",
+  5: "05623",
+  6: "056234",
+  7: "012",
+  8: "0123456",
+  9: "056123",
 }
 
 
@@ -46,16 +54,27 @@ def _regular(corners: int, radii: tuple[float, ...], turn: float = 0.0):
 # thing with the largest jitter stays inside its cell: 13 * 1.15 + 1 < 16.
 _ARM = 0.36
 _OUTLINES = {
-    "square": np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) * 0.87,
-    # Moved down so that its box, not its centre of mass, is centred.
-    "triangle": _regular(3, (1.25,)) + np.array([0.24, 0.0]),
-    "star": _regular(10, (1.15, 0.5)),
-    "cross": np.array([
-        (-1, -_ARM), (-1, _ARM), (-_ARM, _ARM), (-_ARM, 1), (_ARM, 1),
-        (_ARM, _ARM), (1, _ARM), (1, -_ARM), (_ARM, -_ARM), (_ARM, -1),
-        (-_ARM, -1), (-_ARM, -_ARM),
-    ]),
-    "diamond": np.array([(-1.15, 0), (0, 0.85), (1.15, 0), (0, -0.85)]),
+  "square": np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) * 0.87,
+  # Moved down so that its box, not its centre of mass, is centred.
+  "triangle": _regular(3, (1.25,)) + np.array([0.24, 0.0]),
+  "star": _regular(10, (1.15, 0.5)),
+  "cross": np.array(
+    [
+      (-1, -_ARM),
+      (-1, _ARM),
+      (-_ARM, _ARM),
+      (-_ARM, 1),
+      (_ARM, 1),
+      (_ARM, _ARM),
+      (1, _ARM),
+      (1, -_ARM),
+      (_ARM, -_ARM),
+      (_ARM, -1),
+      (-_ARM, -1),
+      (-_ARM, -_ARM),
+    ]
+  ),
+  "diamond": np.array([(-1.15, 0), (0, 0.85), (1.15, 0), (0, -0.85)]),
 }
 
 
@@ -116,13 +135,13 @@ def _glyph(glyph: int | str, height: int, width: int, pen: int) -> np.ndarray:
     return mask
   half = (height + pen) // 2
   boxes = {
-      "0": (slice(0, pen), slice(None)),
-      "1": (slice(0, half), slice(-pen, None)),
-      "2": (slice(height - half, None), slice(-pen, None)),
-      "3": (slice(-pen, None), slice(None)),
-      "4": (slice(height - half, None), slice(0, pen)),
-      "5": (slice(0, half), slice(0, pen)),
-      "6": (slice(half - pen, half), slice(None)),
+    "0": (slice(0, pen), slice(None)),
+    "1": (slice(0, half), slice(-pen, None)),
+    "2": (slice(height - half, None), slice(-pen, None)),
+    "3": (slice(-pen, None), slice(None)),
+    "4": (slice(height - half, None), slice(0, pen)),
+    "5": (slice(0, half), slice(0, pen)),
+    "6": (slice(half - pen, half), slice(None)),
   }
   for segment in _SEGMENTS[glyph]:
     mask[boxes[segment]] = 1

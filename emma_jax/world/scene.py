@@ -11,30 +11,36 @@ MAX_THINGS = 4
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
 RGB = {
-    "red": (215, 30, 35),
-    "green": (30, 150, 60),
-    "blue": (35, 70, 215),
-    "yellow": (240, 210, 20),
-    "purple": (140, 40, 165),
-    "orange": (245, 130, 20),
+  "red": (215, 30, 35),
+  "green": (30, 150, 60),
+  "blue": (35, 70, 215),
+  "yellow": (240, 210, 20),
+  "purple": (140, 40, 165),
+  "orange": (245, 130, 20),
 }
 COLOURS = tuple(RGB)
 # Pale tints: RGB distances are at least 60 among them, 150 to any colour above,
 # and 80 among those.
 BACKGROUND_RGB = {
-    "white": (255, 255, 255),
-    "grey": (185, 185, 185),
-    "pink": (255, 180, 205),
-    "cyan": (175, 235, 240),
-    "cream": (250, 235, 180),
+  "white": (255, 255, 255),
+  "grey": (185, 185, 185),
+  "pink": (255, 180, 205),
+  "cyan": (175, 235, 240),
+  "cream": (250, 235, 180),
 }
 BACKGROUNDS = tuple(BACKGROUND_RGB)
 RADIUS = {"small": 9.5, "large": 13.0}  # of the circle, pixels
 SIZES = tuple(RADIUS)
 PLACES = (
-    "top left", "top", "top right",
-    "left", "centre", "right",
-    "bottom left", "bottom", "bottom right",
+  "top left",
+  "top",
+  "top right",
+  "left",
+  "centre",
+  "right",
+  "bottom left",
+  "bottom",
+  "bottom right",
 )
 CELLS = tuple((row, column) for row in range(GRID) for column in range(GRID))
 POLYGONS = {3: "triangle", 4: "square", 5: "pentagon", 6: "hexagon"}
@@ -44,16 +50,16 @@ UNKNOWN = "unknown"
 # Never seen together outside the `*_pairs` tasks. No colour and no shape occurs
 # twice, so each stays frequent elsewhere.
 HELD_OUT = (
-    ("green", "star"),
-    ("purple", "circle"),
-    ("blue", "diamond"),
-    ("orange", "triangle"),
+  ("green", "star"),
+  ("purple", "circle"),
+  ("blue", "diamond"),
+  ("orange", "triangle"),
 )
 ORDINARY = tuple(
-    (colour, shape)
-    for shape in SHAPES
-    for colour in COLOURS
-    if (colour, shape) not in HELD_OUT
+  (colour, shape)
+  for shape in SHAPES
+  for colour in COLOURS
+  if (colour, shape) not in HELD_OUT
 )
 
 
@@ -74,10 +80,10 @@ class Thing:
 
   def __post_init__(self):
     for name, value, known in (
-        ("shape", self.shape, SHAPES),
-        ("colour", self.colour, COLOURS),
-        ("size", self.size, SIZES),
-        ("cell", self.cell, CELLS),
+      ("shape", self.shape, SHAPES),
+      ("colour", self.colour, COLOURS),
+      ("size", self.size, SIZES),
+      ("cell", self.cell, CELLS),
     ):
       if value not in known and value != UNKNOWN:
         raise ValueError(f"{name}={value!r} is none of {known}.")
@@ -100,7 +106,7 @@ class Scene:
       raise ValueError(f"Two things share a cell: {sorted(cells)}.")
     if self.background not in (*BACKGROUNDS, UNKNOWN):
       raise ValueError(
-          f"background={self.background!r} is none of {BACKGROUNDS}."
+        f"background={self.background!r} is none of {BACKGROUNDS}."
       )
     ordered = tuple(sorted(self.things, key=lambda thing: thing.cell))
     object.__setattr__(self, "things", ordered)

@@ -34,9 +34,9 @@ def score_scene(scene: Scene, picture: np.ndarray) -> bool:
 
 def _matches(thing: Thing, wanted: Wanted) -> bool:
   return (
-      thing.shape == wanted.shape
-      and wanted.colour in (None, thing.colour)
-      and wanted.size in (None, thing.size)
+    thing.shape == wanted.shape
+    and wanted.colour in (None, thing.colour)
+    and wanted.size in (None, thing.size)
   )
 
 
@@ -50,9 +50,9 @@ def fulfils(scene: Scene, truth: DrawingTruth) -> bool:
     return scene == truth.scene
   names = [name for thing in scene.things for name in thing.pair]
   if (
-      scene.background != truth.background
-      or len(scene.things) != len(truth.wanted)
-      or UNKNOWN in names
+    scene.background != truth.background
+    or len(scene.things) != len(truth.wanted)
+    or UNKNOWN in names
   ):
     return False
   for things in itertools.permutations(scene.things):
@@ -73,7 +73,7 @@ def score_drawing(record: structs.Drawing, picture: np.ndarray) -> bool:
   """
   if not isinstance(scene_of(record), Scene):
     raise ValueError(
-        f"Record {record.id!r} shows a {record.kind}; only scenes can be read."
+      f"Record {record.id!r} shows a {record.kind}; only scenes can be read."
     )
   return fulfils(read(picture), record.truth)
 
@@ -115,9 +115,9 @@ def majority_baseline(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
     scripts = counts.setdefault(kind, {})
     scripts.setdefault(answer.isascii(), collections.Counter())[answer] += 1
   return {
-      kind: sum(max(counter.values()) for counter in scripts.values())
-      / sum(counter.total() for counter in scripts.values())
-      for kind, scripts in sorted(counts.items())
+    kind: sum(max(counter.values()) for counter in scripts.values())
+    / sum(counter.total() for counter in scripts.values())
+    for kind, scripts in sorted(counts.items())
   }
 
 
@@ -126,8 +126,8 @@ def scene_text(scene: Picture) -> str:
   if not isinstance(scene, Scene):
     return repr(scene)
   things = [
-      f"{thing.size} {thing.colour} {thing.shape} ({place(thing.cell)})"
-      for thing in scene.things
+    f"{thing.size} {thing.colour} {thing.shape} ({place(thing.cell)})"
+    for thing in scene.things
   ]
   return f"{', '.join(things) or 'nothing'} on {scene.background}"
 

@@ -16,9 +16,17 @@ from emma_jax.world.render import render
 from emma_jax.world.scene import HELD_OUT, Scene
 
 TASKS = (
-    "understanding", "stem", "drawing", "editing", "autoencoder",
-    "understanding_pairs", "drawing_pairs", "editing_pairs", "drawing_zh",
-    "editing_zh", "editing_multi",
+  "understanding",
+  "stem",
+  "drawing",
+  "editing",
+  "autoencoder",
+  "understanding_pairs",
+  "drawing_pairs",
+  "editing_pairs",
+  "drawing_zh",
+  "editing_zh",
+  "editing_multi",
 )
 SPLITS = ("train", "val", "test")
 
@@ -47,11 +55,11 @@ def _understanding(rng: Rng, task: str, name: str) -> structs.Understanding:
     turns = questions.about_stem(rng, words, picture, number)
   general = isinstance(picture, Scene)
   return structs.Understanding(
-      pictures=(render(picture),),
-      turns=tuple((question, answer) for _, question, answer in turns),
-      stem=structs.STEM_GENERAL if general else structs.STEM_SCIENCE,
-      kinds=tuple(kind for kind, *_ in turns),
-      id=name,
+    pictures=(render(picture),),
+    turns=tuple((question, answer) for _, question, answer in turns),
+    stem=structs.STEM_GENERAL if general else structs.STEM_SCIENCE,
+    kinds=tuple(kind for kind, *_ in turns),
+    id=name,
   )
 
 
@@ -62,7 +70,7 @@ def _drawing(rng: Rng, task: str, split: str, index: int, name: str):
   words = CHINESE if task == "drawing_zh" else ENGLISH
   text, truth = captions.drawing(rng, words, tag, held_out=held_out)
   return structs.Drawing(
-      prompt=text, picture=render(truth.scene), kind=tag, id=name, truth=truth
+    prompt=text, picture=render(truth.scene), kind=tag, id=name, truth=truth
   )
 
 
@@ -70,13 +78,13 @@ def _autoencoder(rng: Rng, name: str) -> structs.Drawing:
   general = chance(rng, 0.65)
   picture = draws.scene(rng) if general else draws.stem_picture(rng)
   return structs.Drawing(
-      prompt="",
-      picture=render(picture),
-      kind=type(picture).__name__.lower(),
-      id=name,
-      truth=captions.DrawingTruth(
-          scene=picture, wanted=None, background=picture.background
-      ),
+    prompt="",
+    picture=render(picture),
+    kind=type(picture).__name__.lower(),
+    id=name,
+    truth=captions.DrawingTruth(
+      scene=picture, wanted=None, background=picture.background
+    ),
   )
 
 
@@ -92,8 +100,12 @@ def _editing(rng: Rng, task: str, split: str, index: int, name: str):
     kind = _kind(rng, kinds, split, index)
     text, truth = edits.editing(rng, words, kind, held_out=held_out)
   return structs.Editing(
-      source=render(truth.source), instruction=text,
-      target=render(truth.target), kind=kind, id=name, truth=truth,
+    source=render(truth.source),
+    instruction=text,
+    target=render(truth.target),
+    kind=kind,
+    id=name,
+    truth=truth,
   )
 
 

@@ -31,15 +31,30 @@ def emma_4b(num_shallow: int = 18) -> ml_collections.ConfigDict:
   m = models.tiny()
   m.dtype = "bfloat16"
   m.llm.update(
-      vocab_size=151936, width=2560, mlp_width=9728, num_layers=36,
-      num_shallow=num_shallow, num_heads=32, num_kv_heads=8, head_dim=128,
-      rope_theta=1e6, tie_embeddings=True,
-      scan_unroll=1)
-  m.vision.encoder.update(width=1152, mlp_width=4304, num_layers=27,
-                          num_heads=16, native_grid=32, scan_unroll=1)
+    vocab_size=151936,
+    width=2560,
+    mlp_width=9728,
+    num_layers=36,
+    num_shallow=num_shallow,
+    num_heads=32,
+    num_kv_heads=8,
+    head_dim=128,
+    rope_theta=1e6,
+    tie_embeddings=True,
+    scan_unroll=1,
+  )
+  m.vision.encoder.update(
+    width=1152,
+    mlp_width=4304,
+    num_layers=27,
+    num_heads=16,
+    native_grid=32,
+    scan_unroll=1,
+  )
   m.vision.update(num_expert_layers=3, router_width=1152)
   m.autoencoder = ml_collections.ConfigDict(
-      dataclasses.asdict(dcae_sizes.SANA_F32C32))
+    dataclasses.asdict(dcae_sizes.SANA_F32C32)
+  )
   return m
 
 
@@ -55,8 +70,9 @@ def full() -> build_model.Model:
 
 
 def sizes(model: build_model.Model) -> dict[str, int]:
-  return {p: int(np.prod(x.shape))
-          for p, x in rules.flatten(model.shapes).items()}
+  return {
+    p: int(np.prod(x.shape)) for p, x in rules.flatten(model.shapes).items()
+  }
 
 
 def test_the_und_branch_of_the_4b_is_qwen3_4b(full):
@@ -67,8 +83,9 @@ def test_the_und_branch_of_the_4b_is_qwen3_4b(full):
 
 
 def test_the_gen_branch_stores_all_but_shallow_queries_and_keys(full):
-  gen = sum(n for p, n in sizes(full).items()
-            if p.startswith("llm/") and "gen" in p)
+  gen = sum(
+    n for p, n in sizes(full).items() if p.startswith("llm/") and "gen" in p
+  )
   layer = Q + K + V + OUT + FFN + HEAD_NORMS + NORMS
   assert gen == 36 * layer + 2560 - 18 * (Q + K + HEAD_NORMS)
   assert gen == 3_397_577_728
@@ -80,14 +97,14 @@ def test_the_gen_branch_at_the_ends_of_the_sweep(num_shallow, millions):
   m = tiny.model()
   m.llm = llm
   model = build_model.model(m)
-  gen = sum(n for p, n in sizes(model).items()
-            if p.startswith("llm/") and "gen" in p)
+  gen = sum(
+    n for p, n in sizes(model).items() if p.startswith("llm/") and "gen" in p
+  )
   assert round(gen / 1e6) == millions
 
 
 def test_encoders_and_adapters_of_the_4b(full):
-  of = lambda name: sum(
-      n for p, n in sizes(full).items() if p.startswith(name))
+  of = lambda name: sum(n for p, n in sizes(full).items() if p.startswith(name))
   assert of("vision/stem/") == of("vision/versatile/") == 45_718_512
   shapes = rules.flatten(full.shapes)
   fc1 = shapes["adapters/gen/fuse/fc1/kernel"]
@@ -101,20 +118,35 @@ def test_a_picture_of_512_costs_the_4b_256_tokens(full):
   ids = lambda n: Ids(*(S(1, n) for _ in range(5)))
   pictures = S(1, 1, 512, 512, 3, dtype="uint8")
   batch = Batch(
-      tokens_BU=S(1, 300), visual_BU=S(1, 300), targets_BU=S(1, 300),
-      weights_BU=S(1, 300, dtype="float32"), und_ids=ids(300),
-      gen_ids=ids(512), und_pixels_BNYXC=pictures, und_valid_BN=S(1, 1),
-      stem_BN=S(1, 1), ref_pixels_BRYXC=pictures, ref_valid_BR=S(1, 1),
-      gen_pixels_BMYXC=pictures, gen_task_BM=S(1, 1))
+    tokens_BU=S(1, 300),
+    visual_BU=S(1, 300),
+    targets_BU=S(1, 300),
+    weights_BU=S(1, 300, dtype="float32"),
+    und_ids=ids(300),
+    gen_ids=ids(512),
+    und_pixels_BNYXC=pictures,
+    und_valid_BN=S(1, 1),
+    stem_BN=S(1, 1),
+    ref_pixels_BRYXC=pictures,
+    ref_valid_BR=S(1, 1),
+    gen_pixels_BMYXC=pictures,
+    gen_task_BM=S(1, 1),
+  )
   emma = full.module
   latents = jax.eval_shape(
-      lambda p, b: emma.apply({"params": p}, b, method=Emma.latents),
-      full.shapes, batch)
+    lambda p, b: emma.apply({"params": p}, b, method=Emma.latents),
+    full.shapes,
+    batch,
+  )
   assert isinstance(latents, Latents)
   assert latents.gen_BMTC.shape == (1, 1, 256, 32)
   out = jax.eval_shape(
-      lambda p, b, z, t: emma.apply({"params": p}, b, z, z.gen_BMTC, t),
-      full.shapes, batch, latents, S(1, 1, dtype="float32"))
+    lambda p, b, z, t: emma.apply({"params": p}, b, z, z.gen_BMTC, t),
+    full.shapes,
+    batch,
+    latents,
+    S(1, 1, dtype="float32"),
+  )
   assert out.hidden_BUD.shape == (1, 300, 2560)
   assert out.velocity_BMTC.shape == (1, 1, 256, 32)
   assert str(out.hidden_BUD.dtype) == "bfloat16"
@@ -125,7 +157,12 @@ def test_a_picture_of_512_costs_the_4b_256_tokens(full):
 def test_weights_are_float32_and_named_by_their_owner(variant):
   flat = rules.flatten(tiny.shapes(variant))
   assert {p.split("/")[0] for p in flat} == {
-      "adapters", "autoencoder", "heads", "llm", "vision"}
+    "adapters",
+    "autoencoder",
+    "heads",
+    "llm",
+    "vision",
+  }
   assert {str(x.dtype) for x in flat.values()} == {"float32"}
   assert any("stem" in p for p in flat) == (variant != "no_experts")
 
@@ -133,21 +170,27 @@ def test_weights_are_float32_and_named_by_their_owner(variant):
 @pytest.mark.smoke
 def test_an_unknown_key_is_named():
   section = tiny.model().fusion.to_dict() | {"shfit": 3}
-  with pytest.raises(sections.ConfigError,
-                     match=r"config.model.fusion has unknown keys \['shfit'\]"):
+  with pytest.raises(
+    sections.ConfigError,
+    match=r"config.model.fusion has unknown keys \['shfit'\]",
+  ):
     sections.make(FusionConfig, section, "model.fusion")
 
 
 def test_a_missing_key_is_named():
   section = tiny.model().fusion.to_dict()
   del section["mode"]
-  with pytest.raises(sections.ConfigError, match="config.model.fusion: .*'mode'"):
+  with pytest.raises(
+    sections.ConfigError, match="config.model.fusion: .*'mode'"
+  ):
     sections.make(FusionConfig, section, "model.fusion")
 
 
 def test_a_value_out_of_range_is_named():
   m = tiny.model(num_shallow=9)
-  with pytest.raises(sections.ConfigError, match="config.model.llm: .*num_shall"):
+  with pytest.raises(
+    sections.ConfigError, match="config.model.llm: .*num_shall"
+  ):
     build_model.emma_config(m)
   with pytest.raises(sections.ConfigError, match="config.model.kind='gan'"):
     build_model.model({"kind": "gan"})
@@ -160,9 +203,13 @@ def test_a_vocabulary_without_room_is_found_at_once():
   c = tiny.config()
   c.model.llm.vocab_size = 1000
   c.data.sources.drawing = "jsonl:/no/such/file"
-  with pytest.raises(sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+  with pytest.raises(
+    sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"
+  ):
     build_run.run(c)
-  with pytest.raises(sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+  with pytest.raises(
+    sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"
+  ):
     Session(c, {}, "none", 0)
 
 
@@ -170,4 +217,6 @@ def test_plain_is_what_json_gives_back():
   config = sections.plain(tiny.config())
   assert json.loads(json.dumps(config)) == config
   # And builds the same model: a checkpoint keeps its config as JSON.
-  assert build_model.emma_config(config["model"]) == build_model.emma_config(tiny.model())
+  assert build_model.emma_config(config["model"]) == build_model.emma_config(
+    tiny.model()
+  )

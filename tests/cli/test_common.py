@@ -7,7 +7,7 @@ import pytest
 
 from emma_jax.cli import common
 
-CONFIG = '''
+CONFIG = """
 import ml_collections
 def get_config():
   c = ml_collections.ConfigDict()
@@ -18,7 +18,7 @@ def get_config():
   c.limit = None
   c.scale = ml_collections.config_dict.placeholder(float)
   return c
-'''
+"""
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ def test_docstrings():
 
 
 def test_overrides_take_the_type_of_what_they_replace(path):
-  c = common.load_config(path, {
+  c = common.load_config(
+    path,
+    {
       "seed": "3",
       "name": "5",
       "optimizer.learning_rate": "1",
@@ -41,7 +43,8 @@ def test_overrides_take_the_type_of_what_they_replace(path):
       "optimizer.nesterov": "True",
       "limit": "7",
       "scale": "2",
-  })
+    },
+  )
   assert c.seed == 3 and c.name == "5"
   rate = c.optimizer.learning_rate
   assert rate == 1.0 and isinstance(rate, float)
@@ -51,21 +54,24 @@ def test_overrides_take_the_type_of_what_they_replace(path):
 
 
 @pytest.mark.parametrize(
-    "key, value, words",
-    [
-        ("sead", "1", ["Did you mean seed?", "optimizer"]),
-        ("optimizer.lerning_rate", "1",
-         ["Did you mean optimizer.learning_rate?", "warmup_steps"]),
-        ("learning_rate", "1", ["Did you mean optimizer.learning_rate?"]),
-        ("optimiser.learning_rate", "1", ["Did you mean optimizer?"]),
-        ("seed", "1.5", ["seed=1.5", "a whole number such as 0"]),
-        ("optimizer.learning_rate", "fast", ["a number such as 0.001"]),
-        ("optimizer.nesterov", "1", ["true or false"]),
-        ("optimizer.betas", "0.9", ["a tuple such as (0.9, 0.99)"]),
-        ("optimizer.betas", "(0.9", ["a tuple"]),
-        ("optimizer", "1", ["is a section", "optimizer.learning_rate"]),
-        ("seed.x", "1", ["seed is a value"]),
-    ],
+  "key, value, words",
+  [
+    ("sead", "1", ["Did you mean seed?", "optimizer"]),
+    (
+      "optimizer.lerning_rate",
+      "1",
+      ["Did you mean optimizer.learning_rate?", "warmup_steps"],
+    ),
+    ("learning_rate", "1", ["Did you mean optimizer.learning_rate?"]),
+    ("optimiser.learning_rate", "1", ["Did you mean optimizer?"]),
+    ("seed", "1.5", ["seed=1.5", "a whole number such as 0"]),
+    ("optimizer.learning_rate", "fast", ["a number such as 0.001"]),
+    ("optimizer.nesterov", "1", ["true or false"]),
+    ("optimizer.betas", "0.9", ["a tuple such as (0.9, 0.99)"]),
+    ("optimizer.betas", "(0.9", ["a tuple"]),
+    ("optimizer", "1", ["is a section", "optimizer.learning_rate"]),
+    ("seed.x", "1", ["seed is a value"]),
+  ],
 )
 def test_bad_overrides(path, key, value, words):
   with pytest.raises(common.UserError) as error:
@@ -79,18 +85,19 @@ def test_bad_files(tmp_path, monkeypatch):
   configs.mkdir()
   (configs / "alignment.py").write_text(CONFIG)
   (configs / "child.py").write_text(
-      "from configs import alignment\nget_config = alignment.get_config\n")
+    "from configs import alignment\nget_config = alignment.get_config\n"
+  )
   monkeypatch.setattr(common, "_CONFIGS", configs)
   monkeypatch.setattr(common, "_ROOT", tmp_path)
   assert common.load_config("alignment").seed == 0
   with pytest.raises(common.UserError, match="mean alignment.*child"):
     common.load_config("alignmemt")
   for text, words in [
-      ("x = 1", "no function get_config"),
-      ("def get_config(): return {}", "returned dict"),
-      ("def get_config(): return 1 / 0", "ZeroDivisionError.*bad.py:1"),
-      ("def (", "SyntaxError.*bad.py, line 1"),
-      ("import nothing_here", "nothing_here"),
+    ("x = 1", "no function get_config"),
+    ("def get_config(): return {}", "returned dict"),
+    ("def get_config(): return 1 / 0", "ZeroDivisionError.*bad.py:1"),
+    ("def (", "SyntaxError.*bad.py, line 1"),
+    ("import nothing_here", "nothing_here"),
   ]:
     (configs / "bad.py").write_text(text)
     with pytest.raises(common.UserError, match=words):
@@ -102,8 +109,17 @@ def test_arguments():
   common.add_config_arguments(parser)
   parser.add_argument("--workdir")
   args, overrides = common.parse_arguments(
-      parser, ["--config", "a.py", "--config.x.y", "(1, 2)", "--workdir", "w",
-               "--config.z=a=b"])
+    parser,
+    [
+      "--config",
+      "a.py",
+      "--config.x.y",
+      "(1, 2)",
+      "--workdir",
+      "w",
+      "--config.z=a=b",
+    ],
+  )
   assert args.config == "a.py" and args.workdir == "w"
   assert overrides == {"x.y": "(1, 2)", "z": "a=b"}
   with pytest.raises(common.UserError, match="--config.x=VALUE"):

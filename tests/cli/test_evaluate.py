@@ -13,13 +13,23 @@ from emma_jax.sampling import session as session_lib
 from emma_jax.world.scene import CANVAS
 
 CONFIG = {
-    "name": "fake",
-    "model": {"kind": "emma"},
-    "data": {"sources": {"drawing": "world:drawing:train"},
-             "height": CANVAS, "width": CANVAS},
-    "sample": {"max_tokens": 8, "steps": 50},
-    "evaluate": {"samples": 3, "stage_samples": 2, "held_out_samples": 2,
-                 "batch": 2, "seed": 0, "steps": 2, "split": "test"},
+  "name": "fake",
+  "model": {"kind": "emma"},
+  "data": {
+    "sources": {"drawing": "world:drawing:train"},
+    "height": CANVAS,
+    "width": CANVAS,
+  },
+  "sample": {"max_tokens": 8, "steps": 50},
+  "evaluate": {
+    "samples": 3,
+    "stage_samples": 2,
+    "held_out_samples": 2,
+    "batch": 2,
+    "seed": 0,
+    "steps": 2,
+    "split": "test",
+  },
 }
 
 
@@ -61,15 +71,31 @@ def loaded(monkeypatch, tmp_path) -> list:
 
 def test_flags_and_files(loaded, tmp_path, capsys):
   out = tmp_path / "out"
-  code = evaluate.main([
-      "--samples", "4", "--tasks", "drawing,editing", "--no-held-out",
-      "--config.evaluate.batch=3", "--config.sample.steps=9",
-      "--out", str(out)])
+  code = evaluate.main(
+    [
+      "--samples",
+      "4",
+      "--tasks",
+      "drawing,editing",
+      "--no-held-out",
+      "--config.evaluate.batch=3",
+      "--config.sample.steps=9",
+      "--out",
+      str(out),
+    ]
+  )
   assert code == 0 and loaded[0][0] == "reference"
   assert loaded[0][1]["sample"]["steps"] == 9
   scores = json.loads((out / "scores.json").read_text())
-  assert set(scores) >= {"drawing", "editing", "ceiling", "settings", "step",
-                         "checkpoint", "seconds"}
+  assert set(scores) >= {
+    "drawing",
+    "editing",
+    "ceiling",
+    "settings",
+    "step",
+    "checkpoint",
+    "seconds",
+  }
   assert "understanding" not in scores and scores["held_out"] == {}
   assert scores["drawing"]["n"] == 4 and scores["settings"]["batch"] == 3
   assert scores["settings"]["samples"] == 4
@@ -87,13 +113,16 @@ def test_default_folders(loaded, tmp_path):
   assert (tmp_path / "run" / "evaluation" / "scores.json").is_file()
 
 
-@pytest.mark.parametrize("argv, words", [
+@pytest.mark.parametrize(
+  "argv, words",
+  [
     (["--und", "lost.jsonl"], "no such file"),
     (["--config.data.seed=3"], "only keys of evaluate and sample"),
     (["--config.evaluate.sampels=3"], "Did you mean"),
     (["--tasks", "drawings"], "drawings"),
     (["--samples", "0"], "samples=0"),
-])
+  ],
+)
 def test_mistakes_get_a_line(loaded, capsys, argv, words):
   assert evaluate.main(argv) == 2
   said = capsys.readouterr().err
@@ -119,7 +148,17 @@ def test_help_names_every_flag(capsys, monkeypatch):
     evaluate.entry()
   text = capsys.readouterr().out
   assert ended.value.code == 0
-  for flag in ("--checkpoint", "--out", "--samples", "--split", "--tasks",
-               "--no-held-out", "--reference", "--und", "--t2i", "--edit",
-               "--config.evaluate"):
+  for flag in (
+    "--checkpoint",
+    "--out",
+    "--samples",
+    "--split",
+    "--tasks",
+    "--no-held-out",
+    "--reference",
+    "--und",
+    "--t2i",
+    "--edit",
+    "--config.evaluate",
+  ):
     assert flag in text

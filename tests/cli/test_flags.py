@@ -23,7 +23,8 @@ def test_console_scripts_have_their_names(repo):
   project = tomllib.loads((repo / "pyproject.toml").read_text())["project"]
   commands = [c for c in goldens.COMMANDS if c != "pack"]  # of developers
   assert project["scripts"] == {
-      f"emma-{c}": f"emma_jax.cli.{c}:entry" for c in commands}
+    f"emma-{c}": f"emma_jax.cli.{c}:entry" for c in commands
+  }
   found = goldens.parsers()
   assert all(found[c].prog == f"emma-{c}" for c in commands)
 
@@ -44,12 +45,17 @@ def test_a_flag_in_a_help_is_one_that_exists():
 def test_exit_codes_are_those_that_scripts_read():
   """Of sysexits.h, and what shells give to a kill and to Ctrl-C."""
   assert (distributed.UNREACHABLE, distributed.STOPPED) == (69, 75)
-  assert (supervise.MISTAKE, supervise.GAVE_UP, supervise.STOPPED,
-          supervise.KILLED) == (2, 70, 75, 137)
+  assert (
+    supervise.MISTAKE,
+    supervise.GAVE_UP,
+    supervise.STOPPED,
+    supervise.KILLED,
+  ) == (2, 70, 75, 137)
 
   def fails(error):
     def main(argv):
       raise error
+
     return main
 
   assert common.run(lambda argv: None, []) == 0
@@ -59,11 +65,19 @@ def test_exit_codes_are_those_that_scripts_read():
   assert common.run(fails(KeyboardInterrupt()), []) == 130
 
 
-@pytest.mark.parametrize("code, joined, at_once", [
-    (0, True, False), (75, True, False), (1, True, True), (2, True, True),
-    (1, False, False)])
-def test_who_failed_among_several_ends_at_once(code, joined, at_once,
-                                               monkeypatch):
+@pytest.mark.parametrize(
+  "code, joined, at_once",
+  [
+    (0, True, False),
+    (75, True, False),
+    (1, True, True),
+    (2, True, True),
+    (1, False, False),
+  ],
+)
+def test_who_failed_among_several_ends_at_once(
+  code, joined, at_once, monkeypatch
+):
   """Others would wait for its farewell; after success it waits for them."""
   ended = []
   monkeypatch.setattr(distributed, "_joined", [1] if joined else [])

@@ -27,10 +27,12 @@ def test_measured_latents_have_mean_0_and_deviation_1():
   measured, report = pack.measure(params, c, pictures=32)
   module = build_model.model(c["model"]).module
   source = sources.open_source("world:autoencoder:train")
-  x = to_unit(jnp.asarray(np.stack([source[i].picture for i in range(32)])),
-              jnp.float32)
-  z = module.apply({"params": measured["autoencoder"]}, x,
-                   method=Autoencoder.encode_normalised)
+  x = to_unit(
+    jnp.asarray(np.stack([source[i].picture for i in range(32)])), jnp.float32
+  )
+  z = module.apply(
+    {"params": measured["autoencoder"]}, x, method=Autoencoder.encode_normalised
+  )
   np.testing.assert_allclose(np.mean(z, (0, 1, 2)), 0, atol=1e-3)
   np.testing.assert_allclose(np.std(z, (0, 1, 2)), 1, atol=1e-3)
   assert report["pictures"] == 32 and np.isfinite(report["psnr"])
@@ -48,7 +50,14 @@ def test_a_dead_channel_is_refused():
 
 
 def test_a_missing_run_is_one_line(tmp_path, capsys):
-  code = pack.main(["model", "--workdir", str(tmp_path / "none"),
-                    "--out", str(tmp_path / "x.safetensors")])
+  code = pack.main(
+    [
+      "model",
+      "--workdir",
+      str(tmp_path / "none"),
+      "--out",
+      str(tmp_path / "x.safetensors"),
+    ]
+  )
   assert code == 2
   assert "none" in capsys.readouterr().err

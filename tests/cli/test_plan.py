@@ -7,11 +7,14 @@ from emma_jax.cli import plan
 TINY = ["--config", "configs/tiny.py"]
 
 
-@pytest.mark.parametrize("arguments, said", [
+@pytest.mark.parametrize(
+  "arguments, said",
+  [
     (["--topology", "v9:2x2"], "chips are v4, v5e"),
     (["--topology", "v5e:2"], "a v5e has 2 axes"),
     (["--topology", "h100:8", "--slices", "2"], "1 for GPUs"),
-])
+  ],
+)
 def test_a_wrong_topology_is_one_line(arguments, said, capsys):
   assert plan.main([*TINY, *arguments]) == 2
   shown = capsys.readouterr().err
@@ -40,7 +43,8 @@ def test_a_config_that_knows_machines_gets_the_topology():
 
   def mesh(*arguments):
     args = plan._parser().parse_args(
-        ["--config", "configs/emma_4b_stage1.py", "--topology", *arguments])
+      ["--config", "configs/emma_4b_stage1.py", "--topology", *arguments]
+    )
     topology = chips.topology(args.topology, args.slices)
     return dict(plan._config(args, {}, topology).mesh)
 
@@ -59,5 +63,6 @@ def test_flags_are_the_chips_and_the_environments_win(monkeypatch):
   flags = plan._flags(args, chips.topology("v5e:2x2"))
   assert flags["xla_mine"] == "3" and len(flags) > 1
   args = plan._parser().parse_args(
-      [*TINY, "--topology", "v5e:2x2", "--no-flags"])
+    [*TINY, "--topology", "v5e:2x2", "--no-flags"]
+  )
   assert not plan._flags(args, chips.topology("v5e:2x2"))

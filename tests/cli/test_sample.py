@@ -14,9 +14,17 @@ from tests.sampling import small
 def weights(tmp_path_factory) -> str:
   config = small.config()
   path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-  save_weights(path, small.random_params(config["model"]), dict(
-      config=config, fingerprints=build_data.fingerprints(config["data"]), step=7,
-      scores={}, routed=False))
+  save_weights(
+    path,
+    small.random_params(config["model"]),
+    dict(
+      config=config,
+      fingerprints=build_data.fingerprints(config["data"]),
+      step=7,
+      scores={},
+      routed=False,
+    ),
+  )
   return f"--checkpoint={path}"
 
 
@@ -32,8 +40,22 @@ def picture(tmp_path) -> str:
 
 def test_draw_one_file(tmp_path, weights, capsys):
   out = tmp_path / "new" / "a.webp"
-  assert main(["draw", weights, "--prompt", "red", "--out", str(out),
-               "--size", "40x64", "--config.sample.steps=1"]) == 0
+  assert (
+    main(
+      [
+        "draw",
+        weights,
+        "--prompt",
+        "red",
+        "--out",
+        str(out),
+        "--size",
+        "40x64",
+        "--config.sample.steps=1",
+      ]
+    )
+    == 0
+  )
   with Image.open(out) as image:
     assert (image.format, image.size) == ("WEBP", (64, 40))
   said = capsys.readouterr()
@@ -42,8 +64,27 @@ def test_draw_one_file(tmp_path, weights, capsys):
 
 def test_draw_many_into_a_folder(tmp_path, weights):
   out = tmp_path / "many"
-  assert main(["draw", weights, "--prompt", "red", "--prompt", "", "--count",
-               "2", "--out", str(out), "--steps", "2", "--guidance", "2"]) == 0
+  assert (
+    main(
+      [
+        "draw",
+        weights,
+        "--prompt",
+        "red",
+        "--prompt",
+        "",
+        "--count",
+        "2",
+        "--out",
+        str(out),
+        "--steps",
+        "2",
+        "--guidance",
+        "2",
+      ]
+    )
+    == 0
+  )
   files = sorted(out.iterdir())
   assert [f.name for f in files] == [f"{i:03d}.png" for i in range(4)]
   first, second = (np.asarray(Image.open(f)).astype(int) for f in files[:2])
@@ -52,15 +93,40 @@ def test_draw_many_into_a_folder(tmp_path, weights):
 
 def test_edit_keeps_the_size(tmp_path, weights, picture):
   out = tmp_path / "out.JPG"
-  assert main(["edit", weights, "--image", picture, "--instruction", "do",
-               "--out", str(out), "--text-guidance", "2"]) == 0
+  assert (
+    main(
+      [
+        "edit",
+        weights,
+        "--image",
+        picture,
+        "--instruction",
+        "do",
+        "--out",
+        str(out),
+        "--text-guidance",
+        "2",
+      ]
+    )
+    == 0
+  )
   with Image.open(out) as image:
     assert (image.format, image.size) == ("JPEG", (100, 70))
 
 
 def test_ask_answers_each_question(weights, picture, capsys):
-  arguments = ["ask", weights, "--image", picture, "--question", "what?",
-               "--question", "why?", "--max-tokens", "3"]
+  arguments = [
+    "ask",
+    weights,
+    "--image",
+    picture,
+    "--question",
+    "what?",
+    "--question",
+    "why?",
+    "--max-tokens",
+    "3",
+  ]
   assert main(arguments) == 0
   first = capsys.readouterr().out
   assert main(arguments) == 0
@@ -72,7 +138,9 @@ DRAW = ["draw", "--prompt", "a"]
 EDIT = ["edit", "--out", "o.png", "--instruction", "x"]
 
 
-@pytest.mark.parametrize("arguments, words", [
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
     ([*DRAW, "--out", "o.gif"], ["o.gif", ".png", ".webp"]),
     ([*DRAW, "--out", "o.png", "--count", "2"], ["o.png", "2", "folder"]),
     ([*DRAW, "--out", "o.png", "--count", "0"], ["--count 0"]),
@@ -80,19 +148,26 @@ EDIT = ["edit", "--out", "o.png", "--instruction", "x"]
     ([*DRAW, "--out", "o.png", "--shift", "-1"], ["shift=-1"]),
     ([*DRAW, "--out", "o.png", "--guidance", "nan"], ["text_guidance=nan"]),
     ([*DRAW, "--out", "o.png", "--seed", "-3"], ["seed=-3"]),
-    ([*DRAW, "--out", "o.png", "--config.sample.stepz=3"],
-     ["Did you mean sample.steps?"]),
+    (
+      [*DRAW, "--out", "o.png", "--config.sample.stepz=3"],
+      ["Did you mean sample.steps?"],
+    ),
     ([*DRAW, "--out", "o.png", "--config.model.dtype=x"], ["model.dtype"]),
-    ([*DRAW, "--out", "o.png", "--checkpoint", "nowhere"],
-     ["nowhere", "working directory"]),
+    (
+      [*DRAW, "--out", "o.png", "--checkpoint", "nowhere"],
+      ["nowhere", "working directory"],
+    ),
     ([*EDIT, "--image", "missing.png"], ["missing.png", "no such file"]),
     ([*EDIT, "--image", "BROKEN"], ["broken.png"]),
     ([*EDIT[:-1], " ", "--image", "PICTURE"], ["--instruction is empty"]),
-    ([*EDIT, *["--image", "PICTURE"] * 3, "--instruction", "y"],
-     ["3 pictures and 2 instructions"]),
+    (
+      [*EDIT, *["--image", "PICTURE"] * 3, "--instruction", "y"],
+      ["3 pictures and 2 instructions"],
+    ),
     (["ask", "--question", ""], ["--question is empty"]),
     (["ask", "--question", "a", "--top-p", "2"], ["top_p=2.0"]),
-])
+  ],
+)
 def test_mistakes(tmp_path, weights, picture, capsys, arguments, words):
   broken = tmp_path / "broken.png"
   broken.write_bytes(b"no picture")

@@ -8,7 +8,7 @@ from emma_jax.cli import common, train
 from emma_jax.models import emma
 from tests import tiny
 
-CONFIG = '''
+CONFIG = """
 from configs import tiny as tiny_config
 from tests import tiny
 
@@ -17,7 +17,7 @@ def get_config():
   c.stages = tiny_config.tiny_stages(c.model)
   c.train.evaluate = False
   return c
-'''
+"""
 
 
 @pytest.fixture
@@ -26,8 +26,15 @@ def call(tmp_path, own_cache, capfd):
   (tmp_path / "micro.py").write_text(CONFIG)
 
   def run(*overrides: str, config: str = "") -> tuple[int, str]:
-    code = train.main(["--config", config or str(tmp_path / "micro.py"),
-                       "--workdir", str(tmp_path / "run"), *overrides])
+    code = train.main(
+      [
+        "--config",
+        config or str(tmp_path / "micro.py"),
+        "--workdir",
+        str(tmp_path / "run"),
+        *overrides,
+      ]
+    )
     return code, capfd.readouterr().err
 
   return run
@@ -38,8 +45,12 @@ def test_help_tells_the_command(capsys):
     train.main(["--help"])
   said = capsys.readouterr().out
   assert end.value.code == 0
-  for words in ("--workdir", "--config FILE", "continues",
-                "--config.data.seed=3"):
+  for words in (
+    "--workdir",
+    "--config FILE",
+    "continues",
+    "--config.data.seed=3",
+  ):
     assert words in said
 
 
@@ -49,7 +60,9 @@ def test_a_missing_argument_is_named(capsys):
   assert end.value.code == 2 and "--workdir" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("overrides, words", [
+@pytest.mark.parametrize(
+  "overrides, words",
+  [
     (["--config.data.sed=1"], "Did you mean data.seed?"),
     (["--config.train.log_every=often"], "expected a whole number"),
     (["--config.stages.3_quality.objective=gan"], "choose emma, router"),
@@ -57,14 +70,19 @@ def test_a_missing_argument_is_named(capsys):
     (["--config.stages.3_quality.schedule=sine"], "sine"),
     (["--config.stages.3_quality.route=both"], "both"),
     (["--config.stages.0_alignment.policy=(('.*','melt'),)"], "melt"),
-    (["--config.stages.0_alignment.policy=(('nothing','train'),)"],
-     "no rule covers"),
-    (["--config.stages.0_alignment.load=(('.*','keep'),)"],
-     "nothing to \"keep\""),
-    (["--config.stages.0_alignment.load=(('.*','weights:/no/such'),)"],
-     "/no/such"),
-    (["--config.data.sources.drawing=jsonl:/no/such.jsonl"],
-     "/no/such.jsonl"),
+    (
+      ["--config.stages.0_alignment.policy=(('nothing','train'),)"],
+      "no rule covers",
+    ),
+    (
+      ["--config.stages.0_alignment.load=(('.*','keep'),)"],
+      'nothing to "keep"',
+    ),
+    (
+      ["--config.stages.0_alignment.load=(('.*','weights:/no/such'),)"],
+      "/no/such",
+    ),
+    (["--config.data.sources.drawing=jsonl:/no/such.jsonl"], "/no/such.jsonl"),
     (["--config.data.sources.drawing=moon:drawing:train"], "moon"),
     (["--config.stages.3_quality.und_tokens=8"], "und_tokens"),
     (["--config.data.height=33"], "33"),
@@ -72,22 +90,30 @@ def test_a_missing_argument_is_named(capsys):
     (["--config.train.keep=1"], "keep=1 is below 2"),
     (["--config.train.save_every=0"], "save_every=0 is below 1"),
     (["--config.stages.4b_router.objective=autoencoder"], "does not fit"),
-    (["--config.stages.3_quality.lr_multipliers=(('llm/.*',1.0),)"],
-     "no rule covers"),
-    (["--config.stages.4b_router.policy=(('vison/.*','train'),)"],
-     "config.stages.4b_router: policy"),
-])
+    (
+      ["--config.stages.3_quality.lr_multipliers=(('llm/.*',1.0),)"],
+      "no rule covers",
+    ),
+    (
+      ["--config.stages.4b_router.policy=(('vison/.*','train'),)"],
+      "config.stages.4b_router: policy",
+    ),
+  ],
+)
 def test_mistakes_are_one_message_and_code_2(call, overrides, words):
   code, said = call(*overrides)
   assert code == 2, said
   assert "error: " in said and words in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("flags, words", [
+@pytest.mark.parametrize(
+  "flags, words",
+  [
     (["--profile", "9:3"], "--profile 9:3"),
     (["--process_id", "1"], "coordinator and num_processes missing"),
     (["--distributed", "off", "--config.data.parts=7"], "data.parts=7"),
-])
+  ],
+)
 def test_mistakes_of_a_cluster_are_one_message_too(call, flags, words):
   code, said = call(*flags)
   assert code == 2 and words in said and "Traceback" not in said

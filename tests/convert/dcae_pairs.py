@@ -20,59 +20,59 @@ from emma_jax.models.dcae import Autoencoder
 FACTOR = 4  # pixels per latent of every kind below
 
 SANA = dict(
-    latent_channels=4,
-    attention_head_dim=4,
-    encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-    decoder_block_types=("ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
-    encoder_block_out_channels=(8, 16, 16),
-    decoder_block_out_channels=(8, 16, 16),
-    encoder_layers_per_block=(1, 2, 2),
-    decoder_layers_per_block=(2, 1, 2),
-    encoder_qkv_multiscales=((), (), (5,)),
-    decoder_qkv_multiscales=((), (3, 5), (5,)),
-    downsample_block_type="Conv",
-    upsample_block_type="interpolate",
-    scaling_factor=0.41407,
+  latent_channels=4,
+  attention_head_dim=4,
+  encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+  decoder_block_types=("ResBlock", "EfficientViTBlock", "EfficientViTBlock"),
+  encoder_block_out_channels=(8, 16, 16),
+  decoder_block_out_channels=(8, 16, 16),
+  encoder_layers_per_block=(1, 2, 2),
+  decoder_layers_per_block=(2, 1, 2),
+  encoder_qkv_multiscales=((), (), (5,)),
+  decoder_qkv_multiscales=((), (3, 5), (5,)),
+  downsample_block_type="Conv",
+  upsample_block_type="interpolate",
+  scaling_factor=0.41407,
 )
 IMAGENET = dict(
-    SANA,
-    decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-    encoder_layers_per_block=(0, 2, 1),
-    decoder_layers_per_block=(0, 1, 2),
-    encoder_qkv_multiscales=((),) * 3,
-    decoder_qkv_multiscales=((),) * 3,
-    downsample_block_type="pixel_unshuffle",
-    upsample_block_type="pixel_shuffle",
-    decoder_norm_types=("batch_norm", "batch_norm", "rms_norm"),
-    decoder_act_fns=("relu", "relu", "silu"),
-    scaling_factor=0.3189,
+  SANA,
+  decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+  encoder_layers_per_block=(0, 2, 1),
+  decoder_layers_per_block=(0, 1, 2),
+  encoder_qkv_multiscales=((),) * 3,
+  decoder_qkv_multiscales=((),) * 3,
+  downsample_block_type="pixel_unshuffle",
+  upsample_block_type="pixel_shuffle",
+  decoder_norm_types=("batch_norm", "batch_norm", "rms_norm"),
+  decoder_act_fns=("relu", "relu", "silu"),
+  scaling_factor=0.3189,
 )
 LITE = dict(
-    SANA,
-    decoder_block_types="ResBlock",
-    decoder_layers_per_block=(0, 1, 1),
-    upsample_block_type="pixel_shuffle",
-    decoder_conv_act_fn="silu",
+  SANA,
+  decoder_block_types="ResBlock",
+  decoder_layers_per_block=(0, 1, 1),
+  upsample_block_type="pixel_shuffle",
+  decoder_conv_act_fn="silu",
 )
 # What no published file combines: no shortcuts at the latents, one value for
 # all stages, other widths on either side, batch norm after attention.
 ODD = dict(
-    in_channels=2,
-    latent_channels=6,
-    attention_head_dim=4,
-    encoder_block_types="EfficientViTBlock",
-    decoder_block_types=("ResBlock", "EfficientViTBlock", "ResBlock"),
-    encoder_block_out_channels=(8, 8, 16),
-    decoder_block_out_channels=(12, 12, 24),
-    encoder_layers_per_block=(0, 1, 1),
-    decoder_layers_per_block=(1, 1, 1),
-    encoder_qkv_multiscales=((), (3,), (3, 5)),
-    decoder_qkv_multiscales=((), (3,), ()),
-    decoder_norm_types="batch_norm",
-    decoder_act_fns="mish",
-    encoder_out_shortcut=False,
-    decoder_in_shortcut=False,
-    decoder_conv_act_fn="gelu",
+  in_channels=2,
+  latent_channels=6,
+  attention_head_dim=4,
+  encoder_block_types="EfficientViTBlock",
+  decoder_block_types=("ResBlock", "EfficientViTBlock", "ResBlock"),
+  encoder_block_out_channels=(8, 8, 16),
+  decoder_block_out_channels=(12, 12, 24),
+  encoder_layers_per_block=(0, 1, 1),
+  decoder_layers_per_block=(1, 1, 1),
+  encoder_qkv_multiscales=((), (3,), (3, 5)),
+  decoder_qkv_multiscales=((), (3,), ()),
+  decoder_norm_types="batch_norm",
+  decoder_act_fns="mish",
+  encoder_out_shortcut=False,
+  decoder_in_shortcut=False,
+  decoder_conv_act_fn="gelu",
 )
 KINDS = {"sana": SANA, "imagenet": IMAGENET, "lite": LITE, "odd": ODD}
 # For bfloat16 and gradients: a query without one positive channel gives 0, next
@@ -80,8 +80,8 @@ KINDS = {"sana": SANA, "imagenet": IMAGENET, "lite": LITE, "odd": ODD}
 # are close to it: the reference's own bfloat16 is off by up to 9%, its float32
 # gradients by 8.6e-6 from its float64 ones (1.5e-6 with 16 channels).
 WIDE_HEADS = {
-    f"{name} 16": dict(KINDS[name], attention_head_dim=16)
-    for name in ("sana", "imagenet", "lite")
+  f"{name} 16": dict(KINDS[name], attention_head_dim=16)
+  for name in ("sana", "imagenet", "lite")
 }
 
 
@@ -113,8 +113,8 @@ class Pair:
   def apply(self, method: str):
     """(params, x, ...) -> our method's result, compiled."""
     return jax.jit(
-        lambda params, x: self.module.apply({"params": params}, x,
-                                            method=method))
+      lambda params, x: self.module.apply({"params": params}, x, method=method)
+    )
 
 
 @functools.cache
@@ -140,8 +140,9 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
       if name.endswith("running_var"):
         x.copy_(0.5 + noise.abs())
       elif x.ndim < 2:
-        x.copy_((1.0 if "norm" in name and "weight" in name else 0.0)
-                + 0.3 * noise)
+        x.copy_(
+          (1.0 if "norm" in name and "weight" in name else 0.0) + 0.3 * noise
+        )
       else:
         x.copy_(noise * (x[0].numel() ** -0.5))
 
@@ -171,5 +172,6 @@ def write_config(folder: pathlib.Path, change: dict) -> None:
   """Changes keys of a folder's config.json; None removes one."""
   path = folder / "config.json"
   config = json.loads(path.read_text()) | change
-  path.write_text(json.dumps({k: v for k, v in config.items()
-                              if v is not None}))
+  path.write_text(
+    json.dumps({k: v for k, v in config.items() if v is not None})
+  )

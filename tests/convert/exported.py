@@ -13,6 +13,7 @@ def config(variant: str = "paper") -> dict:
 
 
 def export(path, variant: str = "paper", **options):
-  convert.save(path, config(variant), tiny.params(variant), TinyTokenizer(),
-               **options)
+  convert.save(
+    path, config(variant), tiny.params(variant), TinyTokenizer(), **options
+  )
   return path

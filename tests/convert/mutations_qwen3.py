@@ -135,7 +135,8 @@ def centred_norm(a: Attempt) -> None:
   """A LayerNorm without bias in place of RMSNorm."""
   norm = layers.rms_norm
   centred = lambda x, scale, eps: norm(
-      x - x.mean(-1, keepdims=True), scale, eps)
+    x - x.mean(-1, keepdims=True), scale, eps
+  )
   a.patch(layers, "rms_norm", centred)
 
 
@@ -155,31 +156,37 @@ def interleaved_rope(a: Attempt) -> None:
 
 def rope_sign(a: Attempt) -> None:
   rope = attention.rope
-  a.patch(norm_rope, "rope",
-          lambda x, position, theta: rope(x, -position, theta))
+  a.patch(
+    norm_rope, "rope", lambda x, position, theta: rope(x, -position, theta)
+  )
 
 
 def rope_on_queries(a: Attempt) -> None:
   """Keys stay as they are."""
   rope = attention.rope
   keys = a.config.num_kv_heads
-  a.patch(norm_rope, "rope", lambda x, position, theta: (
-      x if x.shape[2] == keys else rope(x, position, theta)))
+  a.patch(
+    norm_rope,
+    "rope",
+    lambda x, position, theta: (
+      x if x.shape[2] == keys else rope(x, position, theta)
+    ),
+  )
 
 
 def bf16_angles(a: Attempt) -> None:
   """A cast to the activations' dtype that comes before the product."""
   rope = attention.rope
   rounded = lambda x, position, theta: rope(
-      x, position.astype(jnp.bfloat16).astype(jnp.float32), theta)
+    x, position.astype(jnp.bfloat16).astype(jnp.float32), theta
+  )
   a.patch(norm_rope, "rope", rounded)
 
 
 def strictly_causal(a: Attempt) -> None:
   """Off by one: a token does not see itself (the first one still does)."""
   allow = masks.allow
-  before = lambda q, k: allow(
-      q.replace(end=jnp.maximum(q.end - 1, 0)), k)
+  before = lambda q, k: allow(q.replace(end=jnp.maximum(q.end - 1, 0)), k)
   a.patch(masks, "allow", before)
 
 
@@ -200,45 +207,54 @@ def tf32(a: Attempt) -> None:
 
 
 MUTATIONS = (
-    Mutation("eps 1e-5 for 1e-6", config(norm_eps=1e-5), "small"),
-    Mutation("eps 1e-6 for 1e-5", config(norm_eps=1e-6), "small_eps"),
-    Mutation("eps 1e-5 for 1e-6, normal size", config(norm_eps=1e-5), "tied"),
-    Mutation("theta 1e4", config(rope_theta=1e4)),
-    Mutation("theta 1e6 for 5e6", config(rope_theta=1e6)),
-    Mutation("q/k norm after RoPE", norm_after_rope),
-    Mutation("q/k norm over all heads", norm_over_all_heads),
-    Mutation("q_norm and k_norm without weight", weight(
-        "_norm", np.ones_like)),
-    Mutation("no q/k norm", lambda a: a.patch(
-        norm_rope, "rms_norm", lambda x, scale, eps: x)),
-    Mutation("q_norm and k_norm swapped", swap("qk/q_norm", "qk/k_norm")),
-    Mutation("1 + w in every norm", weight("scale", lambda w: 1 + w)),
-    Mutation("LayerNorm for RMSNorm", centred_norm),
-    Mutation("the two norms of a block swapped", swap(
-        "attn_norm/scale", "mlp_norm/scale")),
-    Mutation("interleaved RoPE", interleaved_rope),
-    Mutation("RoPE's sign", rope_sign),
-    Mutation("RoPE on queries only", rope_on_queries),
-    Mutation("bfloat16 angles", bf16_angles, case="positions"),
-    Mutation("positions ignored", inputs(position=None), case="positions"),
-    Mutation("scale by hidden / heads", hidden_over_heads),
-    Mutation("key heads tiled", tiled_heads),
-    Mutation("heads innermost in q", weight("qk/q", interleaved_heads)),
-    Mutation("k transposed", weight("qk/k", transposed)),
-    Mutation("v transposed", weight("v/kernel", transposed)),
-    Mutation("gate and up swapped", swap("mlp/gate", "mlp/up")),
-    Mutation("gelu for silu", gelu),
-    Mutation("layers in reverse", lambda a: a.weight(
-        "", lambda w: w[::-1] if w.ndim and len(w) == a.config.num_layers
-        else w)),
-    Mutation("head tied to the embeddings", lambda a: a.flat.update(
-        lm_head=a.flat["embed"])),
-    Mutation("packing ignored", inputs(segment=None), case="packed"),
-    Mutation("left padding not masked", inputs(segment=None), case="left"),
-    Mutation("the picture's block causal", inputs(ids=None),
-             case="bidirectional"),
-    Mutation("a token does not see itself", strictly_causal),
-    Mutation("not causal", not_causal),
-    Mutation("weights rounded to bfloat16", weight("", bf16)),
-    Mutation("tf32 products", tf32),
+  Mutation("eps 1e-5 for 1e-6", config(norm_eps=1e-5), "small"),
+  Mutation("eps 1e-6 for 1e-5", config(norm_eps=1e-6), "small_eps"),
+  Mutation("eps 1e-5 for 1e-6, normal size", config(norm_eps=1e-5), "tied"),
+  Mutation("theta 1e4", config(rope_theta=1e4)),
+  Mutation("theta 1e6 for 5e6", config(rope_theta=1e6)),
+  Mutation("q/k norm after RoPE", norm_after_rope),
+  Mutation("q/k norm over all heads", norm_over_all_heads),
+  Mutation("q_norm and k_norm without weight", weight("_norm", np.ones_like)),
+  Mutation(
+    "no q/k norm",
+    lambda a: a.patch(norm_rope, "rms_norm", lambda x, scale, eps: x),
+  ),
+  Mutation("q_norm and k_norm swapped", swap("qk/q_norm", "qk/k_norm")),
+  Mutation("1 + w in every norm", weight("scale", lambda w: 1 + w)),
+  Mutation("LayerNorm for RMSNorm", centred_norm),
+  Mutation(
+    "the two norms of a block swapped",
+    swap("attn_norm/scale", "mlp_norm/scale"),
+  ),
+  Mutation("interleaved RoPE", interleaved_rope),
+  Mutation("RoPE's sign", rope_sign),
+  Mutation("RoPE on queries only", rope_on_queries),
+  Mutation("bfloat16 angles", bf16_angles, case="positions"),
+  Mutation("positions ignored", inputs(position=None), case="positions"),
+  Mutation("scale by hidden / heads", hidden_over_heads),
+  Mutation("key heads tiled", tiled_heads),
+  Mutation("heads innermost in q", weight("qk/q", interleaved_heads)),
+  Mutation("k transposed", weight("qk/k", transposed)),
+  Mutation("v transposed", weight("v/kernel", transposed)),
+  Mutation("gate and up swapped", swap("mlp/gate", "mlp/up")),
+  Mutation("gelu for silu", gelu),
+  Mutation(
+    "layers in reverse",
+    lambda a: a.weight(
+      "", lambda w: w[::-1] if w.ndim and len(w) == a.config.num_layers else w
+    ),
+  ),
+  Mutation(
+    "head tied to the embeddings",
+    lambda a: a.flat.update(lm_head=a.flat["embed"]),
+  ),
+  Mutation("packing ignored", inputs(segment=None), case="packed"),
+  Mutation("left padding not masked", inputs(segment=None), case="left"),
+  Mutation(
+    "the picture's block causal", inputs(ids=None), case="bidirectional"
+  ),
+  Mutation("a token does not see itself", strictly_causal),
+  Mutation("not causal", not_causal),
+  Mutation("weights rounded to bfloat16", weight("", bf16)),
+  Mutation("tf32 products", tf32),
 )

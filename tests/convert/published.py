@@ -33,8 +33,11 @@ def weights(shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
 
 
 def write(
-    folder: Path, config: Mapping[str, Any], tensors: Tensors,
-    stem: str = "model", shards: int = 1,
+  folder: Path,
+  config: Mapping[str, Any],
+  tensors: Tensors,
+  stem: str = "model",
+  shards: int = 1,
 ) -> Path:
   """config.json and safetensors; several shards come with their index."""
   folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +45,8 @@ def write(
   metadata = {"format": "pt"}
   if shards == 1:
     safetensors.numpy.save_file(
-        tensors, folder / f"{stem}.safetensors", metadata)
+      tensors, folder / f"{stem}.safetensors", metadata
+    )
     return folder
   names, place = list(tensors), {}
   for i in range(shards):

@@ -28,22 +28,36 @@ SEED = 10  # a draw whose gradients lose few digits to cancellation
 # head_dim is not hidden / heads, q is wider than the model, k and v are square
 # (so that a transposed one goes unnoticed by every shape).
 SIZES = dict(
-    vocab_size=64, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
-    num_attention_heads=4, num_key_value_heads=2, head_dim=12,
-    max_position_embeddings=40960)
+  vocab_size=64,
+  hidden_size=24,
+  intermediate_size=40,
+  num_hidden_layers=3,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  head_dim=12,
+  max_position_embeddings=40960,
+)
 KINDS = {
-    "tied": dict(tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-6),
-    "untied": dict(
-        tie_word_embeddings=False, rope_theta=5e6, rms_norm_eps=1e-5),
-    # Embeddings near 1e-3, where the first norm's eps is as large as the mean
-    # square.
-    "small": dict(tie_word_embeddings=False, rope_theta=1e6, rms_norm_eps=1e-6),
-    "small_eps": dict(
-        tie_word_embeddings=False, rope_theta=1e6, rms_norm_eps=1e-5),
-    "one_kv_head": dict(tie_word_embeddings=True, rope_theta=1e6,
-                        rms_norm_eps=1e-6, num_key_value_heads=1),
-    "all_kv_heads": dict(tie_word_embeddings=True, rope_theta=1e6,
-                         rms_norm_eps=1e-6, num_key_value_heads=4),
+  "tied": dict(tie_word_embeddings=True, rope_theta=1e6, rms_norm_eps=1e-6),
+  "untied": dict(tie_word_embeddings=False, rope_theta=5e6, rms_norm_eps=1e-5),
+  # Embeddings near 1e-3, where the first norm's eps is as large as the mean
+  # square.
+  "small": dict(tie_word_embeddings=False, rope_theta=1e6, rms_norm_eps=1e-6),
+  "small_eps": dict(
+    tie_word_embeddings=False, rope_theta=1e6, rms_norm_eps=1e-5
+  ),
+  "one_kv_head": dict(
+    tie_word_embeddings=True,
+    rope_theta=1e6,
+    rms_norm_eps=1e-6,
+    num_key_value_heads=1,
+  ),
+  "all_kv_heads": dict(
+    tie_word_embeddings=True,
+    rope_theta=1e6,
+    rms_norm_eps=1e-6,
+    num_key_value_heads=4,
+  ),
 }
 
 
@@ -51,8 +65,11 @@ KINDS = {
 def reference(kind: str) -> transformers.Qwen3ForCausalLM:
   sizes = SIZES | KINDS[kind]
   rope = {"rope_type": "default", "rope_theta": sizes.pop("rope_theta")}
-  model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(
-      **sizes, rope_parameters=rope, attn_implementation="eager")).eval()
+  model = transformers.Qwen3ForCausalLM(
+    transformers.Qwen3Config(
+      **sizes, rope_parameters=rope, attn_implementation="eager"
+    )
+  ).eval()
   generator = torch.Generator().manual_seed(SEED + len(kind))
   with torch.no_grad():
     for name, x in model.named_parameters():
@@ -106,9 +123,15 @@ def padded(tokens, rng, left: bool) -> Case:
   mask = (place >= LENGTH - count) if left else (place < count)
   position = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
   return Case(
-      tokens, dict(attention_mask=torch.from_numpy(mask.astype(np.int64)),
-                   position_ids=torch.from_numpy(position)),
-      position=position, segment=mask.astype(np.int32), valid=mask)
+    tokens,
+    dict(
+      attention_mask=torch.from_numpy(mask.astype(np.int64)),
+      position_ids=torch.from_numpy(position),
+    ),
+    position=position,
+    segment=mask.astype(np.int32),
+    valid=mask,
+  )
 
 
 def positions(tokens, rng) -> Case:
@@ -117,20 +140,26 @@ def positions(tokens, rng) -> Case:
   position[:, -1] = 40959
   ones = torch.ones((BATCH, LENGTH), dtype=torch.int64)
   return Case(
-      tokens,
-      dict(attention_mask=ones, position_ids=torch.from_numpy(position)),
-      position=position, tolerance=FAR)
+    tokens,
+    dict(attention_mask=ones, position_ids=torch.from_numpy(position)),
+    position=position,
+    tolerance=FAR,
+  )
 
 
 def packed(tokens, rng) -> Case:
   """Without mask and cache, transformers 5 tells sequences by positions."""
   lengths = [[4, 8], [12], [1, 6, 5]]
-  position = np.stack([np.concatenate([np.arange(n) for n in row])
-                       for row in lengths])
+  position = np.stack(
+    [np.concatenate([np.arange(n) for n in row]) for row in lengths]
+  )
   segment = np.cumsum(position == 0, axis=1).astype(np.int32)
   return Case(
-      tokens, dict(position_ids=torch.from_numpy(position), use_cache=False),
-      position=position, segment=segment)
+    tokens,
+    dict(position_ids=torch.from_numpy(position), use_cache=False),
+    position=position,
+    segment=segment,
+  )
 
 
 def bidirectional(tokens, rng) -> Case:
@@ -148,12 +177,12 @@ def bidirectional(tokens, rng) -> Case:
 
 
 CASES = {
-    "plain": plain,
-    "left": functools.partial(padded, left=True),
-    "right": functools.partial(padded, left=False),
-    "positions": positions,
-    "packed": packed,
-    "bidirectional": bidirectional,
+  "plain": plain,
+  "left": functools.partial(padded, left=True),
+  "right": functools.partial(padded, left=False),
+  "positions": positions,
+  "packed": packed,
+  "bidirectional": bidirectional,
 }
 
 
@@ -161,13 +190,15 @@ def theirs(kind: str, c: Case) -> list[np.ndarray]:
   """Logits and every hidden state of the reference."""
   with torch.no_grad():
     out = reference(kind)(
-        torch.from_numpy(c.tokens), output_hidden_states=True, **c.theirs)
+      torch.from_numpy(c.tokens), output_hidden_states=True, **c.theirs
+    )
   return [x.float().numpy() for x in (out.logits, *out.hidden_states)]
 
 
 def apply(config, params, tokens, position, segment, ids):
   logits, hidden = Qwen3(config).apply(
-      {"params": params}, tokens, position, segment, ids)
+    {"params": params}, tokens, position, segment, ids
+  )
   return [logits, *hidden]
 
 
@@ -176,8 +207,9 @@ run = jax.jit(apply, static_argnums=0, compiler_options=QUICK)
 
 def ours(config: Qwen3Config, params: dict, c: Case, run=run) -> list:
   tokens, position = (
-      None if x is None else jnp.asarray(x, jnp.int32)
-      for x in (c.tokens, c.position))
+    None if x is None else jnp.asarray(x, jnp.int32)
+    for x in (c.tokens, c.position)
+  )
   out = run(config, params, tokens, position, c.segment, c.ids)
   return [np.asarray(x, np.float32) for x in out]
 

@@ -16,17 +16,23 @@ from emma_jax.models import naflex, siglip2_vision
 
 TOLERANCE = 5e-6  # of the reference's maximum
 SIZES = dict(
-    hidden_size=24, intermediate_size=40, num_hidden_layers=2,
-    num_attention_heads=2,
+  hidden_size=24,
+  intermediate_size=40,
+  num_hidden_layers=2,
+  num_attention_heads=2,
 )
 WORDS = dict(
-    vocab_size=11, hidden_size=24, intermediate_size=8, num_hidden_layers=1,
-    num_attention_heads=2, max_position_embeddings=4,
+  vocab_size=11,
+  hidden_size=24,
+  intermediate_size=8,
+  num_hidden_layers=1,
+  num_attention_heads=2,
+  max_position_embeddings=4,
 )
 
 
 def randomise(
-    model: torch.nn.Module, seed: int, offset: float = 0.0, spread: float = 0.2
+  model: torch.nn.Module, seed: int, offset: float = 0.0, spread: float = 0.2
 ) -> None:
   """Gives every weight a random value.
 
@@ -50,12 +56,17 @@ def randomise(
 
 
 def fixed(
-    patch_size: int = 14, image_size: int = 47, seed: int = 0,
-    offset: float = 0.0, spread: float = 0.2, **changes,
+  patch_size: int = 14,
+  image_size: int = 47,
+  seed: int = 0,
+  offset: float = 0.0,
+  spread: float = 0.2,
+  **changes,
 ) -> torch.nn.Module:
   """A fixed-resolution model; 47 = 3 * 14 + 5 leaves pixels over."""
-  config = transformers.SiglipVisionConfig(**SIZES | changes, **dict(
-      patch_size=patch_size, image_size=image_size))
+  config = transformers.SiglipVisionConfig(
+    **SIZES | changes, **dict(patch_size=patch_size, image_size=image_size)
+  )
   config._attn_implementation = "eager"
   model = transformers.SiglipVisionModel(config).eval()
   randomise(model, seed, offset, spread)
@@ -64,8 +75,9 @@ def fixed(
 
 def flexible(seed: int = 1, **changes) -> torch.nn.Module:
   """A NaFlex model with 5 x 5 positions and patches of 4 pixels."""
-  config = transformers.Siglip2VisionConfig(**SIZES | changes, **dict(
-      patch_size=4, num_patches=25))
+  config = transformers.Siglip2VisionConfig(
+    **SIZES | changes, **dict(patch_size=4, num_patches=25)
+  )
   config._attn_implementation = "eager"
   model = transformers.Siglip2VisionModel(config).eval()
   randomise(model, seed)
@@ -81,44 +93,58 @@ def outputs(out) -> dict[str, np.ndarray]:
   """Their output under the names of ours."""
   named = {"patches": out.last_hidden_state, "pooled": out.pooler_output}
   named |= {f"state {i}": x for i, x in enumerate(out.hidden_states)}
-  return {k: x.detach().float().numpy() for k, x in named.items()
-          if x is not None}  # fmt: skip
+  return {
+    k: x.detach().float().numpy() for k, x in named.items() if x is not None
+  }
 
 
 def of_fixed(model, pixels_PYXC: np.ndarray) -> dict[str, np.ndarray]:
   with torch.no_grad():
-    return outputs(model(
+    return outputs(
+      model(
         torch.from_numpy(pixels_PYXC.transpose(0, 3, 1, 2)),
-        interpolate_pos_encoding=True, output_hidden_states=True))
+        interpolate_pos_encoding=True,
+        output_hidden_states=True,
+      )
+    )
 
 
 def of_flexible(
-    model, patches_PTK: np.ndarray, grids_P2: np.ndarray
+  model, patches_PTK: np.ndarray, grids_P2: np.ndarray
 ) -> dict[str, np.ndarray]:
   """Padded batch, one picture per row."""
   used = grids_P2.prod(1)[:, None] > np.arange(patches_PTK.shape[1])
   with torch.no_grad():
-    return outputs(model(
+    return outputs(
+      model(
         pixel_values=torch.from_numpy(patches_PTK),
         pixel_attention_mask=torch.from_numpy(used.astype(np.int64)),
         spatial_shapes=torch.from_numpy(grids_P2.astype(np.int64)),
-        output_hidden_states=True))
+        output_hidden_states=True,
+      )
+    )
 
 
 def named(out: siglip2_vision.VisionOutput) -> dict[str, np.ndarray]:
   """Our output with the names of `outputs`."""
   return {
-      "patches": np.asarray(out.patches_PTD, np.float32),
-      **({} if out.pooled_PD is None else
-         {"pooled": np.asarray(out.pooled_PD, np.float32)}),
-      **{f"state {i}": np.asarray(x, np.float32)
-         for i, x in enumerate(out.states_LPTD)},
-  }  # fmt: skip
+    "patches": np.asarray(out.patches_PTD, np.float32),
+    **(
+      {}
+      if out.pooled_PD is None
+      else {"pooled": np.asarray(out.pooled_PD, np.float32)}
+    ),
+    **{
+      f"state {i}": np.asarray(x, np.float32)
+      for i, x in enumerate(out.states_LPTD)
+    },
+  }
 
 
 def errors(
-    ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray],
-    valid_PT: np.ndarray | None = None,
+  ours: Mapping[str, np.ndarray],
+  theirs: Mapping[str, np.ndarray],
+  valid_PT: np.ndarray | None = None,
 ) -> dict[str, float]:
   """Largest difference of each output, of the reference's maximum.
 
@@ -145,13 +171,19 @@ class Padded:
   @classmethod
   def of(cls, grids, length: int, patch_size: int = 4) -> "Padded":
     rows = [
-        naflex.pack([pixels(patch_size * h, patch_size * w, 3, seed=i)],
-                    patch_size, length, 1)[0]
-        for i, (h, w) in enumerate(grids)
+      naflex.pack(
+        [pixels(patch_size * h, patch_size * w, 3, seed=i)],
+        patch_size,
+        length,
+        1,
+      )[0]
+      for i, (h, w) in enumerate(grids)
     ]
     # Padding is not zero, so that looking at it shows.
-    rows = [np.where(np.arange(length)[:, None] < h * w, x, 0.7)
-            for x, (h, w) in zip(rows, grids)]  # fmt: skip
+    rows = [
+      np.where(np.arange(length)[:, None] < h * w, x, 0.7)
+      for x, (h, w) in zip(rows, grids)
+    ]
     return cls(np.array(grids, np.int32), np.stack(rows).astype(np.float32))
 
   @property
@@ -161,8 +193,8 @@ class Padded:
 
 
 _apply = jax.jit(
-    lambda module, params, *inputs: module.apply({"params": params}, *inputs),
-    static_argnums=0,
+  lambda module, params, *inputs: module.apply({"params": params}, *inputs),
+  static_argnums=0,
 )
 
 

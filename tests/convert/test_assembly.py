@@ -22,9 +22,12 @@ from tests import tiny
 
 def randomly(shapes: dict, seed: int) -> dict:
   rng = np.random.default_rng(seed)
-  return rules.unflatten({
+  return rules.unflatten(
+    {
       path: (rng.normal(size=x.shape) * 0.2 + 1.0).astype(np.float32)
-      for path, x in sorted(shapes.items())})
+      for path, x in sorted(shapes.items())
+    }
+  )
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +46,23 @@ def folders(config, tmp_path_factory):
   siglip.save(root / "siglip2", vision, randomly(siglip.shapes(vision), 1))
   parts = randomly(dcae.leaf_shapes(config.autoencoder), 2)
   C = config.autoencoder.latent_channels
-  parts["latent"] = {"shift": np.zeros(C, np.float32),
-                     "scale": np.full(C, 0.5, np.float32)}
+  parts["latent"] = {
+    "shift": np.zeros(C, np.float32),
+    "scale": np.full(C, 0.5, np.float32),
+  }
   dcae.save(root / "dcae", config.autoencoder, parts)
-  return dict(qwen3_folder=root / "qwen3", siglip2_folder=root / "siglip2",
-              dcae_folder=root / "dcae")
+  return dict(
+    qwen3_folder=root / "qwen3",
+    siglip2_folder=root / "siglip2",
+    dcae_folder=root / "dcae",
+  )
 
 
 @pytest.fixture(scope="module")
 def made(config, folders):
   return assembly.assemble(
-      config, **folders, dtype="float32", key=jax.random.key(0))
+    config, **folders, dtype="float32", key=jax.random.key(0)
+  )
 
 
 def test_every_parameter_is_there_and_accounted_for(config, made):
@@ -61,28 +70,35 @@ def test_every_parameter_is_there_and_accounted_for(config, made):
   shapes = rules.flatten(tiny.shapes())
   flat = rules.flatten(params)
   assert {k: x.shape for k, x in flat.items()} == {
-      k: x.shape for k, x in shapes.items()}
+    k: x.shape for k, x in shapes.items()
+  }
   total = sum(int(np.prod(x.shape)) for x in shapes.values())
   assert sum(o.parameters for o in origins) == total
   random = {o.subtree.split("/")[0] for o in origins if "random" in o.source}
   assert random == {"adapters", "heads", "vision"}
-  assert {o.subtree for o in origins
-          if "random" in o.source and o.subtree.startswith("vision")} == {
-              "vision/router"}
+  assert {
+    o.subtree
+    for o in origins
+    if "random" in o.source and o.subtree.startswith("vision")
+  } == {"vision/router"}
 
 
 def test_what_came_from_where(folders, made):
   """Every line's source and count, against the folders' own leaves."""
   want = {}
   for folder, module, prefix in (
-      ("siglip2_folder", siglip, "vision"), ("dcae_folder", dcae,
-                                             "autoencoder")):
+    ("siglip2_folder", siglip, "vision"),
+    ("dcae_folder", dcae, "autoencoder"),
+  ):
     for path, leaf in rules.flatten(module.load(folders[folder])[1]).items():
       if path.startswith("head/"):
         continue  # EMMA has none
       top, size, layers = path.split("/")[0], leaf.size, len(leaf)
-      for name, share in ([("lower", 1), ("versatile", 1), ("stem", 1)]
-                          if top == "blocks" else [(top, layers)]):
+      for name, share in (
+        [("lower", 1), ("versatile", 1), ("stem", 1)]
+        if top == "blocks"
+        else [(top, layers)]
+      ):
         key = (f"{prefix}/{name}", str(folders[folder]))
         want[key] = want.get(key, 0) + size // layers * share
   decoder = rules.flatten(qwen3.load(folders["qwen3_folder"])[1])
@@ -90,8 +106,11 @@ def test_what_came_from_where(folders, made):
   for path, leaf in decoder.items():
     name = path.removeprefix("layers/block/")
     if name == path:
-      for part in (("norm_und", "norm_gen") if path.startswith("norm/")
-                   else (path.split("/")[0],)):
+      for part in (
+        ("norm_und", "norm_gen")
+        if path.startswith("norm/")
+        else (path.split("/")[0],)
+      ):
         want[f"llm/{part}", source] = leaf.size
       continue
     shared = name.startswith("qk/")  # in the one shallow layer of three
@@ -116,8 +135,11 @@ def test_tower_and_autoencoder_are_the_published_ones(folders, made):
   for name in ("embed", "post_norm"):
     jax.tree.map(np.testing.assert_array_equal, tower[name], params[name])
   for i, part in enumerate(("lower", "versatile")):
-    jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x[0], y[i]),
-                 tower[part], params["blocks"])
+    jax.tree.map(
+      lambda x, y, i=i: np.testing.assert_array_equal(x[0], y[i]),
+      tower[part],
+      params["blocks"],
+    )
   _, params = dcae.load(folders["dcae_folder"])
   jax.tree.map(np.testing.assert_array_equal, made[0]["autoencoder"], params)
 
@@ -125,12 +147,14 @@ def test_tower_and_autoencoder_are_the_published_ones(folders, made):
 def test_what_is_new_goes_by_the_key(config, folders, made):
   """And all but the latents' statistics has the dtype that was asked for."""
   params, _ = assembly.assemble(
-      config, **folders, dtype="bfloat16", key=jax.random.key(5))
+    config, **folders, dtype="bfloat16", key=jax.random.key(5)
+  )
   flat = rules.flatten(params)
   exact = {"autoencoder/latent/shift", "autoencoder/latent/scale"}
   assert {p for p, x in flat.items() if x.dtype == np.float32} == exact
   assert {x.dtype for p, x in flat.items() if p not in exact} == {
-      jnp.dtype("bfloat16")}
+    jnp.dtype("bfloat16")
+  }
   own = rules.flatten(made[0])  # by another key
   for path, x in flat.items():
     if re.fullmatch(assembly.NEW, path):
@@ -165,16 +189,20 @@ def test_branches_and_experts_start_as_copies(made):
     np.testing.assert_array_equal(flat[path], und, err_msg=path)
   for path in (p for p in flat if p.startswith("vision/stem/")):
     np.testing.assert_array_equal(
-        flat[path], flat[path.replace("stem", "versatile")])
+      flat[path], flat[path.replace("stem", "versatile")]
+    )
 
 
 @pytest.mark.parametrize("variant", ["paper", "all_shared", "all_decoupled"])
 def test_und_branch_goes_out_as_it_came_in(variant, folders, config):
   c = build_model.emma_config(tiny.model(variant)).llm
   _, params = qwen3.load(folders["qwen3_folder"])
-  emma = rules.unflatten(dict(
+  emma = rules.unflatten(
+    dict(
       (path.removeprefix("llm/"), leaf)
-      for path, leaf in assembly._llm(c, folders["qwen3_folder"], "float32")))
+      for path, leaf in assembly._llm(c, folders["qwen3_folder"], "float32")
+    )
+  )
   sizes, back = assembly.und_branch(c, emma)
   assert isinstance(Qwen3(sizes), Qwen3)
   want = rules.flatten(params)
@@ -193,20 +221,38 @@ def test_other_sizes_are_refused_with_the_list(folders):
 
 
 WRONG = {  # every size that decides what is computed, but those shapes show
-    "llm": dict(rope_theta=5e6, norm_eps=1e-5, head_dim=8, num_kv_heads=2,
-                num_heads=4, vocab_size=512, num_layers=4, width=64,
-                tie_embeddings=True),
-    "vision": dict(norm_eps=1e-5, num_heads=4, native_grid=4,
-                   position_resize="bilinear_antialias", num_layers=3),
-    "autoencoder": dict(
-        decoder_conv_act_fn="silu", encoder_out_shortcut=False,
-        decoder_in_shortcut=False, attention_head_dim=4,
-        decoder_act_fns=("relu",) * 6),
+  "llm": dict(
+    rope_theta=5e6,
+    norm_eps=1e-5,
+    head_dim=8,
+    num_kv_heads=2,
+    num_heads=4,
+    vocab_size=512,
+    num_layers=4,
+    width=64,
+    tie_embeddings=True,
+  ),
+  "vision": dict(
+    norm_eps=1e-5,
+    num_heads=4,
+    native_grid=4,
+    position_resize="bilinear_antialias",
+    num_layers=3,
+  ),
+  "autoencoder": dict(
+    decoder_conv_act_fn="silu",
+    encoder_out_shortcut=False,
+    decoder_in_shortcut=False,
+    attention_head_dim=4,
+    decoder_act_fns=("relu",) * 6,
+  ),
 }
 
 
-@pytest.mark.parametrize("part, name", [
-    (part, name) for part, changes in WRONG.items() for name in changes])
+@pytest.mark.parametrize(
+  "part, name",
+  [(part, name) for part, changes in WRONG.items() for name in changes],
+)
 def test_each_size_is_compared(config, folders, part, name):
   """Before a tensor is read into the tree; the error names both values."""
   value = WRONG[part][name]
@@ -217,27 +263,31 @@ def test_each_size_is_compared(config, folders, part, name):
     own = dataclasses.replace(getattr(config, part), **{name: value})
     changed = {part: own}
   other = dataclasses.replace(config, **changed)
-  source = {"llm": lambda: assembly._llm(
-      other.llm, folders["qwen3_folder"], None), "vision": lambda: (
-          assembly._vision(other, folders["siglip2_folder"], None)),
-            "autoencoder": lambda: assembly._autoencoder(
-                other, folders["dcae_folder"], None)}[part]
-  with pytest.raises(assembly.AssemblyError,
-                     match=f"  {name}: the folder has .*, the config "
-                     + re.escape(repr(value))):
+  source = {
+    "llm": lambda: assembly._llm(other.llm, folders["qwen3_folder"], None),
+    "vision": lambda: assembly._vision(other, folders["siglip2_folder"], None),
+    "autoencoder": lambda: assembly._autoencoder(
+      other, folders["dcae_folder"], None
+    ),
+  }[part]
+  with pytest.raises(
+    assembly.AssemblyError,
+    match=f"  {name}: the folder has .*, the config " + re.escape(repr(value)),
+  ):
     next(iter(source()))
 
 
-CONFIG = '''
+CONFIG = """
 from tests import tiny
 
 def get_config():
   return tiny.config()
-'''
+"""
 
 
 def test_init_export_and_check_from_the_command_line(
-    folders, made, tmp_path, capsys):
+  folders, made, tmp_path, capsys
+):
   file = tmp_path / "micro.py"
   file.write_text(CONFIG)
   argv = ["init", "--config", str(file), "--dtype", "float32"]
@@ -252,11 +302,24 @@ def test_init_export_and_check_from_the_command_line(
   want = rules.flatten(made[0])
   for path, leaf in rules.flatten(found.params).items():
     np.testing.assert_array_equal(leaf, want[path])
-  for part, folder, name in (("und", "qwen3_folder", "qwen3"),
-                             ("autoencoder", "dcae_folder", "dcae")):
+  for part, folder, name in (
+    ("und", "qwen3_folder", "qwen3"),
+    ("autoencoder", "dcae_folder", "dcae"),
+  ):
     out = tmp_path / part
-    assert cli.main(["export", part, "--checkpoint", str(tmp_path / "init"),
-                     "--out", str(out)]) == 0
+    assert (
+      cli.main(
+        [
+          "export",
+          part,
+          "--checkpoint",
+          str(tmp_path / "init"),
+          "--out",
+          str(out),
+        ]
+      )
+      == 0
+    )
     module = {"qwen3": qwen3, "dcae": dcae}[name]
     _, got = module.load(out)
     _, expected = module.load(folders[folder])
@@ -269,10 +332,18 @@ def test_check_finds_equal_and_different(folders, tmp_path, capsys):
   with jax.default_matmul_precision("highest"):
     logits, hidden = module.apply({"params": params}, tokens)
   file = tmp_path / "reference.npz"
-  np.savez(file, input_ids=tokens, logits=logits,
-           **{"hidden_states.1": hidden[1]})
-  argv = ["check", "--family", "qwen3", "--folder",
-          str(folders["qwen3_folder"]), "--reference", str(file)]
+  np.savez(
+    file, input_ids=tokens, logits=logits, **{"hidden_states.1": hidden[1]}
+  )
+  argv = [
+    "check",
+    "--family",
+    "qwen3",
+    "--folder",
+    str(folders["qwen3_folder"]),
+    "--reference",
+    str(file),
+  ]
   assert cli.main(argv) == 0
   assert "Equal." in capsys.readouterr().out
   np.savez(file, input_ids=tokens, logits=logits * 1.001)

@@ -18,13 +18,15 @@ def quick(monkeypatch):
   """`check` compiles each program for one run."""
   own = jax.jit
   monkeypatch.setattr(
-      jax, "jit", lambda f, **k: own(f, **k, compiler_options=QUICK))
+    jax, "jit", lambda f, **k: own(f, **k, compiler_options=QUICK)
+  )
 
 
 def apply(module, params, *inputs, **options):
   with jax.default_matmul_precision("highest"):
     return jax.jit(lambda p, *x: module.apply({"params": p}, *x, **options))(
-        params, *inputs)
+      params, *inputs
+    )
 
 
 def errors(family: str, folder: Path, reference: dict) -> dict[str, float]:
@@ -44,8 +46,10 @@ def test_a_decoder_with_mask_and_positions(tmp_path: Path):
   mask = np.ones_like(tokens)
   mask[0, :4] = 0
   position = np.maximum(mask.cumsum(1) - 1, 0)
-  logits, hidden = map(np.asarray, (apply(
-      module, params, tokens, position, mask)[i] for i in (0, 1)))
+  logits, hidden = map(
+    np.asarray,
+    (apply(module, params, tokens, position, mask)[i] for i in (0, 1)),
+  )
   given = {"input_ids": tokens, "attention_mask": mask}
   wild = np.where(mask[..., None] > 0, logits, 7e3)
   # A wrong value in a place that counts shows, in units of the maximum there.
@@ -64,11 +68,14 @@ def test_a_vision_model_by_pictures_of_torch_s_layout(tmp_path: Path):
   module, params = siglip.load(folder)
   pixels = siglip_golden.pixels("check", (45, 99))
   out = apply(module, params, pixels)
-  reference = {"pixel_values": first(pixels),
-               "last_hidden_state": np.asarray(out.patches_PTD),
-               "pooler_output": np.asarray(out.pooled_PD)}
-  reference |= {f"hidden_states.{i}": np.asarray(x)
-                for i, x in enumerate(out.states_LPTD)}
+  reference = {
+    "pixel_values": first(pixels),
+    "last_hidden_state": np.asarray(out.patches_PTD),
+    "pooler_output": np.asarray(out.pooled_PD),
+  }
+  reference |= {
+    f"hidden_states.{i}": np.asarray(x) for i, x in enumerate(out.states_LPTD)
+  }
   found = errors("siglip2", folder, reference)
   assert set(found) == set(reference) - {"pixel_values"}
   assert max(found.values()) < 1e-6

@@ -28,8 +28,7 @@ from emma_jax.models.convolution import Conv3x3, Depthwise  # noqa: E402
 from emma_jax.models.layers import Linear  # noqa: E402
 from tests.convert.dcae_pairs import Pair, error, noise, pair  # noqa: E402
 
-pytestmark = [
-    pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 TOLERANCE = 5e-6  # of tests/convert/test_dcae_torch.py
 QUICK = {"xla_backend_optimization_level": 0}  # each program runs once
 TILES = tiling.Tiling(height=16, width=24, stride_height=12, stride_width=16)
@@ -71,9 +70,12 @@ def swap(a: str, b: str, under: str) -> Weights:
   def changed(params: dict) -> dict:
     other = {a: b, b: a}
     name = lambda path: "/".join(other.get(p, p) for p in path.split("/"))
-    return rules.unflatten({
+    return rules.unflatten(
+      {
         name(path) if path.startswith(under) else path: x
-        for path, x in rules.flatten(params).items()})
+        for path, x in rules.flatten(params).items()
+      }
+    )
 
   return changed
 
@@ -91,8 +93,12 @@ def replace(module, name: str, new) -> Code:
 
 def conv(x, kernel, stride, padding):
   return jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), padding,
-      dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x,
+    kernel,
+    (stride, stride),
+    padding,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
 
 
 def same_padding(x, kernel, stride=1):
@@ -156,7 +162,8 @@ class UngatedGlu(blocks.GluMbConv):
     y = Depthwise(3, name="depth")(y)
     value, gate = jnp.split(y, 2, axis=-1)
     y = Linear(channels, use_bias=False, name="point")(
-        value * jax.nn.silu(gate))
+      value * jax.nn.silu(gate)
+    )
     return x + blocks.RmsNorm2d(name="norm")(y)
 
 
@@ -167,7 +174,8 @@ class NormBetween(blocks.ResBlock):
   def __call__(self, x):
     y = Conv3x3(x.shape[-1], name="conv1")(x)
     y = blocks.ACTIVATIONS[self.act_fn](
-        blocks.NORMS[self.norm_type](name="norm")(y))
+      blocks.NORMS[self.norm_type](name="norm")(y)
+    )
     return x + Conv3x3(x.shape[-1], use_bias=False, name="conv2")(y)
 
 
@@ -183,7 +191,6 @@ class ActAfter(blocks.ResBlock):
 
 
 class BilinearUp(blocks.Up):
-
   @nn.compact
   def __call__(self, x):
     P, Y, X, _ = x.shape
@@ -194,12 +201,12 @@ class BilinearUp(blocks.Up):
 
 
 class BatchStatistics(blocks.BatchNorm):
-
   @nn.compact
   def __call__(self, x):
     scale, bias, _, _ = (
-        self.param(name, nn.initializers.ones, x.shape[-1:])[None, None, None]
-        for name in ("scale", "bias", "mean", "var"))
+      self.param(name, nn.initializers.ones, x.shape[-1:])[None, None, None]
+      for name in ("scale", "bias", "mean", "var")
+    )
     mean = x.mean((0, 1, 2), keepdims=True)
     var = x.var((0, 1, 2), keepdims=True)
     return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
@@ -216,8 +223,9 @@ def join_unblended(tiles, t):
     kept = []
     for j, tile in enumerate(row):
       if i:
-        tile = tiling._fade(tiles[i - 1][j], tile, t.height - t.stride_height,
-                            axis=1)
+        tile = tiling._fade(
+          tiles[i - 1][j], tile, t.height - t.stride_height, axis=1
+        )
       if j:
         tile = tiling._fade(row[j - 1], tile, t.width - t.stride_width, axis=2)
       kept.append(tile[:, : t.stride_height, : t.stride_width])
@@ -247,111 +255,166 @@ ENCODE, DECODE = dict(method="encode"), dict(method="decode")
 ATTENTION = functools.partial(functools.partial, attention)
 
 MISTAKES = {
-    "q, k and v by name": Mistake(
-        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
-                                    heads_by_name)),
-    "to_q and to_k swapped": Mistake(
-        **SANA, **ENCODE, weights=swap("to_q", "to_k", "encoder/")),
-    "groups of the scale transposed": Mistake(
-        **SANA, **ENCODE,
-        weights=change(r".*/scale\d/kernel", lambda w: w.swapaxes(1, 2))),
-    "depthwise kernels flipped": Mistake(
-        **SANA, **ENCODE,
-        weights=change(".*/(depth|filter)/kernel", lambda w: w[::-1, ::-1])),
-    "rows and columns of kernels swapped": Mistake(
-        **SANA, **ENCODE, weights=change(
-            "encoder/.*conv[12]/kernel", lambda w: w.swapaxes(0, 1))),
-    "attention without relu": Mistake(
-        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
-                                    ATTENTION(relu=lambda x: x))),
-    "attention not divided": Mistake(
-        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
-                                    ATTENTION(divide=False))),
-    "attention eps 1e-3": Mistake(
-        **SANA, **ENCODE, code=replace(blocks, "linear_attention",
-                                    ATTENTION(eps=1e-3))),
-    "rms norm eps 1e-6": Mistake(
-        **SANA, **DECODE, code=replace(blocks, "NORM_EPS", 1e-6)),
-    "rms norm without bias": Mistake(
-        **SANA, **DECODE, weights=change(".*/norm(_out)?/bias", np.zeros_like)),
-    "conv1 without bias": Mistake(
-        **SANA, **DECODE, weights=change(".*/conv1/bias", np.zeros_like)),
-    "norm between the convolutions": Mistake(
-        **SANA, **ENCODE, code=replace(blocks, "ResBlock", NormBetween)),
-    "activation after the norm": Mistake(
-        **SANA, **ENCODE, code=replace(blocks, "ResBlock", ActAfter)),
-    "gate first": Mistake(
-        **SANA, **ENCODE, weights=change(
-            ".*/conv/(inverted|depth)/(kernel|bias)", gate_first)),
-    "glu without its first silu": Mistake(
-        **SANA, **ENCODE, code=replace(blocks, "GluMbConv", UngatedGlu)),
-    "batch norm eps 1e-3": Mistake(
-        **IMAGENET, **DECODE,
-        weights=change(".*/var", lambda v: v + np.float32(1e-3 - 1e-5))),
-    "batch statistics": Mistake(**IMAGENET, **DECODE, code=batch_statistics),
-    "running mean not read": Mistake(
-        **IMAGENET, **DECODE, weights=change(".*/mean", np.zeros_like)),
-    "running variance not read": Mistake(
-        **IMAGENET, **DECODE, weights=change(".*/var", np.ones_like)),
-    "stride 2 padded (0, 1)": Mistake(
-        **SANA, **ENCODE, code=replace(convolution, "conv3x3", same_padding)),
-    "convolutions in TF32": Mistake(
-        **SANA, **ENCODE, code=replace(convolution, "conv3x3", tf32)),
-    "unshuffle to (dy, dx, c)": Mistake(
-        **IMAGENET, **ENCODE, code=replace(convolution, "space_to_depth",
-                                    fold_channels_last)),
-    "shuffle from (dy, dx, c)": Mistake(
-        **IMAGENET, **DECODE, code=replace(convolution, "depth_to_space",
-                                    unfold_channels_last)),
-    "strided means in shortcuts": Mistake(
-        **IMAGENET, **ENCODE, code=replace(convolution, "group_mean",
-                                           strided_mean)),
-    "tiled channels in shortcuts": Mistake(
-        **IMAGENET, **DECODE, code=replace(convolution, "repeat_channels",
-                                    tiled_channels)),
-    "no shortcut out of the encoder": Mistake(
-        **SANA, **ENCODE, sizes=dict(encoder_out_shortcut=False)),
-    "no shortcut into the decoder": Mistake(
-        **SANA, **DECODE, sizes=dict(decoder_in_shortcut=False)),
-    "bilinear upsampling": Mistake(
-        **SANA, **DECODE, code=replace(blocks, "Up", BilinearUp)),
-    "silu before the last convolution": Mistake(
-        **SANA, **DECODE, sizes=dict(decoder_conv_act_fn="silu")),
-    "silu in all of the decoder": Mistake(
-        **IMAGENET, **DECODE, sizes=dict(decoder_act_fns=("silu",) * 3)),
-    "blocks of a stage in reverse": Mistake(
-        **SANA, **ENCODE, weights=swap("block0", "block1", "encoder/stage1/")),
-    "scaling factor not read": Mistake(
-        **SANA, method="encode_normalised",
-        weights=change("latent/scale", np.ones_like)),
-    "scaling factor divides": Mistake(
-        **SANA, method="encode_normalised",
-        weights=change("latent/scale", lambda x: 1 / x)),
-    "scaling factor in bfloat16": Mistake(
-        **SANA, method="encode_normalised", weights=change(
-            "latent/scale",
-            lambda x: np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32))),
-    "tiles blended with unblended ones": Mistake(
-        **IMAGENET, **DECODE, code=replace(tiling, "_join", join_unblended),
-        tiles=TILES),
-    "tiles blended half a step late": Mistake(
-        **IMAGENET, **DECODE, tiles=TILES,
-        code=replace(tiling, "_fade", blend_half_a_step_late)),
-    "edge tiles padded at the top": Mistake(
-        **IMAGENET, **ENCODE, code=padded_at_the_top, tiles=TILES),
+  "q, k and v by name": Mistake(
+    **SANA, **ENCODE, code=replace(blocks, "linear_attention", heads_by_name)
+  ),
+  "to_q and to_k swapped": Mistake(
+    **SANA, **ENCODE, weights=swap("to_q", "to_k", "encoder/")
+  ),
+  "groups of the scale transposed": Mistake(
+    **SANA,
+    **ENCODE,
+    weights=change(r".*/scale\d/kernel", lambda w: w.swapaxes(1, 2)),
+  ),
+  "depthwise kernels flipped": Mistake(
+    **SANA,
+    **ENCODE,
+    weights=change(".*/(depth|filter)/kernel", lambda w: w[::-1, ::-1]),
+  ),
+  "rows and columns of kernels swapped": Mistake(
+    **SANA,
+    **ENCODE,
+    weights=change("encoder/.*conv[12]/kernel", lambda w: w.swapaxes(0, 1)),
+  ),
+  "attention without relu": Mistake(
+    **SANA,
+    **ENCODE,
+    code=replace(blocks, "linear_attention", ATTENTION(relu=lambda x: x)),
+  ),
+  "attention not divided": Mistake(
+    **SANA,
+    **ENCODE,
+    code=replace(blocks, "linear_attention", ATTENTION(divide=False)),
+  ),
+  "attention eps 1e-3": Mistake(
+    **SANA,
+    **ENCODE,
+    code=replace(blocks, "linear_attention", ATTENTION(eps=1e-3)),
+  ),
+  "rms norm eps 1e-6": Mistake(
+    **SANA, **DECODE, code=replace(blocks, "NORM_EPS", 1e-6)
+  ),
+  "rms norm without bias": Mistake(
+    **SANA, **DECODE, weights=change(".*/norm(_out)?/bias", np.zeros_like)
+  ),
+  "conv1 without bias": Mistake(
+    **SANA, **DECODE, weights=change(".*/conv1/bias", np.zeros_like)
+  ),
+  "norm between the convolutions": Mistake(
+    **SANA, **ENCODE, code=replace(blocks, "ResBlock", NormBetween)
+  ),
+  "activation after the norm": Mistake(
+    **SANA, **ENCODE, code=replace(blocks, "ResBlock", ActAfter)
+  ),
+  "gate first": Mistake(
+    **SANA,
+    **ENCODE,
+    weights=change(".*/conv/(inverted|depth)/(kernel|bias)", gate_first),
+  ),
+  "glu without its first silu": Mistake(
+    **SANA, **ENCODE, code=replace(blocks, "GluMbConv", UngatedGlu)
+  ),
+  "batch norm eps 1e-3": Mistake(
+    **IMAGENET,
+    **DECODE,
+    weights=change(".*/var", lambda v: v + np.float32(1e-3 - 1e-5)),
+  ),
+  "batch statistics": Mistake(**IMAGENET, **DECODE, code=batch_statistics),
+  "running mean not read": Mistake(
+    **IMAGENET, **DECODE, weights=change(".*/mean", np.zeros_like)
+  ),
+  "running variance not read": Mistake(
+    **IMAGENET, **DECODE, weights=change(".*/var", np.ones_like)
+  ),
+  "stride 2 padded (0, 1)": Mistake(
+    **SANA, **ENCODE, code=replace(convolution, "conv3x3", same_padding)
+  ),
+  "convolutions in TF32": Mistake(
+    **SANA, **ENCODE, code=replace(convolution, "conv3x3", tf32)
+  ),
+  "unshuffle to (dy, dx, c)": Mistake(
+    **IMAGENET,
+    **ENCODE,
+    code=replace(convolution, "space_to_depth", fold_channels_last),
+  ),
+  "shuffle from (dy, dx, c)": Mistake(
+    **IMAGENET,
+    **DECODE,
+    code=replace(convolution, "depth_to_space", unfold_channels_last),
+  ),
+  "strided means in shortcuts": Mistake(
+    **IMAGENET, **ENCODE, code=replace(convolution, "group_mean", strided_mean)
+  ),
+  "tiled channels in shortcuts": Mistake(
+    **IMAGENET,
+    **DECODE,
+    code=replace(convolution, "repeat_channels", tiled_channels),
+  ),
+  "no shortcut out of the encoder": Mistake(
+    **SANA, **ENCODE, sizes=dict(encoder_out_shortcut=False)
+  ),
+  "no shortcut into the decoder": Mistake(
+    **SANA, **DECODE, sizes=dict(decoder_in_shortcut=False)
+  ),
+  "bilinear upsampling": Mistake(
+    **SANA, **DECODE, code=replace(blocks, "Up", BilinearUp)
+  ),
+  "silu before the last convolution": Mistake(
+    **SANA, **DECODE, sizes=dict(decoder_conv_act_fn="silu")
+  ),
+  "silu in all of the decoder": Mistake(
+    **IMAGENET, **DECODE, sizes=dict(decoder_act_fns=("silu",) * 3)
+  ),
+  "blocks of a stage in reverse": Mistake(
+    **SANA, **ENCODE, weights=swap("block0", "block1", "encoder/stage1/")
+  ),
+  "scaling factor not read": Mistake(
+    **SANA,
+    method="encode_normalised",
+    weights=change("latent/scale", np.ones_like),
+  ),
+  "scaling factor divides": Mistake(
+    **SANA,
+    method="encode_normalised",
+    weights=change("latent/scale", lambda x: 1 / x),
+  ),
+  "scaling factor in bfloat16": Mistake(
+    **SANA,
+    method="encode_normalised",
+    weights=change(
+      "latent/scale",
+      lambda x: np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32),
+    ),
+  ),
+  "tiles blended with unblended ones": Mistake(
+    **IMAGENET,
+    **DECODE,
+    code=replace(tiling, "_join", join_unblended),
+    tiles=TILES,
+  ),
+  "tiles blended half a step late": Mistake(
+    **IMAGENET,
+    **DECODE,
+    tiles=TILES,
+    code=replace(tiling, "_fade", blend_half_a_step_late),
+  ),
+  "edge tiles padded at the top": Mistake(
+    **IMAGENET, **ENCODE, code=padded_at_the_top, tiles=TILES
+  ),
 }
 
 
 def result(m: Mistake, params: dict, x: np.ndarray, sizes: dict) -> np.ndarray:
   module = pair(m.kind).module
-  module = module.clone(
-      config=dataclasses.replace(module.config, **sizes))
+  module = module.clone(config=dataclasses.replace(module.config, **sizes))
   if m.tiles is None:  # op by op: what one mistake compiled serves the next
     return np.asarray(module.apply({"params": params}, x, method=m.method))
   run = jax.jit(
-      lambda params, x: module.apply({"params": params}, x, m.tiles,
-                                     method=m.method),
-      compiler_options=QUICK)
+    lambda params, x: module.apply(
+      {"params": params}, x, m.tiles, method=m.method
+    ),
+    compiler_options=QUICK,
+  )
   return np.asarray(run(params, x))
 
 

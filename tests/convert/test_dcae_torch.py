@@ -25,8 +25,7 @@ from emma_jax.models.tiling import Tiling  # noqa: E402
 from tests.convert import dcae_pairs as pairs  # noqa: E402
 from tests.convert.dcae_pairs import FACTOR, KINDS, error, noise, pair  # noqa: E402
 
-pytestmark = [
-    pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 TOLERANCE = 5e-6  # of the reference's maximum, in float32
 QUICK = {"xla_backend_optimization_level": 0}  # each program runs once
 SIZES = {"linear": (16, 24), "mixed": (4, 8), "quadratic": (4, 4)}
@@ -42,11 +41,17 @@ def reference_states(blocks, run) -> list[np.ndarray]:
   """What goes into the first of the blocks, and comes out of each."""
   states: list = []
   blocks = [b for b in blocks if len(b)]
-  hooks = [blocks[0].register_forward_pre_hook(
-      lambda _, inputs: states.append(pairs.last(inputs[0])))]
-  hooks += [b.register_forward_hook(
-      lambda _, __, output: states.append(pairs.last(output)))
-      for b in blocks]
+  hooks = [
+    blocks[0].register_forward_pre_hook(
+      lambda _, inputs: states.append(pairs.last(inputs[0]))
+    )
+  ]
+  hooks += [
+    b.register_forward_hook(
+      lambda _, __, output: states.append(pairs.last(output))
+    )
+    for b in blocks
+  ]
   run()
   for hook in hooks:
     hook.remove()
@@ -59,7 +64,8 @@ def test_latents_pictures_and_every_state(kind, size):
   p = pair(kind)
   x = noise(2, *size, p.channels)
   theirs = reference_states(
-      p.reference.encoder.down_blocks, lambda: p.encode(x))
+    p.reference.encoder.down_blocks, lambda: p.encode(x)
+  )
   z, states = p.apply("encode_states")(p.params, x)
   close(z, p.encode(x), what="latents")
   assert len(states) == len(theirs)
@@ -67,7 +73,8 @@ def test_latents_pictures_and_every_state(kind, size):
     close(a, b, what=f"encoder state {i}")
   z = p.encode(x)
   theirs = reference_states(
-      p.reference.decoder.up_blocks[::-1], lambda: p.decode(z))
+    p.reference.decoder.up_blocks[::-1], lambda: p.decode(z)
+  )
   y, states = p.apply("decode_states")(p.params, z)
   close(y, p.decode(z), what="pictures")
   assert len(states) == len(theirs)
@@ -115,7 +122,7 @@ def test_gradients_of_every_weight_and_of_the_picture(kind):
     if entry.ours.endswith(("/mean", "/var")):
       assert not flat[entry.ours].any()
       continue
-    name, = entry.theirs
+    (name,) = entry.theirs
     seen.add(name)
     g = entry.to_theirs(np.asarray(flat[entry.ours]))
     assert g.shape == theirs[name].shape
@@ -148,10 +155,13 @@ def test_bfloat16_is_within_four_percent(kind):
     assert ours.dtype == jnp.bfloat16
     with torch.no_grad():
       theirs = getattr(reference, method)(
-          pairs.first(x).bfloat16(), return_dict=False)[0]
+        pairs.first(x).bfloat16(), return_dict=False
+      )[0]
     theirs = pairs.last(theirs)
-    print(f"{method}: rms {rms(ours, exact):.2e}, torch's"
-          f" {rms(theirs, exact):.2e}, its error {error(theirs, exact):.2e}")
+    print(
+      f"{method}: rms {rms(ours, exact):.2e}, torch's"
+      f" {rms(theirs, exact):.2e}, its error {error(theirs, exact):.2e}"
+    )
     close(ours, exact, 0.04, method)
     assert rms(ours, exact) < 1.5 * rms(theirs, exact)
 
@@ -161,10 +171,10 @@ def test_bfloat16_is_within_four_percent(kind):
 
 TILING = Tiling(height=16, width=24, stride_height=12, stride_width=16)
 TILINGS = {  # in "dense" tiles overlap more than their neighbours
-    "wide": TILING,
-    "tall": Tiling(height=32, width=16, stride_height=24, stride_width=12),
-    "dense": Tiling(height=16, width=20, stride_height=4, stride_width=8),
-    "apart": Tiling(height=16, width=16, stride_height=16, stride_width=16),
+  "wide": TILING,
+  "tall": Tiling(height=32, width=16, stride_height=24, stride_width=12),
+  "dense": Tiling(height=16, width=20, stride_height=4, stride_width=8),
+  "apart": Tiling(height=16, width=16, stride_height=16, stride_width=16),
 }
 
 
@@ -190,14 +200,12 @@ def up(z: jax.Array) -> jax.Array:
 
 
 class Down(torch.nn.Module):
-
   def forward(self, x):
     y = torch.nn.functional.avg_pool2d(x, 4)
     return y - 0.5 * y.mean((2, 3), keepdim=True)
 
 
 class Up(torch.nn.Module):
-
   def forward(self, z):
     y = z - 0.5 * z.mean((2, 3), keepdim=True)
     return torch.nn.functional.interpolate(y, scale_factor=4)
@@ -223,8 +231,9 @@ def test_a_tiled_model_is_the_reference_s():
   p = pair("imagenet")
 
   def run(method, x):
-    f = lambda params, x: p.module.apply({"params": params}, x, TILING,
-                                         method=method)
+    f = lambda params, x: p.module.apply(
+      {"params": params}, x, TILING, method=method
+    )
     return jax.jit(f, compiler_options=QUICK)(p.params, x)
 
   x, z = noise(1, 29, 42, 3), noise(1, 7, 10, 4)
@@ -280,7 +289,8 @@ def test_sharded_bfloat16_files_are_read(tmp_path):
   assert len(list(tmp_path.glob("*.safetensors"))) > 2
   _, params = convert.load(tmp_path)
   wanted = jax.tree.map(
-      lambda w: np.asarray(jnp.asarray(w, jnp.bfloat16), np.float32), p.params)
+    lambda w: np.asarray(jnp.asarray(w, jnp.bfloat16), np.float32), p.params
+  )
   wanted["latent"] = p.params["latent"]
   jax.tree.map(np.testing.assert_array_equal, params, wanted)
 
@@ -289,10 +299,17 @@ def test_sparse_configs_are_filled_in(tmp_path):
   """The newer fields, absent from published files."""
   p = pair("sana")
   p.reference.save_pretrained(tmp_path)
-  pairs.write_config(tmp_path, {
-      "encoder_out_shortcut": None, "decoder_in_shortcut": None,
-      "decoder_conv_act_fn": None, "in_channels": None,
-      "decoder_norm_types": None, "decoder_act_fns": None})
+  pairs.write_config(
+    tmp_path,
+    {
+      "encoder_out_shortcut": None,
+      "decoder_in_shortcut": None,
+      "decoder_conv_act_fn": None,
+      "in_channels": None,
+      "decoder_norm_types": None,
+      "decoder_act_fns": None,
+    },
+  )
   module, params = convert.load(tmp_path)
   assert module.config == p.module.config
   jax.tree.map(np.testing.assert_array_equal, params, p.params)
@@ -300,21 +317,27 @@ def test_sparse_configs_are_filled_in(tmp_path):
 
 def test_our_defaults_are_the_reference_s():
   signature = inspect.signature(diffusers.AutoencoderDC.__init__)
-  theirs = {n: v.default for n, v in signature.parameters.items()
-            if n != "self"}
+  theirs = {
+    n: v.default for n, v in signature.parameters.items() if n != "self"
+  }
   assert convert.DEFAULTS == theirs
 
 
 @pytest.mark.parametrize(
-    "config", dict.fromkeys(c for c, _ in dcae_sizes.PUBLISHED.values()))
+  "config", dict.fromkeys(c for c, _ in dcae_sizes.PUBLISHED.values())
+)
 def test_full_sizes_have_the_reference_s_names_and_shapes(config):
   """On torch's meta device: no weight is made on either side."""
   fields = convert.config_to_hf(config)
   with torch.device("meta"):
     reference = diffusers.AutoencoderDC(
-        **{k: v for k, v in fields.items() if not k.startswith("_")})
-  theirs = {n: tuple(x.shape) for n, x in reference.state_dict().items()
-            if not n.endswith("num_batches_tracked")}
+      **{k: v for k, v in fields.items() if not k.startswith("_")}
+    )
+  theirs = {
+    n: tuple(x.shape)
+    for n, x in reference.state_dict().items()
+    if not n.endswith("num_batches_tracked")
+  }
   shapes = convert.leaf_shapes(config)
   ours = {}
   for entry in convert.entries(config):

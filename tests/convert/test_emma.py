@@ -26,27 +26,34 @@ def test_import_undoes_export_bit_for_bit(tmp_path, variant):
   found = convert.load(tmp_path)
   chex.assert_trees_all_equal(found.params, tiny.params(variant))
   assert (found.config, found.step, found.route) == (
-      config(variant), 7, "versatile")
+    config(variant),
+    7,
+    "versatile",
+  )
   assert sorted(p.name for p in tmp_path.iterdir()) == [
-      "config.json", "emma_torch.py", "model.safetensors", "tokenizer.json"]
+    "config.json",
+    "emma_torch.py",
+    "model.safetensors",
+    "tokenizer.json",
+  ]
 
 
 def test_names_and_layouts_are_those_of_pytorch(tmp_path):
   folder = Folder.open(export(tmp_path))
   width, mlp, semantic = 32, 48, 16
   expected = {
-      "llm.embed.weight": (1024, width),
-      "llm.shallow.0.shared.qk.k.weight": (16, width),
-      "llm.deep.1.gen.o.weight": (width, 32),
-      "llm.deep.1.gen.mlp.down.weight": (width, mlp),
-      "llm.norm_und.weight": (width,),
-      "vision.embed.weight": (semantic, 3, 16, 16),
-      "vision.stem.0.attention.query.weight": (semantic, semantic),
-      "adapters.und.fuse.fc1.weight": (width, 4 * semantic + tiny.CHANNELS),
-      "autoencoder.encoder.stage5.block0.conv.depth.weight": (64, 1, 3, 3),
-      "autoencoder.encoder.stage1.block0.conv1.weight": (8, 8, 3, 3),
-      "autoencoder.latent.shift": (tiny.CHANNELS,),
-      "heads.velocity.weight": (tiny.CHANNELS, width),
+    "llm.embed.weight": (1024, width),
+    "llm.shallow.0.shared.qk.k.weight": (16, width),
+    "llm.deep.1.gen.o.weight": (width, 32),
+    "llm.deep.1.gen.mlp.down.weight": (width, mlp),
+    "llm.norm_und.weight": (width,),
+    "vision.embed.weight": (semantic, 3, 16, 16),
+    "vision.stem.0.attention.query.weight": (semantic, semantic),
+    "adapters.und.fuse.fc1.weight": (width, 4 * semantic + tiny.CHANNELS),
+    "autoencoder.encoder.stage5.block0.conv.depth.weight": (64, 1, 3, 3),
+    "autoencoder.encoder.stage1.block0.conv1.weight": (8, 8, 3, 3),
+    "autoencoder.latent.shift": (tiny.CHANNELS,),
+    "heads.velocity.weight": (tiny.CHANNELS, width),
   }
   assert {name: folder.shape(name) for name in expected} == expected
   q = folder.read("llm.deep.1.und.qk.q.weight")
@@ -66,18 +73,22 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
   good, params, tokenizer = config(), tiny.params(), TinyTokenizer()
   model = good["model"]
 
-  def attempt(message, error=convert.ExportError, config=good, params=params,
-              **options):
+  def attempt(
+    message, error=convert.ExportError, config=good, params=params, **options
+  ):
     with pytest.raises(error, match=message):
       convert.save(tmp_path / "out", config, params, tokenizer, **options)
     assert not (tmp_path / "out").exists()
 
-  attempt("only a whole EMMA",
-          config=good | {"model": model | {"kind": "autoencoder"}})
+  attempt(
+    "only a whole EMMA",
+    config=good | {"model": model | {"kind": "autoencoder"}},
+  )
   attempt("vocab", config=good | {"model": model | {"llm": {}}})
   attempt("steps", config=good | {"sample": {}})
-  attempt("codec='fast'",
-          config=good | {"data": good["data"] | {"codec": "fast"}})
+  attempt(
+    "codec='fast'", config=good | {"data": good["data"] | {"codec": "fast"}}
+  )
   attempt("route='elsewhere'", route="elsewhere")
   less = dict(params, heads={})
   attempt("heads/velocity/kernel", convert.table.ConversionError, params=less)
@@ -88,14 +99,29 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     convert.load(tmp_path / "x")
 
 
-@pytest.mark.parametrize("section, key", [
-    *(("data", k) for k in (
-        "height", "width", "native", "min_tokens", "max_tokens")),
-    *(("sample", k) for k in (
-        "steps", "shift", "text_guidance", "edit_text_guidance",
-        "edit_image_guidance", "max_tokens"))])
+@pytest.mark.parametrize(
+  "section, key",
+  [
+    *(
+      ("data", k)
+      for k in ("height", "width", "native", "min_tokens", "max_tokens")
+    ),
+    *(
+      ("sample", k)
+      for k in (
+        "steps",
+        "shift",
+        "text_guidance",
+        "edit_text_guidance",
+        "edit_image_guidance",
+        "max_tokens",
+      )
+    ),
+  ],
+)
 def test_a_config_without_what_sampling_needs_is_refused(
-    tmp_path, section, key):
+  tmp_path, section, key
+):
   c = config()
   c = c | {section: {k: v for k, v in c[section].items() if k != key}}
   with pytest.raises(convert.ExportError, match=f"{section} lacks .*'{key}'"):
@@ -116,16 +142,19 @@ def test_theirs_says_the_names_and_shapes_that_are_written(tmp_path):
   folder = Folder.open(export(tmp_path))
   sizes = convert.model_config(config()["model"])
   assert convert.theirs(sizes) == {
-      name: folder.shape(name) for name in folder.names()}
+    name: folder.shape(name) for name in folder.names()
+  }
 
 
 def test_a_field_that_the_file_does_not_know_must_be_at_its_default(
-    monkeypatch):
+  monkeypatch,
+):
   sizes = convert.model_config(config()["model"])
   convert._check_supported(sizes)
   known = convert._HONOURED[convert.LlmConfig]
-  monkeypatch.setitem(convert._HONOURED, convert.LlmConfig,
-                      known.replace("rope_theta", ""))
+  monkeypatch.setitem(
+    convert._HONOURED, convert.LlmConfig, known.replace("rope_theta", "")
+  )
   with pytest.raises(convert.ExportError, match="LlmConfig.rope_theta=10000"):
     convert._check_supported(sizes)
 

@@ -30,9 +30,10 @@ def check(case: str, made: dict, tolerance=TOLERANCE):
 def test_the_pytorch_file_is_the_one_the_golden_was_made_with():
   want = store.read("emma_torch")["file"]["implementation"]
   assert golden.digest() == want, (
-      "emma_torch.py does something else than when its golden was made. With "
-      "torch installed: python -m tests.goldens emma_torch; then this file's "
-      "tests compare what it gives with what the sampling here gives.")
+    "emma_torch.py does something else than when its golden was made. With "
+    "torch installed: python -m tests.goldens emma_torch; then this file's "
+    "tests compare what it gives with what the sampling here gives."
+  )
 
 
 def test_the_export_writes_the_same_tensors(tmp_path):
@@ -42,10 +43,16 @@ def test_the_export_writes_the_same_tensors(tmp_path):
 
 @pytest.mark.parametrize("route", ["versatile", "stem"])
 def test_the_same_answers(session, route):
-  own = session if route == "versatile" else Session(
-      session.config, session.params, "stem", 0, route=route, batch=4)
-  said, = own.ask([[golden.picture()]], [golden.QUESTIONS],
-                  max_tokens=golden.ANSWER)
+  own = (
+    session
+    if route == "versatile"
+    else Session(
+      session.config, session.params, "stem", 0, route=route, batch=4
+    )
+  )
+  (said,) = own.ask(
+    [[golden.picture()]], [golden.QUESTIONS], max_tokens=golden.ANSWER
+  )
   check(f"ask {route}", {str(i): x for i, x in enumerate(said)})
 
 
@@ -75,8 +82,9 @@ def check_made(case: str, made: dict):
   # The latents alone at a tighter one.
   want = store.read("emma_torch")[case]["latents"]
   have = store.sketch(made["latents"], golden.KEPT)
-  assert store.difference(have, want, TOLERANCE) is None, (
-      store.difference(have, want, TOLERANCE))
+  assert store.difference(have, want, TOLERANCE) is None, store.difference(
+    have, want, TOLERANCE
+  )
 
 
 def test_the_noise_is_the_same():
@@ -84,7 +92,7 @@ def test_the_noise_is_the_same():
 
 
 def test_the_same_drawing(session, made):
-  picture, = session.draw([golden.PROMPT], seed=golden.SEED)
+  (picture,) = session.draw([golden.PROMPT], seed=golden.SEED)
   np.testing.assert_array_equal(picture, np.round(255 * made["picture"]))
   check_made("draw", made)
 
@@ -94,7 +102,11 @@ def test_the_same_edit(session, made, name):
   """In "image" the contexts without the instruction outweigh the first."""
   text, image_guidance = golden.GUIDANCE[name]
   count = session.batch  # what tests of sampling have compiled
-  session.edit([golden.picture()] * count, [golden.INSTRUCTION] * count,
-               text_guidance=text, image_guidance=image_guidance,
-               seed=golden.SEED)
+  session.edit(
+    [golden.picture()] * count,
+    [golden.INSTRUCTION] * count,
+    text_guidance=text,
+    image_guidance=image_guidance,
+    seed=golden.SEED,
+  )
   check_made(f"edit {name}", made)

@@ -45,7 +45,8 @@ def load(folder: pathlib.Path):
   """(the module in the folder, its model)."""
   pytest.importorskip("torch")
   spec = importlib.util.spec_from_file_location(
-      "exported_emma", folder / "emma_torch.py")
+    "exported_emma", folder / "emma_torch.py"
+  )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module, module.Emma.load(folder)
@@ -79,8 +80,9 @@ def close(theirs, ours, what: str, tolerance: float = TOLERANCE):
 def run(both, method, *args):
   """Our model's method, compiled at once and quickly."""
   _, _, _, ours, variables = both
-  call = jax.jit(lambda v, *a: ours.apply(v, *a, method=method),
-                 compiler_options=tiny.QUICK)
+  call = jax.jit(
+    lambda v, *a: ours.apply(v, *a, method=method), compiler_options=tiny.QUICK
+  )
   return call(variables, *args)
 
 
@@ -95,10 +97,14 @@ def test_autoencoder(both):
   z = run(both, Emma.encode_latents, x)
   y = tensor(to_unit(jnp.asarray(x), jnp.float32)).movedim(-1, 1)
   close(model.autoencoder.encode(y), z, "latents")
-  back = run(both, lambda m, z: m.autoencoder.decode_normalised(z),
-             z.reshape(2, 2, 3, -1))
-  close(model.autoencoder.decode(tensor(z), (2, 3)).movedim(1, -1), back,
-        "pictures")
+  back = run(
+    both,
+    lambda m, z: m.autoencoder.decode_normalised(z),
+    z.reshape(2, 2, 3, -1),
+  )
+  close(
+    model.autoencoder.decode(tensor(z), (2, 3)).movedim(1, -1), back, "pictures"
+  )
 
 
 def test_vision(both):
@@ -107,8 +113,7 @@ def test_vision(both):
   routes = ("versatile", "stem", "router")
   seen = {}
   for route in routes[:1] if "no_experts" in variant else routes:
-    want, _ = run(
-        both, lambda m, x, route=route: m.vision(x, route), x)
+    want, _ = run(both, lambda m, x, route=route: m.vision(x, route), x)
     close(model.vision(tensor(x).movedim(-1, 1), route), want, route)
     seen[route] = np.asarray(want)
   if len(seen) > 1:
@@ -122,8 +127,11 @@ def test_adapters(both):
   latent = rng.normal(size=(2, 6, tiny.CHANNELS)).astype(np.float32)
   for name, half in (("und", semantic), ("gen", semantic), ("gen", None)):
     want = run(
-        both, lambda m, *a, name=name: getattr(m.adapters, name)(*a, (2, 3)),
-        half, latent)
+      both,
+      lambda m, *a, name=name: getattr(m.adapters, name)(*a, (2, 3)),
+      half,
+      latent,
+    )
     given = None if half is None else tensor(half)
     made = model.adapt(name, given, tensor(latent), (2, 3))
     close(made, want, f"{name} adapter")
@@ -136,18 +144,21 @@ def test_decoder_on_packed_rows(both):
   """Hidden states, keys and values, logits, velocity of packed samples with
   references, targets and padding."""
   variant, module, model, _, _ = both
-  batch = tiny.packed([tiny.understanding(), tiny.editing(), tiny.drawing(1)],
-                      variant)
+  batch = tiny.packed(
+    [tiny.understanding(), tiny.editing(), tiny.drawing(1)], variant
+  )
   rng, xs, ids, used = np.random.default_rng(5), {}, {}, {}
   for b, i in (("und", batch.und_ids), ("gen", batch.gen_ids)):
     xs[b] = rng.normal(size=(*i.segment.shape, 32)).astype(np.float32)
-    ids[b] = tensor(np.stack(
-        [i.segment, i.slot, i.end, i.noisy, i.position]).astype(np.int64))
+    ids[b] = tensor(
+      np.stack([i.segment, i.slot, i.end, i.noisy, i.position]).astype(np.int64)
+    )
     used[b] = i.segment > 0
 
   def ours(m, und, gen):
-    und, gen, cache = m.llm(und, gen, batch.und_ids, batch.gen_ids,
-                            collect=True)
+    und, gen, cache = m.llm(
+      und, gen, batch.und_ids, batch.gen_ids, collect=True
+    )
     return und, gen, cache, m.logits(und), m.heads.velocity(gen)
 
   und, gen, cache, logits, velocity = run(both, ours, xs["und"], xs["gen"])
@@ -180,8 +191,11 @@ def unrounded(monkeypatch):
 
   def decode(emma, params, latents_BTC, grid):
     z = latents_BTC.reshape(-1, *grid, latents_BTC.shape[-1])
-    x = emma.apply({"params": params}, z,
-                   method=lambda m, z: m.autoencoder.decode_normalised(z))
+    x = emma.apply(
+      {"params": params},
+      z,
+      method=lambda m, z: m.autoencoder.decode_normalised(z),
+    )
     return jnp.clip((x + 1) / 2, 0, 1)
 
   monkeypatch.setattr(image, "decode", decode)
@@ -189,7 +203,7 @@ def unrounded(monkeypatch):
 
 def noise_of(session: Session, seed: int, index: int, tokens: int):
   """What `Session` starts picture `index` of a request from; (T, C)."""
-  key, = context.keys(seed, [index])
+  (key,) = context.keys(seed, [index])
   channels = session.emma.config.autoencoder.latent_channels
   return np.array(jax.random.normal(key, (tokens, channels), jnp.float32))
 
@@ -206,14 +220,14 @@ def test_the_same_answers_and_pictures(root, variant, unrounded):
   session = Session(config(variant), tiny.params(variant), "micro", 0)
   picture = pixels(1, tiny.HEIGHT, tiny.WIDTH)[0]
   questions = ["what colour is it?", "why? <|im_end|> naïve 表情"]
-  answers, = session.ask([[picture]], [questions], max_tokens=5)
+  (answers,) = session.ask([[picture]], [questions], max_tokens=5)
   assert model.ask(picture, questions, max_tokens=5) == answers
   options = dict(steps=3, seed=4)
   ours = session.draw(["red", "a blue star"], **options)[1]
   noise = noise_of(session, 4, 1, 2)
   made = model.draw("a blue star", noise=noise, steps=3)
   same_pictures(made, ours, "drawing")
-  ours, = session.edit([picture], ["make it red"], **options)
+  (ours,) = session.edit([picture], ["make it red"], **options)
   noise = noise_of(session, 4, 0, 2)
   made = model.edit(picture, "make it red", noise=noise, steps=3)
   same_pictures(made, ours, "edit")
@@ -233,7 +247,9 @@ def test_the_tokenizer_and_other_sizes_of_pictures(root):
     want = fit(picture)
     np.testing.assert_array_equal(made, want.pixels_YXC)
     assert ((height, width), original[::-1]) == (
-        want.content_size, want.original_size)
+      want.content_size,
+      want.original_size,
+    )
   made = model.edit(pixels(1, 20, 30)[0], "do", steps=1)
   assert made.shape == (20, 30, 3) and 0 <= made.min() <= made.max() <= 1
   assert model.draw("red", size=(40, 50), steps=1).shape == (40, 50, 3)
@@ -244,13 +260,15 @@ def test_the_tokenizer_and_other_sizes_of_pictures(root):
 def test_a_hugging_face_tokenizer_is_copied_and_read(root, tmp_path):
   hf = pytest.importorskip("tokenizers")
   module, _ = load(files(root, "paper"))
-  made = hf.Tokenizer(hf.models.WordLevel(
-      {"red": 0, "star": 1, "?": 2}, unk_token="?"))
+  made = hf.Tokenizer(
+    hf.models.WordLevel({"red": 0, "star": 1, "?": 2}, unk_token="?")
+  )
   made.pre_tokenizer = hf.pre_tokenizers.Whitespace()
   made.add_special_tokens(["<|im_end|>"])
   made.save(str(tmp_path / "given.json"))
-  convert.save(tmp_path / "out", config(), tiny.params(),
-               tmp_path / "given.json")
+  convert.save(
+    tmp_path / "out", config(), tiny.params(), tmp_path / "given.json"
+  )
   found = module.Tokenizer(tmp_path / "out" / "tokenizer.json")
   assert found.encode("red star") == [0, 1]
   assert found.special("<|im_end|>") == 3
@@ -261,9 +279,12 @@ def test_a_hugging_face_tokenizer_is_copied_and_read(root, tmp_path):
 def test_shards_are_read_by_both(root):
   whole = Folder.open(files(root, "paper"))
   parts = root / "shards"
-  write_folder(parts, whole.config,
-               ((name, whole.read(name)) for name in whole.names()),
-               max_shard_bytes=100_000)
+  write_folder(
+    parts,
+    whole.config,
+    ((name, whole.read(name)) for name in whole.names()),
+    max_shard_bytes=100_000,
+  )
   for name in ("tokenizer.json", "emma_torch.py"):
     (parts / name).write_bytes((whole.path / name).read_bytes())
   assert len(list(parts.glob("model-*.safetensors"))) > 1
@@ -321,8 +342,14 @@ def test_the_reference_model(root, unrounded):
   pytest.importorskip("torch")
   session = Session.load("reference")
   folder = root / "reference"
-  convert.save(folder, session.config, session.params, session.tokenizer,
-               step=session.step, route=session.route)
+  convert.save(
+    folder,
+    session.config,
+    session.params,
+    session.tokenizer,
+    step=session.step,
+    route=session.route,
+  )
   _, model = load(folder)
   source = sources.open_source("world:understanding:test")
   samples = [source[i] for i in range(6)]
@@ -333,10 +360,10 @@ def test_the_reference_model(root, unrounded):
   data = session.config["data"]
   tokens = data["height"] * data["width"] // 32**2
   prompt, picture = "a red star and a blue square", samples[0].pictures[0]
-  ours, = session.draw([prompt], steps=8, seed=3)
+  (ours,) = session.draw([prompt], steps=8, seed=3)
   noise = noise_of(session, 3, 0, tokens)
   same_pictures(model.draw(prompt, noise=noise, steps=8), ours, "drawing")
   instruction = "make the background pink"
-  ours, = session.edit([picture], [instruction], steps=8, seed=3)
+  (ours,) = session.edit([picture], [instruction], steps=8, seed=3)
   made = model.edit(picture, instruction, noise=noise, steps=8)
   same_pictures(made, ours, "edit")

@@ -14,13 +14,13 @@ from emma_jax.convert.files import Folder, FolderError, write_folder
 BF16 = jnp.dtype("bfloat16")
 RNG = np.random.default_rng(0)
 TENSORS = {
-    # An odd number of narrow values first: what follows must stay aligned.
-    "a.narrow": RNG.normal(size=(3, 5)).astype(BF16),
-    "a.matrix": RNG.normal(size=(6, 4)).astype(np.float32),
-    "b.count": np.array(7, np.int64),
-    "b.none": np.zeros((0, 3), np.float32),
-    "c.flags": np.array([True, False, True]),
-    "c.turned": RNG.normal(size=(4, 6)).astype(np.float16).T,
+  # An odd number of narrow values first: what follows must stay aligned.
+  "a.narrow": RNG.normal(size=(3, 5)).astype(BF16),
+  "a.matrix": RNG.normal(size=(6, 4)).astype(np.float32),
+  "b.count": np.array(7, np.int64),
+  "b.none": np.zeros((0, 3), np.float32),
+  "c.flags": np.array([True, False, True]),
+  "c.turned": RNG.normal(size=(4, 6)).astype(np.float16).T,
 }
 
 
@@ -50,23 +50,27 @@ def test_what_is_written_is_read(tmp_path: Path, stem: str, limit: float):
     assert f"{stem}.safetensors.index.json" in kinds
     assert f"{stem}-00001-of-{len(kinds) - 2:05d}.safetensors" in kinds
     index = json.loads(
-        (tmp_path / f"{stem}.safetensors.index.json").read_text())
+      (tmp_path / f"{stem}.safetensors.index.json").read_text()
+    )
     assert index["metadata"]["total_size"] == sum(
-        x.nbytes for x in TENSORS.values())
+      x.nbytes for x in TENSORS.values()
+    )
 
 
 def test_the_safetensors_package_reads_what_we_write(tmp_path: Path):
   write(tmp_path)
   with safetensors.safe_open(
-      tmp_path / "model.safetensors", framework="numpy") as file:
+    tmp_path / "model.safetensors", framework="numpy"
+  ) as file:
     assert file.metadata() == {"format": "pt"}
     for name, x in TENSORS.items():
       np.testing.assert_array_equal(file.get_tensor(name), x)
 
 
 def test_we_read_what_the_safetensors_package_writes(tmp_path: Path):
-  tensors = {k: np.ascontiguousarray(v).reshape(v.shape)
-             for k, v in TENSORS.items()}
+  tensors = {
+    k: np.ascontiguousarray(v).reshape(v.shape) for k, v in TENSORS.items()
+  }
   safetensors.numpy.save_file(tensors, tmp_path / "any_name.safetensors")
   (tmp_path / "config.json").write_text("{}")
   folder = Folder.open(tmp_path)
@@ -130,7 +134,8 @@ def cut(path: Path):
 
 def pointer(path: Path):
   (path / "model.safetensors").write_text(
-      "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+  )
 
 
 def longer(path: Path):
@@ -140,11 +145,14 @@ def longer(path: Path):
 
 def overlapping(path: Path):
   """One tensor's bytes are said to be another's too."""
-  header = {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-            for name in ("a", "b")}
+  header = {
+    name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    for name in ("a", "b")
+  }
   text = json.dumps(header).encode()
   (path / "model.safetensors").write_bytes(
-      len(text).to_bytes(8, "little") + text + b"\0" * 8)
+    len(text).to_bytes(8, "little") + text + b"\0" * 8
+  )
 
 
 def no_object(path: Path):
@@ -166,7 +174,9 @@ def only_bin(path: Path):
   (path / "model.safetensors").rename(path / "pytorch_model.bin")
 
 
-@pytest.mark.parametrize("harm, words", [
+@pytest.mark.parametrize(
+  "harm, words",
+  [
     (lambda p: (p / "config.json").unlink(), "config.json is missing"),
     (lambda p: (p / "config.json").write_text("{"), "not readable JSON"),
     (lambda p: (p / "config.json").write_text("[]"), "no JSON object"),
@@ -179,7 +189,8 @@ def only_bin(path: Path):
     (no_object, "holds no JSON object"),
     (float8, "a.narrow is stored as F8E9"),
     (two_files, "cannot tell which weights are meant: one.safetensors"),
-])
+  ],
+)
 def test_a_broken_folder_is_refused(tmp_path: Path, harm, words: str):
   write(tmp_path)
   harm(tmp_path)
@@ -195,14 +206,21 @@ def change_index(path: Path, change):
   index.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("harm, words", [
+@pytest.mark.parametrize(
+  "harm, words",
+  [
     (lambda p: shard(p, 1).unlink(), "names model-00002.*lacks"),
-    (lambda p: change_index(p, lambda m: m.pop("c.flags")),
-     "only the shard has c.flags"),
-    (lambda p: change_index(p, lambda m: m.update(zz=shard(p, 0).name)),
-     "only the index has zz"),
+    (
+      lambda p: change_index(p, lambda m: m.pop("c.flags")),
+      "only the shard has c.flags",
+    ),
+    (
+      lambda p: change_index(p, lambda m: m.update(zz=shard(p, 0).name)),
+      "only the index has zz",
+    ),
     (lambda p: change_index(p, lambda m: m.clear()), "no map of names"),
-])
+  ],
+)
 def test_broken_shards_are_refused(tmp_path: Path, harm, words: str):
   write(tmp_path, max_shard_bytes=60)
   harm(tmp_path)

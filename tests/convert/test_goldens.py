@@ -56,8 +56,7 @@ def decoder(request, tmp_path_factory):
 
 
 def named(logits, hidden) -> dict:
-  return {"logits": logits} | {
-      f"hidden.{i}": x for i, x in enumerate(hidden)}
+  return {"logits": logits} | {f"hidden.{i}": x for i, x in enumerate(hidden)}
 
 
 def test_qwen3_computes_what_transformers_does(decoder):
@@ -86,8 +85,11 @@ def test_qwen3_in_bfloat16(decoder):
   kind, folder, _, _ = decoder
   module, params = qwen3.load(folder, dtype="bfloat16")
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("bfloat16")}
-  out = run(lambda p, x: module.apply({"params": p}, x), params,
-            qwen3_golden.tokens(kind))
+  out = run(
+    lambda p, x: module.apply({"params": p}, x),
+    params,
+    qwen3_golden.tokens(kind),
+  )
   check(qwen3_golden, f"{kind} bfloat16", named(*out), BFLOAT16)
 
 
@@ -98,11 +100,18 @@ def test_decoding_behind_a_cache(tmp_path: Path):
   folder = qwen3_golden.write(tmp_path, kind)
   published_config = qwen3.load(folder)[0].config
   config = LlmConfig(
-      **dataclasses.asdict(published_config), num_shallow=1,
-      shallow_shared=("qk",), deep_shared=PARTS, final_norm_shared=False)
-  params = rules.unflatten({
+    **dataclasses.asdict(published_config),
+    num_shallow=1,
+    shallow_shared=("qk",),
+    deep_shared=PARTS,
+    final_norm_shared=False,
+  )
+  params = rules.unflatten(
+    {
       path.removeprefix("llm/"): leaf
-      for path, leaf in assembly._llm(config, folder, "float32")})
+      for path, leaf in assembly._llm(config, folder, "float32")
+    }
+  )
   llm, tokens = Llm(config), qwen3_golden.tokens(kind)
 
   def step(m, tokens, start, cache):
@@ -117,8 +126,11 @@ def test_decoding_behind_a_cache(tmp_path: Path):
     then, new = call(tokens[:, prompt:], prompt, old)
     logits = jnp.concatenate([first[:, -1:], then], axis=1)
     join = lambda a, b: jnp.concatenate([a, b], axis=2)
-    return (logits, join(old.key_LBSKE, new.key_LBSKE),
-            join(old.value_LBSKE, new.value_LBSKE))
+    return (
+      logits,
+      join(old.key_LBSKE, new.key_LBSKE),
+      join(old.value_LBSKE, new.value_LBSKE),
+    )
 
   logits, keys, values = run(decode, params, tokens)
   made = {f"logits.{i}": logits[:, i] for i in range(logits.shape[1])}
@@ -141,15 +153,22 @@ def test_qwen3_goes_out_as_it_came(decoder, tmp_path: Path):
   theta = wanted.get("rope_theta") or wanted["rope_parameters"]["rope_theta"]
   assert config["rope_theta"] == theta
   assert config["rope_parameters"] == {
-      "rope_theta": theta, "rope_type": "default"}
+    "rope_theta": theta,
+    "rope_type": "default",
+  }
 
 
 def test_the_und_branch_goes_out_as_the_published_decoder(
-    decoder, tmp_path: Path):
+  decoder, tmp_path: Path
+):
   kind, folder, module, _ = decoder
   config = LlmConfig(
-      **dataclasses.asdict(module.config), num_shallow=1, shallow_shared=(),
-      deep_shared=("qk", "o"), final_norm_shared=False)
+    **dataclasses.asdict(module.config),
+    num_shallow=1,
+    shallow_shared=(),
+    deep_shared=("qk", "o"),
+    final_norm_shared=False,
+  )
   params = dict(assembly._llm(config, folder, "float32"))
   # A Gen branch that training has changed must not be what comes out.
   params = {path: x + 1 if "gen" in path else x for path, x in params.items()}
@@ -164,19 +183,25 @@ def test_the_und_branch_goes_out_as_the_published_decoder(
 
 
 def outputs(out, picture=slice(None)) -> dict:
-  return {"patches": out.patches_PTD[picture],
-          "pooled": out.pooled_PD[picture]} | {
-      f"state.{i}": x[picture] for i, x in enumerate(out.states_LPTD)}
+  return {
+    "patches": out.patches_PTD[picture],
+    "pooled": out.pooled_PD[picture],
+  } | {f"state.{i}": x[picture] for i, x in enumerate(out.states_LPTD)}
 
 
-@pytest.mark.parametrize("kind, name", [
-    (kind, name) for kind, sizes in siglip_golden.PICTURES.items()
-    for name in sizes])
+@pytest.mark.parametrize(
+  "kind, name",
+  [
+    (kind, name)
+    for kind, sizes in siglip_golden.PICTURES.items()
+    for name in sizes
+  ],
+)
 def test_siglip_computes_what_transformers_does(
-    tmp_path: Path, kind: str, name: str):
+  tmp_path: Path, kind: str, name: str
+):
   module, params = siglip.load(siglip_golden.write(tmp_path, kind))
-  x = siglip_golden.pixels(
-      f"{kind} {name}", siglip_golden.PICTURES[kind][name])
+  x = siglip_golden.pixels(f"{kind} {name}", siglip_golden.PICTURES[kind][name])
   out = run(lambda p, x: module.apply({"params": p}, x), params, x)
   check(siglip_golden, f"{kind} {name}", outputs(out))
 
@@ -187,16 +212,22 @@ def test_naflex_computes_what_transformers_does(tmp_path: Path):
   grids = siglip_golden.GRIDS
   count = sum(h * w for h, w in grids)
   row, sizes = naflex.pack(
-      siglip_golden.flexible_pixels(), 4, count + 3, len(grids))
+    siglip_golden.flexible_pixels(), 4, count + 3, len(grids)
+  )
   packed = naflex.PackedVision(module.config)
-  out = run(lambda p, *x: packed.apply({"params": p}, *x), params, row[None],
-            sizes[None])
+  out = run(
+    lambda p, *x: packed.apply({"params": p}, *x),
+    params,
+    row[None],
+    sizes[None],
+  )
   start = 0
   for i, (h, w) in enumerate(grids):
     part = slice(start, start + h * w)
-    made = {"patches": out.patches_PTD[:, part],
-            "pooled": out.pooled_PD[:, i]} | {
-        f"state.{n}": x[:, part] for n, x in enumerate(out.states_LPTD)}
+    made = {
+      "patches": out.patches_PTD[:, part],
+      "pooled": out.pooled_PD[:, i],
+    } | {f"state.{n}": x[:, part] for n, x in enumerate(out.states_LPTD)}
     check(siglip_golden, f"naflex {h}x{w}", made)
     start += h * w
 
@@ -205,10 +236,12 @@ def test_naflex_computes_what_transformers_does(tmp_path: Path):
 def test_siglip_goes_out_as_it_came(tmp_path: Path, kind: str):
   """By name, not by way of our own import; the config's values too."""
   module, params = siglip.load(siglip_golden.write(tmp_path / "in", kind))
-  siglip.save(tmp_path / "out", module.config, params,
-              siglip_golden.PREFIX[kind])
+  siglip.save(
+    tmp_path / "out", module.config, params, siglip_golden.PREFIX[kind]
+  )
   published.assert_equal(
-      published.read(tmp_path / "out"), siglip_golden.tensors(kind))
+    published.read(tmp_path / "out"), siglip_golden.tensors(kind)
+  )
   config = files.Folder.open(tmp_path / "out").config
   wanted = siglip_golden.vision(kind)
   assert {key: config[key] for key in wanted} == wanted
@@ -227,15 +260,21 @@ def test_dcae_computes_what_diffusers_does(tmp_path: Path, kind: str):
 
   def both(params, picture, latents):
     call = lambda x, method: module.apply({"params": params}, x, method=method)
-    return {"latents": call(picture, "encode_normalised"),
-            "picture": call(latents, "decode_normalised")}
+    return {
+      "latents": call(picture, "encode_normalised"),
+      "picture": call(latents, "decode_normalised"),
+    }
 
-  check(dcae_golden, kind, run(
-      both, params, dcae_golden.picture(kind), dcae_golden.latents(kind)))
+  check(
+    dcae_golden,
+    kind,
+    run(both, params, dcae_golden.picture(kind), dcae_golden.latents(kind)),
+  )
 
   dcae.save(tmp_path / "out", module.config, params)
   published.assert_equal(
-      published.read(tmp_path / "out"), dcae_golden.tensors(kind))
+    published.read(tmp_path / "out"), dcae_golden.tensors(kind)
+  )
   config = files.Folder.open(tmp_path / "out").config
   for key, value in dcae_golden.CONFIGS[kind].items():
     if isinstance(value, str) and isinstance(config[key], list):
@@ -244,4 +283,6 @@ def test_dcae_computes_what_diffusers_does(tmp_path: Path, kind: str):
       value = "conv"  # any word but pixel_unshuffle means it
     assert key == "_diffusers_version" or config[key] == value, key
   assert {p.name for p in (tmp_path / "out").iterdir()} == {
-      "config.json", f"{dcae_golden.STEM}.safetensors"}
+    "config.json",
+    f"{dcae_golden.STEM}.safetensors",
+  }

@@ -14,25 +14,55 @@ from emma_jax.convert import files, qwen3, table
 from emma_jax.convert.table import ConversionError
 
 FOUR_B = dict(  # transformers 4, as published
-    architectures=["Qwen3ForCausalLM"], attention_bias=False,
-    attention_dropout=0.0, bos_token_id=151643, eos_token_id=151645,
-    head_dim=128, hidden_act="silu", hidden_size=2560, initializer_range=0.02,
-    intermediate_size=9728, max_position_embeddings=40960,
-    max_window_layers=36, model_type="qwen3", num_attention_heads=32,
-    num_hidden_layers=36, num_key_value_heads=8, rms_norm_eps=1e-06,
-    rope_scaling=None, rope_theta=1000000, sliding_window=None,
-    tie_word_embeddings=True, torch_dtype="bfloat16",
-    transformers_version="4.51.0", use_cache=True, use_sliding_window=False,
-    vocab_size=151936)
-DIALECT_5 = {k: v for k, v in FOUR_B.items()
-             if k not in ("rope_theta", "rope_scaling", "torch_dtype")} | dict(
-    dtype="bfloat16", layer_types=["full_attention"] * 36,
-    rope_parameters={"rope_theta": 1000000, "rope_type": "default"},
-    transformers_version="5.2.0")
+  architectures=["Qwen3ForCausalLM"],
+  attention_bias=False,
+  attention_dropout=0.0,
+  bos_token_id=151643,
+  eos_token_id=151645,
+  head_dim=128,
+  hidden_act="silu",
+  hidden_size=2560,
+  initializer_range=0.02,
+  intermediate_size=9728,
+  max_position_embeddings=40960,
+  max_window_layers=36,
+  model_type="qwen3",
+  num_attention_heads=32,
+  num_hidden_layers=36,
+  num_key_value_heads=8,
+  rms_norm_eps=1e-06,
+  rope_scaling=None,
+  rope_theta=1000000,
+  sliding_window=None,
+  tie_word_embeddings=True,
+  torch_dtype="bfloat16",
+  transformers_version="4.51.0",
+  use_cache=True,
+  use_sliding_window=False,
+  vocab_size=151936,
+)
+DIALECT_5 = {
+  k: v
+  for k, v in FOUR_B.items()
+  if k not in ("rope_theta", "rope_scaling", "torch_dtype")
+} | dict(
+  dtype="bfloat16",
+  layer_types=["full_attention"] * 36,
+  rope_parameters={"rope_theta": 1000000, "rope_type": "default"},
+  transformers_version="5.2.0",
+)
 TINY = qwen3.Qwen3Config(
-    vocab_size=11, width=6, mlp_width=10, num_layers=2, num_heads=4,
-    num_kv_heads=2, head_dim=4, rope_theta=5e6, norm_eps=1e-5,
-    tie_embeddings=True)
+  vocab_size=11,
+  width=6,
+  mlp_width=10,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=4,
+  rope_theta=5e6,
+  norm_eps=1e-5,
+  tie_embeddings=True,
+)
 UNTIED = dataclasses.replace(TINY, tie_embeddings=False)
 
 
@@ -41,44 +71,75 @@ def test_both_dialects_say_the_same(config: dict):
   assert qwen3.config_from_hf(config) == qwen3.QWEN3_4B
 
 
-@pytest.mark.parametrize("change, theta", [
+@pytest.mark.parametrize(
+  "change, theta",
+  [
     (dict(rope_theta=5000000), 5e6),
     (dict(rope_theta=None, rope_parameters={"rope_theta": 5e6}), 5e6),
     (dict(rope_scaling={"type": "default"}), 1e6),
-    (dict(rope_theta=None, rope_parameters={
-        "full_attention": {"rope_type": "default", "rope_theta": 7e5}}), 7e5),
+    (
+      dict(
+        rope_theta=None,
+        rope_parameters={
+          "full_attention": {"rope_type": "default", "rope_theta": 7e5}
+        },
+      ),
+      7e5,
+    ),
     (dict(rope_theta=None), 1e4),
-])
+  ],
+)
 def test_theta_comes_from_the_config(change: dict, theta: float):
   assert qwen3.config_from_hf(FOUR_B | change).rope_theta == theta
 
 
 def test_a_sparse_config_means_the_defaults_of_transformers():
   got = qwen3.config_from_hf({"model_type": "qwen3"})
-  assert dataclasses.asdict(got) == dataclasses.asdict(qwen3.Qwen3Config(
-      vocab_size=151936, width=4096, mlp_width=22016, num_layers=32,
-      num_heads=32, num_kv_heads=32, head_dim=128, rope_theta=1e4,
-      norm_eps=1e-6, tie_embeddings=False))
+  assert dataclasses.asdict(got) == dataclasses.asdict(
+    qwen3.Qwen3Config(
+      vocab_size=151936,
+      width=4096,
+      mlp_width=22016,
+      num_layers=32,
+      num_heads=32,
+      num_kv_heads=32,
+      head_dim=128,
+      rope_theta=1e4,
+      norm_eps=1e-6,
+      tie_embeddings=False,
+    )
+  )
 
 
-@pytest.mark.parametrize("change, words", [
+@pytest.mark.parametrize(
+  "change, words",
+  [
     (dict(model_type="qwen2"), "'qwen2'.*use the converter of that family"),
     (dict(hidden_act="gelu"), "hidden_act='gelu'.*silu"),
     (dict(attention_bias=True), "attention_bias=True.*no bias"),
-    (dict(use_sliding_window=True, sliding_window=512),
-     "use_sliding_window=True.*set it to false.*512"),
-    (dict(layer_types=["full_attention", "sliding_attention"]),
-     "'sliding_attention'"),
-    (dict(rope_scaling={"rope_type": "yarn", "factor": 4.0}),
-     "rope_scaling=.*yarn.*4.0.*Set it to null"),
-    (dict(rope_parameters={"rope_type": "linear", "rope_theta": 1e6}),
-     "rope_parameters=.*linear"),
+    (
+      dict(use_sliding_window=True, sliding_window=512),
+      "use_sliding_window=True.*set it to false.*512",
+    ),
+    (
+      dict(layer_types=["full_attention", "sliding_attention"]),
+      "'sliding_attention'",
+    ),
+    (
+      dict(rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+      "rope_scaling=.*yarn.*4.0.*Set it to null",
+    ),
+    (
+      dict(rope_parameters={"rope_type": "linear", "rope_theta": 1e6}),
+      "rope_parameters=.*linear",
+    ),
     (dict(rope_parameters={"partial_rotary_factor": 0.5}), "0.5"),
     (dict(partial_rotary_factor=0.5), "partial_rotary_factor=0.5"),
     (dict(rope_parameters={"rope_theta": 1e4}), "contradicts itself.*1000000"),
     (dict(quantization_config={"bits": 4}), "'bits': 4.*dequantised"),
     (dict(head_dim=None), "null for .*head_dim"),
-])
+  ],
+)
 def test_what_is_not_implemented_is_refused(change: dict, words: str):
   with pytest.raises(qwen3.ConfigError, match=words):
     qwen3.config_from_hf(FOUR_B | change)
@@ -94,12 +155,16 @@ def test_the_written_config_reads_back(config: qwen3.Qwen3Config):
     assert qwen3.config_from_hf(part) == config
 
 
-@pytest.mark.parametrize("config, parameters, tensors", [
+@pytest.mark.parametrize(
+  "config, parameters, tensors",
+  [
     (qwen3.QWEN3_0_6B, 596_049_920, 310),
     (qwen3.QWEN3_1_7B, 1_720_574_976, 310),
     (qwen3.QWEN3_4B, 4_022_468_096, 398),
     (qwen3.QWEN3_8B, 8_190_735_360, 399),
-], ids=["0.6B", "1.7B", "4B", "8B"])
+  ],
+  ids=["0.6B", "1.7B", "4B", "8B"],
+)
 def test_published_sizes(config, parameters: int, tensors: int):
   """0.6B: 311 in the file, one of them the redundant head."""
   shapes = qwen3.shapes(config)
@@ -111,10 +176,12 @@ def test_published_sizes(config, parameters: int, tensors: int):
 
 def params(config: qwen3.Qwen3Config, dtype: str = "float32") -> dict:
   rng = np.random.default_rng(0)
-  return rules.unflatten({
+  return rules.unflatten(
+    {
       path: rng.normal(size=s.shape).astype(jnp.dtype(dtype))
       for path, s in qwen3.shapes(config).items()
-  })
+    }
+  )
 
 
 def same(a: dict, b: dict):
@@ -129,7 +196,8 @@ def same(a: dict, b: dict):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("limit", [5e9, 500], ids=["single", "shards"])
 def test_import_undoes_export_bit_for_bit(
-    tmp_path: Path, config: qwen3.Qwen3Config, dtype: str, limit: float):
+  tmp_path: Path, config: qwen3.Qwen3Config, dtype: str, limit: float
+):
   tree = params(config, dtype)
   qwen3.save(tmp_path, config, tree, max_shard_bytes=limit)
   module, got = qwen3.load(tmp_path, dtype=None)
@@ -187,8 +255,10 @@ def test_every_row_of_a_redundant_head_is_compared(tmp_path: Path, row: int):
   tree = params(config)
   head = tree["embed"].copy()
   head[row, 5] += 1
-  tensors = [*table.write(tree, qwen3.entries(config)),
-             ("lm_head.weight", head)]
+  tensors = [
+    *table.write(tree, qwen3.entries(config)),
+    ("lm_head.weight", head),
+  ]
   files.write_folder(tmp_path, qwen3.config_to_hf(config), tensors)
   with pytest.raises(ConversionError, match=rf"\[{row}, 5\] = "):
     qwen3.load(tmp_path)

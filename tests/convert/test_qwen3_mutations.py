@@ -59,8 +59,9 @@ def test_the_parity_test_catches(mutation, monkeypatch: pytest.MonkeyPatch):
   theirs = want(mutation.kind, mutation.case)
   with jax.default_matmul_precision("highest"):
     right = ref.ours(config, params, case) if not patched else None
-    wrong = ref.ours(attempt.config, rules.unflatten(attempt.flat),
-                     attempt.inputs, run)
+    wrong = ref.ours(
+      attempt.config, rules.unflatten(attempt.flat), attempt.inputs, run
+    )
   found = max(ref.errors(wrong, theirs, case))
   print(f"{mutation.name}: {found:.1e}")
   assert found > 5 * case.tolerance

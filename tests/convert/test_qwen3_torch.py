@@ -23,8 +23,7 @@ from emma_jax.structs import Ids, KvCache
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytestmark = [
-    pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 
 from tests.convert import reference_qwen3 as ref  # noqa: E402
 
@@ -88,7 +87,8 @@ def test_rms_norm_rounds_where_the_reference_does():
 def test_far_angles_are_those_of_the_reference(theta: float):
   """One bit in a frequency would be 2e-3 at these positions."""
   config = transformers.Qwen3Config(
-      head_dim=128, rope_parameters=dict(rope_type="default", rope_theta=theta))
+    head_dim=128, rope_parameters=dict(rope_type="default", rope_theta=theta)
+  )
   rotary = transformers.models.qwen3.modeling_qwen3.Qwen3RotaryEmbedding(config)
   position = np.arange(0, 40960, 119)[None]
   cos, sin = rotary(torch.zeros(1), torch.from_numpy(position))
@@ -109,8 +109,9 @@ def test_loss_and_the_gradient_of_every_weight():
     labels = c.tokens.copy()
     labels[0, :5], labels[2, 7:] = -100, -100
     model.zero_grad()
-    loss = model(torch.from_numpy(c.tokens),
-                 labels=torch.from_numpy(labels)).loss
+    loss = model(
+      torch.from_numpy(c.tokens), labels=torch.from_numpy(labels)
+    ).loss
     loss.backward()
     want = {k: x.grad.numpy() for k, x in model.named_parameters()}
     model.zero_grad()
@@ -119,8 +120,9 @@ def test_loss_and_the_gradient_of_every_weight():
       logits = ref.apply(config, params, tokens, None, None, None)[0]
       targets = jnp.asarray(labels[:, 1:])
       kept = (targets != -100).astype(jnp.float32)
-      return losses.next_token(
-          logits[:, :-1], jnp.maximum(targets, 0), kept)[0].value
+      return losses.next_token(logits[:, :-1], jnp.maximum(targets, 0), kept)[
+        0
+      ].value
 
     value, grads = jax.jit(jax.value_and_grad(ours))(params)
     assert abs(float(value) / loss.item() - 1) < ref.TOLERANCE
@@ -138,10 +140,16 @@ def test_loss_and_the_gradient_of_every_weight():
 def as_llm(config, params) -> tuple[Llm, dict]:
   """The decoder with a cache: EMMA's, with everything shared."""
   own = dataclasses.asdict(config) | dict(num_shallow=config.num_layers)
-  llm = Llm(LlmConfig(**own, shallow_shared=PARTS, deep_shared=PARTS,
-                      final_norm_shared=True))
-  tree = {"embed": params["embed"], "norm_shared": params["norm"],
-          "shallow": {"shared": params["layers"]["block"]}}
+  llm = Llm(
+    LlmConfig(
+      **own, shallow_shared=PARTS, deep_shared=PARTS, final_norm_shared=True
+    )
+  )
+  tree = {
+    "embed": params["embed"],
+    "norm_shared": params["norm"],
+    "shallow": {"shared": params["layers"]["block"]},
+  }
   return llm, tree | {k: v for k, v in params.items() if k == "lm_head"}
 
 
@@ -152,12 +160,14 @@ def forward(m: Llm, tokens, ids, cache):
 
 
 def put(cache: KvCache, new: KvCache, column: int) -> KvCache:
-  at = lambda axis: lambda old, x: jax.lax.dynamic_update_slice_in_dim(
-      old, x, column, axis)
+  at = lambda axis: (
+    lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, column, axis)
+  )
   return KvCache(
-      key_LBSKE=at(2)(cache.key_LBSKE, new.key_LBSKE),
-      value_LBSKE=at(2)(cache.value_LBSKE, new.value_LBSKE),
-      ids=jax.tree.map(at(1), cache.ids, new.ids))
+    key_LBSKE=at(2)(cache.key_LBSKE, new.key_LBSKE),
+    value_LBSKE=at(2)(cache.value_LBSKE, new.value_LBSKE),
+    ids=jax.tree.map(at(1), cache.ids, new.ids),
+  )
 
 
 def greedy(config, params, c, room: int) -> tuple[np.ndarray, KvCache]:
@@ -171,19 +181,26 @@ def greedy(config, params, c, room: int) -> tuple[np.ndarray, KvCache]:
   int32 = lambda x: jnp.asarray(x, jnp.int32)
   ids = masks.causal(int32(c.segment), int32(c.position))
   logits, prompt = step(tree, int32(c.tokens), ids, None)
-  grow = lambda axis: lambda x: jnp.pad(
-      x, [(0, room * (a == axis)) for a in range(x.ndim)])
+  grow = lambda axis: (
+    lambda x: jnp.pad(x, [(0, room * (a == axis)) for a in range(x.ndim)])
+  )
   cache = KvCache(
-      key_LBSKE=grow(2)(prompt.key_LBSKE),
-      value_LBSKE=grow(2)(prompt.value_LBSKE),
-      ids=jax.tree.map(grow(1), prompt.ids))
+    key_LBSKE=grow(2)(prompt.key_LBSKE),
+    value_LBSKE=grow(2)(prompt.value_LBSKE),
+    ids=jax.tree.map(grow(1), prompt.ids),
+  )
   length, out = c.tokens.shape[1], []
   ones = jnp.ones((len(c.tokens), 1), jnp.int32)
   for i in range(room):
     out.append(jnp.argmax(logits, axis=-1)[:, None])
     slot = ones * (length + i)
-    ids = Ids(segment=ones, slot=slot, end=slot, noisy=ones * 0,
-              position=int32(c.position[:, -1:]) + i + 1)
+    ids = Ids(
+      segment=ones,
+      slot=slot,
+      end=slot,
+      noisy=ones * 0,
+      position=int32(c.position[:, -1:]) + i + 1,
+    )
     logits, new = step(tree, int32(out[-1]), ids, cache)
     cache = put(cache, new, length + i)
   return np.concatenate(out, axis=1), prompt
@@ -197,13 +214,20 @@ def test_greedy_decoding_of_padded_prompts_equals_generate(kind: str):
   mask = c.theirs["attention_mask"]
   with torch.no_grad():
     want = model.generate(
-        torch.from_numpy(c.tokens), attention_mask=mask, do_sample=False,
-        max_new_tokens=room, min_new_tokens=room, pad_token_id=0)
-    cached = model(torch.from_numpy(c.tokens), use_cache=True,
-                   **c.theirs).past_key_values
-    ignored = model(torch.from_numpy(c.tokens), attention_mask=mask,
-                    use_cache=True).past_key_values
-  np.testing.assert_array_equal(got, want[:, c.tokens.shape[1]:].numpy())
+      torch.from_numpy(c.tokens),
+      attention_mask=mask,
+      do_sample=False,
+      max_new_tokens=room,
+      min_new_tokens=room,
+      pad_token_id=0,
+    )
+    cached = model(
+      torch.from_numpy(c.tokens), use_cache=True, **c.theirs
+    ).past_key_values
+    ignored = model(
+      torch.from_numpy(c.tokens), attention_mask=mask, use_cache=True
+    ).past_key_values
+  np.testing.assert_array_equal(got, want[:, c.tokens.shape[1] :].numpy())
   assert len(np.unique(got)) >= 5, "a model that repeats itself shows little"
   for i in range(ref.SIZES["num_hidden_layers"]):
     valid = lambda x: x.numpy().transpose(0, 2, 1, 3)[c.valid]
@@ -236,8 +260,9 @@ def test_shards_and_both_dialects_give_the_same(tmp_path: Path, kind: str):
   new = json.loads((tmp_path / "config.json").read_text())
   assert "rope_parameters" in new, "not the dialect of transformers 5"
   old = {k: v for k, v in new.items() if k not in ("rope_parameters", "dtype")}
-  old |= dict(rope_theta=config.rope_theta, rope_scaling=None,
-              torch_dtype="float32")
+  old |= dict(
+    rope_theta=config.rope_theta, rope_scaling=None, torch_dtype="float32"
+  )
   (tmp_path / "config.json").write_text(json.dumps(old))
   module, got = qwen3.load(tmp_path)
   assert module.config == config
@@ -251,7 +276,8 @@ def test_bfloat16_files(tmp_path: Path):
   half.bfloat16().save_pretrained(tmp_path)
   stored = files.Folder.open(tmp_path)
   assert {stored.dtype(name) for name in stored.names()} == {
-      jnp.dtype("bfloat16")}
+    jnp.dtype("bfloat16")
+  }
   _, got = qwen3.load(tmp_path, dtype=None)
   config, params = ref.imported("untied")
   same(got, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
@@ -263,15 +289,23 @@ def test_an_export_is_the_model_again(tmp_path: Path, kind: str, limit: float):
   model = ref.reference(kind)
   qwen3.save(tmp_path, *ref.imported(kind), max_shard_bytes=limit)
   again, info = transformers.Qwen3ForCausalLM.from_pretrained(
-      tmp_path, attn_implementation="eager", output_loading_info=True)
+    tmp_path, attn_implementation="eager", output_loading_info=True
+  )
   assert not any(info.values()), info
   want = model.state_dict()
   assert set(again.state_dict()) == set(want)
   for name, x in again.state_dict().items():
     assert torch.equal(x, want[name]), name
   a, b = again.config.to_dict(), model.config.to_dict()
-  for key in (*ref.SIZES, "rope_parameters", "rms_norm_eps", "layer_types",
-              "tie_word_embeddings", "sliding_window", "attention_bias"):
+  for key in (
+    *ref.SIZES,
+    "rope_parameters",
+    "rms_norm_eps",
+    "layer_types",
+    "tie_word_embeddings",
+    "sliding_window",
+    "attention_bias",
+  ):
     assert a[key] == b[key], key
   tokens = torch.from_numpy(ref.case("plain").tokens)
   with torch.no_grad():

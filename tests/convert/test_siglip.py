@@ -13,24 +13,38 @@ from emma_jax.convert import files, siglip, table
 from emma_jax.models import experts, siglip2
 from emma_jax.models.siglip2_vision import SiglipVision, SiglipVisionConfig
 
-TINY = SiglipVisionConfig(encoder=siglip2.SiglipConfig(
-    width=8, mlp_width=12, num_layers=3, num_heads=2, patch_size=4,
+TINY = SiglipVisionConfig(
+  encoder=siglip2.SiglipConfig(
+    width=8,
+    mlp_width=12,
+    num_layers=3,
+    num_heads=2,
+    patch_size=4,
     native_grid=3,
-), margin=2)
-NAFLEX = SiglipVisionConfig(encoder=dataclasses.replace(
-    TINY.encoder, position_resize="bilinear_antialias"))
+  ),
+  margin=2,
+)
+NAFLEX = SiglipVisionConfig(
+  encoder=dataclasses.replace(
+    TINY.encoder, position_resize="bilinear_antialias"
+  )
+)
 SO400M = dict(
-    hidden_size=1152, intermediate_size=4304, num_hidden_layers=27,
-    num_attention_heads=16,
+  hidden_size=1152,
+  intermediate_size=4304,
+  num_hidden_layers=27,
+  num_attention_heads=16,
 )
 
 
 def random(config: SiglipVisionConfig, dtype="float32") -> dict:
   rng = np.random.default_rng(0)
-  return rules.unflatten({
+  return rules.unflatten(
+    {
       path: rng.normal(size=x.shape).astype(jnp.dtype(dtype))
       for path, x in siglip.shapes(config).items()
-  })
+    }
+  )
 
 
 def equal(a: dict, b: dict) -> None:
@@ -41,21 +55,44 @@ def equal(a: dict, b: dict) -> None:
     np.testing.assert_array_equal(a[path], b[path], err_msg=path)
 
 
-@pytest.mark.parametrize("config, ours, count", [
+@pytest.mark.parametrize(
+  "config, ours, count",
+  [
     # As sparse as published: only what differs from the defaults.
-    (dict(model_type="siglip", text_config={"vocab_size": 256000},
-          vision_config=dict(SO400M, model_type="siglip_vision_model",
-                             image_size=512)),
-     SiglipVisionConfig(encoder=siglip2.SO400M_PATCH16_512), 428_772_800),
-    (dict(model_type="siglip_vision_model", **SO400M, image_size=384,
-          patch_size=14),
-     SiglipVisionConfig(encoder=siglip2.SO400M_PATCH14_384, margin=6),
-     428_225_600),
-    (dict(model_type="siglip2", vision_config=SO400M),
-     SiglipVisionConfig(encoder=siglip2.SO400M_PATCH16_NAFLEX), 427_888_064),
-    (dict(model_type="siglip2"),
-     SiglipVisionConfig(encoder=siglip2.BASE_PATCH16_NAFLEX), 92_930_304),
-], ids=["patch16-512", "patch14-384", "so400m-naflex", "base-naflex"])
+    (
+      dict(
+        model_type="siglip",
+        text_config={"vocab_size": 256000},
+        vision_config=dict(
+          SO400M, model_type="siglip_vision_model", image_size=512
+        ),
+      ),
+      SiglipVisionConfig(encoder=siglip2.SO400M_PATCH16_512),
+      428_772_800,
+    ),
+    (
+      dict(
+        model_type="siglip_vision_model",
+        **SO400M,
+        image_size=384,
+        patch_size=14,
+      ),
+      SiglipVisionConfig(encoder=siglip2.SO400M_PATCH14_384, margin=6),
+      428_225_600,
+    ),
+    (
+      dict(model_type="siglip2", vision_config=SO400M),
+      SiglipVisionConfig(encoder=siglip2.SO400M_PATCH16_NAFLEX),
+      427_888_064,
+    ),
+    (
+      dict(model_type="siglip2"),
+      SiglipVisionConfig(encoder=siglip2.BASE_PATCH16_NAFLEX),
+      92_930_304,
+    ),
+  ],
+  ids=["patch16-512", "patch14-384", "so400m-naflex", "base-naflex"],
+)
 def test_published_models_from_sparse_configs(config, ours, count):
   found = siglip.config_from_hf(config)
   assert found == ours
@@ -69,14 +106,17 @@ def test_an_empty_siglip_config_is_base_patch16_224():
   assert (c.encoder.native_grid, c.margin, c.pool_head) == (14, 0, True)
 
 
-@pytest.mark.parametrize("change, message", [
+@pytest.mark.parametrize(
+  "change, message",
+  [
     (dict(model_type="clip"), "model_type='clip'"),
     (dict(model_type=None), "model_type=None"),
     (dict(hidden_act="gelu"), "hidden_act='gelu'"),
     (dict(attention_dropout=0.1), "attention_dropout=0.1"),
     (dict(patch_size=[16, 8]), "oblong"),
     (dict(model_type="siglip2_vision_model", num_patches=200), "no square"),
-])
+  ],
+)
 def test_what_is_not_implemented_is_refused(change, message):
   config = dict(model_type="siglip_vision_model") | change
   with pytest.raises(siglip.ConfigError, match=message):
@@ -85,11 +125,18 @@ def test_what_is_not_implemented_is_refused(change, message):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("prefix", [siglip.PREFIX, ""])
-@pytest.mark.parametrize("config", [
-    TINY, NAFLEX, dataclasses.replace(TINY, pool_head=False),
+@pytest.mark.parametrize(
+  "config",
+  [
+    TINY,
+    NAFLEX,
+    dataclasses.replace(TINY, pool_head=False),
     dataclasses.replace(
-        TINY, encoder=dataclasses.replace(TINY.encoder, num_layers=1)),
-], ids=["fixed", "naflex", "no head", "one block"])
+      TINY, encoder=dataclasses.replace(TINY.encoder, num_layers=1)
+    ),
+  ],
+  ids=["fixed", "naflex", "no head", "one block"],
+)
 def test_import_of_an_export_is_the_same(tmp_path, config, prefix, dtype):
   params = random(config, dtype)
   siglip.save(tmp_path, config, params, prefix)
@@ -100,16 +147,21 @@ def test_import_of_an_export_is_the_same(tmp_path, config, prefix, dtype):
 
 def write(path, change) -> None:
   """TINY with a change to its dict of tensors."""
-  tensors = dict(table.write(random(TINY), siglip.entries(TINY),
-                             prefix=siglip.PREFIX))
+  tensors = dict(
+    table.write(random(TINY), siglip.entries(TINY), prefix=siglip.PREFIX)
+  )
   change(tensors)
   files.write_folder(path, siglip.config_to_hf(TINY), tensors.items())
 
 
 def test_the_text_tower_is_left_out_on_purpose(tmp_path):
   def change(tensors):
-    for name in ("text_model.head.weight", "logit_scale", "logit_bias",
-                 "vision_model.embeddings.position_ids"):
+    for name in (
+      "text_model.head.weight",
+      "logit_scale",
+      "logit_bias",
+      "vision_model.embeddings.position_ids",
+    ):
       tensors[name] = np.zeros(1, np.float32)
 
   write(tmp_path, change)
@@ -133,8 +185,11 @@ def test_every_tensor_is_accounted_for(tmp_path):
 # ---------------------------------------------------------------- experts
 
 TOWER = experts.TowerConfig(
-    encoder=TINY.encoder, experts=True, num_expert_layers=1, router_width=4,
-    router_threshold=0.5,
+  encoder=TINY.encoder,
+  experts=True,
+  num_expert_layers=1,
+  router_width=4,
+  router_threshold=0.5,
 )
 
 
@@ -143,17 +198,27 @@ def test_a_tower_has_the_plain_models_weights():
   tower = siglip.to_tower(params, TOWER)
   assert tower.keys() == {"embed", "lower", "versatile", "stem", "post_norm"}
   pixels = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-  expected = rules.flatten(meta.unbox(jax.eval_shape(
-      lambda x: experts.VisionTower(TOWER).init(
-          jax.random.key(0), x, route="router"), pixels))["params"])
+  expected = rules.flatten(
+    meta.unbox(
+      jax.eval_shape(
+        lambda x: experts.VisionTower(TOWER).init(
+          jax.random.key(0), x, route="router"
+        ),
+        pixels,
+      )
+    )["params"]
+  )
   assert {k: x.shape for k, x in rules.flatten(tower).items()} == {
-      k: x.shape for k, x in expected.items() if not k.startswith("router")}
+    k: x.shape for k, x in expected.items() if not k.startswith("router")
+  }
   equal(tower["stem"], tower["versatile"])
   plain = {k: params[k] for k in ("embed", "blocks", "post_norm")}
   for expert in ("versatile", "stem"):
     equal(siglip.from_tower(tower, TOWER, expert), plain)
-  assert siglip.shapes(siglip.expert_config(TOWER)).keys() == rules.flatten(
-      plain).keys()
+  assert (
+    siglip.shapes(siglip.expert_config(TOWER)).keys()
+    == rules.flatten(plain).keys()
+  )
 
 
 def test_the_stem_expert_is_a_copy():
@@ -171,6 +236,7 @@ def test_experts_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match="choose one of"):
     siglip.from_tower(siglip.to_tower(params, plain), plain, "stem")
   deeper = dataclasses.replace(
-      TOWER, encoder=dataclasses.replace(TINY.encoder, num_layers=4))
+    TOWER, encoder=dataclasses.replace(TINY.encoder, num_layers=4)
+  )
   with pytest.raises(ValueError, match="3.*layers deep"):
     siglip.to_tower(params, deeper)

@@ -42,16 +42,17 @@ class Port:
   def leaf(self, path: str, change: Callable) -> "Port":
     flat = rules.flatten(self.params)
     return dataclasses.replace(
-        self, params=rules.unflatten(flat | {path: change(flat[path])}))
+      self, params=rules.unflatten(flat | {path: change(flat[path])})
+    )
 
   def every(self, change: Callable) -> "Port":
-    return dataclasses.replace(
-        self, params=jax.tree.map(change, self.params))
+    return dataclasses.replace(self, params=jax.tree.map(change, self.params))
 
   def encoder(self, **changes) -> "Port":
     vision = self.module.config
     vision = dataclasses.replace(
-        vision, encoder=dataclasses.replace(vision.encoder, **changes))
+      vision, encoder=dataclasses.replace(vision.encoder, **changes)
+    )
     return dataclasses.replace(self, module=type(self.module)(vision))
 
 
@@ -70,8 +71,11 @@ def cases(tmp_path_factory) -> dict[str, tuple]:
   model = reference.flexible()
   model.save_pretrained(folder)
   module, params = siglip.load(folder)
-  port = Port(naflex.PackedVision(module.config), params,
-              (PADDED.patches_PTK, PADDED.grids_P2[:, None]))
+  port = Port(
+    naflex.PackedVision(module.config),
+    params,
+    (PADDED.patches_PTK, PADDED.grids_P2[:, None]),
+  )
   theirs = reference.of_flexible(model, PADDED.patches_PTK, PADDED.grids_P2)
   out["naflex"] = port, theirs, PADDED.valid_PT
   return out
@@ -128,9 +132,11 @@ def dropped_at_the_start(port, patch):
 
 def bicubic_of_jax(antialias: bool):
   """A = -0.5, and perhaps antialiased."""
+
   def weights(size_in, size_out):
     return jax.image.resize(
-        jnp.eye(size_in), (size_out, size_in), "bicubic", antialias=antialias)
+      jnp.eye(size_in), (size_out, size_in), "bicubic", antialias=antialias
+    )
 
   def mistake(port, patch):
     patch.setitem(resize.METHODS, "bicubic", weights)
@@ -162,8 +168,9 @@ def native_by_count(port, patch):
 
 def no_antialias(port, patch):
   def bilinear(index, size_out, size_in, xp):
-    top, bottom = (x[..., None] for x in
-                   resize._center(index, size_out, size_in))
+    top, bottom = (
+      x[..., None] for x in resize._center(index, size_out, size_in)
+    )
     # Beyond the edge the edge is repeated.
     place = xp.clip(top / bottom, 0, size_in - 1)
     cells = np.arange(size_in).reshape((1,) * (place.ndim - 1) + (-1,))
@@ -188,9 +195,12 @@ def encoder_sees_padding(port, patch):
 def head_sees_padding(port, patch):
   head = siglip2_vision.PoolingHead
   patch.setattr(
-      siglip2_vision, "PoolingHead",
-      lambda c, name: lambda x, member: head(c, name=name)(
-          x, jnp.ones_like(member)))
+    siglip2_vision,
+    "PoolingHead",
+    lambda c, name: (
+      lambda x, member: head(c, name=name)(x, jnp.ones_like(member))
+    ),
+  )
   return port
 
 
@@ -214,7 +224,7 @@ def residual_normalised(port, patch):
       with pytest.MonkeyPatch.context() as inner:
         inner.setattr(layers, "LayerNorm", keep)
         pooled = super().__call__(x, member)
-      (y, z), = norms
+      ((y, z),) = norms
       return pooled - y + z
 
   patch.setattr(siglip2_vision, "PoolingHead", Inner)
@@ -228,7 +238,8 @@ def residual_of_the_probe(port, patch):
 def key_query_value(port, patch):
   """The fused projection in another order."""
   swap = lambda x: np.concatenate(
-      [np.split(x, 3, -1)[i] for i in (1, 0, 2)], -1)
+    [np.split(x, 3, -1)[i] for i in (1, 0, 2)], -1
+  )
   port = port.leaf("head/in_kernel", swap)
   return port.leaf("head/in_bias", swap)
 
@@ -268,8 +279,11 @@ def norms_swapped(port, patch):
 def heads_interleaved(port, patch):
   """Query split as (width of a head, heads)."""
   c = port.module.config.encoder
-  change = lambda x: x.reshape(
-      *x.shape[:-1], c.head_dim, c.num_heads).swapaxes(-1, -2).reshape(x.shape)
+  change = lambda x: (
+    x.reshape(*x.shape[:-1], c.head_dim, c.num_heads)
+    .swapaxes(-1, -2)
+    .reshape(x.shape)
+  )
   return port.leaf("blocks/attention/query/kernel", change)
 
 
@@ -300,59 +314,89 @@ def zero_to_one(port, patch):
 
 SWAP = lambda *axes: lambda x: x.swapaxes(*axes)
 MISTAKES = [
-    # Item 1 of the list of pitfalls: functions and epsilons.
-    ("erf GELU", "fixed", erf_gelu),
-    ("epsilon 1e-5", "fixed", lambda port, _: port.encoder(norm_eps=1e-5)),
-    ("variance in one pass", "offset", fast_variance),
-    # 2: patches.
-    ("pixels dropped at the start", "fixed", dropped_at_the_start),
-    ("patch rows and columns swapped", "fixed",
-     lambda port, _: port.leaf("embed/kernel", SWAP(0, 1))),
-    ("NaFlex kernel as a convolution's", "naflex",
-     lambda port, _: port.leaf("embed/kernel", conv_order)),
-    ("blue first", "fixed", bgr),
-    ("pixels in [0, 1]", "fixed", zero_to_one),
-    # 3: positions of fixed resolution.
-    ("bicubic with A = -0.5", "fixed", bicubic_of_jax(False)),
-    ("bicubic antialiased", "fixed", bicubic_of_jax(True)),
-    ("bilinear for bicubic", "fixed", lambda port, _: port.encoder(
-        position_resize="bilinear_antialias")),
-    ("corners aligned", "fixed", corners_aligned),
-    ("native by count alone", "strip", native_by_count),
-    ("positions column-major", "fixed",
-     lambda port, _: port.leaf("embed/position", grid_transposed)),
-    # 4: positions of NaFlex.
-    ("no antialias", "naflex", no_antialias),
-    ("bicubic for bilinear", "naflex",
-     lambda port, _: port.encoder(position_resize="bicubic")),
-    ("width before height", "naflex", width_before_height),
-    # 5: masks.
-    ("encoder sees padding", "naflex", encoder_sees_padding),
-    ("head sees padding", "naflex", head_sees_padding),
-    # 6: the pooling head.
-    ("residual normalised", "fixed", residual_normalised),
-    ("residual of the probe", "fixed", residual_of_the_probe),
-    ("key before query", "fixed", key_query_value),
-    # 7: outputs and head widths.
-    ("last state normalised", "fixed", last_state_normalised),
-    ("no post norm", "fixed", no_post_norm),
-    ("scores scaled by the width", "fixed", scale_of_the_width),
-    ("heads interleaved", "fixed", heads_interleaved),
-    # Of every import.
-    ("kernel not transposed", "fixed", lambda port, _: port.leaf(
-        "blocks/attention/out/kernel", SWAP(1, 2))),
-    ("norms swapped", "fixed", norms_swapped),
-    ("layers in reverse", "fixed", lambda port, _: dataclasses.replace(
-        port, params=port.params | {"blocks": jax.tree.map(
-            lambda x: x[::-1], port.params["blocks"])})),
-    ("tf32 weights", "fixed", lambda port, _: port.every(tf32)),
-    ("bfloat16 positions", "naflex", lambda port, _: port.leaf(
-        "embed/position", lambda x: x.astype(jnp.bfloat16).astype(x.dtype))),
-]  # fmt: skip
+  # Item 1 of the list of pitfalls: functions and epsilons.
+  ("erf GELU", "fixed", erf_gelu),
+  ("epsilon 1e-5", "fixed", lambda port, _: port.encoder(norm_eps=1e-5)),
+  ("variance in one pass", "offset", fast_variance),
+  # 2: patches.
+  ("pixels dropped at the start", "fixed", dropped_at_the_start),
+  (
+    "patch rows and columns swapped",
+    "fixed",
+    lambda port, _: port.leaf("embed/kernel", SWAP(0, 1)),
+  ),
+  (
+    "NaFlex kernel as a convolution's",
+    "naflex",
+    lambda port, _: port.leaf("embed/kernel", conv_order),
+  ),
+  ("blue first", "fixed", bgr),
+  ("pixels in [0, 1]", "fixed", zero_to_one),
+  # 3: positions of fixed resolution.
+  ("bicubic with A = -0.5", "fixed", bicubic_of_jax(False)),
+  ("bicubic antialiased", "fixed", bicubic_of_jax(True)),
+  (
+    "bilinear for bicubic",
+    "fixed",
+    lambda port, _: port.encoder(position_resize="bilinear_antialias"),
+  ),
+  ("corners aligned", "fixed", corners_aligned),
+  ("native by count alone", "strip", native_by_count),
+  (
+    "positions column-major",
+    "fixed",
+    lambda port, _: port.leaf("embed/position", grid_transposed),
+  ),
+  # 4: positions of NaFlex.
+  ("no antialias", "naflex", no_antialias),
+  (
+    "bicubic for bilinear",
+    "naflex",
+    lambda port, _: port.encoder(position_resize="bicubic"),
+  ),
+  ("width before height", "naflex", width_before_height),
+  # 5: masks.
+  ("encoder sees padding", "naflex", encoder_sees_padding),
+  ("head sees padding", "naflex", head_sees_padding),
+  # 6: the pooling head.
+  ("residual normalised", "fixed", residual_normalised),
+  ("residual of the probe", "fixed", residual_of_the_probe),
+  ("key before query", "fixed", key_query_value),
+  # 7: outputs and head widths.
+  ("last state normalised", "fixed", last_state_normalised),
+  ("no post norm", "fixed", no_post_norm),
+  ("scores scaled by the width", "fixed", scale_of_the_width),
+  ("heads interleaved", "fixed", heads_interleaved),
+  # Of every import.
+  (
+    "kernel not transposed",
+    "fixed",
+    lambda port, _: port.leaf("blocks/attention/out/kernel", SWAP(1, 2)),
+  ),
+  ("norms swapped", "fixed", norms_swapped),
+  (
+    "layers in reverse",
+    "fixed",
+    lambda port, _: dataclasses.replace(
+      port,
+      params=port.params
+      | {"blocks": jax.tree.map(lambda x: x[::-1], port.params["blocks"])},
+    ),
+  ),
+  ("tf32 weights", "fixed", lambda port, _: port.every(tf32)),
+  (
+    "bfloat16 positions",
+    "naflex",
+    lambda port, _: port.leaf(
+      "embed/position", lambda x: x.astype(jnp.bfloat16).astype(x.dtype)
+    ),
+  ),
+]
 
 
 @pytest.mark.parametrize(
-    "case, mistake", [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+  "case, mistake", [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES]
+)
 def test_a_mistake_is_caught(cases, monkeypatch, case, mistake):
   port, theirs, valid = cases[case]
   error = worst(mistake(port, monkeypatch), theirs, valid)

@@ -15,21 +15,21 @@ from emma_jax.convert.table import ConversionError, Entry
 pytestmark = pytest.mark.smoke
 
 ENTRIES = (
-    Entry("embed", ("emb.weight",)),
-    Entry("layers/w", ("l.0.w", "l.1.w"), table.transpose, table.transpose),
-    Entry("one/w", ("o.0.w",), table.transpose, table.transpose, stacked=True),
+  Entry("embed", ("emb.weight",)),
+  Entry("layers/w", ("l.0.w", "l.1.w"), table.transpose, table.transpose),
+  Entry("one/w", ("o.0.w",), table.transpose, table.transpose, stacked=True),
 )
 RNG = np.random.default_rng(0)
 THEIRS = {
-    "emb.weight": RNG.normal(size=(5, 2)).astype(np.float32),
-    "l.0.w": RNG.normal(size=(3, 2)).astype(np.float32),
-    "l.1.w": RNG.normal(size=(3, 2)).astype(np.float32),
-    "o.0.w": RNG.normal(size=(3, 2)).astype(np.float32),
+  "emb.weight": RNG.normal(size=(5, 2)).astype(np.float32),
+  "l.0.w": RNG.normal(size=(3, 2)).astype(np.float32),
+  "l.1.w": RNG.normal(size=(3, 2)).astype(np.float32),
+  "o.0.w": RNG.normal(size=(3, 2)).astype(np.float32),
 }
 SHAPES = {
-    "embed": jax.ShapeDtypeStruct((5, 2), jnp.float32),
-    "layers/w": jax.ShapeDtypeStruct((2, 2, 3), jnp.float32),
-    "one/w": jax.ShapeDtypeStruct((1, 2, 3), jnp.float32),
+  "embed": jax.ShapeDtypeStruct((5, 2), jnp.float32),
+  "layers/w": jax.ShapeDtypeStruct((2, 2, 3), jnp.float32),
+  "one/w": jax.ShapeDtypeStruct((1, 2, 3), jnp.float32),
 }
 
 
@@ -42,7 +42,8 @@ def folder(path: Path, tensors: dict, prefix: str = "") -> files.Folder:
 def test_a_leaf_is_its_tensors_layer_by_layer(tmp_path: Path):
   got = dict(table.read(folder(tmp_path, THEIRS), ENTRIES, SHAPES))
   assert {k: x.shape for k, x in got.items()} == {
-      k: s.shape for k, s in SHAPES.items()}
+    k: s.shape for k, s in SHAPES.items()
+  }
   np.testing.assert_array_equal(got["embed"], THEIRS["emb.weight"])
   np.testing.assert_array_equal(got["layers/w"][1], THEIRS["l.1.w"].T)
   np.testing.assert_array_equal(got["one/w"][0], THEIRS["o.0.w"].T)
@@ -68,18 +69,21 @@ def test_a_dtype_can_be_asked_for(tmp_path: Path):
     assert x.dtype == jnp.dtype("bfloat16")
   whole = {"n": np.array([1, 2], np.int64)}
   shape = {"n": jax.ShapeDtypeStruct((2,), jnp.int32)}
-  (_, n), = table.read(folder(tmp_path / "n", whole), [Entry("n", ("n",))],
-                       shape, dtype="bfloat16")
+  ((_, n),) = table.read(
+    folder(tmp_path / "n", whole), [Entry("n", ("n",))], shape, dtype="bfloat16"
+  )
   assert n.dtype == np.int64
 
 
 def test_all_that_does_not_fit_is_listed_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+  tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
   wrong = {k: x for k, x in THEIRS.items() if k != "l.1.w"}
   wrong |= {"l.2.w": THEIRS["l.1.w"], "o.0.w": THEIRS["o.0.w"].T}
   source = folder(tmp_path, wrong)
   monkeypatch.setattr(
-      files.Folder, "read", lambda *_: pytest.fail("a tensor was read"))
+    files.Folder, "read", lambda *_: pytest.fail("a tensor was read")
+  )
   with pytest.raises(ConversionError) as caught:
     table.read(source, ENTRIES, SHAPES)
   error = caught.value
@@ -133,4 +137,6 @@ def test_an_entry_checks_itself():
 def test_leaf_shapes_are_those_of_the_parameters():
   shapes = table.leaf_shapes(nn.Dense(3), jax.ShapeDtypeStruct((1, 2), "f4"))
   assert {k: s.shape for k, s in shapes.items()} == {
-      "kernel": (2, 3), "bias": (3,)}
+    "kernel": (2, 3),
+    "bias": (3,),
+  }

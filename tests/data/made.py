@@ -35,16 +35,18 @@ def samples() -> list[schema.Stored]:
   a, b = picture("red"), picture("blue", 8, 9, "JPEG")
   talk = (("<image>red?\n<image>", "nö 红"), ("b?", "y"))
   return [
-      schema.Stored(
-          record=Understanding(
-              pictures=(a, b), turns=talk, stem=STEM_SCIENCE, id="u"),
-          provenance={"dataset": "made", "row": "a.jsonl:1", "score": 0.5}),
-      schema.Stored(record=Understanding(
-          pictures=(), turns=(("red", "blue"),), id="t")),
-      schema.Stored(record=Drawing(prompt="red", picture=a, id="d"), weight=2),
-      schema.Stored(record=Editing(
-          source=a, instruction="do", target=b, id="e")),
-  ]  # fmt: skip
+    schema.Stored(
+      record=Understanding(
+        pictures=(a, b), turns=talk, stem=STEM_SCIENCE, id="u"
+      ),
+      provenance={"dataset": "made", "row": "a.jsonl:1", "score": 0.5},
+    ),
+    schema.Stored(
+      record=Understanding(pictures=(), turns=(("red", "blue"),), id="t")
+    ),
+    schema.Stored(record=Drawing(prompt="red", picture=a, id="d"), weight=2),
+    schema.Stored(record=Editing(source=a, instruction="do", target=b, id="e")),
+  ]
 
 
 def encoded(pixels_YXC: np.ndarray) -> bytes:
@@ -54,8 +56,10 @@ def encoded(pixels_YXC: np.ndarray) -> bytes:
 
 
 def dataset(
-    folder: Path, stored: list[schema.Stored], shards: int = 1,
-    measure: Measure | None = None,
+  folder: Path,
+  stored: list[schema.Stored],
+  shards: int = 1,
+  measure: Measure | None = None,
 ) -> Path:
   """A folder as `emma-data convert` writes it; counts as TOKENIZER does."""
   folder.mkdir()
@@ -67,20 +71,23 @@ def dataset(
       writer.add(one, sizes)
     made.append(writer.finish())
   card.Card(
-      name="made", shards=tuple(filter(None, made)),
-      tokenizer=measure.to_sample.tokenizer.fingerprint(),
-      weighted=any(one.weight != 1 for one in stored), rejected=0,
-      provenance={},
-  ).save(folder)  # fmt: skip
+    name="made",
+    shards=tuple(filter(None, made)),
+    tokenizer=measure.to_sample.tokenizer.fingerprint(),
+    weighted=any(one.weight != 1 for one in stored),
+    rejected=0,
+    provenance={},
+  ).save(folder)
   return folder
 
 
 def jsonl(path: Path, *rows: Any) -> Path:
   """Rows as lines; texts and bytes as they are."""
   lines = [
-      row if isinstance(row, bytes)
-      else (row if isinstance(row, str) else json.dumps(row)).encode()
-      for row in rows
+    row
+    if isinstance(row, bytes)
+    else (row if isinstance(row, str) else json.dumps(row)).encode()
+    for row in rows
   ]
   path.write_bytes(b"\n".join(lines) + b"\n")
   return path
@@ -89,12 +96,23 @@ def jsonl(path: Path, *rows: Any) -> Path:
 # EXIF's orientations: how a picture stored as ABC over DEF is to be shown (the
 # standard's table of where row 0 and column 0 are, drawn by hand).
 UPRIGHT = {
-    1: ("ABC", "DEF"), 2: ("CBA", "FED"), 3: ("FED", "CBA"),
-    4: ("DEF", "ABC"), 5: ("AD", "BE", "CF"), 6: ("DA", "EB", "FC"),
-    7: ("FC", "EB", "DA"), 8: ("CF", "BE", "AD"),
-}  # fmt: skip
-_LETTERS = {"A": (250, 0, 0), "B": (0, 250, 0), "C": (0, 0, 250),
-            "D": (250, 250, 0), "E": (0, 250, 250), "F": (120, 120, 120)}
+  1: ("ABC", "DEF"),
+  2: ("CBA", "FED"),
+  3: ("FED", "CBA"),
+  4: ("DEF", "ABC"),
+  5: ("AD", "BE", "CF"),
+  6: ("DA", "EB", "FC"),
+  7: ("FC", "EB", "DA"),
+  8: ("CF", "BE", "AD"),
+}
+_LETTERS = {
+  "A": (250, 0, 0),
+  "B": (0, 250, 0),
+  "C": (0, 0, 250),
+  "D": (250, 250, 0),
+  "E": (0, 250, 250),
+  "F": (120, 120, 120),
+}
 
 
 def oriented(orientation: int, kind: str, side: int = 32) -> bytes:
@@ -110,7 +128,8 @@ def oriented(orientation: int, kind: str, side: int = 32) -> bytes:
 
 def letters(pixels_YXC: np.ndarray, side: int) -> tuple[str, ...]:
   """What `oriented` is read as, by the middles of its squares."""
-  middles = pixels_YXC[side // 2::side, side // 2::side].astype(int)
+  middles = pixels_YXC[side // 2 :: side, side // 2 :: side].astype(int)
   nearest = lambda pixel: min(
-      _LETTERS, key=lambda c: np.abs(pixel - _LETTERS[c]).sum())
+    _LETTERS, key=lambda c: np.abs(pixel - _LETTERS[c]).sum()
+  )
   return tuple("".join(map(nearest, row)) for row in middles)

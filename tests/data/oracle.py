@@ -53,13 +53,24 @@ def tokens_of(sample: Sample, layout: Layout) -> list[Token]:
     cells = cells_of(part)
     copies = 2 if layout.fusion == "token" and part.role != "target" else 1
     gen = part.role == "target" or (
-        part.role == "ref" and layout.reference_branch == "gen")
+      part.role == "ref" and layout.reference_branch == "gen"
+    )
     last = len(out) + copies * cells - 1
     for copy in range(copies):
       for cell in range(cells):
-        out.append(Token(
-            text=False, role=part.role, gen=gen, picture=seen[part.role],
-            first=first, copy=copy, cell=cell, cells=cells, last_of=last))
+        out.append(
+          Token(
+            text=False,
+            role=part.role,
+            gen=gen,
+            picture=seen[part.role],
+            first=first,
+            copy=copy,
+            cell=cell,
+            cells=cells,
+            last_of=last,
+          )
+        )
     seen[part.role] += 1
     first += cells if part.role == "und" else 0
   for position, token in enumerate(out):
@@ -73,12 +84,13 @@ def need(sample: Sample, layout: Layout) -> dict[str, int]:
   roles = [p.role for p in sample.parts if isinstance(p, Picture)]
   und = [p for p in sample.parts if isinstance(p, Picture) and p.role == "und"]
   return {
-      "und_tokens": len([t for t in tokens if not t.gen]),
-      "und_pictures": roles.count("und"),
-      "references": roles.count("ref"),
-      "targets": roles.count("target"),
-      "und_patches": sum(4 * cells_of(p) for p in und)
-      if layout.und_patches else 0,
+    "und_tokens": len([t for t in tokens if not t.gen]),
+    "und_pictures": roles.count("und"),
+    "references": roles.count("ref"),
+    "targets": roles.count("target"),
+    "und_patches": sum(4 * cells_of(p) for p in und)
+    if layout.und_patches
+    else 0,
   }
 
 
@@ -99,7 +111,7 @@ def possible(sample: Sample, layout: Layout) -> bool:
 
 
 def first_fit(
-    samples: Sequence[Sample | None], layout: Layout
+  samples: Sequence[Sample | None], layout: Layout
 ) -> tuple[list[list[int]], dict[int, bool]]:
   """(samples of each row, those left out -> whether for ever)."""
   rows: list[list[int]] = [[] for _ in range(layout.rows)]
@@ -123,9 +135,7 @@ def first_fit(
   return rows, dropped
 
 
-def row_tokens(
-    samples: Sequence[Sample], layout: Layout
-) -> list[Token]:
+def row_tokens(samples: Sequence[Sample], layout: Layout) -> list[Token]:
   """Of a row: samples one after the other, pictures counted over all."""
   out: list[Token] = []
   seen = {"und": 0, "ref": 0, "target": 0}
@@ -154,10 +164,14 @@ def visual_index(token: Token, layout: Layout) -> int:
   copies = 2 if layout.fusion == "token" else 1
   native_cells = layout.und_patches // 4
   if token.role == "ref":
-    before = (native_cells * copies if layout.und_patches
-              else layout.und_pictures * per_frame * copies)
-    return before + (token.picture * copies + token.copy) * per_frame + (
-        token.cell)
+    before = (
+      native_cells * copies
+      if layout.und_patches
+      else layout.und_pictures * per_frame * copies
+    )
+    return (
+      before + (token.picture * copies + token.copy) * per_frame + (token.cell)
+    )
   if layout.und_patches:
     return token.copy * native_cells + token.first + token.cell
   return (token.picture * copies + token.copy) * per_frame + token.cell
@@ -170,14 +184,16 @@ def gen_place(token: Token, layout: Layout) -> int:
   of_references = per_frame * copies
   if token.role == "ref":
     return token.picture * of_references + token.copy * per_frame + token.cell
-  before = (layout.references * of_references
-            if layout.reference_branch == "gen" else 0)
+  before = (
+    layout.references * of_references if layout.reference_branch == "gen" else 0
+  )
   return before + token.picture * per_frame + token.cell
 
 
 def pack(
-    samples: Sequence[Sample | None], layout: Layout,
-    rows: Sequence[Sequence[int]],
+  samples: Sequence[Sample | None],
+  layout: Layout,
+  rows: Sequence[Sequence[int]],
 ) -> Batch:
   """The batch whose rows hold these samples."""
   per_frame = (layout.height // CELL) * (layout.width // CELL)
@@ -188,9 +204,16 @@ def pack(
   slots = layout.und_tokens + gen_size
   B, U = layout.rows, layout.und_tokens
   whole = lambda size, value=0: np.full((B, size), value, np.int32)
-  ids = {name: Ids(segment=whole(size), slot=whole(size, slots),
-                   end=whole(size), noisy=whole(size), position=whole(size))
-         for name, size in (("und", U), ("gen", gen_size))}
+  ids = {
+    name: Ids(
+      segment=whole(size),
+      slot=whole(size, slots),
+      end=whole(size),
+      noisy=whole(size),
+      position=whole(size),
+    )
+    for name, size in (("und", U), ("gen", gen_size))
+  }
   tokens, targets, visual = whole(U), whole(U), whole(U, -1)
   weights = np.zeros((B, U), np.float32)
   for b, row in enumerate(rows):
@@ -217,40 +240,58 @@ def pack(
         weights[b, at] = 1.0 if follower.learned else 0.0
       place += 1
   return Batch(
-      tokens_BU=tokens, visual_BU=visual, targets_BU=targets,
-      weights_BU=weights, und_ids=ids["und"], gen_ids=ids["gen"],
-      **_pictures(samples, layout, rows))
+    tokens_BU=tokens,
+    visual_BU=visual,
+    targets_BU=targets,
+    weights_BU=weights,
+    und_ids=ids["und"],
+    gen_ids=ids["gen"],
+    **_pictures(samples, layout, rows),
+  )
 
 
 def _pictures(samples, layout: Layout, rows) -> dict:
-  B, N, R, M = (layout.rows, layout.und_pictures, layout.references,
-                layout.targets)
+  B, N, R, M = (
+    layout.rows,
+    layout.und_pictures,
+    layout.references,
+    layout.targets,
+  )
   native = layout.und_patches > 0
   frame = (layout.height, layout.width, 3)
   per_frame = (layout.height // CELL) * (layout.width // CELL)
   out = dict(
-      und_pixels_BNYXC=np.zeros((B, 0 if native else N, *frame), np.uint8),
-      und_valid_BN=np.zeros((B, N), bool),
-      stem_BN=np.full((B, N), -1, np.int32),
-      ref_pixels_BRYXC=np.zeros((B, R, *frame), np.uint8),
-      ref_valid_BR=np.zeros((B, R), bool),
-      gen_pixels_BMYXC=np.zeros((B, M, *frame), np.uint8),
-      gen_task_BM=np.zeros((B, M), np.int32), patches=None, latents=None)
+    und_pixels_BNYXC=np.zeros((B, 0 if native else N, *frame), np.uint8),
+    und_valid_BN=np.zeros((B, N), bool),
+    stem_BN=np.full((B, N), -1, np.int32),
+    ref_pixels_BRYXC=np.zeros((B, R, *frame), np.uint8),
+    ref_valid_BR=np.zeros((B, R), bool),
+    gen_pixels_BMYXC=np.zeros((B, M, *frame), np.uint8),
+    gen_task_BM=np.zeros((B, M), np.int32),
+    patches=None,
+    latents=None,
+  )
   W, C = layout.und_patches, layout.latent_channels
   if native:
     out["patches"] = Patches(
-        values_BWK=np.zeros((B, W, PATCH * PATCH * 3), np.uint8),
-        picture_BW=np.zeros((B, W), np.int32),
-        cell_BW2=np.zeros((B, W, 2), np.int32),
-        grid_BN2=np.zeros((B, N, 2), np.int32))
+      values_BWK=np.zeros((B, W, PATCH * PATCH * 3), np.uint8),
+      picture_BW=np.zeros((B, W), np.int32),
+      cell_BW2=np.zeros((B, W, 2), np.int32),
+      grid_BN2=np.zeros((B, N, 2), np.int32),
+    )
   if C:
     room = lambda n: np.zeros((B, n, per_frame, C), np.float32) if n else None
     out["latents"] = Latents(
-        und_BNTC=None if native else room(N), ref_BRTC=room(R),
-        gen_BMTC=room(M),
-        native_BJC=np.zeros((B, W // 4, C), np.float32) if native else None)
-  names = {"und": "und_pixels_BNYXC", "ref": "ref_pixels_BRYXC",
-           "target": "gen_pixels_BMYXC"}
+      und_BNTC=None if native else room(N),
+      ref_BRTC=room(R),
+      gen_BMTC=room(M),
+      native_BJC=np.zeros((B, W // 4, C), np.float32) if native else None,
+    )
+  names = {
+    "und": "und_pixels_BNYXC",
+    "ref": "ref_pixels_BRYXC",
+    "target": "gen_pixels_BMYXC",
+  }
   latents = {"und": "und_BNTC", "ref": "ref_BRTC", "target": "gen_BMTC"}
   for b, row in enumerate(rows):
     seen, patch = {"und": 0, "ref": 0, "target": 0}, 0
@@ -289,7 +330,7 @@ def _patches(out: Patches, pixels_YXC, b: int, n: int, patch: int) -> int:
       for dy in (0, PATCH):
         for dx in (0, PATCH):
           top, left = y + dy, x + dx
-          block = pixels_YXC[top:top + PATCH, left:left + PATCH]
+          block = pixels_YXC[top : top + PATCH, left : left + PATCH]
           out.values_BWK[b, patch] = block.ravel()
           out.picture_BW[b, patch] = n + 1
           out.cell_BW2[b, patch] = top // PATCH, left // PATCH

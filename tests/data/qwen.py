@@ -24,6 +24,7 @@ from emma_jax.data import tokenizer as lib
 
 LETTERS = qwen_files.byte_alphabet()
 
+
 def written(text: str | bytes) -> str:
   """In the byte-level alphabet."""
   data = text.encode() if isinstance(text, str) else text
@@ -34,17 +35,24 @@ def written(text: str | bytes) -> str:
 def small() -> qwen_files.Vocabulary:
   """256 bytes and a dozen merges, by hand: words, 世 and é."""
   pairs = [
-      ("l", "l"), ("h", "e"), ("he", "ll"), ("hell", "o"), (" ", "hello"),
-      ("\n", "\n"), ("u", "s"), ("e", "r"), ("us", "er"),
-  ]  # fmt: skip
+    ("l", "l"),
+    ("h", "e"),
+    ("he", "ll"),
+    ("hell", "o"),
+    (" ", "hello"),
+    ("\n", "\n"),
+    ("u", "s"),
+    ("e", "r"),
+    ("us", "er"),
+  ]
   raw = [(a.encode(), b.encode()) for a, b in pairs]
   raw += [(b"\xe4", b"\xb8"), (b"\xe4\xb8", b"\x96"), (b"\xc3", b"\xa9")]
   merges = tuple((written(a), written(b)) for a, b in raw)
   tokens = (*LETTERS, *(a + b for a, b in merges))
   names = lib.QWEN3_CONTROL + lib.QWEN3_WRITTEN
   added = {
-      name: (len(tokens) + i, name in lib.QWEN3_CONTROL)
-      for i, name in enumerate(names)
+    name: (len(tokens) + i, name in lib.QWEN3_CONTROL)
+    for i, name in enumerate(names)
   }
   return qwen_files.Vocabulary(tokens, merges, added)
 
@@ -61,32 +69,44 @@ def full_size() -> qwen_files.Vocabulary:
 def tokenizer_json(vocabulary: qwen_files.Vocabulary) -> dict:
   """As Qwen3's is laid out."""
   level = {
-      "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False,
-      "use_regex": False,
-  }  # fmt: skip
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": False,
+    "use_regex": False,
+  }
   split = {
-      "type": "Split", "pattern": {"Regex": qwen_files.PATTERN},
-      "behavior": "Isolated", "invert": False,
-  }  # fmt: skip
+    "type": "Split",
+    "pattern": {"Regex": qwen_files.PATTERN},
+    "behavior": "Isolated",
+    "invert": False,
+  }
   flags = ("single_word", "lstrip", "rstrip", "normalized")
   return {
-      "version": "1.0", "truncation": None, "padding": None,
-      "added_tokens": [
-          {"id": i, "content": name, "special": special}
-          | {flag: False for flag in flags}
-          for name, (i, special) in vocabulary.added.items()
-      ],
-      "normalizer": {"type": "NFC"},
-      "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
-      "post_processor": level, "decoder": level,
-      "model": {
-          "type": "BPE", "dropout": None, "unk_token": None,
-          "continuing_subword_prefix": "", "end_of_word_suffix": "",
-          "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-          "vocab": {t: i for i, t in enumerate(vocabulary.tokens)},
-          "merges": [list(pair) for pair in vocabulary.merges],
-      },
-  }  # fmt: skip
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [
+      {"id": i, "content": name, "special": special}
+      | {flag: False for flag in flags}
+      for name, (i, special) in vocabulary.added.items()
+    ],
+    "normalizer": {"type": "NFC"},
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
+    "post_processor": level,
+    "decoder": level,
+    "model": {
+      "type": "BPE",
+      "dropout": None,
+      "unk_token": None,
+      "continuing_subword_prefix": "",
+      "end_of_word_suffix": "",
+      "fuse_unk": False,
+      "byte_fallback": False,
+      "ignore_merges": False,
+      "vocab": {t: i for i, t in enumerate(vocabulary.tokens)},
+      "merges": [list(pair) for pair in vocabulary.merges],
+    },
+  }
 
 
 def write(folder: Path, kind: str, v: qwen_files.Vocabulary | None = None):

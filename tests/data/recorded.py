@@ -30,41 +30,59 @@ def record(task: str, i: int) -> Record:
   if task == "drawing":
     return Drawing(prompt=text, picture=picture, id=f"d{i}")
   if task == "editing":
-    return Editing(
-        source=picture, instruction=text, target=picture, id=f"e{i}")
+    return Editing(source=picture, instruction=text, target=picture, id=f"e{i}")
   turns = tuple((text, f"red {n}") for n in range(rng.integers(1, 4)))
   return Understanding(
-      pictures=() if i % 5 == 4 else (picture,), turns=turns, id=f"u{i}")
+    pictures=() if i % 5 == 4 else (picture,), turns=turns, id=f"u{i}"
+  )
 
 
 def folder(path: Path, task: str, count: int, **more) -> Path:
   """Records of a task, counted as the tiny tokenizer does."""
-  stored = [schema.Stored(record=record(task, i), **more)
-            for i in range(count)]  # fmt: skip
+  stored = [schema.Stored(record=record(task, i), **more) for i in range(count)]
   return made.dataset(path, stored, 2, Measure.of(TinyTokenizer()))
 
 
 def folders(root: Path) -> dict[str, str]:
   """Sources of all tasks."""
-  return {task: f"records:{folder(root / task, task, n)}"
-          for task, n in COUNTS.items()}  # fmt: skip
+  return {
+    task: f"records:{folder(root / task, task, n)}"
+    for task, n in COUNTS.items()
+  }
 
 
 def config(sources: dict[str, str], **changes) -> ml_collections.ConfigDict:
   """A planned stage of a micro model: three sources, two buckets, four rows."""
   c = tiny.config()
-  c.data.update(threads=1, max_turns=3, sources=sources, text_dropout=0.5,
-                buckets=BUCKETS)
+  c.data.update(
+    threads=1, max_turns=3, sources=sources, text_dropout=0.5, buckets=BUCKETS
+  )
   c.train.update(log_every=2, save_every=3, evaluate=False)
   section = stages.stage(
-      "3_quality", steps=8, learning_rate=1e-3, schedule="constant",
-      warmup_steps=0, ema_decay=0.9, samples_per_batch=0, rows=4,
-      und_tokens=96, und_pictures=3, references=1, targets=2,
-      mixture_unit="tokens", policy=((".*", "train"),),
-      load=((".*", "random"),),
-      mixture=((0.0, dict(understanding=1.0, drawing=1.0)),
-               (0.5, dict(understanding=1.0, drawing=1.0, editing=1.0),
-                dict(unit="samples"))))
+    "3_quality",
+    steps=8,
+    learning_rate=1e-3,
+    schedule="constant",
+    warmup_steps=0,
+    ema_decay=0.9,
+    samples_per_batch=0,
+    rows=4,
+    und_tokens=96,
+    und_pictures=3,
+    references=1,
+    targets=2,
+    mixture_unit="tokens",
+    policy=((".*", "train"),),
+    load=((".*", "random"),),
+    mixture=(
+      (0.0, dict(understanding=1.0, drawing=1.0)),
+      (
+        0.5,
+        dict(understanding=1.0, drawing=1.0, editing=1.0),
+        dict(unit="samples"),
+      ),
+    ),
+  )
   section.update(changes)
   c.stages = {"3_quality": section}
   return c

@@ -26,7 +26,8 @@ def test_the_table():
 def test_every_size_is_its_own_bucket():
   sizes = np.array(buckets.TABLE_1024)
   assert buckets.nearest(3 * sizes, buckets.TABLE_1024).tolist() == list(
-      range(33))
+    range(33)
+  )
 
 
 def test_nearest_is_by_the_ratio_of_ratios_whatever_the_order():
@@ -42,11 +43,14 @@ def test_nearest_is_by_the_ratio_of_ratios_whatever_the_order():
   assert (turned == buckets.nearest(sizes, SOME)).all()
 
 
-@pytest.mark.parametrize("wrong, words", [
+@pytest.mark.parametrize(
+  "wrong, words",
+  [
     (buckets.TABLE_1024[:9], "9 buckets .* at most 8"),
     (((64, 64), (64, 64)), "twice"),
     (((64, 128), (32, 64)), r"\(64, 128\) and \(32, 64\) have one"),
-])  # fmt: skip
+  ],
+)
 def test_wrong_buckets_are_named(wrong, words):
   with pytest.raises(ValueError, match=words):
     buckets.check(wrong)

@@ -17,9 +17,18 @@ from tests.data import qwen
 PIXELS = np.zeros((32, 32, 3), np.uint8)
 THINK = "<think>\n\n</think>\n\n"
 SAID = (
-    "hello", "What is this?", "世界 🙂", "def f():\n  return 1\n", "\n\nq",
-    " x ", "e\u0301\n", "", "I'll say 'no'.", "{{ x }} {% y %}", "<b>7</b>",
-)  # fmt: skip
+  "hello",
+  "What is this?",
+  "世界 🙂",
+  "def f():\n  return 1\n",
+  "\n\nq",
+  " x ",
+  "e\u0301\n",
+  "",
+  "I'll say 'no'.",
+  "{{ x }} {% y %}",
+  "<b>7</b>",
+)
 
 
 @pytest.fixture(scope="module", params=["tiny", "small", "published"])
@@ -35,17 +44,17 @@ def tokenizer(request, tmp_path_factory) -> lib.Tokenizer:
 
 def test_render_by_hand():
   turns = [
-      Turn("system", ("Be kind.",)),
-      Turn("user", (PICTURE, "and ", PICTURE, "?")),
-      Turn("assistant", ("Yes.",)),
-      Turn("user", ("Draw it.",)),
+    Turn("system", ("Be kind.",)),
+    Turn("user", (PICTURE, "and ", PICTURE, "?")),
+    Turn("assistant", ("Yes.",)),
+    Turn("user", ("Draw it.",)),
   ]
   head = (
-      "<|im_start|>system\nBe kind.<|im_end|>\n"
-      "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>and "
-      "<|vision_start|><|image_pad|><|image_pad|><|vision_end|>?<|im_end|>\n"
-      "<|im_start|>assistant\nYes.<|im_end|>\n"
-      "<|im_start|>user\nDraw it.<|im_end|>"
+    "<|im_start|>system\nBe kind.<|im_end|>\n"
+    "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>and "
+    "<|vision_start|><|image_pad|><|image_pad|><|vision_end|>?<|im_end|>\n"
+    "<|im_start|>assistant\nYes.<|im_end|>\n"
+    "<|im_start|>user\nDraw it.<|im_end|>"
   )
   say = lambda answer: chat.render(turns, [1, 2], answer)
   assert say(None) == head
@@ -58,18 +67,24 @@ def test_ids_are_those_of_the_pieces(tokenizer):
   ids = chat.encode(tokenizer, [Turn("user", ("a", PICTURE, "b"))], [3])
   at = tokenizer.special
   assert ids == [
-      at[lib.IM_START], *tokenizer.encode("user\na"), at[lib.VISION_START],
-      *[at[lib.IMAGE_PAD]] * 3, at[lib.VISION_END], *tokenizer.encode("b"),
-      at[lib.IM_END], *tokenizer.encode("\n"), at[lib.IM_START],
-      *tokenizer.encode("assistant\n"),
-  ]  # fmt: skip
+    at[lib.IM_START],
+    *tokenizer.encode("user\na"),
+    at[lib.VISION_START],
+    *[at[lib.IMAGE_PAD]] * 3,
+    at[lib.VISION_END],
+    *tokenizer.encode("b"),
+    at[lib.IM_END],
+    *tokenizer.encode("\n"),
+    at[lib.IM_START],
+    *tokenizer.encode("assistant\n"),
+  ]
 
 
 def test_what_is_said_makes_no_special_token(tokenizer):
   for name in tokenizer.special:
     count = lambda said: sum(
-        i in set(tokenizer.special.values())
-        for i in chat.encode(tokenizer, [Turn("user", (said,))])
+      i in set(tokenizer.special.values())
+      for i in chat.encode(tokenizer, [Turn("user", (said,))])
     )
     assert count(f"a{name}b") == count("ab") == 3
 
@@ -87,18 +102,20 @@ def _flat(tokenizer, sample, pads: int) -> list[int]:
 
 def test_training_sees_the_same_layout(tokenizer):
   to_sample = ToSample(
-      tokenizer=tokenizer, preprocess=Preprocess(height=32, width=32)
+    tokenizer=tokenizer, preprocess=Preprocess(height=32, width=32)
   )
   flat = lambda record: _flat(tokenizer, to_sample(record), 4)
   encode = lambda turns, pictures, answer: chat.encode(
-      tokenizer, turns, [4] * pictures, answer
+    tokenizer, turns, [4] * pictures, answer
   )
   talk = [
-      Turn("user", (PICTURE, PICTURE, "\nhello\n")), Turn("assistant", ("a",)),
-      Turn("user", ("世界",)), Turn("assistant", ("\nb ",)),
-  ]  # fmt: skip
+    Turn("user", (PICTURE, PICTURE, "\nhello\n")),
+    Turn("assistant", ("a",)),
+    Turn("user", ("世界",)),
+    Turn("assistant", ("\nb ",)),
+  ]
   asked = lambda last: Understanding(
-      pictures=(PIXELS,) * 2, turns=(("\nhello\n", "a"), ("世界", last))
+    pictures=(PIXELS,) * 2, turns=(("\nhello\n", "a"), ("世界", last))
   )
   assert flat(asked("\nb ")) == encode(talk, 2, None)
   assert flat(asked(None)) == encode(talk[:3], 2, "text")
@@ -143,7 +160,7 @@ def _conversation(rng: random.Random) -> list[Turn]:
 def _template(path):
   """As transformers renders it."""
   jinja2 = pytest.importorskip("jinja2.sandbox").ImmutableSandboxedEnvironment(
-      trim_blocks=True, lstrip_blocks=True
+    trim_blocks=True, lstrip_blocks=True
   )
   text = json.loads(path.read_text("utf-8"))["chat_template"]
   template = jinja2.from_string(text)

@@ -63,77 +63,155 @@ def check(value, of, changes: dict, free: dict) -> None:
 
 def test_preprocessing_of_one_size(monkeypatch):
   monkeypatch.setattr(fast_images, "libraries", lambda: None)
-  check(images.Preprocess(height=64, width=96),
-        images.Preprocess.fingerprint,
-        dict(height=32, width=64, native=True, codec="fast"),
-        dict(min_tokens=2, max_tokens=99))
+  check(
+    images.Preprocess(height=64, width=96),
+    images.Preprocess.fingerprint,
+    dict(height=32, width=64, native=True, codec="fast"),
+    dict(min_tokens=2, max_tokens=99),
+  )
 
 
 def test_preprocessing_of_native_sizes(monkeypatch):
   monkeypatch.setattr(fast_images, "libraries", lambda: None)
-  check(images.Preprocess(height=64, width=96, native=True),
-        images.Preprocess.fingerprint,
-        dict(min_tokens=2, max_tokens=99, native=False, codec="fast"),
-        dict(height=32, width=32))
+  check(
+    images.Preprocess(height=64, width=96, native=True),
+    images.Preprocess.fingerprint,
+    dict(min_tokens=2, max_tokens=99, native=False, codec="fast"),
+    dict(height=32, width=32),
+  )
 
 
 # ----------------------------------------------------------------------- plan
 
 NATIVE = images.Preprocess(height=64, width=64, native=True)
-LAYOUT = Layout(rows=2, und_tokens=64, und_pictures=2, references=1, targets=1,
-                height=64, width=64, und_patches=32)
+LAYOUT = Layout(
+  rows=2,
+  und_tokens=64,
+  und_pictures=2,
+  references=1,
+  targets=1,
+  height=64,
+  width=64,
+  und_patches=32,
+)
 RULES = needs.Rules(layouts=(LAYOUT,), preprocess=NATIVE, max_turns=None)
 SOURCE = plan.PlannedSource(name="a", folder="/a", digest="1")
 PLAN = plan.PlanConfig(
-    seed=1, sources=(SOURCE,), phases=(Phase({"a": 1.0}),), rules=RULES,
-    rows=2, segment=5)
+  seed=1,
+  sources=(SOURCE,),
+  phases=(Phase({"a": 1.0}),),
+  rules=RULES,
+  rows=2,
+  segment=5,
+)
 PIXELS = images.Preprocess(height=64, width=64)
 
 
 def test_a_plan():
-  check(PLAN, plan.PlanConfig.fingerprint, dict(
-      seed=2, sources=(dataclasses.replace(SOURCE, digest="2"),),
-      phases=(Phase({"a": 2.0}),), rows=4, segment=6,
-      rules=dataclasses.replace(RULES, max_turns=3)), {})
+  check(
+    PLAN,
+    plan.PlanConfig.fingerprint,
+    dict(
+      seed=2,
+      sources=(dataclasses.replace(SOURCE, digest="2"),),
+      phases=(Phase({"a": 2.0}),),
+      rows=4,
+      segment=6,
+      rules=dataclasses.replace(RULES, max_turns=3),
+    ),
+    {},
+  )
 
 
 def test_a_plans_rules():
   of = lambda rules: dataclasses.replace(PLAN, rules=rules).fingerprint()
   other = dataclasses.replace(LAYOUT, height=32)
-  check(RULES, of, dict(
-      max_turns=3, layouts=(other,),
-      preprocess=dataclasses.replace(NATIVE, min_tokens=2)), {})
+  check(
+    RULES,
+    of,
+    dict(
+      max_turns=3,
+      layouts=(other,),
+      preprocess=dataclasses.replace(NATIVE, min_tokens=2),
+    ),
+    {},
+  )
   assert of(dataclasses.replace(RULES, max_turns=3)) != of(
-      dataclasses.replace(RULES, max_turns=4))
+    dataclasses.replace(RULES, max_turns=4)
+  )
   both = dataclasses.replace(RULES, layouts=(LAYOUT, other))
-  assert len({of(RULES), of(both), of(dataclasses.replace(
-      RULES, layouts=(other, LAYOUT)))}) == 3
+  assert (
+    len(
+      {
+        of(RULES),
+        of(both),
+        of(dataclasses.replace(RULES, layouts=(other, LAYOUT))),
+      }
+    )
+    == 3
+  )
 
 
 def test_a_plans_layout():
   """Rows are those of the plan, not of the layout."""
-  of = lambda layout: dataclasses.replace(PLAN, rules=dataclasses.replace(
-      RULES, layouts=(layout,))).fingerprint()
-  check(LAYOUT, of, dict(
-      und_tokens=65, und_pictures=3, references=2, targets=2, height=32,
-      width=32, und_patches=36, latent_channels=8, fusion="token",
-      reference_branch="und"), dict(rows=7))
+  of = lambda layout: dataclasses.replace(
+    PLAN, rules=dataclasses.replace(RULES, layouts=(layout,))
+  ).fingerprint()
+  check(
+    LAYOUT,
+    of,
+    dict(
+      und_tokens=65,
+      und_pictures=3,
+      references=2,
+      targets=2,
+      height=32,
+      width=32,
+      und_patches=36,
+      latent_channels=8,
+      fusion="token",
+      reference_branch="und",
+    ),
+    dict(rows=7),
+  )
 
 
 def test_a_plans_native_sizes(monkeypatch):
   monkeypatch.setattr(fast_images, "libraries", lambda: None)
-  of = lambda p: dataclasses.replace(PLAN, rules=dataclasses.replace(
-      RULES, preprocess=p)).fingerprint()
-  check(NATIVE, of, dict(min_tokens=2, max_tokens=99),
-        dict(height=32, width=32, codec="fast", native=False))
+  of = lambda p: dataclasses.replace(
+    PLAN, rules=dataclasses.replace(RULES, preprocess=p)
+  ).fingerprint()
+  check(
+    NATIVE,
+    of,
+    dict(min_tokens=2, max_tokens=99),
+    dict(height=32, width=32, codec="fast", native=False),
+  )
   # Without native pictures, they decide nothing.
-  fixed = dataclasses.replace(PLAN, rules=needs.Rules(
+  fixed = dataclasses.replace(
+    PLAN,
+    rules=needs.Rules(
       layouts=(dataclasses.replace(LAYOUT, und_patches=0),),
-      preprocess=PIXELS, max_turns=None))
-  of = lambda p: dataclasses.replace(fixed, rules=dataclasses.replace(
-      fixed.rules, preprocess=p)).fingerprint()
-  check(PIXELS, of, {}, dict(min_tokens=2, max_tokens=99, height=32, width=32,
-                             codec="fast", native=True))
+      preprocess=PIXELS,
+      max_turns=None,
+    ),
+  )
+  of = lambda p: dataclasses.replace(
+    fixed, rules=dataclasses.replace(fixed.rules, preprocess=p)
+  ).fingerprint()
+  check(
+    PIXELS,
+    of,
+    {},
+    dict(
+      min_tokens=2,
+      max_tokens=99,
+      height=32,
+      width=32,
+      codec="fast",
+      native=True,
+    ),
+  )
 
 
 def test_a_plans_sources_and_phases():
@@ -143,13 +221,19 @@ def test_a_plans_sources_and_phases():
   other = dataclasses.replace(SOURCE, name="b")
   assert more(SOURCE, other) == more(other, SOURCE) != more(SOURCE)
   of = lambda phase: dataclasses.replace(PLAN, phases=(phase,)).fingerprint()
-  check(PLAN.phases[0], of, dict(
-      weights={"a": 1.0, "b": 1.0}, steps=3, unit="tokens", even_buckets=True),
-        {})
+  check(
+    PLAN.phases[0],
+    of,
+    dict(
+      weights={"a": 1.0, "b": 1.0}, steps=3, unit="tokens", even_buckets=True
+    ),
+    {},
+  )
 
 
-@pytest.mark.parametrize("module, name", [
-    (plan, "VERSION"), (fit, "WINDOW"), (fit, "BATCHES")])
+@pytest.mark.parametrize(
+  "module, name", [(plan, "VERSION"), (fit, "WINDOW"), (fit, "BATCHES")]
+)
 def test_a_plans_own_numbers(module, name, monkeypatch):
   before = PLAN.fingerprint()
   monkeypatch.setattr(module, name, getattr(module, name) + 1)
@@ -165,8 +249,16 @@ def test_the_content_of_a_folder_of_records(tmp_path):
   before, card = source.digest, source.card
   first, *others = card.shards
   changes = dict(
-      records=3, sha256="x", lengths_sha256="x", file=None, bytes=None,
-      lengths=None, tasks=None, text_tokens=None, pictures=None)
+    records=3,
+    sha256="x",
+    lengths_sha256="x",
+    file=None,
+    bytes=None,
+    lengths=None,
+    tasks=None,
+    text_tokens=None,
+    pictures=None,
+  )
   assert changes.keys() == names(type(first))
   for name, value in changes.items():
     other = dataclasses.replace(first, **{name: value})
@@ -174,21 +266,32 @@ def test_the_content_of_a_folder_of_records(tmp_path):
     assert (source.digest != before) == (value is not None), name
   source.card = dataclasses.replace(card, shards=card.shards[::-1])
   assert source.digest != before
-  free = dict(name="b", tokenizer="x", weighted=True, rejected=9,
-              provenance={"a": 1}, version=9, format="x")
+  free = dict(
+    name="b",
+    tokenizer="x",
+    weighted=True,
+    rejected=9,
+    provenance={"a": 1},
+    version=9,
+    format="x",
+  )
   assert free.keys() | {"shards"} == names(Card)
   source.card = dataclasses.replace(card, **free)
   assert source.digest == before
 
 
 def _settings(**more) -> latents.Settings:
-  return latents.Settings(**dict(
-      understanding=NATIVE, generation=PIXELS, autoencoder="a",
-      dtype="float32") | more)
+  return latents.Settings(
+    **dict(
+      understanding=NATIVE, generation=PIXELS, autoencoder="a", dtype="float32"
+    )
+    | more
+  )
 
 
 def test_the_folder_of_latents():
   """By the tasks that a data set has."""
+
   def of(*tasks):
     card = SimpleNamespace(tasks=dict.fromkeys(tasks, 1))
     return lambda s: latents.folder_of("d", s.of(card))
@@ -198,15 +301,23 @@ def test_the_folder_of_latents():
   buckets = ((32, 64), (64, 32))
   drawn = dict(generation=small, buckets=buckets)
   both = dict(autoencoder="b", dtype="bfloat16")
-  check(_settings(), of("understanding"), both | dict(understanding=narrow),
-        drawn)
+  check(
+    _settings(), of("understanding"), both | dict(understanding=narrow), drawn
+  )
   check(_settings(), of("drawing"), both | drawn, dict(understanding=narrow))
-  check(_settings(), of("editing", "understanding"),
-        both | drawn | dict(understanding=narrow), {})
+  check(
+    _settings(),
+    of("editing", "understanding"),
+    both | drawn | dict(understanding=narrow),
+    {},
+  )
   # Pictures of one size go to a bucket, too.
-  check(_settings(understanding=PIXELS), of("understanding"),
-        both | dict(understanding=small, buckets=buckets),
-        dict(generation=small))
+  check(
+    _settings(understanding=PIXELS),
+    of("understanding"),
+    both | dict(understanding=small, buckets=buckets),
+    dict(generation=small),
+  )
 
 
 def test_latents_of_a_config():
@@ -217,13 +328,15 @@ def test_latents_of_a_config():
   def of(**changes):
     sizes = model["autoencoder"] | changes
     return build_data.latent_settings(
-        config | {"model": model | {"autoencoder": sizes}}).autoencoder
+      config | {"model": model | {"autoencoder": sizes}}
+    ).autoencoder
 
   seen = {of(), *(of(**{key: "other"}) for key in model["autoencoder"])}
   assert len(seen) == len(model["autoencoder"]) + 1 > 6
   other = config | {
-      "model": model | {"dtype": "float64"},
-      "data": config["data"] | {"buckets": ((32, 64), (64, 32))}}
+    "model": model | {"dtype": "float64"},
+    "data": config["data"] | {"buckets": ((32, 64), (64, 32))},
+  }
   assert build_data.latent_settings(other).dtype == "float64"
   assert build_data.latent_settings(other).buckets == ((32, 64), (64, 32))
 
@@ -236,20 +349,41 @@ RULE = filters.ScoreRule(name="clip", answers=WHO)
 
 
 def test_a_recipe():
-  check(RECIPE, part.Recipe.identity, dict(
-      form="x", tokenizer=TinyTokenizer(["blue"]), columns={"a": "b"},
-      images_dir="/i", dataset="d", stem=1, weight=2.0, keep=("k",),
-      check="header", max_pixels=9, options=tables.Options(data_dir="/d")), {})
+  check(
+    RECIPE,
+    part.Recipe.identity,
+    dict(
+      form="x",
+      tokenizer=TinyTokenizer(["blue"]),
+      columns={"a": "b"},
+      images_dir="/i",
+      dataset="d",
+      stem=1,
+      weight=2.0,
+      keep=("k",),
+      check="header",
+      max_pixels=9,
+      options=tables.Options(data_dir="/d"),
+    ),
+    {},
+  )
 
 
 def test_a_job(tmp_path):
   file = made.jsonl(tmp_path / "a.jsonl", {"a": 1})
   twin = made.jsonl(tmp_path / "b.jsonl", {"a": 1})
   job = job_lib.Job(inputs=(str(file),), out="o", maker=RECIPE)
-  check(job, job_lib._identity, dict(
-      inputs=(str(twin),), maker=dataclasses.replace(RECIPE, weight=3.0),
-      rows_per_shard=7, provenance={"licence": "x"}),
-        dict(out="p", workers=5, max_rejected=0.5, execute=print))
+  check(
+    job,
+    job_lib._identity,
+    dict(
+      inputs=(str(twin),),
+      maker=dataclasses.replace(RECIPE, weight=3.0),
+      rows_per_shard=7,
+      provenance={"licence": "x"},
+    ),
+    dict(out="p", workers=5, max_rejected=0.5, execute=print),
+  )
   before = job_lib._identity(job)
   time = os.stat(file).st_mtime_ns
   made.jsonl(file, {"a": 12})
@@ -265,12 +399,11 @@ def test_a_job(tmp_path):
 
 
 CONSTRUCTIONS = [
-    (filters.Filter(base=RECIPE, scores=(RULE,)), {}),
-    (duplicates.Dedup(base=RECIPE), {"plan": "elsewhere"}),
-    (edits.EditPairs(base=RECIPE), {}),
-    (selection.Select(base=RECIPE, score=RULE, count=3),
-     {"plan": "elsewhere"}),
-    (selection.LabelStem(base=RECIPE), {}),
+  (filters.Filter(base=RECIPE, scores=(RULE,)), {}),
+  (duplicates.Dedup(base=RECIPE), {"plan": "elsewhere"}),
+  (edits.EditPairs(base=RECIPE), {}),
+  (selection.Select(base=RECIPE, score=RULE, count=3), {"plan": "elsewhere"}),
+  (selection.LabelStem(base=RECIPE), {}),
 ]
 
 
@@ -290,7 +423,8 @@ def _another(value):
 
 
 @pytest.mark.parametrize(
-    "value, free", CONSTRUCTIONS, ids=lambda x: type(x).__name__)
+  "value, free", CONSTRUCTIONS, ids=lambda x: type(x).__name__
+)
 def test_a_construction_by_all_of_its_settings(value, free):
   of = lambda x: json.dumps(x.identity(), sort_keys=True)
   seen = {of(value)}
@@ -298,8 +432,11 @@ def test_a_construction_by_all_of_its_settings(value, free):
     if field.name in free:
       assert not field.repr
       continue
-    other = (dataclasses.replace(RECIPE, weight=3.0) if field.name == "base"
-             else _another(getattr(value, field.name)))
+    other = (
+      dataclasses.replace(RECIPE, weight=3.0)
+      if field.name == "base"
+      else _another(getattr(value, field.name))
+    )
     changed = object.__new__(type(value))  # whatever its checks would say
     changed.__dict__.update(value.__dict__ | {field.name: other})
     assert of(changed) not in seen, field.name
@@ -308,19 +445,31 @@ def test_a_construction_by_all_of_its_settings(value, free):
   assert told["construction"] == type(value).__name__
   assert type(value) is not Construction
   assert told["settings"].keys() == {
-      f.name for f in dataclasses.fields(value) if f.repr} - {"base"}
+    f.name for f in dataclasses.fields(value) if f.repr
+  } - {"base"}
 
 
 def test_the_rest_that_decides_a_construction(tmp_path):
-  check(RULE, filters.ScoreRule.identity, dict(
-      name="x", answers=answers.Noted("other"), minimum=0.0, maximum=0.5), {})
+  check(
+    RULE,
+    filters.ScoreRule.identity,
+    dict(name="x", answers=answers.Noted("other"), minimum=0.0, maximum=0.5),
+    {},
+  )
   ask = client.Client(url="http://a", model="m", prompt="p", cache="c")
-  check(ask, client.Client.identity,
-        dict(url="http://b", model="n", prompt="q", side=9),
-        dict(cache="d", key_env="K", timeout=1.0, tries=1, pause=9.0))
+  check(
+    ask,
+    client.Client.identity,
+    dict(url="http://b", model="n", prompt="q", side=9),
+    dict(cache="d", key_env="K", timeout=1.0, tries=1, pause=9.0),
+  )
   one, two = (made.jsonl(tmp_path / n, {"id": "a"}) for n in ("a", "b"))
-  check(answers.Precomputed(path=str(one)), answers.Precomputed.identity,
-        dict(path=str(two)), dict(index="elsewhere"))
+  check(
+    answers.Precomputed(path=str(one)),
+    answers.Precomputed.identity,
+    dict(path=str(two)),
+    dict(index="elsewhere"),
+  )
   pictures = TextPictures(base=RECIPE, found={"latin": (str(one),)})
   others = dataclasses.replace(pictures, found={"latin": (str(two),)})
   assert pictures.identity() != others.identity()
@@ -329,11 +478,13 @@ def test_the_rest_that_decides_a_construction(tmp_path):
 def test_what_is_equal_for_deduplication():
   """Bytes that mean another picture, text or task do not."""
   sign = lambda record, **how: duplicates.Dedup(base=RECIPE, **how).sign(
-      SimpleNamespace(stored=schema.Stored(record=record)), "w")[0]
+    SimpleNamespace(stored=schema.Stored(record=record)), "w"
+  )[0]
   record = made.samples()[2].record
   wide, high = (made.picture("red", y, x) for y, x in ((20, 30), (30, 20)))
   of = lambda picture, **how: sign(
-      dataclasses.replace(record, picture=picture), **how)
+    dataclasses.replace(record, picture=picture), **how
+  )
   assert of(wide, exact="pixels") != of(high, exact="pixels")
   assert of(wide, exact="bytes") != of(high, exact="bytes")
   same = made.picture("red", 20, 30, "BMP")
@@ -346,6 +497,7 @@ def test_what_is_equal_for_deduplication():
 
 def test_a_batch_in_emma_data_hash():
   """Values, dtype, shape and name of every array, and which samples."""
+
   def of(batch, ids=(("a/0/1",),)):
     host = SimpleNamespace(batch=batch, info=SimpleNamespace(ids=ids))
     return hash_command._digest([host])[0]
@@ -353,11 +505,17 @@ def test_a_batch_in_emma_data_hash():
   zeros = np.zeros((2, 4), np.int32)
   other = np.arange(8, dtype=np.int32).reshape(2, 4)
   cases = [
-      of({"x": zeros}), of({"x": zeros.astype(np.uint32)}),
-      of({"x": zeros.view(np.float32)}), of({"x": zeros.reshape(4, 2)}),
-      of({"x": zeros.reshape(2, 4, 1)}), of({"y": zeros}), of({"x": other}),
-      of({"x": other[::-1]}), of({"x": zeros, "y": zeros}),
-      of({"x": zeros}, (("a/0/2",),)), of({"x": zeros}, (("a/0/1",), ())),
+    of({"x": zeros}),
+    of({"x": zeros.astype(np.uint32)}),
+    of({"x": zeros.view(np.float32)}),
+    of({"x": zeros.reshape(4, 2)}),
+    of({"x": zeros.reshape(2, 4, 1)}),
+    of({"y": zeros}),
+    of({"x": other}),
+    of({"x": other[::-1]}),
+    of({"x": zeros, "y": zeros}),
+    of({"x": zeros}, (("a/0/2",),)),
+    of({"x": zeros}, (("a/0/1",), ())),
   ]
   assert len(set(cases)) == len(cases)
   assert of({"x": np.asfortranarray(other)}) == of({"x": other})

@@ -30,10 +30,12 @@ def _both(**more) -> tuple[Preprocess, Preprocess]:
   return Preprocess(**sizes), Preprocess(**sizes, codec="fast")
 
 
-@pytest.mark.parametrize("y, x", [
-    (300, 400), (512, 512), (700, 300), (1100, 900), (1500, 2000)])
-@pytest.mark.parametrize("options", [{}, {"progressive": True},
-                                     {"subsampling": 0, "quality": 80}])
+@pytest.mark.parametrize(
+  "y, x", [(300, 400), (512, 512), (700, 300), (1100, 900), (1500, 2000)]
+)
+@pytest.mark.parametrize(
+  "options", [{}, {"progressive": True}, {"subsampling": 0, "quality": 80}]
+)
 def test_within_one_of_pillow(y, x, options):
   """On average over the content; padding is equal."""
   slow, fast = _both()
@@ -48,11 +50,14 @@ def test_within_one_of_pillow(y, x, options):
   assert np.array_equal(b.pixels_YXC, fast.read(data).pixels_YXC)
 
 
-@pytest.mark.parametrize("data", [
+@pytest.mark.parametrize(
+  "data",
+  [
     _jpeg(_photo(100, 120)),  # to be enlarged
     _jpeg(_photo(256, 256)),  # fits
     made.noise(400, 300),  # to be enlarged a little
-])
+  ],
+)
 def test_what_is_not_shrunk_is_pillows(data):
   slow, fast = _both(height=416, width=416)
   assert np.array_equal(slow.read(data).pixels_YXC, fast.read(data).pixels_YXC)
@@ -75,8 +80,9 @@ def test_arrays_and_other_formats_are_shrunk_the_same_way():
   photo = _photo(600, 500)
   out = io.BytesIO()
   Image.fromarray(photo).save(out, "PNG")
-  assert np.array_equal(fast.read(out.getvalue()).pixels_YXC,
-                        fast(photo).pixels_YXC)
+  assert np.array_equal(
+    fast.read(out.getvalue()).pixels_YXC, fast(photo).pixels_YXC
+  )
 
 
 def test_native_sizes():

@@ -29,12 +29,21 @@ OF_LAYOUT = "layout."
 def _batches(spec: str, count: int) -> pipeline.BatchSource:
   """One epoch is one batch."""
   config = pipeline.DataConfig(
-      seed=0, sources={"a": spec}, phases=(Phase({"a": 1}),),
-      samples_per_batch=count,
-      layout=Layout(rows=count, und_tokens=200, und_pictures=1, references=1,
-                    targets=1, height=64, width=64),
-      preprocess=Preprocess(height=64, width=64),
-  )  # fmt: skip
+    seed=0,
+    sources={"a": spec},
+    phases=(Phase({"a": 1}),),
+    samples_per_batch=count,
+    layout=Layout(
+      rows=count,
+      und_tokens=200,
+      und_pictures=1,
+      references=1,
+      targets=1,
+      height=64,
+      width=64,
+    ),
+    preprocess=Preprocess(height=64, width=64),
+  )
   return pipeline.open_pipeline(config, made.TOKENIZER)
 
 
@@ -63,7 +72,7 @@ def _validated(spec: str) -> dict[int, str]:
 
 def _wanted(cases: list[hostile.Case]) -> dict[int, str]:
   return {
-      i: c.outcome for i, c in enumerate(cases) if c.outcome != hostile.USED
+    i: c.outcome for i, c in enumerate(cases) if c.outcome != hostile.USED
   }
 
 
@@ -103,9 +112,14 @@ def test_files_on_all_roads(tmp_path, kind: str):
   count = len(path.read_bytes().splitlines())
   _check(_validated(spec), of_records, cases)
   _check(_trained(spec, count), wanted, cases)
-  card = job_lib.run(job_lib.Job(
-      inputs=[str(path)], out=str(tmp_path / "set"), workers=0,
-      maker=part.Recipe(form="captions", tokenizer=made.TOKENIZER)))
+  card = job_lib.run(
+    job_lib.Job(
+      inputs=[str(path)],
+      out=str(tmp_path / "set"),
+      workers=0,
+      maker=part.Recipe(form="captions", tokenizer=made.TOKENIZER),
+    )
+  )
   assert card.rejected == len(of_records)
   assert card.records == count - len(of_records)
   # What was let in can be trained on.
@@ -138,8 +152,11 @@ def outcomes(folder: Path) -> list[tuple[str, ...]]:
   # The side file of the records is of others: another tokenizer's lengths are
   # not compared.
   other = TinyTokenizer(["green"])
-  for kind, cases in (("picture", PICTURES), ("line", LINES),
-                      ("record", RECORDS)):
+  for kind, cases in (
+    ("picture", PICTURES),
+    ("line", LINES),
+    ("record", RECORDS),
+  ):
     place = folder / kind
     place.mkdir()
     path = getattr(hostile, f"write_{kind}s")(place, cases)
@@ -147,12 +164,16 @@ def outcomes(folder: Path) -> list[tuple[str, ...]]:
     if kind != "record":
       spec, count = f"jsonl:{path}", len(path.read_bytes().splitlines())
     trained = _trained(spec, count)
-    validated = {_number(b.where): b.reason
-                 for b in validation.validate(spec, other).bad}
-    said = lambda found, i: found.get(i, hostile.USED).replace(
-        str(folder), "")[:110]
-    rows += [(kind, c.name, said(validated, i), said(trained, i), c.outcome)
-             for i, c in enumerate(cases)]  # fmt: skip
+    validated = {
+      _number(b.where): b.reason for b in validation.validate(spec, other).bad
+    }
+    said = lambda found, i: found.get(i, hostile.USED).replace(str(folder), "")[
+      :110
+    ]
+    rows += [
+      (kind, c.name, said(validated, i), said(trained, i), c.outcome)
+      for i, c in enumerate(cases)
+    ]
   return rows
 
 
@@ -160,7 +181,8 @@ def test_the_page_of_outcomes_is_what_the_command_prints(tmp_path, repo):
   rows = outcomes(tmp_path)
   page = (repo / "emma_jax" / "data" / "outcomes.md").read_text()
   assert hostile.markdown(rows) == page, (
-      "python -m tests.data.hostile --markdown > emma_jax/data/outcomes.md")
+    "python -m tests.data.hostile --markdown > emma_jax/data/outcomes.md"
+  )
   assert len(rows) >= 80
   for _, name, validated, trained, words in rows:
     for found in (validated, trained):

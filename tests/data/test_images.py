@@ -49,19 +49,19 @@ def _animation() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data, pixel",
-    [
-        (_encoded(Image.new("RGB", (2, 2), (1, 2, 3))), [1, 2, 3]),
-        (_encoded(Image.new("1", (2, 2), 1)), [255] * 3),
-        (_encoded(Image.new("L", (2, 2), 9)), [9] * 3),
-        (_encoded(Image.new("LA", (2, 2), (0, 128))), [127] * 3),
-        (_encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 0))), [255] * 3),
-        (_encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 51))), [255, 204, 204]),
-        (_encoded(Image.new("I;16", (2, 2), 128 * 257)), [128] * 3),
-        (_palette(), [10, 200, 30]),
-        (_see_through_palette(), [255] * 3),
-        (_animation(), [255, 0, 0]),
-    ],
+  "data, pixel",
+  [
+    (_encoded(Image.new("RGB", (2, 2), (1, 2, 3))), [1, 2, 3]),
+    (_encoded(Image.new("1", (2, 2), 1)), [255] * 3),
+    (_encoded(Image.new("L", (2, 2), 9)), [9] * 3),
+    (_encoded(Image.new("LA", (2, 2), (0, 128))), [127] * 3),
+    (_encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 0))), [255] * 3),
+    (_encoded(Image.new("RGBA", (2, 2), (255, 0, 0, 51))), [255, 204, 204]),
+    (_encoded(Image.new("I;16", (2, 2), 128 * 257)), [128] * 3),
+    (_palette(), [10, 200, 30]),
+    (_see_through_palette(), [255] * 3),
+    (_animation(), [255, 0, 0]),
+  ],
 )
 def test_modes(data: bytes, pixel: list[int]):
   assert _first_pixel(data) == pixel
@@ -88,8 +88,10 @@ def test_exif_orientations_are_those_of_the_standard(orientation, kind):
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
 def test_an_orientation_that_is_none_turns_nothing(orientation):
-  assert made.letters(load_picture(
-      made.oriented(orientation, "PNG")), 32) == made.UPRIGHT[1]
+  assert (
+    made.letters(load_picture(made.oriented(orientation, "PNG")), 32)
+    == made.UPRIGHT[1]
+  )
 
 
 def test_arrays_and_paths(tmp_path):
@@ -103,19 +105,19 @@ def test_arrays_and_paths(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "raw, reason",
-    [
-        (b"", "zero bytes"),
-        (b"no picture", "cannot read"),
-        (_encoded(Image.fromarray(_noise(64, 64)))[:-900], "cannot"),
-        (_encoded(Image.fromarray(_noise(64, 64)), "JPEG")[:700], "cannot"),
-        ("/nowhere/a.png", "cannot read"),
-        (np.zeros((2, 2, 3), np.float32), "no uint8"),
-        (np.zeros((0, 2, 3), np.uint8), "no uint8"),
-        (np.zeros((2, 2, 2), np.uint8), "not"),
-        (_encoded(Image.new("F", (2, 2)), "TIFF"), "float"),
-        (_encoded(Image.new("I", (2, 2), 1 << 20), "TIFF"), "32 bit"),
-    ],
+  "raw, reason",
+  [
+    (b"", "zero bytes"),
+    (b"no picture", "cannot read"),
+    (_encoded(Image.fromarray(_noise(64, 64)))[:-900], "cannot"),
+    (_encoded(Image.fromarray(_noise(64, 64)), "JPEG")[:700], "cannot"),
+    ("/nowhere/a.png", "cannot read"),
+    (np.zeros((2, 2, 3), np.float32), "no uint8"),
+    (np.zeros((0, 2, 3), np.uint8), "no uint8"),
+    (np.zeros((2, 2, 2), np.uint8), "not"),
+    (_encoded(Image.new("F", (2, 2)), "TIFF"), "float"),
+    (_encoded(Image.new("I", (2, 2), 1 << 20), "TIFF"), "32 bit"),
+  ],
 )
 def test_broken_pictures(raw, reason: str):
   with pytest.raises(BadRecord, match=reason) as e:
@@ -141,17 +143,15 @@ def test_fixed_mode_frames():
 
 
 @pytest.mark.parametrize(
-    "size", [(33, 50), (64, 64), (1, 1), (7, 301), (500, 3)]
+  "size", [(33, 50), (64, 64), (1, 1), (7, 301), (500, 3)]
 )
 @pytest.mark.parametrize(
-    "fit",
-    [
-        Preprocess(height=64, width=96),
-        Preprocess(height=32, width=32, native=True, max_tokens=6),
-        Preprocess(
-            height=32, width=32, native=True, min_tokens=4, max_tokens=9
-        ),
-    ],
+  "fit",
+  [
+    Preprocess(height=64, width=96),
+    Preprocess(height=32, width=32, native=True, max_tokens=6),
+    Preprocess(height=32, width=32, native=True, min_tokens=4, max_tokens=9),
+  ],
 )
 def test_sizes_come_back_exactly(fit: Preprocess, size: tuple[int, int]):
   picture_YXC = np.full((*size, 3), 77, np.uint8)
@@ -170,9 +170,7 @@ def test_native_mode_keeps_pixels():
   picture_YXC = _noise(45, 70)
   fitted = fit(picture_YXC)
   assert fitted.pixels_YXC.shape == (64, 96, 3)
-  np.testing.assert_array_equal(
-      restore(fitted, fitted.pixels_YXC), picture_YXC
-  )
+  np.testing.assert_array_equal(restore(fitted, fitted.pixels_YXC), picture_YXC)
 
 
 def test_restore_refuses_another_size():

@@ -9,9 +9,12 @@ from emma_jax.data.mixture import Mixture, Phase
 
 def _mixture(*phases: Phase, n: int = 6, shuffled=(), lengths=None) -> Mixture:
   return Mixture(
-      phases=phases, samples_per_batch=n, seed=3, shuffled=frozenset(shuffled),
-      lengths=lengths or {"a": 10, "b": 1000, "c": 7},
-  )  # fmt: skip
+    phases=phases,
+    samples_per_batch=n,
+    seed=3,
+    shuffled=frozenset(shuffled),
+    lengths=lengths or {"a": 10, "b": 1000, "c": 7},
+  )
 
 
 def _names(mixture: Mixture, steps: range) -> list[str]:
@@ -24,13 +27,13 @@ def test_equal_shares_alternate():
 
 
 @pytest.mark.parametrize(
-    "weights",
-    [
-        {"a": 0.7, "b": 0.3},
-        {"a": 2, "b": 1, "c": 0.5},
-        {"a": 0.333, "b": 0.333, "c": 0.334},
-        {"a": 97, "b": 2, "c": 1},
-    ],
+  "weights",
+  [
+    {"a": 0.7, "b": 0.3},
+    {"a": 2, "b": 1, "c": 0.5},
+    {"a": 0.333, "b": 0.333, "c": 0.334},
+    {"a": 97, "b": 2, "c": 1},
+  ],
 )
 def test_every_count_stays_within_one_of_its_share(weights):
   mixture = _mixture(Phase(weights), n=7)
@@ -44,25 +47,34 @@ def test_every_count_stays_within_one_of_its_share(weights):
 
 def test_another_seed_reads_another_stretch():
   first = [
-      Mixture(phases=(Phase({"a": 1}),), lengths={"a": 10**9}, seed=seed,
-              shuffled=frozenset(), samples_per_batch=1).batch_plan(0)[0].index
-      for seed in range(3)
+    Mixture(
+      phases=(Phase({"a": 1}),),
+      lengths={"a": 10**9},
+      seed=seed,
+      shuffled=frozenset(),
+      samples_per_batch=1,
+    )
+    .batch_plan(0)[0]
+    .index
+    for seed in range(3)
   ]
   assert first[0] == 0 and len(set(first)) == 3
 
 
 def test_elements_follow_each_other_across_phases():
   mixture = _mixture(
-      Phase({"b": 1}, steps=2), Phase({"a": 1, "b": 2}, steps=3),
-      Phase({"b": 1, "c": 1}),
-  )  # fmt: skip
+    Phase({"b": 1}, steps=2),
+    Phase({"a": 1, "b": 2}, steps=3),
+    Phase({"b": 1, "c": 1}),
+  )
   seen = [d for s in range(9) for d in mixture.batch_plan(s)]
   for name in "abc":
     own = [d for d in seen if d.name == name]
     length = mixture.lengths[name]
     first = own[0].index if own else 0  # where the seed says
     assert [d.index for d in own] == [
-        (first + i) % length for i in range(len(own))]
+      (first + i) % length for i in range(len(own))
+    ]
     assert [d.epoch for d in own] == [i // length for i in range(len(own))]
   assert collections.Counter(d.name for d in seen[:12]) == {"b": 12}
   assert collections.Counter(d.name for d in seen[12:30]) == {"a": 6, "b": 12}

@@ -18,8 +18,11 @@ from emma_jax.data.transforms import Picture, Sample, Text
 from tests.data import oracle
 from tests.laws import laws
 
-VARIANTS = [(fusion, branch) for fusion in ("channel", "token")
-            for branch in ("gen", "und")]  # fmt: skip
+VARIANTS = [
+  (fusion, branch)
+  for fusion in ("channel", "token")
+  for branch in ("gen", "und")
+]
 CHANNELS = 2
 
 
@@ -29,12 +32,18 @@ def layouts(draw, fusion: str, branch: str) -> Layout:
   pictures = draw(st.integers(0, 3))
   native = pictures > 0 and draw(st.booleans())
   return Layout(
-      rows=draw(st.integers(1, 3)), und_tokens=draw(st.integers(12, 64)),
-      und_pictures=pictures, references=draw(st.integers(0, 3)),
-      targets=draw(st.integers(0, 3)), height=height, width=width,
-      und_patches=4 * draw(st.integers(2, 9)) if native else 0,
-      latent_channels=draw(st.sampled_from([0, CHANNELS])),
-      fusion=fusion, reference_branch=branch)
+    rows=draw(st.integers(1, 3)),
+    und_tokens=draw(st.integers(12, 64)),
+    und_pictures=pictures,
+    references=draw(st.integers(0, 3)),
+    targets=draw(st.integers(0, 3)),
+    height=height,
+    width=width,
+    und_patches=4 * draw(st.integers(2, 9)) if native else 0,
+    latent_channels=draw(st.sampled_from([0, CHANNELS])),
+    fusion=fusion,
+    reference_branch=branch,
+  )
 
 
 @st.composite
@@ -84,8 +93,14 @@ def build(spec: tuple | None, latents: bool) -> Sample | None:
     pixels = rng.integers(0, 256, (*size, 3), np.uint8)
     cells = size[0] * size[1] // 32**2
     latent = rng.normal(size=(cells, CHANNELS)).astype(np.float32)
-    out.append(Picture(pixels, kind, stem[0] if kind == "und" else -1,
-                       latent if latents else None))
+    out.append(
+      Picture(
+        pixels,
+        kind,
+        stem[0] if kind == "und" else -1,
+        latent if latents else None,
+      )
+    )
   return Sample(task, tuple(out), f"{task} {seed}")
 
 
@@ -97,8 +112,9 @@ def cases(draw, fusion: str, branch: str) -> tuple:
 
 
 def _assert_equal(batch, wanted) -> None:
-  have, want = (dict(jax.tree_util.tree_flatten_with_path(x)[0])
-                for x in (batch, wanted))
+  have, want = (
+    dict(jax.tree_util.tree_flatten_with_path(x)[0]) for x in (batch, wanted)
+  )
   assert have.keys() == want.keys()
   for path, array in want.items():
     name = jax.tree_util.keystr(path)
@@ -108,12 +124,24 @@ def _assert_equal(batch, wanted) -> None:
 
 # Two of everything in a row, so that no offset is 0; a hole, a sample that is
 # too large, and one too many.
-TALK = ("understanding", (
-    ("text", 2), ("und", (32, 64), 1), ("text", 1), ("und", (64, 96), 0),
-    ("loss", 3), ("text", 2), ("loss", 1)), 1)  # fmt: skip
-EDIT = ("editing", (
-    ("text", 1), ("ref", (32, 64), -1), ("text", 2), ("target", (32, 64), -1)),
-        2)  # fmt: skip
+TALK = (
+  "understanding",
+  (
+    ("text", 2),
+    ("und", (32, 64), 1),
+    ("text", 1),
+    ("und", (64, 96), 0),
+    ("loss", 3),
+    ("text", 2),
+    ("loss", 1),
+  ),
+  1,
+)
+EDIT = (
+  "editing",
+  (("text", 1), ("ref", (32, 64), -1), ("text", 2), ("target", (32, 64), -1)),
+  2,
+)
 DRAW = ("drawing", (("text", 4), ("target", (32, 64), -1)), 3)
 LARGE = ("drawing", (("text", 400), ("target", (32, 64), -1)), 4)
 
@@ -121,8 +149,11 @@ LARGE = ("drawing", (("text", 400), ("target", (32, 64), -1)), 4)
 def _alike(spec: tuple) -> tuple:
   """With pictures of one size."""
   task, parts, seed = spec
-  return task, tuple((p[0], (32, 64), p[2]) if len(p) > 2 else p
-                     for p in parts), seed
+  return (
+    task,
+    tuple((p[0], (32, 64), p[2]) if len(p) > 2 else p for p in parts),
+    seed,
+  )
 
 
 @pytest.mark.parametrize("fusion, branch", VARIANTS)
@@ -130,9 +161,18 @@ def _alike(spec: tuple) -> tuple:
 @pytest.mark.parametrize("latents", [False, True])
 def test_full_rows_are_those_of_brute_force(fusion, branch, native, latents):
   layout = Layout(
-      rows=2, und_tokens=120, und_pictures=6, references=2, targets=3,
-      height=32, width=64, und_patches=64 if native else 0, fusion=fusion,
-      reference_branch=branch, latent_channels=CHANNELS * latents)
+    rows=2,
+    und_tokens=120,
+    und_pictures=6,
+    references=2,
+    targets=3,
+    height=32,
+    width=64,
+    und_patches=64 if native else 0,
+    fusion=fusion,
+    reference_branch=branch,
+    latent_channels=CHANNELS * latents,
+  )
   specs = [TALK, EDIT, LARGE, TALK, None, EDIT, DRAW, EDIT, DRAW, TALK, DRAW]
   if not native:
     specs = [x and _alike(x) for x in specs]
@@ -177,7 +217,8 @@ def _assert_counts(info, given_, layout: Layout, rows) -> None:
 @laws(20)
 @given(data=st.data())
 def test_what_is_planned_is_packed_and_costs_what_it_is_said_to(
-    fusion, branch, data):
+  fusion, branch, data
+):
   """Of a plan that promises too much, the end of a row is left out."""
   layout, given_ = data.draw(cases(fusion, branch))
   for sample in filter(None, given_):
@@ -187,9 +228,15 @@ def test_what_is_planned_is_packed_and_costs_what_it_is_said_to(
       assert layout.need(sample) == oracle.need(sample, layout)
       assert layout.length(sample) == len(oracle.tokens_of(sample, layout))
   order = data.draw(st.permutations(range(len(given_))))
-  cuts = sorted(data.draw(st.lists(
-      st.integers(0, len(order)), min_size=layout.rows - 1,
-      max_size=layout.rows - 1)))
+  cuts = sorted(
+    data.draw(
+      st.lists(
+        st.integers(0, len(order)),
+        min_size=layout.rows - 1,
+        max_size=layout.rows - 1,
+      )
+    )
+  )
   planned = [order[a:b] for a, b in zip([0, *cuts], [*cuts, len(order)])]
   batch, info = pack(given_, layout, planned)
   rows = [_kept(row, given_, layout) for row in planned]
@@ -214,22 +261,40 @@ def _kept(row, given_, layout: Layout) -> list[int]:
 
 def test_stretches_are_joined():
   """`joined` and `shifted` say of two batches what one says of both."""
-  layout = Layout(rows=2, und_tokens=6, und_pictures=0, references=0,
-                  targets=1, height=32, width=32)
-  draw = lambda n, name: Sample("drawing", (
-      Text(tuple(range(n))), Picture(np.zeros((32, 32, 3), np.uint8),
-                                     "target")), name)
+  layout = Layout(
+    rows=2,
+    und_tokens=6,
+    und_pictures=0,
+    references=0,
+    targets=1,
+    height=32,
+    width=32,
+  )
+  draw = lambda n, name: Sample(
+    "drawing",
+    (Text(tuple(range(n))), Picture(np.zeros((32, 32, 3), np.uint8), "target")),
+    name,
+  )
   talk = Sample("understanding", (Text((1, 2), loss=True),), "t")
   first = pack([draw(3, "a"), draw(9, "large")], layout)[1]
   second = pack([draw(4, "b"), talk, draw(2, "c"), draw(1, "d")], layout)[1]
   both = joined([first, second.shifted(2)], layout.slots)
   assert both.placed == ((0,), (), (2, 3), (4,))
   assert [(d.index, d.id, d.never) for d in both.dropped] == [
-      (1, "large", True), (5, "d", False)]
+    (1, "large", True),
+    (5, "d", False),
+  ]
   assert both.samples_per_task == {"drawing": 3, "understanding": 1}
   assert both.tokens_per_task == {"drawing": 4 + 5 + 3, "understanding": 2}
   assert (both.und_tokens, both.gen_tokens) == (11, 3)
   assert both.fill == 14 / (4 * 7)
   assert joined([], 7) == dataclasses.replace(
-      both, placed=(), dropped=(), samples_per_task={}, tokens_per_task={},
-      und_tokens=0, gen_tokens=0, fill=0.0)
+    both,
+    placed=(),
+    dropped=(),
+    samples_per_task={},
+    tokens_per_task={},
+    und_tokens=0,
+    gen_tokens=0,
+    fill=0.0,
+  )

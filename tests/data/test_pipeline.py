@@ -18,20 +18,25 @@ from emma_jax.structs import Drawing
 
 TOKENIZER = TinyTokenizer(["red"])
 CONFIG = pipeline.DataConfig(
-    seed=0,
-    sources={
-        "und": "world:understanding:train",
-        "draw": "world:drawing:train",
-        "edit": "world:editing:train",
-    },
-    phases=(Phase({"und": 1, "draw": 1, "edit": 1}),),
-    samples_per_batch=12,
-    layout=Layout(
-        rows=4, und_tokens=256, und_pictures=1, references=1, targets=2,
-        height=96, width=96,
-    ),
-    preprocess=Preprocess(height=96, width=96),
-)  # fmt: skip
+  seed=0,
+  sources={
+    "und": "world:understanding:train",
+    "draw": "world:drawing:train",
+    "edit": "world:editing:train",
+  },
+  phases=(Phase({"und": 1, "draw": 1, "edit": 1}),),
+  samples_per_batch=12,
+  layout=Layout(
+    rows=4,
+    und_tokens=256,
+    und_pictures=1,
+    references=1,
+    targets=2,
+    height=96,
+    width=96,
+  ),
+  preprocess=Preprocess(height=96, width=96),
+)
 
 
 def _hash(tree) -> str:
@@ -82,11 +87,11 @@ def test_worker_processes_change_nothing(source):
 def test_hosts_hold_slices_of_the_same_batch(source):
   whole = source[3].batch
   parts = [
-      pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=i, shard_count=2)[3]
-      for i in range(2)
+    pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=i, shard_count=2)[3]
+    for i in range(2)
   ]
   joined = jax.tree.map(
-      lambda *x: np.concatenate(x), *(part.batch for part in parts)
+    lambda *x: np.concatenate(x), *(part.batch for part in parts)
   )
   assert _hash(joined) == _hash(whole)
   with pytest.raises(ValueError, match="multiple of 3"):
@@ -115,7 +120,8 @@ def test_hosts_read_only_their_parts_of_one_stream(hosts):
   batches, counts, read = [], [], []
   for i in range(hosts):
     source = pipeline.open_pipeline(
-        config, TOKENIZER, shard_index=i, shard_count=hosts)
+      config, TOKENIZER, shard_index=i, shard_count=hosts
+    )
     opened = {n: Counted(s) for n, s in source._opened.items()}
     out = pipeline.BatchSource(config, TOKENIZER, opened, i, hosts)[2]
     batches.append(out.batch)
@@ -131,8 +137,12 @@ def test_hosts_read_only_their_parts_of_one_stream(hosts):
 
 def test_a_part_of_two_hosts_is_counted_once():
   one = pipeline.open_pipeline(CONFIG, TOKENIZER)[2].info.counts()
-  two = [pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=i, shard_count=2
-                                )[2].info.counts() for i in range(2)]
+  two = [
+    pipeline.open_pipeline(CONFIG, TOKENIZER, shard_index=i, shard_count=2)[
+      2
+    ].info.counts()
+    for i in range(2)
+  ]
   assert two[0] == one and not any(two[1].values())
   copy = pipeline.open_pipeline(CONFIG, TOKENIZER, counted=False)[2]
   assert not any(copy.info.counts().values())
@@ -146,9 +156,14 @@ def test_parts_must_divide_rows_and_samples():
 def _of_files(spec: str, **kw) -> pipeline.DataConfig:
   layout = dataclasses.replace(CONFIG.layout, targets=9)
   return dataclasses.replace(
-      CONFIG, sources={"web": spec}, phases=(Phase({"web": 1}),),
-      samples_per_batch=10, layout=layout, text_dropout=0.0, **kw,
-  )  # fmt: skip
+    CONFIG,
+    sources={"web": spec},
+    phases=(Phase({"web": 1}),),
+    samples_per_batch=10,
+    layout=layout,
+    text_dropout=0.0,
+    **kw,
+  )
 
 
 def test_corrupt_records_are_holes_and_are_counted(files):
@@ -164,7 +179,7 @@ def test_corrupt_records_are_holes_and_are_counted(files):
     plan = source.mixture.batch_plan(step)
     placed = [i for row in out.info.packed.placed for i in row]
     assert [plan[i].index for i in placed] == [
-        d.index for d in plan if d.index not in (2, 6)
+      d.index for d in plan if d.index not in (2, 6)
     ]
     for picture_YXC, i in zip(out.batch.gen_pixels_BMYXC[0], placed):
       assert abs(int(picture_YXC[0, 0, 0]) - plan[i].index * 20) <= 1
@@ -212,8 +227,10 @@ def test_a_restored_fuse_goes_on_where_it_was():
 
 def test_info_gives_means(source):
   info = source[0].info
-  means = {name: mean.total / mean.count for name, mean in
-           accounts.means(info.counts()).items()}
+  means = {
+    name: mean.total / mean.count
+    for name, mean in accounts.means(info.counts()).items()
+  }
   assert means["data/fill"] == info.packed.fill
   assert means["data/bad"] == means["data/dropped"] == 0
   assert means["data/understanding"] == means["data/drawing"] == 4 / 12
@@ -223,7 +240,7 @@ def test_native_pictures_of_the_layouts_size_are_as_good():
   native = Preprocess(height=32, width=32, native=True)
   config = dataclasses.replace(CONFIG, preprocess=native)
   one, two = (
-      pipeline.open_pipeline(c, TOKENIZER)[1].batch for c in (config, CONFIG)
+    pipeline.open_pipeline(c, TOKENIZER)[1].batch for c in (config, CONFIG)
   )
   assert _hash(one) == _hash(two)
 
@@ -244,7 +261,7 @@ def test_any_source_may_raise():
   config = _of_files("world:drawing:train")
   source = pipeline.BatchSource(config, TOKENIZER, {"web": _Flaky()})
   assert [b.where for b in source[0].info.bad] == [
-      f"web[{i}]" for i in (1, 3, 5, 7, 9)
+    f"web[{i}]" for i in (1, 3, 5, 7, 9)
   ]
 
 
@@ -253,28 +270,38 @@ def test_samples_too_large_for_every_row_count_as_unusable(files):
   layout = dataclasses.replace(config.layout, und_tokens=8)
   with pytest.raises(ValueError, match="'web' needs .* raise layout.und_to"):
     pipeline.open_pipeline(
-        dataclasses.replace(config, layout=layout), TOKENIZER
+      dataclasses.replace(config, layout=layout), TOKENIZER
     )
 
 
 @pytest.mark.parametrize(
-    "change, match",
-    [
-        (dict(phases=(Phase({"nix": 1}),)), "names the source 'nix'"),
-        (dict(sources={"und": "jsonl:/nowhere", "draw": "", "edit": ""}),
-         "'und' does not open"),
-        (dict(layout=dataclasses.replace(CONFIG.layout, targets=0)),
-         "raise layout.targets"),
-        (dict(layout=dataclasses.replace(CONFIG.layout, references=0)),
-         "raise layout.references"),
-        (dict(layout=dataclasses.replace(CONFIG.layout, und_pictures=0)),
-         "raise layout.und_pictures"),
-        (dict(layout=dataclasses.replace(CONFIG.layout, height=64)),
-         "preprocess.height/width"),
-        (dict(max_bad_share=2), "max_bad_share=2"),
-        (dict(buffer=-1), "buffer=-1"),
-    ],
-)  # fmt: skip
+  "change, match",
+  [
+    (dict(phases=(Phase({"nix": 1}),)), "names the source 'nix'"),
+    (
+      dict(sources={"und": "jsonl:/nowhere", "draw": "", "edit": ""}),
+      "'und' does not open",
+    ),
+    (
+      dict(layout=dataclasses.replace(CONFIG.layout, targets=0)),
+      "raise layout.targets",
+    ),
+    (
+      dict(layout=dataclasses.replace(CONFIG.layout, references=0)),
+      "raise layout.references",
+    ),
+    (
+      dict(layout=dataclasses.replace(CONFIG.layout, und_pictures=0)),
+      "raise layout.und_pictures",
+    ),
+    (
+      dict(layout=dataclasses.replace(CONFIG.layout, height=64)),
+      "preprocess.height/width",
+    ),
+    (dict(max_bad_share=2), "max_bad_share=2"),
+    (dict(buffer=-1), "buffer=-1"),
+  ],
+)
 def test_mistakes_are_found_at_the_start(change, match: str):
   with pytest.raises(ValueError, match=match):
     pipeline.open_pipeline(dataclasses.replace(CONFIG, **change), TOKENIZER)
@@ -283,9 +310,7 @@ def test_mistakes_are_found_at_the_start(change, match: str):
 def test_dropout_is_seeded_by_the_place_in_the_stream(source):
   always = dataclasses.replace(CONFIG, text_dropout=0.5)
   one = pipeline.open_pipeline(always, TOKENIZER)
-  two = pipeline.open_pipeline(
-      dataclasses.replace(always, seed=1), TOKENIZER
-  )
+  two = pipeline.open_pipeline(dataclasses.replace(always, seed=1), TOKENIZER)
   assert _hash(one[4].batch.tokens_BU) == _hash(one[4].batch.tokens_BU)
   assert _hash(one[4].batch.tokens_BU) != _hash(two[4].batch.tokens_BU)
   assert _hash(one[4].batch.tokens_BU) != _hash(source[4].batch.tokens_BU)

@@ -33,7 +33,8 @@ def config(tmp_path_factory) -> pipeline.DataConfig:
 
 def _open(config, index=0, count=1, **more) -> pipeline.BatchSource:
   return pipeline.open_pipeline(
-      config, TOKENIZER, shard_index=index, shard_count=count, **more)
+    config, TOKENIZER, shard_index=index, shard_count=count, **more
+  )
 
 
 def _hash(batch, ids) -> str:
@@ -52,24 +53,28 @@ def hashes(config) -> list[str]:
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 def test_hosts_read_their_rows_of_one_stream_and_count_them(
-    config, hashes, hosts):
+  config, hashes, hosts
+):
   parts = [_open(config, i, hosts) for i in range(hosts)]
   for step in (0, 5, 9):
     out = [part[step] for part in parts]
     whole = jax.tree.map(lambda *x: np.concatenate(x), *(o.batch for o in out))
     ids = [row for o in out for row in o.info.ids]
     assert _hash(whole, ids) == hashes[step]
-    sums = {k: sum(o.info.counts()[k] for o in out)
-            for k in out[0].info.counts()}  # fmt: skip
+    sums = {
+      k: sum(o.info.counts()[k] for o in out) for k in out[0].info.counts()
+    }
     assert sums == _open(config)[step].info.counts()
     assert sums["drawn"] == len(parts[0].names(step))
     assert sums["tokens"] == sum(
-        sums[f"source tokens/{name}"] for name in recorded.COUNTS)
+      sums[f"source tokens/{name}"] for name in recorded.COUNTS
+    )
 
 
 @pytest.mark.parametrize("start, workers", [(3, 0), (1, 2)])
 def test_workers_and_resumes_change_nothing(
-    config, hashes, start, workers, tmp_path):
+  config, hashes, start, workers, tmp_path
+):
   source = _open(config, plans=str(tmp_path))
   with pipeline.stream(source, start, num_workers=workers, buffer=1) as stream:
     for step in range(start, 10):
@@ -85,8 +90,11 @@ def test_a_step_has_pictures_of_one_bucket_and_both_come(config):
     layout = source.layout(step)
     size = layout.height, layout.width
     sizes.add(size)
-    for pixels in (batch.gen_pixels_BMYXC, batch.ref_pixels_BRYXC,
-                   batch.und_pixels_BNYXC):
+    for pixels in (
+      batch.gen_pixels_BMYXC,
+      batch.ref_pixels_BRYXC,
+      batch.und_pixels_BNYXC,
+    ):
       assert pixels.shape[2:4] == size
   assert sizes == set(recorded.BUCKETS)
 
@@ -100,7 +108,8 @@ def test_what_is_packed_is_what_was_planned(config):
     plan, host = source.plan.batch(step), source[step]
     for r, row in enumerate(plan.rows):
       assert host.info.ids[r] == tuple(
-          f"{d.name}/{d.epoch}/{d.index}" for d in row)
+        f"{d.name}/{d.epoch}/{d.index}" for d in row
+      )
       used = np.count_nonzero(host.batch.und_ids.segment[r])
       used += np.count_nonzero(host.batch.gen_ids.segment[r])
       assert used == sum(tables[d.name].tokens[d.index] for d in row)
@@ -109,8 +118,9 @@ def test_what_is_packed_is_what_was_planned(config):
 
 
 def test_a_bad_record_is_a_counted_hole_and_nothing_shifts(tmp_path):
-  stored = [made.schema.Stored(record=recorded.record("drawing", i))
-            for i in range(9)]  # fmt: skip
+  stored = [
+    made.schema.Stored(record=recorded.record("drawing", i)) for i in range(9)
+  ]
   measure = made.Measure.of(TOKENIZER)
   folder = made.dataset(tmp_path / "d", stored, 1, measure)
   phases = (Phase({"d": 1}),)
@@ -124,7 +134,7 @@ def test_a_bad_record_is_a_counted_hole_and_nothing_shifts(tmp_path):
   path = folder / "part-00000.array_record"
   data = bytearray(path.read_bytes())
   at = data.find(stored[4].record.picture[:200])
-  data[at + 20:at + 60] = bytes(40)
+  data[at + 20 : at + 60] = bytes(40)
   path.write_bytes(data)
   bad = 0
   source = opened()
@@ -132,7 +142,8 @@ def test_a_bad_record_is_a_counted_hole_and_nothing_shifts(tmp_path):
     after = source[step]
     holes = [f"d/{e}/4" for e in range(9)]
     assert after.info.ids == tuple(
-        tuple(x for x in row if x not in holes) for row in before.info.ids)
+      tuple(x for x in row if x not in holes) for row in before.info.ids
+    )
     assert after.info.drawn == before.info.drawn
     bad += len(after.info.bad)
     lost = before.info.drawn - sum(map(len, after.info.ids))
@@ -148,10 +159,12 @@ def test_lengths_that_lie_cost_a_sample_and_not_the_batch(config, tmp_path):
   for shard in card.shards:
     lengths = Lengths.load(folder / shard.lengths)
     short = dataclasses.replace(
-        lengths, turn_tokens=np.minimum(lengths.turn_tokens, 1))
+      lengths, turn_tokens=np.minimum(lengths.turn_tokens, 1)
+    )
     short.save(folder / shard.lengths)
   changed = dataclasses.replace(
-      config, sources={"u": f"records:{folder}"}, phases=(Phase({"u": 1}),))
+    config, sources={"u": f"records:{folder}"}, phases=(Phase({"u": 1}),)
+  )
   info = _open(changed)[0].info
   reasons = {d.reason for d in info.packed.dropped}
   assert reasons and all("emma-data lengths" in r for r in reasons)
@@ -163,7 +176,8 @@ def test_lengths_that_lie_cost_a_sample_and_not_the_batch(config, tmp_path):
 def test_what_no_row_holds_is_counted_by_one_host(config, hosts, monkeypatch):
   real = plan_lib.Plan.batch
   monkeypatch.setattr(
-      plan_lib.Plan, "batch", lambda plan, n: (*real(plan, n)[:2], 3))
+    plan_lib.Plan, "batch", lambda plan, n: (*real(plan, n)[:2], 3)
+  )
   counts = [_open(config, i, hosts)[0].info.unfit for i in range(hosts)]
   assert counts == [3, 0][:hosts]
 
@@ -175,13 +189,24 @@ def test_workers_get_no_lengths(config):
   assert b"turn_tokens" not in pickle.dumps(source)
 
 
-@pytest.mark.parametrize("change, words", [
+@pytest.mark.parametrize(
+  "change, words",
+  [
     (dict(samples_per_batch=3), "need lengths: set samples_per_batch=0"),
     (dict(buckets=tuple((32, 32 * n) for n in range(1, 10))), "at most 8"),
     (dict(buckets=((30, 64),)), "height=30 is not a positive multiple"),
-    (dict(sources={"drawing": "world:drawing:train", "editing": "",
-                   "understanding": ""}), "does not open"),
-])  # fmt: skip
+    (
+      dict(
+        sources={
+          "drawing": "world:drawing:train",
+          "editing": "",
+          "understanding": "",
+        }
+      ),
+      "does not open",
+    ),
+  ],
+)
 def test_mistakes_are_named(config, change, words):
   with pytest.raises(ValueError, match=words):
     _open(dataclasses.replace(config, **change))
@@ -189,18 +214,24 @@ def test_mistakes_are_named(config, change, words):
 
 def test_sources_must_have_lengths_of_this_tokenizer(config, tmp_path):
   world = dataclasses.replace(
-      config, sources={"d": "world:drawing:train"}, phases=(Phase({"d": 1}),))
+    config, sources={"d": "world:drawing:train"}, phases=(Phase({"d": 1}),)
+  )
   with pytest.raises(ValueError, match="no lengths to plan by; convert it"):
     _open(world)
   folder = made.dataset(tmp_path / "d", made.samples()[:1])
   other = dataclasses.replace(
-      config, sources={"d": f"records:{folder}"}, phases=(Phase({"d": 1}),))
+    config, sources={"d": f"records:{folder}"}, phases=(Phase({"d": 1}),)
+  )
   with pytest.raises(ValueError, match="emma-data lengths .*/d --tokenizer"):
     _open(other)
   narrow = dataclasses.replace(
-      config, layout=dataclasses.replace(config.layout, targets=0))
-  with pytest.raises(ValueError, match="'drawing' fits into a row: they need "
-                                       r"more targets \(6 of 6 records\)"):
+    config, layout=dataclasses.replace(config.layout, targets=0)
+  )
+  with pytest.raises(
+    ValueError,
+    match="'drawing' fits into a row: they need "
+    r"more targets \(6 of 6 records\)",
+  ):
     _open(narrow)
 
 

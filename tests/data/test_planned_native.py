@@ -20,17 +20,24 @@ def config(tmp_path_factory) -> dict:
   root = tmp_path_factory.mktemp("native")
   sources = recorded.folders(root)
   (root / "c.py").write_text(
-      "from tests.data import recorded\n"
-      "def get_config():\n"
-      f"  c = recorded.config({sources!r}, und_patches=96)\n"
-      "  c.data.update(native=True, max_tokens=6, latents='stored',\n"
-      "                text_dropout=0.0, reference_dropout=0.0)\n"
-      "  return c\n")
+    "from tests.data import recorded\n"
+    "def get_config():\n"
+    f"  c = recorded.config({sources!r}, und_patches=96)\n"
+    "  c.data.update(native=True, max_tokens=6, latents='stored',\n"
+    "                text_dropout=0.0, reference_dropout=0.0)\n"
+    "  return c\n"
+  )
   save_weights(root / "w.safetensors", tiny.params(), {})
-  argv = ["encode-latents", *(s.removeprefix("records:")
-                              for s in sources.values()),
-          "--config", str(root / "c.py"), "--dtype", "float32",
-          "--weights", str(root / "w.safetensors")]  # fmt: skip
+  argv = [
+    "encode-latents",
+    *(s.removeprefix("records:") for s in sources.values()),
+    "--config",
+    str(root / "c.py"),
+    "--dtype",
+    "float32",
+    "--weights",
+    str(root / "w.safetensors"),
+  ]
   assert common.run(data.main, argv) == 0
   return sections.plain(common.load_config(str(root / "c.py")))
 
@@ -53,8 +60,10 @@ def test_batches_hold_what_was_planned_with_latents_of_their_size(config):
     seen = batch.patches.grid_BN2[batch.und_valid_BN]
     grids |= set(map(tuple, seen.tolist()))
     for r, row in enumerate(planned.rows):
-      used = sum(np.count_nonzero(ids.segment[r])
-                 for ids in (batch.und_ids, batch.gen_ids))
+      used = sum(
+        np.count_nonzero(ids.segment[r])
+        for ids in (batch.und_ids, batch.gen_ids)
+      )
       assert used == sum(tables[d.name].tokens[d.index] for d in row)
   assert sizes == set(recorded.BUCKETS)
   assert len(grids) > 2  # of pictures to understand: their own
@@ -62,10 +71,12 @@ def test_batches_hold_what_was_planned_with_latents_of_their_size(config):
 
 def test_hosts_read_one_stream(config):
   whole = build_data.batches(config, "3_quality")[2]
-  parts = [build_data.batches(config, "3_quality",
-                            share=distributed.Share(i, 2))[2] for i in (0, 1)]
-  joined = jax.tree.map(
-      lambda *x: np.concatenate(x), *(p.batch for p in parts))
+  parts = [
+    build_data.batches(config, "3_quality", share=distributed.Share(i, 2))[2]
+    for i in (0, 1)
+  ]
+  joined = jax.tree.map(lambda *x: np.concatenate(x), *(p.batch for p in parts))
   chex.assert_trees_all_equal(
-      dict(enumerate(jax.tree.leaves(joined))),
-      dict(enumerate(jax.tree.leaves(whole.batch))))
+    dict(enumerate(jax.tree.leaves(joined))),
+    dict(enumerate(jax.tree.leaves(whole.batch))),
+  )

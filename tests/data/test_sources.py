@@ -51,16 +51,16 @@ def test_the_three_formats(folder):
 
 
 @pytest.mark.parametrize(
-    "row, reason",
-    [
-        ("{broken", "no JSON"),
-        ("[1]", "list instead of"),
-        ({"image": "a.png"}, "'caption' is missing"),
-        ({"image": "a.png", "caption": 3}, "caption is 3"),
-        ({"image": "none.png", "caption": ""}, "no such picture 'none.png'"),
-        ({"image": "", "caption": ""}, "not a path"),
-        ({"image": "a\0b", "caption": ""}, "no such picture"),
-    ],
+  "row, reason",
+  [
+    ("{broken", "no JSON"),
+    ("[1]", "list instead of"),
+    ({"image": "a.png"}, "'caption' is missing"),
+    ({"image": "a.png", "caption": 3}, "caption is 3"),
+    ({"image": "none.png", "caption": ""}, "no such picture 'none.png'"),
+    ({"image": "", "caption": ""}, "not a path"),
+    ({"image": "a\0b", "caption": ""}, "no such picture"),
+  ],
 )
 def test_broken_lines_name_their_place(folder, row, reason: str):
   good = {"image": "a.png", "caption": "ok"}
@@ -73,7 +73,7 @@ def test_broken_lines_name_their_place(folder, row, reason: str):
 
 
 @pytest.mark.parametrize(
-    "talk", [[], _talk("q"), _talk("q", "a")[::-1], "talk", [1, 2]]
+  "talk", [[], _talk("q"), _talk("q", "a")[::-1], "talk", [1, 2]]
 )
 def test_broken_conversations(folder, talk):
   source = JsonlSource(_write(folder, {"conversations": talk}))
@@ -102,7 +102,7 @@ def test_specs():
   world = sources.open_source("world:drawing:train:7")
   assert len(world) == 7
   np.testing.assert_array_equal(
-      world[3].picture, sources.open_source("world:drawing:train")[3].picture
+    world[3].picture, sources.open_source("world:drawing:train")[3].picture
   )
   for spec in ("drawing", "world:drawing", "jsonl:", "world:a:b:0", "web:x"):
     with pytest.raises(ValueError, match="neither"):
@@ -116,8 +116,10 @@ def test_the_shared_examples_open(shared_dir):
   if not folder.is_dir():
     pytest.skip(f"{folder} is not there.")
   for name, task in (
-      ("und", "understanding"), ("t2i", "drawing"), ("edit", "editing"),
-  ):  # fmt: skip
+    ("und", "understanding"),
+    ("t2i", "drawing"),
+    ("edit", "editing"),
+  ):
     source = sources.open_source(f"jsonl:{folder}/{name}_val.jsonl")
     assert source.task == task
     assert all(source[i].id for i in range(len(source)))

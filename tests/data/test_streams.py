@@ -19,9 +19,14 @@ def test_every_case_is_there(now):
   assert now.keys() == store.read("streams").keys()
 
 
-@pytest.mark.parametrize("case, of, hosts", [
-    ("planned", streams.planned, 2), ("drawn", streams.drawn, 2),
-    ("parts", lambda sources: streams.drawn(sources, parts=2), 2)])
+@pytest.mark.parametrize(
+  "case, of, hosts",
+  [
+    ("planned", streams.planned, 2),
+    ("drawn", streams.drawn, 2),
+    ("parts", lambda sources: streams.drawn(sources, parts=2), 2),
+  ],
+)
 def test_two_hosts_bring_it_too(case, of, hosts, tmp_path):
   got = streams.batches(of(streams.folders(tmp_path)), hosts)
   store.check("streams", case, got, store.EXACT, streams.KEPT)

@@ -20,15 +20,28 @@ FILES = ("tokenizer.json", "vocab.json", "qwen.tiktoken")
 # Of what every file of Qwen3 holds.
 QWEN3 = "372bebe12ab5b8e55d5a15ca1fce2bcb207fcc2b1c53cf064943f8a8de342dbf"
 TEXTS = (
-    "", " ", "\n", "\r\n", "\t\t x", "hello hello", " hello", "user\n\n\nhell",
-    "def f(x: int) -> int:\n  return x ** 2  # naïve\n\n\nfor(;;){i+=0x1F;}",
-    "It's WE'LL don't 'Twas I'M", "3.14159 and 1,000,000 and ٣٤", "a" * 300,
-    "表情、絵文字！ 한국어 テスト 世界", "مرحبا بالعالم שלום Привет ไทย हिन्दी",
-    "🙂👍🏽❤\ufe0f🇯🇵 👨\u200d👩\u200d👧",
-    "e\u0301 o\u0302\u0323 \u1e9b\u0323 \u212b ﬁ Å",
-    "\u200b\u200d\ufeff\u00a0\u3000x", "\x00\x01\x7f\x85\u2028", "  \n \n  x  ",
-    "<image> <|image|> <|im_end <im_end>| [INST] </s> <tool", "{{ x }}\\n\\u41",
-)  # fmt: skip
+  "",
+  " ",
+  "\n",
+  "\r\n",
+  "\t\t x",
+  "hello hello",
+  " hello",
+  "user\n\n\nhell",
+  "def f(x: int) -> int:\n  return x ** 2  # naïve\n\n\nfor(;;){i+=0x1F;}",
+  "It's WE'LL don't 'Twas I'M",
+  "3.14159 and 1,000,000 and ٣٤",
+  "a" * 300,
+  "表情、絵文字！ 한국어 テスト 世界",
+  "مرحبا بالعالم שלום Привет ไทย हिन्दी",
+  "🙂👍🏽❤\ufe0f🇯🇵 👨\u200d👩\u200d👧",
+  "e\u0301 o\u0302\u0323 \u1e9b\u0323 \u212b ﬁ Å",
+  "\u200b\u200d\ufeff\u00a0\u3000x",
+  "\x00\x01\x7f\x85\u2028",
+  "  \n \n  x  ",
+  "<image> <|image|> <|im_end <im_end>| [INST] </s> <tool",
+  "{{ x }}\\n\\u41",
+)
 ANY = st.text(st.characters(), max_size=30)  # lone surrogates, too
 
 
@@ -186,6 +199,7 @@ def test_ids_and_texts_are_those_of_the_package(tmp_path):
 
 def _same_ids(made: lib.QwenTokenizer, encode) -> None:
   """Of texts, and of special tokens' names where they are texts to `encode`."""
+
   @laws(200)
   @given(ANY)
   def law(text):
@@ -224,14 +238,25 @@ def test_the_names_are_in_the_order_of_their_ids():
   at = {name: lib.QWEN3_ORDINARY + i for i, name in enumerate(names)}
   assert len(names) == len(at) == 26
   some = {
-      lib.END_OF_TEXT: 151643, lib.IM_START: 151644, lib.IM_END: 151645,
-      "<|object_ref_start|>": 151646, "<|box_start|>": 151648,
-      "<|quad_end|>": 151651, lib.VISION_START: 151652,
-      lib.VISION_END: 151653, "<|vision_pad|>": 151654,
-      lib.IMAGE_PAD: 151655, "<|video_pad|>": 151656, "<tool_call>": 151657,
-      "<|fim_prefix|>": 151659, "<|fim_pad|>": 151662, "<|file_sep|>": 151664,
-      "<tool_response>": 151665, "<think>": 151667, "</think>": 151668,
-  }  # fmt: skip
+    lib.END_OF_TEXT: 151643,
+    lib.IM_START: 151644,
+    lib.IM_END: 151645,
+    "<|object_ref_start|>": 151646,
+    "<|box_start|>": 151648,
+    "<|quad_end|>": 151651,
+    lib.VISION_START: 151652,
+    lib.VISION_END: 151653,
+    "<|vision_pad|>": 151654,
+    lib.IMAGE_PAD: 151655,
+    "<|video_pad|>": 151656,
+    "<tool_call>": 151657,
+    "<|fim_prefix|>": 151659,
+    "<|fim_pad|>": 151662,
+    "<|file_sep|>": 151664,
+    "<tool_response>": 151665,
+    "<think>": 151667,
+    "</think>": 151668,
+  }
   assert {name: at[name] for name in some} == some
 
 
@@ -242,18 +267,18 @@ def _change(**added) -> qwen_files.Vocabulary:
   """The small one with other special tokens; None takes one away."""
   known = {**qwen.small().added, **added}
   return dataclasses.replace(
-      qwen.small(), added={k: v for k, v in known.items() if v is not None}
+    qwen.small(), added={k: v for k, v in known.items() if v is not None}
   )
 
 
 @pytest.mark.parametrize(
-    "added, message",
-    [
-        ({lib.IM_END: (3, True)}, r"im_end\|> is 3 .*, Qwen3's is 270 "),
-        ({lib.IMAGE_PAD: None}, r"image_pad\|> is missing, Qwen3's is 280"),
-        ({"<think>": (292, True)}, r"think> is 292 \(special: True\), Qwen3's"),
-        ({"<|new|>": (294, True)}, r"new\|> is 294 .*, Qwen3's is missing"),
-    ],
+  "added, message",
+  [
+    ({lib.IM_END: (3, True)}, r"im_end\|> is 3 .*, Qwen3's is 270 "),
+    ({lib.IMAGE_PAD: None}, r"image_pad\|> is missing, Qwen3's is 280"),
+    ({"<think>": (292, True)}, r"think> is 292 \(special: True\), Qwen3's"),
+    ({"<|new|>": (294, True)}, r"new\|> is 294 .*, Qwen3's is missing"),
+  ],
 )
 def test_other_special_tokens_are_refused(tmp_path, added, message):
   pytest.importorskip("tokenizers")
@@ -266,9 +291,7 @@ def test_other_special_tokens_are_refused(tmp_path, added, message):
 def test_another_number_of_tokens_is_refused(tmp_path, kind):
   pytest.importorskip("tokenizers")
   qwen.write(tmp_path, kind)
-  with pytest.raises(
-      ValueError, match="268 ordinary tokens, Qwen3 has 151643"
-  ):
+  with pytest.raises(ValueError, match="268 ordinary tokens, Qwen3 has 151643"):
     lib.QwenTokenizer(tmp_path)
 
 
@@ -285,18 +308,18 @@ def test_other_rules_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, content, message",
-    [
-        ("tokenizer.json", "{", "damaged"),
-        ("tokenizer.json", "{}", "no `model`"),
-        ("tokenizer.json", '{"model": 3}', "laid out"),
-        ("vocab.json", '{"a": 0, "b": 2}', "the id 1 of 2"),
-        ("vocab.json", '{"a": 0}', "merges.txt"),  # not beside it
-        ("qwen.tiktoken", "YQ==", "line 1"),
-        ("qwen.tiktoken", "YQ== 0\nY 1", "damaged"),
-        ("qwen.tiktoken", "YQ== 0\nYWI= 1", "rank 1 is no merge"),
-        ("other.txt", "", "No vocabulary at"),
-    ],
+  "name, content, message",
+  [
+    ("tokenizer.json", "{", "damaged"),
+    ("tokenizer.json", "{}", "no `model`"),
+    ("tokenizer.json", '{"model": 3}', "laid out"),
+    ("vocab.json", '{"a": 0, "b": 2}', "the id 1 of 2"),
+    ("vocab.json", '{"a": 0}', "merges.txt"),  # not beside it
+    ("qwen.tiktoken", "YQ==", "line 1"),
+    ("qwen.tiktoken", "YQ== 0\nY 1", "damaged"),
+    ("qwen.tiktoken", "YQ== 0\nYWI= 1", "rank 1 is no merge"),
+    ("other.txt", "", "No vocabulary at"),
+  ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, message):
   (tmp_path / name).write_text(content)
@@ -322,12 +345,18 @@ def test_a_byte_without_a_token_and_an_unknown_merge(tmp_path):
 
 
 def test_a_config_names_the_tokenizer(tmp_path, monkeypatch):
-  assert isinstance(build_data.tokenizer({"tokenizer": "tiny"}), lib.TinyTokenizer)
+  assert isinstance(
+    build_data.tokenizer({"tokenizer": "tiny"}), lib.TinyTokenizer
+  )
   for name in ("qwen", "qwen3", "qwen3:", "Tiny"):
-    with pytest.raises(sections.ConfigError, match="choose tiny, or qwen3:PATH"):
+    with pytest.raises(
+      sections.ConfigError, match="choose tiny, or qwen3:PATH"
+    ):
       build_data.tokenizer({"tokenizer": name})
   missing = {"tokenizer": f"qwen3:{tmp_path}/none"}
-  with pytest.raises(sections.ConfigError, match="tokenizer='qwen3:.*No vocabul"):
+  with pytest.raises(
+    sections.ConfigError, match="tokenizer='qwen3:.*No vocabul"
+  ):
     build_data.tokenizer(missing)
   made = small(tmp_path)
   monkeypatch.setattr(lib, "QwenTokenizer", lambda path: made)
@@ -340,7 +369,9 @@ def test_the_models_vocabulary_holds_the_tokenizers():
   assert build_data.tokenizer(data, model).vocab_size == 1024
   assert build_data.tokenizer(data, {"kind": "autoencoder"}).vocab_size == 1024
   model["llm"]["vocab_size"] = 1000
-  with pytest.raises(sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"):
+  with pytest.raises(
+    sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"
+  ):
     build_data.tokenizer(data, model)
 
 
@@ -353,7 +384,9 @@ def test_a_config_reads_a_vocabulary_of_qwen3s_size(tmp_path):
   assert made.eos == 151645 and made.special[lib.IMAGE_PAD] == 151655
   assert made.decode(made.encode("naïve 表情")) == "naïve 表情"
   model["llm"]["vocab_size"] = 151668
-  with pytest.raises(sections.ConfigError, match="151668 has no room .* 151669"):
+  with pytest.raises(
+    sections.ConfigError, match="151668 has no room .* 151669"
+  ):
     build_data.tokenizer(data, model)
 
 
@@ -389,11 +422,10 @@ def test_tiktoken_gives_the_published_ids():
   path = qwen.published("qwen.tiktoken")
   made = lib.QwenTokenizer(path)
   ranks = {
-      bytes(map(qwen.LETTERS.index, token)): rank
-      for rank, token in enumerate(qwen_files.read(path).tokens)
+    bytes(map(qwen.LETTERS.index, token)): rank
+    for rank, token in enumerate(qwen_files.read(path).tokens)
   }
   theirs = tiktoken.Encoding(
-      "qwen", pat_str=qwen_files.PATTERN, mergeable_ranks=ranks,
-      special_tokens={},
-  )  # fmt: skip
+    "qwen", pat_str=qwen_files.PATTERN, mergeable_ranks=ranks, special_tokens={}
+  )
   _same_ids(made, theirs.encode_ordinary)

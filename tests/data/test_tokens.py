@@ -14,12 +14,32 @@ from tests.goldens import store, tokens
 from tests.laws import laws
 
 # Text that meets the merges, the special tokens' names, and what is rare.
-TEXTS = st.lists(st.one_of(
-    st.text(max_size=6), st.sampled_from([
-        "hello", " hello", "user\n", "\n\n", "世界", "é", "e\u0301",
-        "<|im_end|>", "<|image_pad|>", " red", "large", "123", "'s", "  ",
-        "\u2028", "🙂"])),
-    max_size=6).map("".join)
+TEXTS = st.lists(
+  st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(
+      [
+        "hello",
+        " hello",
+        "user\n",
+        "\n\n",
+        "世界",
+        "é",
+        "e\u0301",
+        "<|im_end|>",
+        "<|image_pad|>",
+        " red",
+        "large",
+        "123",
+        "'s",
+        "  ",
+        "\u2028",
+        "🙂",
+      ]
+    ),
+  ),
+  max_size=6,
+).map("".join)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +67,12 @@ def small(tmp_path_factory) -> list[lib.Tokenizer]:
   """One vocabulary from each kind of file."""
   pytest.importorskip("tokenizers")
   size = len(qwen.small().tokens)
-  return [lib.QwenTokenizer(qwen.write(tmp_path_factory.mktemp("v"), kind),
-                            ordinary=size)
-          for kind in ("tokenizer.json", "vocab.json", "qwen.tiktoken")]
+  return [
+    lib.QwenTokenizer(
+      qwen.write(tmp_path_factory.mktemp("v"), kind), ordinary=size
+    )
+    for kind in ("tokenizer.json", "vocab.json", "qwen.tiktoken")
+  ]
 
 
 @laws(100)
@@ -92,18 +115,26 @@ def test_any_ids_are_a_text_without_specials(tiny, small, ids):
 
 
 @laws(40)
-@given(st.lists(st.tuples(
-    st.sampled_from(["system", "user", "assistant"]),
-    st.lists(TEXTS | st.just(PICTURE), max_size=3)), max_size=4),
-       st.sampled_from([None, "text", "picture"]))
+@given(
+  st.lists(
+    st.tuples(
+      st.sampled_from(["system", "user", "assistant"]),
+      st.lists(TEXTS | st.just(PICTURE), max_size=3),
+    ),
+    max_size=4,
+  ),
+  st.sampled_from([None, "text", "picture"]),
+)
 def test_a_conversation_is_its_rendering_by_hand(tiny, talk, answer):
   """Marks and line breaks stand where the page says; a picture has one pad."""
   turns = [Turn(role, tuple(said)) for role, said in talk]
   picture = "<|vision_start|><|image_pad|><|vision_end|>"
   want = "\n".join(
-      f"<|im_start|>{role}\n"
-      + "".join(picture if x is PICTURE else x for x in said) + "<|im_end|>"
-      for role, said in talk)
+    f"<|im_start|>{role}\n"
+    + "".join(picture if x is PICTURE else x for x in said)
+    + "<|im_end|>"
+    for role, said in talk
+  )
   if answer:
     want += ("\n" if talk else "") + "<|im_start|>assistant\n"
     want += "<|vision_start|>" if answer == "picture" else ""

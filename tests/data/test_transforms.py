@@ -11,13 +11,13 @@ from emma_jax.data.transforms import (
   Text,
   ToSample,
   further_turn,
-)  # fmt: skip
+)
 from emma_jax.structs import Drawing, Editing, Understanding
 
 TOKENIZER = tokens_lib.TinyTokenizer(["red"])
 PICTURE = np.zeros((32, 32, 3), np.uint8)
 TO_SAMPLE = ToSample(
-    tokenizer=TOKENIZER, preprocess=Preprocess(height=32, width=32)
+  tokenizer=TOKENIZER, preprocess=Preprocess(height=32, width=32)
 )
 
 
@@ -30,14 +30,14 @@ def _ask(*turns, pictures: int = 1, **kw) -> Understanding:
 
 
 @pytest.mark.parametrize(
-    "whole, prefix",
-    [
-        (Drawing(prompt="a", picture=PICTURE), Drawing(prompt="a")),
-        (
-            Editing(source=PICTURE, instruction="a", target=PICTURE),
-            Editing(source=PICTURE, instruction="a"),
-        ),
-    ],
+  "whole, prefix",
+  [
+    (Drawing(prompt="a", picture=PICTURE), Drawing(prompt="a")),
+    (
+      Editing(source=PICTURE, instruction="a", target=PICTURE),
+      Editing(source=PICTURE, instruction="a"),
+    ),
+  ],
 )
 def test_the_prefix_is_the_sequence_without_its_target(whole, prefix):
   whole, prefix = TO_SAMPLE(whole), TO_SAMPLE(prefix)
@@ -61,7 +61,7 @@ def test_a_conversation_grows_by_further_turns():
 
 def test_max_turns():
   few = ToSample(
-      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=1
+    tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=1
   )
   talk = _ask(("q", "a"), ("r", "b"))
   assert _ids(few(talk)) == _ids(TO_SAMPLE(_ask(("q", "a"))))
@@ -69,14 +69,14 @@ def test_max_turns():
 
 def test_pictures_stand_at_their_marks():
   sample = TO_SAMPLE(
-      _ask(("<image>\nor <image>?", "a"), ("<image>", "b"), pictures=3, stem=1)
+    _ask(("<image>\nor <image>?", "a"), ("<image>", "b"), pictures=3, stem=1)
   )
   assert sample.show(TOKENIZER) == (
-      "<|im_start|>user\n<|vision_start|>[und]<|vision_end|>or "
-      "<|vision_start|>[und]<|vision_end|>?<|im_end|>\n"
-      "<|im_start|>assistant\n{a<|im_end|>}\n"
-      "<|im_start|>user\n<|vision_start|>[und]<|vision_end|><|im_end|>\n"
-      "<|im_start|>assistant\n{b<|im_end|>}"
+    "<|im_start|>user\n<|vision_start|>[und]<|vision_end|>or "
+    "<|vision_start|>[und]<|vision_end|>?<|im_end|>\n"
+    "<|im_start|>assistant\n{a<|im_end|>}\n"
+    "<|im_start|>user\n<|vision_start|>[und]<|vision_end|><|im_end|>\n"
+    "<|im_start|>assistant\n{b<|im_end|>}"
   )
   stems = [p.stem for p in sample.parts if isinstance(p, Picture)]
   assert stems == [1, 1, 1]
@@ -86,7 +86,7 @@ def test_pictures_stand_at_their_marks():
 
 def test_text_without_pictures_and_broken_turns():
   assert TO_SAMPLE(_ask(("q", "a"), pictures=0)).show(TOKENIZER) == (
-      "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}"
+    "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n{a<|im_end|>}"
   )
   with pytest.raises(BadRecord, match="no turns"):
     TO_SAMPLE(_ask())
@@ -96,9 +96,11 @@ def test_text_without_pictures_and_broken_turns():
 
 def test_dropout_shares_and_independence():
   to_sample = ToSample(
-      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess,
-      text_dropout=0.3, reference_dropout=0.5,
-  )  # fmt: skip
+    tokenizer=TOKENIZER,
+    preprocess=TO_SAMPLE.preprocess,
+    text_dropout=0.3,
+    reference_dropout=0.5,
+  )
   edit = Editing(source=PICTURE, instruction="zebra", target=PICTURE)
   rng = np.random.default_rng(0)
   shown = [to_sample(edit, rng).show(TOKENIZER) for _ in range(2000)]
@@ -112,9 +114,11 @@ def test_dropout_shares_and_independence():
 
 def test_understanding_is_never_dropped():
   to_sample = ToSample(
-      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess,
-      text_dropout=0.9, reference_dropout=0.9,
-  )  # fmt: skip
+    tokenizer=TOKENIZER,
+    preprocess=TO_SAMPLE.preprocess,
+    text_dropout=0.9,
+    reference_dropout=0.9,
+  )
   talk = _ask(("q", "a"))
   rng = np.random.default_rng(0)
   assert _ids(to_sample(talk, rng)) == _ids(TO_SAMPLE(talk))
@@ -123,7 +127,7 @@ def test_understanding_is_never_dropped():
 def test_constructor_checks():
   with pytest.raises(ValueError, match="text_dropout=1"):
     ToSample(
-        tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, text_dropout=1
+      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, text_dropout=1
     )
   with pytest.raises(ValueError, match="max_turns=0"):
     ToSample(tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=0)

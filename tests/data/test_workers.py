@@ -58,9 +58,13 @@ def _start(tmp_path: Path, repo: Path, what: str, *before: str):
   program = tmp_path / "program.py"
   program.write_text(PROGRAM)
   return subprocess.Popen(
-      [*before, sys.executable, str(program), f"jsonl:{path}", what],
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      start_new_session=True, env=_environment(repo))
+    [*before, sys.executable, str(program), f"jsonl:{path}", what],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+    env=_environment(repo),
+  )
 
 
 def _shared() -> set[str]:
@@ -110,11 +114,15 @@ def test_a_killed_worker_ends_the_run_with_a_message(tmp_path, repo):
 @pytest.mark.slow
 @pytest.mark.parametrize("supervised", [True, False])
 def test_nothing_is_left_of_a_trainer_that_is_killed(
-    tmp_path, repo, supervised):
+  tmp_path, repo, supervised
+):
   """Grain's own workers are deaf to signals and would live for ever."""
   before = _shared()
-  launcher = [sys.executable, "-m", "emma_jax.supervise", "--max_restarts",
-              "0", "--"] if supervised else []
+  launcher = (
+    [sys.executable, "-m", "emma_jax.supervise", "--max_restarts", "0", "--"]
+    if supervised
+    else []
+  )
   process = _start(tmp_path, repo, "dies", *launcher)
   pids = [int(word) for word in process.stdout.readline().split()]
   assert len(pids) == 2, process.communicate()[1]
@@ -152,13 +160,14 @@ if __name__ == "__main__":
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm is Linux's")
 @pytest.mark.parametrize("how, code", [("ends", 0), ("dies", -9)])
 def test_a_worker_that_shares_to_the_last_leaves_nothing(
-    tmp_path, repo, how, code):
+  tmp_path, repo, how, code
+):
   before = _shared()
   program = tmp_path / "program.py"
   program.write_text(SHARER)
   done = subprocess.run(
-      [sys.executable, str(program), how], timeout=TIMEOUT,
-      env=_environment(repo))
+    [sys.executable, str(program), how], timeout=TIMEOUT, env=_environment(repo)
+  )
   assert done.returncode == code
   assert not _left(before)
 

@@ -43,14 +43,21 @@ def test_records_of_old_are_read(old):
     got = source.stored_row(row)
     assert got.provenance == one.provenance and got.weight == one.weight
     # Pictures as Pillow wrote them then.
-    texts = lambda r: [getattr(r, k, None) for k in (
-        "turns", "prompt", "instruction", "stem", "id")]
+    texts = lambda r: [
+      getattr(r, k, None)
+      for k in ("turns", "prompt", "instruction", "stem", "id")
+    ]
     assert texts(got.record) == texts(one.record)
     assert len(got.pictures) == len(one.pictures)
   assert source.rows.tolist() == [0, 1, 1, 3]  # weights 1, 2, 0.5, 1
   assert source.lengths.turns.tolist() == [2, 1, 1, 1]
   assert source.lengths.sizes.tolist() == [
-      [20, 30], [40, 24], [20, 30], [20, 30], [40, 24]]
+    [20, 30],
+    [40, 24],
+    [20, 30],
+    [20, 30],
+    [40, 24],
+  ]
   spec = f"records:{old / 'records'}"
   found = validation.validate(spec, made.TOKENIZER)
   assert (found.records, found.errors) == (4, 0), found.bad
@@ -61,8 +68,9 @@ def test_records_of_old_are_read(old):
 def test_latents_of_old_are_read(old):
   source = RecordsSource(old / "records", latents=kept.SETTINGS)
   assert source.latents.weights == "abc"
-  for row, (count, step) in enumerate([(2, 2**-10), (1, 2**-10), (0, 1),
-                                       (2, 2**-8)]):
+  for row, (count, step) in enumerate(
+    [(2, 2**-10), (1, 2**-10), (0, 1), (2, 2**-8)]
+  ):
     got = source.latents.stored(row, "w")
     for a, b in zip(got, kept.numbers(count, "float32"), strict=True):
       np.testing.assert_allclose(a, b, rtol=step, atol=0)
@@ -76,7 +84,8 @@ def test_a_plan_of_old_is_read(old):
     assert got.batch(step) == want.batch(step)
   for name in ("drawn", "used", "row_sizes", "row_buckets", "row_closed"):
     np.testing.assert_array_equal(
-        getattr(got.after, name), getattr(want.after, name))
+      getattr(got.after, name), getattr(want.after, name)
+    )
   assert (got.after.batch, got.after.last) == (3, want.after.last)
 
 
@@ -93,7 +102,8 @@ def _files(folder):
   names = [name for s in card.shards for name in (s.file, s.lengths)]
   parts = latents.folder_of(folder, kept.SETTINGS.of(card))
   return [folder / n for n in names] + [
-      folder / parts / s.file for s in card.shards]
+    folder / parts / s.file for s in card.shards
+  ]
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -117,7 +127,8 @@ def test_latents_that_are_gone_are_found(tmp_path):
   path.unlink()
   found = validation.validate(f"records:{folder}", made.TOKENIZER)
   assert [(b.where, "cannot be read" in b.reason) for b in found.bad] == [
-      (str(path), True)]
+    (str(path), True)
+  ]
 
 
 @pytest.mark.parametrize("field", ["sha256", "lengths_sha256"])
@@ -128,14 +139,18 @@ def test_a_checksum_of_the_card_is_compared(field, tmp_path):
   (folder / "dataset.json").write_text(json.dumps(card))
   found = validation.validate(f"records:{folder}", made.TOKENIZER)
   assert [b.reason for b in found.bad] == [
-      "the checksum is not that of dataset.json"]
+    "the checksum is not that of dataset.json"
+  ]
 
 
-@pytest.mark.parametrize("change, words", [
+@pytest.mark.parametrize(
+  "change, words",
+  [
     (dict(records_sha256="x"), "belongs to other records"),
     (dict(bytes=1), "instead of 1"),
     (dict(weights="other"), "2 autoencoders"),
-])  # fmt: skip
+  ],
+)
 def test_latents_of_something_else_do_not_open(change, words, tmp_path):
   folder = kept.unpack(tmp_path) / "records"
   (path,) = folder.glob("latents-*/part-00001.json")

@@ -8,38 +8,51 @@ from emma_jax.evals import world
 from emma_jax.structs import TASKS, Drawing, Understanding
 
 CONFIG = {
-    "name": "fake",
-    "model": {"kind": "emma"},
-    "data": {
-        "height": 96, "width": 96,
-        "sources": {"drawing": "world:drawing:train"},
-    },
-    "sample": {"max_tokens": 8},
-    "evaluate": {
-        "samples": 12, "stage_samples": 6, "held_out_samples": 6, "batch": 5,
-        "seed": 0, "steps": 2, "split": "test",
-    },
+  "name": "fake",
+  "model": {"kind": "emma"},
+  "data": {
+    "height": 96,
+    "width": 96,
+    "sources": {"drawing": "world:drawing:train"},
+  },
+  "sample": {"max_tokens": 8},
+  "evaluate": {
+    "samples": 12,
+    "stage_samples": 6,
+    "held_out_samples": 6,
+    "batch": 5,
+    "seed": 0,
+    "steps": 2,
+    "split": "test",
+  },
 }
 
 
 def _key(*parts) -> tuple:
   return tuple(
-      load_picture(p).tobytes() if isinstance(p, np.ndarray) else p
-      for p in parts
+    load_picture(p).tobytes() if isinstance(p, np.ndarray) else p for p in parts
   )
 
 
 class Perfect:
   """Returns the ground truth of the test split (and of `records`)."""
 
-  def __init__(self, config=None, params=None, name="perfect", step=7,
-               route="versatile", records=()):
+  def __init__(
+    self,
+    config=None,
+    params=None,
+    name="perfect",
+    step=7,
+    route="versatile",
+    records=(),
+  ):
     self.config, self.name, self.step = config or CONFIG, name, step
     self.route, self.calls = route, []
     self._known = {}
     world_records = [
-        r for task in (*TASKS, *world.HELD_OUT)
-        for r in world.records(task, "test", 12)
+      r
+      for task in (*TASKS, *world.HELD_OUT)
+      for r in world.records(task, "test", 12)
     ]
     for r in (*world_records, *records):
       if isinstance(r, Understanding):

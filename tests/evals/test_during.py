@@ -18,13 +18,19 @@ def make(config, params, **options):
 def stages(workdir, config, plan):
   for stage, step, good, last in plan:
     evaluator = StageEvaluator(
-        workdir, config, make_session=make,
-        load_reference=lambda: Perfect(name="reference"))
+      workdir,
+      config,
+      make_session=make,
+      load_reference=lambda: Perfect(name="reference"),
+    )
     evaluator({"good": good}, stage, step, last)
 
 
-PLAN = [("0_alignment", 10, False, False), ("1_pretraining", 30, True, False),
-        ("4b_router", 40, True, True)]
+PLAN = [
+  ("0_alignment", 10, False, False),
+  ("1_pretraining", 30, True, False),
+  ("4b_router", 40, True, True),
+]
 
 
 def strip(workdir):
@@ -63,19 +69,20 @@ def test_route_follows_the_stage(tmp_path, config):
   for stage, step, _, _ in PLAN:
     StageEvaluator(tmp_path, config, remember)({}, stage, step, False)
   assert seen == [
-      ("fake 0_alignment", 10, "versatile"),
-      ("fake 1_pretraining", 30, "versatile"),
-      ("fake 4b_router", 40, "router"),
+    ("fake 0_alignment", 10, "versatile"),
+    ("fake 1_pretraining", 30, "versatile"),
+    ("fake 4b_router", 40, "router"),
   ]
 
 
 def test_files_without_held_out_ones_still_get_a_report(
-    tmp_path, config, capsys
+  tmp_path, config, capsys
 ):
   config["data"] = dict(config["data"], sources={"drawing": "jsonl:x.jsonl"})
   metrics = [{"step": s, "stage": "a", "loss/drawing": 1 / s} for s in (1, 2)]
   (tmp_path / "metrics.jsonl").write_text(
-      "".join(json.dumps(m) + "\n" for m in metrics))
+    "".join(json.dumps(m) + "\n" for m in metrics)
+  )
   StageEvaluator(tmp_path, config, make_session=None)({}, "a", 2, True)
   assert "evaluate.sources" in capsys.readouterr().err
   assert "velocity error" in (tmp_path / "report.html").read_text()

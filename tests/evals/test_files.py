@@ -22,19 +22,26 @@ def specs(tmp_path) -> dict:
     Image.fromarray(pixels).save(tmp_path / f"{i}.png")
   Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
   lines = {
-      "understanding": [
-          {"image": f"{i}.png", "conversations": [
-              {"from": "human", "value": QUESTION},
-              {"from": "gpt", "value": f"thing {i % 2}"},
-              {"from": "human", "value": f"Rare {i}?"},
-              {"from": "gpt", "value": "no"}]}
-          for i in range(6)],
-      "drawing": [{"image": f"{i}.png", "caption": f"a <b>{i}</b>"}
-                  for i in range(4)],
-      "editing": [{"source": "0.png", "instruction": "i0", "target": "1.png"},
-                  {"source": "lost.png", "instruction": "x", "target": "1.png"},
-                  {"source": "2.png", "instruction": "i1",
-                   "target": "small.png"}],
+    "understanding": [
+      {
+        "image": f"{i}.png",
+        "conversations": [
+          {"from": "human", "value": QUESTION},
+          {"from": "gpt", "value": f"thing {i % 2}"},
+          {"from": "human", "value": f"Rare {i}?"},
+          {"from": "gpt", "value": "no"},
+        ],
+      }
+      for i in range(6)
+    ],
+    "drawing": [
+      {"image": f"{i}.png", "caption": f"a <b>{i}</b>"} for i in range(4)
+    ],
+    "editing": [
+      {"source": "0.png", "instruction": "i0", "target": "1.png"},
+      {"source": "lost.png", "instruction": "x", "target": "1.png"},
+      {"source": "2.png", "instruction": "i1", "target": "small.png"},
+    ],
   }
   specs = {}
   for task, rows in lines.items():
@@ -58,8 +65,8 @@ def test_scores_and_report(tmp_path, config, specs):
   asked = done.scores["understanding"]
   assert asked["score"] == 1.0 and asked["n"] == 12
   assert asked["kinds"] == {
-      "What does this show?": {"score": 1.0, "n": 6, "baseline": 0.5},
-      files.OTHER: {"score": 1.0, "n": 6, "baseline": 1.0},
+    "What does this show?": {"score": 1.0, "n": 6, "baseline": 0.5},
+    files.OTHER: {"score": 1.0, "n": 6, "baseline": 1.0},
   }
   assert done.scores["drawing"]["score"] is None
   edits = done.scores["editing"]
@@ -68,8 +75,12 @@ def test_scores_and_report(tmp_path, config, specs):
   assert len(edits["bad_records"]) == 1
   assert "editing.jsonl:2" in edits["bad_records"][0]
   assert done.scores["ceiling"] == done.scores["held_out"] == {}
-  report.write(tmp_path / "r.html", title="files", scores=done.scores,
-               outcomes=done.outcomes)
+  report.write(
+    tmp_path / "r.html",
+    title="files",
+    scores=done.scores,
+    outcomes=done.outcomes,
+  )
   page = (tmp_path / "r.html").read_text()
   assert "No exact score exists" in page and "&lt;b&gt;0&lt;/b&gt;" in page
   assert "&lt;image&gt;" not in page and 'class="wrong"' not in page
@@ -96,16 +107,22 @@ def test_folders_of_records_are_files_too(tmp_path, config, specs):
   records = {}
   for task, spec in specs.items():
     out = str(tmp_path / f"{task}_records")
-    job.run(job.Job(
-        inputs=[spec.removeprefix("jsonl:")], out=out, workers=0,
+    job.run(
+      job.Job(
+        inputs=[spec.removeprefix("jsonl:")],
+        out=out,
+        workers=0,
         max_rejected=0.5,
-        maker=part.Recipe(form="", tokenizer=TinyTokenizer(["a"]))))
+        maker=part.Recipe(form="", tokenizer=TinyTokenizer(["a"])),
+      )
+    )
     records[task] = f"records:{out}"
   found = [
-      runner.run(perfect(s), EvalSettings.of(config, sources=s)).scores
-      for s in (specs, records)
+    runner.run(perfect(s), EvalSettings.of(config, sources=s)).scores
+    for s in (specs, records)
   ]
   for task in specs:
     lines, stored = found[0][task], found[1][task]
     assert {k: v for k, v in lines.items() if k != "bad_records"} == {
-        k: v for k, v in stored.items() if k != "bad_records"}
+      k: v for k, v in stored.items() if k != "bad_records"
+    }

@@ -44,16 +44,25 @@ def test_what_people_read_is_as_it_was(case):
 
 def metrics(steps: int = 200) -> list[dict]:
   return [
-      {
-          "step": step, "stage": "0_alignment" if step < 50 else "1_rest",
-          "loss/understanding": 5 / step, "loss/drawing": 1 + 1 / step,
-          "loss/total": 9.0, "loss_by_time/time_0.00_0.50": 0.5,
-          "loss_by_time/time_0.50_1.00": "nan", "accuracy/tokens": 0.5,
-          "data/drawing": 0.5, "data/editing": 0.5, "learning_rate": 1e-3,
-          "timing": {"step_seconds": 0.1, "data_seconds": 0.01,
-                     "tokens_per_second": 1e4},
-      }
-      for step in range(1, steps + 1)
+    {
+      "step": step,
+      "stage": "0_alignment" if step < 50 else "1_rest",
+      "loss/understanding": 5 / step,
+      "loss/drawing": 1 + 1 / step,
+      "loss/total": 9.0,
+      "loss_by_time/time_0.00_0.50": 0.5,
+      "loss_by_time/time_0.50_1.00": "nan",
+      "accuracy/tokens": 0.5,
+      "data/drawing": 0.5,
+      "data/editing": 0.5,
+      "learning_rate": 1e-3,
+      "timing": {
+        "step_seconds": 0.1,
+        "data_seconds": 0.01,
+        "tokens_per_second": 1e4,
+      },
+    }
+    for step in range(1, steps + 1)
   ]
 
 
@@ -64,14 +73,20 @@ def page(tmp_path_factory, blind) -> str:
   scores = done.scores | {"reference": {t: done.scores[t] for t in TASKS}}
   drawn = done.outcomes["drawing"]
   drawn[0] = dataclasses.replace(
-      drawn[0], record=dataclasses.replace(drawn[0].record, prompt=EVIL))
+    drawn[0], record=dataclasses.replace(drawn[0].record, prompt=EVIL)
+  )
   asked = done.outcomes["understanding"]
   asked[0] = dataclasses.replace(
-      asked[0], answers=(EVIL,) * len(asked[0].answers))
+    asked[0], answers=(EVIL,) * len(asked[0].answers)
+  )
   report.write(
-      tmp_path / "report.html", title=EVIL, scores=scores,
-      outcomes=done.outcomes, history=[{"stage": EVIL, **scores}],
-      metrics=metrics(), config=config | {"note": EVIL},
+    tmp_path / "report.html",
+    title=EVIL,
+    scores=scores,
+    outcomes=done.outcomes,
+    history=[{"stage": EVIL, **scores}],
+    metrics=metrics(),
+    config=config | {"note": EVIL},
   )
   page = (tmp_path / "report.html").read_text()
   for outcome in drawn:
@@ -95,10 +110,19 @@ def test_nothing_is_loaded(page):
 
 
 def test_curves_tables_and_frames_are_there(page):
-  for words in ("Scores over time", "Velocity error by flow time", "Editing",
-                "Tokens per second", "Realised mixture, share of samples",
-                "Never trained on", "Ceiling", 'class="wrong"', 'class="stage"',
-                "200 training steps", "0.3 min"):
+  for words in (
+    "Scores over time",
+    "Velocity error by flow time",
+    "Editing",
+    "Tokens per second",
+    "Realised mixture, share of samples",
+    "Never trained on",
+    "Ceiling",
+    'class="wrong"',
+    'class="stage"',
+    "200 training steps",
+    "0.3 min",
+  ):
     assert words in page
   assert "nan" not in re.sub(r'"[^"]*"|<pre>.*</pre>', "", page, flags=re.S)
   tags = re.findall(r"<(/?)(div|figure|table|details|svg|dl|tr)\b", page)

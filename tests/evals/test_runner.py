@@ -40,8 +40,12 @@ def test_perfect_scores_one_everywhere(perfect, settings):
     assert scores["ceiling"][task]["score"] == 1.0
     assert scores["ceiling"][task]["psnr"] == outcomes.MAX_PSNR
   assert set(scores["drawing"]["kinds"]) == {
-      "single_object", "two_object", "counting", "colours", "position",
-      "colour_attribution",
+    "single_object",
+    "two_object",
+    "counting",
+    "colours",
+    "position",
+    "colour_attribution",
   }
   assert all(k["n"] == 2 for k in scores["drawing"]["kinds"].values())
   assert scores["checkpoint"] == "perfect" and scores["step"] == 7
@@ -70,8 +74,11 @@ def test_overall_is_a_mean_of_questions_or_of_kinds():
 
 def asked(kind: str, *pairs: tuple[str, str]) -> outcomes.Outcome:
   """A conversation of (truth, answer) about one kind."""
-  record = Understanding(pictures=(), kinds=(kind,) * len(pairs), turns=tuple(
-      ("?", truth) for truth, _ in pairs))
+  record = Understanding(
+    pictures=(),
+    kinds=(kind,) * len(pairs),
+    turns=tuple(("?", truth) for truth, _ in pairs),
+  )
   return understanding._mark(record, [answer for _, answer in pairs])
 
 
@@ -81,28 +88,47 @@ def test_the_baseline_is_weighted_as_the_score_is():
 
   Of kind a the most frequent answer is "1" (2 of 4), of b the only one.
   """
-  done = [asked("a", ("1", "1."), ("1", "2")), asked("b", ("yes", "no")),
-          asked("a", ("2", "2"), ("3", " 3 "))]
+  done = [
+    asked("a", ("1", "1."), ("1", "2")),
+    asked("b", ("yes", "no")),
+    asked("a", ("2", "2"), ("3", " 3 ")),
+  ]
   found = understanding.score(done)
   assert found == {
-      "score": 3 / 5, "macro": (3 / 4 + 0) / 2, "n": 5, "samples": 3,
-      "baseline": (2 + 1) / 5, "kinds": {
-          "a": {"score": 3 / 4, "n": 4, "baseline": 2 / 4},
-          "b": {"score": 0.0, "n": 1, "baseline": 1.0}}}
+    "score": 3 / 5,
+    "macro": (3 / 4 + 0) / 2,
+    "n": 5,
+    "samples": 3,
+    "baseline": (2 + 1) / 5,
+    "kinds": {
+      "a": {"score": 3 / 4, "n": 4, "baseline": 2 / 4},
+      "b": {"score": 0.0, "n": 1, "baseline": 1.0},
+    },
+  }
   # Whoever always gives the most frequent answers scores the baseline.
-  best = [asked("a", ("1", "1"), ("1", "1")), asked("b", ("yes", "yes")),
-          asked("a", ("2", "1"), ("3", "1"))]
+  best = [
+    asked("a", ("1", "1"), ("1", "1")),
+    asked("b", ("yes", "yes")),
+    asked("a", ("2", "1"), ("3", "1")),
+  ]
   assert understanding.score(best)["score"] == found["baseline"]
 
 
 def test_drawings_and_edits_score_the_mean_over_kinds():
   marks = lambda *m: outcomes.Outcome(record=None, marks=m)
-  done = [marks(("a", True)), marks(("a", True)), marks(("a", False)),
-          marks(("b", False)), marks(("c", None))]
+  done = [
+    marks(("a", True)),
+    marks(("a", True)),
+    marks(("a", False)),
+    marks(("b", False)),
+    marks(("c", None)),
+  ]
   for family in (drawing, editing):
     assert family.score(done) == {
-        "score": pytest.approx((2 / 3 + 0) / 2), "n": 4, "kinds": {
-            "a": {"score": 2 / 3, "n": 3}, "b": {"score": 0.0, "n": 1}}}
+      "score": pytest.approx((2 / 3 + 0) / 2),
+      "n": 4,
+      "kinds": {"a": {"score": 2 / 3, "n": 3}, "b": {"score": 0.0, "n": 1}},
+    }
 
 
 def test_fidelity_is_a_mean_over_pictures_by_hand():
@@ -115,7 +141,7 @@ def test_fidelity_is_a_mean_over_pictures_by_hand():
   assert found["l1"] == pytest.approx(13 / 3)
   off = grey.copy()
   off[0, 0, 0] += 6  # one value of twelve
-  assert outcomes.psnr(grey, off) == pytest.approx(of((36 / 12)**0.5))
+  assert outcomes.psnr(grey, off) == pytest.approx(of((36 / 12) ** 0.5))
 
 
 def test_settings_are_told_but_for_what_decides_no_score(config):
@@ -139,8 +165,7 @@ def test_constant_answers_score_the_baseline():
     def ask(self, pictures, turns, **_):
       return [[common] * len(q) for q in turns]
 
-  done = understanding.run(
-      Constant(), digit, batch=4, progress=outcomes.quiet)
+  done = understanding.run(Constant(), digit, batch=4, progress=outcomes.quiet)
   scores = understanding.score(done)
   assert scores["score"] == scores["baseline"] > 0
 
@@ -155,17 +180,20 @@ def test_same_weights_same_scores(perfect, settings):
 def test_batches_start_from_noise_of_their_own(perfect, config):
   perfect.calls.clear()
   settings = EvalSettings.of(
-      config, tasks=("drawing",), held_out=False, ceiling=False, seed=3)
+    config, tasks=("drawing",), held_out=False, ceiling=False, seed=3
+  )
   runner.evaluate(perfect, settings)
   assert perfect.calls == [
-      ("draw", 5, (96, 96), 2, 3), ("draw", 5, (96, 96), 2, 8),
-      ("draw", 2, (96, 96), 2, 13),
+    ("draw", 5, (96, 96), 2, 3),
+    ("draw", 5, (96, 96), 2, 8),
+    ("draw", 2, (96, 96), 2, 13),
   ]
 
 
 def test_sources_choose_tasks_and_split(perfect, config):
   settings = EvalSettings.of(
-      config, sources={"editing": "world:editing_multi:test:4"})
+    config, sources={"editing": "world:editing_multi:test:4"}
+  )
   scores = runner.evaluate(perfect, settings)
   assert [t for t in TASKS if t in scores] == ["editing"]
   assert scores["editing"]["n"] == 4 and scores["held_out"] == {}
@@ -185,13 +213,16 @@ def test_an_autoencoder_is_scored_by_what_can_be_read(perfect, config):
   assert entry["score"] == 1.0 and entry["n"] <= entry["samples"] == 12
 
 
-@pytest.mark.parametrize("wrong, words", [
+@pytest.mark.parametrize(
+  "wrong, words",
+  [
     ({"split": "train"}, "choose test or val"),
     ({"samples": 0}, "samples=0"),
     ({"tasks": ("drawings",)}, "drawings"),
     ({"sources": {"drawing": "csv:x"}}, "csv:x"),
     ({"typo": 1}, "typo"),
-])
+  ],
+)
 def test_wrong_settings_are_named(config, wrong, words):
   with pytest.raises(sections.ConfigError, match=words):
     EvalSettings.of(config, **wrong)
@@ -212,7 +243,8 @@ def test_history_forgets_what_is_evaluated_again(tmp_path):
   path.write_text(path.read_text() + '{"step": 40, "t')  # a kill
   runner.append_history(path, {"step": 20, "try": 2})
   assert runner.read_history(path) == [
-      {"step": 10, "try": 1}, {"step": 20, "try": 2}
+    {"step": 10, "try": 1},
+    {"step": 20, "try": 2},
   ]
 
 
@@ -221,8 +253,16 @@ def test_table_shows_every_kind_and_set(perfect, settings):
   scores["reference"] = {t: scores[t] for t in TASKS}
   text = io.StringIO()
   table.show(scores, rich.console.Console(file=text, width=100))
-  for words in ("Text to image", "colour attribution", "recolour", "baseline",
-                "Chinese prompts", "Two edits at once", "reference", "60.0 dB"):
+  for words in (
+    "Text to image",
+    "colour attribution",
+    "recolour",
+    "baseline",
+    "Chinese prompts",
+    "Two edits at once",
+    "reference",
+    "60.0 dB",
+  ):
     assert words in text.getvalue()
   assert "text to image 1.000 (12)" in table.summary(scores)
 

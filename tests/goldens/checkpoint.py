@@ -30,10 +30,15 @@ from tests.goldens import store
 
 ARCHIVE = store.DATA / "checkpoint.tar.xz"
 STEP = 4
-META = {"stage": "3_quality", "stage_step": 3, "data_position": 3,
-        "fuse": [1, 2], "means": {"loss/total": [1.5, 2.0]},
-        "fingerprints": {"tokenizer": "abc"},
-        "config": {"name": "small", "model": {"kind": "emma"}}}
+META = {
+  "stage": "3_quality",
+  "stage_step": 3,
+  "data_position": 3,
+  "fuse": [1, 2],
+  "means": {"loss/total": [1.5, 2.0]},
+  "fingerprints": {"tokenizer": "abc"},
+  "config": {"name": "small", "model": {"kind": "emma"}},
+}
 
 
 def model() -> ml_collections.ConfigDict:
@@ -45,15 +50,19 @@ def model() -> ml_collections.ConfigDict:
 def abstract() -> TrainState:
   """Shapes of the state of the stage that trains all but the autoencoder."""
   stage = tiny_config.tiny_stages(model())["3_quality"]
-  adam = optimizer.build(optimizer.OptimizerConfig(
-      learning_rate=1e-3, total_steps=9), stage.lr_multipliers)
+  adam = optimizer.build(
+    optimizer.OptimizerConfig(learning_rate=1e-3, total_steps=9),
+    stage.lr_multipliers,
+  )
   return jax.eval_shape(
-      lambda p: state.begin(p, stage.policy, adam, "bfloat16"),
-      build_model.model(model()).shapes)
+    lambda p: state.begin(p, stage.policy, adam, "bfloat16"),
+    build_model.model(model()).shapes,
+  )
 
 
 def filled(tree: Any) -> Any:
   """Numbers that compress, other ones for every path."""
+
   def fill(keys, x):
     first = zlib.crc32(rules.path_of(keys).encode())
     values = (np.arange(np.prod(x.shape, dtype=int)) + first) % 7 + first % 5
@@ -75,17 +84,28 @@ def cases() -> dict[str, dict]:
   for path, x in flat.items():
     depth = 4 if path.startswith("opt_state") else 2
     parts.setdefault("/".join(path.split("/")[:depth]), []).append(
-        f"{path} {kind_of(path, x)}")
+      f"{path} {kind_of(path, x)}"
+    )
   stored = sealed(filled(abstract()), META)
-  names = checksums({"a": np.arange(6, dtype=np.int8).reshape(2, 3),
-                     "b": np.float32([[1.5, -2.0]]), "c": np.bool_(True)})
+  names = checksums(
+    {
+      "a": np.arange(6, dtype=np.int8).reshape(2, 3),
+      "b": np.float32([[1.5, -2.0]]),
+      "c": np.bool_(True),
+    }
+  )
   return {
-      "state": {part: f"{len(lines)} {store.digest(chr(10).join(lines))}"
-                for part, lines in parts.items()},
-      "beside": {
-          "keys": ",".join(sorted(stored)), "roots": ",".join(stored["roots"]),
-          "meta": ",".join(sorted(stored["meta"])), "sha256": stored["sha256"]},
-      "checksums": names,
+    "state": {
+      part: f"{len(lines)} {store.digest(chr(10).join(lines))}"
+      for part, lines in parts.items()
+    },
+    "beside": {
+      "keys": ",".join(sorted(stored)),
+      "roots": ",".join(stored["roots"]),
+      "meta": ",".join(sorted(stored["meta"])),
+      "sha256": stored["sha256"],
+    },
+    "checksums": names,
   }
 
 

@@ -10,15 +10,24 @@ from typing import Any
 
 from tests.goldens import store
 
-COMMANDS = ("train", "sample", "evaluate", "convert", "data", "speed",
-            "plan", "pack")
+COMMANDS = (
+  "train",
+  "sample",
+  "evaluate",
+  "convert",
+  "data",
+  "speed",
+  "plan",
+  "pack",
+)
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
   """Command -> its parser; of the supervisor and the flags' table too."""
   names = [f"emma_jax.cli.{name}" for name in COMMANDS]
-  found = {n.rpartition(".")[2]: importlib.import_module(n)._parser()
-           for n in names}
+  found = {
+    n.rpartition(".")[2]: importlib.import_module(n)._parser() for n in names
+  }
   supervise = importlib.import_module("emma_jax.supervise")
   return found | {"supervise": supervise._parser()}
 
@@ -31,8 +40,12 @@ def flag(action: argparse.Action) -> str:
   if isinstance(default, list | tuple):
     default = [str(x) for x in default]
   words = [type(action).__name__.strip("_").removesuffix("Action").lower()]
-  for key, value in (("type", kind), ("nargs", action.nargs),
-                     ("choices", choices), ("const", action.const)):
+  for key, value in (
+    ("type", kind),
+    ("nargs", action.nargs),
+    ("choices", choices),
+    ("const", action.const),
+  ):
     if value is not None:
       words.append(f"{key}={value}")
   words += [f"default={default!r}"] * (default is not None)
@@ -51,8 +64,9 @@ def flags(parser: argparse.ArgumentParser, name: str) -> dict[str, Any]:
       for below, sub in action.choices.items():
         out |= flags(sub, f"{name}{below}")
     elif not isinstance(action, argparse._HelpAction):
-      out[name + ("/".join(action.option_strings) or action.dest)] = (
-          flag(action))
+      out[name + ("/".join(action.option_strings) or action.dest)] = flag(
+        action
+      )
   return out
 
 

@@ -70,14 +70,19 @@ def full(size: str) -> dict[str, str]:
   """Digests of a size: of each stage, and of each machine. Of the 4B over all
   of the other; what stage and machine change is no matter of the size."""
   every = size == "emma_4b"
-  made = {(word, t): load(size, ",".join(filter(None, (word, t))))
-          for word, t in itertools.product(WORDS, targets.TARGETS)
-          if every or not word or t == targets.DEFAULT}
+  made = {
+    (word, t): load(size, ",".join(filter(None, (word, t))))
+    for word, t in itertools.product(WORDS, targets.TARGETS)
+    if every or not word or t == targets.DEFAULT
+  }
   of = lambda i, name: digest(*(c for key, c in made.items() if key[i] == name))
   out = {f"{size}:{word or 'all'}": of(0, word) for word in WORDS}
   out |= {f"{size}:{t}": of(1, t) for t in targets.TARGETS}
-  return out | {f"{size}:{word},native": digest(load(size, f"{word},native"))
-                for word in NATIVE if every or word == "stage2"}
+  return out | {
+    f"{size}:{word},native": digest(load(size, f"{word},native"))
+    for word in NATIVE
+    if every or word == "stage2"
+  }
 
 
 def against(old: Any, config: Any) -> dict[str, str]:
@@ -95,16 +100,19 @@ def cases() -> dict[str, dict]:
   recipe = base | flat(paper)
   whole = load("emma_4b")
   out = {
-      "defaults": base,
-      "emma_4b's model": large,
-      "other models": {
-          f"{name}.{k}": v for name in ("tiny", "emma_1_7b", "emma_0_6b")
-          for k, v in changes(large, flat(getattr(models, name)())).items()},
-      "machines": _dotted({
-          name: dataclasses.asdict(t) for name, t in targets.TARGETS.items()}),
-      "paper's stages": chained(paper),
-      "tiny": against(recipe, load("tiny")),
-      "emma_4b": against(recipe, whole),
+    "defaults": base,
+    "emma_4b's model": large,
+    "other models": {
+      f"{name}.{k}": v
+      for name in ("tiny", "emma_1_7b", "emma_0_6b")
+      for k, v in changes(large, flat(getattr(models, name)())).items()
+    },
+    "machines": _dotted(
+      {name: dataclasses.asdict(t) for name, t in targets.TARGETS.items()}
+    ),
+    "paper's stages": chained(paper),
+    "tiny": against(recipe, load("tiny")),
+    "emma_4b": against(recipe, whole),
   }
   for word in WORDS[1:]:
     out[f"emma_4b:{word}"] = against(flat(whole), load("emma_4b", word))

@@ -20,63 +20,63 @@ STEM = "diffusion_pytorch_model"
 # Neighbouring stages have the same width where the kind allows it, so that
 # convolutions are square; heads are 4 wide, and so are the grouped maps.
 SANA = dict(
-    _class_name="AutoencoderDC",
-    _diffusers_version="0.32.0.dev0",
-    latent_channels=4,
-    attention_head_dim=4,
-    encoder_block_types=["ResBlock", "ResBlock", "EfficientViTBlock"],
-    decoder_block_types=["ResBlock", "EfficientViTBlock", "EfficientViTBlock"],
-    encoder_block_out_channels=[8, 8, 8],
-    decoder_block_out_channels=[8, 8, 8],
-    encoder_layers_per_block=[1, 2, 1],
-    decoder_layers_per_block=[2, 1, 1],
-    encoder_qkv_multiscales=[[], [], [5]],
-    decoder_qkv_multiscales=[[], [3, 5], []],
-    downsample_block_type="Conv",
-    upsample_block_type="interpolate",
-    scaling_factor=0.41407,
+  _class_name="AutoencoderDC",
+  _diffusers_version="0.32.0.dev0",
+  latent_channels=4,
+  attention_head_dim=4,
+  encoder_block_types=["ResBlock", "ResBlock", "EfficientViTBlock"],
+  decoder_block_types=["ResBlock", "EfficientViTBlock", "EfficientViTBlock"],
+  encoder_block_out_channels=[8, 8, 8],
+  decoder_block_out_channels=[8, 8, 8],
+  encoder_layers_per_block=[1, 2, 1],
+  decoder_layers_per_block=[2, 1, 1],
+  encoder_qkv_multiscales=[[], [], [5]],
+  decoder_qkv_multiscales=[[], [3, 5], []],
+  downsample_block_type="Conv",
+  upsample_block_type="interpolate",
+  scaling_factor=0.41407,
 )
 IMAGENET = dict(
-    SANA,
-    decoder_block_types=["ResBlock", "ResBlock", "EfficientViTBlock"],
-    encoder_layers_per_block=[0, 1, 1],
-    decoder_layers_per_block=[0, 1, 2],
-    encoder_qkv_multiscales=[[], [], []],
-    decoder_qkv_multiscales=[[], [], []],
-    downsample_block_type="pixel_unshuffle",
-    upsample_block_type="pixel_shuffle",
-    decoder_norm_types=["batch_norm", "batch_norm", "rms_norm"],
-    decoder_act_fns=["relu", "relu", "silu"],
-    scaling_factor=0.3189,
+  SANA,
+  decoder_block_types=["ResBlock", "ResBlock", "EfficientViTBlock"],
+  encoder_layers_per_block=[0, 1, 1],
+  decoder_layers_per_block=[0, 1, 2],
+  encoder_qkv_multiscales=[[], [], []],
+  decoder_qkv_multiscales=[[], [], []],
+  downsample_block_type="pixel_unshuffle",
+  upsample_block_type="pixel_shuffle",
+  decoder_norm_types=["batch_norm", "batch_norm", "rms_norm"],
+  decoder_act_fns=["relu", "relu", "silu"],
+  scaling_factor=0.3189,
 )
 LITE = dict(
-    SANA,
-    decoder_block_types="ResBlock",
-    decoder_layers_per_block=[0, 1, 1],
-    decoder_qkv_multiscales=[[], [], []],
-    upsample_block_type="pixel_shuffle",
-    decoder_conv_act_fn="silu",
+  SANA,
+  decoder_block_types="ResBlock",
+  decoder_layers_per_block=[0, 1, 1],
+  decoder_qkv_multiscales=[[], [], []],
+  upsample_block_type="pixel_shuffle",
+  decoder_conv_act_fn="silu",
 )
 # What no published file combines.
 ODD = dict(
-    SANA,
-    in_channels=2,
-    latent_channels=6,
-    encoder_block_types="EfficientViTBlock",
-    decoder_block_types=["ResBlock", "EfficientViTBlock", "ResBlock"],
-    encoder_block_out_channels=[8, 8, 16],
-    decoder_block_out_channels=[12, 12, 24],
-    encoder_layers_per_block=[0, 1, 1],
-    decoder_layers_per_block=[1, 1, 1],
-    encoder_qkv_multiscales=[[], [3], [3, 5]],
-    decoder_qkv_multiscales=[[], [3], []],
-    decoder_norm_types="batch_norm",
-    decoder_act_fns="mish",
-    encoder_out_shortcut=False,
-    decoder_in_shortcut=False,
-    decoder_conv_act_fn="gelu",
-    downsample_block_type="pixel_unshuffle",
-    upsample_block_type="pixel_shuffle",
+  SANA,
+  in_channels=2,
+  latent_channels=6,
+  encoder_block_types="EfficientViTBlock",
+  decoder_block_types=["ResBlock", "EfficientViTBlock", "ResBlock"],
+  encoder_block_out_channels=[8, 8, 16],
+  decoder_block_out_channels=[12, 12, 24],
+  encoder_layers_per_block=[0, 1, 1],
+  decoder_layers_per_block=[1, 1, 1],
+  encoder_qkv_multiscales=[[], [3], [3, 5]],
+  decoder_qkv_multiscales=[[], [3], []],
+  decoder_norm_types="batch_norm",
+  decoder_act_fns="mish",
+  encoder_out_shortcut=False,
+  decoder_in_shortcut=False,
+  decoder_conv_act_fn="gelu",
+  downsample_block_type="pixel_unshuffle",
+  upsample_block_type="pixel_shuffle",
 )
 CONFIGS = {"sana": SANA, "imagenet": IMAGENET, "lite": LITE, "odd": ODD}
 # Latents of the pictures, 4 pixels apart. With no more of them than a head has
@@ -102,8 +102,10 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 def _encoder(c: dict[str, Any]) -> Shapes:
   """down_blocks.i holds the blocks of a stage, then the way down."""
   widths, layers, fold = (
-      c["encoder_block_out_channels"], c["encoder_layers_per_block"],
-      4 if c["downsample_block_type"] == "pixel_unshuffle" else 1)
+    c["encoder_block_out_channels"],
+    c["encoder_layers_per_block"],
+    4 if c["downsample_block_type"] == "pixel_unshuffle" else 1,
+  )
   colours = c.get("in_channels", 3)
   if layers[0]:
     yield from _conv("encoder.conv_in", widths[0], colours)
@@ -113,8 +115,14 @@ def _encoder(c: dict[str, Any]) -> Shapes:
   for i, n in enumerate(layers):
     at = f"encoder.down_blocks.{i}"
     for j in range(n):
-      yield from _block(f"{at}.{j}", c, kinds[i], widths[i],
-                        c["encoder_qkv_multiscales"][i], "rms_norm")
+      yield from _block(
+        f"{at}.{j}",
+        c,
+        kinds[i],
+        widths[i],
+        c["encoder_qkv_multiscales"][i],
+        "rms_norm",
+      )
     if n and i < 2:
       yield from _conv(f"{at}.{n}.conv", widths[i + 1] // fold, widths[i])
   yield from _conv("encoder.conv_out", c["latent_channels"], widths[2])
@@ -123,8 +131,10 @@ def _encoder(c: dict[str, Any]) -> Shapes:
 def _decoder(c: dict[str, Any]) -> Shapes:
   """up_blocks.i holds the way up to a stage, then its blocks."""
   widths, layers, fold = (
-      c["decoder_block_out_channels"], c["decoder_layers_per_block"],
-      4 if c["upsample_block_type"] == "pixel_shuffle" else 1)
+    c["decoder_block_out_channels"],
+    c["decoder_layers_per_block"],
+    4 if c["upsample_block_type"] == "pixel_shuffle" else 1,
+  )
   yield from _conv("decoder.conv_in", widths[2], c["latent_channels"])
   kinds = of_stages(c, "decoder_block_types")
   norms = of_stages(c, "decoder_norm_types", "rms_norm")
@@ -133,8 +143,14 @@ def _decoder(c: dict[str, Any]) -> Shapes:
     if up:
       yield from _conv(f"{at}.0.conv", widths[i] * fold, widths[i + 1])
     for j in range(n):
-      yield from _block(f"{at}.{j + up}", c, kinds[i], widths[i],
-                        c["decoder_qkv_multiscales"][i], norms[i])
+      yield from _block(
+        f"{at}.{j + up}",
+        c,
+        kinds[i],
+        widths[i],
+        c["decoder_qkv_multiscales"][i],
+        norms[i],
+      )
   last = widths[0] if layers[0] else widths[1]
   yield from _norm("decoder.norm_out", last, "rms_norm")
   colours = c.get("in_channels", 3)
@@ -174,8 +190,10 @@ def _block(at: str, c: dict, kind: str, C: int, scales: list, norm: str):
     yield f"{part}.proj_out.weight", (3 * C, E, 1, 1)
   yield f"{at}.attn.to_out.weight", (C, C * (1 + len(scales)))
   yield from _norm(f"{at}.attn.norm_out", C, norm)
-  for name, shape in (("inverted", (8 * C, C, 1, 1)),
-                      ("depth", (8 * C, 1, 3, 3))):
+  for name, shape in (
+    ("inverted", (8 * C, C, 1, 1)),
+    ("depth", (8 * C, 1, 3, 3)),
+  ):
     yield f"{at}.conv_out.conv_{name}.weight", shape
     yield f"{at}.conv_out.conv_{name}.bias", (8 * C,)
   yield f"{at}.conv_out.conv_point.weight", (C, 4 * C, 1, 1)
@@ -192,7 +210,8 @@ def tensors(kind: str) -> published.Tensors:
 
 def write(folder: Path, kind: str) -> Path:
   return published.write(
-      folder, CONFIGS[kind], tensors(kind), STEM, SHARDS[kind])
+    folder, CONFIGS[kind], tensors(kind), STEM, SHARDS[kind]
+  )
 
 
 def picture(kind: str) -> np.ndarray:
@@ -231,7 +250,8 @@ def reference(kind: str):
 
   with tempfile.TemporaryDirectory() as folder:
     model, info = diffusers.AutoencoderDC.from_pretrained(
-        write(Path(folder), kind), output_loading_info=True)
+      write(Path(folder), kind), output_loading_info=True
+    )
   assert not any(info.values()), info
   return model.eval()
 

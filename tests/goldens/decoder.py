@@ -17,12 +17,25 @@ from tests.goldens import layers
 
 KEPT = 6
 CONFIG = LlmConfig(
-    vocab_size=24, width=16, mlp_width=20, num_layers=2, num_shallow=1,
-    num_heads=4, num_kv_heads=2, head_dim=8, rope_theta=100.0, norm_eps=0.03,
-    tie_embeddings=True)
+  vocab_size=24,
+  width=16,
+  mlp_width=20,
+  num_layers=2,
+  num_shallow=1,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=8,
+  rope_theta=100.0,
+  norm_eps=0.03,
+  tie_embeddings=True,
+)
 MIXED = dataclasses.replace(
-    CONFIG, shallow_shared=("attn_norm", "v", "mlp"),
-    deep_shared=("o", "mlp_norm"), final_norm_shared=True, tie_embeddings=False)
+  CONFIG,
+  shallow_shared=("attn_norm", "v", "mlp"),
+  deep_shared=("o", "mlp_norm"),
+  final_norm_shared=True,
+  tie_embeddings=False,
+)
 # Of the ids of `layers`: the edit's pictures, and what is text or understood.
 GEN, UND = (0, 1, 4, 5), (2, 3, 6, 7, 8, 9)
 
@@ -42,10 +55,16 @@ def _llm(config: LlmConfig):
 
   def whole(llm, gen_BGD):
     und_BUD = llm.embed(jnp.array([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]]))
-    und, gen, kv = llm(und_BUD.astype(gen_BGD.dtype), gen_BGD, _ids(UND),
-                       _ids(GEN), collect=True)
-    return {"und": und, "gen": gen, "keys": kv.key_LBSKE,
-            "values": kv.value_LBSKE, "logits": llm.logits(und)}
+    und, gen, kv = llm(
+      und_BUD.astype(gen_BGD.dtype), gen_BGD, _ids(UND), _ids(GEN), collect=True
+    )
+    return {
+      "und": und,
+      "gen": gen,
+      "keys": kv.key_LBSKE,
+      "values": kv.value_LBSKE,
+      "logits": llm.logits(und),
+    }
 
   def case(dtype):
     gen_BGD = fixed.values("gen", (2, 4, 16), dtype)
@@ -69,13 +88,9 @@ def _behind_a_cache(dtype):
   return fixed.made(apply, weights, gen_BGD, *kv)
 
 
-CASES = fixed.both({
-    "swiglu": _swiglu,
-    "llm": _llm(CONFIG),
-}) | fixed.float32({
-    "llm_mixed": _llm(MIXED),
-    "llm_behind_a_cache": _behind_a_cache,
-})
+CASES = fixed.both({"swiglu": _swiglu, "llm": _llm(CONFIG)}) | fixed.float32(
+  {"llm_mixed": _llm(MIXED), "llm_behind_a_cache": _behind_a_cache}
+)
 
 
 def cases():

@@ -12,15 +12,22 @@ VARIANTS = ("paper", *tiny.MIXTURES)
 def batch(variant: str):
   """Questions of two pictures, a drawing, an edit: two rows."""
   return tiny.packed(
-      [tiny.understanding(), tiny.drawing(), tiny.editing(1)], variant)
+    [tiny.understanding(), tiny.drawing(), tiny.editing(1)], variant
+  )
 
 
 def _forward(variant: str):
   def case():
     out, logits = tiny.run(
-        tiny.emma(variant), tiny.params(variant), tiny.inputs(batch(variant)))
-    return {"logits": logits, "velocity": out.velocity_BMTC,
-            "keys": out.cache.key_LBSKE, "values": out.cache.value_LBSKE}
+      tiny.emma(variant), tiny.params(variant), tiny.inputs(batch(variant))
+    )
+    return {
+      "logits": logits,
+      "velocity": out.velocity_BMTC,
+      "keys": out.cache.key_LBSKE,
+      "values": out.cache.value_LBSKE,
+    }
+
   return case
 
 

@@ -45,7 +45,8 @@ def params() -> dict:
   """Fixed noise around 0, around 1 where a norm scales."""
   out = {}
   for path, leaf in rules.flatten(
-      build_model.model(config()["model"]).shapes).items():
+    build_model.model(config()["model"]).shapes
+  ).items():
     x = store.noise(path, leaf.shape)
     if path.endswith(("scale", "q_norm", "k_norm")):
       out[path] = 1 + np.float32(0.5) * x
@@ -62,7 +63,7 @@ def picture() -> np.ndarray:
 
 def start() -> np.ndarray:
   """(T, C): what `Session` starts the first picture of a request from."""
-  key, = context.keys(SEED, [0])
+  (key,) = context.keys(SEED, [0])
   channels = config()["model"]["autoencoder"]["latent_channels"]
   return np.array(jax.random.normal(key, (4, channels), jax.numpy.float32))
 
@@ -112,17 +113,24 @@ def cases() -> dict[str, dict[str, Any]]:
   with tempfile.TemporaryDirectory() as root:
     folder = Path(root)
     parts = exported(folder)
-    out = {"file": {"implementation": digest()}, "export": parts,
-           "start": {"noise": start()}}
+    out = {
+      "file": {"implementation": digest()},
+      "export": parts,
+      "start": {"noise": start()},
+    }
     model = load(folder)
   latents = []
   decode = model.autoencoder.decode
   model.autoencoder.decode = lambda x, grid: (
-      latents.append(x.numpy()), decode(x, grid))[1]
+    latents.append(x.numpy()),
+    decode(x, grid),
+  )[1]
 
   def made(picture) -> dict[str, np.ndarray]:
-    return {"latents": latents.pop()[0],
-            "picture": np.array(model.to_image(picture)) / np.float32(255)}
+    return {
+      "latents": latents.pop()[0],
+      "picture": np.array(model.to_image(picture)) / np.float32(255),
+    }
 
   with torch.no_grad():
     for route in ("versatile", "stem"):
@@ -131,16 +139,23 @@ def cases() -> dict[str, dict[str, Any]]:
       out[f"ask {route}"] = {str(i): x for i, x in enumerate(said)}
     out["draw"] = made(model.draw(PROMPT, noise=start()))
     for name, (text, image) in GUIDANCE.items():
-      out[f"edit {name}"] = made(model.edit(
-          picture(), INSTRUCTION, noise=start(), edit_text_guidance=text,
-          edit_image_guidance=image))
+      out[f"edit {name}"] = made(
+        model.edit(
+          picture(),
+          INSTRUCTION,
+          noise=start(),
+          edit_text_guidance=text,
+          edit_image_guidance=image,
+        )
+      )
   return out
 
 
 def load(folder: Path):
   """The model of the exported folder, by its own file."""
   spec = importlib.util.spec_from_file_location(
-      "exported_emma", folder / convert.IMPLEMENTATION)
+    "exported_emma", folder / convert.IMPLEMENTATION
+  )
   module = importlib.util.module_from_spec(spec)
   sys.modules[spec.name] = module
   spec.loader.exec_module(module)

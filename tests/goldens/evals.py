@@ -25,52 +25,97 @@ def _kind(score: float, n: int, **more) -> dict:
   return {"score": score, "n": n} | more
 
 
-ASKED = _task(0.6125, 80, {
-    "count": _kind(0.75, 60, baseline=0.3), "what_is": _kind(0.2, 20,
-                                                             baseline=0.1)},
-    macro=0.475, samples=31, baseline=0.25)
-DRAWN = _task(0.45, 12, {
-    "single_object": _kind(0.9, 10), "two_object": _kind(0.0, 2)})
+ASKED = _task(
+  0.6125,
+  80,
+  {
+    "count": _kind(0.75, 60, baseline=0.3),
+    "what_is": _kind(0.2, 20, baseline=0.1),
+  },
+  macro=0.475,
+  samples=31,
+  baseline=0.25,
+)
+DRAWN = _task(
+  0.45, 12, {"single_object": _kind(0.9, 10), "two_object": _kind(0.0, 2)}
+)
 SCORES = {
-    "understanding": ASKED, "drawing": DRAWN,
-    "editing": _task(None, 7, {}, psnr=23.456, l1=9.87,
-                     copy={"psnr": 20.111, "l1": 12.345},
-                     bad_records=[f"e.jsonl:{i}: no <b>" for i in range(7)]),
-    "held_out": {"drawing_zh": _task(0.5, 6, {}),
-                 "understanding_pairs": _task(0.125, 16, {}, baseline=0.25)},
-    "ceiling": {"drawing": _task(0.99, 12, {
-        "single_object": _kind(1.0, 10), "two_object": _kind(0.5, 2)},
-        psnr=31.26, l1=3.3)},
-    "reference": {"understanding": _task(0.7, 80, {
-        "count": _kind(0.8, 60)}), "drawing": _task(0.333, 12, {})},
-    "checkpoint": "run 4b_router", "step": 12345, "seconds": 1.5, "timing": {},
+  "understanding": ASKED,
+  "drawing": DRAWN,
+  "editing": _task(
+    None,
+    7,
+    {},
+    psnr=23.456,
+    l1=9.87,
+    copy={"psnr": 20.111, "l1": 12.345},
+    bad_records=[f"e.jsonl:{i}: no <b>" for i in range(7)],
+  ),
+  "held_out": {
+    "drawing_zh": _task(0.5, 6, {}),
+    "understanding_pairs": _task(0.125, 16, {}, baseline=0.25),
+  },
+  "ceiling": {
+    "drawing": _task(
+      0.99,
+      12,
+      {"single_object": _kind(1.0, 10), "two_object": _kind(0.5, 2)},
+      psnr=31.26,
+      l1=3.3,
+    )
+  },
+  "reference": {
+    "understanding": _task(0.7, 80, {"count": _kind(0.8, 60)}),
+    "drawing": _task(0.333, 12, {}),
+  },
+  "checkpoint": "run 4b_router",
+  "step": 12345,
+  "seconds": 1.5,
+  "timing": {},
 }
 AUTOENCODER = {
-    "autoencoder": _task(0.25, 4, {"scene": _kind(0.25, 4)}, psnr=28.04,
-                         l1=4.56, samples=9),
-    "checkpoint": "ae", "step": 8,
+  "autoencoder": _task(
+    0.25, 4, {"scene": _kind(0.25, 4)}, psnr=28.04, l1=4.56, samples=9
+  ),
+  "checkpoint": "ae",
+  "step": 8,
 }
 HISTORY = [
-    {"stage": "0_alignment", "step": 30, "understanding": ASKED},
-    {"stage": "4b_router", "step": 1234567, "drawing": DRAWN,
-     "understanding": _task(None, 0, {})},
+  {"stage": "0_alignment", "step": 30, "understanding": ASKED},
+  {
+    "stage": "4b_router",
+    "step": 1234567,
+    "drawing": DRAWN,
+    "understanding": _task(None, 0, {}),
+  },
 ]
 
 
 def metrics() -> list[dict]:
   """Seven lines of two stages, of which the fourth lacks a drawing."""
-  return [{
-      "step": 10 * i, "stage": "0_alignment" if i < 3 else "1_rest",
-      "loss/understanding": 5 / i, "loss/total": 9.0, "loss/router": 0.5 * i,
+  return [
+    {
+      "step": 10 * i,
+      "stage": "0_alignment" if i < 3 else "1_rest",
+      "loss/understanding": 5 / i,
+      "loss/total": 9.0,
+      "loss/router": 0.5 * i,
       **({"loss/drawing": 1 + 1 / i} if i != 4 else {}),
       "loss_by_time/time_0.00_0.50": 0.5 / i,
       "loss_by_time/time_0.50_1.00": "nan" if i == 2 else 0.25 * i,
-      "accuracy/tokens": i / 10, "data/drawing": i / 8,
-      "data/editing": 1 - i / 8, "data/tokens/drawing": 0.3,
+      "accuracy/tokens": i / 10,
+      "data/drawing": i / 8,
+      "data/editing": 1 - i / 8,
+      "data/tokens/drawing": 0.3,
       "learning_rate": 1e-3 / i,
-      "timing": {"step_seconds": 0.5 * i, "data_seconds": 0.1 * i,
-                 "tokens_per_second": 1000.0 * i},
-  } for i in range(1, 8)]
+      "timing": {
+        "step_seconds": 0.5 * i,
+        "data_seconds": 0.1 * i,
+        "tokens_per_second": 1000.0 * i,
+      },
+    }
+    for i in range(1, 8)
+  ]
 
 
 def plain(html: str) -> str:
@@ -91,17 +136,24 @@ def outcomes() -> dict[str, Outcome]:
   """One of every kind; pictures are flat, so that cards have little in them."""
   grey = np.full((8, 12, 3), 99, np.uint8)
   return {
-      "understanding": Outcome(
-          record=Understanding(pictures=(grey,), turns=(
-              ("<image>\nHow many?", "2 & 3"), ("And?", "no"), ("So?", "x"))),
-          marks=(("a", True), ("a", False), ("b", None)),
-          answers=("2 & 3", "", "<y>")),
-      "drawing": Outcome(
-          record=Drawing(prompt="a <cat>", picture=grey[:, :4]),
-          marks=(("drawing", None),), picture=grey),
-      "editing": Outcome(
-          record=Editing(source=grey, instruction="more & more", target=grey),
-          marks=(("editing", False),), picture=grey[:4]),
+    "understanding": Outcome(
+      record=Understanding(
+        pictures=(grey,),
+        turns=(("<image>\nHow many?", "2 & 3"), ("And?", "no"), ("So?", "x")),
+      ),
+      marks=(("a", True), ("a", False), ("b", None)),
+      answers=("2 & 3", "", "<y>"),
+    ),
+    "drawing": Outcome(
+      record=Drawing(prompt="a <cat>", picture=grey[:, :4]),
+      marks=(("drawing", None),),
+      picture=grey,
+    ),
+    "editing": Outcome(
+      record=Editing(source=grey, instruction="more & more", target=grey),
+      marks=(("editing", False),),
+      picture=grey[:4],
+    ),
   }
 
 
@@ -114,46 +166,66 @@ def cases() -> dict[str, dict]:
   lines = metrics()
   points = [(x, (x % 7) + 0.5 * x) for x in range(0, 130, 2)]
   long = charts.chart(
-      "long <t>", [charts.Series("a&b", points),
-                   charts.Series("one", [(3, 2.0)])],
-      stages=[(0, "0"), (50, "1"), (52, "2"), (999, "3")], note="n & m")
+    "long <t>",
+    [charts.Series("a&b", points), charts.Series("one", [(3, 2.0)])],
+    stages=[(0, "0"), (50, "1"), (52, "2"), (999, "3")],
+    note="n & m",
+  )
   return {
-      "terminal": {
-          "scores": shown(SCORES), "autoencoder": shown(AUTOENCODER),
-          "no reference": shown(SCORES | {"reference": {}}),
-          "summary": table.summary(SCORES), "names": str(table.NAMES)},
-      "page": {
-          "head": plain(report._head("a & b", SCORES, lines)),
-          "tiles": plain(report._tiles(SCORES)),
-          "tiles of an autoencoder": plain(report._tiles(AUTOENCODER)),
-          "history": plain(report._history(HISTORY)),
-          "tables": plain(report._tables(SCORES)),
-          "curves": plain(report._curves(lines)),
-          "sheets": plain(report._sheets(
-              {k: [o] for k, o in outcomes().items()}))},
-      "markup": {
-          "tables": store.digest(report._tables(SCORES)),
-          "tiles": store.digest(report._tiles(SCORES)),
-          "history": store.digest(report._history(HISTORY)),
-          "curves": store.digest(report._curves(lines)),
-          "cards": {k: store.digest(markup(sheets.sheet([o])))
-                    for k, o in outcomes().items()},
-          "css": store.digest(style.CSS)},
-      "charts": {
-          "long": store.digest(long),
-          "long, ticks": plain(long.replace("</text>", "</p>")),
-          "log": charts.chart(
-              "log", [charts.Series("x", [(0, 0.02), (5, 0.3), (9, 4.0)])],
-              log=True),
-          "percent": charts.chart(
-              "p", [charts.Series("x", [(0, 0.25), (4, 0.5)])], top=1.0,
-              label=charts.percent, mean=False),
-          "bars": charts.bars("b", {"one": 3, "two <": 1, "none": 0}),
-          "no bars": charts.bars("b", {"none": 0}),
-          "ticks": str([charts.linear_ticks(0, 1), charts.linear_ticks(-3, 7),
-                        charts.linear_ticks(0.1, 0.13),
-                        charts.log_ticks(0.1, 2.5), charts.log_ticks(1, 9e5),
-                        charts.log_ticks(3, 4)]),
-          "short": " ".join(charts.short(x) for x in (
-              0, 0.012345, 9999, 10000, 999999, 1e6, 2.5e9))},
+    "terminal": {
+      "scores": shown(SCORES),
+      "autoencoder": shown(AUTOENCODER),
+      "no reference": shown(SCORES | {"reference": {}}),
+      "summary": table.summary(SCORES),
+      "names": str(table.NAMES),
+    },
+    "page": {
+      "head": plain(report._head("a & b", SCORES, lines)),
+      "tiles": plain(report._tiles(SCORES)),
+      "tiles of an autoencoder": plain(report._tiles(AUTOENCODER)),
+      "history": plain(report._history(HISTORY)),
+      "tables": plain(report._tables(SCORES)),
+      "curves": plain(report._curves(lines)),
+      "sheets": plain(report._sheets({k: [o] for k, o in outcomes().items()})),
+    },
+    "markup": {
+      "tables": store.digest(report._tables(SCORES)),
+      "tiles": store.digest(report._tiles(SCORES)),
+      "history": store.digest(report._history(HISTORY)),
+      "curves": store.digest(report._curves(lines)),
+      "cards": {
+        k: store.digest(markup(sheets.sheet([o])))
+        for k, o in outcomes().items()
+      },
+      "css": store.digest(style.CSS),
+    },
+    "charts": {
+      "long": store.digest(long),
+      "long, ticks": plain(long.replace("</text>", "</p>")),
+      "log": charts.chart(
+        "log", [charts.Series("x", [(0, 0.02), (5, 0.3), (9, 4.0)])], log=True
+      ),
+      "percent": charts.chart(
+        "p",
+        [charts.Series("x", [(0, 0.25), (4, 0.5)])],
+        top=1.0,
+        label=charts.percent,
+        mean=False,
+      ),
+      "bars": charts.bars("b", {"one": 3, "two <": 1, "none": 0}),
+      "no bars": charts.bars("b", {"none": 0}),
+      "ticks": str(
+        [
+          charts.linear_ticks(0, 1),
+          charts.linear_ticks(-3, 7),
+          charts.linear_ticks(0.1, 0.13),
+          charts.log_ticks(0.1, 2.5),
+          charts.log_ticks(1, 9e5),
+          charts.log_ticks(3, 4),
+        ]
+      ),
+      "short": " ".join(
+        charts.short(x) for x in (0, 0.012345, 9999, 10000, 999999, 1e6, 2.5e9)
+      ),
+    },
   }

@@ -43,18 +43,23 @@ def first(config: EmmaConfig) -> dict[str, str]:
     found["/".join((*self.path, name))] = init, shape
     return declare(self, name, init, shape, *args)
 
-  with (mock.patch.object(nn.Module, "param", param),
-        mock.patch.object(nn.initializers, "normal", Normal)):
+  with (
+    mock.patch.object(nn.Module, "param", param),
+    mock.patch.object(nn.initializers, "normal", Normal),
+  ):
     jax.eval_shape(lambda: boxed_params(config, jax.random.key(0)))
   together = {}
   for path in sorted(found):
     kind = re.sub(r"(stage|block)\d+", r"\1", path)
     kind = re.sub("/(und|gen|shared|stem|versatile)/", "/any/", kind)
     together.setdefault(kind, []).append(_start(*found[path]))
-  return {kind: ", ".join(
+  return {
+    kind: ", ".join(
       f"{count} x {start}" if count > 1 else start
-      for start, count in collections.Counter(starts).items())
-          for kind, starts in together.items()}
+      for start, count in collections.Counter(starts).items()
+    )
+    for kind, starts in together.items()
+  }
 
 
 def _start(init: Callable, shape: tuple[int, ...]) -> str:
@@ -71,21 +76,28 @@ def _start(init: Callable, shape: tuple[int, ...]) -> str:
     drawn.append(shape)
     return np.float32(self.std)
 
-  with (mock.patch.object(jax.random, "truncated_normal", truncated),
-        mock.patch.object(Normal, "__call__", normal)):
+  with (
+    mock.patch.object(jax.random, "truncated_normal", truncated),
+    mock.patch.object(Normal, "__call__", normal),
+  ):
     x = np.ravel(nn.unbox(init(jax.random.key(0), shape)))
   changes = np.flatnonzero(np.diff(x, prepend=np.nan))
-  return " ".join(["drawn" if drawn else "set",
-                   *(f"{x[i]:.4g}" for i in changes)])
+  return " ".join(
+    ["drawn" if drawn else "set", *(f"{x[i]:.4g}" for i in changes)]
+  )
 
 
 CASES = {
-    "micro": lambda: first(build_model.emma_config(tiny.model(
-        tie_embeddings=False, embed_std=0.3, residual_gain=0.25))),
-    "4b": lambda: {
-        path: start
-        for path, start in first(build_model.emma_config(models.emma_4b())).items()
-        if "drawn" in start},
+  "micro": lambda: first(
+    build_model.emma_config(
+      tiny.model(tie_embeddings=False, embed_std=0.3, residual_gain=0.25)
+    )
+  ),
+  "4b": lambda: {
+    path: start
+    for path, start in first(build_model.emma_config(models.emma_4b())).items()
+    if "drawn" in start
+  },
 }
 
 

@@ -26,17 +26,24 @@ QUESTIONS = ("what is it?", "how many?")
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
   """The session's programs, compiled without optimisations."""
-  static = {context: dict(prefill=("emma", "route")),
-            image: dict(sample_latents=("emma", "grid"),
-                        decode=("emma", "grid")),
-            text: dict(start=("emma", "route", "room"), say=("emma",),
-                       answer=("emma", "room"))}
+  static = {
+    context: dict(prefill=("emma", "route")),
+    image: dict(sample_latents=("emma", "grid"), decode=("emma", "grid")),
+    text: dict(
+      start=("emma", "route", "room"), say=("emma",), answer=("emma", "room")
+    ),
+  }
   with contextlib.ExitStack() as stack:
     for module, functions in static.items():
       for name, names in functions.items():
         plain = getattr(module, name).__wrapped__
-        stack.enter_context(mock.patch.object(module, name, jax.jit(
-            plain, static_argnames=names, compiler_options=tiny.QUICK)))
+        stack.enter_context(
+          mock.patch.object(
+            module,
+            name,
+            jax.jit(plain, static_argnames=names, compiler_options=tiny.QUICK),
+          )
+        )
     yield
 
 
@@ -63,13 +70,17 @@ def _levels(made: list[np.ndarray]) -> dict:
 def answers() -> dict:
   """Texts, and what the router makes of the pictures."""
   s = session()
-  said = s.ask([[p] for p in pictures()], [[q] for q in QUESTIONS],
-               max_tokens=6)
+  said = s.ask(
+    [[p] for p in pictures()], [[q] for q in QUESTIONS], max_tokens=6
+  )
   choose = lambda p, x: s.emma.apply(
-      {"params": p}, to_unit(x, "float32"),
-      method=lambda emma, x: emma.vision.router_logits(x))
+    {"params": p},
+    to_unit(x, "float32"),
+    method=lambda emma, x: emma.vision.router_logits(x),
+  )
   logits = jax.jit(choose, compiler_options=tiny.QUICK)(
-      s.params, np.stack(pictures()))
+    s.params, np.stack(pictures())
+  )
   return {"said": said, "router": logits}
 
 
@@ -80,8 +91,13 @@ def drawings() -> dict:
 
 def edits() -> dict:
   made = session().edit(
-      pictures(), ("make it green", "make them yellow"), steps=STEPS,
-      text_guidance=4.0, image_guidance=2.0, seed=1)
+    pictures(),
+    ("make it green", "make them yellow"),
+    steps=STEPS,
+    text_guidance=4.0,
+    image_guidance=2.0,
+    seed=1,
+  )
   return _levels(made)
 
 

@@ -16,24 +16,37 @@ from tests.goldens import store
 KEPT = 6
 # mlp as wide as the model: a kernel that is not transposed has the right shape.
 _SIZES = dict(
-    hidden_size=24, intermediate_size=24, num_hidden_layers=2,
-    num_attention_heads=2, layer_norm_eps=0.01)
+  hidden_size=24,
+  intermediate_size=24,
+  num_hidden_layers=2,
+  num_attention_heads=2,
+  layer_norm_eps=0.01,
+)
 CONFIGS = {
-    "patch16": dict(_SIZES, model_type="siglip_vision_model", patch_size=16,
-                    image_size=48),
-    # 47 = 3 * 14 + 5 leaves pixels over. As in a whole model's config.json.
-    "patch14": dict(model_type="siglip", vision_config=dict(
-        _SIZES, model_type="siglip_vision_model", patch_size=14,
-        image_size=47, num_hidden_layers=3)),
-    "naflex": dict(_SIZES, model_type="siglip2_vision_model", patch_size=4,
-                   num_patches=25),
+  "patch16": dict(
+    _SIZES, model_type="siglip_vision_model", patch_size=16, image_size=48
+  ),
+  # 47 = 3 * 14 + 5 leaves pixels over. As in a whole model's config.json.
+  "patch14": dict(
+    model_type="siglip",
+    vision_config=dict(
+      _SIZES,
+      model_type="siglip_vision_model",
+      patch_size=14,
+      image_size=47,
+      num_hidden_layers=3,
+    ),
+  ),
+  "naflex": dict(
+    _SIZES, model_type="siglip2_vision_model", patch_size=4, num_patches=25
+  ),
 }
 # transformers 4 wrote the first, 5 writes the second.
 PREFIX = {"patch16": "vision_model.", "patch14": "vision_model.", "naflex": ""}
 # Rows and columns of pixels: of the training, and interpolated.
 PICTURES = {
-    "patch16": {"native": (48, 48), "interpolated": (80, 32)},
-    "patch14": {"native": (47, 47), "interpolated": (45, 99)},
+  "patch16": {"native": (48, 48), "interpolated": (80, 32)},
+  "patch14": {"native": (47, 47), "interpolated": (45, 99)},
 }
 GRIDS = ((3, 8), (5, 2))  # of patches, in rows of 26: two aspect ratios
 ROW = 26
@@ -49,14 +62,16 @@ def shapes(kind: str) -> dict[str, tuple[int, ...]]:
   D, F, P = c["hidden_size"], c["intermediate_size"], c["patch_size"]
   norm = lambda name: {f"{name}.weight": (D,), f"{name}.bias": (D,)}
   linear = lambda name, out, into: {
-      f"{name}.weight": (out, into), f"{name}.bias": (out,)}
+    f"{name}.weight": (out, into),
+    f"{name}.bias": (out,),
+  }
   flexible = "num_patches" in c
   count = c["num_patches"] if flexible else (c["image_size"] // P) ** 2
   patch = (D, 3 * P * P) if flexible else (D, 3, P, P)
   out = {
-      "embeddings.patch_embedding.weight": patch,
-      "embeddings.patch_embedding.bias": (D,),
-      "embeddings.position_embedding.weight": (count, D),
+    "embeddings.patch_embedding.weight": patch,
+    "embeddings.patch_embedding.bias": (D,),
+    "embeddings.position_embedding.weight": (count, D),
   }
   for i in range(c["num_hidden_layers"]):
     at = f"encoder.layers.{i}"
@@ -64,18 +79,26 @@ def shapes(kind: str) -> dict[str, tuple[int, ...]]:
       out |= linear(f"{at}.self_attn.{name}", D, D)
     out |= norm(f"{at}.layer_norm1") | norm(f"{at}.layer_norm2")
     out |= linear(f"{at}.mlp.fc1", F, D) | linear(f"{at}.mlp.fc2", D, F)
-  return out | norm("post_layernorm") | norm("head.layernorm") | {
+  return (
+    out
+    | norm("post_layernorm")
+    | norm("head.layernorm")
+    | {
       "head.probe": (1, 1, D),
       "head.attention.in_proj_weight": (3 * D, D),
       "head.attention.in_proj_bias": (3 * D,),
-  } | linear("head.attention.out_proj", D, D) | linear(
-      "head.mlp.fc1", F, D) | linear("head.mlp.fc2", D, F)
+    }
+    | linear("head.attention.out_proj", D, D)
+    | linear("head.mlp.fc1", F, D)
+    | linear("head.mlp.fc2", D, F)
+  )
 
 
 def tensors(kind: str) -> published.Tensors:
   prefix = PREFIX[kind]
-  return {prefix + name: _weight(name, shape)
-          for name, shape in shapes(kind).items()}
+  return {
+    prefix + name: _weight(name, shape) for name, shape in shapes(kind).items()
+  }
 
 
 def _weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -99,8 +122,10 @@ def pixels(name: str, size: tuple[int, int]) -> np.ndarray:
 def flexible_pixels() -> list[np.ndarray]:
   """A picture (Y, X, 3) per grid."""
   side = CONFIGS["naflex"]["patch_size"]
-  return [pixels(f"naflex {i}", (side * h, side * w))[0]
-          for i, (h, w) in enumerate(GRIDS)]
+  return [
+    pixels(f"naflex {i}", (side * h, side * w))[0]
+    for i, (h, w) in enumerate(GRIDS)
+  ]
 
 
 # ------------------------------------------------------------- with torch
@@ -115,10 +140,13 @@ def cases() -> dict[str, dict[str, np.ndarray]]:
       model = reference(kind)
       for name, size in sizes.items():
         x = pixels(f"{kind} {name}", size).transpose(0, 3, 1, 2)
-        out[f"{kind} {name}"] = outputs(model(
+        out[f"{kind} {name}"] = outputs(
+          model(
             torch.from_numpy(np.ascontiguousarray(x)),
             interpolate_pos_encoding=name != "native",
-            output_hidden_states=True))
+            output_hidden_states=True,
+          )
+        )
     out |= flexible()
   return out
 
@@ -127,12 +155,18 @@ def reference(kind: str):
   """The published folder, as transformers reads it."""
   import transformers
 
-  cls = (transformers.Siglip2VisionModel if kind == "naflex"
-         else transformers.SiglipVisionModel)
+  cls = (
+    transformers.Siglip2VisionModel
+    if kind == "naflex"
+    else transformers.SiglipVisionModel
+  )
   with tempfile.TemporaryDirectory() as folder:
     model, info = cls.from_pretrained(
-        write(Path(folder), kind), attn_implementation="eager",
-        dtype="float32", output_loading_info=True)
+      write(Path(folder), kind),
+      attn_implementation="eager",
+      dtype="float32",
+      output_loading_info=True,
+    )
   assert not any(info.values()), info
   return model.eval()
 
@@ -148,15 +182,21 @@ def flexible() -> dict[str, dict[str, np.ndarray]]:
     cut = picture.reshape(h, side, w, side, 3).transpose(0, 2, 1, 3, 4)
     rows[i, : h * w] = cut.reshape(h * w, -1)
     used[i, : h * w] = 1
-  made = outputs(reference("naflex")(
+  made = outputs(
+    reference("naflex")(
       pixel_values=torch.from_numpy(rows),
       pixel_attention_mask=torch.from_numpy(used),
-      spatial_shapes=torch.tensor(GRIDS), output_hidden_states=True))
+      spatial_shapes=torch.tensor(GRIDS),
+      output_hidden_states=True,
+    )
+  )
   return {
-      f"naflex {h}x{w}": {
-          k: x[i : i + 1, : h * w] if x.ndim == 3 else x[i : i + 1]
-          for k, x in made.items()}
-      for i, (h, w) in enumerate(GRIDS)}
+    f"naflex {h}x{w}": {
+      k: x[i : i + 1, : h * w] if x.ndim == 3 else x[i : i + 1]
+      for k, x in made.items()
+    }
+    for i, (h, w) in enumerate(GRIDS)
+  }
 
 
 def outputs(out) -> dict[str, np.ndarray]:

@@ -24,8 +24,16 @@ import numpy as np
 
 DATA = Path(__file__).resolve().parent / "data"
 KEPT = 24  # elements of an array; shorter ones are kept whole
-LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "torch", "transformers",
-             "diffusers", "tokenizers")
+LIBRARIES = (
+  "jax",
+  "jaxlib",
+  "flax",
+  "numpy",
+  "torch",
+  "transformers",
+  "diffusers",
+  "tokenizers",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +64,10 @@ def noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
   """Float32 numbers between -1 and 1 that depend on the name and the shape
   alone: made of SHA-256, so that no library's version changes them."""
   size = int(np.prod(shape, dtype=np.int64))
-  blocks = [hashlib.sha256(f"{name}/{i}".encode()).digest()
-            for i in range(-(-size // 16))]
+  blocks = [
+    hashlib.sha256(f"{name}/{i}".encode()).digest()
+    for i in range(-(-size // 16))
+  ]
   words = np.frombuffer(b"".join(blocks), "<u2")[:size]
   return ((words.astype(np.float32) + 0.5) / 32768 - 1).reshape(shape)
 
@@ -96,9 +106,11 @@ def _rounded(x: float) -> float:
 def flatten(tree: Any) -> dict[str, Any]:
   """Leaves by path; texts, numbers and None are leaves as well as arrays."""
   found = jax.tree_util.tree_flatten_with_path(
-      tree, is_leaf=lambda x: x is None or isinstance(x, str | bytes))[0]
-  return {jax.tree_util.keystr(p, simple=True, separator="/"): x
-          for p, x in found}
+    tree, is_leaf=lambda x: x is None or isinstance(x, str | bytes)
+  )[0]
+  return {
+    jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in found
+  }
 
 
 def record(tree: Any, kept: int = KEPT) -> dict[str, Any]:
@@ -128,16 +140,19 @@ def write(family: str, cases: Mapping[str, Any], kept: int = KEPT) -> Path:
       pass
   lines = []
   for case, tree in cases.items():
-    leaves = [f"   {json.dumps(p)}: {json.dumps(x)}"
-              for p, x in record(tree, kept).items()]
+    leaves = [
+      f"   {json.dumps(p)}: {json.dumps(x)}"
+      for p, x in record(tree, kept).items()
+    ]
     lines.append(f"  {json.dumps(case)}: {{\n" + ",\n".join(leaves) + "\n  }")
   path = path_of(family)
   path.parent.mkdir(exist_ok=True)
   path.write_text(
-      "{\n "
-      f'"command": "python -m tests.goldens {family}",\n '
-      f'"versions": {json.dumps(versions)},\n '
-      '"cases": {\n' + ",\n".join(lines) + "\n }\n}\n")
+    "{\n "
+    f'"command": "python -m tests.goldens {family}",\n '
+    f'"versions": {json.dumps(versions)},\n '
+    '"cases": {\n' + ",\n".join(lines) + "\n }\n}\n"
+  )
   return path
 
 
@@ -147,8 +162,11 @@ def read(family: str) -> dict[str, dict[str, Any]]:
 
 
 def check(
-    family: str, case: str, tree: Any, tolerance: Tolerance = FLOAT32,
-    kept: int = KEPT,
+  family: str,
+  case: str,
+  tree: Any,
+  tolerance: Tolerance = FLOAT32,
+  kept: int = KEPT,
 ) -> None:
   """Compares a case with its golden; the error lists every leaf that is off.
 
@@ -163,15 +181,21 @@ def check(
     if reason:
       wrong.append(f"{path}: {reason}")
   assert not wrong, (
-      f"{family}, {case}: {len(wrong)} of {len(want)} leaves differ from the "
-      "golden:\n  " + "\n  ".join(wrong[:20])
-      + f"\nIf that is meant: python -m tests.goldens {family}")
+    f"{family}, {case}: {len(wrong)} of {len(want)} leaves differ from the "
+    "golden:\n  "
+    + "\n  ".join(wrong[:20])
+    + f"\nIf that is meant: python -m tests.goldens {family}"
+  )
 
 
 def difference(have: Any, want: Any, tolerance: Tolerance) -> str | None:
   """Why two leaves of golden files differ; None where they do not."""
-  if not (isinstance(have, dict) and "values" in have and isinstance(want, dict)
-          and "norm" in want):
+  if not (
+    isinstance(have, dict)
+    and "values" in have
+    and isinstance(want, dict)
+    and "norm" in want
+  ):
     return None if have == want else f"{have!r}, not {want!r}"
   for field in ("shape", "dtype"):
     if have[field] != want[field]:
@@ -184,19 +208,25 @@ def difference(have: Any, want: Any, tolerance: Tolerance) -> str | None:
   if tolerance.of_largest is not None:
     largest = max(scale.max(initial=0.0), want["norm"] / size**0.5)
     if error.max(initial=0.0) > tolerance.of_largest * largest:
-      return (f"off by {error.max() / max(largest, 1e-300):.1e} of the largest "
-              f"element (allowed: {tolerance.of_largest:.0e})")
+      return (
+        f"off by {error.max() / max(largest, 1e-300):.1e} of the largest "
+        f"element (allowed: {tolerance.of_largest:.0e})"
+      )
     allowed = tolerance.of_largest * want["norm"] * 2
   else:
     assert tolerance.of_mean is not None
     if error.mean() > tolerance.of_mean * max(scale.mean(), 1e-300):
-      return (f"off by {error.mean() / max(scale.mean(), 1e-300):.1e} of the "
-              f"mean element (allowed: {tolerance.of_mean:.0e})")
+      return (
+        f"off by {error.mean() / max(scale.mean(), 1e-300):.1e} of the "
+        f"mean element (allowed: {tolerance.of_mean:.0e})"
+      )
     allowed = tolerance.of_mean * want["norm"] * 2
   for field in ("norm", "signed"):
     if abs(have[field] - want[field]) > allowed:
-      return (f"{field} {have[field]}, not {want[field]}: elements that the "
-              "golden does not hold one by one differ")
+      return (
+        f"{field} {have[field]}, not {want[field]}: elements that the "
+        "golden does not hold one by one differ"
+      )
   return None
 
 

@@ -40,23 +40,39 @@ def folders(root: Path) -> dict[str, str]:
   stored: dict[str, list] = {"ask": [], "draw": [], "edit": []}
   for i in range(9):
     size = SIZES[i % 2]
-    stored["ask"].append(Understanding(
+    stored["ask"].append(
+      Understanding(
         pictures=(_picture(rng, size),) * (i % 3 > 0),
-        turns=(("red?", "blue " * (i + 1)),) * (1 + i % 2), stem=i % 2,
-        id=f"a{i}"))
+        turns=(("red?", "blue " * (i + 1)),) * (1 + i % 2),
+        stem=i % 2,
+        id=f"a{i}",
+      )
+    )
     picture = _picture(rng, size)
-    stored["draw"].append(Drawing(
-        prompt="red " * (i + 1), picture=picture, id=f"d{i}"))
-    stored["edit"].append(Editing(
-        source=_picture(rng, size), instruction=f"do {i}", target=picture,
-        id=f"e{i}"))
+    stored["draw"].append(
+      Drawing(prompt="red " * (i + 1), picture=picture, id=f"d{i}")
+    )
+    stored["edit"].append(
+      Editing(
+        source=_picture(rng, size),
+        instruction=f"do {i}",
+        target=picture,
+        id=f"e{i}",
+      )
+    )
     wide = _picture(rng, SIZES[0])
     (root / f"{i}.png").write_bytes(wide)
     rows.append({"image": f"{i}.png", "caption": "blue " * (i + 1)})
   for name, records in stored.items():
-    made.dataset(root / name, [
+    made.dataset(
+      root / name,
+      [
         schema.Stored(record=r, weight=2 if r.id == "d3" else 1)
-        for r in records], 2, Measure.of(TOKENIZER))
+        for r in records
+      ],
+      2,
+      Measure.of(TOKENIZER),
+    )
     sources[name] = f"records:{root / name}"
   made.jsonl(root / "rows.jsonl", *rows)
   return sources | {"rows": f"jsonl:{root / 'rows.jsonl'}"}
@@ -65,35 +81,68 @@ def folders(root: Path) -> dict[str, str]:
 def planned(sources: dict[str, str], **more: Any) -> pipeline.DataConfig:
   """Two buckets and two phases, of three sources."""
   weights = {"ask": 1, "draw": 2, "edit": 1}
-  return pipeline.DataConfig(**dict(
-      seed=3, sources=sources, segment=2, samples_per_batch=0,
-      phases=(Phase({"ask": 1, "draw": 1}, steps=1),
-              Phase(weights, unit="tokens", even_buckets=True)),
-      layout=Layout(rows=2, und_tokens=60, und_pictures=3, references=1,
-                    targets=2, height=32, width=64),
-      preprocess=Preprocess(height=32, width=64), buckets=SIZES) | more)
+  return pipeline.DataConfig(
+    **dict(
+      seed=3,
+      sources=sources,
+      segment=2,
+      samples_per_batch=0,
+      phases=(
+        Phase({"ask": 1, "draw": 1}, steps=1),
+        Phase(weights, unit="tokens", even_buckets=True),
+      ),
+      layout=Layout(
+        rows=2,
+        und_tokens=60,
+        und_pictures=3,
+        references=1,
+        targets=2,
+        height=32,
+        width=64,
+      ),
+      preprocess=Preprocess(height=32, width=64),
+      buckets=SIZES,
+    )
+    | more
+  )
 
 
 def drawn(sources: dict[str, str], **more: Any) -> pipeline.DataConfig:
   """A file and the world, so many samples a step, without a plan."""
-  return planned(sources | {"world": "world:understanding:train"}, **dict(
-      buckets=(), samples_per_batch=6, text_dropout=0.5,
-      phases=(Phase({"rows": 2, "world": 1}),)) | more)
+  return planned(
+    sources | {"world": "world:understanding:train"},
+    **dict(
+      buckets=(),
+      samples_per_batch=6,
+      text_dropout=0.5,
+      phases=(Phase({"rows": 2, "world": 1}),),
+    )
+    | more,
+  )
 
 
 def batches(config: pipeline.DataConfig, hosts: int = 1) -> dict[str, str]:
   """Digest of each batch, of as many hosts."""
-  parts = [pipeline.open_pipeline(config, TOKENIZER, shard_index=i,
-                                  shard_count=hosts) for i in range(hosts)]
+  parts = [
+    pipeline.open_pipeline(config, TOKENIZER, shard_index=i, shard_count=hosts)
+    for i in range(hosts)
+  ]
   return {str(step): _digest([p[step] for p in parts])[0] for step in STEPS}
 
 
 def _order(seed: int, *phases: Phase) -> str:
   m = mixture.Mixture(
-      phases=phases, lengths={"a": 7, "b": 100, "c": 3},
-      shuffled=frozenset("ab"), samples_per_batch=6, seed=seed)
-  return " ".join(f"{d.name}{d.epoch}.{d.index}"
-                  for step in range(5) for d in m.batch_plan(step))
+    phases=phases,
+    lengths={"a": 7, "b": 100, "c": 3},
+    shuffled=frozenset("ab"),
+    samples_per_batch=6,
+    seed=seed,
+  )
+  return " ".join(
+    f"{d.name}{d.epoch}.{d.index}"
+    for step in range(5)
+    for d in m.batch_plan(step)
+  )
 
 
 def _plan(config: pipeline.DataConfig) -> dict[str, Any]:
@@ -116,16 +165,19 @@ def _tiny(stage: str) -> dict[str, str]:
 
 def cases() -> dict[str, Any]:
   out: dict[str, Any] = {
-      f"tiny {stage}": _tiny(stage)
-      for stage in ("1_pretraining", "3_quality", "4a_expert")}
-  out["mixture"] = {
-      "one": _order(0, Phase({"a": 0.7, "b": 0.2, "c": 0.1})),
-      "seed": _order(5, Phase({"a": 0.7, "b": 0.2, "c": 0.1})),
-      "phases": _order(1, Phase({"a": 1, "c": 1}, steps=2),
-                       Phase({"a": 1, "b": 3})),
+    f"tiny {stage}": _tiny(stage)
+    for stage in ("1_pretraining", "3_quality", "4a_expert")
   }
-  out["epoch"] = {name: mixture.epoch_order(2, name, 1, 40)
-                  for name in ("a", "é")}
+  out["mixture"] = {
+    "one": _order(0, Phase({"a": 0.7, "b": 0.2, "c": 0.1})),
+    "seed": _order(5, Phase({"a": 0.7, "b": 0.2, "c": 0.1})),
+    "phases": _order(
+      1, Phase({"a": 1, "c": 1}, steps=2), Phase({"a": 1, "b": 3})
+    ),
+  }
+  out["epoch"] = {
+    name: mixture.epoch_order(2, name, 1, 40) for name in ("a", "é")
+  }
   with tempfile.TemporaryDirectory() as temporary:
     sources = folders(Path(temporary))
     out["planned"] = batches(planned(sources))

@@ -15,16 +15,22 @@ from tests.data import qwen
 
 KEPT = 4
 TEXTS = (
-    "a large red circle left of a small blue star", "What is this?",
-    "图中有几个圆形？", "naïve 🙂\n\nhello  user", "<|im_end|> 1234567890",
-    " I'll say 'hello hello'.", "\t{x: 1}\r\n", "",
-)  # fmt: skip
+  "a large red circle left of a small blue star",
+  "What is this?",
+  "图中有几个圆形？",
+  "naïve 🙂\n\nhello  user",
+  "<|im_end|> 1234567890",
+  " I'll say 'hello hello'.",
+  "\t{x: 1}\r\n",
+  "",
+)
 
 
 def small(folder: Path) -> Tokenizer:
   """Of the vocabulary of a dozen merges."""
-  return QwenTokenizer(qwen.write(folder, "tokenizer.json"),
-                       ordinary=len(qwen.small().tokens))
+  return QwenTokenizer(
+    qwen.write(folder, "tokenizer.json"), ordinary=len(qwen.small().tokens)
+  )
 
 
 def _flat(sample: transforms.Sample) -> str:
@@ -42,31 +48,38 @@ def _flat(sample: transforms.Sample) -> str:
 def _samples(tokenizer: Tokenizer) -> dict[str, str]:
   p = np.zeros((32, 32, 3), np.uint8)
   to_sample = transforms.ToSample(
-      tokenizer=tokenizer, preprocess=Preprocess(height=32, width=32),
-      max_turns=2)
+    tokenizer=tokenizer, preprocess=Preprocess(height=32, width=32), max_turns=2
+  )
   said = (("<image>\nred <image> hello", "yes"), ("and?", "no."), ("x", "y"))
   records = {
-      "talk": Understanding(pictures=(p, p), turns=said, stem=1),
-      "no marks": Understanding(pictures=(p,), turns=(("q", "a\n"),)),
-      "text": Understanding(pictures=(), turns=(("hello", "user"),)),
-      "asked": Understanding(pictures=(p,), turns=(("q", None),)),
-      "drawing": Drawing(prompt="a red circle", picture=p),
-      "prompt": Drawing(prompt="a red circle"),
-      "editing": Editing(source=p, instruction="remove it", target=p),
-      "to edit": Editing(source=p, instruction="remove it"),
+    "talk": Understanding(pictures=(p, p), turns=said, stem=1),
+    "no marks": Understanding(pictures=(p,), turns=(("q", "a\n"),)),
+    "text": Understanding(pictures=(), turns=(("hello", "user"),)),
+    "asked": Understanding(pictures=(p,), turns=(("q", None),)),
+    "drawing": Drawing(prompt="a red circle", picture=p),
+    "prompt": Drawing(prompt="a red circle"),
+    "editing": Editing(source=p, instruction="remove it", target=p),
+    "to edit": Editing(source=p, instruction="remove it"),
   }
   out = {name: _flat(to_sample(r)) for name, r in records.items()}
   for name in ("drawing", "editing"):
     out[f"{name}, no text"] = _flat(to_sample(records[name], drop_text=True))
   out["editing, no reference"] = _flat(
-      to_sample(records["editing"], drop_reference=True))
-  out["further"] = ",".join(map(str, transforms.further_turn(
-      tokenizer, "and?")))
-  turns = [Turn("system", ("kind",)), Turn("user", (PICTURE, "a", PICTURE)),
-           Turn("assistant", ("\n\nb",)), Turn("user", ("c",))]
+    to_sample(records["editing"], drop_reference=True)
+  )
+  out["further"] = ",".join(
+    map(str, transforms.further_turn(tokenizer, "and?"))
+  )
+  turns = [
+    Turn("system", ("kind",)),
+    Turn("user", (PICTURE, "a", PICTURE)),
+    Turn("assistant", ("\n\nb",)),
+    Turn("user", ("c",)),
+  ]
   for answer in (None, "text", "picture"):
-    out[f"encode {answer}"] = ",".join(map(str, chat.encode(
-        tokenizer, turns, [1, 2], answer)))
+    out[f"encode {answer}"] = ",".join(
+      map(str, chat.encode(tokenizer, turns, [1, 2], answer))
+    )
   return out
 
 
@@ -74,8 +87,11 @@ def _dropped(tokenizer: Tokenizer) -> str:
   """What chance drops: a letter for each of the text and the reference."""
   p = np.zeros((32, 32, 3), np.uint8)
   to_sample = transforms.ToSample(
-      tokenizer=tokenizer, preprocess=Preprocess(height=32, width=32),
-      text_dropout=0.4, reference_dropout=0.3)
+    tokenizer=tokenizer,
+    preprocess=Preprocess(height=32, width=32),
+    text_dropout=0.4,
+    reference_dropout=0.3,
+  )
   record = Editing(source=p, instruction="remove it", target=p)
   with_text = tokenizer.encode("remove it")[0]
   out = ""
@@ -90,14 +106,17 @@ def _dropped(tokenizer: Tokenizer) -> str:
 def cases() -> dict[str, Any]:
   out: dict[str, Any] = {}
   with tempfile.TemporaryDirectory() as temporary:
-    for name, tokenizer in (("tiny", TinyTokenizer()),
-                            ("small", small(Path(temporary) / "small"))):
+    for name, tokenizer in (
+      ("tiny", TinyTokenizer()),
+      ("small", small(Path(temporary) / "small")),
+    ):
       out[name] = {
-          "fingerprint": tokenizer.fingerprint(), "eos": tokenizer.eos,
-          "vocabulary": tokenizer.vocab_size,
-          "special": " ".join(f"{k}={v}" for k, v in tokenizer.special.items()),
-          **{text: ",".join(map(str, tokenizer.encode(text)))
-             for text in TEXTS}}
+        "fingerprint": tokenizer.fingerprint(),
+        "eos": tokenizer.eos,
+        "vocabulary": tokenizer.vocab_size,
+        "special": " ".join(f"{k}={v}" for k, v in tokenizer.special.items()),
+        **{text: ",".join(map(str, tokenizer.encode(text))) for text in TEXTS},
+      }
       out[f"{name} chat"] = _samples(tokenizer)
   out["dropped"] = {"": _dropped(TinyTokenizer())}
   return out

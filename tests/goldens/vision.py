@@ -13,11 +13,22 @@ from tests import fixed
 
 KEPT = 6
 CONFIG = siglip2.SiglipConfig(
-    width=16, mlp_width=20, num_layers=2, num_heads=2, patch_size=2,
-    native_grid=3, norm_eps=0.03)
+  width=16,
+  mlp_width=20,
+  num_layers=2,
+  num_heads=2,
+  patch_size=2,
+  native_grid=3,
+  norm_eps=0.03,
+)
 NAFLEX = dataclasses.replace(CONFIG, position_resize="bilinear_antialias")
-TOWER = TowerConfig(encoder=CONFIG, experts=True, num_expert_layers=1,
-                    router_width=6, router_threshold=0.79)
+TOWER = TowerConfig(
+  encoder=CONFIG,
+  experts=True,
+  num_expert_layers=1,
+  router_width=6,
+  router_threshold=0.79,
+)
 GRIDS = (((2, 4), (2, 2)), ((4, 2), (2, 2)))  # patches of packed pictures
 
 
@@ -26,6 +37,7 @@ def _encoder(config: siglip2.SiglipConfig, *size: int):
     x = fixed.values("pixels", (2, *size, 3), dtype)
     module = siglip2.SiglipEncoder(config)
     return fixed.made(*fixed.bound(module, x), x)
+
   return case
 
 
@@ -49,8 +61,10 @@ def _naflex(dtype):
   def f(p, x):
     out = apply(p, x, grids)
     real = naflex.slots(grids, 13).picture_BT >= 0
-    return {"patches": jnp.where(real[..., None], out.patches_PTD, 0),
-            "pooled": out.pooled_PD}
+    return {
+      "patches": jnp.where(real[..., None], out.patches_PTD, 0),
+      "pooled": out.pooled_PD,
+    }
 
   return fixed.made(f, weights, x)
 
@@ -59,21 +73,30 @@ def patches() -> Patches:
   """`GRIDS` as `structs.Patches`, with two patches of padding a row."""
   rows = []
   for grids in GRIDS:
-    cells = [(n, 2 * r + dy, 2 * c + dx)
-             for n, (h, w) in enumerate(grids, 1)
-             for r in range(h // 2) for c in range(w // 2)
-             for dy in (0, 1) for dx in (0, 1)]
+    cells = [
+      (n, 2 * r + dy, 2 * c + dx)
+      for n, (h, w) in enumerate(grids, 1)
+      for r in range(h // 2)
+      for c in range(w // 2)
+      for dy in (0, 1)
+      for dx in (0, 1)
+    ]
     rows.append(cells + [(0, 0, 0)] * 4)
   rows = np.array(rows, np.int32)
-  return Patches(values_BWK=None, picture_BW=rows[..., 0],
-                 cell_BW2=rows[..., 1:], grid_BN2=np.array(GRIDS, np.int32))
+  return Patches(
+    values_BWK=None,
+    picture_BW=rows[..., 0],
+    cell_BW2=rows[..., 1:],
+    grid_BN2=np.array(GRIDS, np.int32),
+  )
 
 
 def _tower(dtype):
   """Pictures that take different experts."""
   x = fixed.values("pixels", (4, 4, 8, 3), dtype)
   apply, weights = fixed.bound(
-      VisionTower(TOWER), x, method=lambda m, x: m(x, "router"))
+    VisionTower(TOWER), x, method=lambda m, x: m(x, "router")
+  )
   return _divided(fixed.made(lambda p, x: _named(apply(p, x)), weights, x))
 
 
@@ -82,7 +105,8 @@ def _packed_tower(dtype):
   there = patches()
   x = fixed.values("values", (2, 16, 12), dtype)
   apply, weights = fixed.bound(
-      VisionTower(TOWER), x, method=lambda m, x: m.packed(there, x, "router"))
+    VisionTower(TOWER), x, method=lambda m, x: m.packed(there, x, "router")
+  )
 
   def f(p, x):
     tokens, logits = apply(p, x)
@@ -105,15 +129,15 @@ def _divided(made: dict) -> dict:
   return made
 
 
-CASES = fixed.both({
-    "bicubic": _encoder(CONFIG, 10, 4),
-}) | fixed.float32({
+CASES = fixed.both({"bicubic": _encoder(CONFIG, 10, 4)}) | fixed.float32(
+  {
     "antialias": _encoder(NAFLEX, 4, 10),
     "pooled": _pooled,
     "naflex": _naflex,
     "router": _tower,
     "packed_router": _packed_tower,
-})
+  }
+)
 
 
 def cases():

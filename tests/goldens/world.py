@@ -15,8 +15,11 @@ INDICES = (0, 1, 7, 1000, 123456)
 
 def _texts(record: structs.Record) -> list[str]:
   if isinstance(record, structs.Understanding):
-    return [*(x for turn in record.turns for x in turn), *record.kinds,
-            f"stem {record.stem}"]
+    return [
+      *(x for turn in record.turns for x in turn),
+      *record.kinds,
+      f"stem {record.stem}",
+    ]
   said = getattr(record, "prompt", None)
   return [record.instruction if said is None else said, record.kind]
 
@@ -48,19 +51,25 @@ def _rendered() -> dict[str, Any]:
   """Every kind of picture, by the digest of its pixels."""
   out = {}
   for i, (shape, colour, size) in enumerate(
-      (a, b, c) for a in scene.SHAPES for b in scene.COLOURS[:2]
-      for c in ("small", "large")):
+    (a, b, c)
+    for a in scene.SHAPES
+    for b in scene.COLOURS[:2]
+    for c in ("small", "large")
+  ):
     ground = scene.BACKGROUNDS[i % len(scene.BACKGROUNDS)]
     if ground == colour:
       ground = scene.BACKGROUNDS[(i + 1) % len(scene.BACKGROUNDS)]
-    thing = scene.Thing(shape=shape, colour=colour, size=size,
-                        cell=(i % 3, i // 3 % 3))
+    thing = scene.Thing(
+      shape=shape, colour=colour, size=size, cell=(i % 3, i // 3 % 3)
+    )
     out[f"{shape} {colour} {size}"] = store.digest(
-        render(scene.Scene((thing,), ground)).tobytes())
+      render(scene.Scene((thing,), ground)).tobytes()
+    )
   for i in range(10):
     out[f"digit {i}"] = store.digest(render(scene.Digit(i, "red")).tobytes())
-  out["sums"] = store.digest(b"".join(
-      render(scene.Sum(i, 9 - i, "blue")).tobytes() for i in range(10)))
+  out["sums"] = store.digest(
+    b"".join(render(scene.Sum(i, 9 - i, "blue")).tobytes() for i in range(10))
+  )
   for i in range(12):
     picture = draws.stem_picture(draws.stream("golden", "test", i))
     out[f"stem {i}"] = store.digest(render(picture).tobytes())
@@ -80,8 +89,11 @@ def _read() -> dict[str, str]:
 def _scored(task: str) -> str:
   """A letter for each pair of a record and another one's picture."""
   records = [tasks.sample(task, "test", i) for i in range(24)]
-  score = (scoring.score_drawing if task.startswith("drawing")
-           else scoring.score_editing)
+  score = (
+    scoring.score_drawing
+    if task.startswith("drawing")
+    else scoring.score_editing
+  )
   letters = ""
   for i, record in enumerate(records):
     for j in (i, (i + 1) % 24, (i + 5) % 24):
@@ -92,25 +104,41 @@ def _scored(task: str) -> str:
 
 def cases() -> dict[str, Any]:
   out: dict[str, Any] = {
-      f"samples {task}": {
-          f"{split} {i}": _sample(task, split, i) for i in INDICES
-          for split in (("train", "test") if i < 2 else ("val",))}
-      for task in tasks.TASKS
+    f"samples {task}": {
+      f"{split} {i}": _sample(task, split, i)
+      for i in INDICES
+      for split in (("train", "test") if i < 2 else ("val",))
+    }
+    for task in tasks.TASKS
   }
   out["rendered"] = _rendered()
   out["read"] = _read()
   out["scored"] = {
-      task: _scored(task) for task in tasks.TASKS
-      if task.startswith(("drawing", "editing"))}
-  answers = [("red", "Red."), ("red", "red square"), ("3", "three"),
-             ("yes", " YES! "), ("no", "no no"), ("左边", "左边。"), ("a", "")]
-  out["answers"] = {f"{a} | {b}": bool(scoring.score_answer(a, b))
-                    for a, b in answers}
+    task: _scored(task)
+    for task in tasks.TASKS
+    if task.startswith(("drawing", "editing"))
+  }
+  answers = [
+    ("red", "Red."),
+    ("red", "red square"),
+    ("3", "three"),
+    ("yes", " YES! "),
+    ("no", "no no"),
+    ("左边", "左边。"),
+    ("a", ""),
+  ]
+  out["answers"] = {
+    f"{a} | {b}": bool(scoring.score_answer(a, b)) for a, b in answers
+  }
   out["baseline"] = {
-      k: round(v, 9) for k, v in scoring.majority_baseline(
-          [("a", "x"), ("a", "x"), ("a", "y"), ("b", "z"), ("b", "w")]
-      ).items()}
+    k: round(v, 9)
+    for k, v in scoring.majority_baseline(
+      [("a", "x"), ("a", "x"), ("a", "y"), ("b", "z"), ("b", "w")]
+    ).items()
+  }
   words = sorted(vocabulary.words())
-  out["vocabulary"] = {"words": len(words), "digest": store.digest(
-      "\n".join(words))}
+  out["vocabulary"] = {
+    "words": len(words),
+    "digest": store.digest("\n".join(words)),
+  }
   return out

@@ -17,8 +17,14 @@ from emma_jax.models.adapters import (
 )
 
 CONFIG = FusionConfig(
-    mode="channel", reference_branch="gen", position_base=1e4,
-    position_scale=1.0, time_channels=16, time_scale=1000.0, norm_eps=1e-6)
+  mode="channel",
+  reference_branch="gen",
+  position_base=1e4,
+  position_scale=1.0,
+  time_channels=16,
+  time_scale=1000.0,
+  norm_eps=1e-6,
+)
 TOKEN = dataclasses.replace(CONFIG, mode="token")
 GRID = (2, 3)
 RNG = np.random.default_rng(0)
@@ -35,16 +41,19 @@ class Both(nn.Module):
     self.adapter = Adapter(self.config, 16, 12, may_be_noisy=True)
 
   def __call__(self, semantic, latent):
-    return (self.adapter(semantic, latent, GRID),
-            self.adapter(None, latent, GRID))
+    return (
+      self.adapter(semantic, latent, GRID),
+      self.adapter(None, latent, GRID),
+    )
 
 
 @functools.cache
 def params(config: FusionConfig = CONFIG) -> dict:
   made = jax.eval_shape(Both(config).init, jax.random.key(0), SEMANTIC, LATENT)
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda x: np.float32(rng.normal(0.1, 0.3, x.shape)),
-                      nn.unbox(made))
+  return jax.tree.map(
+    lambda x: np.float32(rng.normal(0.1, 0.3, x.shape)), nn.unbox(made)
+  )
 
 
 def both(config, params, semantic=SEMANTIC, latent=LATENT):
@@ -60,8 +69,16 @@ def test_positions_are_rows_then_columns_of_sines_and_cosines():
   p = sincos_2d(2, 3, 8, 100.0).reshape(2, 3, 8)
   assert p.dtype == np.float32
   for y, x in np.ndindex(2, 3):
-    expected = [np.sin(y), np.sin(y / 10), np.cos(y), np.cos(y / 10),
-                np.sin(x), np.sin(x / 10), np.cos(x), np.cos(x / 10)]
+    expected = [
+      np.sin(y),
+      np.sin(y / 10),
+      np.cos(y),
+      np.cos(y / 10),
+      np.sin(x),
+      np.sin(x / 10),
+      np.cos(x),
+      np.cos(x / 10),
+    ]
     np.testing.assert_allclose(p[y, x], expected, atol=1e-6)
   with pytest.raises(ValueError, match="multiple of 4"):
     sincos_2d(2, 3, 10, 100.0)
@@ -79,8 +96,7 @@ def test_sinusoids_tell_near_and_far_times_apart():
   run = jax.jit(sinusoid, static_argnums=(1, 2))
   x = np.asarray(run(np.float32([0.0, 0.001, 0.5, 1.0]), 16, 1000.0))
   np.testing.assert_allclose(x[0], [1] * 8 + [0] * 8)
-  np.testing.assert_allclose(
-      x[1, [0, 8]], [np.cos(1), np.sin(1)], atol=1e-5)
+  np.testing.assert_allclose(x[1, [0, 8]], [np.cos(1), np.sin(1)], atol=1e-5)
   gaps = np.abs(x[:, None] - x[None]).max(-1)
   assert gaps[~np.eye(4, dtype=bool)].min() > 0.1
 
@@ -140,11 +156,14 @@ def test_time_is_embedded_in_the_model_width():
   assert np.abs(out[0] - out[1]).max() > 1e-2
 
 
-@pytest.mark.parametrize("change, words", [
+@pytest.mark.parametrize(
+  "change, words",
+  [
     (dict(mode="sum"), "choose channel or token"),
     (dict(reference_branch="both"), "choose und or gen"),
     (dict(time_channels=7), "must be even"),
-])
+  ],
+)
 def test_errors_say_what_is_wrong(change, words):
   with pytest.raises(ValueError, match=words):
     dataclasses.replace(CONFIG, **change)

@@ -25,7 +25,8 @@ def test_rope_is_a_rotation_of_halves_by_the_position():
   angle = 5 / THETA ** (np.arange(4) / 4)
   expected = pairs * np.exp(1j * angle)
   np.testing.assert_allclose(
-      y[0, 2, 0], [*expected.real, *expected.imag], atol=1e-6)
+    y[0, 2, 0], [*expected.real, *expected.imag], atol=1e-6
+  )
 
 
 def test_scores_depend_on_the_distance_only():
@@ -65,7 +66,8 @@ def test_attention_equals_a_loop():
     score = k[b, seen, h // 2] @ q[b, i, h] / E**0.5
     p = np.exp(score - score.max())
     np.testing.assert_allclose(
-        out[b, i, h], (p / p.sum()) @ v[b, seen, h // 2], atol=1e-5)
+      out[b, i, h], (p / p.sum()) @ v[b, seen, h // 2], atol=1e-5
+    )
     checked += 1
   assert checked > 2 * H
 
@@ -92,5 +94,4 @@ def test_scores_and_softmax_are_float32():
   out = jax.jit(attend)(q, k, v, jax.tree.map(lambda x: x[:, :1], ids), ids)
   assert out.dtype == jnp.bfloat16
   expected = 1 / (1 + np.exp(-10 * 0.5 / 4))
-  np.testing.assert_allclose(
-      np.asarray(out, np.float32), expected, atol=5e-3)
+  np.testing.assert_allclose(np.asarray(out, np.float32), expected, atol=5e-3)

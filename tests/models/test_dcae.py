@@ -12,20 +12,20 @@ from emma_jax.models import convolution, dcae, dcae_sizes, partition
 from emma_jax.models import dcae_blocks as blocks
 
 TINY = dcae.DcaeConfig(
-    latent_channels=4,
-    attention_head_dim=4,
-    encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-    encoder_block_out_channels=(8, 8, 16),
-    encoder_layers_per_block=(0, 1, 1),
-    encoder_qkv_multiscales=((), (), (5,)),
-    downsample_block_type="pixel_unshuffle",
-    decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-    decoder_block_out_channels=(8, 8, 16),
-    decoder_layers_per_block=(0, 1, 1),
-    decoder_qkv_multiscales=((), (), ()),
-    decoder_norm_types=("batch_norm", "batch_norm", "rms_norm"),
-    decoder_act_fns=("relu", "relu", "silu"),
-    upsample_block_type="pixel_shuffle",
+  latent_channels=4,
+  attention_head_dim=4,
+  encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+  encoder_block_out_channels=(8, 8, 16),
+  encoder_layers_per_block=(0, 1, 1),
+  encoder_qkv_multiscales=((), (), (5,)),
+  downsample_block_type="pixel_unshuffle",
+  decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+  decoder_block_out_channels=(8, 8, 16),
+  decoder_layers_per_block=(0, 1, 1),
+  decoder_qkv_multiscales=((), (), ()),
+  decoder_norm_types=("batch_norm", "batch_norm", "rms_norm"),
+  decoder_act_fns=("relu", "relu", "silu"),
+  upsample_block_type="pixel_shuffle",
 )
 
 
@@ -41,14 +41,18 @@ def count(tree, but: tuple[str, ...] = ()) -> int:
 def abstract_params(config: dcae.DcaeConfig) -> dict:
   pixels = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
   made = jax.eval_shape(
-      dcae.Autoencoder(config).init, jax.random.key(0), pixels)
+    dcae.Autoencoder(config).init, jax.random.key(0), pixels
+  )
   return made["params"]
 
 
-@pytest.mark.parametrize("config, encoder, decoder", [
+@pytest.mark.parametrize(
+  "config, encoder, decoder",
+  [
     (dcae_sizes.SANA_F32C32, 153_027_104, 159_223_171),
     (dcae_sizes.IN_F32C32, 123_172_384, 200_184_076),
-])
+  ],
+)
 def test_published_sizes_have_exact_counts(config, encoder, decoder):
   """Batch norm's statistics are weights here, buffers in the reference."""
   params = abstract_params(config)
@@ -60,10 +64,12 @@ def test_published_sizes_have_exact_counts(config, encoder, decoder):
 def test_chips_and_cpus_compute_the_same():
   """Which way is fast differs; see `convolution`."""
   x = noise(2, 8, 6, 16)
-  for way in (lambda: convolution.depthwise(x, noise(5, 5, 16, seed=1)),
-              lambda: convolution.folded_mean(x, 32),
-              lambda: convolution.folded_mean(x, 16),
-              lambda: convolution.folded_mean(x, 8)):
+  for way in (
+    lambda: convolution.depthwise(x, noise(5, 5, 16, seed=1)),
+    lambda: convolution.folded_mean(x, 32),
+    lambda: convolution.folded_mean(x, 16),
+    lambda: convolution.folded_mean(x, 8),
+  ):
     want = way()
     with partition.compiled_for("tpu"):
       got = way()
@@ -93,25 +99,34 @@ def test_tree_reads_stage_block_part():
   block = params["encoder"]["stage3"]["block0"]
   assert set(block) == {"attention", "conv"}
   assert set(block["attention"]) == {
-      "to_q", "to_k", "to_v", "scale0", "to_out", "norm"}
+    "to_q",
+    "to_k",
+    "to_v",
+    "scale0",
+    "to_out",
+    "norm",
+  }
   assert "down" in params["encoder"]["stage4"]
   assert "down" not in params["encoder"]["stage5"]
   assert "up" in params["decoder"]["stage0"]
 
 
-@pytest.mark.parametrize("config", [
-    dcae_sizes.SANA_F32C32, dcae_sizes.IN_F32C32])
+@pytest.mark.parametrize(
+  "config", [dcae_sizes.SANA_F32C32, dcae_sizes.IN_F32C32]
+)
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (512, 1024)])
 def test_a_latent_is_32_pixels(config, size):
   model = dcae.Autoencoder(config)
   pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.bfloat16)
   params = {"params": meta.unbox(abstract_params(config))}
   latent = jax.eval_shape(
-      lambda p, x: model.apply(p, x, method="encode"), params, pixels)
+    lambda p, x: model.apply(p, x, method="encode"), params, pixels
+  )
   assert latent.shape == (1, size[0] // 32, size[1] // 32, 32)
   assert latent.dtype == jnp.bfloat16
   picture = jax.eval_shape(
-      lambda p, z: model.apply(p, z, method="decode"), params, latent)
+    lambda p, z: model.apply(p, z, method="decode"), params, latent
+  )
   assert (picture.shape, picture.dtype) == (pixels.shape, pixels.dtype)
 
 
@@ -120,8 +135,9 @@ def test_normalised_latents_are_shifted_and_scaled():
   model, x = dcae.Autoencoder(TINY), noise(2, 8, 12, 3)
   rng = np.random.default_rng(0)
   params = jax.tree.map(
-      lambda s: 0.2 + 0.1 * rng.normal(size=s.shape).astype(np.float32),
-      meta.unbox(abstract_params(TINY)))
+    lambda s: 0.2 + 0.1 * rng.normal(size=s.shape).astype(np.float32),
+    meta.unbox(abstract_params(TINY)),
+  )
   params["latent"] = {"shift": noise(4), "scale": 0.5 + noise(4, seed=1) ** 2}
 
   @jax.jit  # one program: op by op takes ten times as long
@@ -132,7 +148,7 @@ def test_normalised_latents_are_shifted_and_scaled():
     return raw, z, run(raw, "decode"), run(x, "__call__")
 
   raw, z, plain, ours = outputs(x)
-  expected = (raw - params["latent"]["shift"][None, None, None])
+  expected = raw - params["latent"]["shift"][None, None, None]
   expected *= params["latent"]["scale"][None, None, None]
   np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
@@ -144,7 +160,9 @@ def test_pictures_that_do_not_divide_are_refused():
     model.init(jax.random.key(0), noise(1, 10, 8, 3))
 
 
-@pytest.mark.parametrize("change, message", [
+@pytest.mark.parametrize(
+  "change, message",
+  [
     (dict(encoder_block_out_channels=(8, 8)), "differ in number"),
     (dict(encoder_block_out_channels=(8, 8, 12)), "multiple"),
     (dict(decoder_block_out_channels=(8, 6, 16)), "4 times"),
@@ -154,7 +172,8 @@ def test_pictures_that_do_not_divide_are_refused():
     (dict(attention_head_dim=5), "attention_head_dim"),
     (dict(encoder_qkv_multiscales=((), (), (4,))), "odd"),
     (dict(latent_channels=5), "latent"),
-])
+  ],
+)
 def test_configs_check_themselves(change, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(TINY, **change)
@@ -162,8 +181,7 @@ def test_configs_check_themselves(change, message):
 
 def test_lists_are_as_good_as_tuples():
   fields = dataclasses.asdict(TINY)
-  lists = {k: list(v) if isinstance(v, tuple) else v
-           for k, v in fields.items()}
+  lists = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
   assert dcae.DcaeConfig(**lists) == TINY
 
 
@@ -176,18 +194,24 @@ def test_shifted_products_are_a_grouped_convolution(size):
 
   def grouped(x, kernel):
     return jax.lax.conv_general_dilated(
-        x, kernel[:, :, None], (1, 1), "SAME", feature_group_count=5,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"))
+      x,
+      kernel[:, :, None],
+      (1, 1),
+      "SAME",
+      feature_group_count=5,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
   def probe(f):
     loss = lambda *a: jnp.sum(jnp.sin(f(*a)))
     return jax.jit(jax.grad(loss, argnums=(0, 1)))
 
   np.testing.assert_allclose(
-      jax.jit(convolution.depthwise)(x, kernel), grouped(x, kernel),
-      atol=1e-5)
+    jax.jit(convolution.depthwise)(x, kernel), grouped(x, kernel), atol=1e-5
+  )
   for ours, theirs in zip(
-      probe(convolution.depthwise)(x, kernel), probe(grouped)(x, kernel)):
+    probe(convolution.depthwise)(x, kernel), probe(grouped)(x, kernel)
+  ):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
@@ -210,16 +234,18 @@ def test_space_to_depth_is_channel_major_and_invertible():
 
 def test_linear_attention_is_the_quadratic_form():
   q, k, v = (noise(2, 9, 3, 4, seed=s) for s in range(3))
-  mass = jnp.einsum(
-      "PNGE,PMGE->PGNM", jax.nn.relu(q), jax.nn.relu(k))
+  mass = jnp.einsum("PNGE,PMGE->PGNM", jax.nn.relu(q), jax.nn.relu(k))
   weights = mass / (mass.sum(-1, keepdims=True) + 1e-15)
   expected = jnp.einsum("PGNM,PMGE->PNGE", weights, v)
   np.testing.assert_allclose(
-      blocks.linear_attention(q, k, v), expected, atol=1e-5)
+    blocks.linear_attention(q, k, v), expected, atol=1e-5
+  )
 
 
-@pytest.mark.parametrize("scales, dtype, tolerance", [
-    ((1, 3), jnp.float32, 1e-5), ((3,), jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+  "scales, dtype, tolerance",
+  [((1, 3), jnp.float32, 1e-5), ((3,), jnp.bfloat16, 2e-2)],
+)
 def test_attention_is_the_same_on_every_chip(scales, dtype, tolerance):
   """Output and gradients, with channels that do not fill a group: 4 of 18."""
   module = blocks.LinearAttention(4, scales, "rms_norm")
@@ -230,6 +256,7 @@ def test_attention_is_the_same_on_every_chip(scales, dtype, tolerance):
     def loss(weights, x):
       y = module.apply(weights, x.astype(dtype)).astype(jnp.float32)
       return jnp.mean(jnp.sin(y)), y
+
     return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(weights, x)
 
   want = outputs()
@@ -237,7 +264,8 @@ def test_attention_is_the_same_on_every_chip(scales, dtype, tolerance):
     got = outputs()
   for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
     np.testing.assert_allclose(
-        g, w, rtol=tolerance, atol=tolerance * float(jnp.abs(w).max()))
+      g, w, rtol=tolerance, atol=tolerance * float(jnp.abs(w).max())
+    )
 
 
 def test_queries_without_mass_give_zero():
@@ -258,7 +286,8 @@ def test_down_shortcut_averages_consecutive_channels(kind):
   folded = convolution.space_to_depth(x)
   y = silenced(blocks.Down(16, kind), x)
   np.testing.assert_allclose(
-      y, (folded[..., ::2] + folded[..., 1::2]) / 2, atol=1e-6)
+    y, (folded[..., ::2] + folded[..., 1::2]) / 2, atol=1e-6
+  )
 
 
 @pytest.mark.parametrize("kind", dcae.UPSAMPLE)
@@ -283,12 +312,14 @@ def test_batch_norm_uses_its_own_statistics():
   x = noise(3, 4, 4, 2) + 5
   norm = blocks.BatchNorm()
   variables = meta.unbox(norm.init(jax.random.key(0), x))
-  variables["params"].update(mean=jnp.array([5.0, 4.0]),
-                             var=jnp.array([1.0, 4.0]))
+  variables["params"].update(
+    mean=jnp.array([5.0, 4.0]), var=jnp.array([1.0, 4.0])
+  )
   y = norm.apply(variables, x)
   np.testing.assert_allclose(y[1:2], norm.apply(variables, x[1:2]))
   np.testing.assert_allclose(
-      y[..., 1], (x[..., 1] - 4) / np.sqrt(4 + 1e-5), atol=1e-6)
+    y[..., 1], (x[..., 1] - 4) / np.sqrt(4 + 1e-5), atol=1e-6
+  )
   grads = jax.grad(lambda v: norm.apply(v, x).sum())(variables)["params"]
   assert not grads["mean"].any() and not grads["var"].any()
   assert grads["bias"].all()

@@ -32,8 +32,7 @@ def text(*tokens: int, loss: bool = False) -> Text:
 # ------------------------------------------------------------- gradients
 
 
-@functools.partial(jax.jit, static_argnames="emma",
-                   compiler_options=tiny.QUICK)
+@functools.partial(jax.jit, static_argnames="emma", compiler_options=tiny.QUICK)
 def reach(emma: Emma, params: dict, args: tuple):
   """|d outputs of token i / d inputs|: by word, Und picture, ref, target.
 
@@ -48,16 +47,19 @@ def reach(emma: Emma, params: dict, args: tuple):
     out = emma.apply({"params": p}, batch, z, noisy, time, collect=True)
     B, M, T, C = out.velocity_BMTC.shape
     last = out.cache.value_LBSKE[-1, 0].sum((1, 2))
-    predicted = jnp.concatenate([
+    predicted = jnp.concatenate(
+      [
         out.hidden_BUD[0].sum(-1),
         jnp.zeros(last.size - out.hidden_BUD.shape[1] - M * T),
-        out.velocity_BMTC[0].reshape(M * T, C).sum(-1)])
+        out.velocity_BMTC[0].reshape(M * T, C).sum(-1),
+      ]
+    )
     return last + predicted
 
   jac = jax.jacrev(outputs, (0, 1, 2, 3))(
-      params["llm"]["embed"], latents.und_BNTC, latents.ref_BRTC, noisy)
-  return jax.tree.map(
-      lambda g: jnp.abs(g).max(-1).reshape(g.shape[0], -1), jac)
+    params["llm"]["embed"], latents.und_BNTC, latents.ref_BRTC, noisy
+  )
+  return jax.tree.map(lambda g: jnp.abs(g).max(-1).reshape(g.shape[0], -1), jac)
 
 
 @pytest.mark.parametrize("variant", ["paper", "reference_und"])
@@ -67,15 +69,28 @@ def test_gradient_goes_where_the_mask_says(variant):
   The first drawn picture is not the last of its sample: what follows does not
   see it.
   """
-  drawn_twice = Sample("editing", (
-      text(11, 12), tiny.picture(1, "ref"), text(13),
-      tiny.picture(2, "target"), text(14, 15), tiny.picture(3, "target")))
-  asked = Sample("understanding", (
-      text(21), tiny.picture(4, "und"), text(22), text(23, 24, loss=True)))
-  batch = tiny.packed([drawn_twice, asked], variant, rows=1, und_tokens=14,
-                      references=1)
-  word, und, ref, noisy = map(np.asarray, reach(
-      tiny.emma(variant), tiny.params(variant), tiny.inputs(batch)))
+  drawn_twice = Sample(
+    "editing",
+    (
+      text(11, 12),
+      tiny.picture(1, "ref"),
+      text(13),
+      tiny.picture(2, "target"),
+      text(14, 15),
+      tiny.picture(3, "target"),
+    ),
+  )
+  asked = Sample(
+    "understanding",
+    (text(21), tiny.picture(4, "und"), text(22), text(23, 24, loss=True)),
+  )
+  batch = tiny.packed(
+    [drawn_twice, asked], variant, rows=1, und_tokens=14, references=1
+  )
+  word, und, ref, noisy = map(
+    np.asarray,
+    reach(tiny.emma(variant), tiny.params(variant), tiny.inputs(batch)),
+  )
   ids = masks.join(batch.und_ids, batch.gen_ids)
   allow = np.asarray(masks.allow(ids, ids))[0]
   real = np.asarray(ids.segment[0]) > 0
@@ -97,7 +112,7 @@ def test_gradient_goes_where_the_mask_says(variant):
   # In so many words: what follows the first drawn picture does not see it.
   after = [*np.flatnonzero(np.isin(batch.tokens_BU[0], (14, 15))), -2, -1]
   assert len(after) == 4 and not noisy[after, :T].any()
-  assert noisy[-T:, T:].all() and noisy[-2 * T:-T, :T].all()
+  assert noisy[-T:, T:].all() and noisy[-2 * T : -T, :T].all()
   assert not word[real, 0].any()  # token 0 fills the padding
   assert real.sum() == 17
 
@@ -139,9 +154,12 @@ def test_the_order_in_the_und_buffer_does_not_matter():
   model = tiny.emma(), tiny.params()
   p = np.random.default_rng(0).permutation(batch.tokens_BU.shape[1])
   moved = batch.replace(
-      **{n: getattr(batch, n)[:, p] for n in
-         ("tokens_BU", "visual_BU", "targets_BU", "weights_BU")},
-      und_ids=jax.tree.map(lambda x: x[:, p], batch.und_ids))
+    **{
+      n: getattr(batch, n)[:, p]
+      for n in ("tokens_BU", "visual_BU", "targets_BU", "weights_BU")
+    },
+    und_ids=jax.tree.map(lambda x: x[:, p], batch.und_ids),
+  )
   want, got = by_content(*model, batch), by_content(*model, moved)
   assert want.keys() == got.keys()
   for key in want:
@@ -154,10 +172,11 @@ def test_the_order_of_references_and_targets_does_not_matter():
   model = tiny.emma(), tiny.params()
   p = np.r_[2:4, 0:2, 6:8, 4:6]
   moved = batch.replace(
-      ref_pixels_BRYXC=batch.ref_pixels_BRYXC[:, ::-1],
-      gen_pixels_BMYXC=batch.gen_pixels_BMYXC[:, ::-1],
-      gen_task_BM=batch.gen_task_BM[:, ::-1],
-      gen_ids=jax.tree.map(lambda x: x[:, p], batch.gen_ids))
+    ref_pixels_BRYXC=batch.ref_pixels_BRYXC[:, ::-1],
+    gen_pixels_BMYXC=batch.gen_pixels_BMYXC[:, ::-1],
+    gen_task_BM=batch.gen_task_BM[:, ::-1],
+    gen_ids=jax.tree.map(lambda x: x[:, p], batch.gen_ids),
+  )
   want, got = by_content(*model, batch), by_content(*model, moved)
   for key in want:
     np.testing.assert_allclose(got[key], want[key], atol=2e-5)
@@ -178,16 +197,20 @@ def prefill(samples: list[Sample]) -> EmmaOutput:
 
 def put(cache: KvCache, new: KvCache, place: int) -> KvCache:
   """The cache with one new token written at `place`."""
+
   def at(axis):
     def write(old, x):
       old = np.array(old)
       old[(slice(None),) * axis + (place,)] = np.asarray(x).take(0, axis)
       return old
+
     return write
 
-  return KvCache(at(2)(cache.key_LBSKE, new.key_LBSKE),
-                 at(2)(cache.value_LBSKE, new.value_LBSKE),
-                 jax.tree.map(at(1), cache.ids, new.ids))
+  return KvCache(
+    at(2)(cache.key_LBSKE, new.key_LBSKE),
+    at(2)(cache.value_LBSKE, new.value_LBSKE),
+    jax.tree.map(at(1), cache.ids, new.ids),
+  )
 
 
 def test_an_extended_cache_equals_one_pass():
@@ -200,14 +223,16 @@ def test_an_extended_cache_equals_one_pass():
   context = [dataclasses.replace(s, parts=s.parts[:3]) for s in samples]
   out = prefill(context)
   np.testing.assert_allclose(out.hidden_BUD[:, :7], whole[:, :7], atol=2e-5)
-  extend = jax.jit(lambda p, *args: emma.apply(
-      {"params": p}, *args, method=Emma.extend),
-      compiler_options=tiny.QUICK)
+  extend = jax.jit(
+    lambda p, *args: emma.apply({"params": p}, *args, method=Emma.extend),
+    compiler_options=tiny.QUICK,
+  )
   cache, one = out.cache, np.ones((2, 1), np.int32)
   for i in range(7, 10):
-    ids = Ids(segment=one, slot=i * one, end=i * one, noisy=0 * one,
-              position=i * one)
-    hidden, new = extend(params, batch.tokens_BU[:, i:i + 1], ids, cache)
+    ids = Ids(
+      segment=one, slot=i * one, end=i * one, noisy=0 * one, position=i * one
+    )
+    hidden, new = extend(params, batch.tokens_BU[:, i : i + 1], ids, cache)
     np.testing.assert_allclose(hidden[:, 0], whole[:, i], atol=2e-5)
     cache = put(cache, new, i)  # an empty place of the Und buffer
 
@@ -221,12 +246,17 @@ def test_denoising_behind_a_cache_equals_one_pass():
   _, _, noisy, time = tiny.inputs(batch)
   whole = tiny.run(emma, params, tiny.inputs(batch))[0].velocity_BMTC
   cache = prefill(
-      [dataclasses.replace(s, parts=s.parts[:-1]) for s in samples]).cache
+    [dataclasses.replace(s, parts=s.parts[:-1]) for s in samples]
+  ).cache
   ids = jax.tree.map(
-      lambda x: x[:, -2 * T:-T], batch.gen_ids)  # the first of two targets
-  denoise = jax.jit(lambda p, *a: emma.apply(
-      {"params": p}, *a[:2], tiny.GRID, *a[2:], method=Emma.denoise),
-      compiler_options=tiny.QUICK)
+    lambda x: x[:, -2 * T : -T], batch.gen_ids
+  )  # the first of two targets
+  denoise = jax.jit(
+    lambda p, *a: emma.apply(
+      {"params": p}, *a[:2], tiny.GRID, *a[2:], method=Emma.denoise
+    ),
+    compiler_options=tiny.QUICK,
+  )
   got = denoise(params, noisy[:, 0], time[:, 0], ids, cache)
   np.testing.assert_allclose(got, whole[:, 0], atol=2e-5)
   assert np.abs(got).max() > 0.1
@@ -240,11 +270,15 @@ def test_routing_concerns_understanding_only():
   for bit; a copied expert leaves everything."""
   emma, params = tiny.emma(), tiny.params()
   vision, args = params["vision"], tiny.inputs(tiny.packed(MIXED))
-  to_stem = {**vision["router"], "fc2": dict(
-      kernel=0 * vision["router"]["fc2"]["kernel"],
-      bias=np.float32([0.0, 9.0]))}
+  to_stem = {
+    **vision["router"],
+    "fc2": dict(
+      kernel=0 * vision["router"]["fc2"]["kernel"], bias=np.float32([0.0, 9.0])
+    ),
+  }
   run = lambda **changes: tiny.run(
-      emma, params | {"vision": vision | changes}, args, "router")
+    emma, params | {"vision": vision | changes}, args, "router"
+  )
   copied, logits = run(router=to_stem, stem=vision["versatile"])
   routed, other = run(router=to_stem)
   plain, plain_logits = tiny.run(emma, params, args)
@@ -280,15 +314,20 @@ def test_latents_stay_apart_and_have_no_gradient():
     z = encode(params, batch)
     return sum((x**2).sum() for x in jax.tree.leaves(z)), z
 
-  grads, z = jax.jit(jax.grad(size, has_aux=True),
-                     compiler_options=tiny.QUICK)(params)
+  grads, z = jax.jit(jax.grad(size, has_aux=True), compiler_options=tiny.QUICK)(
+    params
+  )
   assert not any(g.any() for g in jax.tree.leaves(grads))
   # Pictures that change their row and slot take their latents along.
   flip = lambda x: x[::-1, ::-1]
-  moved = jax.jit(encode, compiler_options=tiny.QUICK)(params, batch.replace(
+  moved = jax.jit(encode, compiler_options=tiny.QUICK)(
+    params,
+    batch.replace(
       und_pixels_BNYXC=flip(batch.und_pixels_BNYXC),
       ref_pixels_BRYXC=flip(batch.ref_pixels_BRYXC),
-      gen_pixels_BMYXC=flip(batch.gen_pixels_BMYXC)))
+      gen_pixels_BMYXC=flip(batch.gen_pixels_BMYXC),
+    ),
+  )
   for name in ("und_BNTC", "ref_BRTC", "gen_BMTC"):
     got, want = getattr(moved, name), getattr(z, name)
     assert want.std() > 1e-3
@@ -300,19 +339,25 @@ def test_encoders_that_disagree_are_refused():
   encoder = dataclasses.replace(c.vision.encoder, patch_size=8)
   fields = {f.name: getattr(c, f.name) for f in dataclasses.fields(EmmaConfig)}
   with pytest.raises(ValueError, match="tokens of 16 pixels"):
-    EmmaConfig(**fields | dict(
-        vision=dataclasses.replace(c.vision, encoder=encoder)))
+    EmmaConfig(
+      **fields | dict(vision=dataclasses.replace(c.vision, encoder=encoder))
+    )
 
 
 def test_latents_do_not_depend_on_how_many_are_encoded_at_once(monkeypatch):
   """On a device some pictures at a time; none is left out or moved."""
-  assert [pictures.turns(n, side**2) for n, side in (
-      (9, 1024), (32, 512), (8, 96), (1, 4096))] == [9, 4, 1, 1]
+  assert [
+    pictures.turns(n, side**2)
+    for n, side in ((9, 1024), (32, 512), (8, 96), (1, 4096))
+  ] == [9, 4, 1, 1]
   pixels_PYXC = np.random.default_rng(0).integers(
-      0, 256, (6, tiny.HEIGHT, tiny.WIDTH, 3), dtype=np.uint8)
-  encode = lambda: np.asarray(tiny.emma("paper").apply(
-      {"params": tiny.params("paper")}, pixels_PYXC,
-      method=Emma.encode_latents))
+    0, 256, (6, tiny.HEIGHT, tiny.WIDTH, 3), dtype=np.uint8
+  )
+  encode = lambda: np.asarray(
+    tiny.emma("paper").apply(
+      {"params": tiny.params("paper")}, pixels_PYXC, method=Emma.encode_latents
+    )
+  )
   want = encode()
   monkeypatch.setattr(pictures, "TURN", 2 * tiny.HEIGHT * tiny.WIDTH)
   np.testing.assert_allclose(encode(), want, atol=1e-5)
@@ -323,10 +368,12 @@ def test_decoded_pictures_are_rounded_to_the_nearest_level():
   levels = np.float32([-9, -0.6, 0.4, 0.6, 126.4, 127.6, 254.4, 254.6, 999])
   decoded = jnp.asarray(levels / 127.5 - 1).reshape(1, 3, 1, 3)
   emma, z = tiny.emma(), jnp.zeros((1, 2, tiny.CHANNELS))
-  with mock.patch.object(dcae.Autoencoder, "decode_normalised",
-                         lambda self, z: decoded + 0 * z.sum()):
-    x = emma.apply({"params": tiny.params()}, z, tiny.GRID,
-                   method=Emma.decode_latents)
+  with mock.patch.object(
+    dcae.Autoencoder, "decode_normalised", lambda self, z: decoded + 0 * z.sum()
+  ):
+    x = emma.apply(
+      {"params": tiny.params()}, z, tiny.GRID, method=Emma.decode_latents
+    )
   assert x.dtype == jnp.uint8
   assert x.ravel().tolist() == [0, 0, 0, 1, 126, 128, 254, 255, 255]
 

@@ -12,21 +12,25 @@ import pytest
 from emma_jax.models import dcae, dcae_sizes, experts, siglip2
 
 TINY = experts.TowerConfig(
-    encoder=siglip2.SiglipConfig(
-        width=16, mlp_width=24, num_layers=3, num_heads=2, patch_size=4,
-        native_grid=3,
-    ),
-    experts=True,
-    num_expert_layers=1,
-    router_width=8,
-    router_threshold=0.5,
+  encoder=siglip2.SiglipConfig(
+    width=16,
+    mlp_width=24,
+    num_layers=3,
+    num_heads=2,
+    patch_size=4,
+    native_grid=3,
+  ),
+  experts=True,
+  num_expert_layers=1,
+  router_width=8,
+  router_threshold=0.5,
 )
 REAL = experts.TowerConfig(
-    encoder=siglip2.SO400M_PATCH16_512,
-    experts=True,
-    num_expert_layers=3,
-    router_width=1152,
-    router_threshold=0.5,
+  encoder=siglip2.SO400M_PATCH16_512,
+  experts=True,
+  num_expert_layers=3,
+  router_width=1152,
+  router_threshold=0.5,
 )
 
 
@@ -52,14 +56,16 @@ def real_shapes(config: experts.TowerConfig, route: str) -> dict:
   tower = experts.VisionTower(config)
   pixels = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
   return jax.eval_shape(
-      lambda k, x: tower.init(k, x, route), jax.random.key(0), pixels)["params"]
+    lambda k, x: tower.init(k, x, route), jax.random.key(0), pixels
+  )["params"]
 
 
 def test_an_expert_is_45_7_million_weights():
   params = real_shapes(REAL, "router")
   assert count(params["versatile"]) == count(params["stem"]) == 45_718_512
-  tower = sum(count(params[k])
-              for k in ("embed", "lower", "versatile", "post_norm"))
+  tower = sum(
+    count(params[k]) for k in ("embed", "lower", "versatile", "post_norm")
+  )
   assert tower == 413_534_448
 
 
@@ -75,7 +81,8 @@ def test_tokens_of_a_picture(side, tokens):
   pixels = jax.ShapeDtypeStruct((1, side, side, 3), jnp.bfloat16)
   params = {"params": meta.unbox(real_shapes(REAL, "router"))}
   y, logits = jax.eval_shape(
-      lambda p, x: tower.apply(p, x, "versatile"), params, pixels)
+    lambda p, x: tower.apply(p, x, "versatile"), params, pixels
+  )
   assert y.shape == (1, tokens, 4 * 1152)
   assert y.dtype == jnp.bfloat16
   assert logits is None
@@ -85,15 +92,19 @@ def test_tokens_of_a_picture(side, tokens):
 def test_both_encoders_give_the_same_grid(size):
   """A token is 32 pixels in the tower and in the autoencoder."""
   config = dataclasses.replace(
-      TINY, encoder=dataclasses.replace(TINY.encoder, patch_size=16))
+    TINY, encoder=dataclasses.replace(TINY.encoder, patch_size=16)
+  )
   tower = experts.VisionTower(config)
   autoencoder = dcae.Autoencoder(dcae_sizes.IN_F32C32)
   pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
   (semantic, _), _ = jax.eval_shape(
-      lambda k, x: tower.init_with_output(k, x), jax.random.key(0), pixels)
+    lambda k, x: tower.init_with_output(k, x), jax.random.key(0), pixels
+  )
   latent, _ = jax.eval_shape(
-      lambda k, x: autoencoder.init_with_output(k, x, method="encode"),
-      jax.random.key(0), pixels)
+    lambda k, x: autoencoder.init_with_output(k, x, method="encode"),
+    jax.random.key(0),
+    pixels,
+  )
   assert semantic.shape[1] == latent.shape[1] * latent.shape[2]
   assert semantic.shape[1] == size[0] * size[1] // 32**2
 
@@ -102,11 +113,11 @@ def test_the_tower_is_siglip_and_a_shuffle():
   tower, variables, pixels = make()
   params = dict(variables["params"])
   params["blocks"] = jax.tree.map(
-      lambda *w: jnp.concatenate(w), params.pop("lower"),
-      params.pop("versatile"))
+    lambda *w: jnp.concatenate(w), params.pop("lower"), params.pop("versatile")
+  )
   y = jax.jit(siglip2.SiglipEncoder(TINY.encoder).apply)(
-      {"params": {k: params[k] for k in ("embed", "blocks", "post_norm")}},
-      pixels)
+    {"params": {k: params[k] for k in ("embed", "blocks", "post_norm")}}, pixels
+  )
   y = siglip2.pixel_shuffle(y.reshape(-1, 4, 6, 16)).reshape(-1, 6, 64)
   np.testing.assert_allclose(run(tower, variables, pixels)[0], y, atol=2e-6)
 
@@ -141,27 +152,33 @@ def test_an_unsure_router_stays_versatile():
   fc2.update(kernel=jnp.zeros((8, 2)), bias=jnp.zeros(2))
   versatile = run(tower, variables, pixels)[0]
   np.testing.assert_array_equal(
-      run(tower, variables, pixels, "router")[0], versatile)
+    run(tower, variables, pixels, "router")[0], versatile
+  )
   fc2.update(bias=jnp.array([0.0, 100.0]))
   never = experts.VisionTower(dataclasses.replace(TINY, router_threshold=1.0))
   np.testing.assert_array_equal(
-      run(never, variables, pixels, "router")[0], versatile)
+    run(never, variables, pixels, "router")[0], versatile
+  )
 
 
-@pytest.mark.parametrize("route, reached", [
+@pytest.mark.parametrize(
+  "route, reached",
+  [
     ("versatile", {"embed", "lower", "versatile", "post_norm"}),
     ("stem", {"embed", "lower", "stem", "post_norm"}),
-])
+  ],
+)
 def test_a_route_touches_its_own_weights_only(route, reached):
   """NaN in all other weights leaves the output as it was, bit for bit."""
   tower, variables, pixels = make()
   spoiled = {
-      k: v if k in reached else jax.tree.map(lambda w: w * np.nan, v)
-      for k, v in variables["params"].items()
+    k: v if k in reached else jax.tree.map(lambda w: w * np.nan, v)
+    for k, v in variables["params"].items()
   }
   np.testing.assert_array_equal(
-      run(tower, variables, pixels, route)[0],
-      run(tower, {"params": spoiled}, pixels, route)[0])
+    run(tower, variables, pixels, route)[0],
+    run(tower, {"params": spoiled}, pixels, route)[0],
+  )
 
 
 def test_router_logits_need_the_lower_blocks_only():

@@ -29,14 +29,15 @@ FIELDS = [x.name for x in dataclasses.fields(Ids)]
 
 
 def interpreted(kernel) -> flash.Path:
-  return flash.Path(*(functools.partial(f, interpret=True)
-                      for f in (kernel.forward, kernel.backward)))
+  return flash.Path(
+    *(
+      functools.partial(f, interpret=True)
+      for f in (kernel.forward, kernel.backward)
+    )
+  )
 
 
-PATHS = {
-    "chunked": flash.CHUNKED,
-    "tpu": interpreted(flash_tpu),
-}
+PATHS = {"chunked": flash.CHUNKED, "tpu": interpreted(flash_tpu)}
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +68,9 @@ def packed_row(rng: np.random.Generator) -> np.ndarray:
       for _ in range(draws):
         noisy += kind == 3
         own = noisy if kind == 3 else 0
-        buffers[side].append(np.stack([
-            np.full(n, segment), place, end, np.full(n, own), place]))
+        buffers[side].append(
+          np.stack([np.full(n, segment), place, end, np.full(n, own), place])
+        )
       slot += n
   for side in (0, 1):
     rest = rng.integers(0, 50, (5, room[side]))  # padding may hold anything
@@ -85,8 +87,12 @@ def packed(seed: int) -> Ids:
 def anything(seed: int, length: int) -> Ids:
   """Ids without any order."""
   rng = np.random.default_rng(seed)
-  return Ids(*(rng.integers(0, high, (B, length)).astype(np.int32)
-               for high in (3, 9, 9, 3, 9)))
+  return Ids(
+    *(
+      rng.integers(0, high, (B, length)).astype(np.int32)
+      for high in (3, 9, 9, 3, 9)
+    )
+  )
 
 
 def arrays(L: int, S: int, H: int, K: int, E: int, dtype=np.float32):
@@ -97,6 +103,7 @@ def arrays(L: int, S: int, H: int, K: int, E: int, dtype=np.float32):
 
 def both_ways(function):
   """jit of q, k, v, dout, query, key -> (out, dq, dk, dv)."""
+
   def run(q, k, v, dout, query, key):
     out, back = jax.vjp(lambda *x: function(*x, query, key), q, k, v)
     return out, *back(dout)
@@ -145,8 +152,9 @@ def test_heads_of_whole_lanes_are_not_transposed():
   ids = anything(0, 200), anything(1, 150)
   close(run(*inputs, *ids), plain(*inputs, *ids), 1e-5)
   for width, moved in ((128, 0), (64, 12)):
-    text = str(through(flash.TPU).trace(
-        *(x[..., :width] for x in inputs), *ids).jaxpr)
+    text = str(
+      through(flash.TPU).trace(*(x[..., :width] for x in inputs), *ids).jaxpr
+    )
     assert text.count("permutation=(0, 2, 1, 3)") == moved
 
 
@@ -158,14 +166,16 @@ def test_queries_of_several_buffers_see_the_same_keys(path, monkeypatch):
   inputs, ids = arrays(UND + GEN, UND + GEN, 2, 1, 32), packed(1)
   cut = lambda x: (x[:, :UND], x[:, UND:])
   treedef = jax.tree.structure(ids)
-  queries = [jax.tree.unflatten(treedef, x)
-             for x in zip(*map(cut, jax.tree.leaves(ids)))]
+  queries = [
+    jax.tree.unflatten(treedef, x) for x in zip(*map(cut, jax.tree.leaves(ids)))
+  ]
 
   def each(q, k, v, query, key):
     del query
     how = "kernel" if path in PATHS else path
     return jnp.concatenate(
-        attention.attend_each(cut(q), k, v, queries, key, how), axis=1)
+      attention.attend_each(cut(q), k, v, queries, key, how), axis=1
+    )
 
   close(both_ways(each)(*inputs, ids, ids), plain(*inputs, ids, ids), 1e-5)
   low = [x.astype(jnp.bfloat16) for x in inputs]
@@ -189,10 +199,12 @@ def test_a_buffer_of_queries_may_be_empty():
   ids = anything(0, 9)
   none = jax.tree.map(lambda x: x[:, :0], ids)
   empty, out = attention.attend_each(
-      [q[:, :0], q], k, v, [none, ids], ids, "kernel")
+    [q[:, :0], q], k, v, [none, ids], ids, "kernel"
+  )
   assert empty.shape == (B, 0, 2, 16)
   np.testing.assert_allclose(
-      out, attention.attend(q, k, v, ids, ids, "plain"), atol=1e-5)
+    out, attention.attend(q, k, v, ids, ids, "plain"), atol=1e-5
+  )
 
 
 def test_tiles_are_never_wrong_and_often_empty():
@@ -229,6 +241,7 @@ def largest(jaxpr) -> int:
 
 def training(path: str):
   """Gradient of two layers by scan and remat, as the decoder runs them."""
+
   def loss(q, k, v, ids):
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def layer(x, _):
@@ -246,7 +259,8 @@ def test_only_the_plain_path_holds_S_x_S(path, monkeypatch):
   shape = lambda *x: jax.ShapeDtypeStruct(x, jnp.bfloat16)
   ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
   program = jax.make_jaxpr(training(path))(
-      shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids)
+    shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids
+  )
   most = largest(program.jaxpr)
   assert most == H * S * S if path == "plain" else most < S * S / 4
 
@@ -256,8 +270,11 @@ def test_the_compiled_program_has_no_room_for_S_x_S(monkeypatch):
   S, H, K, E = 8192, 2, 1, 16
   shape = lambda *x: jax.ShapeDtypeStruct(x, np.float32)
   ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
-  compiled = jax.jit(training("auto")).lower(
-      shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids).compile()
+  compiled = (
+    jax.jit(training("auto"))
+    .lower(shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids)
+    .compile()
+  )
   used = compiled.memory_analysis().temp_size_in_bytes
   print(f"{used / 1e6:.1f} MB; float32 scores would be {4 * H * S * S / 1e6}")
   assert used < 4 * H * S * S / 8
@@ -276,16 +293,20 @@ def test_unknown_paths_raise_with_the_list():
 @pytest.mark.parametrize("length, long", [(1024, False), (1025, True)])
 def test_auto_goes_by_the_number_of_scores(length, long):
   q, k, v, _ = arrays(1024, length, 1, 1, 16)
-  text = str(jax.make_jaxpr(attention.attend)(
-      q, k, v, anything(0, 1024), anything(0, length)))
+  text = str(
+    jax.make_jaxpr(attention.attend)(
+      q, k, v, anything(0, 1024), anything(0, length)
+    )
+  )
   assert ("flash" in text or "platform_index" in text) == long
 
 
 def test_chips_take_the_kernel_earlier():
   q, k, v, _ = arrays(1024, 1024, 1, 1, 16)
   with partition.compiled_for("tpu"):
-    text = str(jax.make_jaxpr(lambda *x: attention.attend(*x, None, None))(
-        q, k, v))
+    text = str(
+      jax.make_jaxpr(lambda *x: attention.attend(*x, None, None))(q, k, v)
+    )
   assert "platform_index" in text
 
 
@@ -295,5 +316,7 @@ def test_without_ids_all_see_all(path):
   one = lambda n: masks.together(np.ones((B, n), np.int32))
   run = jax.jit(attention.attend, static_argnums=5)
   np.testing.assert_allclose(
-      run(q, k, v, None, None, path), run(q, k, v, one(6), one(7), "plain"),
-      atol=1e-6)
+    run(q, k, v, None, None, path),
+    run(q, k, v, one(6), one(7), "plain"),
+    atol=1e-6,
+  )

@@ -104,10 +104,12 @@ def test_rows_and_heads_split_over_a_mesh_and_never_meet():
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu")
+  importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu"
+)
 def test_the_tpu_compiler_takes_the_kernels():
   out = programs.printed(
-      TPU, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
+    TPU, TPU_SKIP_MDS_QUERY="1", ALLOW_MULTIPLE_LIBTPU_LOAD="1"
+  )
   print(out)
   assert out["kernels"] == 3  # forward, dq, dk and dv
   assert out["temporary"] < out["scores"] and not out["squares"]

@@ -24,27 +24,27 @@ KERNELS = ("forward_kernel", "query_gradient_kernel", "key_gradient_kernel")
 
 # capability, dtype, width, masked -> how. SigLIP2's heads have 72, Qwen3's 128.
 CHOICES = [
-    (HOPPER, "bfloat16", 128, True, "kernel"),
-    (HOPPER, "bfloat16", 72, True, "kernel"),
-    (HOPPER, "float16", 64, True, "kernel"),
-    (HOPPER, "bfloat16", 129, True, "chunked"),
-    (HOPPER, "bfloat16", 256, True, "chunked"),
-    (HOPPER, "float32", 128, True, "chunked"),
-    (HOPPER, "bfloat16", 72, False, "cudnn"),
-    (HOPPER, "bfloat16", 128, False, "cudnn"),
-    (HOPPER, "float16", 8, False, "cudnn"),
-    (HOPPER, "bfloat16", 76, False, "kernel"),  # no multiple of 8
-    (HOPPER, "bfloat16", 136, False, "chunked"),
-    (HOPPER, "float32", 72, False, "chunked"),
-    (AMPERE, "bfloat16", 128, True, "chunked"),
-    (AMPERE, "bfloat16", 72, False, "cudnn"),
-    (AMPERE, "bfloat16", 76, False, "chunked"),
-    (AMPERE, "float32", 72, False, "chunked"),
-    ((7, 5), "float16", 64, False, "chunked"),
-    (BLACKWELL, "bfloat16", 128, True, "chunked"),
-    (BLACKWELL, "bfloat16", 128, False, "cudnn"),
-    (None, "bfloat16", 128, True, "chunked"),
-    (None, "bfloat16", 128, False, "chunked"),
+  (HOPPER, "bfloat16", 128, True, "kernel"),
+  (HOPPER, "bfloat16", 72, True, "kernel"),
+  (HOPPER, "float16", 64, True, "kernel"),
+  (HOPPER, "bfloat16", 129, True, "chunked"),
+  (HOPPER, "bfloat16", 256, True, "chunked"),
+  (HOPPER, "float32", 128, True, "chunked"),
+  (HOPPER, "bfloat16", 72, False, "cudnn"),
+  (HOPPER, "bfloat16", 128, False, "cudnn"),
+  (HOPPER, "float16", 8, False, "cudnn"),
+  (HOPPER, "bfloat16", 76, False, "kernel"),  # no multiple of 8
+  (HOPPER, "bfloat16", 136, False, "chunked"),
+  (HOPPER, "float32", 72, False, "chunked"),
+  (AMPERE, "bfloat16", 128, True, "chunked"),
+  (AMPERE, "bfloat16", 72, False, "cudnn"),
+  (AMPERE, "bfloat16", 76, False, "chunked"),
+  (AMPERE, "float32", 72, False, "chunked"),
+  ((7, 5), "float16", 64, False, "chunked"),
+  (BLACKWELL, "bfloat16", 128, True, "chunked"),
+  (BLACKWELL, "bfloat16", 128, False, "cudnn"),
+  (None, "bfloat16", 128, True, "chunked"),
+  (None, "bfloat16", 128, False, "chunked"),
 ]
 
 
@@ -62,11 +62,13 @@ def shapes(S: int, E: int, dtype: str, sharding=None):
 
 def program(platform, capability, masked: bool = True, path: str = "auto"):
   """Output and gradients of attention for that platform."""
+
   def run(q, k, v, dout, ids):
     ids = ids if masked else None
     with partition.compiled_for(platform, capability):
       out, back = jax.vjp(
-          lambda *x: attention.attend(*x, ids, ids, path), q, k, v)
+        lambda *x: attention.attend(*x, ids, ids, path), q, k, v
+      )
       return out, *back(dout)
 
   return run
@@ -84,7 +86,9 @@ def kernels(jaxpr) -> list[str]:
   return found
 
 
-@pytest.mark.parametrize("platform, capability, dtype, path, found", [
+@pytest.mark.parametrize(
+  "platform, capability, dtype, path, found",
+  [
     ("gpu", HOPPER, "bfloat16", "auto", True),
     ("gpu", HOPPER, "bfloat16", "kernel", True),
     ("gpu", HOPPER, "bfloat16", "chunked", False),
@@ -92,15 +96,17 @@ def kernels(jaxpr) -> list[str]:
     ("gpu", AMPERE, "bfloat16", "kernel", False),
     ("gpu", None, "bfloat16", "kernel", False),
     ("cpu", None, "bfloat16", "kernel", False),
-])
+  ],
+)
 def test_what_is_traced_for_a_gpu_is_what_was_chosen(
-    platform, capability, dtype, path, found):
+  platform, capability, dtype, path, found
+):
   q, k, v, _, ids = shapes(1024, 72, dtype)
 
   def run(q, k, v, ids):
     with partition.compiled_for(platform, capability):
       together = attention.attend(q, k, v, ids, ids, path)
-      apart, = attention.attend_each([q], k, v, [ids], ids, path)
+      (apart,) = attention.attend_each([q], k, v, [ids], ids, path)
       return together, apart
 
   traced = kernels(jax.make_jaxpr(run)(q, k, v, ids).jaxpr)
@@ -142,16 +148,21 @@ def interpreter(**how):
 
 def test_kernels_equal_plain_whatever_the_ids():
   """Several tiles of either side and heads a key head, one of them padded."""
-  path = flash.Path(*(functools.partial(f, interpret=interpreter())
-                      for f in (flash_gpu.forward, flash_gpu.backward)))
+  path = flash.Path(
+    *(
+      functools.partial(f, interpret=interpreter())
+      for f in (flash_gpu.forward, flash_gpu.backward)
+    )
+  )
   L, S = 128, 200
   one = lambda tree: jax.tree.map(lambda x: x[:1], tree)
   inputs = one(t.arrays(L, S, 2, 1, 24, jnp.bfloat16))
-  rest = jax.tree.map(lambda x: x[:, 100:100 + S - 128], one(t.packed(1)))
+  rest = jax.tree.map(lambda x: x[:, 100 : 100 + S - 128], one(t.packed(1)))
   key = masks.join(masks.together(jnp.ones((1, 128))), rest)
   query = jax.tree.map(lambda x: x[:, :L], key)
-  kinds = masks.tiles(masks.pad(query, 256), masks.pad(key, 256),
-                      *flash_gpu.QUERY_TILE)
+  kinds = masks.tiles(
+    masks.pad(query, 256), masks.pad(key, 256), *flash_gpu.QUERY_TILE
+  )
   assert len(np.unique(kinds)) == 3  # tiles without, with a mask, and of no use
   ours = t.through(path)(*inputs, query, key)
   exact = t.plain(*(x.astype(np.float32) for x in inputs), query, key)
@@ -191,9 +202,10 @@ print(json.dumps(out))
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    importlib.util.find_spec("jax_plugins") is None
-    or importlib.util.find_spec("jax_plugins.xla_cuda13") is None,
-    reason="needs the extra cuda")
+  importlib.util.find_spec("jax_plugins") is None
+  or importlib.util.find_spec("jax_plugins.xla_cuda13") is None,
+  reason="needs the extra cuda",
+)
 def test_xla_takes_every_choice_for_its_gpu():
   found = programs.printed(COMPILED, JAX_PLATFORMS="cpu")
   assert len(found) == sum(x[0] in (HOPPER, AMPERE) for x in CHOICES)

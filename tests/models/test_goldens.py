@@ -14,13 +14,23 @@ from tests.goldens import (
   vision,
 )
 
-FAMILIES = {"layers": layers, "decoder": decoder, "vision": vision,
-            "autoencoder": autoencoder, "adapters": adapters, "emma": emma}
+FAMILIES = {
+  "layers": layers,
+  "decoder": decoder,
+  "vision": vision,
+  "autoencoder": autoencoder,
+  "adapters": adapters,
+  "emma": emma,
+}
 SHALLOW = ("layers", "adapters")
 # What is summed in float32 and rounded once: no other order of sums shows, but
 # a rounding in another place does.
-ONCE = ("rms_norm/bfloat16", "layer_norm/bfloat16", "norm_rope/bfloat16",
-        "attention/bfloat16")
+ONCE = (
+  "rms_norm/bfloat16",
+  "layer_norm/bfloat16",
+  "norm_rope/bfloat16",
+  "attention/bfloat16",
+)
 
 
 def tolerance(family: str, case: str) -> store.Tolerance:
@@ -34,14 +44,21 @@ def tolerance(family: str, case: str) -> store.Tolerance:
 SMOKE = (("layers", "rms_norm/bfloat16"), ("emma", "paper"))
 
 
-@pytest.mark.parametrize("family, case", [
-    pytest.param(family, case, marks=[pytest.mark.smoke] * (
-        (family, case) in SMOKE))
-    for family, module in FAMILIES.items() for case in module.CASES])
+@pytest.mark.parametrize(
+  "family, case",
+  [
+    pytest.param(
+      family, case, marks=[pytest.mark.smoke] * ((family, case) in SMOKE)
+    )
+    for family, module in FAMILIES.items()
+    for case in module.CASES
+  ],
+)
 def test_numbers_stay(family: str, case: str):
   module = FAMILIES[family]
-  store.check(family, case, module.CASES[case](), tolerance(family, case),
-              module.KEPT)
+  store.check(
+    family, case, module.CASES[case](), tolerance(family, case), module.KEPT
+  )
 
 
 @pytest.mark.parametrize("case", initializers.CASES)

@@ -8,14 +8,17 @@ import pytest
 from emma_jax.models import layers, partition
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6),
-                                              ("bfloat16", 1e-2)])
-@pytest.mark.parametrize("channels, by_product", [(24, True), (128, True),
-                                                  (136, False)])
+@pytest.mark.parametrize(
+  "dtype, tolerance", [("float32", 2e-6), ("bfloat16", 1e-2)]
+)
+@pytest.mark.parametrize(
+  "channels, by_product", [(24, True), (128, True), (136, False)]
+)
 def test_rms_norm_is_the_same_for_a_tpu(channels, by_product, dtype, tolerance):
   rng = np.random.default_rng(0)
-  x, d = (jnp.asarray(10 * rng.normal(size=(2, 3, channels)), dtype)
-          for _ in range(2))
+  x, d = (
+    jnp.asarray(10 * rng.normal(size=(2, 3, channels)), dtype) for _ in range(2)
+  )
   scale = jnp.asarray(rng.normal(size=channels), jnp.float32)
 
   def both_ways(x, scale, d):
@@ -31,7 +34,8 @@ def test_rms_norm_is_the_same_for_a_tpu(channels, by_product, dtype, tolerance):
   for g, w in zip(got, want, strict=True):
     g, w = (np.asarray(y, np.float32) for y in (g, w))
     np.testing.assert_allclose(
-        g, w, rtol=tolerance, atol=tolerance * np.abs(w).max())
+      g, w, rtol=tolerance, atol=tolerance * np.abs(w).max()
+    )
 
 
 def test_the_mean_square_of_a_tpu_is_not_rounded_to_bfloat16():
@@ -41,8 +45,7 @@ def test_the_mean_square_of_a_tpu_is_not_rounded_to_bfloat16():
   def product(dtype):
     x, scale = jnp.ones((1, 8), dtype), jnp.ones(8)
     with partition.compiled_for("tpu"):
-      return str(jax.make_jaxpr(
-          lambda x: layers.rms_norm(x, scale, 0.0))(x))
+      return str(jax.make_jaxpr(lambda x: layers.rms_norm(x, scale, 0.0))(x))
 
   narrow, wide = product(jnp.bfloat16), product(jnp.float32)
   assert "Precision.HIGH" in narrow and "Precision.HIGHEST" not in narrow
@@ -53,8 +56,7 @@ def test_the_mean_square_of_a_tpu_is_not_rounded_to_bfloat16():
 def test_the_gradient_of_rms_norm_is_rounded_once(platform):
   """In bfloat16 its two parts are added in float32."""
   rng = np.random.default_rng(0)
-  x, d = (jnp.asarray(rng.normal(size=(4, 64)), jnp.bfloat16)
-          for _ in range(2))
+  x, d = (jnp.asarray(rng.normal(size=(4, 64)), jnp.bfloat16) for _ in range(2))
 
   def gradient(x):
     norm = lambda x: layers.rms_norm(x, jnp.ones(64), 1e-5)
@@ -68,8 +70,10 @@ def test_the_gradient_of_rms_norm_is_rounded_once(platform):
   assert np.mean(np.asarray(got != want)) < 0.02
 
 
-@pytest.mark.parametrize("axis, gain, std", [
-    (0, 1.0, 50**-0.5), (1, 0.3, 0.3 * 40**-0.5), ((0, 1), 1.0, 2000**-0.5)])
+@pytest.mark.parametrize(
+  "axis, gain, std",
+  [(0, 1.0, 50**-0.5), (1, 0.3, 0.3 * 40**-0.5), ((0, 1), 1.0, 2000**-0.5)],
+)
 def test_a_first_weight_has_its_deviation(axis, gain, std):
   """Gain over the root of what is summed, though the draw is cut at two
   sigmas of the normal it comes from (uncorrected it would be 0.88 of that)."""

@@ -28,12 +28,15 @@ def row_ids(batch: Batch) -> Ids:
 def drawn() -> tuple[list[str], np.ndarray]:
   """Token letters and 0/1 table of the docstring."""
   lines = masks.__doc__.splitlines()
-  head = next(i for i, line in enumerate(lines) if line.split()[:2] == [
-      "r", "r"])
+  head = next(
+    i for i, line in enumerate(lines) if line.split()[:2] == ["r", "r"]
+  )
   letters = lines[head].split()
   columns = [i for i, c in enumerate(lines[head]) if c != " "]
-  table = [[line.ljust(80)[c] == "1" for c in columns]
-           for line in lines[head + 1:head + 1 + len(letters)]]
+  table = [
+    [line.ljust(80)[c] == "1" for c in columns]
+    for line in lines[head + 1 : head + 1 + len(letters)]
+  ]
   return letters, np.array(table)
 
 
@@ -41,11 +44,11 @@ def test_the_drawing_in_the_docstring():
   letters, table = drawn()
   assert "".join(letters) == "rriinnppqa"
   ids = Ids(
-      segment=np.array([[1] * 6 + [2] * 4]),
-      slot=np.arange(10)[None],
-      end=np.array([[1, 1, 2, 3, 5, 5, 6, 7, 8, 9]]),
-      noisy=np.array([[0] * 4 + [1] * 2 + [0] * 4]),
-      position=np.array([[*range(6), *range(4)]]),
+    segment=np.array([[1] * 6 + [2] * 4]),
+    slot=np.arange(10)[None],
+    end=np.array([[1, 1, 2, 3, 5, 5, 6, 7, 8, 9]]),
+    noisy=np.array([[0] * 4 + [1] * 2 + [0] * 4]),
+    position=np.array([[*range(6), *range(4)]]),
   )
   np.testing.assert_array_equal(np.asarray(masks.allow(ids, ids))[0], table)
 
@@ -77,23 +80,27 @@ def test_generation_sees_its_own_picture_in_both_directions(variant):
 
 def test_a_noisy_picture_that_is_not_the_last_stays_hidden():
   word = lambda i: Text((i,))
-  sample = Sample("drawing", (
-      word(5), tiny.picture(0, "target"), word(6), tiny.picture(1, "target")))
+  sample = Sample(
+    "drawing",
+    (word(5), tiny.picture(0, "target"), word(6), tiny.picture(1, "target")),
+  )
   ids = row_ids(tiny.packed([sample]))
   allow = np.asarray(masks.allow(ids, ids))[0, :6, :6]
-  np.testing.assert_array_equal(allow.astype(int), [
+  np.testing.assert_array_equal(
+    allow.astype(int),
+    [
       [1, 0, 0, 0, 0, 0],
       [1, 1, 1, 0, 0, 0],
       [1, 1, 1, 0, 0, 0],
       [1, 0, 0, 1, 0, 0],
       [1, 0, 0, 1, 1, 1],
       [1, 0, 0, 1, 1, 1],
-  ])
+    ],
+  )
 
 
 def test_samples_of_a_row_do_not_see_each_other():
-  batch = tiny.packed(
-      [tiny.understanding(), tiny.editing(), tiny.drawing()])
+  batch = tiny.packed([tiny.understanding(), tiny.editing(), tiny.drawing()])
   ids = row_ids(batch)
   allow = np.asarray(masks.allow(ids, ids))[0]
   segment = ids.segment[0]
@@ -110,27 +117,34 @@ def test_the_buffers_order_does_not_matter():
   n = ids.slot.shape[1]
   rng = np.random.default_rng(0)
   a, b = rng.permutation(n), rng.permutation(n)
-  take = lambda p: Ids(*(getattr(ids, name)[:, p]
-                         for name in Ids.__dataclass_fields__))
+  take = lambda p: Ids(
+    *(getattr(ids, name)[:, p] for name in Ids.__dataclass_fields__)
+  )
   np.testing.assert_array_equal(
-      np.asarray(masks.allow(take(a), take(b)))[0],
-      np.asarray(masks.allow(ids, ids))[0][a][:, b])
+    np.asarray(masks.allow(take(a), take(b)))[0],
+    np.asarray(masks.allow(ids, ids))[0][a][:, b],
+  )
 
 
 def test_plain_text_is_causal_within_segments():
   segment = np.array([[1, 1, 2, 2, 0]])
   ids = masks.causal(segment, np.array([[0, 1, 0, 1, 0]]))
-  np.testing.assert_array_equal(np.asarray(masks.allow(ids, ids))[0], np.array([
-      [1, 0, 0, 0, 0],
-      [1, 1, 0, 0, 0],
-      [0, 0, 1, 0, 0],
-      [0, 0, 1, 1, 0],
-      [0, 0, 0, 0, 0],
-  ], bool))
+  np.testing.assert_array_equal(
+    np.asarray(masks.allow(ids, ids))[0],
+    np.array(
+      [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0],
+      ],
+      bool,
+    ),
+  )
 
 
-_NUMBERS = st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=8,
-                    max_size=8)  # fmt: skip
+_NUMBERS = st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=8, max_size=8)
 _jitted = jax.jit(lambda q, k: (masks.allow(q, k), masks.tiles(q, k, 4, 2)))
 
 
@@ -147,12 +161,13 @@ def test_the_mask_by_brute_force_whatever_the_ids(queries, keys):
   allow, tiles = map(np.asarray, _jitted(_ids(queries), _ids(keys)))
   for i, (segment, _, end, noisy) in enumerate(queries):
     for j, (other, slot, _, noise) in enumerate(keys):
-      want = (segment == other != 0 and slot <= end
-              and (noise == 0 or noise == noisy))
+      want = (
+        segment == other != 0 and slot <= end and (noise == 0 or noise == noisy)
+      )
       assert allow[0, i, j] == want
   for i, said in enumerate(tiles[0]):
     for j, kind in enumerate(said):
-      part = allow[0, 4 * i:4 * i + 4, 2 * j:2 * j + 2]
+      part = allow[0, 4 * i : 4 * i + 4, 2 * j : 2 * j + 2]
       assert kind != masks.NOTHING or not part.any()
       assert kind != masks.ALL or part.all()
 
@@ -161,26 +176,38 @@ def test_the_mask_by_brute_force_whatever_the_ids(queries, keys):
 @given(st.data())
 def test_who_sees_whom_in_packed_rows_by_brute_force(data):
   """From the samples' parts alone: paper section 3, token by token."""
-  layout = data.draw(st.sampled_from(["paper", "reference_und",
-                                      "token_fusion"]).map(tiny.layout))
+  layout = data.draw(
+    st.sampled_from(["paper", "reference_und", "token_fusion"]).map(tiny.layout)
+  )
   makers = st.sampled_from([tiny.understanding, tiny.drawing, tiny.editing])
-  samples = [make(seed) for seed, make in enumerate(
-      data.draw(st.lists(makers, min_size=1, max_size=4)))]
+  samples = [
+    make(seed)
+    for seed, make in enumerate(
+      data.draw(st.lists(makers, min_size=1, max_size=4))
+    )
+  ]
   batch, info = pack(samples, layout)
-  ids = Ids(*(np.concatenate([getattr(x, name) for x in (
-      batch.und_ids, batch.gen_ids)], axis=1)
-      for name in Ids.__dataclass_fields__))
+  ids = Ids(
+    *(
+      np.concatenate(
+        [getattr(x, name) for x in (batch.und_ids, batch.gen_ids)], axis=1
+      )
+      for name in Ids.__dataclass_fields__
+    )
+  )
   allow = masks.allow(ids, ids)
   for row, placed in enumerate(info.placed):
     flat = oracle.row_tokens([samples[i] for i in placed], layout)
-    order = np.argsort(ids.slot[row], kind="stable")[:len(flat)]
+    order = np.argsort(ids.slot[row], kind="stable")[: len(flat)]
     for i, query in enumerate(flat):
       for j, key in enumerate(flat):
         same = query.sample == key.sample
-        picture = same and query.role == key.role != "" and (
-            query.picture == key.picture)
+        picture = (
+          same
+          and query.role == key.role != ""
+          and (query.picture == key.picture)
+        )
         whole = picture and query.role in ("ref", "target")
-        want = same and (whole or j <= i) and (
-            key.role != "target" or picture)
+        want = same and (whole or j <= i) and (key.role != "target" or picture)
         assert allow[row, order[i], order[j]] == want
     assert allow[row].sum() == allow[row][np.ix_(order, order)].sum()

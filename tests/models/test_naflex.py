@@ -13,26 +13,31 @@ from emma_jax.models.siglip2_vision import SiglipVision, SiglipVisionConfig
 
 TOLERANCE = 5e-6  # of the maximum
 LENGTH, MOST, PATCH = 48, 4, 2
-ROWS = [
-    [(3, 3), (2, 7), (5, 4), (1, 1)],
-    [(6, 8)],
-    [(1, 9), (4, 4)],
-]
+ROWS = [[(3, 3), (2, 7), (5, 4), (1, 1)], [(6, 8)], [(1, 9), (4, 4)]]
 
 
 @functools.cache
 def models(method: str):
   """(plain module, parameters, compiled packed call, list of its traces)."""
-  config = SiglipVisionConfig(encoder=siglip2.SiglipConfig(
-      width=16, mlp_width=24, num_layers=2, num_heads=2, patch_size=PATCH,
-      native_grid=3, position_resize=method,
-  ))
+  config = SiglipVisionConfig(
+    encoder=siglip2.SiglipConfig(
+      width=16,
+      mlp_width=24,
+      num_layers=2,
+      num_heads=2,
+      patch_size=PATCH,
+      native_grid=3,
+      position_resize=method,
+    )
+  )
   plain, packed = SiglipVision(config), naflex.PackedVision(config)
-  shapes = meta.unbox(jax.eval_shape(
-      plain.init, jax.random.key(0), jnp.zeros((1, 6, 6, 3))))
+  shapes = meta.unbox(
+    jax.eval_shape(plain.init, jax.random.key(0), jnp.zeros((1, 6, 6, 3)))
+  )
   rng = np.random.default_rng(1)
   params = jax.tree.map(
-      lambda x: 0.3 * rng.normal(size=x.shape).astype(np.float32), shapes)
+    lambda x: 0.3 * rng.normal(size=x.shape).astype(np.float32), shapes
+  )
   traces = []
 
   def call(patches_BTK, grids_BN2):
@@ -45,14 +50,15 @@ def models(method: str):
 def pictures(grids, seed: int = 0) -> list[np.ndarray]:
   rng = np.random.default_rng(seed)
   return [
-      rng.uniform(-1, 1, (PATCH * h, PATCH * w, 3)).astype(np.float32)
-      for h, w in grids
+    rng.uniform(-1, 1, (PATCH * h, PATCH * w, 3)).astype(np.float32)
+    for h, w in grids
   ]
 
 
 def packed_rows(rows=ROWS) -> tuple[np.ndarray, np.ndarray]:
-  made = [naflex.pack(pictures(r, i), PATCH, LENGTH, MOST)
-          for i, r in enumerate(rows)]  # fmt: skip
+  made = [
+    naflex.pack(pictures(r, i), PATCH, LENGTH, MOST) for i, r in enumerate(rows)
+  ]
   return tuple(np.stack(x) for x in zip(*made))
 
 
@@ -71,15 +77,19 @@ def test_packed_is_alone(method):
     for n, picture in enumerate(pictures(row, b)):
       alone = apply(params, picture[None])
       pairs = [
-          (parts[n], alone.patches_PTD[0]), (first[n], alone.states_LPTD[0, 0]),
-          (last[n], alone.states_LPTD[-1, 0]),
-          (out.pooled_PD[b, n], alone.pooled_PD[0]),
+        (parts[n], alone.patches_PTD[0]),
+        (first[n], alone.states_LPTD[0, 0]),
+        (last[n], alone.states_LPTD[-1, 0]),
+        (out.pooled_PD[b, n], alone.pooled_PD[0]),
       ]
       for ours, theirs in pairs:
         theirs = np.asarray(theirs)
         np.testing.assert_allclose(
-            np.reshape(ours, theirs.shape), theirs, rtol=0,
-            atol=TOLERANCE * np.abs(theirs).max())
+          np.reshape(ours, theirs.shape),
+          theirs,
+          rtol=0,
+          atol=TOLERANCE * np.abs(theirs).max(),
+        )
 
 
 def test_one_trace_for_all_sizes():
@@ -108,18 +118,31 @@ def test_neither_padding_nor_neighbours_are_seen():
   assert not changed[1].any() and not changed[2, :25].any()
   moved = np.abs(first.pooled_PD - second.pooled_PD).max(-1) > 0
   np.testing.assert_array_equal(
-      moved, [[False, True, False, False], [False] * 4, [False] * 4])
+    moved, [[False, True, False, False], [False] * 4, [False] * 4]
+  )
   np.testing.assert_array_equal(second.pooled_PD[1, 1:], 0)
 
 
 def test_slots_are_as_drawn():
   place = naflex.slots(np.array([[[2, 3], [0, 0], [1, 2]]]), 10)
   np.testing.assert_array_equal(
-      place.picture_BT, [[0] * 6 + [2] * 2 + [-1] * 2])
+    place.picture_BT, [[0] * 6 + [2] * 2 + [-1] * 2]
+  )
   np.testing.assert_array_equal(
-      place.cell_BT2[0],
-      [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2], [0, 0], [0, 1],
-       [0, 0], [0, 0]])
+    place.cell_BT2[0],
+    [
+      [0, 0],
+      [0, 1],
+      [0, 2],
+      [1, 0],
+      [1, 1],
+      [1, 2],
+      [0, 0],
+      [0, 1],
+      [0, 0],
+      [0, 0],
+    ],
+  )
 
 
 @pytest.mark.parametrize("method", resize.METHODS)
@@ -130,8 +153,11 @@ def test_cells_of_a_resized_grid(method, size):
   cells = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)
   cells = cells.reshape(1, -1, 2)
   ours = resize.resize_at(
-      jnp.asarray(grid), jnp.asarray(cells),
-      jnp.broadcast_to(jnp.asarray(size), cells.shape), method)
+    jnp.asarray(grid),
+    jnp.asarray(cells),
+    jnp.broadcast_to(jnp.asarray(size), cells.shape),
+    method,
+  )
   expected = np.asarray(resize.resize(grid, size, method)).reshape(1, -1, 3)
   np.testing.assert_allclose(ours, expected, atol=1e-6)
   if size == (5, 5):

@@ -29,7 +29,7 @@ SIZES = ((64, 96), (32, 32), (128, 32))
 @functools.cache
 def _project() -> np.ndarray:
   rng = np.random.default_rng(1)
-  return rng.normal(size=(32 * 32 * 3, tiny.CHANNELS)) / (32 * 32 * 3)**0.5
+  return rng.normal(size=(32 * 32 * 3, tiny.CHANNELS)) / (32 * 32 * 3) ** 0.5
 
 
 def encoded(picture: Picture) -> Picture:
@@ -41,8 +41,12 @@ def encoded(picture: Picture) -> Picture:
 
 
 def with_latents(sample: Sample) -> Sample:
-  return dataclasses.replace(sample, parts=tuple(
-      encoded(p) if isinstance(p, Picture) else p for p in sample.parts))
+  return dataclasses.replace(
+    sample,
+    parts=tuple(
+      encoded(p) if isinstance(p, Picture) else p for p in sample.parts
+    ),
+  )
 
 
 def asked(seed: int, *sizes: tuple[int, int]) -> Sample:
@@ -50,16 +54,27 @@ def asked(seed: int, *sizes: tuple[int, int]) -> Sample:
   rng = np.random.default_rng(seed)
   first = 100 + 20 * seed
   pictures = [
-      encoded(Picture(rng.integers(0, 256, (*s, 3), np.uint8), "und", 1))
-      for s in sizes]
-  return Sample("understanding", (
-      Text((first,)), *pictures, Text((first + 1, first + 2)),
-      Text((first + 3, first + 4), loss=True)))
+    encoded(Picture(rng.integers(0, 256, (*s, 3), np.uint8), "und", 1))
+    for s in sizes
+  ]
+  return Sample(
+    "understanding",
+    (
+      Text((first,)),
+      *pictures,
+      Text((first + 1, first + 2)),
+      Text((first + 3, first + 4), loss=True),
+    ),
+  )
 
 
 def layout(variant: str = "paper", **changes) -> Layout:
-  sizes = dict(und_patches=PATCHES, und_pictures=3, und_tokens=48,
-               latent_channels=tiny.CHANNELS)
+  sizes = dict(
+    und_patches=PATCHES,
+    und_pictures=3,
+    und_tokens=48,
+    latent_channels=tiny.CHANNELS,
+  )
   return tiny.layout(variant, **sizes | changes)
 
 
@@ -71,13 +86,18 @@ def packed(samples: list[Sample], variant: str = "paper", **changes) -> Batch:
 
 def objective(variant: str, route: str = "versatile"):
   return objectives.EmmaObjective(
-      model=tiny.emma(variant), route=route, text_weight=0.25,
-      velocity_weight=1.0, time_bins=2,
-      flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))
+    model=tiny.emma(variant),
+    route=route,
+    text_weight=0.25,
+    velocity_weight=1.0,
+    time_bins=2,
+    flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0),
+  )
 
 
-@functools.partial(jax.jit, static_argnames=("variant", "route"),
-                   compiler_options=tiny.QUICK)
+@functools.partial(
+  jax.jit, static_argnames=("variant", "route"), compiler_options=tiny.QUICK
+)
 def metrics(variant: str, params: dict, batch: Batch, route: str) -> dict:
   """All that a step measures, and the router's own objective."""
   o = objective(variant, route)
@@ -90,9 +110,16 @@ def metrics(variant: str, params: dict, batch: Batch, route: str) -> dict:
 
 def of_the_layouts_size(variant: str) -> tuple[Batch, Batch]:
   """All tasks in the rows, in the static mode and as native pictures."""
-  samples = [with_latents(s) for s in (
-      tiny.understanding(0, 1), tiny.editing(1), tiny.understanding(2, 0),
-      tiny.drawing(3), tiny.understanding(4, 1))]
+  samples = [
+    with_latents(s)
+    for s in (
+      tiny.understanding(0, 1),
+      tiny.editing(1),
+      tiny.understanding(2, 0),
+      tiny.drawing(3),
+      tiny.understanding(4, 1),
+    )
+  ]
   static = packed(samples, variant, und_patches=0)
   native = packed(samples, variant)
   assert native.und_pixels_BNYXC.shape[1] == 0
@@ -102,12 +129,17 @@ def of_the_layouts_size(variant: str) -> tuple[Batch, Batch]:
 
 def assert_close(got, want):
   jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(
-          a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max())), got, want)
+    lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(b).max())
+    ),
+    got,
+    want,
+  )
 
 
-@pytest.mark.parametrize("variant, route", [
-    ("paper", "router"), ("token_all_shared", "versatile")])
+@pytest.mark.parametrize(
+  "variant, route", [("paper", "router"), ("token_all_shared", "versatile")]
+)
 def test_pictures_of_the_layouts_size_are_as_in_the_static_mode(variant, route):
   """Losses of all tasks, and the router's."""
   static, native = of_the_layouts_size(variant)
@@ -126,8 +158,8 @@ def test_the_towers_gradient_is_that_of_the_static_mode():
   def gradient(vision, batch):
     def loss(vision):
       und, _, logits = emma.apply(
-          {"params": {"vision": vision}}, batch, "router",
-          method=Emma.semantics)
+        {"params": {"vision": vision}}, batch, "router", method=Emma.semantics
+      )
       B, _, *_, C = und.shape
       # Padding has features too, which nothing takes.
       und = und.reshape(B, -1, C)[:, :6]
@@ -147,11 +179,15 @@ def words(variant: str, batch: Batch) -> dict[int, np.ndarray]:
   """Logits by word: where they lay is forgotten."""
   noisy = np.zeros_like(batch.latents.gen_BMTC)
   _, logits = tiny.run(
-      tiny.emma(variant), tiny.params(variant),
-      (batch, batch.latents, noisy, np.zeros(noisy.shape[:2], np.float32)))
+    tiny.emma(variant),
+    tiny.params(variant),
+    (batch, batch.latents, noisy, np.zeros(noisy.shape[:2], np.float32)),
+  )
   is_word = (batch.visual_BU < 0) & (batch.und_ids.segment > 0)
-  return {int(batch.tokens_BU[*at]): np.asarray(logits[*at])
-          for at in np.argwhere(is_word)}
+  return {
+    int(batch.tokens_BU[*at]): np.asarray(logits[*at])
+    for at in np.argwhere(is_word)
+  }
 
 
 @pytest.mark.parametrize("variant", ["paper", "token_all_shared"])
@@ -169,9 +205,16 @@ def test_pictures_of_a_row_do_not_see_each_other(variant):
 
 def test_each_picture_of_a_row_goes_to_the_expert_of_its_own_decision():
   """Several in a row, in one sample and in two, of different decisions."""
-  batch = packed([asked(0, SIZES[1], (32, 64)), asked(1, (64, 32), SIZES[2]),
-                  asked(2, (32, 96), SIZES[1])], rows=2, und_pictures=4,
-                 und_tokens=64)
+  batch = packed(
+    [
+      asked(0, SIZES[1], (32, 64)),
+      asked(1, (64, 32), SIZES[2]),
+      asked(2, (32, 96), SIZES[1]),
+    ],
+    rows=2,
+    und_pictures=4,
+    und_tokens=64,
+  )
   assert batch.und_valid_BN.sum(axis=1).tolist() == [4, 2]
   tower = VisionTower(tiny.emma().config.vision)
   values = batch.patches.values_BWK / np.float32(127.5) - 1
@@ -183,8 +226,13 @@ def test_each_picture_of_a_row_goes_to_the_expert_of_its_own_decision():
     fc2 = vision["router"]["fc2"]
     fc2 = fc2 | {"bias": fc2["bias"] + jnp.stack([0 * more, more])}
     router = vision["router"] | {"fc2": fc2}
-    return tower.apply({"params": vision | {"router": router}}, batch.patches,
-                       values, "router", method="packed")
+    return tower.apply(
+      {"params": vision | {"router": router}},
+      batch.patches,
+      values,
+      "router",
+      method="packed",
+    )
 
   general, logits = run(-50.0)
   by = {False: np.asarray(general), True: np.asarray(run(50.0)[0])}
@@ -197,7 +245,8 @@ def test_each_picture_of_a_row_goes_to_the_expert_of_its_own_decision():
   for row, token in np.argwhere(token_BJ > 0):
     stem = bool(went[row, token_BJ[row, token] - 1])
     np.testing.assert_allclose(
-        routed[row, token], by[stem][row, token], rtol=0, atol=1e-5)
+      routed[row, token], by[stem][row, token], rtol=0, atol=1e-5
+    )
     assert np.abs(by[not stem][row, token] - routed[row, token]).max() > 1e-2
 
 
@@ -207,8 +256,9 @@ def test_one_program_for_all_sizes():
   @jax.jit
   def run(params, batch):
     traces.append(1)
-    return emma.apply({"params": params}, batch, batch.latents, None, None,
-                      "router").hidden_BUD
+    return emma.apply(
+      {"params": params}, batch, batch.latents, None, None, "router"
+    ).hidden_BUD
 
   for sizes in ((SIZES[0],), SIZES[1:], (SIZES[2], SIZES[2]), ()):
     batch = packed([asked(0, *sizes)], targets=0)
@@ -223,11 +273,13 @@ def test_no_square_of_patches_is_made():
 
   def loss(vision, values):
     y, logits = VisionTower(tower).apply(
-        {"params": vision}, row, values, "router", method="packed")
+      {"params": vision}, row, values, "router", method="packed"
+    )
     return y.sum() + logits.sum()
 
   traced = jax.make_jaxpr(jax.grad(loss))(
-      tiny.shapes()["vision"], jax.ShapeDtypeStruct((1, W, 768), jnp.float32))
+    tiny.shapes()["vision"], jax.ShapeDtypeStruct((1, W, 768), jnp.float32)
+  )
   assert W * 100 < largest(traced.jaxpr) < W * W / 4
 
 
@@ -242,8 +294,10 @@ def test_positions_of_cells_are_those_of_the_grid():
   for rows, columns in ((3, 5), (1, 4096), (64, 64), (4000, 1)):
     cells = np.indices((rows, columns)).reshape(2, -1).T[None]
     np.testing.assert_allclose(
-        sincos_at(cells.astype(np.int32), 16, 10000.0)[0],
-        sincos_2d(rows, columns, 16, 10000.0), atol=5e-7)
+      sincos_at(cells.astype(np.int32), 16, 10000.0)[0],
+      sincos_2d(rows, columns, 16, 10000.0),
+      atol=5e-7,
+    )
 
 
 # ---------------------------------------------------------------- packing
@@ -258,8 +312,7 @@ def test_patches_are_pictures_and_back():
   assert [x.shape for x in back] == [*(x.shape for x in pictures), (0, 0, 3)]
   for got, want in zip(back, pictures):
     np.testing.assert_array_equal(got, want)
-  assert out.picture_BW[1].tolist() == (
-      [1] * 24 + [2] * 4 + [3] * 16 + [0] * 4)
+  assert out.picture_BW[1].tolist() == ([1] * 24 + [2] * 4 + [3] * 16 + [0] * 4)
   assert out.grid_BN2[1].tolist() == [[4, 6], [2, 2], [8, 2], [0, 0]]
   assert not out.values_BWK[0].any()
   # The four patches of the second cell of the first picture.
@@ -272,25 +325,44 @@ def test_the_needs_of_native_pictures(fusion):
   sample = asked(1, SIZES[1], SIZES[2])
   cost = 5 * (1 + (fusion == "token"))
   assert room.need(sample) == dict(
-      und_tokens=5 + cost, und_pictures=2, references=0, targets=0,
-      und_patches=20)
+    und_tokens=5 + cost, und_pictures=2, references=0, targets=0, und_patches=20
+  )
   assert room.length(sample) == 5 + cost
   edit = with_latents(tiny.editing(1))
   assert room.need(edit)["und_patches"] == 0
   assert not room.misfit(edit) and not room.misfit(sample)
 
 
-@pytest.mark.parametrize("sample, words", [
+@pytest.mark.parametrize(
+  "sample, words",
+  [
     (asked(0, (128, 128)), "und_patches=64 of a row but the layout has 48"),
     (asked(0, (32, 32), (32, 32), (32, 32), (32, 32)), "und_pictures=4"),
-    (Sample("understanding", (
-        Picture(np.zeros((48, 32, 3), np.uint8), "und"),)), "multiples of 32"),
-    (Sample("understanding", (
-        Picture(np.zeros((32, 32, 3), np.uint8), "und"),)), "encode-latents"),
-    (Sample("understanding", (
-        Picture(np.zeros((32, 32, 3), np.uint8), "und",
-                latent_TC=np.zeros((2, 8))),)), r"\(2, 8\) instead of"),
-])
+    (
+      Sample(
+        "understanding", (Picture(np.zeros((48, 32, 3), np.uint8), "und"),)
+      ),
+      "multiples of 32",
+    ),
+    (
+      Sample(
+        "understanding", (Picture(np.zeros((32, 32, 3), np.uint8), "und"),)
+      ),
+      "encode-latents",
+    ),
+    (
+      Sample(
+        "understanding",
+        (
+          Picture(
+            np.zeros((32, 32, 3), np.uint8), "und", latent_TC=np.zeros((2, 8))
+          ),
+        ),
+      ),
+      r"\(2, 8\) instead of",
+    ),
+  ],
+)
 def test_what_no_row_can_hold_is_dropped_with_the_reason(sample, words):
   _, info = pack([sample], layout())
   (dropped,) = info.dropped

@@ -13,8 +13,9 @@ from emma_jax.sharding import AXES
 from tests import programs
 
 MESH = AbstractMesh((1, 2, 2, 2), AXES)
-CONFIG = dict(width=8, mlp_width=16, num_layers=3, num_heads=2, patch_size=4,
-              native_grid=2)
+CONFIG = dict(
+  width=8, mlp_width=16, num_layers=3, num_heads=2, patch_size=4, native_grid=2
+)
 
 
 def test_outside_of_a_program_nothing_is_constrained():
@@ -30,7 +31,9 @@ def test_inside_names_become_mesh_axes():
     assert partition.mesh_axes("mlp") == ("tensor",)
     assert partition.mesh_axes("layers") == ()
     assert partition.split_axes((8, 6), ("embed", "mlp")) == [
-        ("fsdp",), ("tensor",)]
+      ("fsdp",),
+      ("tensor",),
+    ]
     with pytest.raises(ValueError, match="'row'.*sharding.TABLE"):
       partition.constrain(x, "row", None)
     with pytest.raises(ValueError, match="names=.*shape"):
@@ -39,8 +42,11 @@ def test_inside_names_become_mesh_axes():
 
 def test_the_rows_of_a_second_weight_are_split_if_they_can_be():
   choose = lambda rows, **sizes: partition.choose_axes(
-      (rows, 8), ("mlp_rows", "embed"), sharding.TABLE,
-      dict.fromkeys(sharding.AXES, 1) | sizes)
+    (rows, 8),
+    ("mlp_rows", "embed"),
+    sharding.TABLE,
+    dict.fromkeys(sharding.AXES, 1) | sizes,
+  )
   assert choose(16, fsdp=4) == [("tensor", "fsdp"), None]
   assert choose(16, fsdp=4, tensor=2) == [("tensor", "fsdp"), None]
   assert choose(6, fsdp=4, tensor=2) == [("tensor",), ("fsdp",)]
@@ -66,16 +72,24 @@ def products(remat: str) -> int:
   stack = siglip2.stack(siglip2.SiglipConfig(**CONFIG, remat=remat), 3)
   x = jnp.ones((1, 4, 8))
   params = jax.eval_shape(stack.init, jax.random.key(0), x, None)
-  loss = lambda p, x: jnp.sum(stack.apply(p, x, None)[0]**2)
-  return str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(
-      nn.unbox(params), x)).count("dot_general")
+  loss = lambda p, x: jnp.sum(stack.apply(p, x, None)[0] ** 2)
+  return str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(nn.unbox(params), x)).count(
+    "dot_general"
+  )
 
 
 def test_what_is_kept_is_not_made_again():
   """Eight products a block: q, k, v, scores, mix, out, up, down."""
-  count = {p: products(p) for p in (
-      "none", "full", "dots", "names:attn_out",
-      "names:query,key,value,attn_out,attn_proj,mlp_up")}
+  count = {
+    p: products(p)
+    for p in (
+      "none",
+      "full",
+      "dots",
+      "names:attn_out",
+      "names:query,key,value,attn_out,attn_proj,mlp_up",
+    )
+  }
   again = {p: n - count["none"] for p, n in count.items()}
   assert count["none"] == 8 * 3
   assert again["full"] == 7  # the last, down, is behind the gradient
@@ -88,7 +102,7 @@ def test_stacks_of_two_scans_have_shapes_of_their_own():
   keep_query = jax.checkpoint_policies.save_only_these_names("query")
 
   def gradient():
-    body = lambda x, _: (partition.keep(jnp.sin(x), "query")**2, None)
+    body = lambda x, _: (partition.keep(jnp.sin(x), "query") ** 2, None)
     body = jax.checkpoint(body, policy=keep_query)
     return jax.grad(lambda x: jax.lax.scan(body, x, length=4)[0].sum())
 

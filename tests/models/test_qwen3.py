@@ -13,9 +13,17 @@ from emma_jax.models.qwen3 import Qwen3, Qwen3Block, Qwen3Config
 from tests.tiny import QUICK
 
 CONFIG = Qwen3Config(
-    vocab_size=20, width=16, mlp_width=24, num_layers=3, num_heads=4,
-    num_kv_heads=2, head_dim=8, rope_theta=1e4, norm_eps=1e-6,
-    tie_embeddings=True)
+  vocab_size=20,
+  width=16,
+  mlp_width=24,
+  num_layers=3,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=8,
+  rope_theta=1e4,
+  norm_eps=1e-6,
+  tie_embeddings=True,
+)
 TOKENS = np.random.default_rng(0).permutation(20)[None, :8]
 
 
@@ -24,8 +32,9 @@ def variables() -> dict:
   """Numbers around 1 for vectors (they scale), around 0 for matrices."""
   made = jax.eval_shape(Qwen3(CONFIG).init, jax.random.key(0), TOKENS)
   rng = np.random.default_rng(1)
-  draw = lambda x: np.float32(rng.normal(
-      1.0 if 8 in x.shape[-1:] or x.ndim == 1 else 0.0, 0.2, x.shape))
+  draw = lambda x: np.float32(
+    rng.normal(1.0 if 8 in x.shape[-1:] or x.ndim == 1 else 0.0, 0.2, x.shape)
+  )
   return jax.tree.map(draw, nn.unbox(made))
 
 
@@ -34,6 +43,7 @@ run = jax.jit(Qwen3(CONFIG).apply)
 
 def test_the_future_has_no_gradient():
   """d output i / d embedding of word j is zero exactly for j > i."""
+
   def outputs(embed):
     v = variables()["params"] | {"embed": embed}
     _, hidden = Qwen3(CONFIG).apply({"params": v}, TOKENS)
@@ -57,8 +67,7 @@ def test_packed_equals_alone():
 
 
 def test_scan_equals_a_loop_over_sliced_weights():
-  _, hidden = run(variables(), TOKENS, np.arange(8)[None],
-                  np.ones((1, 8), int))
+  _, hidden = run(variables(), TOKENS, np.arange(8)[None], np.ones((1, 8), int))
   layers = variables()["params"]["layers"]
   ids = masks.causal(np.ones((1, 8), int), np.arange(8)[None])
   step = jax.jit(Qwen3Block(CONFIG).apply)
@@ -73,9 +82,9 @@ def test_scan_equals_a_loop_over_sliced_weights():
 
 def test_errors_say_what_is_wrong():
   for change, words in (
-      (dict(num_kv_heads=3), "not a multiple"),
-      (dict(head_dim=7), "must be even"),
-      (dict(remat="some"), "choose none, full or dots"),
+    (dict(num_kv_heads=3), "not a multiple"),
+    (dict(head_dim=7), "must be even"),
+    (dict(remat="some"), "choose none, full or dots"),
   ):
     with pytest.raises(ValueError, match=words):
       dataclasses.replace(CONFIG, **change)
@@ -85,11 +94,13 @@ def test_errors_say_what_is_wrong():
 def test_on_tpus_the_residual_stream_lies_by_rows(platform, said):
   """Of both parts of a block what is added to it, and the gradient of what
   attention gives; the compiler's count is all that else would show it."""
+
   def program(gradient):
     loss = lambda v: Qwen3(CONFIG).apply(v, TOKENS)[0].sum()
     with partition.compiled_for(platform):
-      return str(jax.make_jaxpr(jax.grad(loss) if gradient else loss)(
-          variables()))
+      return str(
+        jax.make_jaxpr(jax.grad(loss) if gradient else loss)(variables())
+      )
 
   forward, both = program(False), program(True)
   assert forward.count(" layout_constraint[") == 2 * said

@@ -11,8 +11,7 @@ import pytest
 from emma_jax.models import partition, resize, siglip2
 
 TINY = siglip2.SiglipConfig(
-    width=24, mlp_width=40, num_layers=3, num_heads=2, patch_size=4,
-    native_grid=3,
+  width=24, mlp_width=40, num_layers=3, num_heads=2, patch_size=4, native_grid=3
 )
 
 
@@ -27,16 +26,20 @@ def head_size(c: siglip2.SiglipConfig) -> int:
   return probe + attention + norm + mlp
 
 
-@pytest.mark.parametrize("config, with_head", [
+@pytest.mark.parametrize(
+  "config, with_head",
+  [
     (siglip2.SO400M_PATCH16_512, 428_772_800),
     (siglip2.SO400M_PATCH14_384, 428_225_600),
     (siglip2.SO400M_PATCH16_NAFLEX, 427_888_064),
     (siglip2.BASE_PATCH16_NAFLEX, 92_930_304),
-])
+  ],
+)
 def test_published_sizes_have_exact_counts(config, with_head):
   pixels = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
   params = jax.eval_shape(
-      siglip2.SiglipEncoder(config).init, jax.random.key(0), pixels)
+    siglip2.SiglipEncoder(config).init, jax.random.key(0), pixels
+  )
   ours = sum(x.size for x in jax.tree.leaves(meta.unbox(params)))
   assert ours == with_head - head_size(config)
 
@@ -59,9 +62,16 @@ def test_scan_is_a_loop():
   np.testing.assert_allclose(y, apply({"params": params}, x), atol=2e-6)
 
 
-@pytest.mark.parametrize("change", [
-    dict(scan_unroll=3), dict(remat="full"), dict(remat="dots"),
-    dict(remat="names:attn_out,mlp_up"), dict(attention="chunked")])
+@pytest.mark.parametrize(
+  "change",
+  [
+    dict(scan_unroll=3),
+    dict(remat="full"),
+    dict(remat="dots"),
+    dict(remat="names:attn_out,mlp_up"),
+    dict(attention="chunked"),
+  ],
+)
 def test_unroll_and_remat_change_nothing(change):
   x = noise(1, 12, 12, 3)
   base = siglip2.SiglipEncoder(TINY)
@@ -73,8 +83,10 @@ def test_unroll_and_remat_change_nothing(change):
     return jax.jit(jax.grad(loss))(params)
 
   jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4),
-      gradient(base), gradient(other))
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4),
+    gradient(base),
+    gradient(other),
+  )
 
 
 def test_masked_patches_are_not_seen():
@@ -93,7 +105,8 @@ def test_a_patch_is_row_column_channel():
   """patches @ kernel is the convolution with that kernel (HWIO)."""
   x, kernel = noise(2, 9, 13, 3), noise(4, 4, 3, 5, seed=1)
   conv = jax.lax.conv_general_dilated(
-      x, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
   ours = siglip2.patches(x, 4) @ kernel.reshape(-1, 5)
   np.testing.assert_allclose(ours, conv, atol=1e-4)
 
@@ -108,8 +121,7 @@ def test_pixel_shuffle_keeps_tokens_whole_and_inverts():
 
 @pytest.mark.parametrize("method", resize.METHODS)
 def test_positions_are_untouched_at_their_own_size(method):
-  np.testing.assert_allclose(
-      resize.METHODS[method](5, 5), np.eye(5), atol=1e-7)
+  np.testing.assert_allclose(resize.METHODS[method](5, 5), np.eye(5), atol=1e-7)
   grid = noise(5, 5, 3)
   np.testing.assert_array_equal(resize.resize(grid, (5, 5), method), grid)
 
@@ -117,15 +129,17 @@ def test_positions_are_untouched_at_their_own_size(method):
 @pytest.mark.parametrize("method", resize.METHODS)
 @pytest.mark.parametrize("sizes", [(3, 8), (8, 3), (4, 6)])
 def test_resizing_keeps_constants(method, sizes):
-  np.testing.assert_allclose(resize.METHODS[method](*sizes).sum(1), 1,
-                             atol=1e-6)
+  np.testing.assert_allclose(
+    resize.METHODS[method](*sizes).sum(1), 1, atol=1e-6
+  )
 
 
 @pytest.mark.parametrize("sizes", [(4, 9), (9, 4), (16, 7)])
 def test_bilinear_is_jax_images(sizes):
   rows = resize.bilinear_antialias(*sizes)
   theirs = jax.image.resize(
-      jnp.eye(sizes[0]), (sizes[1], sizes[0]), "bilinear", antialias=True)
+    jnp.eye(sizes[0]), (sizes[1], sizes[0]), "bilinear", antialias=True
+  )
   np.testing.assert_allclose(rows, theirs, atol=1e-6)
 
 
@@ -133,14 +147,18 @@ def test_bicubic_taps():
   """Half-way between pixels: (A, 1 - A, 1 - A, A) / ... with A = -0.75."""
   taps = resize.bicubic(8, 4)[1]
   np.testing.assert_allclose(
-      taps, [0, -0.09375, 0.59375, 0.59375, -0.09375, 0, 0, 0], atol=1e-7)
+    taps, [0, -0.09375, 0.59375, 0.59375, -0.09375, 0, 0, 0], atol=1e-7
+  )
 
 
-@pytest.mark.parametrize("change, message", [
+@pytest.mark.parametrize(
+  "change, message",
+  [
     (dict(num_heads=5), "num_heads"),
     (dict(position_resize="area"), "choose one of"),
     (dict(remat="some"), "choose none, full or dots"),
-])
+  ],
+)
 def test_configs_check_themselves(change, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(TINY, **change)
@@ -157,8 +175,9 @@ def test_a_tpus_form_of_a_bias_is_the_same():
 
   want = both_ways(y, b, d)
   with partition.compiled_for("tpu"):
-    assert "dot_general" in str(jax.make_jaxpr(lambda *x: both_ways(*x))(
-        y, b, d))
+    assert "dot_general" in str(
+      jax.make_jaxpr(lambda *x: both_ways(*x))(y, b, d)
+    )
     got = both_ways(y, b, d)
   for ours, theirs in zip(got, want, strict=True):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)

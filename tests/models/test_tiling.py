@@ -29,10 +29,12 @@ def enlarge(z: jax.Array) -> jax.Array:
 def test_a_coder_that_sees_no_edges_cannot_tell(size):
   x = noise(2, *size, 3)
   np.testing.assert_allclose(
-      tiling.encode_tiles(pool, x, TILES, 2), pool(x), atol=1e-6)
+    tiling.encode_tiles(pool, x, TILES, 2), pool(x), atol=1e-6
+  )
   z = noise(1, size[0] // 2, size[1] // 2, 5)
   np.testing.assert_allclose(
-      tiling.decode_tiles(enlarge, z, TILES, 2), enlarge(z), atol=1e-6)
+    tiling.decode_tiles(enlarge, z, TILES, 2), enlarge(z), atol=1e-6
+  )
 
 
 def test_later_tiles_fade_in_linearly():
@@ -40,10 +42,12 @@ def test_later_tiles_fade_in_linearly():
   tiles = Tiling(height=2, width=8, stride_height=2, stride_width=4)
   z = jnp.zeros((1, 1, 4, 1)).at[:, :, 2:].set(1)
   first = lambda z: jnp.broadcast_to(
-      z[:, :, :1], (*z.shape[:1], 2, 2 * z.shape[2], 1))
+    z[:, :, :1], (*z.shape[:1], 2, 2 * z.shape[2], 1)
+  )
   y = tiling.decode_tiles(first, z, tiles, 2)
   np.testing.assert_allclose(
-      y[0, 0, :, 0], [0, 0, 0, 0, 0, 0.25, 0.5, 0.75], atol=1e-6)
+    y[0, 0, :, 0], [0, 0, 0, 0, 0, 0.25, 0.5, 0.75], atol=1e-6
+  )
 
 
 def blended_in_place(tiles, stride, overlap):
@@ -64,8 +68,9 @@ def blended_in_place(tiles, stride, overlap):
         for x in range(extent):
           w = x / extent
           b[:, :, x] = a[:, :, x - extent] * (1 - w) + b[:, :, x] * w
-    strips.append(np.concatenate(
-        [b[:, : stride[0], : stride[1]] for b in row], axis=2))
+    strips.append(
+      np.concatenate([b[:, : stride[0], : stride[1]] for b in row], axis=2)
+    )
   return np.concatenate(strips, axis=1)
 
 
@@ -74,10 +79,14 @@ def test_corners_are_blended_with_what_is_blended_already(stride):
   """Up to four tiles deep, each a value of its own."""
   sizes = [8, 8, 8, 5, 2], [12, 12, 12, 7, 1]
   rng = np.random.default_rng(0)
-  tiles = [[rng.normal(size=(1, h, w, 2)).astype(np.float32)
-            for w in sizes[1]] for h in sizes[0]]
-  ours = tiling._join(tiles, Tiling(
-      height=8, width=12, stride_height=stride[0], stride_width=stride[1]))
+  tiles = [
+    [rng.normal(size=(1, h, w, 2)).astype(np.float32) for w in sizes[1]]
+    for h in sizes[0]
+  ]
+  ours = tiling._join(
+    tiles,
+    Tiling(height=8, width=12, stride_height=stride[0], stride_width=stride[1]),
+  )
   theirs = blended_in_place(tiles, stride, (8 - stride[0], 12 - stride[1]))
   np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
@@ -116,12 +125,12 @@ def test_bfloat16_stays_and_is_rounded_once():
   np.testing.assert_allclose(y, enlarge(half).astype(jnp.float32), rtol=2e-2)
 
 
-@pytest.mark.parametrize("change", [
-    dict(stride_height=9), dict(stride_width=0)])
+@pytest.mark.parametrize(
+  "change", [dict(stride_height=9), dict(stride_width=0)]
+)
 def test_gaps_are_refused(change):
   with pytest.raises(ValueError, match="gaps"):
-    Tiling(**dict(height=8, width=12, stride_height=6, stride_width=8)
-           | change)
+    Tiling(**dict(height=8, width=12, stride_height=6, stride_width=8) | change)
 
 
 def test_tiles_between_latents_are_refused():
@@ -134,15 +143,24 @@ def test_a_picture_of_one_tile_is_coded_whole():
   """So its size must be a whole number of latents, as without tiles."""
   assert not Tiling().applies(512, 512)
   assert Tiling().applies(512, 544)
-  model = dcae.Autoencoder(dcae.DcaeConfig(
-      latent_channels=2, attention_head_dim=4,
+  model = dcae.Autoencoder(
+    dcae.DcaeConfig(
+      latent_channels=2,
+      attention_head_dim=4,
       encoder_block_types=("ResBlock",) * 2,
-      encoder_block_out_channels=(4, 4), encoder_layers_per_block=(0, 1),
-      encoder_qkv_multiscales=((), ()), downsample_block_type="conv",
+      encoder_block_out_channels=(4, 4),
+      encoder_layers_per_block=(0, 1),
+      encoder_qkv_multiscales=((), ()),
+      downsample_block_type="conv",
       decoder_block_types=("ResBlock",) * 2,
-      decoder_block_out_channels=(4, 4), decoder_layers_per_block=(0, 1),
-      decoder_qkv_multiscales=((), ()), decoder_norm_types=("rms_norm",) * 2,
-      decoder_act_fns=("silu",) * 2, upsample_block_type="pixel_shuffle"))
+      decoder_block_out_channels=(4, 4),
+      decoder_layers_per_block=(0, 1),
+      decoder_qkv_multiscales=((), ()),
+      decoder_norm_types=("rms_norm",) * 2,
+      decoder_act_fns=("silu",) * 2,
+      upsample_block_type="pixel_shuffle",
+    )
+  )
 
   def shape(height, width):
     x = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)

@@ -29,12 +29,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   def tell(result: run.Result) -> None:
     nonlocal done
     done += result.room != run.BASELINE
-    print(f"{done}/{len(chosen)} {result.room} {result.id}: {result.outcome} "
-          f"{result.by} ({result.seconds:.0f} s)", flush=True)
+    print(
+      f"{done}/{len(chosen)} {result.room} {result.id}: {result.outcome} "
+      f"{result.by} ({result.seconds:.0f} s)",
+      flush=True,
+    )
 
   try:
-    run.run(chosen, kept, jobs=args.jobs, limit=args.timeout,
-            revision=args.tests, tell=tell, log=args.log)
+    run.run(
+      chosen,
+      kept,
+      jobs=args.jobs,
+      limit=args.timeout,
+      revision=args.tests,
+      tell=tell,
+      log=args.log,
+    )
   except run.Void as error:
     print(f"error: the result is void. {error}", file=sys.stderr)
     return 2
@@ -51,32 +61,46 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(results: Sequence[run.Result]) -> str:
   """Plants, killed and not, by room."""
-  lines = [f"{'room':<12}{'mutants':>8}{'killed':>8}{'left':>6}{'score':>8}"
-           f"{'slowest':>9}"]
+  lines = [
+    f"{'room':<12}{'mutants':>8}{'killed':>8}{'left':>6}{'score':>8}"
+    f"{'slowest':>9}"
+  ]
   rooms = list(dict.fromkeys(r.room for r in results))
   for room in [*rooms, "all"]:
     mine = [r for r in results if room in (r.room, "all")]
     if not mine:
       continue
     killed = sum(r.killed for r in mine)
-    lines.append(f"{room:<12}{len(mine):>8}{killed:>8}{len(mine) - killed:>6}"
-                 f"{killed / len(mine):>8.1%}"
-                 f"{max(r.seconds for r in mine):>7.0f} s")
+    lines.append(
+      f"{room:<12}{len(mine):>8}{killed:>8}{len(mine) - killed:>6}"
+      f"{killed / len(mine):>8.1%}"
+      f"{max(r.seconds for r in mine):>7.0f} s"
+    )
   return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="python -m tests.mutation", description=__doc__)
+    prog="python -m tests.mutation", description=__doc__
+  )
   add = parser.add_argument
   add("--room", nargs="*", default=[], help="rooms: names of plants/*.toml")
   add("--only", nargs="*", default=[], metavar="ID", help="plants")
   add("--tests", metavar="REV", help="tests/ and setup.cfg of a git revision")
   add("--jobs", type=int, default=2, help="at a time [2]")
-  add("--timeout", type=float, default=120.0, metavar="S",
-      help="of a plant, of processor time [120]")
-  add("--out", type=Path, metavar="FILE",
-      help="JSON lines; what is in it is not run again")
+  add(
+    "--timeout",
+    type=float,
+    default=120.0,
+    metavar="S",
+    help="of a plant, of processor time [120]",
+  )
+  add(
+    "--out",
+    type=Path,
+    metavar="FILE",
+    help="JSON lines; what is in it is not run again",
+  )
   add("--log", type=Path, metavar="DIR", help="what pytest printed")
   return parser
 

@@ -16,13 +16,22 @@ import traceback
 
 # As tests/conftest.py has them, which comes too late for what is imported here.
 ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-    "JAX_NUMPY_RANK_PROMOTION": "raise",
+  "JAX_PLATFORMS": "cpu",
+  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+  "JAX_NUMPY_RANK_PROMOTION": "raise",
 }
-LIBRARIES = ("numpy", "jax", "jax.numpy", "flax.linen", "optax",
-             "orbax.checkpoint", "grain.python", "ml_collections", "PIL.Image",
-             "pytest")
+LIBRARIES = (
+  "numpy",
+  "jax",
+  "jax.numpy",
+  "flax.linen",
+  "optax",
+  "orbax.checkpoint",
+  "grain.python",
+  "ml_collections",
+  "PIL.Image",
+  "pytest",
+)
 PATIENCE = 6  # by the clock a process may take so many times its limit
 _OURS = ("tests", "emma_jax", "configs")
 
@@ -107,7 +116,7 @@ def end_group(pid: int) -> None:
 
 
 def start(
-    tree: Path, tests: list[str], limit: float, note: Path, log: Path
+  tree: Path, tests: list[str], limit: float, note: Path, log: Path
 ) -> Run:
   """Begins to run test files of a tree, up to the first failure."""
   note.unlink(missing_ok=True)
@@ -141,9 +150,12 @@ def _run(tree: Path, tests: list[str], note: Path, log: Path) -> int:
   import pytest
 
   watch = _Watch(note)
-  code = int(pytest.main(
+  code = int(
+    pytest.main(
       ["-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tests],
-      plugins=[watch]))
+      plugins=[watch],
+    )
+  )
   found = sys.modules.get("emma_jax")
   place = str(tree) if found is None else str(found.__file__)
   if not Path(place).is_relative_to(tree):

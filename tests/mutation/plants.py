@@ -38,8 +38,9 @@ class Plant:
     """
     found = text.count(self.old)
     if found != 1:
-      raise PlantError(f"{self.id}: its text occurs {found} times in "
-                       f"{self.path}, not once.")
+      raise PlantError(
+        f"{self.id}: its text occurs {found} times in {self.path}, not once."
+      )
     if self.old == self.new:
       raise PlantError(f"{self.id}: it changes nothing.")
     return text.replace(self.old, self.new)
@@ -47,8 +48,9 @@ class Plant:
 
 def load(folder: Path = FOLDER) -> list[Plant]:
   """All plants, by room, in the order of their files."""
-  return [plant for file in sorted(folder.glob("*.toml"))
-          for plant in _room(file)]
+  return [
+    plant for file in sorted(folder.glob("*.toml")) for plant in _room(file)
+  ]
 
 
 def _room(file: Path) -> list[Plant]:
@@ -105,8 +107,9 @@ def _goldens(place: Path, tree: Path) -> list[Path]:
   """Those of the folder and of the folders above, up to the room's."""
   out: list[Path] = []
   while len(place.parts) > 1:
-    out += [p for p in sorted((tree / place).glob("test_*.py"))
-            if _uses_goldens(p)]
+    out += [
+      p for p in sorted((tree / place).glob("test_*.py")) if _uses_goldens(p)
+    ]
     place = place.parent
   return out
 
@@ -116,7 +119,7 @@ def _uses_goldens(path: Path) -> bool:
 
 
 def chosen(
-    plants: Sequence[Plant], rooms: Sequence[str], ids: Sequence[str]
+  plants: Sequence[Plant], rooms: Sequence[str], ids: Sequence[str]
 ) -> list[Plant]:
   """Those of the named rooms and ids; all where none is named.
 
@@ -127,5 +130,8 @@ def chosen(
   unknown |= set(ids) - {p.id for p in plants}
   if unknown:
     raise PlantError(f"There are no rooms or plants {sorted(unknown)}.")
-  return [p for p in plants
-          if p.room in (rooms or [p.room]) and p.id in (ids or [p.id])]
+  return [
+    p
+    for p in plants
+    if p.room in (rooms or [p.room]) and p.id in (ids or [p.id])
+  ]

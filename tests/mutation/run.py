@@ -40,7 +40,8 @@ class Result:
   def killed(self) -> bool:
     """Too slow counts where the same tests are fast without the bug."""
     return self.outcome == "killed" or (
-        self.outcome == "timeout" and self.clean <= self.limit / 2)
+      self.outcome == "timeout" and self.clean <= self.limit / 2
+    )
 
 
 class Kept:
@@ -65,8 +66,11 @@ class Kept:
 
   def clean(self) -> dict[str, float]:
     """Test files that passed without a bug -> their seconds."""
-    return {r.id: r.seconds for r in self.results.values()
-            if r.room == BASELINE and r.outcome == "survived"}
+    return {
+      r.id: r.seconds
+      for r in self.results.values()
+      if r.room == BASELINE and r.outcome == "survived"
+    }
 
   def of(self, plants: Iterable[Plant]) -> list[Result]:
     keys = [(p.room, p.id) for p in plants]
@@ -90,9 +94,16 @@ class Work:
 
 
 def run(
-    plants: list[Plant], kept: Kept, *, jobs: int, limit: float,
-    revision: str | None, tell: Callable[[Result], None],
-    log: Path | None = None, repo: Path = tree.REPO, slow: float = 600.0,
+  plants: list[Plant],
+  kept: Kept,
+  *,
+  jobs: int,
+  limit: float,
+  revision: str | None,
+  tell: Callable[[Result], None],
+  log: Path | None = None,
+  repo: Path = tree.REPO,
+  slow: float = 600.0,
 ) -> None:
   """Runs what `kept` does not hold yet.
 
@@ -116,16 +127,22 @@ def run(
 
     # Room by room, so that there is something to see early.
     for room in dict.fromkeys(p.room for p in plants):
-      todo = [p for p in plants
-              if p.room == room and (room, p.id) not in kept.results]
+      todo = [
+        p for p in plants if p.room == room and (room, p.id) not in kept.results
+      ]
       files = dict.fromkeys(
-          f for p in todo for group in groups[p.id] for f in group)
-      missing = [Work(plant=None, tests=[f], limit=slow)
-                 for f in files if f not in kept.clean()]
+        f for p in todo for group in groups[p.id] for f in group
+      )
+      missing = [
+        Work(plant=None, tests=[f], limit=slow)
+        for f in files
+        if f not in kept.clean()
+      ]
       for result in _each(missing, trees, logs):
         if result.outcome != "survived":
-          raise Void(f"{result.id} fails without a bug: {result.outcome} "
-                     f"{result.by}")
+          raise Void(
+            f"{result.id} fails without a bug: {result.outcome} {result.by}"
+          )
         kept.add(result)
         tell(result)
       clean = kept.clean()
@@ -136,13 +153,13 @@ def run(
 
 
 def _work(
-    plant: Plant, groups: list[list[str]], clean: dict[str, float],
-    limit: float,
+  plant: Plant, groups: list[list[str]], clean: dict[str, float], limit: float
 ) -> Work:
   """A plant's tests, in each group the fast ones first."""
   tests = [f for group in groups for f in sorted(group, key=clean.__getitem__)]
-  return Work(plant=plant, tests=tests, limit=limit,
-              clean=sum(clean[f] for f in tests))
+  return Work(
+    plant=plant, tests=tests, limit=limit, clean=sum(clean[f] for f in tests)
+  )
 
 
 def _each(works: list[Work], trees: list[Path], logs: Path) -> Iterator[Result]:
@@ -160,9 +177,15 @@ def _each(works: list[Work], trees: list[Path], logs: Path) -> Iterator[Result]:
         stack.close()
         free.append(where)
         id_, room = work.name
-        yield Result(id=id_, room=room, outcome=done.outcome, by=done.by,
-                     seconds=round(done.seconds, 2), limit=work.limit,
-                     clean=round(work.clean, 2))
+        yield Result(
+          id=id_,
+          room=room,
+          outcome=done.outcome,
+          by=done.by,
+          seconds=round(done.seconds, 2),
+          limit=work.limit,
+          clean=round(work.clean, 2),
+        )
   finally:
     for process, _, _, stack in running:
       process.end()
@@ -174,6 +197,11 @@ def _start(work: Work, where: Path, logs: Path):
   if work.plant is not None:
     stack.enter_context(tree.planted(where, work.plant))
   name = "-".join(work.name).replace("/", "_")
-  process = child.start(where, work.tests, work.limit,
-                        where.parent / "note.json", logs / f"{name}.txt")
+  process = child.start(
+    where,
+    work.tests,
+    work.limit,
+    where.parent / "note.json",
+    logs / f"{name}.txt",
+  )
   return process, work, where, stack

@@ -24,8 +24,9 @@ def copy(target: Path, revision: str | None = None, repo: Path = REPO) -> None:
     target: a folder that is made.
     revision: take tests/ and setup.cfg from it instead.
   """
-  listed = _git(repo, "ls-files", "-z", "--cached", "--others",
-                "--exclude-standard").split(b"\0")
+  listed = _git(
+    repo, "ls-files", "-z", "--cached", "--others", "--exclude-standard"
+  ).split(b"\0")
   for name in (os.fsdecode(n) for n in listed if n):
     source = repo / name
     if source.is_file() and not (revision and _is_test(name)):
@@ -34,7 +35,8 @@ def copy(target: Path, revision: str | None = None, repo: Path = REPO) -> None:
   if revision:
     archive = target / "tests.tar"
     archive.write_bytes(
-        _git(repo, "archive", "--format=tar", revision, "tests", "setup.cfg"))
+      _git(repo, "archive", "--format=tar", revision, "tests", "setup.cfg")
+    )
     with tarfile.open(archive) as file:
       file.extractall(target, filter="data")
     archive.unlink()
@@ -45,8 +47,9 @@ def _is_test(name: str) -> bool:
 
 
 def _git(repo: Path, *command: str) -> bytes:
-  return subprocess.run(["git", *command], cwd=repo, check=True,
-                        stdout=subprocess.PIPE).stdout
+  return subprocess.run(
+    ["git", *command], cwd=repo, check=True, stdout=subprocess.PIPE
+  ).stdout
 
 
 @contextlib.contextmanager

@@ -59,14 +59,16 @@ def test_kernels_have_the_names_that_jax_gave_them(kernels):
 def test_a_kernel_takes_as_long_as_its_bytes_at_least(kernels):
   found = costs.by_kernel(kernels, {}, peak_flops=1e9, bytes_per_second=1e6)
   assert found == pytest.approx(
-      {"rope": 3 * 3 * ARRAY / 1e6, "attention": 3 * 2 * ARRAY / 1e6})
+    {"rope": 3 * 3 * ARRAY / 1e6, "attention": 3 * 2 * ARRAY / 1e6}
+  )
 
 
 def test_a_kernel_takes_as_long_as_its_flops_at_least(kernels):
   flops = {"attention": 10**9, "rope": 9, "gone": 10**6}
   found = costs.by_kernel(kernels, flops, peak_flops=1e9, bytes_per_second=1e6)
   assert found == pytest.approx(
-      {"rope": 9 * ARRAY / 1e6, "attention": 1.0, "gone": 1e-3})
+    {"rope": 9 * ARRAY / 1e6, "attention": 1.0, "gone": 1e-3}
+  )
 
 
 # ---------------------------------------------------------------- rooflines
@@ -121,25 +123,45 @@ def test_a_roofline_is_the_larger_of_flops_and_bytes(step, peak):
   """By hand, one instruction after the other; communication has none."""
   found = costs.by_roofline(step, peak, bytes_per_second=1e6)
   assert [(c.work, c.seconds) for c in found] == [
-      ("matmul", pytest.approx(max(FLOPS / peak, DOT_BYTES / 1e6))),
-      ("copy", pytest.approx(SLICE_BYTES / 1e6)),
-      ("reduce", pytest.approx(SUM_BYTES / 1e6))]
+    ("matmul", pytest.approx(max(FLOPS / peak, DOT_BYTES / 1e6))),
+    ("copy", pytest.approx(SLICE_BYTES / 1e6)),
+    ("reduce", pytest.approx(SUM_BYTES / 1e6)),
+  ]
 
 
 def test_communication_is_summed_by_kind(step):
   found = collectives.collectives(step)
   assert collectives.summary(found) == {
-      "all-gather": dict(count=1, bytes=GATHERED, instructions=1,
-                         overlapped_count=0, overlapped_bytes=0,
-                         overlapped_instructions=0),
-      "all-reduce": dict(count=1, bytes=REDUCED, instructions=1,
-                         overlapped_count=1, overlapped_bytes=REDUCED,
-                         overlapped_instructions=1)}
+    "all-gather": dict(
+      count=1,
+      bytes=GATHERED,
+      instructions=1,
+      overlapped_count=0,
+      overlapped_bytes=0,
+      overlapped_instructions=0,
+    ),
+    "all-reduce": dict(
+      count=1,
+      bytes=REDUCED,
+      instructions=1,
+      overlapped_count=1,
+      overlapped_bytes=REDUCED,
+      overlapped_instructions=1,
+    ),
+  }
 
 
-@pytest.mark.parametrize("kind, factor", [
-    ("all-gather", 3 / 4), ("reduce-scatter", 3 / 4), ("all-reduce", 6 / 4),
-    ("all-to-all", 3 / 4), ("collective-permute", 1), ("send", 1)])
+@pytest.mark.parametrize(
+  "kind, factor",
+  [
+    ("all-gather", 3 / 4),
+    ("reduce-scatter", 3 / 4),
+    ("all-reduce", 6 / 4),
+    ("all-to-all", 3 / 4),
+    ("collective-permute", 1),
+    ("send", 1),
+  ],
+)
 def test_what_a_device_sends_by_kind(kind, factor):
   of = lambda group: collectives.Collective(kind, 1000, group, 3, True, "")
   assert of(4).sent(99) == of(0).sent(4) == 3000 * factor
@@ -147,22 +169,45 @@ def test_what_a_device_sends_by_kind(kind, factor):
 
 
 def chip(**changes) -> chips.Chip:
-  return chips.Chip(**dict(
-      name="toy", platform="tpu", hbm_bytes=2**30, peak_flops=1e9,
-      hbm_bandwidth=1e8, link_bytes=1e7, network_bytes=1e6) | changes)
+  return chips.Chip(
+    **dict(
+      name="toy",
+      platform="tpu",
+      hbm_bytes=2**30,
+      peak_flops=1e9,
+      hbm_bandwidth=1e8,
+      link_bytes=1e7,
+      network_bytes=1e6,
+    )
+    | changes
+  )
 
 
-@pytest.mark.parametrize("link, network, platform, host", [
-    (1e7, 1e6, "tpu", 2), (1e9, 1e6, "tpu", 2), (1e7, 1e6, "cuda", 2),
-    (1e7, 1e6, "cuda", 4)])
+@pytest.mark.parametrize(
+  "link, network, platform, host",
+  [
+    (1e7, 1e6, "tpu", 2),
+    (1e9, 1e6, "tpu", 2),
+    (1e7, 1e6, "cuda", 2),
+    (1e7, 1e6, "cuda", 4),
+  ],
+)
 def test_a_steps_time_is_its_parts(step, link, network, platform, host):
   """Work, kernels, what waits, and what overlapping work cannot hide."""
-  topology = chips.Topology(chip=chip(
-      link_bytes=link, network_bytes=network, platform=platform,
-      host_devices=host), sizes=(4,))
+  topology = chips.Topology(
+    chip=chip(
+      link_bytes=link,
+      network_bytes=network,
+      platform=platform,
+      host_devices=host,
+    ),
+    sizes=(4,),
+  )
   job = types.SimpleNamespace(
-      asked=counts.Counts(7, {"flash": 4 * 10**7}), tokens=1000,
-      model=counts.Counts(4 * FLOPS // 2))
+    asked=counts.Counts(7, {"flash": 4 * 10**7}),
+    tokens=1000,
+    model=counts.Counts(4 * FLOPS // 2),
+  )
   found = plan_lib._times(job, topology, step, 8, quick=False)
   work = max(FLOPS / 1e9, DOT_BYTES / 1e8) + (SLICE_BYTES + SUM_BYTES) / 1e8
   kernels = 10**7 / 1e9  # of one device of four

@@ -24,6 +24,7 @@ FOREIGN = (FOLDER / "foreign.hlo").read_text()
 
 def stacked(ws, x):
   """A scan in a scan; every weight is used twice."""
+
   def layer(x, w):
     def again(x, _):
       return jnp.tanh(x @ w["up"]) @ w["down"], None
@@ -35,9 +36,12 @@ def stacked(ws, x):
 
 def arguments(sharding_of=lambda *names: None):
   array = lambda shape, *names: jax.ShapeDtypeStruct(
-      shape, jnp.float32, sharding=sharding_of(*names))
-  ws = dict(up=array((LAYERS, WIDTH, 2 * WIDTH), None, "fsdp"),
-            down=array((LAYERS, 2 * WIDTH, WIDTH), None, "fsdp"))
+    shape, jnp.float32, sharding=sharding_of(*names)
+  )
+  ws = dict(
+    up=array((LAYERS, WIDTH, 2 * WIDTH), None, "fsdp"),
+    down=array((LAYERS, 2 * WIDTH, WIDTH), None, "fsdp"),
+  )
   return ws, array((ROWS, WIDTH), "fsdp")
 
 
@@ -59,17 +63,30 @@ def test_flops_of_nested_scans_are_exact():
   assert program.matmul_flops(found) == 3 * forward
 
 
-@pytest.mark.parametrize("strides, padding, spread, groups", [
-    ((1, 1), "SAME", (1, 1), 1), ((2, 2), "SAME", (1, 1), 1),
-    ((1, 1), "VALID", (1, 1), 4), ((1, 1), ((1, 2), (0, 3)), (2, 2), 1)])
+@pytest.mark.parametrize(
+  "strides, padding, spread, groups",
+  [
+    ((1, 1), "SAME", (1, 1), 1),
+    ((2, 2), "SAME", (1, 1), 1),
+    ((1, 1), "VALID", (1, 1), 4),
+    ((1, 1), ((1, 2), (0, 3)), (2, 2), 1),
+  ],
+)
 def test_a_convolutions_flops_are_those_of_its_meetings(
-    strides, padding, spread, groups):
+  strides, padding, spread, groups
+):
   """Counted by convolving ones: every product adds 1."""
   x = jnp.ones((2, 7, 9, 4))
   w = jnp.ones((3, 3, 4 // groups, 8))
   f = lambda x, w: jax.lax.conv_general_dilated(
-      x, w, strides, padding, lhs_dilation=spread,
-      dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups)
+    x,
+    w,
+    strides,
+    padding,
+    lhs_dilation=spread,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=groups,
+  )
   found = traced(text_of(f, x, w))
   assert program.matmul_flops(found) == 2 * int(f(x, w).sum())
 
@@ -78,14 +95,15 @@ def test_a_convolutions_flops_are_those_of_its_meetings(
 @pytest.mark.parametrize("first, last, step", [(0, 8, 2), (1, 8, 3), (0, 3, 1)])
 def test_a_loops_length_follows_from_its_counter(first, last, step, within):
   """Where the compiler does not note it, or unrolled a part of it."""
+
   def f(x, w):
     more = lambda c: (c[0] + step, c[1] @ w)
-    return jax.lax.while_loop(
-        lambda c: within(c[0], last), more, (first, x))[1]
+    return jax.lax.while_loop(lambda c: within(c[0], last), more, (first, x))[1]
 
   square = jax.ShapeDtypeStruct((WIDTH, WIDTH), jnp.float32)
-  text = re.sub('"known_trip_count":{[^}]*}', '"note":{}',
-                text_of(f, square, square))
+  text = re.sub(
+    '"known_trip_count":{[^}]*}', '"note":{}', text_of(f, square, square)
+  )
   turns = len(range(first, last + within(0, 0), step))
   assert program.matmul_flops(traced(text)) == turns * 2 * WIDTH**3
 
@@ -153,38 +171,49 @@ def test_arrays_of_row_by_row_are_found():
 
 # One line each, as the compilers write them.
 FORMS = {
-    "sync": ("  ROOT %o = f32[32]{0} all-gather(%x), channel_id=1, "
-             "replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}",
-             ("all-gather", 128, 4, False)),
-    "iota": ("  ROOT %o = f32[8]{0} all-reduce(%x), channel_id=1, "
-             "replica_groups=[4,2]<=[8], to_apply=%sum",
-             ("all-reduce", 32, 2, False)),
-    "mesh": ("  ROOT %o = f32[1]{0} reduce-scatter(%x), channel_id=1, "
-             "replica_groups=mesh['a'=8,'b'=1] {'a'}, to_apply=%sum",
-             ("reduce-scatter", 32, 8, False)),
-    "start": ("  %o = (f32[8]{0}, f32[32]{0}) all-gather-start(%x), "
-              "channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}\n"
-              "  ROOT %d = f32[32]{0} all-gather-done(%o)",
-              ("all-gather", 128, 4, True)),
-    "waiting start": (
-        "  %o = (f32[8]{0}, f32[32]{0}) all-gather-start(%x), channel_id=1, "
-        'replica_groups=[2,4]<=[8], backend_config={"is_sync":true}\n'
-        "  ROOT %d = f32[32]{0} all-gather-done(%o)",
-        ("all-gather", 128, 4, False)),
-    "sparse core": (
-        "  %o = ((f32[8]{0}, token[]), f32[32]{0}) call-start(%x), "
-        'async_execution_thread="sparsecore", to_apply=%gather\n'
-        "  ROOT %d = f32[32]{0} call-done(%o)",
-        ("all-gather", 128, 4, True)),
-    "scatter in a fusion": (
-        "  ROOT %o = f32[1]{0} fusion(%x), kind=kCustom, "
-        "calls=%all-reduce-scatter",
-        ("reduce-scatter", 32, 8, False)),
-    "carried by fusions": (
-        "  %s = f32[32]{0} fusion(%x), kind=kCustom, calls=%begin\n"
-        "  %m = f32[32]{0} fusion(%x, %s), kind=kOutput, calls=%gather\n"
-        "  ROOT %d = f32[32]{0} fusion(%x, %m), kind=kCustom, calls=%end",
-        ("all-gather", 128, 4, True)),
+  "sync": (
+    "  ROOT %o = f32[32]{0} all-gather(%x), channel_id=1, "
+    "replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}",
+    ("all-gather", 128, 4, False),
+  ),
+  "iota": (
+    "  ROOT %o = f32[8]{0} all-reduce(%x), channel_id=1, "
+    "replica_groups=[4,2]<=[8], to_apply=%sum",
+    ("all-reduce", 32, 2, False),
+  ),
+  "mesh": (
+    "  ROOT %o = f32[1]{0} reduce-scatter(%x), channel_id=1, "
+    "replica_groups=mesh['a'=8,'b'=1] {'a'}, to_apply=%sum",
+    ("reduce-scatter", 32, 8, False),
+  ),
+  "start": (
+    "  %o = (f32[8]{0}, f32[32]{0}) all-gather-start(%x), "
+    "channel_id=1, replica_groups=[2,4]<=[8], dimensions={0}\n"
+    "  ROOT %d = f32[32]{0} all-gather-done(%o)",
+    ("all-gather", 128, 4, True),
+  ),
+  "waiting start": (
+    "  %o = (f32[8]{0}, f32[32]{0}) all-gather-start(%x), channel_id=1, "
+    'replica_groups=[2,4]<=[8], backend_config={"is_sync":true}\n'
+    "  ROOT %d = f32[32]{0} all-gather-done(%o)",
+    ("all-gather", 128, 4, False),
+  ),
+  "sparse core": (
+    "  %o = ((f32[8]{0}, token[]), f32[32]{0}) call-start(%x), "
+    'async_execution_thread="sparsecore", to_apply=%gather\n'
+    "  ROOT %d = f32[32]{0} call-done(%o)",
+    ("all-gather", 128, 4, True),
+  ),
+  "scatter in a fusion": (
+    "  ROOT %o = f32[1]{0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter",
+    ("reduce-scatter", 32, 8, False),
+  ),
+  "carried by fusions": (
+    "  %s = f32[32]{0} fusion(%x), kind=kCustom, calls=%begin\n"
+    "  %m = f32[32]{0} fusion(%x, %s), kind=kOutput, calls=%gather\n"
+    "  ROOT %d = f32[32]{0} fusion(%x, %m), kind=kCustom, calls=%end",
+    ("all-gather", 128, 4, True),
+  ),
 }
 # What they call, and the begin of the program that they end.
 CALLED = (FOLDER / "communication.hlo").read_text()
@@ -213,13 +242,20 @@ def check_gathers(devices) -> None:
   assert row["bytes"] == row["count"] * weight
   assert 2 * LAYERS <= row["count"] <= 2 * LAYERS * TIMES
   assert program.matmul_flops(found) * len(devices) == (
-      2 * 2 * ROWS * WIDTH * 2 * WIDTH * TIMES * LAYERS)
+    2 * 2 * ROWS * WIDTH * 2 * WIDTH * TIMES * LAYERS
+  )
 
 
 def test_gathered_weights_of_sharded_scans_have_their_bytes(repo):
-  code = ("import jax; from tests.planner import test_hlo; "
-          "test_hlo.check_gathers(jax.devices())")
+  code = (
+    "import jax; from tests.planner import test_hlo; "
+    "test_hlo.check_gathers(jax.devices())"
+  )
   flags = "--xla_force_host_platform_device_count=4"
   subprocess.run(
-      [sys.executable, "-c", code], cwd=repo, check=True, timeout=300,
-      env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(repo)})
+    [sys.executable, "-c", code],
+    cwd=repo,
+    check=True,
+    timeout=300,
+    env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(repo)},
+  )

@@ -25,11 +25,17 @@ from tests import tiny
 
 STAGE = "3_quality"
 SMALL = chips.Chip(
-    name="cpu", platform="cpu", hbm_bytes=2**30, peak_flops=1e12,
-    hbm_bandwidth=1e11, link_bytes=1e10)
+  name="cpu",
+  platform="cpu",
+  hbm_bytes=2**30,
+  peak_flops=1e12,
+  hbm_bandwidth=1e11,
+  link_bytes=1e10,
+)
 ONE = chips.Topology(chip=SMALL, sizes=(1,))
 has_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is missing")
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is missing"
+)
 
 
 def config(**llm) -> dict:
@@ -83,11 +89,19 @@ def test_the_models_flops_are_the_formulas(monkeypatch):
   assert job.model.matmul < counts.count(job.traced.jaxpr, platform).matmul
   run = build_run.run(c, data=False)
   stage = run.stage(STAGE)
-  trained = [p for p in run.axes if not p.startswith(
-      ("autoencoder/", "vision/stem/", "vision/router/"))]
-  by_formula = flops.total(flops.step(
-      build_model.emma_config(c["model"]), stage.layout, trained,
-      draws=stage.objective.draws))
+  trained = [
+    p
+    for p in run.axes
+    if not p.startswith(("autoencoder/", "vision/stem/", "vision/router/"))
+  ]
+  by_formula = flops.total(
+    flops.step(
+      build_model.emma_config(c["model"]),
+      stage.layout,
+      trained,
+      draws=stage.objective.draws,
+    )
+  )
   # The formula takes the padding of convolutions for data.
   assert job.model.matmul == pytest.approx(by_formula, rel=0.04)
 
@@ -114,17 +128,34 @@ def test_what_a_tpu_multiplies_in_excess_is_no_model_flop():
 
 def test_json_has_the_promised_keys(plan):
   line = json.loads(json.dumps(plan.as_json()))
-  assert {"fits", "hbm_bytes", "hbm_capacity_bytes", "parameters",
-          "model_flops", "matmul_flops", "mfu_bound", "step_seconds_bound",
-          "collectives", "compile_seconds", "kernel_seconds",
-          "mfu_with_kernels"} <= set(line)
+  assert {
+    "fits",
+    "hbm_bytes",
+    "hbm_capacity_bytes",
+    "parameters",
+    "model_flops",
+    "matmul_flops",
+    "mfu_bound",
+    "step_seconds_bound",
+    "collectives",
+    "compile_seconds",
+    "kernel_seconds",
+    "mfu_with_kernels",
+  } <= set(line)
 
 
 def test_what_does_not_fit_has_three_causes_and_advice(train_job):
-  chip = chips.Chip(name="cpu", platform="cpu", hbm_bytes=2**16,
-                    peak_flops=1e12, hbm_bandwidth=1e11, link_bytes=1e10)
-  plan = plan_lib.make(train_job, chips.Topology(chip=chip, sizes=(1,)),
-                       tiny.QUICK)
+  chip = chips.Chip(
+    name="cpu",
+    platform="cpu",
+    hbm_bytes=2**16,
+    peak_flops=1e12,
+    hbm_bandwidth=1e11,
+    link_bytes=1e10,
+  )
+  plan = plan_lib.make(
+    train_job, chips.Topology(chip=chip, sizes=(1,)), tiny.QUICK
+  )
   assert not plan.fits and len(plan.causes) == 3 and plan.advice
   largest = max(plan.hbm.values()) / 2**30
   assert plan.causes[0].startswith(f"{largest:.2f} GiB")
@@ -134,8 +165,9 @@ def test_a_complaint_of_the_compiler_is_read():
   message = (pathlib.Path(__file__).parent / "complaint.txt").read_text()
   assert plan_lib.needed(message) == 20 * 2**30
   assert plan_lib.allocations(message) == [
-      (4 * 2**30, "f32[8,128] jit(step)/mlp/dot layers.py:12"),
-      (2**29, "bf16[7]")]
+    (4 * 2**30, "f32[8,128] jit(step)/mlp/dot layers.py:12"),
+    (2**29, "bf16[7]"),
+  ]
 
 
 def test_tables_show_what_is_wrong(plan, capsys):
@@ -151,8 +183,9 @@ def test_tables_show_what_is_wrong(plan, capsys):
 
 
 def test_sampling_plans_a_denoising_step_and_a_token():
-  request = jobs.Request(rows=2, height=tiny.HEIGHT, width=tiny.WIDTH, text=8,
-                         edit=True)
+  request = jobs.Request(
+    rows=2, height=tiny.HEIGHT, width=tiny.WIDTH, text=8, edit=True
+  )
   denoise, decode = jobs.sample(config(), request, jax.devices()[:1])
   # Three contexts of two tokens each for every picture; one token each.
   assert denoise.tokens == 3 * 2 * 2 and decode.tokens == 2
@@ -163,12 +196,15 @@ def test_sampling_plans_a_denoising_step_and_a_token():
 
 def test_an_edit_by_tokens_has_a_longer_context():
   """What channel-wise fusion saves: the reference's two latent tokens."""
-  request = jobs.Request(rows=1, height=tiny.HEIGHT, width=tiny.WIDTH, text=8,
-                         edit=True)
+  request = jobs.Request(
+    rows=1, height=tiny.HEIGHT, width=tiny.WIDTH, text=8, edit=True
+  )
   fused, by_tokens = config(), config()
   by_tokens["model"]["fusion"]["mode"] = "token"
-  sizes = [jobs.sample(c, request, jax.devices()[:1])[0].arguments["cache"]
-           for c in (fused, by_tokens)]
+  sizes = [
+    jobs.sample(c, request, jax.devices()[:1])[0].arguments["cache"]
+    for c in (fused, by_tokens)
+  ]
   # Text is padded to 32; then come two or four tokens of the reference.
   assert sizes[0] * (32 + 4) == sizes[1] * (32 + 2)
 
@@ -181,19 +217,28 @@ def test_kernels_are_counted_apart_and_conditions_in_them_once():
 
   def kernel(x, o):
     for condition in (pl.program_id(0) == 0, pl.program_id(0) > 0):
+
       @pl.when(condition)
       def product():
         o[...] = jnp.dot(x[...], x[...])
 
   def f(x):
-    return pl.pallas_call(
-        kernel, grid=(4,), out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
-        interpret=True, name="squares")(x) @ x
+    return (
+      pl.pallas_call(
+        kernel,
+        grid=(4,),
+        out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
+        interpret=True,
+        name="squares",
+      )(x)
+      @ x
+    )
 
   x = jax.ShapeDtypeStruct((8, 8), jnp.float32)
   found = counts.count(jax.jit(f).trace(x).jaxpr, "cpu")
   assert found == counts.Counts(
-      matmul=2 * 8**3, kernels={"squares": 4 * 2 * 8**3})
+    matmul=2 * 8**3, kernels={"squares": 4 * 2 * 8**3}
+  )
   twice = found * 2 + counts.Counts(kernels={"other": 1})
   assert twice.kernel == 2 * found.kernel + 1
 
@@ -201,7 +246,8 @@ def test_kernels_are_counted_apart_and_conditions_in_them_once():
 def test_a_platforms_own_branch_is_counted():
   def f(x):
     return jax.lax.platform_dependent(
-        x, tpu=lambda x: x @ x @ x, default=lambda x: x @ x)
+      x, tpu=lambda x: x @ x @ x, default=lambda x: x @ x
+    )
 
   x = jax.ShapeDtypeStruct((8, 8), jnp.float32)
   jaxpr = jax.jit(f).trace(x).jaxpr
@@ -221,11 +267,14 @@ def test_gpu_kernels_count_as_if_no_tile_were_skipped():
     return out.astype(jnp.float32).sum()
 
   jaxpr = jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(
-      shape(1, S, H, E), shape(1, S, 1, E), shape(1, S, 1, E), ids)
+    shape(1, S, H, E), shape(1, S, 1, E), shape(1, S, 1, E), ids
+  )
   product = 2 * H * S * S * E
   assert counts.count(jaxpr, "cuda").kernels == {
-      "forward_kernel": 2 * product, "query_gradient_kernel": 3 * product,
-      "key_gradient_kernel": 4 * product}
+    "forward_kernel": 2 * product,
+    "query_gradient_kernel": 3 * product,
+    "key_gradient_kernel": 4 * product,
+  }
 
 
 # ------------------------------------------------------------------- sweep
@@ -233,8 +282,9 @@ def test_gpu_kernels_count_as_if_no_tile_were_skipped():
 
 def test_candidates_use_every_device():
   pod = chips.topology("v5e:16x16", 2)
-  found = sweep.candidates(pod, config(remat="dots"), fsdp=(64, 256),
-                           tensor=(1, 4), remat=())
+  found = sweep.candidates(
+    pod, config(remat="dots"), fsdp=(64, 256), tensor=(1, 4), remat=()
+  )
   assert len(found) == 3 * 3
   for c in found:
     assert c.mesh["slice"] == 2
@@ -249,19 +299,26 @@ def test_a_sweep_ranks_and_names_what_cannot_be(plan):
 
 
 def test_a_sweeps_table_has_what_is_to_be_typed_and_what_went_wrong(
-    plan, capsys):
+  plan, capsys
+):
   from rich.console import Console
 
   mesh, remat = {"data": 4, "fsdp": 64}, "names:query,key,value,attn_out"
   plan = dataclasses.replace(plan, remat=remat)
   table.show_sweep(
-      [sweep.Outcome(sweep.Candidate(mesh, remat), plan),
-       sweep.Outcome(sweep.Candidate(mesh, "full"), None, "a long reason")],
-      Console(width=100))
+    [
+      sweep.Outcome(sweep.Candidate(mesh, remat), plan),
+      sweep.Outcome(sweep.Candidate(mesh, "full"), None, "a long reason"),
+    ],
+    Console(width=100),
+  )
   shown = capsys.readouterr().out
   assert "full: a long reason" in shown and plan.method in shown
-  column = [line.split("│")[2].strip() for line in shown.splitlines()
-            if line.startswith("│")]
+  column = [
+    line.split("│")[2].strip()
+    for line in shown.splitlines()
+    if line.startswith("│")
+  ]
   assert "".join(column) == remat + "full"
 
 
@@ -278,10 +335,17 @@ def test_a_stage_or_batch_that_does_not_fit_is_refused():
     jobs.train(c, STAGE, jax.devices()[:1] * 4)
 
 
-@pytest.mark.parametrize("name, said", [
-    ("v9:2x2", "chips are v4, v5e"), ("v5e", "lacks its size"),
-    ("v5e:2x2x2", "a v5e has 2 axes"), ("v5p:4x4", "a v5p has 3 axes"),
-    ("h100:9", "a multiple of 8"), ("v5e:0x2", "has 2 axes")])
+@pytest.mark.parametrize(
+  "name, said",
+  [
+    ("v9:2x2", "chips are v4, v5e"),
+    ("v5e", "lacks its size"),
+    ("v5e:2x2x2", "a v5e has 2 axes"),
+    ("v5p:4x4", "a v5p has 3 axes"),
+    ("h100:9", "a multiple of 8"),
+    ("v5e:0x2", "has 2 axes"),
+  ],
+)
 def test_unknown_topologies_are_refused(name, said):
   with pytest.raises(chips.PlanError, match=said):
     chips.topology(name)
@@ -289,8 +353,9 @@ def test_unknown_topologies_are_refused(name, said):
 
 def test_a_pair_that_is_none_is_refused(monkeypatch):
   versions = {"libtpu": "0.0.1"}
-  monkeypatch.setattr(chips.importlib.metadata, "version",
-                      lambda name: versions[name])
+  monkeypatch.setattr(
+    chips.importlib.metadata, "version", lambda name: versions[name]
+  )
   with pytest.raises(chips.PlanError, match=r"no pair.*jax\[tpu\]=="):
     chips.check_libtpu()
   versions["jax-cuda13-plugin"] = "0.0.1"
@@ -319,8 +384,11 @@ assert quick.matmul_flops == whole.matmul_flops
 assert quick.collectives == whole.collectives and quick.method == "roofline"
 os._exit(0)
 """
-  subprocess.run([sys.executable, "-c", code], check=True,
-                 env=os.environ | {"JAX_PLATFORMS": "cpu"})
+  subprocess.run(
+    [sys.executable, "-c", code],
+    check=True,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
 
 
 @has_libtpu
@@ -343,8 +411,12 @@ def test_tpu_programs_are_read_as_exactly(name):
     return jax.lax.scan(again, x, ws)[0]
 
   array = lambda *shape: jax.ShapeDtypeStruct(
-      shape, jnp.bfloat16, sharding=NamedSharding(
-          mesh, PartitionSpec(*[None] * (len(shape) - 2), "fsdp")))
+    shape,
+    jnp.bfloat16,
+    sharding=NamedSharding(
+      mesh, PartitionSpec(*[None] * (len(shape) - 2), "fsdp")
+    ),
+  )
   compiled = jax.jit(f).lower(array(2, 1024, 1024), array(8192, 1024)).compile()
   found = program.trace(hlo.parse(compiled.as_text()))
   flop = program.matmul_flops(found)

@@ -11,7 +11,8 @@ from emma_jax.planner import chips, sweep
 from tests.planner.test_plan import STAGE, config
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is missing")
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is missing"
+)
 
 # A gradient through large layers, most of a chip's memory. In a process of its
 # own, which ends before the compiler does.
@@ -47,8 +48,11 @@ def make(layers, quick=False):
 
 
 def run(code: str) -> None:
-  subprocess.run([sys.executable, "-c", PLANS + code], check=True,
-                 env=os.environ | {"JAX_PLATFORMS": "cpu"})
+  subprocess.run(
+    [sys.executable, "-c", PLANS + code],
+    check=True,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+  )
 
 
 def test_what_libtpu_accepts_fits_and_what_it_refuses_does_not():
@@ -82,7 +86,8 @@ def test_a_quick_sweep_stops_the_compiler_after_each_plan():
   tried = [sweep.Candidate(mesh, remat) for remat in ("nonsense", "full")]
   heard = []
   first, second = sweep.run(
-      small, STAGE, wanted, (), {}, tried, heard.append, quick=True)
+    small, STAGE, wanted, (), {}, tried, heard.append, quick=True
+  )
   assert [o.candidate.remat for o in heard] == ["nonsense", "full"]
   assert second.plan is None and "nonsense" in second.error
   assert first.plan.fits and first.plan.method == "roofline"

@@ -14,18 +14,27 @@ from emma_jax.sampling.session import Session
 def config(fusion: str = "channel", branch: str = "gen") -> dict:
   c = defaults.get_config()
   c.model = models.tiny()
-  c.model.llm.update(width=32, mlp_width=48, num_layers=2, num_shallow=1,
-                     num_heads=2, num_kv_heads=1, head_dim=16, scan_unroll=1)
-  c.model.vision.encoder.update(width=32, mlp_width=48, num_layers=2,
-                                num_heads=2, scan_unroll=1)
+  c.model.llm.update(
+    width=32,
+    mlp_width=48,
+    num_layers=2,
+    num_shallow=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=16,
+    scan_unroll=1,
+  )
+  c.model.vision.encoder.update(
+    width=32, mlp_width=48, num_layers=2, num_heads=2, scan_unroll=1
+  )
   c.model.vision.router_width = 8
   c.model.autoencoder.update(
-      latent_channels=8,
-      attention_head_dim=8,
-      encoder_block_out_channels=(8,) * 6,
-      decoder_block_out_channels=(8,) * 6,
-      encoder_layers_per_block=(0, 1, 1, 1, 1, 1),
-      decoder_layers_per_block=(0, 1, 1, 1, 1, 1),
+    latent_channels=8,
+    attention_head_dim=8,
+    encoder_block_out_channels=(8,) * 6,
+    decoder_block_out_channels=(8,) * 6,
+    encoder_layers_per_block=(0, 1, 1, 1, 1, 1),
+    decoder_layers_per_block=(0, 1, 1, 1, 1, 1),
   )
   c.model.fusion.update(mode=fusion, reference_branch=branch, time_channels=16)
   c.data.update(height=64, width=64)

@@ -29,43 +29,55 @@ def remembered():
     return None, None
 
   def sample_latents(emma, params, cache, weights, keys, times, steps, grid):
-    calls[-1].update(weights=weights, steps=steps, times=times, grid=grid,
-                     keys=jax.random.key_data(keys).tolist())
+    calls[-1].update(
+      weights=weights,
+      steps=steps,
+      times=times,
+      grid=grid,
+      keys=jax.random.key_data(keys).tolist(),
+    )
     return np.zeros((len(keys), grid[0] * grid[1], 8))
 
   def decode(emma, params, latents, grid):
     return np.zeros((len(latents), 32 * grid[0], 32 * grid[1], 3), np.uint8)
 
-  with (mock.patch.object(context, "prefill", prefill),
-        mock.patch.object(image, "sample_latents", sample_latents),
-        mock.patch.object(image, "decode", decode)):
+  with (
+    mock.patch.object(context, "prefill", prefill),
+    mock.patch.object(image, "sample_latents", sample_latents),
+    mock.patch.object(image, "decode", decode),
+  ):
     yield calls
 
 
 def key_of(seed: int, place: int) -> list[int]:
   return jax.random.key_data(
-      jax.random.fold_in(jax.random.key(seed), place)).tolist()
+    jax.random.fold_in(jax.random.key(seed), place)
+  ).tolist()
 
 
 def seen(batch, words: str) -> list[tuple[bool, bool]]:
   """Of every row whether it has the words, and a reference."""
   tokenizer = small.session().tokenizer
   has = lambda row: words in tokenizer.decode(row[row > 0].tolist())
-  return [(has(row), bool(valid.any()))
-          for row, valid in zip(batch.tokens_BU, batch.ref_valid_BR)]
+  return [
+    (has(row), bool(valid.any()))
+    for row, valid in zip(batch.tokens_BU, batch.ref_valid_BR)
+  ]
 
 
 def test_the_contexts_of_an_edit_and_their_weights():
   """v = v(0, 0) + 1.5 (v(image, 0) - v(0, 0)) + 4 (v(both) - v(image, 0))."""
   pictures = [small.picture(0), small.picture(1)]
   with remembered() as calls:
-    small.session().edit(pictures, ["make it red"] * 2, text_guidance=4.0,
-                         image_guidance=1.5)
-  call, = calls
+    small.session().edit(
+      pictures, ["make it red"] * 2, text_guidance=4.0, image_guidance=1.5
+    )
+  (call,) = calls
   np.testing.assert_allclose(call["weights"], [4.0, -2.5, -0.5])
   batch = call["batch"]
   assert seen(batch, "make it red") == (
-      [(True, True)] * 2 + [(False, True)] * 2 + [(False, False)] * 2)
+    [(True, True)] * 2 + [(False, True)] * 2 + [(False, False)] * 2
+  )
   # The pictures themselves, each in its own row, and in no row without one.
   for row, picture in enumerate(pictures * 2):
     np.testing.assert_array_equal(batch.ref_pixels_BRYXC[row, 0], picture)
@@ -77,18 +89,26 @@ def test_the_contexts_of_an_edit_and_their_weights():
 def test_the_contexts_of_a_drawing_and_their_weights():
   with remembered() as calls:
     small.session().draw(["red", "red"], guidance=3.0)
-  call, = calls
+  (call,) = calls
   np.testing.assert_allclose(call["weights"], [3.0, -2.0])
   assert [text for text, _ in seen(call["batch"], "red")] == (
-      [True] * 2 + [False] * 2)
+    [True] * 2 + [False] * 2
+  )
 
 
 def test_what_is_not_given_comes_from_the_config():
   s = small.session()
-  picked = {"steps": 5, "shift": 2.0, "text_guidance": 1.25,
-            "edit_text_guidance": 3.0, "edit_image_guidance": 1.75}
-  with (remembered() as calls,
-        mock.patch.object(s, "defaults", s.defaults | picked)):
+  picked = {
+    "steps": 5,
+    "shift": 2.0,
+    "text_guidance": 1.25,
+    "edit_text_guidance": 3.0,
+    "edit_image_guidance": 1.75,
+  }
+  with (
+    remembered() as calls,
+    mock.patch.object(s, "defaults", s.defaults | picked),
+  ):
     s.draw(["red"])
     s.edit([small.picture(0)], ["red"])
     s.draw(["red"], steps=2, shift=1.0, guidance=2.0)
@@ -113,14 +133,16 @@ def test_noise_is_by_the_place_in_the_request_not_in_a_group_of_one_size():
   used = {call["grid"]: call["keys"] for call in calls}
   places = {(2, 2): [0, 2, 4, 4], (2, 3): [1, 3]}  # the last fills the chunk
   assert used == {
-      grid: [key_of(3, i) for i in at] for grid, at in places.items()}
+    grid: [key_of(3, i) for i in at] for grid, at in places.items()
+  }
 
 
 def test_noise_of_further_chunks_goes_on_counting():
   with remembered() as calls:
     small.session().draw(["red"] * 6, seed=2)
   assert [c["keys"] for c in calls] == [
-      [key_of(2, i) for i in at] for at in ((0, 1, 2, 3), (4, 5))]
+    [key_of(2, i) for i in at] for at in ((0, 1, 2, 3), (4, 5))
+  ]
 
 
 @pytest.mark.parametrize("seed", [0, 5])
@@ -137,7 +159,8 @@ def test_noise_is_normal_and_by_key_alone(seed: int):
     cache = mock.Mock()
     cache.ids.segment = np.zeros((3, 2), np.int32)
     image.sample_latents.__wrapped__(
-        small.session().emma, {}, cache, np.ones(1), keys, None, 1, (20, 20))
+      small.session().emma, {}, cache, np.ones(1), keys, None, 1, (20, 20)
+    )
   a, b, c = np.asarray(noise[0])
   np.testing.assert_array_equal(a, c)
   assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.06

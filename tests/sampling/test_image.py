@@ -21,14 +21,16 @@ def test_docstrings():
     assert doctest.testmod(module).failed == 0
 
 
-@pytest.mark.parametrize("fusion, branch", [("channel", "gen"),
-                                            ("token", "und")])
+@pytest.mark.parametrize(
+  "fusion, branch", [("channel", "gen"), ("token", "und")]
+)
 def test_cached_equals_uncached(fusion, branch):
   """Prefill and denoise give the velocity of one pass over everything."""
   s = small.session(fusion, branch)
   source, target = small.picture(0), small.picture(1)
   make = lambda **k: s.to_sample(
-      Editing(source=source, instruction="make it red", **k))
+    Editing(source=source, instruction="make it red", **k)
+  )
   apply = lambda *a, **k: s.emma.apply({"params": s.params}, *a, **k)
   noisy = np.random.default_rng(2).normal(size=(1, 1, 4, 8)).astype(np.float32)
   time = np.float32([[0.7]])
@@ -45,8 +47,11 @@ def test_cached_equals_uncached(fusion, branch):
   batch = context.one_per_row([make()], 1, layout)
   _, cache = context.prefill(s.emma, s.params, batch, "versatile")
   ids = image.target_ids(cache, 4)
-  cached = jax.jit(lambda: apply(noisy[:, 0], time[:, 0], (2, 2), ids, cache,
-                                 method=Emma.denoise))()
+  cached = jax.jit(
+    lambda: apply(
+      noisy[:, 0], time[:, 0], (2, 2), ids, cache, method=Emma.denoise
+    )
+  )()
   want = uncached(s.params)
   assert np.abs(want).max() > 0.05
   np.testing.assert_allclose(cached, want, atol=1e-5 * np.abs(want).max())
@@ -62,28 +67,38 @@ def test_steps_are_evaluations_and_padding_is_not_walked(steps):
 
   times = image.padded_times(steps, 3.0)
   end = jax.jit(lambda n: image.integrate(velocity, jnp.zeros(2), times, n))(
-      steps)
+    steps
+  )
   jax.effects_barrier()
-  assert sorted(seen, reverse=True) == flow.sampling_times(steps, 3.0)[
-      :-1].tolist()
+  assert (
+    sorted(seen, reverse=True) == flow.sampling_times(steps, 3.0)[:-1].tolist()
+  )
   np.testing.assert_allclose(end, -1, atol=1e-6)  # from time 1 to time 0
 
 
 def test_weights_are_the_guidance_formulas():
-  v = dict(zip([(False, False), (False, True), (True, True), (True, False)],
-               np.random.default_rng(0).normal(size=4)))
+  v = dict(
+    zip(
+      [(False, False), (False, True), (True, True), (True, False)],
+      np.random.default_rng(0).normal(size=4),
+    )
+  )
 
   def weighted(contexts):
     return sum(c.weight * v[c.text, c.reference] for c in contexts)
 
   none, ref, both, text = v.values()
   assert weighted(image.drawing_contexts(3.0)) == pytest.approx(
-      none + 3 * (text - none))
+    none + 3 * (text - none)
+  )
   assert weighted(image.editing_contexts(4.0, 1.5)) == pytest.approx(
-      none + 1.5 * (ref - none) + 4 * (both - ref))
+    none + 1.5 * (ref - none) + 4 * (both - ref)
+  )
   # What guidance makes irrelevant is not computed.
-  assert [len(image.editing_contexts(*g)) for g in
-          ((4.0, 1.5), (4.0, 1.0), (2.0, 2.0), (1.0, 1.0))] == [3, 2, 2, 1]
+  assert [
+    len(image.editing_contexts(*g))
+    for g in ((4.0, 1.5), (4.0, 1.0), (2.0, 2.0), (1.0, 1.0))
+  ] == [3, 2, 2, 1]
 
 
 def test_a_context_of_weight_zero_changes_nothing():
@@ -96,8 +111,9 @@ def test_a_context_of_weight_zero_changes_nothing():
   def latents(samples, weights):
     batch = context.one_per_row(samples, len(samples), layout)
     _, cache = context.prefill(s.emma, s.params, batch, "versatile")
-    return image.sample_latents(s.emma, s.params, cache, np.float32(weights),
-                                keys, times, 3, (2, 2))
+    return image.sample_latents(
+      s.emma, s.params, cache, np.float32(weights), keys, times, 3, (2, 2)
+    )
 
   alone = latents([of(False)], [1.0])
   both = latents([of(False), of(True)], [1.0, 0.0])
@@ -143,13 +159,18 @@ def test_native_sizes_are_kept():
   s = small.session()
   config = s.config | {"data": s.config["data"] | {"native": True}}
   native = Session(config, s.params, "native", 0)
-  out, = native.edit([small.picture(0, 40, 30)], ["do"], text_guidance=1.0,
-                     image_guidance=1.0, steps=1)
+  (out,) = native.edit(
+    [small.picture(0, 40, 30)],
+    ["do"],
+    text_guidance=1.0,
+    image_guidance=1.0,
+    steps=1,
+  )
   assert out.shape == (40, 30, 3)
 
 
 def test_any_size_can_be_drawn():
-  out, = small.session().draw(["red"], size=(40, 64))
+  (out,) = small.session().draw(["red"], size=(40, 64))
   assert out.shape == (40, 64, 3) and out.dtype == np.uint8
 
 
@@ -166,7 +187,8 @@ def test_the_picture_and_the_words_both_count():
 def test_reconstruct():
   shapes = [(70, 100), (64, 64), (10, 10)]
   out = small.session().reconstruct(
-      [small.picture(i, *n) for i, n in enumerate(shapes)])
+    [small.picture(i, *n) for i, n in enumerate(shapes)]
+  )
   assert [p.shape[:2] for p in out] == shapes
 
 

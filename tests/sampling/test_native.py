@@ -10,8 +10,11 @@ from tests.sampling import small
 
 def _config(**data) -> dict:
   s = small.session()
-  return s.config | {"data": s.config["data"] | {
-      "native": True, "min_tokens": 1, "max_tokens": 9} | data}
+  return s.config | {
+    "data": s.config["data"]
+    | {"native": True, "min_tokens": 1, "max_tokens": 9}
+    | data
+  }
 
 
 @functools.cache
@@ -31,8 +34,9 @@ def test_sizes_mix_in_a_conversation_and_in_a_request():
   large, little = small.picture(2, 90, 64), small.picture(3, 30, 32)
   both = ([large, little], ["<image>or<image>?"])
   ask = lambda *talks: _native().ask(*map(list, zip(*talks)), max_tokens=16)
-  first, second, third = ask(([small.picture(0)], ["what?"]), both,
-                             ([large], ["what?"]))
+  first, second, third = ask(
+    ([small.picture(0)], ["what?"]), both, ([large], ["what?"])
+  )
   assert ask(both) == [second] and first != third
   assert ask(([little, large], both[1])) != [second]
 
@@ -42,8 +46,12 @@ def test_only_what_was_trained_so_is_drawn_at_native_size():
   picture = small.picture(5, 40, 90)
   edit = lambda s: s.edit([picture], ["do"], steps=1)[0]
   trained = Session(
-      _config() | {"stages": {"s": {"und_patches": 64}}},
-      small.session().params, "trained", 0, batch=4)
+    _config() | {"stages": {"s": {"und_patches": 64}}},
+    small.session().params,
+    "trained",
+    0,
+    batch=4,
+  )
   assert trained.preprocess.native and not trained.frame.native
   np.testing.assert_array_equal(edit(trained), edit(small.session()))
   assert _native().frame.native

@@ -19,8 +19,10 @@ from tests.sampling import small, test_text
 
 def metadata(config: dict, **changes) -> dict:
   prints = build_data.fingerprints(config["data"])
-  return dict(config=config, fingerprints=prints, step=7, scores={},
-              routed=False) | changes
+  return (
+    dict(config=config, fingerprints=prints, step=7, scores={}, routed=False)
+    | changes
+  )
 
 
 def save_run(workdir, config: dict, params: dict, stage: str):
@@ -28,9 +30,14 @@ def save_run(workdir, config: dict, params: dict, stage: str):
   trained, frozen = rules.split(params, lambda p: not p.startswith("vision/"))
   with Checkpointer(workdir / "checkpoints") as checkpoints:
     for step in (5, 9):
-      state = {"trained": trained, "frozen": frozen, "step": np.int32(step),
-               "ema": jax.tree.map(functools.partial(np.add, np.float32(step)),
-                                   trained)}
+      state = {
+        "trained": trained,
+        "frozen": frozen,
+        "step": np.int32(step),
+        "ema": jax.tree.map(
+          functools.partial(np.add, np.float32(step)), trained
+        ),
+      }
       meta = metadata(config) | dict(stage=stage, stage_step=step)
       checkpoints.save(step, state, meta, wait=True)
 
@@ -47,8 +54,9 @@ def test_a_weight_file(tmp_path, model):
   save_weights(path, params, metadata(config), dtype="float16")
   s = Session.load(str(path))
   assert (s.step, s.route, s.config) == (7, "versatile", config)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3),
-               s.params, params)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), s.params, params
+  )
   assert s.params["heads"]["velocity"]["kernel"].dtype == np.float32
   save_weights(path, params, metadata(config, routed=True))
   assert Session.load(str(path)).route == "router"
@@ -64,8 +72,9 @@ def test_a_training(tmp_path, model):
   assert (found.step, found.route) == (9, "versatile")
   np.testing.assert_allclose(bias(found), want + 9, atol=1e-6)
   assert set(rules.flatten(found.params)) == set(rules.flatten(params))
-  raw = source.read(str(tmp_path), lambda c: c | {
-      "sample": c["sample"] | {"averaged": False}})
+  raw = source.read(
+    str(tmp_path), lambda c: c | {"sample": c["sample"] | {"averaged": False}}
+  )
   np.testing.assert_array_equal(bias(raw), want)
   older = source.read(str(tmp_path / "checkpoints" / "5"))
   assert older.step == 5
@@ -86,8 +95,8 @@ def test_routes_reach_their_experts():
   routed = Session(s.config, s.params, "routed", 0, route="router")
   stem = Session(s.config, s.params, "stem", 0, route="stem")
   answers = [
-      x.ask([[small.picture(0)]], [["what?", "why?"]], max_tokens=16)
-      for x in (s, routed, stem)
+    x.ask([[small.picture(0)]], [["what?", "why?"]], max_tokens=16)
+    for x in (s, routed, stem)
   ]
   assert answers[0] != answers[2] and answers[1] in (answers[0], answers[2])
 
@@ -124,8 +133,10 @@ def test_a_native_training_fixes_the_size_of_what_is_drawn(tmp_path, model):
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
   fixed = Session.load(str(path), change=with_data(native=False))
   assert not fixed.preprocess.native
-  for change, key in ((dict(height=96), "frame"), (dict(max_tokens=5),
-                                                   "preprocess")):
+  for change, key in (
+    (dict(height=96), "frame"),
+    (dict(max_tokens=5), "preprocess"),
+  ):
     with pytest.raises(SampleError, match=f"{key}: trained with"):
       Session.load(str(path), change=with_data(**change))
 
@@ -142,16 +153,21 @@ def test_missing_sources(tmp_path):
 
 def test_an_autoencoder_reconstructs_and_refuses_the_rest():
   config = small.config()
-  model = dict(kind="autoencoder", dtype="float32",
-               autoencoder=config["model"]["autoencoder"])
+  model = dict(
+    kind="autoencoder",
+    dtype="float32",
+    autoencoder=config["model"]["autoencoder"],
+  )
   params = {"autoencoder": small.session().params["autoencoder"]}
   s = Session(config | {"model": model}, params, "ae", 0)
   picture = small.picture(0, 40, 40)
-  out, = s.reconstruct([picture])
-  np.testing.assert_array_equal(
-      out, small.session().reconstruct([picture])[0])
-  for request in (lambda: s.draw(["red"]), lambda: s.edit([picture], ["do"]),
-                  lambda: s.ask([[picture]], [["what?"]])):
+  (out,) = s.reconstruct([picture])
+  np.testing.assert_array_equal(out, small.session().reconstruct([picture])[0])
+  for request in (
+    lambda: s.draw(["red"]),
+    lambda: s.edit([picture], ["do"]),
+    lambda: s.ask([[picture]], [["what?"]]),
+  ):
     with pytest.raises(SampleError, match="ae is an autoencoder"):
       request()
 
@@ -166,14 +182,18 @@ def test_qwen3s_tokenizer_through_the_whole_session(tmp_path):
   s = Session(config, small.random_params(config["model"]), "q", 0, batch=4)
   eos = s.tokenizer.eos
   _, _, first, second, _ = test_text.talk(s, eos)
-  said = s.ask([(small.picture(i),) * (1 + i) for i in range(2)],
-               test_text.QUESTIONS)
-  assert said == [[s.tokenizer.decode(test_text.cut(row, eos)) for row in rows]
-                  for rows in zip(first, second)]
+  said = s.ask(
+    [(small.picture(i),) * (1 + i) for i in range(2)], test_text.QUESTIONS
+  )
+  assert said == [
+    [s.tokenizer.decode(test_text.cut(row, eos)) for row in rows]
+    for rows in zip(first, second)
+  ]
   # NFC is Qwen's; the tiny tokenizer keeps both spellings apart.
   whole, parts, other = (
-      s.draw([prompt], steps=1)[0]
-      for prompt in ("caf\u00e9", "cafe\u0301", "cafe"))
+    s.draw([prompt], steps=1)[0]
+    for prompt in ("caf\u00e9", "cafe\u0301", "cafe")
+  )
   np.testing.assert_array_equal(whole, parts)
   assert (whole != other).any()
   (edited,) = s.edit([small.picture(0, 40, 50)], ["red"], steps=1)

@@ -27,24 +27,42 @@ def test_a_pass_is_over_every_picture_once(folder):
 def test_the_loaders_pixels_are_ours(folder):
   pytest.importorskip("torch")
   assert data_rows.checksum("loader", folder) == data_rows.checksum(
-      "pillow", folder)
+    "pillow", folder
+  )
 
 
 def test_the_command(tmp_path, capsys):
   out = tmp_path / "out.json"
-  code = speed.main([
-      "data", "--count", "4", "--batch", "2", "--frame", "64x64", "--sides",
-      "pillow", "--repetitions", "1", "--json", str(out)])
+  code = speed.main(
+    [
+      "data",
+      "--count",
+      "4",
+      "--batch",
+      "2",
+      "--frame",
+      "64x64",
+      "--sides",
+      "pillow",
+      "--repetitions",
+      "1",
+      "--json",
+      str(out),
+    ]
+  )
   said = capsys.readouterr().out
   assert code == 0 and "pictures/s" in said and "4 JPEG files" in said
   (result,) = json.loads(out.read_text())
   assert result["pictures_per_second"] > 0 and result["side"] == "pillow"
 
 
-@pytest.mark.parametrize("flags, words", [
+@pytest.mark.parametrize(
+  "flags, words",
+  [
     (["--count", "5", "--batch", "2"], "do not make batches of 2"),
     (["--frame", "64"], "HEIGHTxWIDTH"),
-])
+  ],
+)
 def test_mistakes(flags, words, capsys):
   assert speed.main(["data", *flags]) == 2
   assert words in capsys.readouterr().err

@@ -30,8 +30,13 @@ def test_a_step_is_timed_from_end_to_end_with_one_in_flight():
     log.append(f"launch {len(log)}")
     return log[-1]
 
-  found = clock.intervals(launch, lambda step: log.append(f"end of {step}"),
-                          warmup=2, count=3, clock=lambda: next(ticks))
+  found = clock.intervals(
+    launch,
+    lambda step: log.append(f"end of {step}"),
+    warmup=2,
+    count=3,
+    clock=lambda: next(ticks),
+  )
   assert found == [1.0, 2.0, 3.0]
   assert log[:3] == ["launch 0", "launch 1", "end of launch 0"]
   # Whatever was launched is waited for.
@@ -43,14 +48,21 @@ def test_random_samples_fill_the_real_layouts(spec: str):
   config = common.load_config(f"emma_0_6b.py:{spec}")
   (section,) = config.stages.values()
   layout = synthetic.Layout(
-      height=64, width=64, **{k: section[k] for k in (
-          "und_tokens", "und_pictures", "references", "targets")}, rows=2)
+    height=64,
+    width=64,
+    **{
+      k: section[k]
+      for k in ("und_tokens", "und_pictures", "references", "targets")
+    },
+    rows=2,
+  )
   batch, info = synthetic.batch(layout, 1000)
   assert not info.dropped
   assert batch.und_valid_BN.all() and batch.ref_valid_BR.all()
   assert (batch.gen_task_BM == EDITING).sum() == batch.ref_valid_BR.size
   assert (batch.gen_task_BM == DRAWING).sum() == (
-      batch.gen_task_BM.size - batch.ref_valid_BR.size)
+    batch.gen_task_BM.size - batch.ref_valid_BR.size
+  )
   assert 0.8 < info.und_tokens / (2 * layout.und_tokens) <= 1
   assert batch.weights_BU.sum() > 0 and batch.tokens_BU.max() < 1000
 
@@ -59,7 +71,8 @@ def test_the_live_share_is_that_of_the_mask():
   batch = tiny.packed([tiny.editing(), tiny.understanding(), tiny.drawing()])
   ids = masks.join(batch.und_ids, batch.gen_ids)
   assert synthetic.live_share(batch) == pytest.approx(
-      float(masks.allow(ids, ids).mean()))
+    float(masks.allow(ids, ids).mean())
+  )
 
 
 def test_layouts_without_room_are_refused():
@@ -71,8 +84,9 @@ def test_layouts_without_room_are_refused():
 
 def test_random_weights_have_the_models_shapes_and_no_dead_part():
   shapes = rules.flatten(tiny.shapes())
-  made = rules.flatten(jax.jit(
-      lambda: synthetic.weights(shapes, jnp.bfloat16))())
+  made = rules.flatten(
+    jax.jit(lambda: synthetic.weights(shapes, jnp.bfloat16))()
+  )
   assert made.keys() == shapes.keys()
   for path, x in made.items():
     assert x.shape == shapes[path].shape
@@ -85,13 +99,24 @@ def test_random_weights_have_the_models_shapes_and_no_dead_part():
 def test_jobs_are_of_the_parts_and_ways_asked_for():
   config = micro()
   stage = next(iter(config["stages"]))
-  every = dict(parts=gpu.PARTS, attention=["cudnn", "kernel+chunked"],
-               modes=["eager"], tasks=["draw", "edit"], side=64, warmup=1,
-               steps=2, profile="folder")
+  every = dict(
+    parts=gpu.PARTS,
+    attention=["cudnn", "kernel+chunked"],
+    modes=["eager"],
+    tasks=["draw", "edit"],
+    side=64,
+    warmup=1,
+    steps=2,
+    profile="folder",
+  )
   jobs = list(gpu.jobs(config, stage, config, **every))
   assert [(j["part"], j["variant"]) for j in jobs] == [
-      ("train", "cudnn"), ("train", "kernel+chunked"), ("torch", "eager"),
-      ("denoise", "draw"), ("denoise", "edit")]
+    ("train", "cudnn"),
+    ("train", "kernel+chunked"),
+    ("torch", "eager"),
+    ("denoise", "draw"),
+    ("denoise", "edit"),
+  ]
   model = jobs[1]["config"]["model"]
   assert model["llm"]["attention"] == "kernel"
   assert model["vision"]["encoder"]["attention"] == "chunked"
@@ -102,7 +127,8 @@ def test_jobs_are_of_the_parts_and_ways_asked_for():
 
 
 def test_flags_are_the_chips_and_pytorchs_process_leaves_the_gpu_alone(
-    monkeypatch):
+  monkeypatch,
+):
   monkeypatch.setenv("XLA_FLAGS", "--xla_mine=1")
   env = gpu._environment("train", "NVIDIA H100 80GB HBM3")
   assert env["XLA_FLAGS"].endswith("--xla_mine=1")
@@ -138,19 +164,27 @@ def test_a_trace_names_what_took_the_time(tmp_path):
   assert trace.costliest(tmp_path / "empty", steps=1) == []
 
 
-@pytest.mark.parametrize("device, expected", [
+@pytest.mark.parametrize(
+  "device, expected",
+  [
     ([], ["tf_XLAEigen/1"]),
     (["Steps", "Stream #7", "Stream #8"], ["Stream #7", "Stream #8"]),
     (["XLA Modules", "XLA Ops"], ["XLA Ops"]),
-])
+  ],
+)
 def test_kernels_are_the_devices_or_where_it_has_none_the_hosts(
-    device, expected):
+  device, expected
+):
   """libtpu, once loaded, adds a device to profiles of the CPU: an empty one."""
   name = lambda x, lines=(): types.SimpleNamespace(
-      name=x, lines=[name(line) for line in lines])
-  planes = [name("/host:CPU", ["python", "tf_XLAEigen/1"]),
-            name("/device:CUSTOM:Megascale Trace"),
-            name("/device:X:0", device), name("/host:metadata", ["tf_XLA"])]
+    name=x, lines=[name(line) for line in lines]
+  )
+  planes = [
+    name("/host:CPU", ["python", "tf_XLAEigen/1"]),
+    name("/device:CUSTOM:Megascale Trace"),
+    name("/device:X:0", device),
+    name("/host:metadata", ["tf_XLA"]),
+  ]
   assert [x.name for x in trace._of_kernels(planes)] == expected
 
 
@@ -162,10 +196,28 @@ def test_the_command_measures_both_steps(monkeypatch, tmp_path, capsys):
   monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
   file, plan = tmp_path / "out.json", tmp_path / "plan.json"
   plan.write_text(json.dumps({"hbm_bytes": 3 * 2**30}))
-  code = speed.main([
-      "gpu", "--sizes", "micro", "--parts", "train", "denoise", "--steps", "2",
-      "--config", "emma_0_6b.py:stage0,h100", "--tasks", "draw",
-      "--warmup", "1", "--json", str(file), "--plan", str(plan)])
+  code = speed.main(
+    [
+      "gpu",
+      "--sizes",
+      "micro",
+      "--parts",
+      "train",
+      "denoise",
+      "--steps",
+      "2",
+      "--config",
+      "emma_0_6b.py:stage0,h100",
+      "--tasks",
+      "draw",
+      "--warmup",
+      "1",
+      "--json",
+      str(file),
+      "--plan",
+      str(plan),
+    ]
+  )
   out = capsys.readouterr().out
   assert code == 0, out
   check, step, denoised = json.loads(file.read_text())
@@ -175,19 +227,21 @@ def test_the_command_measures_both_steps(monkeypatch, tmp_path, capsys):
     assert row["compiled_bytes"] > 0 and row["parameters"] > 0
     assert row["mfu"] is None  # no peak of this device is known
     assert row["flops_per_second"] == pytest.approx(
-        row["model_flops"] / row["seconds"])
+      row["model_flops"] / row["seconds"]
+    )
   assert np.isfinite(step["loss"]) and denoised["finite"]
   # With the text and without, 4 tokens each.
   assert (denoised["contexts"], denoised["tokens"]) == (2, 8)
 
 
 def test_mistakes_are_one_line(capsys):
-  for arguments, said in ((["--steps", "0"], "at least one step"),
-                          (["--side", "33"], "multiple of 32"),
-                          (["--stage", "9"], "choose one of 1_pretraining"),
-                          (["--config", "nothing.py"], "No config file")):
+  for arguments, said in (
+    (["--steps", "0"], "at least one step"),
+    (["--side", "33"], "multiple of 32"),
+    (["--stage", "9"], "choose one of 1_pretraining"),
+    (["--config", "nothing.py"], "No config file"),
+  ):
     assert speed.main(["gpu", *arguments]) == 2
     assert said in capsys.readouterr().err
   assert speed.main(["memory", "--config.data.seed=1"]) == 2
   assert "takes no --config.data.seed" in capsys.readouterr().err
-

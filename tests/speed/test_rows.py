@@ -33,10 +33,27 @@ def test_rows_run(row: str):
 
 def test_command_prints_a_line_per_row(capsys, tmp_path):
   file = tmp_path / "out.json"
-  code = speed.main([
-      "torch", "--sizes", "micro", "--sides", "jax", "--rows", "dcae_encode",
-      "--dtypes", "float32", "--repetitions", "2", "--patience", "0",
-      "--threads", "1", "--json", str(file)])
+  code = speed.main(
+    [
+      "torch",
+      "--sizes",
+      "micro",
+      "--sides",
+      "jax",
+      "--rows",
+      "dcae_encode",
+      "--dtypes",
+      "float32",
+      "--repetitions",
+      "2",
+      "--patience",
+      "0",
+      "--threads",
+      "1",
+      "--json",
+      str(file),
+    ]
+  )
   out = capsys.readouterr().out
   assert code == 0 and "dcae_encode" in out and "threads: 1" in out
   assert '"seconds"' in file.read_text()
@@ -51,16 +68,20 @@ def test_the_cleanest_repetitions_count():
 
 def test_ratio_is_against_the_better_and_needs_both():
   jax_, eager, compiled = ({"seconds": s} for s in (2.0, 3.0, 1.0))
-  assert speed.ratio(
-      {"jax": jax_, "eager": eager, "compile": compiled}) == 0.5
+  assert speed.ratio({"jax": jax_, "eager": eager, "compile": compiled}) == 0.5
   assert speed.ratio({"jax": jax_, "eager": {"error": "none"}}) is None
 
 
 def test_tiles_bound_the_memory():
   whole, tiled = (
-      memory.measure(memory.Case(direction="decode", height=2048, width=1024,
-                                 dtype="float32", tiled=t), "micro")
-      for t in (False, True))
+    memory.measure(
+      memory.Case(
+        direction="decode", height=2048, width=1024, dtype="float32", tiled=t
+      ),
+      "micro",
+    )
+    for t in (False, True)
+  )
   assert tiled["compiled"] < 0.8 * whole["compiled"]
 
 

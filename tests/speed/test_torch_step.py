@@ -52,8 +52,9 @@ def case(request):
 
 def tensors(config: dict, params: dict) -> dict:
   entries = names.entries(build_model.emma_config(config["model"]))
-  return {n: torch.from_numpy(np.array(x))
-          for n, x in table.write(params, entries)}
+  return {
+    n: torch.from_numpy(np.array(x)) for n, x in table.write(params, entries)
+  }
 
 
 def close(theirs, ours, what: str):
@@ -68,7 +69,8 @@ def test_loss_and_gradients_are_ours(case):
   draw = lambda name: step_lib.stream(3, name, 0)
   moves = rules.resolve(stage.policy, rules.flatten(params), "policy")
   trained, frozen = rules.split(
-      params, {k: v == "train" for k, v in moves.items()})
+    params, {k: v == "train" for k, v in moves.items()}
+  )
 
   @functools.partial(jax.jit, compiler_options=tiny.QUICK)
   def ours(trained):
@@ -82,8 +84,9 @@ def test_loss_and_gradients_are_ours(case):
   time = flow.sample_time(draw("flow_time"), shape, objective.flow)
   eps = jax.random.normal(draw("flow_noise"), size)
   theirs = trainer.loss(
-      torch_step.on(batch, "cpu"), *(
-          torch.from_numpy(np.array(x)) for x in (time, eps)))
+    torch_step.on(batch, "cpu"),
+    *(torch.from_numpy(np.array(x)) for x in (time, eps)),
+  )
   close(theirs, loss, "loss")
   theirs.backward()
   zeros = jax.tree.map(np.zeros_like, frozen)
@@ -105,12 +108,15 @@ def test_two_updates_are_ours(case):
   trainer = torch_step.Trainer(config, stage, tensors(config, params), "eager")
   moves = rules.resolve(stage.policy, rules.flatten(params), "policy")
   trained, frozen = rules.split(
-      params, {k: v == "train" for k, v in moves.items()})
+    params, {k: v == "train" for k, v in moves.items()}
+  )
   rng = np.random.default_rng(1)
   grads = jax.tree.map(
-      lambda x: rng.normal(0, 1, x.shape).astype(np.float32), trained)
+    lambda x: rng.normal(0, 1, x.shape).astype(np.float32), trained
+  )
   steady = dataclasses.replace(
-      stage.optimizer, schedule="constant", warmup_steps=0)
+    stage.optimizer, schedule="constant", warmup_steps=0
+  )
   adam = optimizer.build(steady, stage.lr_multipliers)
 
   @functools.partial(jax.jit, compiler_options=tiny.QUICK)
@@ -118,10 +124,17 @@ def test_two_updates_are_ours(case):
     updates, state = adam.update(grads, state, trained)
     return optax.apply_updates(trained, updates), state
 
-  named = lambda tree: tensors(config, jax.tree.map(
-      np.asarray, rules.merge(tree, jax.tree.map(np.zeros_like, frozen))))
-  gradients, state, mean = named(grads), adam.init(trained), dict(
-      trainer.master)
+  named = lambda tree: tensors(
+    config,
+    jax.tree.map(
+      np.asarray, rules.merge(tree, jax.tree.map(np.zeros_like, frozen))
+    ),
+  )
+  gradients, state, mean = (
+    named(grads),
+    adam.init(trained),
+    dict(trainer.master),
+  )
   for x in mean:
     mean[x] = mean[x].clone()
   for _ in range(2):
@@ -155,15 +168,19 @@ def test_the_copies_follow_the_weights(case):
 def test_compiled_steps_are_the_eager_one(monkeypatch, how):
   """Traced and differentiated as for a GPU, without its code generator, and
   without a break in any program."""
-  monkeypatch.setattr(torch, "compile", functools.partial(
-      torch.compile, backend="aot_eager", fullgraph=True))
+  monkeypatch.setattr(
+    torch,
+    "compile",
+    functools.partial(torch.compile, backend="aot_eager", fullgraph=True),
+  )
   config = config_of("stage1")
   stage = build_run.run(config, data=False).stages[0]
   host, _ = synthetic.batch(stage.layout, 256)
   batch, found = torch_step.on(host, "cpu"), []
   for mode in ("eager", how):
     trainer = torch_step.Trainer(
-        config, stage, torch_step.random_tensors(config, "cpu"), mode)
+      config, stage, torch_step.random_tensors(config, "cpu"), mode
+    )
     torch.manual_seed(0)
     loss = trainer.loss(batch, *trainer.draw(batch))
     loss.backward()
@@ -186,14 +203,19 @@ def test_other_stages_are_refused():
 def test_tiles_follow_the_masks_rule():
   """FlexAttention, as GPUs use it, against the mask of L x L."""
   batch = tiny.packed([tiny.editing(), tiny.understanding(), tiny.drawing()])
-  ids = [torch.from_numpy(np.concatenate(
-      [getattr(i, n) for i in (batch.und_ids, batch.gen_ids)], 1))
-      for n in ("segment", "slot", "end", "noisy", "position")]
+  ids = [
+    torch.from_numpy(
+      np.concatenate([getattr(i, n) for i in (batch.und_ids, batch.gen_ids)], 1)
+    )
+    for n in ("segment", "slot", "end", "noisy", "position")
+  ]
   stacked = torch.stack(ids)
   w = torch_step.tree({"norm_und.weight": torch.ones(2)})
   make = lambda flex: torch_step.Decoder(w, {"remat": "none"}, "eager", flex)
   q, k, v = torch.randn(3, 2, 2, stacked.shape[2], 16)
   k, v = k[:, :1], v[:, :1]
-  outs = [decoder.attend(q, k, v, decoder.mask(stacked))
-          for decoder in (make(False), make(True))]
+  outs = [
+    decoder.attend(q, k, v, decoder.mask(stacked))
+    for decoder in (make(False), make(True))
+  ]
   close(outs[1], outs[0].numpy(), "attention")

@@ -44,14 +44,18 @@ def main() -> int:
     return batch
 
   # threads=0: data is read in the loop itself, so a step is a step.
-  sizes = {f"stages__{stage}__{key}": ROWS
-           for stage in ("1_pretraining", "3_quality")
-           for key in ("rows", "samples_per_batch")}
+  sizes = {
+    f"stages__{stage}__{key}": ROWS
+    for stage in ("1_pretraining", "3_quality")
+    for key in ("rows", "samples_per_batch")
+  }
   run = test_loop.make_run(hook, data__parts=2, **sizes)
   if args.records:
     found = {t: f"records:{args.records}/{t}" for t in recorded.COUNTS}
-    run = test_loop.small(test_loop.assembled(
-        recorded.config(found), str(args.workdir / "plan")), hook)
+    run = test_loop.small(
+      test_loop.assembled(recorded.config(found), str(args.workdir / "plan")),
+      hook,
+    )
   try:
     params = loop.train(run, args.workdir, after)
   except loop.Stopped as stopped:

@@ -36,11 +36,11 @@ class State:
 def make(step: int, size: int = 64) -> State:
   w = jax.random.normal(jax.random.key(step), (size, 8))
   return State(
-      step=jnp.int32(step),
-      params={"llm": {"w": w, "b": jnp.ones(3, jnp.bfloat16)}},
-      opt=(optax.EmptyState(), {"llm": {"w": 2 * w}}, jnp.int32(step)),
-      key=jax.random.key(step),
-      frozen={},
+    step=jnp.int32(step),
+    params={"llm": {"w": w, "b": jnp.ones(3, jnp.bfloat16)}},
+    opt=(optax.EmptyState(), {"llm": {"w": 2 * w}}, jnp.int32(step)),
+    key=jax.random.key(step),
+    frozen={},
   )
 
 
@@ -179,8 +179,9 @@ def test_background_save_survives_donation(tmp_path):
     wanted = integrity.checksums(state)
     checkpointer.save(1, state, {})
     jax.jit(lambda x: x + 1, donate_argnums=0)(state.params["llm"]["w"])
-    assert integrity.checksums(
-        checkpointer.restore(abstract(make(0)))[0]) == wanted
+    assert (
+      integrity.checksums(checkpointer.restore(abstract(make(0)))[0]) == wanted
+    )
 
 
 def test_restores_parts_without_the_rest(tmp_path):
@@ -190,7 +191,7 @@ def test_restores_parts_without_the_rest(tmp_path):
   assert isinstance(trees["params"]["llm"]["w"], np.ndarray)
   assert equal(trees["params"], make(3).params)
   trees, _ = checkpoint.restore_params(
-      tmp_path, ["params"], abstract={"params": abstract(make(0)).params}
+    tmp_path, ["params"], abstract={"params": abstract(make(0)).params}
   )
   assert isinstance(trees["params"]["llm"]["w"], jax.Array)
   trees, _ = checkpoint.restore_params(tmp_path, ["frozen", "params"])
@@ -224,9 +225,10 @@ import time; time.sleep(60)
 @pytest.mark.parametrize("delay", [0.0, 0.03])
 def test_kill_in_mid_save_leaves_a_sound_checkpoint(tmp_path, delay):
   process = subprocess.Popen(
-      [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE,
-      env=os.environ | {"JAX_PLATFORMS": "cpu"},
-      cwd=ROOT,
+    [sys.executable, "-c", KILLED, str(tmp_path)],
+    stdout=subprocess.PIPE,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    cwd=ROOT,
   )
   assert process.stdout.readline() == b"saving\n"
   time.sleep(delay)
@@ -262,8 +264,9 @@ def test_checksums_see_every_flip_and_exchange(dtype):
 def test_checksums_are_sums_over_shards():
   x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
   parts = [
-      integrity._sum(x[i : i + 2, j : j + 3], (i, j))
-      for i in (0, 2) for j in (0, 3)
+    integrity._sum(x[i : i + 2, j : j + 3], (i, j))
+    for i in (0, 2)
+    for j in (0, 3)
   ]
   assert sum(parts) % 2**64 == integrity._sum(x, (0, 0))
 
@@ -298,9 +301,9 @@ def test_config_differences():
   new = {"data": {"seed": 2, "mix": (1, 2)}, "lr": 0.2, "added": {}}
   lines = integrity.config_differences(old, new, ignore=["l.", "data"])
   assert lines == [
-      "added: checkpoint absent, now {}",
-      "data.seed: checkpoint 1, now 2",
-      "gone: checkpoint null, now absent",
+    "added: checkpoint absent, now {}",
+    "data.seed: checkpoint 1, now 2",
+    "gone: checkpoint null, now absent",
   ]
   assert "data.seed" in str(integrity.ContradictionError(lines))
 
@@ -345,8 +348,10 @@ def test_corrupt_weights_are_refused(tmp_path):
 
 def test_host_arrays_are_saved_from_where_they_lie(tmp_path):
   """A few megabytes beside them, not twice themselves; once per directory."""
-  state = {"ema": {"w": np.random.default_rng(0).random((64, 1 << 17))},
-           "frozen": {}}
+  state = {
+    "ema": {"w": np.random.default_rng(0).random((64, 1 << 17))},
+    "frozen": {},
+  }
   size = state["ema"]["w"].nbytes  # 64 MiB
   tracemalloc.start()
   checkpoint.save_params(tmp_path, state, {"stage": "init"})

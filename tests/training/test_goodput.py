@@ -26,9 +26,11 @@ def test_shares_add_up_whatever_is_nested():
         raise KeyError
     now[0] += 2
   assert ledger.shares() == pytest.approx(
-      {"start-up": 0.2, "steps": 0.6, "data": 0.05, "checkpoint": 0.15})
-  assert ledger.summary() == ("Goodput 60.0% of 20 s (start-up 20.0%, "
-                              "checkpoint 15.0%, data 5.0%)")
+    {"start-up": 0.2, "steps": 0.6, "data": 0.05, "checkpoint": 0.15}
+  )
+  assert ledger.summary() == (
+    "Goodput 60.0% of 20 s (start-up 20.0%, checkpoint 15.0%, data 5.0%)"
+  )
 
 
 def test_a_run_books_all_its_time_and_writes_a_profile(tmp_path):

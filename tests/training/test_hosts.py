@@ -23,7 +23,7 @@ TIMEOUT = 300  # seconds for what takes a few; a hang fails
 # Sums over rows in another order; float32.
 NEAR = dict(rel=1e-4, abs=1e-6)
 
-MICRO = '''
+MICRO = """
 from configs import stages
 from tests import tiny
 
@@ -41,16 +41,21 @@ def get_config():
       mixture=((0.0, dict(drawing=1.0)),), samples_per_batch=4, rows=4,
       und_tokens=64, und_pictures=0, references=0, targets=1)}
   return c
-'''
+"""
 
 
 def environment(root: pathlib.Path, **more: str) -> dict[str, str]:
-  return os.environ | {
+  return (
+    os.environ
+    | {
       "EMMA_CACHE": str(root / "cache"),
       "PYTHONPATH": str(ROOT),
       "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles faster
-      "EMMA_PEER_SECONDS": "10", "EMMA_START_SECONDS": "200",
-  } | more
+      "EMMA_PEER_SECONDS": "10",
+      "EMMA_START_SECONDS": "200",
+    }
+    | more
+  )
 
 
 def free_port() -> int:
@@ -60,7 +65,7 @@ def free_port() -> int:
 
 
 def toys(
-    root: pathlib.Path, name: str, count: int, *options: str
+  root: pathlib.Path, name: str, count: int, *options: str
 ) -> tuple[list[int], list[str]]:
   """Exit codes and outputs of the processes of one toy run."""
   address = f"127.0.0.1:{free_port()}"
@@ -68,20 +73,36 @@ def toys(
   for i in range(count):
     env = environment(root)
     if count > 1:
-      env |= {"EMMA_COORDINATOR": address, "EMMA_NUM_PROCESSES": str(count),
-              "EMMA_PROCESS_ID": str(i)}
-    processes.append(subprocess.Popen(
-        [sys.executable, "-m", "tests.training.hosts", str(root / name),
-         *options], env=env, cwd=ROOT, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True))
+      env |= {
+        "EMMA_COORDINATOR": address,
+        "EMMA_NUM_PROCESSES": str(count),
+        "EMMA_PROCESS_ID": str(i),
+      }
+    processes.append(
+      subprocess.Popen(
+        [
+          sys.executable,
+          "-m",
+          "tests.training.hosts",
+          str(root / name),
+          *options,
+        ],
+        env=env,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+      )
+    )
   said = [p.communicate(timeout=TIMEOUT)[0] for p in processes]
   return [p.returncode for p in processes], said
 
 
 def logged(folder: pathlib.Path) -> list[dict]:
   lines = (folder / "metrics.jsonl").read_text().splitlines()
-  return [{k: v for k, v in json.loads(x).items() if k != "timing"}
-          for x in lines]
+  return [
+    {k: v for k, v in json.loads(x).items() if k != "timing"} for x in lines
+  ]
 
 
 def same(a: list[dict], b: list[dict]):
@@ -92,8 +113,9 @@ def same(a: list[dict], b: list[dict]):
 
 
 def saved(folder: pathlib.Path) -> list[int]:
-  return sorted(int(p.name) for p in (folder / "checkpoints").glob("*")
-                if p.name.isdigit())
+  return sorted(
+    int(p.name) for p in (folder / "checkpoints").glob("*") if p.name.isdigit()
+  )
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +172,9 @@ def test_sigterm_to_one_stops_all_and_one_process_goes_on(root, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, code", [("kill", -signal.SIGKILL),
-                                        ("raise", 1)])
+@pytest.mark.parametrize(
+  "name, code", [("kill", -signal.SIGKILL), ("raise", 1)]
+)
 def test_a_dead_peer_ends_the_others_in_time(root, name, code):
   codes, said = toys(root, name, 2, "--at", f"4={name}", "--only", "1")
   assert codes[1] == code
@@ -164,15 +187,32 @@ def test_killed_at_random_and_restarted_two_processes_end_as_one(root):
   """The real model by the command line, under the supervisor."""
   (root / "micro.py").write_text(MICRO)
   weights.save_weights(root / "start.safetensors", tiny.params(), {})
-  command = [sys.executable, "-m", "emma_jax.cli.train", "--config",
-             str(root / "micro.py"),
-             f"--config.weights={root / 'start.safetensors'}", "--workdir"]
-  supervisor = [sys.executable, "-m", "emma_jax.supervise", "--processes",
-                "2", "--backoff", "0.1", "--", *command, str(root / "two")]
+  command = [
+    sys.executable,
+    "-m",
+    "emma_jax.cli.train",
+    "--config",
+    str(root / "micro.py"),
+    f"--config.weights={root / 'start.safetensors'}",
+    "--workdir",
+  ]
+  supervisor = [
+    sys.executable,
+    "-m",
+    "emma_jax.supervise",
+    "--processes",
+    "2",
+    "--backoff",
+    "0.1",
+    "--",
+    *command,
+    str(root / "two"),
+  ]
   where, when = random.randrange(2), random.randrange(4, 8)
   with (root / "two.txt").open("w") as log:
-    process = subprocess.Popen(supervisor, env=environment(root), cwd=root,
-                               stdout=log, stderr=log)
+    process = subprocess.Popen(
+      supervisor, env=environment(root), cwd=root, stdout=log, stderr=log
+    )
     kill_one(process, root / "two", where, when)
     code = process.wait(TIMEOUT)
   said = (root / "two.txt").read_text()
@@ -180,16 +220,22 @@ def test_killed_at_random_and_restarted_two_processes_end_as_one(root):
   assert code == 0, told
   assert f"process {where} ended with -9 (SIGKILL)" in said, told
   assert "Continuing at stage 3_quality" in said, told
-  done = subprocess.run([*command, str(root / "one")], env=environment(root),
-                        cwd=root, capture_output=True, text=True,
-                        timeout=TIMEOUT)
+  done = subprocess.run(
+    [*command, str(root / "one")],
+    env=environment(root),
+    cwd=root,
+    capture_output=True,
+    text=True,
+    timeout=TIMEOUT,
+  )
   assert done.returncode == 0, done.stderr
   same(logged(root / "two"), logged(root / "one"))
   assert len(logged(root / "one")) == 16, told
 
 
-def kill_one(supervisor: subprocess.Popen, folder: pathlib.Path, where: int,
-             when: int):
+def kill_one(
+  supervisor: subprocess.Popen, folder: pathlib.Path, where: int, when: int
+):
   end = time.monotonic() + TIMEOUT
   log = folder / "metrics.jsonl"
   # Saving goes on in the background: something must be there to continue.

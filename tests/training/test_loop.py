@@ -28,7 +28,7 @@ SHAPES = {"w": jax.ShapeDtypeStruct((2,), jnp.float32)}
 def toy(params, batch, draw):
   """A loss of weights, data and noise, so that all three must be resumed."""
   target = jnp.mean(batch.tokens_BU) + jax.random.normal(draw("noise"), (2,))
-  loss = jnp.sum((params["w"] - target)**2)
+  loss = jnp.sum((params["w"] - target) ** 2)
   return loss, {"loss/total": Mean(loss, jnp.float32(1))}
 
 
@@ -54,10 +54,19 @@ def make_run(hook=None, second_rate: float = 0.1, **changes) -> loop.Run:
   c.stages = {}
   for name, rate in (("1_pretraining", 0.1), ("3_quality", second_rate)):
     c.stages[name] = stage_configs.stage(
-        name, steps=STEPS, learning_rate=rate, schedule="constant",
-        warmup_steps=0, samples_per_batch=2, rows=2, und_tokens=96,
-        targets=1, mixture=((0.0, dict(drawing=1.0)),), ema_decay=0.9,
-        policy=((".*", "train"),))
+      name,
+      steps=STEPS,
+      learning_rate=rate,
+      schedule="constant",
+      warmup_steps=0,
+      samples_per_batch=2,
+      rows=2,
+      und_tokens=96,
+      targets=1,
+      mixture=((0.0, dict(drawing=1.0)),),
+      ema_decay=0.9,
+      policy=((".*", "train"),),
+    )
   c.stages["1_pretraining"].load = ((".*", "random"),)
   for key, value in changes.items():
     c.update_from_flattened_dict({key.replace("__", "."): value})
@@ -68,18 +77,25 @@ def small(run: loop.Run, hook=None) -> loop.Run:
   """The run of a model of two numbers, `hook` called before every batch."""
   hook = hook or (lambda step, batch: batch)
   return dataclasses.replace(
-      run, init=lambda shardings: {"w": jnp.ones(2)},
-      stages=tuple(dataclasses.replace(
-          s, objective=toy, source=Hooked(s.source, hook))
-          for s in run.stages))
+    run,
+    init=lambda shardings: {"w": jnp.ones(2)},
+    stages=tuple(
+      dataclasses.replace(s, objective=toy, source=Hooked(s.source, hook))
+      for s in run.stages
+    ),
+  )
 
 
 def assembled(c, plans: str | None = None) -> loop.Run:
   """As `build_run.run` does, but for the model."""
   real = build_model.model
   build_model.model = lambda section: build_model.Model(
-      module=tiny.emma(), shapes=SHAPES, axes={"w": (None,)}, kind="emma",
-      dtype="float32")
+    module=tiny.emma(),
+    shapes=SHAPES,
+    axes={"w": (None,)},
+    kind="emma",
+    dtype="float32",
+  )
   try:
     return build_run.run(c, plans=plans)
   finally:
@@ -88,8 +104,10 @@ def assembled(c, plans: str | None = None) -> loop.Run:
 
 def logged(workdir: pathlib.Path) -> list[dict]:
   """What was logged, without wall-clock time."""
-  return [{k: v for k, v in x.items() if k != "timing"}
-          for x in metrics.read_metrics(workdir)]
+  return [
+    {k: v for k, v in x.items() if k != "timing"}
+    for x in metrics.read_metrics(workdir)
+  ]
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +132,9 @@ def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
 
   class Saves(loop.ckpt.Checkpointer):
     def save(self, step, state, meta, wait=False):
-      saved.append((step, meta["stage_step"], meta["data_position"],
-                    int(state.step), wait))
+      saved.append(
+        (step, meta["stage_step"], meta["data_position"], int(state.step), wait)
+      )
       super().save(step, state, meta, wait)
 
   original, loop.ckpt.Checkpointer = loop.ckpt.Checkpointer, Saves
@@ -123,21 +142,42 @@ def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
     loop.train(make_run(train__keep=2, train__keep_every=4), tmp_path)
   finally:
     loop.ckpt.Checkpointer = original
-  assert saved == [(3, 3, 3, 3, False), (5, 5, 5, 5, True),
-                   (8, 3, 3, 3, False), (10, 5, 5, 5, True)]
-  kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir()
-                if p.name.isdigit())
+  assert saved == [
+    (3, 3, 3, 3, False),
+    (5, 5, 5, 5, True),
+    (8, 3, 3, 3, False),
+    (10, 5, 5, 5, True),
+  ]
+  kept = sorted(
+    int(p.name)
+    for p in (tmp_path / "checkpoints").iterdir()
+    if p.name.isdigit()
+  )
   assert kept == [8, 10]
 
 
 # Keys that may change between a run and its continuation; no other may.
 FREE = {
-    "name", "train.log_every", "train.save_every", "train.keep",
-    "train.keep_every", "train.evaluate", "train.loss_chunk", "data.workers",
-    "data.threads", "data.buffer", "mesh.slice", "mesh.data", "mesh.fsdp",
-    "mesh.tensor", "model.llm.remat", "model.llm.scan_unroll",
-    "model.llm.attention", "model.vision.encoder.remat",
-    "model.vision.encoder.scan_unroll", "model.vision.encoder.attention",
+  "name",
+  "train.log_every",
+  "train.save_every",
+  "train.keep",
+  "train.keep_every",
+  "train.evaluate",
+  "train.loss_chunk",
+  "data.workers",
+  "data.threads",
+  "data.buffer",
+  "mesh.slice",
+  "mesh.data",
+  "mesh.fsdp",
+  "mesh.tensor",
+  "model.llm.remat",
+  "model.llm.scan_unroll",
+  "model.llm.attention",
+  "model.vision.encoder.remat",
+  "model.vision.encoder.scan_unroll",
+  "model.vision.encoder.attention",
 }
 
 
@@ -161,8 +201,9 @@ def test_every_key_but_the_free_ones_is_part_of_a_run():
     free |= set() if found else {key}
   of_sections = {k for k in free if k.split(".")[0] in ("sample", "evaluate")}
   assert free - of_sections == FREE
-  assert of_sections == {k for k in keys
-                         if k.split(".")[0] in ("sample", "evaluate")}
+  assert of_sections == {
+    k for k in keys if k.split(".")[0] in ("sample", "evaluate")
+  }
 
 
 def test_stages_follow_each_other(tmp_path):
@@ -171,11 +212,15 @@ def test_stages_follow_each_other(tmp_path):
   after = lambda params, *rest: seen.append((np.array(params["w"]), *rest))
   end = loop.train(make_run(second_rate=0.0), tmp_path / "ema", after)
   assert [s[1:] for s in seen] == [
-      ("1_pretraining", STEPS, False), ("3_quality", 2 * STEPS, True)]
+    ("1_pretraining", STEPS, False),
+    ("3_quality", 2 * STEPS, True),
+  ]
   np.testing.assert_array_equal(seen[0][0], end["w"])  # a rate of 0 keeps
   raw = make_run(second_rate=0.0)
-  raw = dataclasses.replace(raw, stages=tuple(
-      dataclasses.replace(s, hand_over="raw") for s in raw.stages))
+  raw = dataclasses.replace(
+    raw,
+    stages=tuple(dataclasses.replace(s, hand_over="raw") for s in raw.stages),
+  )
   other = loop.train(raw, tmp_path / "raw")
   assert np.abs(other["w"] - end["w"]).max() > 1e-3
   assert np.abs(end["w"] - 1).max() > 1e-3
@@ -217,8 +262,9 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path, undisturbed):
   loop.train(make_run(), tmp_path)
   forbidden = lambda step, batch: pytest.fail("a step was taken")
   seen = []
-  params = loop.train(make_run(forbidden), tmp_path,
-                      lambda *a: seen.append(a[1:]))
+  params = loop.train(
+    make_run(forbidden), tmp_path, lambda *a: seen.append(a[1:])
+  )
   chex.assert_trees_all_equal(params, undisturbed[0])
   assert logged(tmp_path) == undisturbed[1]
   # A run that was killed while it was scored is scored again.
@@ -233,15 +279,20 @@ def test_another_config_is_refused_with_the_differences(tmp_path):
     loop.train(make_run(data__seed=3), tmp_path)
   assert error.match("data.seed.*0.*3")
   # What changes nothing that is learned may change.
-  loop.train(make_run(train__log_every=4, data__threads=1, name="other",
-                      sample__steps=9), tmp_path)
+  loop.train(
+    make_run(
+      train__log_every=4, data__threads=1, name="other", sample__steps=9
+    ),
+    tmp_path,
+  )
   assert [x["step"] for x in logged(tmp_path)] == [4, 5, 9, 10]
 
 
 def test_too_many_bad_records_end_the_run(tmp_path):
   def spoil(step, host):
     info = dataclasses.replace(
-        host.info, bad=(Bad(f"a.jsonl:{step}", "no JSON"),))
+      host.info, bad=(Bad(f"a.jsonl:{step}", "no JSON"),)
+    )
     return host.replace(info=info)
 
   run = make_run(spoil, data__min_seen=4, data__max_bad_share=0.25)

@@ -22,7 +22,7 @@ def log(path, first: int, last: int, sums: dict | None = None):
     for step in range(first, last + 1):
       task = "drawing" if step % 3 else "editing"
       accumulator.add(
-          {f"loss/{task}": Mean(jnp.float32(0.1 * step), jnp.float32(step % 2))}
+        {f"loss/{task}": Mean(jnp.float32(0.1 * step), jnp.float32(step % 2))}
       )
       if step % 4 == 0:
         values = {"stage": "pretrain", "stage_step": step} | accumulator.flush()
@@ -32,8 +32,8 @@ def log(path, first: int, last: int, sums: dict | None = None):
 
 def without_timing(path) -> list[dict]:
   return [
-      {k: v for k, v in entry.items() if k != "timing"}
-      for entry in metrics.read_metrics(path)
+    {k: v for k, v in entry.items() if k != "timing"}
+    for entry in metrics.read_metrics(path)
   ]
 
 
@@ -81,7 +81,7 @@ def test_values_that_are_no_number_stay_readable(tmp_path):
   with metrics.MetricWriter(tmp_path) as writer:
     writer.write(1, {"loss": float("nan"), "norm": float("inf"), "n": 3})
   assert metrics.read_metrics(tmp_path) == [
-      {"step": 1, "loss": "nan", "norm": "inf", "n": 3}
+    {"step": 1, "loss": "nan", "norm": "inf", "n": 3}
   ]
 
 
@@ -105,8 +105,12 @@ def test_timer():
   with timer.excluded():
     now[0] += 100.0
   assert timer.flush() == pytest.approx(
-      {"step_seconds": 3.0, "data_seconds": 1.0, "data_share": 1 / 3,
-       "tokens_per_second": 10.0}
+    {
+      "step_seconds": 3.0,
+      "data_seconds": 1.0,
+      "data_share": 1 / 3,
+      "tokens_per_second": 10.0,
+    }
   )
 
 
@@ -115,7 +119,8 @@ def test_display(monkeypatch, terminal):
   monkeypatch.delenv("CI", raising=False)
   out = io.StringIO()
   console = rich.console.Console(
-      file=out, force_terminal=terminal, width=120, color_system=None)
+    file=out, force_terminal=terminal, width=120, color_system=None
+  )
   display = metrics.Display(10, "pretrain", console)
   display.show(4, {"loss": 0.12344}, {"step_seconds": 0.5})
   display.note("[saved]")

@@ -18,8 +18,13 @@ from tests import tiny
 
 FLOW = flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0)
 OBJECTIVE = objectives.EmmaObjective(
-    model=tiny.emma(), flow=FLOW, route="versatile", text_weight=0.25,
-    velocity_weight=1.0, time_bins=3)
+  model=tiny.emma(),
+  flow=FLOW,
+  route="versatile",
+  text_weight=0.25,
+  velocity_weight=1.0,
+  time_bins=3,
+)
 QUESTIONS = [tiny.understanding(0), tiny.understanding(1)]
 # Two drawings and an edit: a mean of tasks is not the mean of pictures.
 PICTURES = [tiny.drawing(0), tiny.editing(1), tiny.drawing(2)]
@@ -39,8 +44,11 @@ def _gradient(objective, params, batch, step):
 @functools.cache
 def gradients(which: str) -> tuple[float, dict[str, Mean], dict]:
   """(loss, metrics, path -> gradient) of one kind of batch."""
-  batch = tiny.packed(dict(questions=QUESTIONS, pictures=PICTURES,
-                           both=[QUESTIONS[0], *PICTURES])[which])
+  batch = tiny.packed(
+    dict(
+      questions=QUESTIONS, pictures=PICTURES, both=[QUESTIONS[0], *PICTURES]
+    )[which]
+  )
   (loss, metrics), grads = gradient(OBJECTIVE, tiny.params(), batch)
   return float(loss), metrics, rules.flatten(grads)
 
@@ -73,19 +81,34 @@ NEVER = ("autoencoder", "vision/stem", "vision/router")
 def test_an_understanding_batch_trains_no_gen_weight():
   """And does train the shared queries and keys (paper section 9.3)."""
   assert unreached("questions") == paths(
-      *NEVER, "adapters/gen", "adapters/time", "heads", "llm/shallow/gen",
-      "llm/deep/gen", "llm/norm_gen")
+    *NEVER,
+    "adapters/gen",
+    "adapters/time",
+    "heads",
+    "llm/shallow/gen",
+    "llm/deep/gen",
+    "llm/norm_gen",
+  )
 
 
 def test_a_generation_batch_trains_und_weights_through_the_prompt():
   """All but the last layer's queries, output and MLP, the final norm, the
   Und adapter, and the head of the other loss."""
   last = {
-      f"llm/deep/und/{name}[1]" for name in (
-          "qk/q", "qk/q_norm", "o/kernel", "mlp_norm/scale", "mlp/gate",
-          "mlp/up", "mlp/down")}
+    f"llm/deep/und/{name}[1]"
+    for name in (
+      "qk/q",
+      "qk/q_norm",
+      "o/kernel",
+      "mlp_norm/scale",
+      "mlp/gate",
+      "mlp/up",
+      "mlp/down",
+    )
+  }
   assert unreached("pictures") == last | paths(
-      *NEVER, "adapters/und", "llm/norm_und", "llm/lm_head")
+    *NEVER, "adapters/und", "llm/norm_und", "llm/lm_head"
+  )
 
 
 def test_a_mixed_batch_trains_everything():
@@ -96,7 +119,9 @@ def test_the_loss_is_the_weighted_sum_of_its_metrics():
   loss, metrics, _ = gradients("both")
   drawn = metrics["loss/drawing"] + metrics["loss/editing"]
   assert (metrics["loss/drawing"].count, metrics["loss/editing"].count) == (
-      2, 1)
+    2,
+    1,
+  )
   expected = 0.25 * metrics["loss/understanding"].value + drawn.total / 3
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
   np.testing.assert_allclose(metrics["loss/total"].value, loss, rtol=1e-6)
@@ -108,9 +133,13 @@ def test_the_loss_is_the_weighted_sum_of_its_metrics():
   assert metrics["loss/understanding"].count == 3  # answers only
 
 
-@pytest.mark.parametrize("which, absent", [
+@pytest.mark.parametrize(
+  "which, absent",
+  [
     ("questions", ("loss/drawing", "loss/editing")),
-    ("pictures", ("loss/understanding", "accuracy/tokens"))])
+    ("pictures", ("loss/understanding", "accuracy/tokens")),
+  ],
+)
 def test_an_absent_task_counts_nothing(which, absent):
   loss, metrics, grads = gradients(which)
   assert np.isfinite(loss)
@@ -125,8 +154,10 @@ def test_steps_draw_other_times_and_noise():
   one, two = (m["loss/drawing"].total for m in losses)
   assert one == gradients("both")[1]["loss/drawing"].total
   assert abs(one - two) > 1e-3
-  assert (losses[0]["loss/understanding"].total
-          == losses[1]["loss/understanding"].total)
+  assert (
+    losses[0]["loss/understanding"].total
+    == losses[1]["loss/understanding"].total
+  )
 
 
 def test_several_noises_in_one_pass_equal_a_pass_each():
@@ -145,14 +176,12 @@ def test_several_noises_in_one_pass_equal_a_pass_each():
   rng = np.random.default_rng(0)
   time = rng.uniform(size=(B, 3 * M)).astype(np.float32)
   noisy = rng.normal(size=(B, 3 * M, 2, tiny.CHANNELS)).astype(np.float32)
-  got, hidden = run(
-      tiny.params(), many.repeat_targets(batch, 2), noisy, time)
+  got, hidden = run(tiny.params(), many.repeat_targets(batch, 2), noisy, time)
   used = np.asarray(batch.gen_task_BM) > 0
   assert used.sum() == 4
   for i in range(3):
     part = slice(i * M, (i + 1) * M)
-    want, plain = run(
-        tiny.params(), batch, noisy[:, part], time[:, part])
+    want, plain = run(tiny.params(), batch, noisy[:, part], time[:, part])
     np.testing.assert_allclose(got[:, part][used], want[used], atol=1e-5)
     text = np.asarray(batch.und_ids.segment) > 0
     np.testing.assert_allclose(hidden[text], plain[text], atol=1e-5)
@@ -175,7 +204,8 @@ def test_the_router_learns_alone_with_what_is_below_it():
   objective = objectives.RouterObjective(model=tiny.emma())
   samples = [tiny.understanding(0, stem=1), tiny.understanding(1, stem=-1)]
   (loss, metrics), grads = gradient(
-      objective, tiny.params(), tiny.packed(samples))
+    objective, tiny.params(), tiny.packed(samples)
+  )
   assert metrics["loss/router"].count == 1  # the other has no label
   reached = {p for p, g in rules.flatten(grads).items() if np.any(g)}
   assert {p.split("/")[1] for p in reached} == {"embed", "lower", "router"}
@@ -185,12 +215,14 @@ def test_the_router_learns_alone_with_what_is_below_it():
 def test_the_autoencoder_learns_from_filled_slots_only():
   module = Autoencoder(tiny.emma().config.autoencoder)
   objective = objectives.AutoencoderObjective(
-      model=module, dtype="float32", l1_weight=1.0, l2_weight=2.0)
+    model=module, dtype="float32", l1_weight=1.0, l2_weight=2.0
+  )
   batch = tiny.packed([tiny.drawing()], und_pictures=0, references=0)
   run = jax.jit(lambda p, b: objective(p, b, None))
   loss, metrics = run(tiny.params(), batch)
   np.testing.assert_allclose(
-      loss, metrics["loss/l1"].value + 2 * metrics["loss/l2"].value, rtol=1e-6)
+    loss, metrics["loss/l1"].value + 2 * metrics["loss/l2"].value, rtol=1e-6
+  )
   assert metrics["loss/l1"].count == 1
   other = np.array(batch.gen_pixels_BMYXC)
   other[:, 1:] = 255

@@ -33,6 +33,7 @@ def _stop_at(when: int):
     if step == when:
       os.kill(os.getpid(), signal.SIGTERM)
     return batch
+
   return hook
 
 
@@ -50,17 +51,23 @@ def test_steps_have_both_sizes_and_realised_shares_are_logged(undisturbed):
   sizes = {host.batch.gen_pixels_BMYXC.shape[2:4] for host in seen}
   assert sizes == set(recorded.BUCKETS)
   placed = sum(len(row) for host in seen[:STEPS] for row in host.info.ids)
-  drawings = sum(x.startswith("drawing/") for host in seen[:STEPS]
-                 for row in host.info.ids for x in row)
+  drawings = sum(
+    x.startswith("drawing/")
+    for host in seen[:STEPS]
+    for row in host.info.ids
+    for x in row
+  )
   assert log[-1]["realised/drawing"] == pytest.approx(drawings / placed)
   assert {k for k in log[0] if k.startswith("realised/tokens/")} == {
-      f"realised/tokens/{name}" for name in recorded.COUNTS}
+    f"realised/tokens/{name}" for name in recorded.COUNTS
+  }
   assert all(x["data/unfit"] == x["data/cut"] == 0 for x in log)
 
 
 @pytest.mark.parametrize("when", [1, 5])
 def test_a_resumed_run_is_the_undisturbed_one(
-    when, tmp_path, sources, undisturbed):
+  when, tmp_path, sources, undisturbed
+):
   with pytest.raises(loop.Stopped):
     loop.train(_run(sources, tmp_path / "plan", _stop_at(when)), tmp_path)
   # With plans somewhere else: they are made again.
@@ -79,8 +86,10 @@ def test_changed_records_and_plans_are_refused(tmp_path, sources):
   assert error.match("content of data.sources.drawing: checkpoint .*, now")
   assert error.match("plan of stages.3_quality: checkpoint .*, now")
   with pytest.raises(ContradictionError, match="mixture"):
-    loop.train(_run(sources, tmp_path / "plan", mixture=(
-        (0.0, dict(drawing=1.0)),)), tmp_path)
+    loop.train(
+      _run(sources, tmp_path / "plan", mixture=((0.0, dict(drawing=1.0)),)),
+      tmp_path,
+    )
 
 
 CONFIG = """
@@ -102,8 +111,13 @@ class Planned(test_resume.Runs):
     (root / "planned.py").write_text(CONFIG.format(sources=sources))
 
   def arguments(self, name: str, *more: str) -> list[str]:
-    return ["--config", str(self.root / "planned.py"), "--workdir",
-            str(self.root / name), *more]
+    return [
+      "--config",
+      str(self.root / "planned.py"),
+      "--workdir",
+      str(self.root / name),
+      *more,
+    ]
 
 
 @pytest.mark.slow

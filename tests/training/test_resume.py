@@ -16,7 +16,7 @@ from emma_jax.cli import train
 from emma_jax.training import checkpoint, weights
 from tests import tiny
 
-CONFIG = '''
+CONFIG = """
 from configs import stages
 from tests import tiny
 
@@ -41,7 +41,7 @@ def get_config():
           load=stages.KEEP_AND_COPY, **rows),
   }
   return c
-'''
+"""
 TIMEOUT = 300  # seconds for what takes a few
 
 
@@ -55,22 +55,32 @@ class Runs:
     weights.save_weights(self.weights, tiny.params(), {})
 
   def arguments(self, name: str, *more: str) -> list[str]:
-    return ["--config", str(self.root / "micro.py"), "--workdir",
-            str(self.root / name), f"--config.weights={self.weights}", *more]
+    return [
+      "--config",
+      str(self.root / "micro.py"),
+      "--workdir",
+      str(self.root / name),
+      f"--config.weights={self.weights}",
+      *more,
+    ]
 
   def start(self, name: str) -> subprocess.Popen:
     """The command in a process of its own; its stderr goes to a file."""
     env = os.environ | {
-        "EMMA_CACHE": str(self.root / "cache"),
-        "PYTHONPATH": str(pathlib.Path(__file__).parents[2]),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles faster
+      "EMMA_CACHE": str(self.root / "cache"),
+      "PYTHONPATH": str(pathlib.Path(__file__).parents[2]),
+      "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles faster
     }
     self.errors = self.root / f"{name}.stderr"
     with self.errors.open("w") as errors:
       return subprocess.Popen(
-          [sys.executable, "-m", "emma_jax.cli.train", *self.arguments(name)],
-          env=env, cwd=self.root, stderr=errors, stdout=subprocess.PIPE,
-          text=True)
+        [sys.executable, "-m", "emma_jax.cli.train", *self.arguments(name)],
+        env=env,
+        cwd=self.root,
+        stderr=errors,
+        stdout=subprocess.PIPE,
+        text=True,
+      )
 
   def finish(self, process: subprocess.Popen) -> str:
     out, _ = process.communicate(timeout=TIMEOUT)
@@ -80,8 +90,9 @@ class Runs:
   def logged(self, name: str) -> list[dict]:
     path = self.root / name / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    return [{k: v for k, v in json.loads(x).items() if k != "timing"}
-            for x in lines]
+    return [
+      {k: v for k, v in json.loads(x).items() if k != "timing"} for x in lines
+    ]
 
   def steps(self, name: str) -> list[int]:
     folder = self.root / name / "checkpoints"
@@ -94,7 +105,8 @@ class Runs:
 
   def arrays(self, name: str) -> dict[str, np.ndarray]:
     parts, _ = checkpoint.restore_params(
-        self.root / name / "checkpoints", ("trained", "frozen", "ema"))
+      self.root / name / "checkpoints", ("trained", "frozen", "ema")
+    )
     return rules.flatten(parts)
 
 
@@ -121,16 +133,23 @@ def runs(tmp_path_factory) -> Runs:
   assert 1 <= stopped < 7
 
   process = runs.start("disturbed")
-  wait_for(lambda: runs.steps("disturbed")[-1] > stopped
-           and runs.logged("disturbed")[-1]["step"] >= 4, process)
+  wait_for(
+    lambda: (
+      runs.steps("disturbed")[-1] > stopped
+      and runs.logged("disturbed")[-1]["step"] >= 4
+    ),
+    process,
+  )
   process.kill()
   process.communicate()
   assert process.returncode == -9
   steps = runs.steps("disturbed")
 
   newest = runs.root / "disturbed" / "checkpoints" / str(steps[-1])
-  file = max((f for f in newest.glob("state/**/d/*") if f.is_file()),
-             key=lambda f: f.stat().st_size)
+  file = max(
+    (f for f in newest.glob("state/**/d/*") if f.is_file()),
+    key=lambda f: f.stat().st_size,
+  )
   data = bytearray(file.read_bytes())
   data[len(data) // 2] ^= 1
   file.write_bytes(data)
@@ -157,13 +176,18 @@ def test_the_loss_curve_is_the_same(runs):
 
 def test_both_stages_trained(runs):
   start = rules.flatten(tiny.params())
-  end = {p.partition("/")[2]: x for p, x in runs.arrays("calm").items()
-         if not p.startswith("ema")}
-  moved = {p.split("/")[0] for p in start if not np.array_equal(
-      start[p], end[p])}
+  end = {
+    p.partition("/")[2]: x
+    for p, x in runs.arrays("calm").items()
+    if not p.startswith("ema")
+  }
+  moved = {
+    p.split("/")[0] for p in start if not np.array_equal(start[p], end[p])
+  }
   assert moved == {"adapters", "heads", "llm", "vision"}
   assert not np.array_equal(
-      start["vision/router/fc2/bias"], end["vision/router/fc2/bias"])
+    start["vision/router/fc2/bias"], end["vision/router/fc2/bias"]
+  )
 
 
 def test_a_contradiction_is_refused_and_listed(runs, own_cache, capfd):

@@ -27,8 +27,10 @@ def toy(params, batch, draw):
   """Gradient (3, 4) on a, (100,) on b where it is asked for."""
   loss = sum((x**2).sum() for x in params.values()) / 2
   noise = jax.random.normal(draw("noise"))
-  return loss, {"loss/total": Mean(loss, jnp.float32(1)),
-                "noise": Mean(noise, jnp.float32(1))}
+  return loss, {
+    "loss/total": Mean(loss, jnp.float32(1)),
+    "noise": Mean(noise, jnp.float32(1)),
+  }
 
 
 def toy_step(decay: float = 0.5, seed: int = 0, name: str = "stage"):
@@ -54,7 +56,8 @@ def test_the_average_follows_the_weights():
   after, _ = step(begin, None)
   # Early on the decay is (1 + step) / (10 + step) = 0.1.
   np.testing.assert_allclose(
-      after.ema["a"], 0.1 * PARAMS["a"] + 0.9 * after.trained["a"], rtol=1e-6)
+    after.ema["a"], 0.1 * PARAMS["a"] + 0.9 * after.trained["a"], rtol=1e-6
+  )
 
 
 def test_the_state_is_donated():
@@ -83,8 +86,12 @@ def test_randomness_is_a_function_of_seed_stage_and_step():
 
 
 def test_streams_of_other_names_are_independent():
-  keys = [jax.random.key_data(stream(s, n, i)).tolist()
-          for s in (0, 1) for n in ("a", "b") for i in (0, 1)]
+  keys = [
+    jax.random.key_data(stream(s, n, i)).tolist()
+    for s in (0, 1)
+    for n in ("a", "b")
+    for i in (0, 1)
+  ]
   assert len({tuple(k) for k in keys}) == 8
 
 
@@ -129,7 +136,8 @@ def test_a_stage_moves_what_its_policy_trains_and_nothing_else(name):
   after, _ = goldens.trained(name)
   trained = policy(name, "train")
   assert moved(before, rules.flatten(after.params())) == (
-      trained - still(trained))
+    trained - still(trained)
+  )
   frozen = rules.flatten(after.frozen)
   assert frozen.keys() == policy(name, "frozen")
   chex.assert_trees_all_equal(frozen, {p: before[p] for p in frozen})
@@ -147,8 +155,9 @@ def test_the_long_stages_are_the_third_with_other_numbers(name):
     if field.name not in numbers:
       assert getattr(one, field.name) == getattr(three, field.name), field.name
   c, section = one.optimizer, run.config["stages"][name]
-  assert {k: getattr(c, k) for k in ("b1", "b2", "eps", "weight_decay",
-                                     "clip_norm")} == run.config["optimizer"]
+  assert {
+    k: getattr(c, k) for k in ("b1", "b2", "eps", "weight_decay", "clip_norm")
+  } == run.config["optimizer"]
   assert c.total_steps == one.steps == section["steps"]
   for key in ("learning_rate", "schedule", "warmup_steps", "final_ratio"):
     assert getattr(c, key) == section[key]
@@ -156,15 +165,18 @@ def test_the_long_stages_are_the_third_with_other_numbers(name):
 
 def test_expert_and_router_stages_leave_drawings_and_edits_alone():
   """Bit for bit, also where the router chooses (paper section 9.5)."""
-  args = tiny.inputs(tiny.packed(
-      [tiny.understanding(), tiny.editing(), tiny.drawing(1)]))
+  args = tiny.inputs(
+    tiny.packed([tiny.understanding(), tiny.editing(), tiny.drawing(1)])
+  )
   draw = lambda p: tiny.run(tiny.emma(), p, args, "router")
   before, _ = draw(goldens.start("4a_expert"))
   after, _ = draw(goldens.trained("4b_router")[0].params())
   np.testing.assert_array_equal(after.velocity_BMTC, before.velocity_BMTC)
   assert np.abs(before.velocity_BMTC).max() > 0.1
-  assert np.abs(after.router_logits_BN2[0, 0]
-                - before.router_logits_BN2[0, 0]).max() > 1e-4
+  assert (
+    np.abs(after.router_logits_BN2[0, 0] - before.router_logits_BN2[0, 0]).max()
+    > 1e-4
+  )
 
 
 @pytest.mark.parametrize("variant", tiny.MIXTURES)
@@ -180,5 +192,9 @@ def test_every_variant_trains(variant):
   assert dead - still(dead) == (unused if "und" in variant else set())
   losses = [float(m["loss/total"].value) for m in measured]
   assert losses[0] > losses[1] > losses[2]
-  store.check("training", variant, goldens.summary(before, after, measured),
-              kept=goldens.KEPT)
+  store.check(
+    "training",
+    variant,
+    goldens.summary(before, after, measured),
+    kept=goldens.KEPT,
+  )

@@ -29,11 +29,11 @@ def blurred(picture, sigma: float):
   out = picture.astype(np.float32)
   for axis in (0, 1):
     padded = np.pad(
-        out, [(6, 6) if a == axis else (0, 0) for a in range(3)], mode="edge"
+      out, [(6, 6) if a == axis else (0, 0) for a in range(3)], mode="edge"
     )
     out = sum(
-        weight * np.take(padded, range(6 + tap, 102 + tap), axis)
-        for weight, tap in zip(kernel, taps)
+      weight * np.take(padded, range(6 + tap, 102 + tap), axis)
+      for weight, tap in zip(kernel, taps)
     )
   return out.astype(np.uint8)
 

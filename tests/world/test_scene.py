@@ -60,7 +60,7 @@ def test_scene_is_sorted_checked_and_blind_to_jitter():
   scene = Scene((star, cross))
   assert scene.things == (cross, star) and len(scene.free) == 7
   shifted = Thing(
-      shape="star", colour="red", size="large", cell=(2, 1), shift=(2, -2)
+    shape="star", colour="red", size="large", cell=(2, 1), shift=(2, -2)
   )
   assert Scene((cross, shifted)) == scene
   assert hash(Scene((cross, shifted))) == hash(scene)
@@ -95,8 +95,8 @@ def test_stem_pictures_differ_where_their_answers_differ():
   pictures += [Sum(a, b, "red") for a, b in ((1, 2), (2, 1), (0, 3))]
   pictures += [Polygon(sides, "red") for sides in (3, 4, 5, 6)]
   pictures += [
-      Chart((("red", a), ("blue", b), ("green", 1)))
-      for a, b in ((2, 3), (3, 2), (5, 1))
+    Chart((("red", a), ("blue", b), ("green", 1)))
+    for a, b in ((2, 3), (3, 2), (5, 1))
   ]
   renders = [render(picture).astype(int) for picture in pictures]
   for a, b in itertools.combinations(renders, 2):
@@ -106,8 +106,8 @@ def test_stem_pictures_differ_where_their_answers_differ():
 def test_height_of_a_bar_is_its_value():
   picture = render(Chart((("red", 5), ("blue", 1), ("green", 3)), "cream"))
   heights = [
-      (picture[:, 16 + 32 * column] == RGB[colour]).all(-1).sum()
-      for column, colour in enumerate(("red", "blue", "green"))
+    (picture[:, 16 + 32 * column] == RGB[colour]).all(-1).sum()
+    for column, colour in enumerate(("red", "blue", "green"))
   ]
   assert heights == [75, 15, 45]
 

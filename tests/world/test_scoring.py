@@ -25,8 +25,8 @@ def faults(scene: Scene) -> dict[str, Scene]:
   extra = Thing(shape="cross", colour="red", size="large", cell=scene.free[0])
   things = scene.things
   wrong = {
-      "extra": Scene((*things, extra), scene.background),
-      "background": Scene(things, other(BACKGROUNDS, scene.background)),
+    "extra": Scene((*things, extra), scene.background),
+    "background": Scene(things, other(BACKGROUNDS, scene.background)),
   }
   if things:
     first, *rest = things
@@ -36,11 +36,11 @@ def faults(scene: Scene) -> dict[str, Scene]:
       return Scene((new, *rest), scene.background)
 
     wrong |= {
-        "missing": Scene(tuple(rest), scene.background),
-        "shape": change(shape=other(SHAPES, first.shape)),
-        "colour": change(colour=other(COLOURS, first.colour)),
-        "size": change(size="small" if first.size == "large" else "large"),
-        "moved": change(cell=scene.free[-1]),
+      "missing": Scene(tuple(rest), scene.background),
+      "shape": change(shape=other(SHAPES, first.shape)),
+      "colour": change(colour=other(COLOURS, first.colour)),
+      "size": change(size="small" if first.size == "large" else "large"),
+      "moved": change(cell=scene.free[-1]),
     }
   return wrong
 
@@ -63,10 +63,15 @@ def test_drawing_scorer(task):
 
 
 def draw(*things, background="white"):
-  return render(Scene(tuple(
-      Thing(shape=shape, colour=colour, size=size, cell=cell)
-      for shape, colour, size, cell in things
-  ), background))
+  return render(
+    Scene(
+      tuple(
+        Thing(shape=shape, colour=colour, size=size, cell=cell)
+        for shape, colour, size, cell in things
+      ),
+      background,
+    )
+  )
 
 
 def demand(*wanted, **fields):
@@ -103,7 +108,7 @@ def test_counting_wants_the_exact_number():
   assert scoring.score_drawing(record, draw(*crosses))
   assert not scoring.score_drawing(record, draw(*crosses[:2]))
   assert not scoring.score_drawing(
-      record, draw(*crosses, ("cross", "red", "small", (1, 1)))
+    record, draw(*crosses, ("cross", "red", "small", (1, 1)))
   )
 
 
@@ -117,7 +122,8 @@ def test_editing_scorer(task):
       # A fault may be another accepted place of an added thing.
       accepted = scoring.score_editing(record, render(scene))
       assert not accepted or fault == "moved" and "add" in record.kind, (
-          record.instruction, fault,
+        record.instruction,
+        fault,
       )
 
 
@@ -147,11 +153,16 @@ def test_a_record_without_truth_is_refused():
 
 
 @pytest.mark.parametrize(
-    "answer, right",
-    [
-        ("yes", True), (" Yes.\n", True), ("yes!", True), ("no", False),
-        ("yes it is", False), ("", False), ("是", False),
-    ],
+  "answer, right",
+  [
+    ("yes", True),
+    (" Yes.\n", True),
+    ("yes!", True),
+    ("no", False),
+    ("yes it is", False),
+    ("", False),
+    ("是", False),
+  ],
 )
 def test_answers_match_exactly_but_for_form(answer, right):
   assert scoring.score_answer("yes", answer) == right

@@ -21,12 +21,12 @@ from emma_jax.world.tasks import SPLITS, TASKS, WorldSource, sample
 
 # What the first test prompts are, and one instruction.
 PROMPTS = [
-    "a cross",
-    "a large circle and a triangle on a grey background",
-    "two diamonds",
-    "a purple square",
-    "a triangle right of a square",
-    "a blue triangle and a green circle",
+  "a cross",
+  "a large circle and a triangle on a grey background",
+  "two diamonds",
+  "a purple square",
+  "a triangle right of a square",
+  "a blue triangle and a green circle",
 ]
 INSTRUCTION = "add a blue square"
 
@@ -72,11 +72,11 @@ def test_a_sample_is_the_same_in_every_process():
   here = pathlib.Path(__file__).parent
   root = pathlib.Path(emma_jax.__file__).parents[1]
   done = subprocess.run(
-      [sys.executable, "-c", _CHILD, str(here), str(root)],
-      env=os.environ | {"PYTHONHASHSEED": "12"},  # must not matter
-      capture_output=True,
-      text=True,
-      check=True,
+    [sys.executable, "-c", _CHILD, str(here), str(root)],
+    env=os.environ | {"PYTHONHASHSEED": "12"},  # must not matter
+    capture_output=True,
+    text=True,
+    check=True,
   )
   mine = [digest(sample(task, "val", 12345)) for task in TASKS]
   assert done.stdout.split() == mine
@@ -106,8 +106,8 @@ def _held_out_in(record: structs.Record) -> bool:
   for colour, shape in HELD_OUT:
     shape_zh, colour_zh = CHINESE.shapes[shape], CHINESE.colours[colour]
     either = (
-        rf"{colour} {shape}|(make|paint) the (\w+ )?{shape} {colour}"
-        rf"|{colour_zh}{shape_zh}|{shape_zh}(变成|涂成){colour_zh}"
+      rf"{colour} {shape}|(make|paint) the (\w+ )?{shape} {colour}"
+      rf"|{colour_zh}{shape_zh}|{shape_zh}(变成|涂成){colour_zh}"
     )
     if any(re.search(either, text) for text in texts(record)):
       return True
@@ -135,8 +135,8 @@ def test_understanding_pictures_show_no_held_out_pair(monkeypatch):
   shown = []
   render = sys.modules["emma_jax.world.tasks"].render
   monkeypatch.setattr(
-      "emma_jax.world.tasks.render",
-      lambda picture: shown.append(picture) or render(picture),
+    "emma_jax.world.tasks.render",
+    lambda picture: shown.append(picture) or render(picture),
   )
   for index in range(1000):
     sample("understanding", "train", index)
@@ -205,21 +205,20 @@ def test_every_phrasing_is_complete_in_both_languages():
   for kind, english in ENGLISH.templates.items():
     fields = {frozenset(re.findall(r"{\w+}", text)) for text in english}
     fields |= {
-        frozenset(re.findall(r"{\w+}", text))
-        for text in CHINESE.templates[kind]
+      frozenset(re.findall(r"{\w+}", text)) for text in CHINESE.templates[kind]
     }
     assert len(fields) == 1, kind
 
 
 @pytest.mark.parametrize(
-    "task", ["understanding", "stem", "understanding_pairs"]
+  "task", ["understanding", "stem", "understanding_pairs"]
 )
 def test_majority_baselines_are_low(task):
   records = [sample(task, "test", index) for index in range(2500)]
   pairs = [
-      (kind, answer)
-      for record in records
-      for kind, (_, answer) in zip(record.kinds, record.turns, strict=True)
+    (kind, answer)
+    for record in records
+    for kind, (_, answer) in zip(record.kinds, record.turns, strict=True)
   ]
   for kind, share in scoring.majority_baseline(pairs).items():
     assert share < 0.55, (kind, share)
@@ -252,9 +251,7 @@ def test_editing_kinds_and_sizes():
     assert record.truth.source not in record.truth.accepted
     assert 1 <= len(record.truth.target.things) <= 4
     if record.kind == "add" and not re.search("small", record.instruction):
-      (new,) = set(record.truth.target.things) - set(
-          record.truth.source.things
-      )
+      (new,) = set(record.truth.target.things) - set(record.truth.source.things)
       assert new.size == "large"
 
 
@@ -265,19 +262,20 @@ def test_steps_of_multi_edits_name_different_things():
     assert first != second and " and " in record.instruction
     before = set(record.truth.source.things)
     after = set(record.truth.target.things)
-    changed = sum(k in ("recolour", "replace", "move", "remove") for k in
-                  (first, second))
+    changed = sum(
+      k in ("recolour", "replace", "move", "remove") for k in (first, second)
+    )
     assert len(before - after) == changed, record.instruction
 
 
 def test_autoencoder_sees_every_kind_of_picture():
   kinds = collections.Counter(
-      sample("autoencoder", "train", index).kind for index in range(400)
+    sample("autoencoder", "train", index).kind for index in range(400)
   )
   assert set(kinds) == {"scene", "chart", "digit", "sum", "polygon"}
-  assert isinstance(
-      sample("autoencoder", "train", 0).truth.scene, Scene
-  ) == (sample("autoencoder", "train", 0).kind == "scene")
+  assert isinstance(sample("autoencoder", "train", 0).truth.scene, Scene) == (
+    sample("autoencoder", "train", 0).kind == "scene"
+  )
 
 
 def test_source_is_a_picklable_sequence_of_samples():

@@ -22,16 +22,29 @@ from emma_jax.cli import common
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
 COMMANDS = (
-    "convert", "validate", "stats", "show", "lengths", "encode-latents",
-    "plan", "hash", "filter", "dedup", "synth-text", "edit-pairs", "select",
-    "label-stem",
-)  # fmt: skip
+  "convert",
+  "validate",
+  "stats",
+  "show",
+  "lengths",
+  "encode-latents",
+  "plan",
+  "hash",
+  "filter",
+  "dedup",
+  "synth-text",
+  "edit-pairs",
+  "select",
+  "label-stem",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
-      prog="emma-data", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    prog="emma-data",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   commands = parser.add_subparsers(dest="command", required=True)
   for name in COMMANDS:
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

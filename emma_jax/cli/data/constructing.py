@@ -1,8 +1,8 @@
 """Flags that name back ends: who scores, judges, reads, labels.
 
-  NAME=scores.jsonl   a file that was computed before: {"id": "7", "score": 6.1}
-  NAME=noted          what an earlier construction noted in the provenance
-  NAME=ask            a model behind --url
+NAME=scores.jsonl   a file that was computed before: {"id": "7", "score": 6.1}
+NAME=noted          what an earlier construction noted in the provenance
+NAME=ask            a model behind --url
 """
 
 import argparse
@@ -15,25 +15,47 @@ from emma_jax.cli import common
 def add_back_ends(parser: argparse.ArgumentParser) -> None:
   """The client's flags, and what becomes of records without an answer."""
   add = parser.add_argument
-  add("--missing", default="error", choices=("error", "drop", "keep"),
-      help="what becomes of records without an answer (default: the run ends)")
-  add("--url", default="", help="of an OpenAI-compatible server, such as "
-      "http://localhost:8000/v1")
+  add(
+    "--missing",
+    default="error",
+    choices=("error", "drop", "keep"),
+    help="what becomes of records without an answer (default: the run ends)",
+  )
+  add(
+    "--url",
+    default="",
+    help="of an OpenAI-compatible server, such as http://localhost:8000/v1",
+  )
   add("--model", default="", help="its name on the server")
-  add("--key-env", default="OPENAI_API_KEY", metavar="VARIABLE",
-      help="environment variable that holds the key (default: %(default)s)")
-  add("--prompt", action="append", default=[], metavar="NAME=FILE",
-      help="asks with the file's text; {instruction}, {prompt}, {text} stand "
-      "for the record's")
-  add("--cache", metavar="DIR",
-      help="of replies (default: replies in the user's cache)")
-  add("--timeout", type=float, default=120.0, metavar="S",
-      help="seconds for one reply (default: %(default)s)")
+  add(
+    "--key-env",
+    default="OPENAI_API_KEY",
+    metavar="VARIABLE",
+    help="environment variable that holds the key (default: %(default)s)",
+  )
+  add(
+    "--prompt",
+    action="append",
+    default=[],
+    metavar="NAME=FILE",
+    help="asks with the file's text; {instruction}, {prompt}, {text} stand "
+    "for the record's",
+  )
+  add(
+    "--cache",
+    metavar="DIR",
+    help="of replies (default: replies in the user's cache)",
+  )
+  add(
+    "--timeout",
+    type=float,
+    default=120.0,
+    metavar="S",
+    help="seconds for one reply (default: %(default)s)",
+  )
 
 
-def back_end(
-    args: argparse.Namespace, kind: str, name: str, value: str
-) -> Any:
+def back_end(args: argparse.Namespace, kind: str, name: str, value: str) -> Any:
   """answers.Answers of a flag's value; `kind`: of client.PROMPTS."""
   from emma_jax.data.construction import answers
 
@@ -43,7 +65,8 @@ def back_end(
     return _client(args, kind, name)
   if not os.path.isfile(value):
     raise common.UserError(
-        f"{name}={value}: no such file; or write {name}=noted, {name}=ask.")
+      f"{name}={value}: no such file; or write {name}=noted, {name}=ask."
+    )
   return answers.Precomputed(path=os.path.abspath(value))
 
 
@@ -53,9 +76,12 @@ def optional(args: argparse.Namespace, kind: str, value: str | None) -> Any:
 
 
 def score(
-    args: argparse.Namespace, kind: str, text: str,
-    minimum: float | None = None, maximum: float | None = None,
-) -> Any:  # fmt: skip
+  args: argparse.Namespace,
+  kind: str,
+  text: str,
+  minimum: float | None = None,
+  maximum: float | None = None,
+) -> Any:
   """filters.ScoreRule of NAME=BACK_END."""
   from emma_jax.data.construction import filters
 
@@ -63,8 +89,11 @@ def score(
   if not (name and equals and value):
     raise common.UserError(f"{text}: expected NAME=FILE, =noted or =ask.")
   return filters.ScoreRule(
-      name=name, answers=back_end(args, kind, name, value), minimum=minimum,
-      maximum=maximum)
+    name=name,
+    answers=back_end(args, kind, name, value),
+    minimum=minimum,
+    maximum=maximum,
+  )
 
 
 def numbers(flag: str, values: list[str]) -> dict[str, float]:
@@ -76,7 +105,8 @@ def numbers(flag: str, values: list[str]) -> dict[str, float]:
       out[name] = float(number)
     except ValueError as error:
       raise common.UserError(
-          f"{flag} {value}: expected NAME=NUMBER.") from error
+        f"{flag} {value}: expected NAME=NUMBER."
+      ) from error
   return out
 
 
@@ -95,8 +125,13 @@ def _client(args: argparse.Namespace, kind: str, name: str) -> Any:
         raise common.UserError(f"--prompt {pair}: {error}") from error
   cache = args.cache or str(common.cache_directory() / "replies")
   try:
-    return client.Client(url=args.url, model=args.model, prompt=said,
-                         cache=os.path.abspath(cache), key_env=args.key_env,
-                         timeout=args.timeout)
+    return client.Client(
+      url=args.url,
+      model=args.model,
+      prompt=said,
+      cache=os.path.abspath(cache),
+      key_env=args.key_env,
+      timeout=args.timeout,
+    )
   except job.ConversionError as error:
     raise common.UserError(f"{name}=ask: {error}") from error

@@ -15,21 +15,32 @@ from emma_jax.cli.data import writing
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "convert", help="public formats to a folder of records",
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "convert",
+    help="public formats to a folder of records",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   writing.add_inputs(parser)
   writing.add_output(parser)
-  parser.add_argument("--stem", default="unknown", choices=writing.STEM,
-                      help="label of understanding rows without one")
-  parser.add_argument("--weight", type=float, default=1.0,
-                      help="of rows without one: times shown in an epoch")
+  parser.add_argument(
+    "--stem",
+    default="unknown",
+    choices=writing.STEM,
+    help="label of understanding rows without one",
+  )
+  parser.add_argument(
+    "--weight",
+    type=float,
+    default=1.0,
+    help="of rows without one: times shown in an epoch",
+  )
   parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   common.refuse_overrides("convert", overrides)
-  recipe = writing.recipe(args, stem=writing.STEM[args.stem],
-                          weight=args.weight)
+  recipe = writing.recipe(
+    args, stem=writing.STEM[args.stem], weight=args.weight
+  )
   writing.write(args, recipe, writing.files(args.inputs))
   return 0

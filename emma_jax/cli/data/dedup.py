@@ -16,22 +16,41 @@ from emma_jax.cli.data import writing
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "dedup", help="leave out duplicates, exact and near",
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "dedup",
+    help="leave out duplicates, exact and near",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   writing.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
-  add("--exact", default="pixels", choices=("bytes", "pixels"),
-      help="what equal pictures have in common (default: %(default)s)")
-  add("--perceptual", default="dhash", choices=("dhash", "phash", "none"),
-      help="hash by which near pictures are found (default: %(default)s)")
-  add("--radius", type=int, default=3,
-      help="bits of 64 that may differ (default: %(default)s)")
-  add("--text", default="auto", choices=("auto", "always", "never"),
-      help="must the texts be equal, too? auto: of questions (default)")
-  add("--keep-which", dest="which", default="first",
-      choices=("first", "largest"))
+  add(
+    "--exact",
+    default="pixels",
+    choices=("bytes", "pixels"),
+    help="what equal pictures have in common (default: %(default)s)",
+  )
+  add(
+    "--perceptual",
+    default="dhash",
+    choices=("dhash", "phash", "none"),
+    help="hash by which near pictures are found (default: %(default)s)",
+  )
+  add(
+    "--radius",
+    type=int,
+    default=3,
+    help="bits of 64 that may differ (default: %(default)s)",
+  )
+  add(
+    "--text",
+    default="auto",
+    choices=("auto", "always", "never"),
+    help="must the texts be equal, too? auto: of questions (default)",
+  )
+  add(
+    "--keep-which", dest="which", default="first", choices=("first", "largest")
+  )
   parser.set_defaults(run=run)
 
 
@@ -42,8 +61,16 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   if not 0 <= args.radius < 32:
     raise common.UserError(f"--radius {args.radius}: 0 to 31 bits of 64.")
   kind = "" if args.perceptual == "none" else args.perceptual
-  writing.write(args, duplicates.Dedup(
-      base=writing.recipe(args), exact=args.exact, perceptual=kind,
-      radius=args.radius, text=args.text, keep=args.which),
-      writing.files(args.inputs))
+  writing.write(
+    args,
+    duplicates.Dedup(
+      base=writing.recipe(args),
+      exact=args.exact,
+      perceptual=kind,
+      radius=args.radius,
+      text=args.text,
+      keep=args.which,
+    ),
+    writing.files(args.inputs),
+  )
   return 0

@@ -20,9 +20,11 @@ from emma_jax.cli.data import constructing, writing
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "edit-pairs", help="check edits, and add their reverse",
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "edit-pairs",
+    help="check edits, and add their reverse",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   writing.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
@@ -41,13 +43,20 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.construction import edits
 
   common.refuse_overrides("edit-pairs", overrides)
-  rule = lambda kind, value, low: value and constructing.score(
-      args, kind, f"{kind}={value}", low)
-  writing.write(args, edits.EditPairs(
-      base=writing.recipe(args), reverse=not args.no_reverse,
+  rule = lambda kind, value, low: (
+    value and constructing.score(args, kind, f"{kind}={value}", low)
+  )
+  writing.write(
+    args,
+    edits.EditPairs(
+      base=writing.recipe(args),
+      reverse=not args.no_reverse,
       reversals=constructing.optional(args, "reverse", args.reversals),
       judge=rule("judge", args.judge, args.min_judge),
       ocr=constructing.optional(args, "ocr", args.ocr),
-      face=rule("face", args.face, args.min_face), missing=args.missing),
-      writing.files(args.inputs))
+      face=rule("face", args.face, args.min_face),
+      missing=args.missing,
+    ),
+    writing.files(args.inputs),
+  )
   return 0

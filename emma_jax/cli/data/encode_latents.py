@@ -25,24 +25,46 @@ _QUIET = 10.0
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "encode-latents", help="the frozen autoencoder's latents, once",
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("data", nargs="+", metavar="DIR",
-                      help="folders of records")
+    "encode-latents",
+    help="the frozen autoencoder's latents, once",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+    "data", nargs="+", metavar="DIR", help="folders of records"
+  )
   common.add_config_arguments(parser)
-  parser.add_argument("--weights", required=True, metavar="NAME",
-                      help="of the autoencoder: a weight file, a training's "
-                      "folder, world_autoencoder or reference")
-  parser.add_argument("--dtype", default="bfloat16",
-                      choices=("bfloat16", "float16", "float32"),
-                      help="of the stored values (default: %(default)s)")
-  parser.add_argument("--shard", default="0/1", metavar="I/N",
-                      help="every Nth shard, from the Ith of 0..N-1 on")
-  parser.add_argument("--pixels", type=int, default=2**22,
-                      help="encoded at once (default: %(default)s)")
-  parser.add_argument("--threads", type=int, default=4,
-                      help="that decode pictures (default: %(default)s)")
+  parser.add_argument(
+    "--weights",
+    required=True,
+    metavar="NAME",
+    help="of the autoencoder: a weight file, a training's "
+    "folder, world_autoencoder or reference",
+  )
+  parser.add_argument(
+    "--dtype",
+    default="bfloat16",
+    choices=("bfloat16", "float16", "float32"),
+    help="of the stored values (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--shard",
+    default="0/1",
+    metavar="I/N",
+    help="every Nth shard, from the Ith of 0..N-1 on",
+  )
+  parser.add_argument(
+    "--pixels",
+    type=int,
+    default=2**22,
+    help="encoded at once (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--threads",
+    type=int,
+    default=4,
+    help="that decode pictures (default: %(default)s)",
+  )
   parser.set_defaults(run=run)
 
 
@@ -96,8 +118,9 @@ class Work:
     self.weights = fingerprint(autoencoder)
     self.settings = build_data.latent_settings(config)
     whole = dataclasses.replace(
-        build_data.to_sample(config["data"], training=False),
-        frame=self.settings.generation)
+      build_data.to_sample(config["data"], training=False),
+      frame=self.settings.generation,
+    )
     # One for each size of drawn pictures.
     self.to_sample = [whole.sized(y, x) for y, x in self.settings.sizes]
     self.channels = config["model"]["autoencoder"]["latent_channels"]
@@ -118,13 +141,20 @@ class Work:
         part = _Shard(self, source, number, folder).write()
         done += 1
       elif (part.records_sha256, part.weights, part.dtype) != (
-          shard.sha256, self.weights, self.args.dtype):
+        shard.sha256,
+        self.weights,
+        self.args.dtype,
+      ):
         raise common.UserError(
-            f"{folder} holds latents of other records, of another autoencoder "
-            "or in another dtype; remove it to make them again.")
+          f"{folder} holds latents of other records, of another autoencoder "
+          "or in another dtype; remove it to make them again."
+        )
       if part.missing:
-        print(f"{shard.file}: {part.missing} of {part.pictures} pictures have "
-              "no latents; their records will be holes.", file=sys.stderr)
+        print(
+          f"{shard.file}: {part.missing} of {part.pictures} pictures have "
+          "no latents; their records will be holes.",
+          file=sys.stderr,
+        )
     print(f"{folder}: {done} shards encoded, {len(shards) - done} were there.")
 
 
@@ -144,17 +174,21 @@ class _Shard:
     rows = range(self.first, self.first + self.shard.records)
     lengths = [source.lengths[row] for row in rows]
     bucket = needs.bucket_of(
-        Lengths.of(lengths, ""), work.settings.sizes,
-        work.settings.understanding.native)
+      Lengths.of(lengths, ""),
+      work.settings.sizes,
+      work.settings.understanding.native,
+    )
     # Those of no bucket have no picture that depends on it.
     fits = [work.to_sample[max(b, 0)] for b in bucket.tolist()]
     # Of every picture of the shard: record, place in it, role, what fits it,
     # its size then.
     self.pictures = [
-        (row, place, role, fit, fit.of(role).size(*size)[1])
-        for row, fit, length in zip(rows, fits, lengths)
-        for place, (role, size) in enumerate(
-            zip(_roles(length.task, len(length.sizes)), length.sizes))]
+      (row, place, role, fit, fit.of(role).size(*size)[1])
+      for row, fit, length in zip(rows, fits, lengths)
+      for place, (role, size) in enumerate(
+        zip(_roles(length.task, len(length.sizes)), length.sizes)
+      )
+    ]
     self.counts = [len(length.sizes) for length in lengths]
     pixels = np.array([y * x for *_, (y, x) in self.pictures], np.int64)
     self.start = np.concatenate([[0], np.cumsum(pixels // GRID**2)])
@@ -168,23 +202,34 @@ class _Shard:
     from emma_jax.data.records import latents
 
     path = os.path.join(
-        self.folder, os.path.splitext(self.shard.file)[0] + ".spool")
+      self.folder, os.path.splitext(self.shard.file)[0] + ".spool"
+    )
     with open(path, "ab") as lock:
       try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except OSError as error:
         raise common.UserError(
-            f"Another process encodes {self.shard.file}; give each its own "
-            "--shard I/N.") from error
+          f"Another process encodes {self.shard.file}; give each its own "
+          "--shard I/N."
+        ) from error
       kind = jax.numpy.dtype(self.work.args.dtype)
       # At least one: an empty file cannot be mapped.
-      spool = np.memmap(path, kind, "w+", shape=(
-          max(1, int(self.start[-1])), self.work.channels))
+      spool = np.memmap(
+        path,
+        kind,
+        "w+",
+        shape=(max(1, int(self.start[-1])), self.work.channels),
+      )
       self._fill(spool)
       part = latents.write_part(
-          self.folder, self.shard, self._elements(spool),
-          pictures=len(self.pictures), missing=len(self.missing),
-          weights=self.work.weights, dtype=self.work.args.dtype)
+        self.folder,
+        self.shard,
+        self._elements(spool),
+        pictures=len(self.pictures),
+        missing=len(self.missing),
+        weights=self.work.weights,
+        dtype=self.work.args.dtype,
+      )
       del spool
       os.remove(path)
     return part
@@ -196,29 +241,35 @@ class _Shard:
     from emma_jax.sampling import latents
 
     chunks = latents.chunks(
-        [size for *_, size in self.pictures], self.work.args.pixels)
+      [size for *_, size in self.pictures], self.work.args.pixels
+    )
     begun = told = time.monotonic()
     done = 0
     for members, pixels in self._decoded(chunks):
       made = latents.encode(self.work.emma, self.work.autoencoder, pixels)
       for i, latent in zip(members, np.asarray(made)):
-        spool[self.start[i]:self.start[i + 1]] = latent.reshape(
-            -1, self.work.channels)
+        spool[self.start[i] : self.start[i + 1]] = latent.reshape(
+          -1, self.work.channels
+        )
       done += len(members)
       now = time.monotonic()
       if now - told >= _QUIET:
         told = now
-        print(f"{self.shard.file}: {done}/{len(self.pictures)} pictures, "
-              f"{len(self.missing)} missing, {done / (now - begun):.1f} a "
-              "second", file=sys.stderr)
+        print(
+          f"{self.shard.file}: {done}/{len(self.pictures)} pictures, "
+          f"{len(self.missing)} missing, {done / (now - begun):.1f} a "
+          "second",
+          file=sys.stderr,
+        )
 
   def _decoded(self, chunks: Sequence[list[int]]) -> Iterator[tuple]:
     """(members, pixels (P, Y, X, 3)) of each chunk, the next one ahead."""
     import numpy as np
 
     with concurrent.futures.ThreadPoolExecutor(self.work.args.threads) as pool:
-      waiting = [(c, [pool.submit(self._pixels, i) for i in c])
-                 for c in chunks[:1]]
+      waiting = [
+        (c, [pool.submit(self._pixels, i) for i in c]) for c in chunks[:1]
+      ]
       for n in range(len(chunks)):
         members, futures = waiting.pop()
         if n + 1 < len(chunks):
@@ -253,7 +304,7 @@ class _Shard:
       of_record = []
       for _ in range(count):
         y, x = (n // GRID for n in self.pictures[i][-1])
-        latent = spool[self.start[i]:self.start[i + 1]].reshape(y, x, -1)
+        latent = spool[self.start[i] : self.start[i + 1]].reshape(y, x, -1)
         of_record.append(None if i in self.missing else latent)
         i += 1
       yield latents.encode(of_record, self.work.args.dtype)

@@ -17,9 +17,11 @@ from emma_jax.cli.data import constructing, writing
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "filter", help="keep records by resolution, aspect ratio and scores",
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "filter",
+    help="keep records by resolution, aspect ratio and scores",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   writing.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
@@ -28,8 +30,13 @@ def add(commands: Any) -> None:
   add("--max-side", type=int, help="pixels of the longer side")
   add("--min-pixels", type=int, default=0, help="of a picture")
   add("--max-aspect", type=float, help="longer side over shorter side")
-  add("--score", action="append", default=[], metavar="NAME=FILE|noted|ask",
-      help="may be given several times")
+  add(
+    "--score",
+    action="append",
+    default=[],
+    metavar="NAME=FILE|noted|ask",
+    help="may be given several times",
+  )
   add("--min", action="append", default=[], metavar="NAME=NUMBER")
   add("--max", action="append", default=[], metavar="NAME=NUMBER")
   constructing.add_back_ends(parser)
@@ -45,15 +52,25 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   names = [s.partition("=")[0] for s in args.score]
   for name in [*low, *high]:
     if name not in names:
-      raise common.UserError(f"--min or --max {name}: there is no --score "
-                             f"{name}=...")
+      raise common.UserError(
+        f"--min or --max {name}: there is no --score {name}=..."
+      )
   rules = tuple(
-      constructing.score(args, "score", text, low.get(n), high.get(n))
-      for n, text in zip(names, args.score))
-  writing.write(args, filters.Filter(
-      base=writing.recipe(args), tasks=tuple(filter(None,
-                                                    args.tasks.split(","))),
-      min_side=args.min_side, max_side=args.max_side,
-      min_pixels=args.min_pixels, max_aspect=args.max_aspect, scores=rules,
-      missing=args.missing), writing.files(args.inputs))
+    constructing.score(args, "score", text, low.get(n), high.get(n))
+    for n, text in zip(names, args.score)
+  )
+  writing.write(
+    args,
+    filters.Filter(
+      base=writing.recipe(args),
+      tasks=tuple(filter(None, args.tasks.split(","))),
+      min_side=args.min_side,
+      max_side=args.max_side,
+      min_pixels=args.min_pixels,
+      max_aspect=args.max_aspect,
+      scores=rules,
+      missing=args.missing,
+    ),
+    writing.files(args.inputs),
+  )
   return 0

@@ -36,23 +36,51 @@ class Setting(NamedTuple):
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "hash", help="a digest of the stream", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "hash",
+    help="a digest of the stream",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   stage.add_arguments(parser)
-  parser.add_argument("--start", type=int, default=0, metavar="K",
-                      help="first batch (default: %(default)s)")
-  parser.add_argument("--steps", type=int, default=10, metavar="N",
-                      help="batches (default: %(default)s)")
-  parser.add_argument("--processes", type=int, default=1, metavar="P",
-                      help="hosts, which read a share of the rows each "
-                      "(default: %(default)s)")
-  parser.add_argument("--workers", type=int, default=0, metavar="W",
-                      help="worker processes of each (default: %(default)s)")
-  parser.add_argument("--resume", type=Setting.parse, action="append",
-                      default=[], metavar="STEP:P:W", help="before this batch, "
-                      "stop and go on with P hosts and W workers")
-  parser.add_argument("--each", action="store_true",
-                      help="print the digest of every batch, too")
+  parser.add_argument(
+    "--start",
+    type=int,
+    default=0,
+    metavar="K",
+    help="first batch (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--steps",
+    type=int,
+    default=10,
+    metavar="N",
+    help="batches (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--processes",
+    type=int,
+    default=1,
+    metavar="P",
+    help="hosts, which read a share of the rows each (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--workers",
+    type=int,
+    default=0,
+    metavar="W",
+    help="worker processes of each (default: %(default)s)",
+  )
+  parser.add_argument(
+    "--resume",
+    type=Setting.parse,
+    action="append",
+    default=[],
+    metavar="STEP:P:W",
+    help="before this batch, stop and go on with P hosts and W workers",
+  )
+  parser.add_argument(
+    "--each", action="store_true", help="print the digest of every batch, too"
+  )
   parser.add_argument("--json", action="store_true", help="print JSON")
   parser.set_defaults(run=run)
 
@@ -64,8 +92,9 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   steps = [s.step for s in settings]
   if steps != sorted(set(steps)) or steps[-1] >= end:
     raise common.UserError(
-        f"--resume {steps[1:]}: ascending, between --start {args.start} and "
-        f"{end}.")
+      f"--resume {steps[1:]}: ascending, between --start {args.start} and "
+      f"{end}."
+    )
   whole, samples = hashlib.sha256(), 0
   with tempfile.TemporaryDirectory(prefix="emma_hash_") as folder:
     plans = args.plans or folder
@@ -75,28 +104,39 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
         samples += count
         if args.each:
           print(f"{step} {digest}", flush=True)
-  told = {"stage": name, "start": args.start, "steps": args.steps,
-          "samples": samples, "sha256": whole.hexdigest()}
+  told = {
+    "stage": name,
+    "start": args.start,
+    "steps": args.steps,
+    "samples": samples,
+    "sha256": whole.hexdigest(),
+  }
   if args.json:
     print(json.dumps(told))
   else:
-    print(f"{told['sha256']}  batches {args.start} to {end - 1} of {name}, "
-          f"{samples} samples")
+    print(
+      f"{told['sha256']}  batches {args.start} to {end - 1} of {name}, "
+      f"{samples} samples"
+    )
   return 0
 
 
 def digests(
-    config: dict[str, Any], name: str, plans: str, setting: Setting, stop: int
+  config: dict[str, Any], name: str, plans: str, setting: Setting, stop: int
 ) -> Iterator[tuple[int, str, int]]:
   """(step, digest, samples) of the global batches before `stop`."""
   from emma_jax.data import stream
 
   with contextlib.ExitStack() as stack:
     hosts = [
-        stack.enter_context(stream.stream(
-            stage.source(config, name, plans, i, setting.processes),
-            setting.step, num_workers=setting.workers))
-        for i in range(setting.processes)
+      stack.enter_context(
+        stream.stream(
+          stage.source(config, name, plans, i, setting.processes),
+          setting.step,
+          num_workers=setting.workers,
+        )
+      )
+      for i in range(setting.processes)
     ]
     for step in range(setting.step, stop):
       digest, count = _digest([next(host) for host in hosts])

@@ -20,16 +20,17 @@ from emma_jax.cli.data import constructing, writing
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "label-stem", help="label questions STEM or general",
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "label-stem",
+    help="label questions STEM or general",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   writing.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
   add("--rules", metavar="FILE", help="JSON list of rules")
   add("--answers", metavar="FILE|ask", help="where no rule holds")
-  add("--relabel", action="store_true",
-      help="also questions that have a label")
+  add("--relabel", action="store_true", help="also questions that have a label")
   constructing.add_back_ends(parser)
   parser.set_defaults(run=run)
 
@@ -46,10 +47,17 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     rules = selection.read_rules(args.rules) if args.rules else ()
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
-  writing.write(args, selection.LabelStem(
-      base=writing.recipe(args), rules=rules,
+  writing.write(
+    args,
+    selection.LabelStem(
+      base=writing.recipe(args),
+      rules=rules,
       answers=constructing.optional(args, "stem", args.answers),
-      missing=args.missing, relabel=args.relabel), writing.files(args.inputs))
+      missing=args.missing,
+      relabel=args.relabel,
+    ),
+    writing.files(args.inputs),
+  )
   labels = selection.labels_of(RecordsSource(args.out).lengths)
   print(", ".join(f"{n} {label}" for label, n in labels.items()))
   return 0

@@ -14,13 +14,17 @@ from emma_jax.cli import common
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "lengths", help="count text tokens with another tokenizer",
-      description=__doc__)
+    "lengths",
+    help="count text tokens with another tokenizer",
+    description=__doc__,
+  )
   parser.add_argument("data", metavar="DIR", help="folder of records")
-  parser.add_argument("--tokenizer", required=True, metavar="NAME",
-                      help="tiny or qwen3:PATH")
-  parser.add_argument("--debug", action="store_true",
-                      help="show stack traces of errors")
+  parser.add_argument(
+    "--tokenizer", required=True, metavar="NAME", help="tiny or qwen3:PATH"
+  )
+  parser.add_argument(
+    "--debug", action="store_true", help="show stack traces of errors"
+  )
   parser.set_defaults(run=run)
 
 
@@ -50,16 +54,24 @@ def recount(source: Any, tokenizer: Any) -> Any:
   for shard in source.card.shards:
     path = os.path.join(source.folder, shard.lengths)
     old = Lengths.load(path)
-    lengths = Lengths.of([
+    lengths = Lengths.of(
+      [
         measure(source.stored_row(first + i), old[i].sizes)
         for i in range(shard.records)
-    ], tokenizer.fingerprint())
+      ],
+      tokenizer.fingerprint(),
+    )
     first += shard.records
     lengths.save(path)
-    shards.append(dataclasses.replace(
-        shard, lengths_sha256=card_lib.sha256(path),
-        text_tokens=int(lengths.text_tokens().sum())))
+    shards.append(
+      dataclasses.replace(
+        shard,
+        lengths_sha256=card_lib.sha256(path),
+        text_tokens=int(lengths.text_tokens().sum()),
+      )
+    )
   card = dataclasses.replace(
-      source.card, shards=tuple(shards), tokenizer=tokenizer.fingerprint())
+    source.card, shards=tuple(shards), tokenizer=tokenizer.fingerprint()
+  )
   card.save(source.folder)
   return card

@@ -18,13 +18,19 @@ from emma_jax.cli.data import stage
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "plan", help="plan a stage's batches from lengths", description=__doc__)
+    "plan", help="plan a stage's batches from lengths", description=__doc__
+  )
   stage.add_arguments(parser)
   amount = parser.add_mutually_exclusive_group()
-  amount.add_argument("--steps", type=int, metavar="N",
-                      help="batches (default: all of the stage)")
-  amount.add_argument("--samples", type=int, metavar="N",
-                      help="as many batches as hold so many samples")
+  amount.add_argument(
+    "--steps", type=int, metavar="N", help="batches (default: all of the stage)"
+  )
+  amount.add_argument(
+    "--samples",
+    type=int,
+    metavar="N",
+    help="as many batches as hold so many samples",
+  )
   parser.add_argument("--json", metavar="FILE", help="also write it here")
   parser.set_defaults(run=run)
 
@@ -36,9 +42,10 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   source = stage.source(config, name, args.plans)
   if not source.config.planned:
     raise common.UserError(
-        f"The stage {name} is not planned: its samples_per_batch="
-        f"{source.config.samples_per_batch}. Set it to 0, as in "
-        f"--config.stages.{name}.samples_per_batch=0.")
+      f"The stage {name} is not planned: its samples_per_batch="
+      f"{source.config.samples_per_batch}. Set it to 0, as in "
+      f"--config.stages.{name}.samples_per_batch=0."
+    )
   steps = args.steps
   if steps is None and args.samples is None:
     steps = config["stages"][name]["steps"]
@@ -57,26 +64,42 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _print(found: Any, key: str, seconds: float, size: int) -> None:
-  print(f"Plan {key[:16]}: {found.batches:,} batches, {found.samples:,} "
-        f"samples, {found.tokens:,} tokens; {seconds:.1f} s, "
-        f"{size / 1e6:.1f} MB.")
+  print(
+    f"Plan {key[:16]}: {found.batches:,} batches, {found.samples:,} "
+    f"samples, {found.tokens:,} tokens; {seconds:.1f} s, "
+    f"{size / 1e6:.1f} MB."
+  )
   fill = found.fill
-  print("Fill of the rows: " + ", ".join(
-      f"{share:.4f} of {name}" for name, share in fill.items()) + ".")
+  print(
+    "Fill of the rows: "
+    + ", ".join(f"{share:.4f} of {name}" for name, share in fill.items())
+    + "."
+  )
   if len(found.buckets) > 1:
-    print("Batches by picture size: " + ", ".join(
-        f"{n:,} of {size}" for size, n in found.buckets.items()) + ".")
+    print(
+      "Batches by picture size: "
+      + ", ".join(f"{n:,} of {size}" for size, n in found.buckets.items())
+      + "."
+    )
   for phase in found.phases:
-    print(f"\nfrom batch {phase.first:<10,}  wanted ({phase.unit})   samples"
-          "    tokens")
+    print(
+      f"\nfrom batch {phase.first:<10,}  wanted ({phase.unit})   samples"
+      "    tokens"
+    )
     for name, wanted in phase.wanted.items():
       if wanted:
-        print(f"  {name:20}  {wanted:16.5f}  {phase.samples[name]:8.5f}  "
-              f"{phase.tokens[name]:8.5f}")
-  print(f"\nToo long for a row so far: {found.cut:,} samples cut after the "
-        f"turns that fit, {found.passed:,} left out. In an epoch:")
+        print(
+          f"  {name:20}  {wanted:16.5f}  {phase.samples[name]:8.5f}  "
+          f"{phase.tokens[name]:8.5f}"
+        )
+  print(
+    f"\nToo long for a row so far: {found.cut:,} samples cut after the "
+    f"turns that fit, {found.passed:,} left out. In an epoch:"
+  )
   for name, told in found.sources.items():
     reasons = ", ".join(f"{k} {n:,}" for k, n in told["too much of"].items())
     reasons = f" (too much of: {reasons})" if reasons else ""
-    print(f"  {name}: {told['elements']:,} records, {told['cut']:,} cut, "
-          f"{told['dropped']:,} left out{reasons}")
+    print(
+      f"  {name}: {told['elements']:,} records, {told['cut']:,} cut, "
+      f"{told['dropped']:,} left out{reasons}"
+    )

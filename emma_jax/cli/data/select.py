@@ -18,17 +18,29 @@ from emma_jax.cli.data import constructing, writing
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "select", help="the best records of every kind", description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "select",
+    help="the best records of every kind",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   writing.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
   add("--score", required=True, metavar="NAME=FILE|noted|ask")
   add("--count", type=int, required=True, help="records of each group")
-  add("--by", default="", metavar="KEY", help="of the provenance, such as "
-      "data_source (default: a task is a group)")
-  add("--counts", action="append", default=[], metavar="GROUP=N",
-      help="another number for a group, such as understanding/ai2d=2000")
+  add(
+    "--by",
+    default="",
+    metavar="KEY",
+    help="of the provenance, such as data_source (default: a task is a group)",
+  )
+  add(
+    "--counts",
+    action="append",
+    default=[],
+    metavar="GROUP=N",
+    help="another number for a group, such as understanding/ai2d=2000",
+  )
   constructing.add_back_ends(parser)
   parser.set_defaults(run=run)
 
@@ -41,10 +53,13 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   counts = constructing.numbers("--counts", args.counts)
   try:
     maker = selection.Select(
-        base=writing.recipe(args),
-        score=constructing.score(args, "score", args.score), count=args.count,
-        by=args.by, counts={k: int(n) for k, n in counts.items()},
-        missing=args.missing)
+      base=writing.recipe(args),
+      score=constructing.score(args, "score", args.score),
+      count=args.count,
+      by=args.by,
+      counts={k: int(n) for k, n in counts.items()},
+      missing=args.missing,
+    )
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
   writing.write(args, maker, writing.files(args.inputs))

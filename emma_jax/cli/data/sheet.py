@@ -24,12 +24,15 @@ from emma_jax.structs import Batch
 # A drawing of the attention has at most so many pixels a side.
 _SIDE = 768
 # RGB of a segment's allowed pairs: text, clean pictures, noisy pictures.
-_COLOURS = np.array([
+_COLOURS = np.array(
+  [
     [[47, 111, 219], [120, 165, 240], [20, 60, 150]],
     [[224, 122, 31], [245, 180, 110], [160, 75, 5]],
     [[31, 157, 87], [120, 205, 160], [10, 95, 45]],
     [[183, 71, 158], [220, 145, 205], [120, 25, 100]],
-], np.uint8)  # fmt: skip
+  ],
+  np.uint8,
+)
 _CSS = """
 .flow { line-height: 1.9; overflow-wrap: anywhere; font-size: 13.5px; }
 .flow .segment { border-left: 4px solid; padding: 2px 0 6px 10px;
@@ -80,14 +83,14 @@ class Page:
       for row in range(min(rows, host.batch.tokens_BU.shape[0])):
         parts.append(self._row(host, step, row))
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        f"<title>What the model sees</title><style>{style.CSS}{_CSS}</style>"
-        f"<h1>What the model sees</h1><p>{html.escape(title)}. In a row: text "
-        "as it is split into tokens, marks of the layout in grey, "
-        '<span class="flow"><span class="l">learned tokens</span></span> and '
-        "learned pictures in green. In the square: each line is a token, and "
-        "what is coloured it may attend to; text, clean and noisy pictures in "
-        f"three shades, a sample in one colour.</p>{''.join(parts)}</html>\n"
+      '<!doctype html><html lang="en"><meta charset="utf-8">'
+      f"<title>What the model sees</title><style>{style.CSS}{_CSS}</style>"
+      f"<h1>What the model sees</h1><p>{html.escape(title)}. In a row: text "
+      "as it is split into tokens, marks of the layout in grey, "
+      '<span class="flow"><span class="l">learned tokens</span></span> and '
+      "learned pictures in green. In the square: each line is a token, and "
+      "what is coloured it may attend to; text, clean and noisy pictures in "
+      f"three shades, a sample in one colour.</p>{''.join(parts)}</html>\n"
     )
 
   def _account(self, host: pipeline.HostBatch, step: int) -> str:
@@ -96,13 +99,16 @@ class Page:
     notes += [f"{d.id}: {d.reason}" for d in info.packed.dropped]
     listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     return (
-        f"<h2>Batch {step}</h2><p>{info.drawn} samples drawn, "
-        f"{info.drawn - len(notes)} placed, {len(info.bad)} bad, "
-        f"{len(info.packed.dropped)} without room; "
-        f"{100 * info.packed.fill:.1f}% of {info.slots} slots used.</p>"
-        + (f"<details><summary>Not placed</summary><ul>{listed}</ul></details>"
-           if notes else "")
-    )  # fmt: skip
+      f"<h2>Batch {step}</h2><p>{info.drawn} samples drawn, "
+      f"{info.drawn - len(notes)} placed, {len(info.bad)} bad, "
+      f"{len(info.packed.dropped)} without room; "
+      f"{100 * info.packed.fill:.1f}% of {info.slots} slots used.</p>"
+      + (
+        f"<details><summary>Not placed</summary><ul>{listed}</ul></details>"
+        if notes
+        else ""
+      )
+    )
 
   def _row(self, host: pipeline.HostBatch, step: int, row: int) -> str:
     layout = self.source.layout(step)
@@ -110,13 +116,13 @@ class Page:
     placed = host.info.packed.placed[row]
     names = self.source.names(step)
     segments = [
-        self._segment(slots, number, names[index])
-        for number, index in enumerate(placed, start=1)
+      self._segment(slots, number, names[index])
+      for number, index in enumerate(placed, start=1)
     ]
     return (
-        f"<h3>Row {row}: {slots.slot.size} of {layout.slots} slots</h3>"
-        f'<div class="mask"><div class="flow">{"".join(segments)}</div>'
-        f"{attention(slots)}</div>"
+      f"<h3>Row {row}: {slots.slot.size} of {layout.slots} slots</h3>"
+      f'<div class="mask"><div class="flow">{"".join(segments)}</div>'
+      f"{attention(slots)}</div>"
     )
 
   def _segment(self, slots: Slots, number: int, name: str) -> str:
@@ -133,12 +139,13 @@ class Page:
       y, x, _ = pixels.shape
       learned = ' class="learned"' if slots.learned[at[0]] else ""
       parts.append(
-          f"<figure{learned}>{sheets.picture(pixels, role)}<figcaption>{role}, "
-          f"{x}x{y}, {same} tokens</figcaption></figure>")
+        f"<figure{learned}>{sheets.picture(pixels, role)}<figcaption>{role}, "
+        f"{x}x{y}, {same} tokens</figcaption></figure>"
+      )
       at = at[same:]
     return (
-        f'<div class="segment" style="border-color:{colour}">'
-        f"<small>{html.escape(name)}</small>{''.join(parts)}</div>"
+      f'<div class="segment" style="border-color:{colour}">'
+      f"<small>{html.escape(name)}</small>{''.join(parts)}</div>"
     )
 
   def _token(self, token: int, learned: bool) -> str:
@@ -161,34 +168,36 @@ def read_row(batch: Batch, row: int, layout: Layout) -> Slots:
   visual = np.concatenate([one.visual_BU[0], np.full(gen.slot.shape[1], -1)])
   number, pictures = _pictures(one, layout)
   picture = np.where(
-      order < size, number["und"][visual[order]] * (visual[order] >= 0)
-      - (visual[order] < 0), number["gen"][np.maximum(order - size, 0)],
-  )  # fmt: skip
+    order < size,
+    number["und"][visual[order]] * (visual[order] >= 0) - (visual[order] < 0),
+    number["gen"][np.maximum(order - size, 0)],
+  )
   token = np.concatenate([one.tokens_BU[0], np.zeros(gen.slot.shape[1], int)])
   weight = np.concatenate([one.weights_BU[0], np.zeros(gen.slot.shape[1])])
   # The weight stands where the next token is predicted.
   follows = np.concatenate([[False], pick(weight[None])[:-1] > 0])
   seen = pick(ids.noisy)
   return Slots(
-      segment=pick(ids.segment),
-      slot=pick(ids.slot),
-      token=np.where(picture < 0, token[order], -1),
-      picture=picture,
-      noisy=seen,
-      learned=follows | (seen > 0),
-      allowed=np.asarray(masks.allow(ids, ids))[0][np.ix_(order, order)],
-      pictures=pictures,
+    segment=pick(ids.segment),
+    slot=pick(ids.slot),
+    token=np.where(picture < 0, token[order], -1),
+    picture=picture,
+    noisy=seen,
+    learned=follows | (seen > 0),
+    allowed=np.asarray(masks.allow(ids, ids))[0][np.ix_(order, order)],
+    pictures=pictures,
   )
 
 
 def _pictures(
-    one: Batch, layout: Layout
+  one: Batch, layout: Layout
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, np.ndarray]]]:
   """Which picture each visual token of the buffers belongs to, and all."""
   cost, T = layout.clean_cost, layout.tokens_per_picture
   native = one.patches is not None
-  asked = patches.pictures(one.patches, 0) if native else (
-      one.und_pixels_BNYXC[0])
+  asked = (
+    patches.pictures(one.patches, 0) if native else (one.und_pixels_BNYXC[0])
+  )
   pictures = [("question", p) for p in asked]
   pictures += [("reference", p) for p in one.ref_pixels_BRYXC[0]]
   pictures += [("target", p) for p in one.gen_pixels_BMYXC[0]]
@@ -198,12 +207,15 @@ def _pictures(
   if native:  # a number for every patch, four of which are a token
     of_token = one.patches.picture_BW[0, ::PATCHES_PER_CELL] - 1
     und = np.tile(of_token, layout.per_cell)
-  und = np.concatenate([
-      und, np.repeat(np.arange(first_ref, first_target), cost)])
-  gen = np.concatenate([
+  und = np.concatenate(
+    [und, np.repeat(np.arange(first_ref, first_target), cost)]
+  )
+  gen = np.concatenate(
+    [
       np.repeat(first_ref + np.arange(layout.gen_references), cost),
       np.repeat(first_target + np.arange(layout.targets), T),
-  ])
+    ]
+  )
   # One more, so that an index of "no picture" is no error.
   pad = lambda x: np.concatenate([x, [0]]).astype(np.int64)
   return {"und": pad(und), "gen": pad(gen)}, pictures

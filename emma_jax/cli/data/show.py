@@ -13,16 +13,28 @@ from emma_jax.cli.data import stage, validate
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "show", help="packed samples as the model sees them",
-      description=__doc__)
-  parser.add_argument("data", nargs="*", metavar="DATA",
-                      help="folder, records:DIR, jsonl:PATH, ...; in turn")
+    "show", help="packed samples as the model sees them", description=__doc__
+  )
+  parser.add_argument(
+    "data",
+    nargs="*",
+    metavar="DATA",
+    help="folder, records:DIR, jsonl:PATH, ...; in turn",
+  )
   stage.add_arguments(parser)
-  parser.add_argument("--step", type=int, default=0,
-                      help="batch to begin with (default: %(default)s)")
+  parser.add_argument(
+    "--step",
+    type=int,
+    default=0,
+    help="batch to begin with (default: %(default)s)",
+  )
   parser.add_argument("--batches", type=int, default=1)
-  parser.add_argument("--rows", type=int, default=4,
-                      help="rows shown of each batch (default: %(default)s)")
+  parser.add_argument(
+    "--rows",
+    type=int,
+    default=4,
+    help="rows shown of each batch (default: %(default)s)",
+  )
   parser.add_argument("--out", default="show.html", metavar="FILE.html")
   parser.set_defaults(run=run)
 
@@ -35,12 +47,16 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   if args.data:
     names = [f"data{i}" for i in range(len(args.data))]
     config["data"]["sources"] = {
-        n: validate.spec_of(d) for n, d in zip(names, args.data)}
+      n: validate.spec_of(d) for n, d in zip(names, args.data)
+    }
     config["stages"][name]["mixture"] = [[0.0, dict.fromkeys(names, 1.0)]]
   source = stage.source(config, name, args.plans)
   page = sheet.Page(source, build_data.tokenizer(config["data"]))
-  html = page.html(range(args.step, args.step + args.batches), args.rows,
-                   f"{args.config}, stage {name}")
+  html = page.html(
+    range(args.step, args.step + args.batches),
+    args.rows,
+    f"{args.config}, stage {name}",
+  )
   with open(args.out, "w", encoding="utf-8") as file:
     file.write(html)
   print(f"Wrote {args.out}")

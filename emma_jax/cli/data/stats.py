@@ -11,28 +11,38 @@ from emma_jax.cli import common
 from emma_jax.cli.data import validate
 
 _CHARTS = {
-    "tasks": ("Tasks", "records"),
-    "stem": ("STEM labels", "understanding records"),
-    "text_tokens": ("Text tokens", "records by number of text tokens"),
-    "turns": ("Turns", "conversations by turns"),
-    "pictures": ("Pictures", "records by number of pictures"),
-    "resolutions": ("Resolution", "pictures by root of their area, pixels"),
-    "aspects": ("Aspect ratio", "pictures by width : height"),
-    "picture_tokens": ("Picture tokens", "pictures by tokens at native size"),
+  "tasks": ("Tasks", "records"),
+  "stem": ("STEM labels", "understanding records"),
+  "text_tokens": ("Text tokens", "records by number of text tokens"),
+  "turns": ("Turns", "conversations by turns"),
+  "pictures": ("Pictures", "records by number of pictures"),
+  "resolutions": ("Resolution", "pictures by root of their area, pixels"),
+  "aspects": ("Aspect ratio", "pictures by width : height"),
+  "picture_tokens": ("Picture tokens", "pictures by tokens at native size"),
 }
 
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "stats", help="tokens, sizes, shares", description=__doc__)
-  parser.add_argument("data", nargs="+", metavar="DATA",
-                      help="folder, records:DIR, jsonl:PATH, ...")
+    "stats", help="tokens, sizes, shares", description=__doc__
+  )
+  parser.add_argument(
+    "data",
+    nargs="+",
+    metavar="DATA",
+    help="folder, records:DIR, jsonl:PATH, ...",
+  )
   parser.add_argument("--out", metavar="FILE.html", help="page with charts")
   parser.add_argument("--json", metavar="FILE", help="the numbers")
-  parser.add_argument("--tokenizer", default="tiny", metavar="NAME",
-                      help="counts text tokens where no side file does")
-  parser.add_argument("--debug", action="store_true",
-                      help="show stack traces of errors")
+  parser.add_argument(
+    "--tokenizer",
+    default="tiny",
+    metavar="NAME",
+    help="counts text tokens where no side file does",
+  )
+  parser.add_argument(
+    "--debug", action="store_true", help="show stack traces of errors"
+  )
   parser.set_defaults(run=run)
 
 
@@ -64,18 +74,22 @@ def _print(data: str, stats: Any) -> None:
   import rich.console
   import rich.table
 
-  table = rich.table.Table(title=data, box=rich.box.SIMPLE,
-                           show_header=False, title_justify="left")
+  table = rich.table.Table(
+    title=data, box=rich.box.SIMPLE, show_header=False, title_justify="left"
+  )
   table.add_column(style="bold")
   table.add_column()
-  table.add_row("records", f"{stats.records:,} ({stats.shown:,} an epoch, "
-                f"{stats.bad:,} bad)")
+  table.add_row(
+    "records",
+    f"{stats.records:,} ({stats.shown:,} an epoch, {stats.bad:,} bad)",
+  )
   table.add_row("text tokens", f"{stats.total_text_tokens:,}")
   for name, (title, _) in _CHARTS.items():
     counts = getattr(stats, name)
     total = sum(counts.values()) or 1
-    shares = ", ".join(f"{k}: {n:,} ({100 * n / total:.1f}%)"
-                       for k, n in counts.items())
+    shares = ", ".join(
+      f"{k}: {n:,} ({100 * n / total:.1f}%)" for k, n in counts.items()
+    )
     table.add_row(title, shares or "none")
   rich.console.Console().print(table)
 
@@ -88,13 +102,17 @@ def _page(found: dict[str, Any]) -> str:
   parts = []
   for data, stats in found.items():
     parts.append(
-        f"<h2>{html.escape(data)}</h2><p>{stats.records:,} records, "
-        f"{stats.shown:,} an epoch, {stats.total_text_tokens:,} text tokens, "
-        f"{stats.bad:,} bad.</p>")
-    bars = [charts.bars(title, getattr(stats, name), note=note)
-            for name, (title, note) in _CHARTS.items()]
+      f"<h2>{html.escape(data)}</h2><p>{stats.records:,} records, "
+      f"{stats.shown:,} an epoch, {stats.total_text_tokens:,} text tokens, "
+      f"{stats.bad:,} bad.</p>"
+    )
+    bars = [
+      charts.bars(title, getattr(stats, name), note=note)
+      for name, (title, note) in _CHARTS.items()
+    ]
     parts.append(f'<div class="charts">{"".join(bars)}</div>')
   return (
-      '<!doctype html><html lang="en"><meta charset="utf-8">'
-      f"<title>Data</title><style>{style.CSS}</style>"
-      f'<h1>Data</h1>{"".join(parts)}</html>\n')
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    f"<title>Data</title><style>{style.CSS}</style>"
+    f"<h1>Data</h1>{''.join(parts)}</html>\n"
+  )

@@ -16,21 +16,41 @@ from emma_jax.cli.data import writing
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "synth-text", help="draw pictures with rendered words",
-      description=__doc__,
-      formatter_class=argparse.RawDescriptionHelpFormatter)
+    "synth-text",
+    help="draw pictures with rendered words",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   writing.add_output(parser)
   add = parser.add_argument
   add("--count", type=int, required=True, help="pictures")
   add("--seed", type=int, default=0)
-  add("--sizes", default="1024x1024", metavar="HEIGHTxWIDTH,...",
-      help="drawn evenly (default: %(default)s)")
-  add("--languages", default="en,zh", metavar="LANGUAGE,...",
-      help="of the words; prompts are English (default: %(default)s)")
-  add("--phrases", action="append", default=[], metavar="LANGUAGE=FILE",
-      help="a text per line (default: some fifty of our own)")
-  add("--fonts", action="append", default=[], metavar="DIR",
-      help="folders of .ttf, .otf, .ttc")
+  add(
+    "--sizes",
+    default="1024x1024",
+    metavar="HEIGHTxWIDTH,...",
+    help="drawn evenly (default: %(default)s)",
+  )
+  add(
+    "--languages",
+    default="en,zh",
+    metavar="LANGUAGE,...",
+    help="of the words; prompts are English (default: %(default)s)",
+  )
+  add(
+    "--phrases",
+    action="append",
+    default=[],
+    metavar="LANGUAGE=FILE",
+    help="a text per line (default: some fifty of our own)",
+  )
+  add(
+    "--fonts",
+    action="append",
+    default=[],
+    metavar="DIR",
+    help="folders of .ttf, .otf, .ttc",
+  )
   add("--max-texts", type=int, default=3, help="in a picture")
   parser.set_defaults(run=run)
 
@@ -44,10 +64,14 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     raise common.UserError(f"--count {args.count}: at least 1.")
   try:
     maker = text_pictures.TextPictures(
-        base=writing.recipe(args, form="index"), seed=args.seed,
-        sizes=_sizes(args.sizes), languages=tuple(args.languages.split(",")),
-        phrases=_phrases(args.phrases), folders=tuple(args.fonts),
-        max_texts=args.max_texts)
+      base=writing.recipe(args, form="index"),
+      seed=args.seed,
+      sizes=_sizes(args.sizes),
+      languages=tuple(args.languages.split(",")),
+      phrases=_phrases(args.phrases),
+      folders=tuple(args.fonts),
+      max_texts=args.max_texts,
+    )
     writing.write(args, maker, [f"range:{args.count}"])
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
@@ -60,7 +84,8 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((height, width) for height, width in pairs)
   except ValueError as error:
     raise common.UserError(
-        f"--sizes {text}: expected HEIGHTxWIDTH, such as 1024x1024.") from error
+      f"--sizes {text}: expected HEIGHTxWIDTH, such as 1024x1024."
+    ) from error
 
 
 def _phrases(pairs: list[str]) -> dict[str, tuple[str, ...]]:

@@ -13,21 +13,40 @@ from emma_jax.cli import common
 
 def add(commands: Any) -> None:
   parser = commands.add_parser(
-      "validate", help="read and decode every record", description=__doc__)
-  parser.add_argument("data", nargs="+", metavar="DATA",
-                      help="folder, records:DIR, jsonl:PATH, ...")
-  parser.add_argument("--workers", type=int, default=0,
-                      help="processes (default: this one)")
-  parser.add_argument("--show", type=int, default=20, metavar="N",
-                      help="errors to print per data set")
+    "validate", help="read and decode every record", description=__doc__
+  )
+  parser.add_argument(
+    "data",
+    nargs="+",
+    metavar="DATA",
+    help="folder, records:DIR, jsonl:PATH, ...",
+  )
+  parser.add_argument(
+    "--workers", type=int, default=0, help="processes (default: this one)"
+  )
+  parser.add_argument(
+    "--show",
+    type=int,
+    default=20,
+    metavar="N",
+    help="errors to print per data set",
+  )
   parser.add_argument("--report", metavar="FILE", help="JSON lines of errors")
-  parser.add_argument("--max-pixels", type=int, default=None,
-                      help="larger pictures are bad, as data.max_pixels")
-  parser.add_argument("--tokenizer", default="tiny", metavar="NAME",
-                      help="tiny or qwen3:PATH; lengths that it counted are "
-                      "compared")
-  parser.add_argument("--debug", action="store_true",
-                      help="show stack traces of errors")
+  parser.add_argument(
+    "--max-pixels",
+    type=int,
+    default=None,
+    help="larger pictures are bad, as data.max_pixels",
+  )
+  parser.add_argument(
+    "--tokenizer",
+    default="tiny",
+    metavar="NAME",
+    help="tiny or qwen3:PATH; lengths that it counted are compared",
+  )
+  parser.add_argument(
+    "--debug", action="store_true", help="show stack traces of errors"
+  )
   parser.set_defaults(run=run)
 
 
@@ -37,8 +56,7 @@ def spec_of(data: str) -> str:
   >>> spec_of("data/llava"), spec_of("a.jsonl"), spec_of("world:editing:test")
   ('records:data/llava', 'jsonl:a.jsonl', 'world:editing:test')
   """
-  if data.partition(":")[0] in (
-      "records", "jsonl", "world", "tfds", "python"):
+  if data.partition(":")[0] in ("records", "jsonl", "world", "tfds", "python"):
     return data
   return f"jsonl:{data}" if data.endswith(".jsonl") else f"records:{data}"
 
@@ -57,8 +75,12 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   for data in args.data:
     try:
       found = validation.validate(
-          spec_of(data), tokenizer, args.workers, _told(data),
-          args.max_pixels or images.MAX_PIXELS)
+        spec_of(data),
+        tokenizer,
+        args.workers,
+        _told(data),
+        args.max_pixels or images.MAX_PIXELS,
+      )
     except (OSError, ValueError) as error:
       # As bad as data can be, but the others are still looked at.
       print(f"{data}: does not open: {error}")
@@ -78,8 +100,10 @@ def _told(data: str) -> Any:
   if not sys.stderr.isatty():
     return lambda counts: None
   return lambda counts: print(
-      f"\r{data}: {counts.rows} read, {counts.rejected} bad", end="\r",
-      file=sys.stderr)
+    f"\r{data}: {counts.rows} read, {counts.rejected} bad",
+    end="\r",
+    file=sys.stderr,
+  )
 
 
 def _print(data: str, found: Any, most: int) -> None:

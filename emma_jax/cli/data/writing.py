@@ -10,8 +10,7 @@ from typing import Any
 from emma_jax.cli import common
 from emma_jax.structs import STEM_GENERAL, STEM_SCIENCE, STEM_UNKNOWN
 
-STEM = {"unknown": STEM_UNKNOWN, "general": STEM_GENERAL,
-        "stem": STEM_SCIENCE}
+STEM = {"unknown": STEM_UNKNOWN, "general": STEM_GENERAL, "stem": STEM_SCIENCE}
 # Seconds between two lines where nobody watches.
 _QUIET = 10.0
 
@@ -21,16 +20,36 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
   from emma_jax.data.formats import rows
 
   add = parser.add_argument
-  add("inputs", nargs="+", metavar="INPUT", help="folders of records, or "
-      "files of one format; patterns with * in quotes")
-  add("--format", default="", choices=["", *rows.FORMATS],
-      help="of the rows; default: what their columns tell")
-  add("--images", metavar="DIR", help="where relative paths of pictures begin "
-      "(default: beside each file)")
-  add("--columns", default="", metavar="OURS=THEIRS,...",
-      help="columns with other names: caption=blip_text")
-  add("--keep", default="", metavar="COLUMN,...",
-      help="further columns to keep as provenance")
+  add(
+    "inputs",
+    nargs="+",
+    metavar="INPUT",
+    help="folders of records, or "
+    "files of one format; patterns with * in quotes",
+  )
+  add(
+    "--format",
+    default="",
+    choices=["", *rows.FORMATS],
+    help="of the rows; default: what their columns tell",
+  )
+  add(
+    "--images",
+    metavar="DIR",
+    help="where relative paths of pictures begin (default: beside each file)",
+  )
+  add(
+    "--columns",
+    default="",
+    metavar="OURS=THEIRS,...",
+    help="columns with other names: caption=blip_text",
+  )
+  add(
+    "--keep",
+    default="",
+    metavar="COLUMN,...",
+    help="further columns to keep as provenance",
+  )
   add("--data-dir", metavar="DIR", help="of TFDS")
 
 
@@ -40,17 +59,37 @@ def add_output(parser: argparse.ArgumentParser) -> None:
   add("--out", required=True, metavar="DIR", help="new folder for the data set")
   add("--name", default="", help="of the data set")
   add("--licence", default="", help="noted in the card")
-  add("--tokenizer", default="tiny", metavar="NAME",
-      help="counts the text tokens: tiny or qwen3:PATH")
-  add("--check", default="decode", choices=("decode", "header"),
-      help="decode every picture (default), or trust what follows its header")
+  add(
+    "--tokenizer",
+    default="tiny",
+    metavar="NAME",
+    help="counts the text tokens: tiny or qwen3:PATH",
+  )
+  add(
+    "--check",
+    default="decode",
+    choices=("decode", "header"),
+    help="decode every picture (default), or trust what follows its header",
+  )
   add("--rows-per-shard", type=int, default=4096)
-  add("--workers", type=int, default=os.cpu_count() or 1,
-      help="processes (default: %(default)s); 0: this one")
-  add("--beam", metavar="OPTIONS", help="run on Apache Beam: options of its "
-      "runner in one word, such as --beam=--runner=DirectRunner")
-  add("--max-rejected", type=float, default=0.2,
-      help="share of rows that may be unusable")
+  add(
+    "--workers",
+    type=int,
+    default=os.cpu_count() or 1,
+    help="processes (default: %(default)s); 0: this one",
+  )
+  add(
+    "--beam",
+    metavar="OPTIONS",
+    help="run on Apache Beam: options of its "
+    "runner in one word, such as --beam=--runner=DirectRunner",
+  )
+  add(
+    "--max-rejected",
+    type=float,
+    default=0.2,
+    help="share of rows that may be unusable",
+  )
   add("--debug", action="store_true", help="show stack traces of errors")
 
 
@@ -67,13 +106,16 @@ def recipe(args: argparse.Namespace, **more: Any) -> Any:
   if "inputs" in args:
     _check_flags(args)
     more = {
-        "form": args.format, "columns": _columns(args.columns),
-        "images_dir": args.images and os.path.abspath(args.images),
-        "keep": tuple(filter(None, args.keep.split(","))),
-        "options": tables.Options(data_dir=args.data_dir), **more,
+      "form": args.format,
+      "columns": _columns(args.columns),
+      "images_dir": args.images and os.path.abspath(args.images),
+      "keep": tuple(filter(None, args.keep.split(","))),
+      "options": tables.Options(data_dir=args.data_dir),
+      **more,
     }
-  return part.Recipe(tokenizer=tokenizer, dataset=args.name, check=args.check,
-                     **more)
+  return part.Recipe(
+    tokenizer=tokenizer, dataset=args.name, check=args.check, **more
+  )
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -83,12 +125,12 @@ def _check_flags(args: argparse.Namespace) -> None:
   for flag in ("format", "images", "columns", "keep"):
     if getattr(args, flag):
       raise common.UserError(
-          f"--{flag} says how rows are read; folders of records are read "
-          "already.")
+        f"--{flag} says how rows are read; folders of records are read already."
+      )
 
 
 def write(
-    args: argparse.Namespace, maker: Any, inputs: list[str], **more: Any
+  args: argparse.Namespace, maker: Any, inputs: list[str], **more: Any
 ) -> Any:
   """Runs the job of a command; returns the new card. UserError for mistakes."""
   from emma_jax.data.formats import job as job_lib
@@ -100,19 +142,26 @@ def write(
 
       more["execute"] = beam.Execute(tuple(shlex.split(args.beam)))
     job = job_lib.Job(
-        inputs=inputs, out=args.out, maker=maker,
-        rows_per_shard=args.rows_per_shard, workers=args.workers,
-        max_rejected=args.max_rejected,
-        provenance={"licence": args.licence or "not stated"}, **more)
+      inputs=inputs,
+      out=args.out,
+      maker=maker,
+      rows_per_shard=args.rows_per_shard,
+      workers=args.workers,
+      max_rejected=args.max_rejected,
+      provenance={"licence": args.licence or "not stated"},
+      **more,
+    )
     with _Progress() as progress:
       card = job_lib.run(job, progress)
   except (job_lib.ConversionError, pool.WorkerDied) as error:
     raise common.UserError(str(error)) from error
   tasks = ", ".join(f"{n} {task}" for task, n in card.tasks.items())
   notes = f"see {args.out}/rejected.jsonl"
-  print(f"Wrote {args.out}: {card.records} records ({tasks}) in "
-        f"{len(card.shards)} shards; {card.rejected} rows rejected"
-        + (f", {notes}." if card.rejected else "."))
+  print(
+    f"Wrote {args.out}: {card.records} records ({tasks}) in "
+    f"{len(card.shards)} shards; {card.rejected} rows rejected"
+    + (f", {notes}." if card.rejected else ".")
+  )
   left_out = card.provenance.get("left out", {})
   if left_out:
     print(f"Left out ({notes}):")
@@ -164,8 +213,11 @@ class _Progress:
     self._bar = self._task = None
     if self._console.is_terminal:
       self._bar = rich.progress.Progress(
-          "{task.description}", rich.progress.BarColumn(),
-          rich.progress.TimeRemainingColumn(), console=self._console)
+        "{task.description}",
+        rich.progress.BarColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=self._console,
+      )
       self._bar.start()
       self._task = self._bar.add_task("converting", total=None)
     return self
@@ -179,14 +231,19 @@ class _Progress:
     if self._first is None:
       self._first = state.rows  # what an earlier run has done costs no time
     rate = (state.rows - self._first) / max(now - self._start, 1e-3)
-    text = (f"{state.parts_done}/{state.parts} parts, {state.rows} rows, "
-            f"{state.rejected} rejected, {state.bytes / 1e6:.0f} MB, "
-            f"{rate:.0f} rows/s")
+    text = (
+      f"{state.parts_done}/{state.parts} parts, {state.rows} rows, "
+      f"{state.rejected} rejected, {state.bytes / 1e6:.0f} MB, "
+      f"{rate:.0f} rows/s"
+    )
     if self._bar:
       known = state.rows_known
       self._bar.update(
-          self._task, description=text, total=known or state.parts,
-          completed=state.rows if known else state.parts_done)
+        self._task,
+        description=text,
+        total=known or state.parts,
+        completed=state.rows if known else state.parts_done,
+      )
     elif now - self._told >= _QUIET:
       self._told = now
       self._console.print(text)

@@ -49,7 +49,7 @@ class Answers(Protocol):
 
 
 def ask(
-    answers: Answers, stored: schema.Stored, where: str, missing: Missing
+  answers: Answers, stored: schema.Stored, where: str, missing: Missing
 ) -> Mapping[str, Any] | None:
   """The answer; None for one that is missing and may be.
 
@@ -61,8 +61,8 @@ def ask(
   except NoAnswer as error:
     if missing == "error":
       raise ConversionError(
-          f"{error}. Add it, or say what becomes of such records: --missing "
-          "drop or --missing keep."
+        f"{error}. Add it, or say what becomes of such records: --missing "
+        "drop or --missing keep."
       ) from error
     return None
 
@@ -193,7 +193,7 @@ def _lines(path: str, copy: str) -> str:
     import pyarrow.parquet
   except ImportError as error:
     raise ConversionError(
-        f"{path}: Parquet needs the package pyarrow (extra `data`)."
+      f"{path}: Parquet needs the package pyarrow (extra `data`)."
     ) from error
   with open(f"{copy}.tmp", "w", encoding="utf-8") as file:
     for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024):
@@ -224,8 +224,8 @@ def _index(path: str) -> np.ndarray:
         rows.append(json.loads(file.readline().decode("utf-8-sig")))
       if rows[0]["id"] == rows[1]["id"] and rows[0] != rows[1]:
         raise ConversionError(
-            f"{path} has two different answers of the id {rows[0]['id']!r}; "
-            "which one is meant?"
+          f"{path} has two different answers of the id {rows[0]['id']!r}; "
+          "which one is meant?"
         )
   return out
 
@@ -243,7 +243,7 @@ def _answers(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         row["id"]  # of no use without
       except (ValueError, TypeError, KeyError) as error:
         raise ConversionError(
-            f'{path}:{count} is no answer such as {{"id": "7", "score": 6.1}}: '
-            f"{type(error).__name__} {error}"
+          f'{path}:{count} is no answer such as {{"id": "7", "score": 6.1}}: '
+          f"{type(error).__name__} {error}"
         ) from error
       yield start, row

@@ -32,27 +32,38 @@ class Construction:
     return dataclasses.replace(self, base=base)
 
   def identity(self) -> Any:
-    return {"construction": type(self).__name__, "base": self.base.identity(),
-            **self._settings()}  # fmt: skip
+    return {
+      "construction": type(self).__name__,
+      "base": self.base.identity(),
+      **self._settings(),
+    }
 
   def describe(self) -> dict[str, Any]:
     return self.base.describe() | {
-        "construction": type(self).__name__, "settings": self._settings()}
+      "construction": type(self).__name__,
+      "settings": self._settings(),
+    }
 
   def _settings(self) -> dict[str, Any]:
     return {
-        f.name: plain(getattr(self, f.name))
-        for f in dataclasses.fields(self) if f.name != "base" and f.repr
+      f.name: plain(getattr(self, f.name))
+      for f in dataclasses.fields(self)
+      if f.name != "base" and f.repr
     }
 
   def ready(self, first: FirstPass) -> "Construction":
     """Fields that can get ready do so."""
     return dataclasses.replace(
-        self, **{f.name: _ready(getattr(self, f.name), first)
-                 for f in dataclasses.fields(self) if f.name != "base"})
+      self,
+      **{
+        f.name: _ready(getattr(self, f.name), first)
+        for f in dataclasses.fields(self)
+        if f.name != "base"
+      },
+    )
 
   def make(
-      self, row: Mapping[str, Any], where: str, path: str
+    self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
     for made in self.base.make(row, where, path):
       if isinstance(made, LeftOut):
@@ -74,8 +85,11 @@ def plain(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {str(k): plain(v) for k, v in value.items()}
   if dataclasses.is_dataclass(value):
-    return {f.name: plain(getattr(value, f.name))
-            for f in dataclasses.fields(value) if f.repr}  # fmt: skip
+    return {
+      f.name: plain(getattr(value, f.name))
+      for f in dataclasses.fields(value)
+      if f.repr
+    }
   if value is None or isinstance(value, (bool, int, float, str)):
     return value
   return repr(value)

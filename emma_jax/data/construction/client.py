@@ -35,28 +35,28 @@ _RECORD = {400, 413, 422}
 _LONGEST_PAUSE = 60.0
 
 PROMPTS = {
-    "score": "Rate the picture's aesthetic quality from 0 (unusable) to 10 "
-    '(outstanding). Reply with JSON alone: {"score": 6.5}',
-    "judge": "The first picture was edited into the second one by this "
-    'instruction: "{instruction}". Rate from 0 to 10 how exactly the second '
-    "picture follows it, with everything else unchanged and without flaws. "
-    'Reply with JSON alone: {"score": 6.5}',
-    "ocr": "Read all text in each of the two pictures, exactly as it is "
-    'written. Reply with JSON alone: {"source": ["text of the first", ...], '
-    '"target": ["text of the second", ...]}',
-    "face": "If both pictures show the same place with people, rate from 0 "
-    "(other persons) to 1 (surely the same persons) how similar their faces "
-    'are. Without people the score is null. Reply with JSON alone: {"score": '
-    "0.9}",
-    "reverse": 'An editing instruction says: "{instruction}". The first '
-    "picture was edited into the second one by it. Write the instruction that "
-    "turns the second picture back into the first, in the same style. Reply "
-    'with JSON alone: {"instruction": "..."}',
-    "stem": "Does answering these questions about the picture need science, "
-    "technology, engineering or mathematics (diagrams, charts, formulas, "
-    "geometry, physics, biology)? Questions: {text} Reply with JSON alone: "
-    '{"stem": true}',
-}  # fmt: skip
+  "score": "Rate the picture's aesthetic quality from 0 (unusable) to 10 "
+  '(outstanding). Reply with JSON alone: {"score": 6.5}',
+  "judge": "The first picture was edited into the second one by this "
+  'instruction: "{instruction}". Rate from 0 to 10 how exactly the second '
+  "picture follows it, with everything else unchanged and without flaws. "
+  'Reply with JSON alone: {"score": 6.5}',
+  "ocr": "Read all text in each of the two pictures, exactly as it is "
+  'written. Reply with JSON alone: {"source": ["text of the first", ...], '
+  '"target": ["text of the second", ...]}',
+  "face": "If both pictures show the same place with people, rate from 0 "
+  "(other persons) to 1 (surely the same persons) how similar their faces "
+  'are. Without people the score is null. Reply with JSON alone: {"score": '
+  "0.9}",
+  "reverse": 'An editing instruction says: "{instruction}". The first '
+  "picture was edited into the second one by it. Write the instruction that "
+  "turns the second picture back into the first, in the same style. Reply "
+  'with JSON alone: {"instruction": "..."}',
+  "stem": "Does answering these questions about the picture need science, "
+  "technology, engineering or mathematics (diagrams, charts, formulas, "
+  "geometry, physics, biology)? Questions: {text} Reply with JSON alone: "
+  '{"stem": true}',
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,13 +87,18 @@ class Client:
   def __post_init__(self):
     if not self.url.startswith(("http://", "https://")):
       raise ConversionError(
-          f"{self.url!r} is no base address such as http://localhost:8000/v1")
+        f"{self.url!r} is no base address such as http://localhost:8000/v1"
+      )
     if not self.model:
       raise ConversionError("The client needs the model's name (--model).")
 
   def identity(self) -> Any:
-    return {"url": self.url, "model": self.model, "prompt": self.prompt,
-            "side": self.side}  # fmt: skip
+    return {
+      "url": self.url,
+      "model": self.model,
+      "prompt": self.prompt,
+      "side": self.side,
+    }
 
   def ready(self, first: FirstPass) -> "Client":
     os.makedirs(self.cache, exist_ok=True)
@@ -117,21 +122,26 @@ class Client:
   def _body(self, stored: schema.Stored, where: str) -> bytes:
     record = stored.record
     values = {
-        "instruction": getattr(record, "instruction", ""),
-        "prompt": getattr(record, "prompt", ""),
-        "text": "\n".join(base.texts_of(record)),
+      "instruction": getattr(record, "instruction", ""),
+      "prompt": getattr(record, "prompt", ""),
+      "text": "\n".join(base.texts_of(record)),
     }
     # At once: what a record says is no template.
-    said = re.sub(r"\{(instruction|prompt|text)\}", lambda m: values[m[1]],
-                  self.prompt)
+    said = re.sub(
+      r"\{(instruction|prompt|text)\}", lambda m: values[m[1]], self.prompt
+    )
     content: list[dict[str, Any]] = [{"type": "text", "text": said}]
     for data in stored.pictures:
       url = f"data:image/jpeg;base64,{self._jpeg(data, where)}"
       content.append({"type": "image_url", "image_url": {"url": url}})
-    return json.dumps({
-        "model": self.model, "temperature": 0, "max_tokens": 1024,
+    return json.dumps(
+      {
+        "model": self.model,
+        "temperature": 0,
+        "max_tokens": 1024,
         "messages": [{"role": "user", "content": content}],
-    }).encode()
+      }
+    ).encode()
 
   def _jpeg(self, data: bytes, where: str) -> str:
     image = Image.fromarray(base.pixels(data, where))
@@ -159,8 +169,8 @@ class Client:
       except (ValueError, LookupError, TypeError) as error:
         problem = f"no chat completion: {type(error).__name__}: {error}"
     raise ConversionError(
-        f"{self.url} gave no answer in {self.tries} tries; the last: "
-        f"{problem}. What is done is kept: give the same command again."
+      f"{self.url} gave no answer in {self.tries} tries; the last: "
+      f"{problem}. What is done is kept: give the same command again."
     )
 
   def _post(self, body: bytes) -> str:
@@ -169,7 +179,8 @@ class Client:
     if key:
       headers["Authorization"] = f"Bearer {key}"
     request = urllib.request.Request(
-        f"{self.url.rstrip('/')}/chat/completions", body, headers)
+      f"{self.url.rstrip('/')}/chat/completions", body, headers
+    )
     with urllib.request.urlopen(request, timeout=self.timeout) as response:
       reply = json.load(response)["choices"][0]["message"]["content"]
     if not isinstance(reply, str):

@@ -72,8 +72,11 @@ class Dedup(Construction):
     stored = made.stored
     asked = stored.task in ("understanding", "text")
     with_text = self.text == "always" or (self.text == "auto" and asked)
-    said = json.dumps([stored.task, *texts_of(stored.record)]) if (
-        with_text or not stored.pictures) else stored.task
+    said = (
+      json.dumps([stored.task, *texts_of(stored.record)])
+      if (with_text or not stored.pictures)
+      else stored.task
+    )
     group = hash64(f"{len(stored.pictures)} {said}")
     decoded = self.exact == "pixels" or self.perceptual
     arrays = [pixels(p, where) for p in stored.pictures] if decoded else []
@@ -84,15 +87,14 @@ class Dedup(Construction):
         digest.update(arrays[i].tobytes())
       else:
         digest.update(hashlib.blake2b(data).digest())
-    near = [hashes.perceptual(a, self.perceptual)
-            for a in arrays if self.perceptual]  # fmt: skip
+    near = [
+      hashes.perceptual(a, self.perceptual) for a in arrays if self.perceptual
+    ]
     key = int.from_bytes(digest.digest(), "little")
     return key, group, [] if None in near else near
 
 
-def sign(
-    part: containers.Part, path: str, dedup: Dedup, tick: Tick
-) -> None:
+def sign(part: containers.Part, path: str, dedup: Dedup, tick: Tick) -> None:
   """Writes the signatures of a part's rows."""
   exact, group, near, count, area, where_of = [], [], [], [], [], []
   for where, row in containers.read(part, dedup.base.options):
@@ -115,16 +117,20 @@ def sign(
   temporary = f"{path}.tmp"
   with open(temporary, "wb") as file:
     np.savez(
-        file, exact=np.array(exact, np.uint64),
-        group=np.array(group, np.uint64), near=np.array(near, np.uint64),
-        count=np.array(count, np.int32), area=np.array(area, np.int64),
-        where=np.frombuffer(b"".join(names), np.uint8),
-        ends=np.cumsum([0, *map(len, names)]))
+      file,
+      exact=np.array(exact, np.uint64),
+      group=np.array(group, np.uint64),
+      near=np.array(near, np.uint64),
+      count=np.array(count, np.int32),
+      area=np.array(area, np.int64),
+      where=np.frombuffer(b"".join(names), np.uint8),
+      ends=np.cumsum([0, *map(len, names)]),
+    )
   os.replace(temporary, path)
 
 
 def _decide(
-    dedup: Dedup, signatures: Sequence[str], plan: str, report: str
+  dedup: Dedup, signatures: Sequence[str], plan: str, report: str
 ) -> None:
   """Writes who goes, and because of whom, and the report for people."""
   columns: dict[str, list[np.ndarray]] = {}
@@ -138,31 +144,48 @@ def _decide(
   if dedup.keep == "largest":
     rank[np.argsort(-all_of["area"], kind="stable")] = rank.copy()
   kept_by, far = duplicates(
-      all_of["exact"], all_of["group"], all_of["near"], all_of["count"], rank,
-      dedup.radius)
+    all_of["exact"],
+    all_of["group"],
+    all_of["near"],
+    all_of["count"],
+    rank,
+    dedup.radius,
+  )
   gone = np.flatnonzero(kept_by != np.arange(rank.size))
   names = _names(signatures, sizes, np.union1d(gone, kept_by[gone]))
   with open(f"{report}.tmp", "w", encoding="utf-8") as file:
     for row in gone.tolist():
-      file.write(json.dumps({
-          "where": names[row], "same_as": names[int(kept_by[row])],
-          "bits": int(far[row]),
-      }) + "\n")
+      file.write(
+        json.dumps(
+          {
+            "where": names[row],
+            "same_as": names[int(kept_by[row])],
+            "bits": int(far[row]),
+          }
+        )
+        + "\n"
+      )
   os.replace(f"{report}.tmp", report)
   keepers = sorted({names[int(i)] for i in kept_by[gone]})
   place = {name: i for i, name in enumerate(keepers)}
   with open(f"{plan}.tmp", "wb") as file:
     np.savez(
-        file, keepers=np.array(keepers),
-        gone=np.array([hash64(names[int(i)]) for i in gone], np.uint64),
-        by=np.array([place[names[int(i)]] for i in kept_by[gone]], np.int64))
+      file,
+      keepers=np.array(keepers),
+      gone=np.array([hash64(names[int(i)]) for i in gone], np.uint64),
+      by=np.array([place[names[int(i)]] for i in kept_by[gone]], np.int64),
+    )
   os.replace(f"{plan}.tmp", plan)
 
 
 def duplicates(
-    exact: np.ndarray, group: np.ndarray, near: np.ndarray, count: np.ndarray,
-    rank: np.ndarray, radius: int,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+  exact: np.ndarray,
+  group: np.ndarray,
+  near: np.ndarray,
+  count: np.ndarray,
+  rank: np.ndarray,
+  radius: int,
+) -> tuple[np.ndarray, np.ndarray]:
   """(who keeps each of n records, itself if it stays; bits between the two).
 
   Args:
@@ -191,8 +214,13 @@ def duplicates(
     for found in hashes.near_pairs(table_NP, group[rows], radius):
       bits = hashes.distance(table_NP[found[:, 0]], table_NP[found[:, 1]])
       ranks = rank[rows[found]]
-      pairs.update(zip(ranks.max(axis=1).tolist(), ranks.min(axis=1).tolist(),
-                       bits.sum(axis=1).tolist()))  # fmt: skip
+      pairs.update(
+        zip(
+          ranks.max(axis=1).tolist(),
+          ranks.min(axis=1).tolist(),
+          bits.sum(axis=1).tolist(),
+        )
+      )
   row_of = np.argsort(rank)
   for worse, better, bits in sorted(pairs):
     a, b = int(row_of[worse]), int(row_of[better])
@@ -203,7 +231,7 @@ def duplicates(
 
 
 def _followed(
-    kept_by: np.ndarray, far: np.ndarray
+  kept_by: np.ndarray, far: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """Copies of what has gone go with it: equal, equal hash, near."""
   at = np.arange(kept_by.size)
@@ -229,7 +257,7 @@ def _first_of_equal(keys: np.ndarray, rank: np.ndarray) -> np.ndarray:
 
 
 def _names(
-    signatures: Sequence[str], sizes: Sequence[int], wanted: np.ndarray
+  signatures: Sequence[str], sizes: Sequence[int], wanted: np.ndarray
 ) -> dict[int, str]:
   """Where the wanted rows are; only the parts that have some are read."""
   out, start = {}, 0
@@ -250,5 +278,7 @@ def _gone(plan: str) -> dict[int, Any]:
   """hash64(where) of a record that goes -> where the one is that stays."""
   with np.load(plan) as file:
     keepers = file["keepers"]
-    return {g: str(keepers[i])
-            for g, i in zip(file["gone"].tolist(), file["by"].tolist())}
+    return {
+      g: str(keepers[i])
+      for g, i in zip(file["gone"].tolist(), file["by"].tolist())
+    }

@@ -51,7 +51,7 @@ class EditPairs(Construction):
   missing: Missing = "error"
 
   def make(
-      self, row: Mapping[str, Any], where: str, path: str
+    self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
     for made in self.base.make(row, where, path):
       if isinstance(made, LeftOut):
@@ -61,7 +61,7 @@ class EditPairs(Construction):
         yield from self.pair(made, where, given)
 
   def pair(
-      self, made: Made, where: str, given: str | None = None
+    self, made: Made, where: str, given: str | None = None
   ) -> Iterator[Made | LeftOut]:
     """The pair and its reverse, or why not; `given`: reversed instruction."""
     record = need_editing(made, where)
@@ -86,7 +86,7 @@ class EditPairs(Construction):
     yield out._replace(kind=f"reverse: {out.kind}") if out else back
 
   def reversed_instruction(
-      self, stored: schema.Stored, where: str, given: str | None = None
+    self, stored: schema.Stored, where: str, given: str | None = None
   ) -> tuple[str | None, str]:
     """(what undoes the edit, if anything; what says so)."""
     if given:
@@ -97,7 +97,8 @@ class EditPairs(Construction):
     if self.reversals is None:
       return None, ""
     answer = answers_lib.ask(
-        _Instruction(self.reversals), stored, where, self.missing)
+      _Instruction(self.reversals), stored, where, self.missing
+    )
     return (answer or {}).get("instruction"), "answer"
 
   def misread(self, stored: schema.Stored, where: str) -> LeftOut | None:
@@ -111,9 +112,11 @@ class EditPairs(Construction):
         return None
       return LeftOut("no ocr", "nobody has read its pictures")
     for words, side, there in (
-        (edit.old, "source", True), (edit.old, "target", False),
-        (edit.new, "source", False), (edit.new, "target", True),
-    ):  # fmt: skip
+      (edit.old, "source", True),
+      (edit.old, "target", False),
+      (edit.new, "source", False),
+      (edit.new, "target", True),
+    ):
       if words and instructions.contains(read[side], words) != there:
         # "a b" to "a b c": the new words hold the old ones.
         if not there and self._inside(edit, words):
@@ -130,8 +133,12 @@ class EditPairs(Construction):
 def turned(made: Made, instruction: str, by: str) -> Made:
   """The reverse pair; the checks' scores are the pair's."""
   record = made.stored.record
-  back = Editing(source=record.target, instruction=instruction,
-                 target=record.source, id=f"{record.id}{REVERSED}")
+  back = Editing(
+    source=record.target,
+    instruction=instruction,
+    target=record.source,
+    id=f"{record.id}{REVERSED}",
+  )
   stored = dataclasses.replace(made.stored, record=back)
   stored = noted(stored, reversed_of=record.id, reversed_by=by)
   return Made(stored, list(made.sizes)[::-1])
@@ -152,5 +159,7 @@ class _Words:
 
   def answer(self, stored: schema.Stored, where: str) -> dict[str, list[str]]:
     found = self.answers.answer(stored, where)
-    return {side: answers_lib.texts(found, side, where)
-            for side in ("source", "target")}  # fmt: skip
+    return {
+      side: answers_lib.texts(found, side, where)
+      for side in ("source", "target")
+    }

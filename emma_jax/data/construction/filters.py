@@ -24,18 +24,22 @@ class ScoreRule:
     return dataclasses.replace(self, answers=self.answers.ready(first))
 
   def identity(self) -> Any:
-    return {"name": self.name, "minimum": self.minimum,
-            "maximum": self.maximum, "answers": self.answers.identity()}
+    return {
+      "name": self.name,
+      "minimum": self.minimum,
+      "maximum": self.maximum,
+      "answers": self.answers.identity(),
+    }
 
   def value(
-      self, stored: schema.Stored, where: str, missing: Missing
+    self, stored: schema.Stored, where: str, missing: Missing
   ) -> tuple[bool, float | None]:
     """(is there an answer, the score; None: it does not apply)."""
     found = answers_lib.ask(_Number(self.answers), stored, where, missing)
     return (False, None) if found is None else (True, found["score"])
 
   def check(
-      self, made: Made, where: str, missing: Missing
+    self, made: Made, where: str, missing: Missing
   ) -> tuple[Made, LeftOut | None]:
     """The record with its score noted, and why it is to be left out."""
     known, value = self.value(made.stored, where, missing)
@@ -49,7 +53,8 @@ class ScoreRule:
       return made, LeftOut(self.name, f"{self.name} {value:g} is below {low:g}")
     if high is not None and value > high:
       return made, LeftOut(
-          self.name, f"{self.name} {value:g} is above {high:g}")
+        self.name, f"{self.name} {value:g} is above {high:g}"
+      )
     return made, None
 
 
@@ -60,7 +65,7 @@ class _Number:
   answers: Answers
 
   def answer(
-      self, stored: schema.Stored, where: str
+    self, stored: schema.Stored, where: str
   ) -> dict[str, float | None]:
     found = self.answers.answer(stored, where)
     return {"score": answers_lib.number(found, "score", where)}

@@ -12,8 +12,8 @@ from emma_jax.data.formats.job import ConversionError
 
 # Language -> characters that every font of it must have, and what to install.
 LANGUAGES = {
-    "en": ("ABCXYZabcxyz0189.,!?&", "fonts-dejavu-core"),
-    "zh": ("的一是在人有我他这中", "fonts-noto-cjk or fonts-wqy-zenhei"),
+  "en": ("ABCXYZabcxyz0189.,!?&", "fonts-dejavu-core"),
+  "zh": ("的一是在人有我他这中", "fonts-noto-cjk or fonts-wqy-zenhei"),
 }
 _SUFFIXES = (".ttf", ".otf", ".ttc")
 # Stands for what no font has: a noncharacter of Unicode.
@@ -31,9 +31,9 @@ def find(language: str, folders: Sequence[str] = ()) -> tuple[str, ...]:
   if not found:
     place = f"in {', '.join(folders)}" if folders else "on this system"
     raise ConversionError(
-        f"No font {place} has the characters {sample!r} of the language "
-        f"{language!r}. Install one (Debian, Ubuntu: apt-get install "
-        f"{package}), or name a folder of .ttf, .otf, .ttc files: --fonts DIR."
+      f"No font {place} has the characters {sample!r} of the language "
+      f"{language!r}. Install one (Debian, Ubuntu: apt-get install "
+      f"{package}), or name a folder of .ttf, .otf, .ttc files: --fonts DIR."
     )
   return found
 
@@ -44,20 +44,24 @@ def _in(folders: Iterable[str]) -> list[str]:
     if not os.path.isdir(folder):
       raise ConversionError(f"--fonts {folder}: no such folder.")
     for base, _, names in os.walk(folder):
-      out += [os.path.join(base, n) for n in names
-              if n.lower().endswith(_SUFFIXES)]  # fmt: skip
+      out += [
+        os.path.join(base, n) for n in names if n.lower().endswith(_SUFFIXES)
+      ]
   return out
 
 
 def _listed(language: str) -> list[str]:
   if shutil.which("fc-list") is None:
     raise ConversionError(
-        "fc-list is not installed, which lists the system's fonts. Install "
-        "fontconfig, or name folders of fonts: --fonts DIR."
+      "fc-list is not installed, which lists the system's fonts. Install "
+      "fontconfig, or name folders of fonts: --fonts DIR."
     )
   said = subprocess.run(
-      ["fc-list", f":lang={language}", "file"], capture_output=True, text=True,
-      check=True).stdout
+    ["fc-list", f":lang={language}", "file"],
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
   files = [line.rstrip().removesuffix(":") for line in said.splitlines()]
   return [f for f in files if f.lower().endswith(_SUFFIXES)]
 
@@ -69,9 +73,7 @@ def load(path: str, size: int) -> ImageFont.FreeTypeFont:
   return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def ink(
-    face: ImageFont.FreeTypeFont, text: str
-) -> tuple[int, int, int, int]:
+def ink(face: ImageFont.FreeTypeFont, text: str) -> tuple[int, int, int, int]:
   """Left, top, right, bottom of the pixels that a text at (0, 0) colours;
   Pillow's own box ends where the next letter would begin."""
   mask, (x, y) = face.getmask2(text, mode="L")

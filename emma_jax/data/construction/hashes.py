@@ -29,7 +29,8 @@ def perceptual(picture_YXC: np.ndarray, kind: str) -> int | None:
   grey = Image.fromarray(picture_YXC).convert("L")
   size = (9, 8) if kind == "dhash" else (32, 32)
   cells = np.asarray(
-      grey.resize(size, Image.Resampling.BOX, reducing_gap=None), np.float64)
+    grey.resize(size, Image.Resampling.BOX, reducing_gap=None), np.float64
+  )
   if cells.std() < _FLAT:
     return None
   if kind == "dhash":
@@ -49,7 +50,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(
-    hashes_NP: np.ndarray, groups_N: np.ndarray, radius: int
+  hashes_NP: np.ndarray, groups_N: np.ndarray, radius: int
 ) -> Iterator[np.ndarray]:
   """Pairs (m, 2) of rows of one group whose hashes differ in <= radius bits.
 
@@ -67,8 +68,9 @@ def near_pairs(
     return
   bands, chosen = _cut(count, radius)
   edges = np.linspace(0, BITS, bands + 1).astype(int)
-  masks = [((1 << int(b)) - 1) ^ ((1 << int(a)) - 1)
-           for a, b in zip(edges, edges[1:])]  # fmt: skip
+  masks = [
+    ((1 << int(b)) - 1) ^ ((1 << int(a)) - 1) for a, b in zip(edges, edges[1:])
+  ]
   for some in itertools.combinations(masks, chosen):
     mask = np.uint64(sum(some))
     key = _mixed(hashes_NP[:, 0] & mask, groups_N)
@@ -92,9 +94,12 @@ def _mixed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _of_runs(
-    hashes_NP: np.ndarray, groups_N: np.ndarray, order: np.ndarray,
-    key: np.ndarray, radius: int,
-) -> Iterator[np.ndarray]:  # fmt: skip
+  hashes_NP: np.ndarray,
+  groups_N: np.ndarray,
+  order: np.ndarray,
+  key: np.ndarray,
+  radius: int,
+) -> Iterator[np.ndarray]:
   """Compares each element with those after it that have its key."""
   left = np.flatnonzero(key[1:] == key[:-1])
   step = 1

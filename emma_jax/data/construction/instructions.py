@@ -11,30 +11,43 @@ _QUOTED = r"[\"“'‘「](?P<{}>[^\"”’」]+?)[\"”'’」]"
 _TEXT = r"(?:the )?(?:text|words?|title|sign|label|letters|caption)"
 # What each says with words of its own; the first that fits, as a whole.
 _REPLACE_TEXT = re.compile(
-    rf"^(?:replace|change|edit) (?:{_TEXT} )?(?:of )?{_QUOTED.format('old')} "
-    rf"(?:with|to|by|into) (?:{_TEXT} )?{_QUOTED.format('new')}$", re.I)
+  rf"^(?:replace|change|edit) (?:{_TEXT} )?(?:of )?{_QUOTED.format('old')} "
+  rf"(?:with|to|by|into) (?:{_TEXT} )?{_QUOTED.format('new')}$",
+  re.I,
+)
 _REMOVE_TEXT = re.compile(
-    rf"^(?:remove|delete|erase) (?:{_TEXT} )?{_QUOTED.format('old')}"
-    r"(?: from (?P<place>.+))?$", re.I)
+  rf"^(?:remove|delete|erase) (?:{_TEXT} )?{_QUOTED.format('old')}"
+  r"(?: from (?P<place>.+))?$",
+  re.I,
+)
 _ADD_TEXT = re.compile(
-    rf"^(?:add|write|insert) (?:{_TEXT} )?{_QUOTED.format('new')}"
-    r"(?: (?:to|on|onto|in) (?P<place>.+))?$", re.I)
+  rf"^(?:add|write|insert) (?:{_TEXT} )?{_QUOTED.format('new')}"
+  r"(?: (?:to|on|onto|in) (?P<place>.+))?$",
+  re.I,
+)
 _ADD = re.compile(
-    r"^(?:add|insert|put) (?:a |an |the |some )?(?P<what>.+?)"
-    r"(?: (?P<word>to|on|onto|in|into|at|next to|beside) (?P<place>.+))?$",
-    re.I)
+  r"^(?:add|insert|put) (?:a |an |the |some )?(?P<what>.+?)"
+  r"(?: (?P<word>to|on|onto|in|into|at|next to|beside) (?P<place>.+))?$",
+  re.I,
+)
 _REMOVE = re.compile(
-    r"^(?:remove|delete|erase|take away) (?P<what>.+?)"
-    r"(?: from (?P<place>.+))?$", re.I)
+  r"^(?:remove|delete|erase|take away) (?P<what>.+?)"
+  r"(?: from (?P<place>.+))?$",
+  re.I,
+)
 _REPLACE = re.compile(
-    r"^(?:replace|swap|exchange) (?P<old>.+?) (?:with|for|by) (?P<new>.+)$",
-    re.I)
+  r"^(?:replace|swap|exchange) (?P<old>.+?) (?:with|for|by) (?P<new>.+)$", re.I
+)
 _COLOUR = re.compile(
-    r"^(?:change|turn) (?:the )?colou?r of (?P<what>.+?) from (?P<old>.+?) to "
-    r"(?P<new>.+)$", re.I)
+  r"^(?:change|turn) (?:the )?colou?r of (?P<what>.+?) from (?P<old>.+?) to "
+  r"(?P<new>.+)$",
+  re.I,
+)
 _TURN = re.compile(
-    r"^(?:change|turn|make) (?P<what>.+?) from (?P<old>.+?) (?:to|into) "
-    r"(?P<new>.+)$", re.I)
+  r"^(?:change|turn|make) (?P<what>.+?) from (?P<old>.+?) (?:to|into) "
+  r"(?P<new>.+)$",
+  re.I,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +82,7 @@ def reverse(instruction: str) -> str | None:
   if re.search(r" and (?:add|remove|replace|change|make|turn)\b", said, re.I):
     return None  # several edits: the rules know of one
   if m := _COLOUR.match(said):
-    return (f"Change the colour of {m['what']} from {m['new']} to "
-            f"{m['old']}.")
+    return f"Change the colour of {m['what']} from {m['new']} to {m['old']}."
   if m := _TURN.match(said):
     return f"Change {m['what']} from {m['new']} to {m['old']}."
   if m := _REPLACE.match(said):
@@ -122,8 +134,9 @@ def contains(lines: list[str], wanted: str) -> bool:
   have = [u for line in lines for u in _units(line)]
   if not need:
     return False
-  return any(have[i : i + len(need)] == need
-             for i in range(len(have) - len(need) + 1))
+  return any(
+    have[i : i + len(need)] == need for i in range(len(have) - len(need) + 1)
+  )
 
 
 def _units(text: str) -> list[str]:

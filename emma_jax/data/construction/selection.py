@@ -61,8 +61,8 @@ class Select(Construction):
       raise ConversionError("A group has at least 0 records.")
     if self.missing == "keep":
       raise ConversionError(
-          "A record without a score cannot be compared: --missing drop leaves "
-          "it out."
+        "A record without a score cannot be compared: --missing drop leaves "
+        "it out."
       )
 
   def ready(self, first: FirstPass) -> "Select":
@@ -93,9 +93,9 @@ class Select(Construction):
       kind = made.stored.provenance.get(self.by)
       if kind is None and self.missing == "error":
         raise ConversionError(
-            f"{where}: its provenance has no {self.by!r}, only "
-            f"{sorted(made.stored.provenance)}; --missing drop leaves such "
-            "records out."
+          f"{where}: its provenance has no {self.by!r}, only "
+          f"{sorted(made.stored.provenance)}; --missing drop leaves such "
+          "records out."
         )
       group = "" if kind is None else f"{group}/{kind}"
     return group, value
@@ -114,8 +114,9 @@ def rate(part: containers.Part, path: str, select: Select, tick: Tick) -> None:
           if of and score is not None:
             group.append(of)
             value.append(score)
-            tie.append(hash64(
-                f"{made.stored.record.id} {os.path.basename(where)}"))
+            tie.append(
+              hash64(f"{made.stored.record.id} {os.path.basename(where)}")
+            )
             place.append(hash64(where))
     except BadRecord:
       pass  # counted when the records are written
@@ -123,14 +124,19 @@ def rate(part: containers.Part, path: str, select: Select, tick: Tick) -> None:
   names = sorted(set(group))
   numbers = {name: i for i, name in enumerate(names)}
   with open(f"{path}.tmp", "wb") as file:
-    np.savez(file, names=np.array(names, str), score=np.array(value, float),
-             group=np.array([numbers[g] for g in group], np.int32),
-             tie=np.array(tie, np.uint64), place=np.array(place, np.uint64))
+    np.savez(
+      file,
+      names=np.array(names, str),
+      score=np.array(value, float),
+      group=np.array([numbers[g] for g in group], np.int32),
+      tie=np.array(tie, np.uint64),
+      place=np.array(place, np.uint64),
+    )
   os.replace(f"{path}.tmp", path)
 
 
 def _choose(
-    select: Select, paths: Sequence[str], plan: str, report: str
+  select: Select, paths: Sequence[str], plan: str, report: str
 ) -> None:
   groups: dict[str, list[tuple[np.ndarray, ...]]] = {}
   for path in paths:
@@ -138,11 +144,13 @@ def _choose(
       for i, name in enumerate(file["names"].tolist()):
         mine = file["group"] == i
         groups.setdefault(name, []).append(
-            tuple(file[key][mine] for key in ("score", "tie", "place")))
+          tuple(file[key][mine] for key in ("score", "tie", "place"))
+        )
   unknown = sorted(set(select.counts) - set(groups))
   if unknown:
     raise ConversionError(
-        f"There is no group {unknown[0]!r}; there are {sorted(groups)}.")
+      f"There is no group {unknown[0]!r}; there are {sorted(groups)}."
+    )
   chosen, told = [], {}
   for name, parts in sorted(groups.items()):
     score, tie, place = map(np.concatenate, zip(*parts))
@@ -204,8 +212,8 @@ def read_rules(path: str) -> tuple[Rule, ...]:
         raise ValueError(f"label {rule.label!r} is neither stem nor general")
   except (OSError, ValueError, TypeError, re.error) as error:
     raise ConversionError(
-        f'{path} is no list of rules such as {{"label": "stem", "field": '
-        f'"data_source", "matches": "ai2d"}}: {error}'
+      f'{path} is no list of rules such as {{"label": "stem", "field": '
+      f'"data_source", "matches": "ai2d"}}: {error}'
     ) from error
   if not rules:
     raise ConversionError(f"{path} has no rules.")
@@ -253,8 +261,7 @@ class LabelStem(Construction):
       if rule.holds(stored):
         label = STEM_SCIENCE if rule.label == "stem" else STEM_GENERAL
         return label, f"rule {number}"
-    asked = answers_lib.ask(
-        _Truth(self.answers), stored, where, self.missing)
+    asked = answers_lib.ask(_Truth(self.answers), stored, where, self.missing)
     if asked is None:
       return None, ""
     return STEM_SCIENCE if asked["stem"] else STEM_GENERAL, "answer"

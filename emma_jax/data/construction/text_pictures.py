@@ -49,28 +49,33 @@ class TextPictures(Construction):
   sizes: tuple[tuple[int, int], ...] = ((1024, 1024),)
   languages: tuple[str, ...] = ("en", "zh")
   phrases: Mapping[str, tuple[str, ...]] = dataclasses.field(
-      default_factory=dict)
+    default_factory=dict
+  )
   folders: tuple[str, ...] = ()
   max_texts: int = 3
   found: Mapping[str, tuple[str, ...]] = dataclasses.field(
-      default_factory=dict, repr=False)
+    default_factory=dict, repr=False
+  )
 
   def __post_init__(self):
     unknown = set(self.languages) - set(fonts_lib.LANGUAGES)
     if unknown or not self.languages:
       raise ConversionError(
-          f"Languages are {sorted(fonts_lib.LANGUAGES)}, not "
-          f"{sorted(unknown)}.")
+        f"Languages are {sorted(fonts_lib.LANGUAGES)}, not {sorted(unknown)}."
+      )
     if not self.sizes or min(min(s) for s in self.sizes) < 128:
       raise ConversionError(
-          f"{self.sizes}: sizes are HEIGHTxWIDTH of at least 128 pixels.")
+        f"{self.sizes}: sizes are HEIGHTxWIDTH of at least 128 pixels."
+      )
     if self.max_texts < 1:
       raise ConversionError(f"{self.max_texts=} must be positive.")
 
   def describe(self) -> dict[str, Any]:
-    return {"construction": "TextPictures",
-            "settings": self._settings() | {"phrases": sorted(self.phrases)},
-            "fonts": plain(self.found)}
+    return {
+      "construction": "TextPictures",
+      "settings": self._settings() | {"phrases": sorted(self.phrases)},
+      "fonts": plain(self.found),
+    }
 
   def identity(self) -> Any:
     """Fonts decide the pixels, too."""
@@ -85,21 +90,27 @@ class TextPictures(Construction):
     return {key: fonts_lib.find(key, self.folders) for key in self.languages}
 
   def make(
-      self, row: Mapping[str, Any], where: str, path: str
+    self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
     """Whatever the input is called: only the index counts."""
     index = row["index"]
     picture, texts, prompt = self.draw(index)
     out = io.BytesIO()
     picture.save(out, "PNG")
-    record = Drawing(prompt=prompt, picture=out.getvalue(),
-                     id=f"text-{self.seed}-{index}")
-    provenance = {"row": where, "seed": self.seed, "index": index,
-                  "texts": texts}
+    record = Drawing(
+      prompt=prompt, picture=out.getvalue(), id=f"text-{self.seed}-{index}"
+    )
+    provenance = {
+      "row": where,
+      "seed": self.seed,
+      "index": index,
+      "texts": texts,
+    }
     if self.base.dataset:
       provenance["dataset"] = self.base.dataset
-    stored = schema.Stored(record=record, weight=self.base.weight,
-                           provenance=provenance)
+    stored = schema.Stored(
+      record=record, weight=self.base.weight, provenance=provenance
+    )
     schema.check(stored, where)
     yield Made(stored, [picture.size[::-1]])
 
@@ -123,18 +134,19 @@ class TextPictures(Construction):
     texts = [texts[i] for i in order]
     quoted = " and ".join(f'"{t["text"]}"' for t in texts)
     prompt = _pick(rng, _PROMPTS).format(
-        look=look, ink=ink.name, ground=ground.name, quoted=quoted)
+      look=look, ink=ink.name, ground=ground.name, quoted=quoted
+    )
     return picture, texts, prompt
 
   def _font(
-      self, rng: np.random.Generator, language: str, phrase: str
+    self, rng: np.random.Generator, language: str, phrase: str
   ) -> tuple[str, str]:
     """(file, its name) of a font that has all glyphs."""
     files = [f for f in self.found[language] if fonts_lib.covers(f, phrase)]
     if not files:
       raise ConversionError(
-          f"No font of {len(self.found[language])} has all characters of "
-          f"{phrase!r}; install another (--fonts DIR), or leave it out."
+        f"No font of {len(self.found[language])} has all characters of "
+        f"{phrase!r}; install another (--fonts DIR), or leave it out."
       )
     path = _pick(rng, files)
     return path, " ".join(fonts_lib.load(path, 32).getname())
@@ -152,19 +164,29 @@ class Colour:
     return float(np.dot(self.rgb, (0.299, 0.587, 0.114)))
 
 
-COLOURS = tuple(Colour(*c) for c in [
-    ("white", (250, 250, 248)), ("black", (16, 16, 18)),
-    ("red", (200, 30, 36)), ("dark blue", (20, 38, 110)),
-    ("light blue", (150, 200, 240)), ("yellow", (250, 210, 40)),
-    ("green", (24, 120, 60)), ("orange", (240, 130, 30)),
-    ("purple", (96, 40, 130)), ("pink", (250, 180, 200)),
-    ("grey", (128, 128, 132)), ("cream", (245, 232, 204)),
-    ("brown", (100, 62, 36)), ("turquoise", (40, 180, 176)),
-])
+COLOURS = tuple(
+  Colour(*c)
+  for c in [
+    ("white", (250, 250, 248)),
+    ("black", (16, 16, 18)),
+    ("red", (200, 30, 36)),
+    ("dark blue", (20, 38, 110)),
+    ("light blue", (150, 200, 240)),
+    ("yellow", (250, 210, 40)),
+    ("green", (24, 120, 60)),
+    ("orange", (240, 130, 30)),
+    ("purple", (96, 40, 130)),
+    ("pink", (250, 180, 200)),
+    ("grey", (128, 128, 132)),
+    ("cream", (245, 232, 204)),
+    ("brown", (100, 62, 36)),
+    ("turquoise", (40, 180, 176)),
+  ]
+)
 _PROMPTS = (
-    "A {look} in {ground} with the words {quoted} in {ink} letters.",
-    "{quoted} written in {ink} on a {ground} {look}.",
-    "A {ground} {look} that says {quoted} in {ink}.",
+  "A {look} in {ground} with the words {quoted} in {ink} letters.",
+  "{quoted} written in {ink} on a {ground} {look}.",
+  "A {ground} {look} that says {quoted} in {ink}.",
 )
 
 
@@ -174,13 +196,12 @@ def _pick(rng: np.random.Generator, values: Sequence[Any]) -> Any:
 
 def _colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
   ground = _pick(rng, COLOURS)
-  far = [c for c in COLOURS
-         if abs(c.luminance - ground.luminance) >= _CONTRAST]  # fmt: skip
+  far = [c for c in COLOURS if abs(c.luminance - ground.luminance) >= _CONTRAST]
   return ground, _pick(rng, far)
 
 
 def _ground(
-    rng: np.random.Generator, height: int, width: int, colour: Colour
+  rng: np.random.Generator, height: int, width: int, colour: Colour
 ) -> tuple[Image.Image, str]:
   """(picture, what it is called). Shades stay near the colour."""
   base = np.array(colour.rgb, np.float64)
@@ -198,13 +219,16 @@ def _ground(
     edge = max(2, min(height, width) // 50)
     rim = tuple(int(v) for v in np.clip(base * 0.75, 0, 255))
     ImageDraw.Draw(picture).rounded_rectangle(
-        (edge, edge, width - edge, height - edge), radius=4 * edge,
-        outline=rim, width=edge)
+      (edge, edge, width - edge, height - edge),
+      radius=4 * edge,
+      outline=rim,
+      width=edge,
+    )
   return picture, look
 
 
 def _bands(
-    rng: np.random.Generator, height: int, width: int, count: int
+  rng: np.random.Generator, height: int, width: int, count: int
 ) -> list[tuple[int, int, int, int]]:
   """Places that do not overlap: below each other, of varied heights."""
   margin = int(_MARGIN * min(height, width))
@@ -213,16 +237,19 @@ def _bands(
   tops = margin + edges * (height - 2 * margin)
   gap = 0.04 * height
   return [
-      (margin, int(top + gap / 2), width - margin, int(bottom - gap / 2))
-      for top, bottom in zip(tops, tops[1:])
+    (margin, int(top + gap / 2), width - margin, int(bottom - gap / 2))
+    for top, bottom in zip(tops, tops[1:])
   ]
 
 
 def _write(
-    rng: np.random.Generator, picture: Image.Image, text: str,
-    font: tuple[str, str], band: tuple[int, int, int, int],
-    colour: tuple[int, int, int],
-) -> list[int]:  # fmt: skip
+  rng: np.random.Generator,
+  picture: Image.Image,
+  text: str,
+  font: tuple[str, str],
+  band: tuple[int, int, int, int],
+  colour: tuple[int, int, int],
+) -> list[int]:
   """Draws a text somewhere in a band; returns the box of its ink."""
   left, top, right, bottom = band
   size = int(rng.uniform(0.35, 0.9) * (bottom - top))
@@ -233,8 +260,8 @@ def _write(
       break
     if size <= _SMALLEST:
       raise ConversionError(
-          f"{text!r} has no room in {right - left}x{bottom - top} pixels; ask "
-          "for larger pictures, shorter texts or fewer of them (--max-texts)."
+        f"{text!r} has no room in {right - left}x{bottom - top} pixels; ask "
+        "for larger pictures, shorter texts or fewer of them (--max-texts)."
       )
     size = int(size * 0.9)
   x = left + int(rng.integers(right - left - (c - a) + 1))

@@ -33,14 +33,16 @@ class Execute:
       importlib.import_module("apache_beam")
     except ImportError as error:
       raise ConversionError(
-          "--beam needs Apache Beam: pip install emma-jax with its extra "
-          "`prep`, in an environment of its own (Beam pins older packages)."
+        "--beam needs Apache Beam: pip install emma-jax with its extra "
+        "`prep`, in an environment of its own (Beam pins older packages)."
       ) from error
 
   def __call__(
-      self, calls: Sequence[pool.Call], workers: int,
-      tell: Callable[[pool.Counts], None],
-  ) -> None:  # fmt: skip
+    self,
+    calls: Sequence[pool.Call],
+    workers: int,
+    tell: Callable[[pool.Counts], None],
+  ) -> None:
     """`workers` is the runner's matter; `tell` hears of the end only."""
     import apache_beam as beam
     from apache_beam.metrics import MetricsFilter
@@ -52,16 +54,17 @@ class Execute:
     options = PipelineOptions(list(self.options))
     pipeline = beam.Pipeline(options=options)
     _ = (
-        pipeline
-        | "Parts" >> beam.Create(list(calls))
-        # Else all would be fused into one task with their creation.
-        | "Spread" >> beam.Reshuffle()
-        | "Convert" >> beam.FlatMap(_run)
+      pipeline
+      | "Parts" >> beam.Create(list(calls))
+      # Else all would be fused into one task with their creation.
+      | "Spread" >> beam.Reshuffle()
+      | "Convert" >> beam.FlatMap(_run)
     )
     result = pipeline.run()
     result.wait_until_finish()
-    found = result.metrics().query(
-        MetricsFilter().with_namespace(_NAMESPACE))["counters"]
+    found = result.metrics().query(MetricsFilter().with_namespace(_NAMESPACE))[
+      "counters"
+    ]
     counts = dict.fromkeys(_COUNTERS, 0)
     for metric in found:
       counts[metric.key.metric.name] = metric.result

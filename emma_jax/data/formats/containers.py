@@ -30,9 +30,14 @@ Item = tuple[str, dict[str, Any] | BadRecord]
 # Strings whole, so that brackets in them do not count.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
 _KINDS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
-    ".parquet": "parquet", ".tar": "tar", ".tar.gz": "tar", ".tgz": "tar",
-}  # fmt: skip
+  ".jsonl": "jsonl",
+  ".ndjson": "jsonl",
+  ".json": "json",
+  ".parquet": "parquet",
+  ".tar": "tar",
+  ".tar.gz": "tar",
+  ".tgz": "tar",
+}
 SUFFIXES = tuple(_KINDS)
 # Kinds that are named before a colon instead of by a file's name.
 NAMED = ("tfds", "python", "records", "range")
@@ -64,8 +69,8 @@ def kind_of(path: str) -> str:
     if path.lower().endswith(suffix):
       return kind
   raise ValueError(
-      f"{path}: the name ends in none of {sorted(_KINDS)}, and is neither "
-      "tfds:NAME:SPLIT nor python:MODULE:FUNCTION nor records:DIR."
+    f"{path}: the name ends in none of {sorted(_KINDS)}, and is neither "
+    "tfds:NAME:SPLIT nor python:MODULE:FUNCTION nor records:DIR."
   )
 
 
@@ -86,10 +91,16 @@ def split(path: str, rows: int, options: tables.Options) -> list[Part]:
     return list(_split_range(path, rows))
   cuts = tables.split(kind, path, rows, options)
   return [
-      Part(kind=kind, path=path, start=c.start, stop=c.stop, first=c.first,
-           rows=c.rows)
-      for c in cuts
-  ]  # fmt: skip
+    Part(
+      kind=kind,
+      path=path,
+      start=c.start,
+      stop=c.stop,
+      first=c.first,
+      rows=c.rows,
+    )
+    for c in cuts
+  ]
 
 
 def read(part: Part, options: tables.Options) -> Iterator[Item]:
@@ -105,7 +116,7 @@ def read(part: Part, options: tables.Options) -> Iterator[Item]:
       yield f"{part.path}[{index}]", {"index": index}
   else:
     yield from tables.read(
-        part.kind, part.path, part.start, part.stop, part.first, options
+      part.kind, part.path, part.start, part.stop, part.first, options
     )
 
 
@@ -115,8 +126,14 @@ def _split_range(path: str, rows: int) -> Iterator[Part]:
     raise ValueError(f"{path}: expected range:COUNT, COUNT at least 1.")
   for start in range(0, int(count), rows):
     stop = min(start + rows, int(count))
-    yield Part(kind="range", path=path, start=start, stop=stop, first=start,
-               rows=stop - start)  # fmt: skip
+    yield Part(
+      kind="range",
+      path=path,
+      start=start,
+      stop=stop,
+      first=start,
+      rows=stop - start,
+    )
 
 
 def _split_lines(path: str, rows: int) -> Iterator[Part]:
@@ -125,12 +142,19 @@ def _split_lines(path: str, rows: int) -> Iterator[Part]:
     for text in file:
       at, line = at + len(text), line + 1
       if line - first == rows:
-        yield Part(kind="jsonl", path=path, start=start, stop=at, first=first,
-                   rows=rows)  # fmt: skip
+        yield Part(
+          kind="jsonl", path=path, start=start, stop=at, first=first, rows=rows
+        )
         start, first = at, line
   if at > start:
-    yield Part(kind="jsonl", path=path, start=start, stop=at, first=first,
-               rows=line - first)  # fmt: skip
+    yield Part(
+      kind="jsonl",
+      path=path,
+      start=start,
+      stop=at,
+      first=first,
+      rows=line - first,
+    )
 
 
 def _lines(part: Part) -> Iterator[Item]:
@@ -164,19 +188,26 @@ def _split_list(path: str, rows: int) -> Iterator[Part]:
     head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
   if not head.startswith(b"["):
     raise ValueError(
-        f"{path} begins with {head[:20]!r}, not with the '[' of a JSON list; "
-        "name JSON lines .jsonl."
+      f"{path} begins with {head[:20]!r}, not with the '[' of a JSON list; "
+      "name JSON lines .jsonl."
     )
   for begin, end in spans(path, 0, os.path.getsize(path), depth=1):
     if count % rows == 0:
       if count:
-        yield Part(kind="json", path=path, start=start, stop=stop, first=first,
-                   rows=rows)  # fmt: skip
+        yield Part(
+          kind="json", path=path, start=start, stop=stop, first=first, rows=rows
+        )
       start, first = begin, count
     stop, count = end, count + 1
   if count > first:
-    yield Part(kind="json", path=path, start=start, stop=stop, first=first,
-               rows=count - first)  # fmt: skip
+    yield Part(
+      kind="json",
+      path=path,
+      start=start,
+      stop=stop,
+      first=first,
+      rows=count - first,
+    )
 
 
 def _elements(part: Part) -> Iterator[Item]:
@@ -189,7 +220,7 @@ def _elements(part: Part) -> Iterator[Item]:
 
 
 def spans(
-    path: str, start: int, stop: int, depth: int
+  path: str, start: int, stop: int, depth: int
 ) -> Iterator[tuple[int, int]]:
   """(begin, end) in bytes of the objects that lie `depth` brackets deep.
 

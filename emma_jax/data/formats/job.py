@@ -32,7 +32,7 @@ class ConversionError(ValueError):
 
 # (calls, workers, tell), as pool.run.
 Execute = Callable[
-    [Sequence[pool.Call], int, Callable[[pool.Counts], None]], Any
+  [Sequence[pool.Call], int, Callable[[pool.Counts], None]], Any
 ]
 
 
@@ -77,8 +77,8 @@ class Job:
       raise ConversionError("There is no input to convert.")
     if self.rows_per_shard < 1 or self.workers < 0:
       raise ConversionError(
-          f"{self.rows_per_shard=} must be positive, {self.workers=} not "
-          "negative."
+        f"{self.rows_per_shard=} must be positive, {self.workers=} not "
+        "negative."
       )
 
 
@@ -101,12 +101,13 @@ def run(job: Job, progress: Callable[[State], None] = lambda _: None) -> Card:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       raise ConversionError(
-          f"Another process converts into {folder}; wait for it."
+        f"Another process converts into {folder}; wait for it."
       ) from error
     form, parts = _plan(job, work)
     base = dataclasses.replace(job.maker.base, form=form)
     maker = job.maker.rebased(base).ready(
-        _FirstPass(job, parts, folder, work, progress))
+      _FirstPass(job, parts, folder, work, progress)
+    )
     _convert_parts(job, maker, parts, folder, work, progress)
     card = _finish(job, maker, len(parts), folder, work)
   os.rename(folder, out)
@@ -123,24 +124,27 @@ def _plan(job: Job, work: str) -> tuple[str, list[containers.Part]]:
       plan = json.load(file)
     if plan["identity"] != identity:
       raise ConversionError(
-          f"{os.path.dirname(work)} is left of a conversion with other inputs "
-          "or options. Give its command again, or remove the folder."
+        f"{os.path.dirname(work)} is left of a conversion with other inputs "
+        "or options. Give its command again, or remove the folder."
       )
     return plan["form"], [containers.Part(**p) for p in plan["parts"]]
   try:
     parts = [
-        p for name in job.inputs
-        for p in containers.split(
-            name, job.rows_per_shard, job.maker.base.options)
+      p
+      for name in job.inputs
+      for p in containers.split(
+        name, job.rows_per_shard, job.maker.base.options
+      )
     ]
     form = job.maker.base.form or _detect(parts, job.maker.base)
   except (OSError, ValueError, ImportError, AttributeError) as error:
     shutil.rmtree(os.path.dirname(work))  # nothing is in it yet
     raise ConversionError(str(error)) from error
   plan = {
-      "identity": identity, "form": form,
-      "parts": [dataclasses.asdict(p) for p in parts],
-  }  # fmt: skip
+    "identity": identity,
+    "form": form,
+    "parts": [dataclasses.asdict(p) for p in parts],
+  }
   write(path, json.dumps(plan))
   return form, parts
 
@@ -148,10 +152,14 @@ def _plan(job: Job, work: str) -> tuple[str, list[containers.Part]]:
 def _identity(job: Job) -> str:
   """Changes with the inputs' content, as far as size and time tell, and with
   all that decides the result."""
-  text = json.dumps([
-      [file_state(name) for name in job.inputs], job.maker.identity(),
-      job.rows_per_shard, dict(job.provenance),
-  ])  # fmt: skip
+  text = json.dumps(
+    [
+      [file_state(name) for name in job.inputs],
+      job.maker.identity(),
+      job.rows_per_shard,
+      dict(job.provenance),
+    ]
+  )
   return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -165,15 +173,13 @@ def file_state(name: str) -> list[Any]:
   return [name, status.st_size, status.st_mtime_ns]
 
 
-def _detect(
-    parts: Sequence[containers.Part], recipe: part_lib.Recipe
-) -> str:
+def _detect(parts: Sequence[containers.Part], recipe: part_lib.Recipe) -> str:
   """The format of the first row that has one."""
   records = [part.kind == "records" for part in parts]
   if any(records) and not all(records):
     raise ConversionError(
-        "Folders of records and other inputs do not go together; convert the "
-        "others first."
+      "Folders of records and other inputs do not go together; convert the "
+      "others first."
     )
   if any(records):
     return "records"
@@ -188,9 +194,9 @@ def _detect(
           return form
         seen = seen or sorted(map(str, row))
   raise ConversionError(
-      f"The first rows have the columns {seen}, of none of the formats "
-      f"{ {k: f.keys for k, f in rows.FORMATS.items()} }; name them with "
-      "--columns OURS=THEIRS."
+    f"The first rows have the columns {seen}, of none of the formats "
+    f"{ {k: f.keys for k, f in rows.FORMATS.items()} }; name them with "
+    "--columns OURS=THEIRS."
   )
 
 
@@ -205,26 +211,33 @@ class _FirstPass:
   progress: Callable[[State], None]
 
   def collect(
-      self, name: str, function: Callable[..., Any], *arguments: Any
+    self, name: str, function: Callable[..., Any], *arguments: Any
   ) -> list[str]:
-    paths = [os.path.join(self.work, f"{name}-{i:05d}.npz")
-             for i in range(len(self.parts))]  # fmt: skip
+    paths = [
+      os.path.join(self.work, f"{name}-{i:05d}.npz")
+      for i in range(len(self.parts))
+    ]
     todo = [i for i, path in enumerate(paths) if not os.path.exists(path)]
     done = len(paths) - len(todo)
     # What is rejected here is so again later, where it is counted.
     self.job.execute(
-        [(function, (self.parts[i], paths[i], *arguments)) for i in todo],
-        self.job.workers,
-        lambda c: self.progress(State(
-            len(paths), done + c.finished, c.rows, c.rejected, 0, None)),
-    )  # fmt: skip
+      [(function, (self.parts[i], paths[i], *arguments)) for i in todo],
+      self.job.workers,
+      lambda c: self.progress(
+        State(len(paths), done + c.finished, c.rows, c.rejected, 0, None)
+      ),
+    )
     return paths
 
 
 def _convert_parts(
-    job: Job, maker: part_lib.Maker, parts: Sequence[containers.Part],
-    folder: str, work: str, progress: Callable[[State], None],
-) -> None:  # fmt: skip
+  job: Job,
+  maker: part_lib.Maker,
+  parts: Sequence[containers.Part],
+  folder: str,
+  work: str,
+  progress: Callable[[State], None],
+) -> None:
   todo, count, rejected, size = [], 0, 0, 0
   for index in range(len(parts)):
     done = _done(work, index)
@@ -238,35 +251,47 @@ def _convert_parts(
 
   def tell(counts: pool.Counts) -> None:
     state = State(
-        len(parts), len(parts) - len(todo) + counts.finished,
-        count + counts.rows, rejected + counts.rejected, size + counts.bytes,
-        total,
-    )  # fmt: skip
+      len(parts),
+      len(parts) - len(todo) + counts.finished,
+      count + counts.rows,
+      rejected + counts.rejected,
+      size + counts.bytes,
+      total,
+    )
     progress(state)
     if state.rows >= _MIN_SEEN:
       if state.rejected > job.max_rejected * state.rows:
         raise ConversionError(
-            f"{state.rejected} of {state.rows} rows are rejected "
-            f"(--max-rejected {job.max_rejected:g}); the first: "
-            f"{_first_rejected(work)}"
+          f"{state.rejected} of {state.rows} rows are rejected "
+          f"(--max-rejected {job.max_rejected:g}); the first: "
+          f"{_first_rejected(work)}"
         )
 
   pickled = pickle.dumps(maker)
   job.execute(
-      [(_task, (parts[i], i, pickled, folder, work)) for i in todo],
-      job.workers, tell,
-  )  # fmt: skip
+    [(_task, (parts[i], i, pickled, folder, work)) for i in todo],
+    job.workers,
+    tell,
+  )
 
 
 def _task(
-    part: containers.Part, index: int, maker: bytes, folder: str, work: str,
-    tick: part_lib.Tick,
-) -> None:  # fmt: skip
+  part: containers.Part,
+  index: int,
+  maker: bytes,
+  folder: str,
+  work: str,
+  tick: part_lib.Tick,
+) -> None:
   """One part in a worker; its last act is to say that it is done."""
   done = part_lib.convert(
-      part, pickle.loads(maker), folder, f"part-{index:05d}",
-      os.path.join(work, f"rejected-{index:05d}.jsonl"), tick,
-  )  # fmt: skip
+    part,
+    pickle.loads(maker),
+    folder,
+    f"part-{index:05d}",
+    os.path.join(work, f"rejected-{index:05d}.jsonl"),
+    tick,
+  )
   path = os.path.join(work, f"done-{index:05d}.json")
   write(path, json.dumps(dataclasses.asdict(done)))
 
@@ -293,7 +318,7 @@ def _first_rejected(work: str) -> str:
 
 
 def _finish(
-    job: Job, maker: part_lib.Maker, parts: int, folder: str, work: str
+  job: Job, maker: part_lib.Maker, parts: int, folder: str, work: str
 ) -> Card:
   """Gathers the rejects and writes the card."""
   done = [d for d in (_done(work, i) for i in range(parts)) if d is not None]
@@ -303,8 +328,8 @@ def _finish(
     left_out.update(one.left_out)
   if not shards:
     raise ConversionError(
-        f"None of {sum(d.rows for d in done)} rows could be used; the first: "
-        f"{_first_rejected(work)}"
+      f"None of {sum(d.rows for d in done)} rows could be used; the first: "
+      f"{_first_rejected(work)}"
     )
   temporary = os.path.join(work, "rejected.jsonl")
   with open(temporary, "wb") as out:
@@ -314,17 +339,18 @@ def _finish(
         shutil.copyfileobj(file, out)
   os.replace(temporary, os.path.join(folder, "rejected.jsonl"))
   card = Card(
-      name=maker.base.dataset or os.path.basename(os.path.abspath(job.out)),
-      shards=shards,
-      tokenizer=maker.base.tokenizer.fingerprint(),
-      weighted=any(_weighted(folder, shard) for shard in shards),
-      rejected=sum(d.rejected for d in done),
-      provenance={
-          "inputs": [_origin(name) for name in job.inputs],
-          **maker.describe(), **job.provenance,
-          **({"left out": dict(sorted(left_out.items()))} if left_out else {}),
-      },
-  )  # fmt: skip
+    name=maker.base.dataset or os.path.basename(os.path.abspath(job.out)),
+    shards=shards,
+    tokenizer=maker.base.tokenizer.fingerprint(),
+    weighted=any(_weighted(folder, shard) for shard in shards),
+    rejected=sum(d.rejected for d in done),
+    provenance={
+      "inputs": [_origin(name) for name in job.inputs],
+      **maker.describe(),
+      **job.provenance,
+      **({"left out": dict(sorted(left_out.items()))} if left_out else {}),
+    },
+  )
   card.save(folder)
   return card
 
@@ -336,9 +362,11 @@ def _origin(name: str) -> Any:
     return name
   card = Card.load(folder)
   return {
-      "records": folder, "name": card.name, "of": card.provenance,
-      "sha256": card_lib.sha256(os.path.join(folder, card_lib.FILE)),
-  }  # fmt: skip
+    "records": folder,
+    "name": card.name,
+    "of": card.provenance,
+    "sha256": card_lib.sha256(os.path.join(folder, card_lib.FILE)),
+  }
 
 
 def _weighted(folder: str, shard: Shard) -> bool:

@@ -50,7 +50,7 @@ class FirstPass(Protocol):
   work: str  # for what later runs of an interrupted job need
 
   def collect(
-      self, name: str, function: Callable[..., Any], *arguments: Any
+    self, name: str, function: Callable[..., Any], *arguments: Any
   ) -> list[str]:
     """Runs function(part, path, *arguments, tick) of every part, in processes.
 
@@ -85,7 +85,7 @@ class Maker(Protocol):
     ...
 
   def make(
-      self, row: Mapping[str, Any], where: str, path: str
+    self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
     """Of a row of the input `path`; BadRecord where it cannot be used."""
     ...
@@ -129,19 +129,23 @@ class Recipe:
     return base
 
   def identity(self) -> Any:
-    out = {f.name: repr(getattr(self, f.name))
-           for f in dataclasses.fields(self)}  # fmt: skip
+    out = {
+      f.name: repr(getattr(self, f.name)) for f in dataclasses.fields(self)
+    }
     return out | {"tokenizer": self.tokenizer.fingerprint()}
 
   def describe(self) -> dict[str, Any]:
-    return {"format": self.form, "columns": dict(self.columns),
-            "check": self.check}  # fmt: skip
+    return {
+      "format": self.form,
+      "columns": dict(self.columns),
+      "check": self.check,
+    }
 
   def ready(self, first: FirstPass) -> "Recipe":
     return self
 
   def make(
-      self, row: Mapping[str, Any], where: str, path: str
+    self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
     if self.form == "records":
       yield Made(_again(row["stored"], self), row["sizes"])
@@ -160,9 +164,13 @@ class Done:
 
 
 def convert(
-    part: containers.Part, maker: Maker, folder: str, stem: str,
-    rejected_path: str, tick: Tick,
-) -> Done:  # fmt: skip
+  part: containers.Part,
+  maker: Maker,
+  folder: str,
+  stem: str,
+  rejected_path: str,
+  tick: Tick,
+) -> Done:
   """Writes `folder`/`stem`.array_record and its side file, and the rejects."""
   count = rejected = 0
   left_out: Counter[str] = Counter()
@@ -197,7 +205,7 @@ def convert(
 
 
 def stored_of(
-    row: Mapping[str, Any], recipe: Recipe, where: str, path: str
+  row: Mapping[str, Any], recipe: Recipe, where: str, path: str
 ) -> tuple[schema.Stored, list[tuple[int, int]]]:
   """A row as a record with bytes, and its pictures' sizes; or BadRecord."""
   named = renamed(row, recipe.columns)
@@ -208,9 +216,9 @@ def stored_of(
     record = dataclasses.replace(record, stem=recipe.stem)
   weight = named.get("weight")
   stored = schema.Stored(
-      record=record,
-      weight=recipe.weight if weight is None else weight,
-      provenance=_provenance(named, recipe, where),
+    record=record,
+    weight=recipe.weight if weight is None else weight,
+    provenance=_provenance(named, recipe, where),
   )
   if not isinstance(stored.weight, (int, float)):
     raise BadRecord(where, f"weight is {weight!r}, not a number")
@@ -225,12 +233,13 @@ def _again(stored: schema.Stored, recipe: Recipe) -> schema.Stored:
     record = dataclasses.replace(record, stem=recipe.stem)
   weight = recipe.weight if stored.weight == 1.0 else stored.weight
   origin = {"dataset": recipe.dataset} if recipe.dataset else {}
-  return schema.Stored(record=record, weight=weight,
-                       provenance=origin | dict(stored.provenance))
+  return schema.Stored(
+    record=record, weight=weight, provenance=origin | dict(stored.provenance)
+  )
 
 
 def renamed(
-    row: Mapping[str, Any], columns: Mapping[str, str]
+  row: Mapping[str, Any], columns: Mapping[str, str]
 ) -> Mapping[str, Any]:
   """The row with our keys.
 
@@ -277,7 +286,7 @@ def size_of(data: bytes, recipe: Recipe, where: str) -> tuple[int, int]:
 
 
 def _provenance(
-    row: Mapping[str, Any], recipe: Recipe, where: str
+  row: Mapping[str, Any], recipe: Recipe, where: str
 ) -> dict[str, Any]:
   out: dict[str, Any] = {"dataset": recipe.dataset} if recipe.dataset else {}
   out["row"] = where

@@ -34,7 +34,7 @@ class WorkerDied(RuntimeError):
 
 
 def run(
-    calls: Sequence[Call], count: int, tell: Callable[[Counts], None]
+  calls: Sequence[Call], count: int, tell: Callable[[Counts], None]
 ) -> list[Any]:
   """Results in order; `tell` hears of the counts and may raise to stop.
 
@@ -51,9 +51,11 @@ def run(
   shared, stop = context.Array("q", 3), context.Event()
   counts = lambda finished: Counts(finished, *shared[:])
   with concurrent.futures.ProcessPoolExecutor(
-      max_workers=min(count, len(calls)) or 1, mp_context=context,
-      initializer=_begin, initargs=(shared, stop),
-  ) as pool:  # fmt: skip
+    max_workers=min(count, len(calls)) or 1,
+    mp_context=context,
+    initializer=_begin,
+    initargs=(shared, stop),
+  ) as pool:
     futures = [pool.submit(_call, *call) for call in calls]
     waiting = set(futures)
     try:
@@ -65,8 +67,8 @@ def run(
       return [future.result() for future in futures]
     except process.BrokenProcessPool as error:
       raise WorkerDied(
-          "A worker process was killed, perhaps for want of memory. What is "
-          "done is kept: give the same command again, with fewer workers."
+        "A worker process was killed, perhaps for want of memory. What is "
+        "done is kept: give the same command again, with fewer workers."
       ) from error
     finally:
       stop.set()
@@ -74,7 +76,7 @@ def run(
 
 
 def _run_here(
-    calls: Sequence[Call], tell: Callable[[Counts], None]
+  calls: Sequence[Call], tell: Callable[[Counts], None]
 ) -> list[Any]:
   counts, results = [0, 0, 0], []
 

@@ -67,7 +67,7 @@ def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:
     record = FORMATS[form].read(row, where, resolve)
   except KeyError as e:
     raise BadRecord(
-        where, f"key {e} is missing; the line has {sorted(map(str, row))}"
+      where, f"key {e} is missing; the line has {sorted(map(str, row))}"
     ) from e
   except (AttributeError, TypeError) as e:
     raise BadRecord(where, f"a row of wrong types: {e}") from e
@@ -98,9 +98,9 @@ def _conversations(row: Row, where: str, resolve: Resolve) -> Understanding:
       raise BadRecord(where, f"conversations[{i}] is not from {speakers[0]}")
     texts.append(_text(turn, "value", where))
   return Understanding(
-      pictures=tuple(resolve(v, "image", where) for v in values),
-      turns=tuple(zip(texts[::2], texts[1::2])),
-      stem=stem_of(row, where),
+    pictures=tuple(resolve(v, "image", where) for v in values),
+    turns=tuple(zip(texts[::2], texts[1::2])),
+    stem=stem_of(row, where),
   )
 
 
@@ -114,12 +114,12 @@ def _finevision(row: Row, where: str, resolve: Resolve) -> Understanding:
     if not isinstance(turn, dict):
       raise BadRecord(where, f"texts holds {turn!r}, not user and assistant")
   return Understanding(
-      pictures=tuple(resolve(v, "images", where) for v in values),
-      turns=tuple(
-          (_text(turn, "user", where), _text(turn, "assistant", where))
-          for turn in said
-      ),
-      stem=stem_of(row, where),
+    pictures=tuple(resolve(v, "images", where) for v in values),
+    turns=tuple(
+      (_text(turn, "user", where), _text(turn, "assistant", where))
+      for turn in said
+    ),
+    stem=stem_of(row, where),
   )
 
 
@@ -131,9 +131,9 @@ def _captions(row: Row, where: str, resolve: Resolve) -> Drawing:
 
 def _editing(row: Row, where: str, resolve: Resolve) -> Editing:
   return Editing(
-      source=resolve(row["source"], "source", where),
-      instruction=_text(row, "instruction", where),
-      target=resolve(row["target"], "target", where),
+    source=resolve(row["source"], "source", where),
+    instruction=_text(row, "instruction", where),
+    target=resolve(row["target"], "target", where),
   )
 
 
@@ -144,11 +144,12 @@ def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
     raise BadRecord(where, "edited_prompt_list holds no instruction")
   # Paraphrases of one edit, of which the last is the most detailed.
   return Editing(
-      source=resolve(row["src_img"], "src_img", where),
-      instruction=_text({"edited_prompt_list": said[-1]}, "edited_prompt_list",
-                        where),
-      target=resolve(row["edited_img"], "edited_img", where),
-  )  # fmt: skip
+    source=resolve(row["src_img"], "src_img", where),
+    instruction=_text(
+      {"edited_prompt_list": said[-1]}, "edited_prompt_list", where
+    ),
+    target=resolve(row["edited_img"], "edited_img", where),
+  )
 
 
 def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
@@ -157,7 +158,7 @@ def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
   said = _text(row, "instruction", where)
   if len(given) > 1:
     raise BadRecord(
-        where, f"{len(given)} input_images; an edit here has one reference"
+      where, f"{len(given)} input_images; an edit here has one reference"
     )
   output = row["output_image"]
   if isinstance(output, list) and len(output) == 1:
@@ -186,13 +187,12 @@ def _text(row: Row, key: str, where: str) -> str:
 
 # More special ones first: an X2I2 row would be no caption, but might get one.
 FORMATS = {
-    "conversations": Format(("conversations",), "understanding",
-                            _conversations),
-    "finevision": Format(("images", "texts"), "understanding", _finevision),
-    "omniedit": Format(("src_img", "edited_img", "edited_prompt_list"),
-                       "editing", _omniedit),
-    "x2i2": Format(("instruction", "output_image"), "editing", _x2i2),
-    "editing": Format(("source", "instruction", "target"), "editing",
-                      _editing),
-    "captions": Format(("image",), "drawing", _captions),
-}  # fmt: skip
+  "conversations": Format(("conversations",), "understanding", _conversations),
+  "finevision": Format(("images", "texts"), "understanding", _finevision),
+  "omniedit": Format(
+    ("src_img", "edited_img", "edited_prompt_list"), "editing", _omniedit
+  ),
+  "x2i2": Format(("instruction", "output_image"), "editing", _x2i2),
+  "editing": Format(("source", "instruction", "target"), "editing", _editing),
+  "captions": Format(("image",), "drawing", _captions),
+}

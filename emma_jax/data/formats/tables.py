@@ -42,12 +42,14 @@ def split(kind: str, path: str, rows: int, options: Options) -> list[Cut]:
     return _gather(groups, rows)
   if kind == "records":
     sizes = [s.records for s in _records(path).card.shards]
-    return [Cut(c.first, c.first + c.rows, c.first, c.rows)
-            for c in _gather(sizes, rows)]  # fmt: skip
+    return [
+      Cut(c.first, c.first + c.rows, c.first, c.rows)
+      for c in _gather(sizes, rows)
+    ]
   length = len(sequence(path, options))
   return [
-      Cut(start, min(start + rows, length), start, min(rows, length - start))
-      for start in range(0, length, rows)
+    Cut(start, min(start + rows, length), start, min(rows, length - start))
+    for start in range(0, length, rows)
   ]
 
 
@@ -67,7 +69,7 @@ def _gather(groups: Sequence[int], rows: int) -> list[Cut]:
 
 
 def read(
-    kind: str, path: str, start: int, stop: int, first: int, options: Options
+  kind: str, path: str, start: int, stop: int, first: int, options: Options
 ) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
   """(where, row or BadRecord) of a stretch."""
   if kind == "parquet":
@@ -87,7 +89,7 @@ def read(
 
 
 def _read_parquet(
-    path: str, start: int, stop: int, first: int
+  path: str, start: int, stop: int, first: int
 ) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
   """A row group whose data are broken ends with one BadRecord; others go on."""
   file = _parquet(path)
@@ -112,16 +114,17 @@ def _read_parquet(
 
 
 def _read_records(
-    path: str, start: int, stop: int
+  path: str, start: int, stop: int
 ) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
   """Every record once, whatever its weight."""
   source = _records(path)
   for row in range(start, stop):
     where = source.where_row(row)
     try:
-      yield where, {
-          "stored": source.stored_row(row), "sizes": source.lengths[row].sizes
-      }  # fmt: skip
+      yield (
+        where,
+        {"stored": source.stored_row(row), "sizes": source.lengths[row].sizes},
+      )
     except BadRecord as error:
       yield where, error
 
@@ -139,8 +142,8 @@ def _parquet(path: str) -> Any:
     import pyarrow.parquet
   except ImportError as error:
     raise ImportError(
-        f"{path}: Parquet needs the package pyarrow; pip install pyarrow, or "
-        "emma-jax with its extra `data`."
+      f"{path}: Parquet needs the package pyarrow; pip install pyarrow, or "
+      "emma-jax with its extra `data`."
     ) from error
   try:
     # Not mapped and not buffered ahead: a row group may be larger than memory.
@@ -157,7 +160,7 @@ def sequence(path: str, options: Options) -> Any:
   name, _, last = rest.rpartition(":")
   if not name or not last:
     raise ValueError(
-        f"{path!r} is neither tfds:NAME:SPLIT nor python:MODULE:FUNCTION."
+      f"{path!r} is neither tfds:NAME:SPLIT nor python:MODULE:FUNCTION."
     )
   if kind == "python":
     return getattr(importlib.import_module(name), last)()
@@ -165,15 +168,15 @@ def sequence(path: str, options: Options) -> Any:
     import tensorflow_datasets as tfds
   except ImportError as error:
     raise ImportError(
-        f"{path} needs TensorFlow Datasets; pip install emma-jax with its "
-        "extra `tfds` (TensorFlow itself is not needed)."
+      f"{path} needs TensorFlow Datasets; pip install emma-jax with its "
+      "extra `tfds` (TensorFlow itself is not needed)."
     ) from error
   from emma_jax.data.tfds_builders import builders  # makes ours known
 
   del builders
   try:
     builder = tfds.builder(
-        name, data_dir=options.data_dir, file_format="array_record"
+      name, data_dir=options.data_dir, file_format="array_record"
     )
   except tfds.core.registered.DatasetNotFoundError as error:
     first = str(error).splitlines()[0]  # a list of all there are follows
@@ -186,9 +189,9 @@ def sequence(path: str, options: Options) -> Any:
       raise ValueError(f"{path} cannot be prepared: {error}") from error
   # Pictures stay as they were encoded; decoding is ours.
   skipped = {
-      key: tfds.decode.SkipDecoding()
-      for key, feature in (builder.info.features or {}).items()
-      if isinstance(feature, tfds.features.Image)
+    key: tfds.decode.SkipDecoding()
+    for key, feature in (builder.info.features or {}).items()
+    if isinstance(feature, tfds.features.Image)
   }
   return builder.as_data_source(split=last, decoders=skipped or None)
 

@@ -18,9 +18,18 @@ from emma_jax.data import images
 from emma_jax.data.images import BadRecord
 
 _PICTURES = (
-    "jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2",
-    "ppm",
-)  # fmt: skip
+  "jpg",
+  "jpeg",
+  "png",
+  "webp",
+  "gif",
+  "bmp",
+  "tif",
+  "tiff",
+  "avif",
+  "jp2",
+  "ppm",
+)
 _TEXTS = {"txt": "caption", "text": "caption", "caption": "caption"}
 
 
@@ -52,7 +61,7 @@ def read(path: str) -> Iterator[tuple[str, dict[str, Any] | BadRecord]]:
 
 
 def _row(
-    path: str, row: dict[str, Any], bad: str
+  path: str, row: dict[str, Any], bad: str
 ) -> tuple[str, dict[str, Any] | BadRecord]:
   where = f"{path}:{row['__key__']}"
   if bad:
@@ -62,9 +71,8 @@ def _row(
 
 
 def _add(
-    row: dict[str, Any], kind: str, member: tarfile.TarInfo,
-    tar: tarfile.TarFile,
-) -> str:  # fmt: skip
+  row: dict[str, Any], kind: str, member: tarfile.TarInfo, tar: tarfile.TarFile
+) -> str:
   """Puts a member into the row; returns what is wrong with it."""
   if member.size > images.MAX_BYTES:
     return f"{member.name} has more than {images.MAX_BYTES} bytes"

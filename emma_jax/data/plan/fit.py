@@ -37,8 +37,11 @@ class Rows:
   """Open rows, and closed ones that wait for their batch to be complete."""
 
   def __init__(
-      self, capacities: Sequence[int], buckets: int, rows: int,
-      least: Sequence[int],
+    self,
+    capacities: Sequence[int],
+    buckets: int,
+    rows: int,
+    least: Sequence[int],
   ):
     """No rows yet.
 
@@ -56,8 +59,8 @@ class Rows:
       at += int(size).bit_length() + 1
       self._guard |= 1 << (at - 1)
     self._empty = [
-        self._guard | self._number([*capacities, *self._one_hot(bucket)])
-        for bucket in range(buckets)
+      self._guard | self._number([*capacities, *self._one_hot(bucket)])
+      for bucket in range(buckets)
     ]
     self._least = self._number([*least, *[0] * buckets])
     # Takes a bucket's field out of a need: it is asked for, not used up.
@@ -69,7 +72,7 @@ class Rows:
     self._last = 0  # bucket of the last sample that has one
 
   def fill(
-      self, first: int, need: np.ndarray, bucket: np.ndarray
+    self, first: int, need: np.ndarray, bucket: np.ndarray
   ) -> Iterator[Full]:
     """Places samples one after the other; gives every batch when it is full.
 
@@ -116,8 +119,12 @@ class Rows:
     return self._last
 
   def restore(
-      self, rows: Sequence[Sequence[int]], kinds: Sequence[int],
-      closed: Sequence[bool], need: np.ndarray, last: int
+    self,
+    rows: Sequence[Sequence[int]],
+    kinds: Sequence[int],
+    closed: Sequence[bool],
+    need: np.ndarray,
+    last: int,
   ) -> None:
     """Undoes `waiting`; `need` (n, K) of the samples by their numbers."""
     asks = self._numbers(need, np.full(len(need), ANY_BUCKET))
@@ -157,7 +164,7 @@ class Rows:
 
   def _numbers(self, need: np.ndarray, bucket: np.ndarray) -> list[int]:
     """Needs and buckets as whole numbers, of any size."""
-    fields = self._shifts[need.shape[1]:]
+    fields = self._shifts[need.shape[1] :]
     # Of Python's own integers, which have no width.
     asks = np.zeros(len(need), object)
     for column, shift in zip(need.T, self._shifts):

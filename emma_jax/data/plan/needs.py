@@ -39,8 +39,9 @@ class Rules:
   max_turns: int | None
 
   def __post_init__(self):
-    same = {dataclasses.replace(x, height=GRID, width=GRID)
-            for x in self.layouts}  # fmt: skip
+    same = {
+      dataclasses.replace(x, height=GRID, width=GRID) for x in self.layouts
+    }
     if len(same) != 1:
       raise ValueError(f"Buckets need layouts of one kind, not {self.layouts}.")
     buckets_lib.check(self.buckets)
@@ -92,7 +93,7 @@ class Needs:
     """Capacity -> records left out that need more of it than a row has."""
     large = self.need[~self.fits] > np.array(rules.capacities)
     counts = collections.Counter(
-        dict(zip(CAPACITIES, large.sum(axis=0).tolist()))
+      dict(zip(CAPACITIES, large.sum(axis=0).tolist()))
     )
     return {name: n for name, n in counts.most_common() if n}
 
@@ -119,20 +120,20 @@ def count(lengths: Lengths, rules: Rules) -> Needs:
   besides = shown if in_gen else shown + reference
   text, turns = _cut(lengths, rules, besides, asked)
   need = np.stack(
-      [text + besides, pictures, editing, drawing | editing, patches], axis=1
-  )  # fmt: skip
+    [text + besides, pictures, editing, drawing | editing, patches], axis=1
+  )
   gen = np.where(asked, 0, T) + (reference if in_gen else 0)
   return Needs(
-      need=need.astype(np.int32),
-      tokens=(need[:, 0] + gen).astype(np.int32),
-      bucket=bucket,
-      turns=turns,
-      fits=(need <= np.array(rules.capacities)).all(axis=1),
+    need=need.astype(np.int32),
+    tokens=(need[:, 0] + gen).astype(np.int32),
+    bucket=bucket,
+    turns=turns,
+    fits=(need <= np.array(rules.capacities)).all(axis=1),
   )
 
 
 def _cut(
-    lengths: Lengths, rules: Rules, besides: np.ndarray, asked: np.ndarray
+  lengths: Lengths, rules: Rules, besides: np.ndarray, asked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """(text tokens of the turns kept, turns kept or 0 where all are)."""
   text = lengths.text_tokens(rules.max_turns)
@@ -141,7 +142,7 @@ def _cut(
   long = np.flatnonzero(asked & (text > room))
   # Turns of all records in one row: where the running sum leaves the room.
   running = np.concatenate(
-      [[0], np.cumsum(lengths.turn_tokens.sum(axis=1, dtype=np.int64))]
+    [[0], np.cumsum(lengths.turn_tokens.sum(axis=1, dtype=np.int64))]
   )
   first = (np.cumsum(lengths.turns, dtype=np.int64) - lengths.turns)[long]
   last = np.searchsorted(running, running[first] + room[long], "right") - 1
@@ -153,7 +154,7 @@ def _cut(
 
 
 def bucket_of(
-    lengths: Lengths, buckets: Sequence[tuple[int, int]], native: bool
+  lengths: Lengths, buckets: Sequence[tuple[int, int]], native: bool
 ) -> np.ndarray:
   """(n,) int8: that of the picture to draw; of questions that of the first.
 
@@ -208,6 +209,6 @@ def native_grids(sizes_P2: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     left, own, scale = left[~done], own[~done], scale[~done]
   y, x = sizes_P2[left[0]]
   raise ValueError(
-      f"No size of a {y}x{x} picture has {low} to {high} tokens; widen "
-      "min_tokens..max_tokens."
+    f"No size of a {y}x{x} picture has {low} to {high} tokens; widen "
+    "min_tokens..max_tokens."
   )

@@ -44,8 +44,9 @@ class Lane:
 
 
 def lanes(
-    names: Sequence[str], tables: Sequence[Needs],
-    buckets: Sequence[tuple[int, int]]
+  names: Sequence[str],
+  tables: Sequence[Needs],
+  buckets: Sequence[tuple[int, int]],
 ) -> tuple[Lane, ...]:
   """All lanes of some sources; ValueError for a source of which nothing fits.
 
@@ -66,9 +67,17 @@ def lanes(
       mine = table.take(elements)
       fits = int(np.count_nonzero(mine.fits))
       if fits:
-        out.append(Lane(
-            title, source, 0 if kind is None else kind, elements, len(mine),
-            float(mine.tokens[mine.fits].mean()), fits / len(mine)))
+        out.append(
+          Lane(
+            title,
+            source,
+            0 if kind is None else kind,
+            elements,
+            len(mine),
+            float(mine.tokens[mine.fits].mean()),
+            fits / len(mine),
+          )
+        )
     if not np.any(table.fits):
       raise ValueError(f"No record of the source {name!r} fits into a row.")
   return tuple(out)
@@ -108,13 +117,13 @@ class Order:
   """Draws from the lanes; every answer depends on its arguments alone."""
 
   def __init__(
-      self, all_lanes: Sequence[Lane], tables: Sequence[Needs], seed: int
+    self, all_lanes: Sequence[Lane], tables: Sequence[Needs], seed: int
   ):
     self.lanes, self._tables, self._seed = all_lanes, tables, seed
     self._orders: dict[tuple[str, int], np.ndarray] = {}
 
   def chunk(
-      self, position: Position, weights: np.ndarray, unit: str, count: int
+    self, position: Position, weights: np.ndarray, unit: str, count: int
   ) -> Chunk:
     """About `count` samples after `position`.
 
@@ -156,23 +165,22 @@ class Order:
     element, running = element[fit], drawn + fit
     ones = np.ones(fit.size, np.int64)
     return Chunk(
-        lane=lane * ones,
-        running=running,
-        epoch=epoch[fit],
-        element=element,
-        cost=table.tokens[element].astype(np.int64)
-        if unit == "tokens" else ones,
-        passed=np.diff(fit, prepend=-1) - 1,
+      lane=lane * ones,
+      running=running,
+      epoch=epoch[fit],
+      element=element,
+      cost=table.tokens[element].astype(np.int64) if unit == "tokens" else ones,
+      passed=np.diff(fit, prepend=-1) - 1,
     )
 
   def _elements(
-      self, lane: Lane, drawn: int, wish: int
+    self, lane: Lane, drawn: int, wish: int
   ) -> tuple[np.ndarray, np.ndarray]:
     """(epoch, element) of the running numbers from `drawn` on."""
     epochs, elements = [], []
     while wish:
       epoch, start = divmod(drawn, lane.length)
-      here = self._order(lane, epoch)[start:start + wish]
+      here = self._order(lane, epoch)[start : start + wish]
       elements.append(here if lane.elements is None else lane.elements[here])
       epochs.append(np.full(here.size, epoch, np.int64))
       drawn, wish = drawn + here.size, wish - here.size
@@ -182,8 +190,10 @@ class Order:
     key = lane.name, epoch
     if key not in self._orders:
       # Of ten million elements an order is 40 MB: this epoch's and the next.
-      self._orders = {(name, e): x for (name, e), x in self._orders.items()
-                      if name != lane.name or e == epoch - 1}  # fmt: skip
-      self._orders[key] = epoch_order(
-          self._seed, lane.name, epoch, lane.length)
+      self._orders = {
+        (name, e): x
+        for (name, e), x in self._orders.items()
+        if name != lane.name or e == epoch - 1
+      }
+      self._orders[key] = epoch_order(self._seed, lane.name, epoch, lane.length)
     return self._orders[key]

@@ -64,16 +64,21 @@ class PlanConfig:
   def fingerprint(self) -> str:
     """A hash of all that decides which sample stands where; folders do not."""
     c = self.rules.preprocess
-    layouts = [dataclasses.asdict(x) | {"rows": self.rows}
-               for x in self.rules.layouts]  # fmt: skip
+    layouts = [
+      dataclasses.asdict(x) | {"rows": self.rows} for x in self.rules.layouts
+    ]
     told = {
-        "version": VERSION, "seed": self.seed, "rows": self.rows,
-        "segment": self.segment, "window": [fit.WINDOW, fit.BATCHES],
-        "sources": sorted((s.name, s.digest) for s in self.sources),
-        "phases": [dataclasses.asdict(p) for p in self.phases],
-        "layouts": layouts, "max_turns": self.rules.max_turns,
-        "native": [c.min_tokens, c.max_tokens] if self.rules.native else None,
-    }  # fmt: skip
+      "version": VERSION,
+      "seed": self.seed,
+      "rows": self.rows,
+      "segment": self.segment,
+      "window": [fit.WINDOW, fit.BATCHES],
+      "sources": sorted((s.name, s.digest) for s in self.sources),
+      "phases": [dataclasses.asdict(p) for p in self.phases],
+      "layouts": layouts,
+      "max_turns": self.rules.max_turns,
+      "native": [c.min_tokens, c.max_tokens] if self.rules.native else None,
+    }
     text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -127,8 +132,7 @@ class Plan:
     found = Segment.load(self._path(number), self.key) or self._chain(number)
     with self._lock:
       # Two: batches before and behind a border are asked for in turn.
-      self._kept = {n: s for n, s in self._kept.items()
-                    if abs(n - number) == 1}  # fmt: skip
+      self._kept = {n: s for n, s in self._kept.items() if abs(n - number) == 1}
       self._kept[number] = found
     return found
 
@@ -145,7 +149,8 @@ class Plan:
     if 2 * batch >= self.config.segment and number == self._seen_to:
       self._seen_to = number + 1
       threading.Thread(
-          target=self._try, args=(number + 1,), daemon=True).start()
+        target=self._try, args=(number + 1,), daemon=True
+      ).start()
 
   def _chain(self, number: int) -> Segment:
     """Computes from the last segment that is there."""
@@ -186,9 +191,7 @@ class Plan:
     return os.path.join(self.folder, f"segment-{number:06d}.npz")
 
 
-def load_needs(
-    source: PlannedSource, rules: needs.Rules
-) -> needs.Needs:
+def load_needs(source: PlannedSource, rules: needs.Rules) -> needs.Needs:
   """Of the elements of a source, as often as its weights show them."""
   from emma_jax.data.records.source import RecordsSource
 
@@ -200,7 +203,7 @@ class Drawer:
   """Computes segments."""
 
   def __init__(
-      self, config: PlanConfig, tables: Sequence[needs.Needs] | None = None
+    self, config: PlanConfig, tables: Sequence[needs.Needs] | None = None
   ):
     """Loads the lengths, unless `tables` (of the sources sorted by name)."""
     self.config = config
@@ -210,7 +213,8 @@ class Drawer:
     self.lanes = order.lanes(self.names, self.tables, config.rules.buckets)
     self.order = order.Order(self.lanes, self.tables, config.seed)
     self.least = np.min(
-        [t.need[t.fits].min(axis=0) for t in self.tables], axis=0)
+      [t.need[t.fits].min(axis=0) for t in self.tables], axis=0
+    )
     # Batch at which each phase ends; the last one does not.
     steps = [p.steps for p in config.phases[:-1]]
     self.ends = [*np.cumsum(steps).tolist(), np.inf]
@@ -262,12 +266,17 @@ class _Work:
     self._passed = state.passed
     self._position = order.Position(state.drawn, state.used)
     self._rows = fit.Rows(
-        c.rules.capacities, len(c.rules.layouts), c.rows, drawer.least)
+      c.rules.capacities, len(c.rules.layouts), c.rows, drawer.least
+    )
     ends = np.cumsum(state.row_sizes).tolist()
     waiting = [list(range(a, b)) for a, b in zip([0, *ends], ends)]
     self._rows.restore(
-        waiting, state.row_buckets.tolist(), state.row_closed.tolist(),
-        drawer.needs_of(state.waiting), state.last)
+      waiting,
+      state.row_buckets.tolist(),
+      state.row_closed.tolist(),
+      drawer.needs_of(state.waiting),
+      state.last,
+    )
     self._tables, self._count = [state.waiting], len(state.waiting)
     self._full: list[fit.Full] = []
     self._passed_by: list[int] = []
@@ -282,7 +291,7 @@ class _Work:
     done, placed = 0, len(samples)
     bucket = np.array([x.bucket for x in d.lanes])[chunk.lane]
     for full in self._rows.fill(self._count, d.needs_of(samples), bucket):
-      self._passed += int(chunk.passed[done:full.placed].sum())
+      self._passed += int(chunk.passed[done : full.placed].sum())
       done = full.placed
       self._full.append(full)
       self._passed_by.append(self._passed)
@@ -300,7 +309,8 @@ class _Work:
     """Shares are counted anew; elements go on."""
     self.phase += 1
     self._position = order.Position(
-        self._position.drawn, np.zeros_like(self._position.used))
+      self._position.drawn, np.zeros_like(self._position.used)
+    )
 
   def _samples(self, chunk: order.Chunk) -> Samples:
     d = self._d
@@ -310,8 +320,11 @@ class _Work:
       mine = np.flatnonzero(source == i)
       turns[mine] = table.turns[chunk.element[mine]]
     return Samples(
-        source=source, epoch=chunk.epoch,
-        index=chunk.element.astype(np.int64), turns=turns)
+      source=source,
+      epoch=chunk.epoch,
+      index=chunk.element.astype(np.int64),
+      turns=turns,
+    )
 
   def segment(self, first: int) -> Segment:
     table = Samples.joined(self._tables)
@@ -320,17 +333,22 @@ class _Work:
     left = [i for row in rows for i in row]
     array = lambda x: np.array(x, np.int64)
     return Segment(
-        first=first,
-        names=self._d.names,
-        bucket=array([full.bucket for full in self._full]),
-        passed=array(self._passed_by),
-        row_sizes=array(
-            [[len(row) for row in full.rows] for full in self._full]),
-        samples=table.take(array(placed)),
-        after=State(
-            batch=self.batch, phase=self.phase, passed=self._passed,
-            drawn=self._position.drawn, used=self._position.used,
-            last=self._rows.last, waiting=table.take(array(left)),
-            row_sizes=array([len(row) for row in rows]),
-            row_buckets=array(kinds), row_closed=np.array(closed, bool)),
+      first=first,
+      names=self._d.names,
+      bucket=array([full.bucket for full in self._full]),
+      passed=array(self._passed_by),
+      row_sizes=array([[len(row) for row in full.rows] for full in self._full]),
+      samples=table.take(array(placed)),
+      after=State(
+        batch=self.batch,
+        phase=self.phase,
+        passed=self._passed,
+        drawn=self._position.drawn,
+        used=self._position.used,
+        last=self._rows.last,
+        waiting=table.take(array(left)),
+        row_sizes=array([len(row) for row in rows]),
+        row_buckets=array(kinds),
+        row_closed=np.array(closed, bool),
+      ),
     )

@@ -37,8 +37,9 @@ class Samples:
 
   @classmethod
   def joined(cls, parts: Sequence["Samples"]) -> "Samples":
-    return cls(**{
-        n: np.concatenate([getattr(p, n) for p in parts]) for n in _columns()})
+    return cls(
+      **{n: np.concatenate([getattr(p, n) for p in parts]) for n in _columns()}
+    )
 
 
 def _columns() -> list[str]:
@@ -66,10 +67,17 @@ class State:
     nothing = Samples(**dict.fromkeys(_columns(), none))
     zeros = np.zeros(lanes, np.int64)
     return cls(
-        batch=0, drawn=zeros, used=zeros, phase=0, passed=0, last=0,
-        waiting=nothing, row_sizes=none, row_buckets=none,
-        row_closed=none.astype(bool),
-    )  # fmt: skip
+      batch=0,
+      drawn=zeros,
+      used=zeros,
+      phase=0,
+      passed=0,
+      last=0,
+      waiting=nothing,
+      row_sizes=none,
+      row_buckets=none,
+      row_closed=none.astype(bool),
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,10 +106,10 @@ class Segment:
     start, stop = self.span(step)
     s = self.samples.take(slice(start, stop))
     draws = [
-        Draw(self.names[source], epoch, index, turns)
-        for source, epoch, index, turns in zip(
-            s.source.tolist(), s.epoch.tolist(), s.index.tolist(),
-            s.turns.tolist())
+      Draw(self.names[source], epoch, index, turns)
+      for source, epoch, index, turns in zip(
+        s.source.tolist(), s.epoch.tolist(), s.index.tolist(), s.turns.tolist()
+      )
     ]
     stops = np.cumsum(self.row_sizes[i]).tolist()
     rows = [draws[a:b] for a, b in zip([0, *stops], stops)]
@@ -110,11 +118,17 @@ class Segment:
   def save(self, path: str, key: str) -> None:
     """Whole or not at all; the same plan gives the same bytes."""
     arrays: dict[str, Any] = dict(
-        key=np.array(key), names=np.array(self.names), first=self.first,
-        bucket=self.bucket, passed=self.passed, row_sizes=self.row_sizes)
+      key=np.array(key),
+      names=np.array(self.names),
+      first=self.first,
+      bucket=self.bucket,
+      passed=self.passed,
+      row_sizes=self.row_sizes,
+    )
     arrays |= _flat("samples", self.samples)
-    state = {f.name: getattr(self.after, f.name)
-             for f in dataclasses.fields(State)}  # fmt: skip
+    state = {
+      f.name: getattr(self.after, f.name) for f in dataclasses.fields(State)
+    }
     arrays |= _flat("waiting", state.pop("waiting"))
     arrays |= {f"after.{name}": value for name, value in state.items()}
     # Processes of many hosts may write it at once, each to a name of its own.
@@ -134,13 +148,13 @@ class Segment:
       if str(arrays["key"]) != key:
         return None
       return cls(
-          first=int(arrays["first"]),
-          names=tuple(arrays["names"].tolist()),
-          bucket=arrays["bucket"],
-          passed=arrays["passed"],
-          row_sizes=arrays["row_sizes"],
-          samples=_table("samples", arrays),
-          after=_state(arrays),
+        first=int(arrays["first"]),
+        names=tuple(arrays["names"].tolist()),
+        bucket=arrays["bucket"],
+        passed=arrays["passed"],
+        row_sizes=arrays["row_sizes"],
+        samples=_table("samples", arrays),
+        after=_state(arrays),
       )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
       return None  # damaged, or not there: it is computed again
@@ -158,11 +172,17 @@ def _state(arrays: Mapping[str, np.ndarray]) -> State:
   get = lambda name: arrays[f"after.{name}"]
   whole = lambda name: get(name).astype(np.int64)
   return State(
-      batch=int(get("batch")), phase=int(get("phase")), last=int(get("last")),
-      passed=int(get("passed")), drawn=whole("drawn"), used=whole("used"),
-      waiting=_table("waiting", arrays), row_sizes=get("row_sizes"),
-      row_buckets=get("row_buckets"), row_closed=get("row_closed"),
-  )  # fmt: skip
+    batch=int(get("batch")),
+    phase=int(get("phase")),
+    last=int(get("last")),
+    passed=int(get("passed")),
+    drawn=whole("drawn"),
+    used=whole("used"),
+    waiting=_table("waiting", arrays),
+    row_sizes=get("row_sizes"),
+    row_buckets=get("row_buckets"),
+    row_closed=get("row_closed"),
+  )
 
 
 def _small(values: Any) -> np.ndarray:

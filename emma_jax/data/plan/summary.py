@@ -41,7 +41,7 @@ class Summary:
 
 
 def summarise(
-    plan: Plan, batches: int | None = None, samples: int | None = None
+  plan: Plan, batches: int | None = None, samples: int | None = None
 ) -> Summary:
   """Plans, or loads, so many batches, or until so many samples are placed."""
   tally = _Tally(plan)
@@ -58,8 +58,10 @@ class _Tally:
   def __init__(self, plan: Plan):
     self._d = plan.drawer
     c, K = self._d.config, len(CAPACITIES)
-    self._need, self._buckets = np.zeros(K, np.int64), np.zeros(
-        len(c.rules.layouts), np.int64)
+    self._need, self._buckets = (
+      np.zeros(K, np.int64),
+      np.zeros(len(c.rules.layouts), np.int64),
+    )
     self.batches = self._passed = self._cut = 0
     shape = (len(c.phases), len(self._d.names))
     self._samples = np.zeros(shape, np.int64)
@@ -71,7 +73,7 @@ class _Tally:
     return self._samples.sum() >= (samples or 1)
 
   def add(
-      self, segment: Segment, batches: int | None, samples: int | None
+    self, segment: Segment, batches: int | None, samples: int | None
   ) -> None:
     """A segment, as far as it is asked for."""
     counts = segment.row_sizes.sum(axis=1, dtype=np.int64)
@@ -84,7 +86,8 @@ class _Tally:
     s = segment.samples.take(slice(0, int(counts[:use].sum())))
     self._need += self._d.needs_of(s).sum(axis=0)
     self._buckets += np.bincount(
-        segment.bucket[:use], minlength=self._buckets.size)
+      segment.bucket[:use], minlength=self._buckets.size
+    )
     self._passed += int(segment.passed[:use].sum())
     self._cut += int(np.count_nonzero(s.turns))
     number = segment.first + np.arange(use)
@@ -95,32 +98,50 @@ class _Tally:
       size = len(self._samples)
       self._samples[:, i] += np.bincount(phase[mine], minlength=size)
       self._tokens[:, i] += np.bincount(
-          phase[mine], table.tokens[s.index[mine]], size).astype(np.int64)
+        phase[mine], table.tokens[s.index[mine]], size
+      ).astype(np.int64)
     self.batches += use
 
   def summary(self) -> Summary:
     c, d = self._d.config, self._d
     room = np.array(c.rules.capacities) * c.rows * self.batches
-    fill = {name: float(n / most) for name, n, most
-            in zip(CAPACITIES, self._need, room) if most}  # fmt: skip
-    gen = sum(int(n) * layout.gen_tokens for n, layout
-              in zip(self._buckets, c.rules.layouts)) * c.rows  # fmt: skip
+    fill = {
+      name: float(n / most)
+      for name, n, most in zip(CAPACITIES, self._need, room)
+      if most
+    }
+    gen = (
+      sum(
+        int(n) * layout.gen_tokens
+        for n, layout in zip(self._buckets, c.rules.layouts)
+      )
+      * c.rows
+    )
     tokens, und = int(self._tokens.sum()), int(self._need[0])
     if gen:
       fill["gen_tokens"] = (tokens - und) / gen
     fill["slots"] = tokens / (gen + int(room[0]))
     return Summary(
-        batches=self.batches, samples=int(self._samples.sum()), tokens=tokens,
-        fill=fill,
-        buckets={f"{y}x{x}": int(n) for (y, x), n
-                 in zip(c.rules.buckets, self._buckets)},
-        phases=tuple(filter(None, map(self._shares, range(len(c.phases))))),
-        sources={
-            name: {"elements": len(t), "cut": t.cut, "dropped": t.dropped,
-                   "too much of": t.reasons(c.rules)}
-            for name, t in zip(d.names, d.tables)},
-        passed=self._passed, cut=self._cut,
-    )  # fmt: skip
+      batches=self.batches,
+      samples=int(self._samples.sum()),
+      tokens=tokens,
+      fill=fill,
+      buckets={
+        f"{y}x{x}": int(n) for (y, x), n in zip(c.rules.buckets, self._buckets)
+      },
+      phases=tuple(filter(None, map(self._shares, range(len(c.phases))))),
+      sources={
+        name: {
+          "elements": len(t),
+          "cut": t.cut,
+          "dropped": t.dropped,
+          "too much of": t.reasons(c.rules),
+        }
+        for name, t in zip(d.names, d.tables)
+      },
+      passed=self._passed,
+      cut=self._cut,
+    )
 
   def _shares(self, i: int) -> Shares | None:
     """None for a phase that no batch is of."""
@@ -128,8 +149,14 @@ class _Tally:
     if not self._samples[i].sum():
       return None
     weights = [phase.weights.get(name, 0.0) for name in self._d.names]
-    of = lambda counts: dict(zip(
-        self._d.names, (np.array(counts) / np.sum(counts)).tolist()))
+    of = lambda counts: dict(
+      zip(self._d.names, (np.array(counts) / np.sum(counts)).tolist())
+    )
     first = 0 if i == 0 else int(self._d.ends[i - 1])
-    return Shares(first=first, unit=phase.unit, wanted=of(weights),
-                  samples=of(self._samples[i]), tokens=of(self._tokens[i]))
+    return Shares(
+      first=first,
+      unit=phase.unit,
+      wanted=of(weights),
+      samples=of(self._samples[i]),
+      tokens=of(self._tokens[i]),
+    )

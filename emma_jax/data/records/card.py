@@ -79,8 +79,8 @@ class Card:
         raise ValueError(f"format is {values['format']!r}, not {FORMAT!r}")
       if values["version"] != schema.VERSION:
         raise ValueError(
-            f"version {values['version']} of the records; this program reads "
-            f"{schema.VERSION}"
+          f"version {values['version']} of the records; this program reads "
+          f"{schema.VERSION}"
         )
       shards = tuple(Shard(**shard) for shard in values.pop("shards"))
       return cls(**values, shards=shards)
@@ -90,11 +90,11 @@ class Card:
   def _readme(self) -> str:
     tasks = "\n".join(f"| {k} | {n:,} |" for k, n in self.tasks.items())
     shards = "\n".join(
-        f"| {s.file} | {s.records:,} | {s.bytes:,} | {s.sha256} |"
-        for s in self.shards
+      f"| {s.file} | {s.records:,} | {s.bytes:,} | {s.sha256} |"
+      for s in self.shards
     )
     origin = "\n".join(
-        f"- {key}: {value}" for key, value in self.provenance.items()
+      f"- {key}: {value}" for key, value in self.provenance.items()
     )
     tokens = sum(s.text_tokens for s in self.shards)
     pictures = sum(s.pictures for s in self.shards)

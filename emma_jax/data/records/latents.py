@@ -77,8 +77,9 @@ class Settings:
     if preprocess.native or not self.buckets:
       return _words(preprocess)
     return " or ".join(
-        _words(dataclasses.replace(preprocess, height=y, width=x))
-        for y, x in self.buckets)
+      _words(dataclasses.replace(preprocess, height=y, width=x))
+      for y, x in self.buckets
+    )
 
 
 def _words(preprocess: images.Preprocess) -> str:
@@ -127,9 +128,8 @@ def marker(folder: str, shard: card_lib.Shard) -> str:
 
 
 def write_part(
-    folder: str, shard: card_lib.Shard, elements: Iterable[bytes],
-    **fields: Any,
-) -> Part:  # fmt: skip
+  folder: str, shard: card_lib.Shard, elements: Iterable[bytes], **fields: Any
+) -> Part:
   """Writes a part, whole or not at all; `fields` are further ones of `Part`."""
   path = os.path.join(folder, shard.file)
   temporary = f"{path}.tmp"
@@ -141,8 +141,12 @@ def write_part(
     os.fsync(file.fileno())
   os.replace(temporary, path)
   part = Part(
-      records=shard.records, records_sha256=shard.sha256,
-      bytes=os.path.getsize(path), sha256=card_lib.sha256(path), **fields)
+    records=shard.records,
+    records_sha256=shard.sha256,
+    bytes=os.path.getsize(path),
+    sha256=card_lib.sha256(path),
+    **fields,
+  )
   card_lib.write(marker(folder, shard), json.dumps(dataclasses.asdict(part)))
   return part
 
@@ -159,8 +163,9 @@ def encode(pictures: Sequence[np.ndarray | None], dtype: str) -> bytes:
   channels = max((p.shape[2] for p in pictures if p is not None), default=0)
   grids = [(0, 0) if p is None else p.shape[:2] for p in pictures]
   kind = jax.numpy.dtype(dtype)
-  values = [np.ascontiguousarray(p, kind).tobytes()
-            for p in pictures if p is not None]
+  values = [
+    np.ascontiguousarray(p, kind).tobytes() for p in pictures if p is not None
+  ]
   head = _HEAD.pack(MAGIC, DTYPES.index(dtype), channels, len(pictures))
   return b"".join([head, np.array(grids, "<u2").tobytes(), *values])
 
@@ -179,15 +184,15 @@ def decode(data: bytes, where: str = "") -> list[np.ndarray | None]:
     if values.pop().size:
       raise ValueError("bytes are left over")
     return [
-        v.astype(np.float32).reshape(h, w, channels) if v.size else None
-        for (h, w), v in zip(grids.tolist(), values)
+      v.astype(np.float32).reshape(h, w, channels) if v.size else None
+      for (h, w), v in zip(grids.tolist(), values)
     ]
   except (struct.error, ValueError, IndexError) as error:
     raise BadRecord(where, f"no latents: {error}") from error
 
 
 def attach(
-    record: Record, latents: Sequence[np.ndarray | None], where: str
+  record: Record, latents: Sequence[np.ndarray | None], where: str
 ) -> Record:
   """The record with each picture beside its latents."""
   if any(latent is None for latent in latents):
@@ -198,11 +203,14 @@ def attach(
       return dataclasses.replace(record, pictures=pictures)
   elif isinstance(record, Drawing) and len(latents) == 1:
     return dataclasses.replace(
-        record, picture=WithLatent(record.picture, latents[0]))
+      record, picture=WithLatent(record.picture, latents[0])
+    )
   elif len(latents) == 2:
     return dataclasses.replace(
-        record, source=WithLatent(record.source, latents[0]),
-        target=WithLatent(record.target, latents[1]))
+      record,
+      source=WithLatent(record.source, latents[0]),
+      target=WithLatent(record.target, latents[1]),
+    )
   raise BadRecord(where, f"latents of {len(latents)} pictures")
 
 
@@ -226,26 +234,31 @@ class StoredLatents:
     command = f"`emma-data encode-latents {folder} --config C --weights W`"
     if not os.path.isdir(self.folder):
       raise ValueError(
-          f"{folder} has no latents for {_said(wanted)}{_others(folder)}; make "
-          f"them with {command}, or set config.data.latents=step.")
+        f"{folder} has no latents for {_said(wanted)}{_others(folder)}; make "
+        f"them with {command}, or set config.data.latents=step."
+      )
     parts = {s.file: Part.load(marker(self.folder, s)) for s in card.shards}
     missing = [file for file, part in parts.items() if part is None]
     if missing:
       raise ValueError(
-          f"{self.folder} lacks the latents of {len(missing)} of {len(parts)} "
-          f"shards, such as {missing[0]}; go on with {command}.")
+        f"{self.folder} lacks the latents of {len(missing)} of {len(parts)} "
+        f"shards, such as {missing[0]}; go on with {command}."
+      )
     for shard in card.shards:
       self._check(shard, parts[shard.file], command)
     makers = {part.weights for part in parts.values()}
     if len(makers) > 1:
       raise ValueError(
-          f"{self.folder} holds latents of {len(makers)} autoencoders; remove "
-          f"it and make them again with {command}.")
+        f"{self.folder} holds latents of {len(makers)} autoencoders; remove "
+        f"it and make them again with {command}."
+      )
     self.weights = makers.pop()
-    self._data = array_record_data_source.ArrayRecordDataSource([
+    self._data = array_record_data_source.ArrayRecordDataSource(
+      [
         Stretch(os.path.join(self.folder, s.file), 0, s.records, s.records)
         for s in card.shards
-    ])
+      ]
+    )
 
   def _check(self, shard: card_lib.Shard, part: Part, command: str) -> None:
     path = os.path.join(self.folder, shard.file)
@@ -257,8 +270,9 @@ class StoredLatents:
       wrong = f"has {size} bytes instead of {part.bytes}"
     if wrong:
       raise ValueError(
-          f"{path} {wrong}; remove {self.folder} and make it again with "
-          f"{command}.")
+        f"{path} {wrong}; remove {self.folder} and make it again with "
+        f"{command}."
+      )
 
   def stored(self, row: int, where: str) -> list[np.ndarray | None]:
     try:

@@ -65,20 +65,19 @@ class Lengths:
     turns = self.turn_tokens[turn : turn + self.turns[row]]
     sizes = self.sizes[picture : picture + self.pictures[row]]
     return Length(
-        task=schema.TASKS[self.task[row]],
-        stem=int(self.stem[row]),
-        weight=float(self.weight[row]),
-        turn_tokens=tuple(map(tuple, turns.tolist())),
-        sizes=tuple(map(tuple, sizes.tolist())),
+      task=schema.TASKS[self.task[row]],
+      stem=int(self.stem[row]),
+      weight=float(self.weight[row]),
+      turn_tokens=tuple(map(tuple, turns.tolist())),
+      sizes=tuple(map(tuple, sizes.tolist())),
     )
 
   @functools.cached_property
   def _first(self) -> dict[str, np.ndarray]:
     """Where a record's turns and pictures begin."""
     return {
-        name: np.cumsum(getattr(self, name), dtype=np.int64)
-        - getattr(self, name)
-        for name in ("turns", "pictures")
+      name: np.cumsum(getattr(self, name), dtype=np.int64) - getattr(self, name)
+      for name in ("turns", "pictures")
     }
 
   def text_tokens(self, max_turns: int | None = None) -> np.ndarray:
@@ -95,18 +94,18 @@ class Lengths:
   def of(cls, rows: Sequence[Length], tokenizer: str) -> "Lengths":
     """From single records."""
     flat = lambda name, width: np.array(
-        [x for row in rows for x in getattr(row, name)], np.int32
+      [x for row in rows for x in getattr(row, name)], np.int32
     ).reshape(-1, width)
     column = lambda values, kind: np.array(list(values), kind)
     return cls(
-        task=column((schema.TASKS.index(r.task) for r in rows), np.uint8),
-        stem=column((r.stem for r in rows), np.int8),
-        weight=column((r.weight for r in rows), np.float32),
-        turns=column((len(r.turn_tokens) for r in rows), np.int32),
-        pictures=column((len(r.sizes) for r in rows), np.int32),
-        turn_tokens=flat("turn_tokens", 2),
-        sizes=flat("sizes", 2),
-        tokenizer=tokenizer,
+      task=column((schema.TASKS.index(r.task) for r in rows), np.uint8),
+      stem=column((r.stem for r in rows), np.int8),
+      weight=column((r.weight for r in rows), np.float32),
+      turns=column((len(r.turn_tokens) for r in rows), np.int32),
+      pictures=column((len(r.sizes) for r in rows), np.int32),
+      turn_tokens=flat("turn_tokens", 2),
+      sizes=flat("sizes", 2),
+      tokenizer=tokenizer,
     )
 
   @classmethod
@@ -116,13 +115,13 @@ class Lengths:
     tokenizers = {part.tokenizer for part in parts}
     if len(tokenizers) != 1:
       raise ValueError(
-          f"{len(tokenizers)} tokenizers counted the text tokens; count again "
-          "with `emma-data lengths`."
+        f"{len(tokenizers)} tokenizers counted the text tokens; count again "
+        "with `emma-data lengths`."
       )
     names = [f.name for f in dataclasses.fields(cls) if f.name != "tokenizer"]
     return cls(
-        tokenizer=tokenizers.pop(),
-        **{n: np.concatenate([getattr(p, n) for p in parts]) for n in names},
+      tokenizer=tokenizers.pop(),
+      **{n: np.concatenate([getattr(p, n) for p in parts]) for n in names},
     )
 
   def save(self, path: str | os.PathLike) -> None:
@@ -158,16 +157,16 @@ class Measure:
     return cls(ToSample(tokenizer=tokenizer, preprocess=blank))
 
   def __call__(
-      self, stored: schema.Stored, sizes: Sequence[tuple[int, int]]
+    self, stored: schema.Stored, sizes: Sequence[tuple[int, int]]
   ) -> Length:
     """`sizes`: y, x of the record's pictures."""
     sample = self.to_sample(_blanked(stored.record))
     return Length(
-        task=stored.task,
-        stem=getattr(stored.record, "stem", STEM_UNKNOWN),
-        weight=stored.weight,
-        turn_tokens=_turn_tokens(sample),
-        sizes=tuple(sizes),
+      task=stored.task,
+      stem=getattr(stored.record, "stem", STEM_UNKNOWN),
+      weight=stored.weight,
+      turn_tokens=_turn_tokens(sample),
+      sizes=tuple(sizes),
     )
 
 

@@ -105,7 +105,7 @@ def check(stored: Stored, where: str) -> None:
       raise BadRecord(where, "a picture has no bytes")
     if len(picture) > images.MAX_BYTES:
       raise BadRecord(
-          where, f"a picture has more than {images.MAX_BYTES} bytes"
+        where, f"a picture has more than {images.MAX_BYTES} bytes"
       )
   check_texts(record, where)
 
@@ -131,7 +131,7 @@ def _check_turns(record: Understanding, where: str) -> None:
   marks = sum(question.count(IMAGE_MARK) for question, _ in record.turns)
   if marks and marks != len(record.pictures):
     raise BadRecord(
-        where, f"{marks} {IMAGE_MARK} marks for {len(record.pictures)} pictures"
+      where, f"{marks} {IMAGE_MARK} marks for {len(record.pictures)} pictures"
     )
 
 
@@ -190,12 +190,12 @@ def decode(data: bytes, where: str = "") -> Stored:
   header, start = _header(data, where)
   lengths = header.get("pictures", [])
   if not isinstance(lengths, list) or any(
-      type(n) is not int or n < 1 for n in lengths
+    type(n) is not int or n < 1 for n in lengths
   ):
     raise BadRecord(where, f"pictures is {lengths!r}, not lengths in bytes")
   if start + sum(lengths) != len(data):
     raise BadRecord(
-        where, f"{len(data) - start} bytes of pictures, {sum(lengths)} expected"
+      where, f"{len(data) - start} bytes of pictures, {sum(lengths)} expected"
     )
   pictures = []
   for length in lengths:
@@ -203,13 +203,13 @@ def decode(data: bytes, where: str = "") -> Stored:
     start += length
   try:
     stored = Stored(
-        record=_record(header, tuple(pictures), where),
-        weight=_number(header.get("weight", 1.0)),
-        provenance=dict(header.get("provenance", {})),
+      record=_record(header, tuple(pictures), where),
+      weight=_number(header.get("weight", 1.0)),
+      provenance=dict(header.get("provenance", {})),
     )
   except KeyError as error:
     raise BadRecord(
-        where, f"key {error} is missing; the header has {sorted(header)}"
+      where, f"key {error} is missing; the header has {sorted(header)}"
     ) from error
   except (TypeError, ValueError) as error:
     if isinstance(error, BadRecord):
@@ -239,7 +239,7 @@ def _header(data: bytes, where: str) -> tuple[dict[str, Any], int]:
 
 
 def _record(
-    header: Mapping[str, Any], pictures: tuple[bytes, ...], where: str
+  header: Mapping[str, Any], pictures: tuple[bytes, ...], where: str
 ) -> Record:
   task, name = header["task"], str(header.get("id") or where)
   needed = {"text": 0, "drawing": 1, "editing": 2}.get(task, len(pictures))
@@ -251,10 +251,10 @@ def _record(
     return Drawing(prompt=header["prompt"], picture=pictures[0], id=name)
   if task == "editing":
     return Editing(
-        source=pictures[0],
-        instruction=header["instruction"],
-        target=pictures[1],
-        id=name,
+      source=pictures[0],
+      instruction=header["instruction"],
+      target=pictures[1],
+      id=name,
     )
   stem = header.get("stem")
   if stem not in (None, True, False):
@@ -264,10 +264,10 @@ def _record(
   if not all(isinstance(said, str) for turn in turns for said in turn):
     raise BadRecord(where, "turns are not pairs of texts")
   return Understanding(
-      pictures=pictures,
-      turns=turns,
-      stem=STEM_UNKNOWN if stem is None else label,
-      id=name,
+    pictures=pictures,
+    turns=turns,
+    stem=STEM_UNKNOWN if stem is None else label,
+    id=name,
   )
 
 

@@ -38,14 +38,14 @@ class ShardWriter:
     self._measure = measure
     self._rows: list[Length] = []
     self._writer: Any = array_record_module.ArrayRecordWriter(
-        f"{self._path}.tmp", OPTIONS
+      f"{self._path}.tmp", OPTIONS
     )
 
   def add(
-      self,
-      stored: schema.Stored,
-      sizes: Sequence[tuple[int, int]],
-      where: str = "",
+    self,
+    stored: schema.Stored,
+    sizes: Sequence[tuple[int, int]],
+    where: str = "",
   ) -> int:
     """Appends a record whose pictures have `sizes` (y, x); returns its bytes.
 
@@ -74,15 +74,15 @@ class ShardWriter:
     for row in self._rows:
       tasks[row.task] = tasks.get(row.task, 0) + 1
     return card.Shard(
-        file=os.path.basename(self._path),
-        records=len(self._rows),
-        bytes=os.path.getsize(self._path),
-        sha256=card.sha256(self._path),
-        lengths=os.path.basename(self._side),
-        lengths_sha256=card.sha256(self._side),
-        tasks=tasks,
-        text_tokens=int(lengths.text_tokens().sum()),
-        pictures=int(lengths.pictures.sum()),
+      file=os.path.basename(self._path),
+      records=len(self._rows),
+      bytes=os.path.getsize(self._path),
+      sha256=card.sha256(self._path),
+      lengths=os.path.basename(self._side),
+      lengths_sha256=card.sha256(self._side),
+      tasks=tasks,
+      text_tokens=int(lengths.text_tokens().sum()),
+      pictures=int(lengths.pictures.sum()),
     )
 
   def abandon(self) -> None:

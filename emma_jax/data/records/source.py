@@ -38,25 +38,31 @@ class RecordsSource:
       missing or made of something else.
   """
 
-  def __init__(self, folder: str, task: str | None = None,
-               latents: latents_lib.Settings | None = None):
+  def __init__(
+    self,
+    folder: str,
+    task: str | None = None,
+    latents: latents_lib.Settings | None = None,
+  ):
     self.folder = os.path.abspath(folder)
     self.card = Card.load(self.folder)
     tasks = {_program_task(name) for name in self.card.tasks}
     if task is not None and tasks != {task}:
       raise ValueError(
-          f"{folder} holds records of {sorted(tasks)}; wanted are those "
-          f"of {task!r} alone."
+        f"{folder} holds records of {sorted(tasks)}; wanted are those "
+        f"of {task!r} alone."
       )
     self.task = task or (tasks.pop() if len(tasks) == 1 else None)
     self._check_sizes()
     self._first = np.cumsum([0] + [s.records for s in self.card.shards])
     if not len(self):
       raise ValueError(f"{folder} holds no records that are to be shown.")
-    self._data = array_record_data_source.ArrayRecordDataSource([
+    self._data = array_record_data_source.ArrayRecordDataSource(
+      [
         Stretch(self._path(s.file), 0, s.records, s.records)
         for s in self.card.shards
-    ])
+      ]
+    )
     self.latents = None
     if latents is not None:
       self.latents = latents_lib.StoredLatents(self.folder, self.card, latents)
@@ -110,7 +116,7 @@ class RecordsSource:
 
   def _load(self) -> Lengths:
     return Lengths.joined(
-        Lengths.load(self._path(s.lengths)) for s in self.card.shards
+      Lengths.load(self._path(s.lengths)) for s in self.card.shards
     )
 
   def first_lengths(self) -> Lengths:
@@ -145,8 +151,8 @@ class RecordsSource:
       if size != shard.bytes:
         found = "is missing" if size is None else f"has {size} bytes"
         raise ValueError(
-            f"{path} {found}; {shard.bytes} bytes were written. Copy or "
-            "convert it again."
+          f"{path} {found}; {shard.bytes} bytes were written. Copy or "
+          "convert it again."
         )
 
 

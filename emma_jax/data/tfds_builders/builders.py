@@ -38,40 +38,69 @@ def _features() -> dict[str, dict[str, Any]]:
   picture = f.Tensor(shape=(), dtype=np.bytes_)
   said = f.Sequence({"from": f.Text(), "value": f.Text()})
   rated = {}
-  for name in ("relevance", "image_correspondence", "visual_dependency",
-               "formatting"):
+  for name in (
+    "relevance",
+    "image_correspondence",
+    "visual_dependency",
+    "formatting",
+  ):
     rated |= {f"{name}_ratings": f.Sequence(number), f"{name}_min": number}
   return {
-      # `image` is absent from questions without one: a list of none or one.
-      "llava_558k": {"id": text, "image": f.Sequence(picture),
-                     "conversations": said},
-      "llava_onevision": {"id": text, "image": f.Sequence(picture),
-                          "conversations": said, "data_source": text},
-      "fine_vision": {
-          "images": f.Sequence(picture),
-          "texts": f.Sequence({"user": f.Text(), "assistant": f.Text()}),
-          "source": text, **rated},
-      "x2i2": {"task_type": text, "instruction": text,
-               "input_images": f.Sequence(picture), "output_image": picture},
-      "omni_edit": {
-          "omni_edit_id": text, "task": text, "src_img": picture,
-          "edited_img": picture, "edited_prompt_list": f.Sequence(f.Text()),
-          "width": number, "height": number, "sc_score_1": score,
-          "sc_score_2": score, "sc_reasoning": text, "pq_score": score,
-          "o_score": score},
-  }  # fmt: skip
+    # `image` is absent from questions without one: a list of none or one.
+    "llava_558k": {
+      "id": text,
+      "image": f.Sequence(picture),
+      "conversations": said,
+    },
+    "llava_onevision": {
+      "id": text,
+      "image": f.Sequence(picture),
+      "conversations": said,
+      "data_source": text,
+    },
+    "fine_vision": {
+      "images": f.Sequence(picture),
+      "texts": f.Sequence({"user": f.Text(), "assistant": f.Text()}),
+      "source": text,
+      **rated,
+    },
+    "x2i2": {
+      "task_type": text,
+      "instruction": text,
+      "input_images": f.Sequence(picture),
+      "output_image": picture,
+    },
+    "omni_edit": {
+      "omni_edit_id": text,
+      "task": text,
+      "src_img": picture,
+      "edited_img": picture,
+      "edited_prompt_list": f.Sequence(f.Text()),
+      "width": number,
+      "height": number,
+      "sc_score_1": score,
+      "sc_score_2": score,
+      "sc_reasoning": text,
+      "pq_score": score,
+      "o_score": score,
+    },
+  }
 
 
-_PICTURES = ("image", "images", "input_images", "output_image", "src_img",
-             "edited_img")
+_PICTURES = (
+  "image",
+  "images",
+  "input_images",
+  "output_image",
+  "src_img",
+  "edited_img",
+)
 _HOMES = {
-    "llava_558k": "https://huggingface.co/datasets/liuhaotian/LLaVA-Pretrain",
-    "llava_onevision":
-        "https://huggingface.co/datasets/lmms-lab/LLaVA-OneVision-Data",
-    "fine_vision": "https://huggingface.co/datasets/HuggingFaceM4/FineVision",
-    "x2i2": "https://huggingface.co/datasets/OmniGen2/X2I2",
-    "omni_edit":
-        "https://huggingface.co/datasets/TIGER-Lab/OmniEdit-Filtered-1.2M",
+  "llava_558k": "https://huggingface.co/datasets/liuhaotian/LLaVA-Pretrain",
+  "llava_onevision": "https://huggingface.co/datasets/lmms-lab/LLaVA-OneVision-Data",
+  "fine_vision": "https://huggingface.co/datasets/HuggingFaceM4/FineVision",
+  "x2i2": "https://huggingface.co/datasets/OmniGen2/X2I2",
+  "omni_edit": "https://huggingface.co/datasets/TIGER-Lab/OmniEdit-Filtered-1.2M",
 }
 
 
@@ -81,29 +110,35 @@ class _Published(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "Columns as published; pictures as bytes."}
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-      "Put the published files, with archives of pictures unpacked, into "
-      "DATA_DIR/downloads/manual/NAME, NAME as in tfds.builder(NAME)."
+    "Put the published files, with archives of pictures unpacked, into "
+    "DATA_DIR/downloads/manual/NAME, NAME as in tfds.builder(NAME)."
   )
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-        builder=self, features=tfds.features.FeaturesDict(
-            _features()[self.name]),
-        homepage=_HOMES[self.name], disable_shuffling=True)
+      builder=self,
+      features=tfds.features.FeaturesDict(_features()[self.name]),
+      homepage=_HOMES[self.name],
+      disable_shuffling=True,
+    )
 
   def _split_generators(self, dl_manager) -> dict[str, Any]:
     folder = os.path.join(dl_manager.manual_dir, self.name)
     files = sorted(
-        os.path.join(base, name) for base, _, names in os.walk(folder)
-        for name in names if name.endswith(containers.SUFFIXES))
+      os.path.join(base, name)
+      for base, _, names in os.walk(folder)
+      for name in names
+      if name.endswith(containers.SUFFIXES)
+    )
     if not files:
       raise FileNotFoundError(
-          f"{folder} has no files that end in {containers.SUFFIXES}. Download "
-          f"{_HOMES[self.name]} there.")
+        f"{folder} has no files that end in {containers.SUFFIXES}. Download "
+        f"{_HOMES[self.name]} there."
+      )
     return {"train": self._generate_examples(files)}
 
   def _generate_examples(
-      self, files: list[str]
+    self, files: list[str]
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     count, bad = 0, 0
     for path in files:
@@ -129,7 +164,7 @@ def _rows(path: str) -> Iterator[containers.Item]:
 
 
 def example_of(
-    row: Mapping[str, Any], features: Mapping[str, Any], where: str, path: str
+  row: Mapping[str, Any], features: Mapping[str, Any], where: str, path: str
 ) -> dict[str, Any]:
   """A published row as TFDS wants it; BadRecord where it cannot be."""
   folder = os.path.dirname(os.path.abspath(path))
@@ -143,8 +178,7 @@ def example_of(
     if key in _PICTURES:
       if key == "output_image" and isinstance(value, list) and len(value) == 1:
         value = value[0]
-      value = ([encoded(v, key) for v in value] if many
-               else encoded(value, key))
+      value = [encoded(v, key) for v in value] if many else encoded(value, key)
     elif not many and value is None:
       # Numbers and texts that a row lacks: ratings of some, mostly.
       value = "" if isinstance(feature, tfds.features.Text) else -1

@@ -33,9 +33,9 @@ def _stored(count: int = 6) -> list[schema.Stored]:
   out = []
   for i in range(count):
     record = [
-        Understanding(pictures=(a,), turns=(("what?", f"red {i}"),), id=f"{i}"),
-        Drawing(prompt=f"blue {i}", picture=b, id=f"{i}"),
-        Editing(source=a, instruction=f"do {i}", target=b, id=f"{i}"),
+      Understanding(pictures=(a,), turns=(("what?", f"red {i}"),), id=f"{i}"),
+      Drawing(prompt=f"blue {i}", picture=b, id=f"{i}"),
+      Editing(source=a, instruction=f"do {i}", target=b, id=f"{i}"),
     ][i % 3]
     out.append(schema.Stored(record=record))
   return out
@@ -51,19 +51,40 @@ def test_convert_of_embedded_parquet(tmp_path, capsys):
   pa = pytest.importorskip("pyarrow")
   import pyarrow.parquet as pq
 
-  talk = [{"from": "human", "value": "<image>\nq"},
-          {"from": "gpt", "value": "a"}]  # fmt: skip
+  talk = [
+    {"from": "human", "value": "<image>\nq"},
+    {"from": "gpt", "value": "a"},
+  ]
   rows = [
-      {"id": f"{i}", "conversations": talk, "data_source": "made",
-       "image": {"bytes": made.noise(kind="JPEG"), "path": f"{i}.jpg"}}
-      for i in range(12)
-  ]  # fmt: skip
+    {
+      "id": f"{i}",
+      "conversations": talk,
+      "data_source": "made",
+      "image": {"bytes": made.noise(kind="JPEG"), "path": f"{i}.jpg"},
+    }
+    for i in range(12)
+  ]
   rows[5]["image"]["bytes"] = rows[5]["image"]["bytes"][:700]
   path = tmp_path / "train.parquet"
   pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=5)
   out = tmp_path / "out"
-  assert _run("convert", path, "--out", out, "--rows-per-shard", 5,
-              "--workers", 0, "--licence", "CC0", "--stem", "stem") == 0
+  assert (
+    _run(
+      "convert",
+      path,
+      "--out",
+      out,
+      "--rows-per-shard",
+      5,
+      "--workers",
+      0,
+      "--licence",
+      "CC0",
+      "--stem",
+      "stem",
+    )
+    == 0
+  )
   assert "11 understanding" in capsys.readouterr().out
   source = RecordsSource(str(out))
   stored = source.stored(5)
@@ -77,7 +98,9 @@ def test_convert_of_embedded_parquet(tmp_path, capsys):
   assert _run("validate", out) == 0
 
 
-@pytest.mark.parametrize("argv, words", [
+@pytest.mark.parametrize(
+  "argv, words",
+  [
     (["convert", "lost.jsonl", "--out", "x"], "No such file: lost.jsonl"),
     (["convert", "*.nothing", "--out", "x"], "No such file: *.nothing"),
     (["convert", "tfds:a", "--out", "x", "--tokenizer", "big"], "tokenizer"),
@@ -86,7 +109,8 @@ def test_convert_of_embedded_parquet(tmp_path, capsys):
     (["lengths", "nowhere", "--tokenizer", "tiny"], "no data set"),
     (["show", "nowhere", "--config", "files"], "does not open"),
     (["show", "--config", "files", "--stage", "9"], "2_finetuning"),
-])  # fmt: skip
+  ],
+)
 def test_mistakes_get_a_line(argv, words, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   assert _run(*argv) == 2
@@ -112,11 +136,12 @@ def test_validate_finds_damage(folder, tmp_path, capsys):
 
 
 def test_validate_of_lines_and_of_wrong_side_files(
-    folder, tmp_path, capsys, monkeypatch
+  folder, tmp_path, capsys, monkeypatch
 ):
   (tmp_path / "a.png").write_bytes(made.noise())
   path = made.jsonl(
-      tmp_path / "a.jsonl", {"image": "a.png", "caption": "y"}, "{")
+    tmp_path / "a.jsonl", {"image": "a.png", "caption": "y"}, "{"
+  )
   assert _run("validate", path) == 1
   assert f"{path}:2: no JSON" in capsys.readouterr().out
   # Side files of other records, with a card that believes them.
@@ -137,11 +162,17 @@ def test_stats_count_and_draw(folder, tmp_path, capsys):
   assert found["tasks"] == {"understanding": 2, "drawing": 2, "editing": 2}
   assert found["pictures"] == {"1": 4, "2": 2}
   assert sum(found["resolutions"].values()) == 8
-  assert found["aspects"] == {"1:2": 4, "2:3": 0, "square": 0, "5:4": 0,
-                              "3:2": 4}  # fmt: skip
+  assert found["aspects"] == {
+    "1:2": 4,
+    "2:3": 0,
+    "square": 0,
+    "5:4": 0,
+    "3:2": 4,
+  }
   assert found["picture_tokens"] == {"2-4": 8}
   assert found["total_text_tokens"] == (
-      RecordsSource(str(folder)).lengths.text_tokens().sum())
+    RecordsSource(str(folder)).lengths.text_tokens().sum()
+  )
   assert out.read_text().count("<svg") == 8
   assert "understanding: 2 (33.3%)" in capsys.readouterr().out
 
@@ -197,8 +228,12 @@ def test_a_drawn_row_is_the_row(folder):
       assert text == [t for p in parts for t in p.tokens]
       learned = slots.token[at & slots.learned & (slots.noisy == 0)].tolist()
       assert learned == [t for p in parts if p.loss for t in p.tokens]
-      shown = [slots.pictures[p] for p in dict.fromkeys(
-          slots.picture[at & (slots.picture >= 0)].tolist())]
+      shown = [
+        slots.pictures[p]
+        for p in dict.fromkeys(
+          slots.picture[at & (slots.picture >= 0)].tolist()
+        )
+      ]
       wanted = [p for p in sample.parts if not hasattr(p, "tokens")]
       for (_, pixels), part in zip(shown, wanted, strict=True):
         np.testing.assert_array_equal(pixels, part.pixels_YXC)
@@ -209,8 +244,20 @@ def test_a_drawn_row_is_the_row(folder):
 
 def test_show_draws_the_mask(folder, tmp_path):
   out = tmp_path / "show.html"
-  assert _run("show", folder, "--config", "files", "--rows", 1, "--out", out,
-              "--config.data.text_dropout=0") == 0  # fmt: skip
+  assert (
+    _run(
+      "show",
+      folder,
+      "--config",
+      "files",
+      "--rows",
+      1,
+      "--out",
+      out,
+      "--config.data.text_dropout=0",
+    )
+    == 0
+  )
   page = out.read_text()
   assert "What the model sees" in page and "part-0000" in page
   assert 'class="learned"' in page and "<script" not in page
@@ -235,4 +282,5 @@ def test_records_and_lines_train_alike(tmp_path):
     batches.append(build_data.batches(config, "2_finetuning")[1].batch)
   np.testing.assert_array_equal(batches[0].tokens_BU, batches[1].tokens_BU)
   np.testing.assert_array_equal(
-      batches[0].gen_pixels_BMYXC, batches[1].gen_pixels_BMYXC)
+    batches[0].gen_pixels_BMYXC, batches[1].gen_pixels_BMYXC
+  )

@@ -60,14 +60,16 @@ def _png(seed: int, y: int, x: int) -> bytes:
 def _stored() -> list[schema.Stored]:
   talk = lambda i: ((f"red {i}?", "blue"),)
   records = [
-      Understanding(pictures=(_png(0, 40, 70),), turns=talk(0), id="0"),
-      Drawing(prompt="red", picture=_png(1, 32, 64), id="1"),
-      Editing(source=_png(2, 50, 64), instruction="do", target=_png(3, 64, 60),
-              id="2"),
-      Understanding(pictures=(_png(4, 32, 32), _png(5, 64, 96)), turns=talk(3),
-                    id="3"),
-      Understanding(pictures=(), turns=talk(4), id="4"),
-      Understanding(pictures=(_png(6, 61, 90),), turns=talk(5), id="5"),
+    Understanding(pictures=(_png(0, 40, 70),), turns=talk(0), id="0"),
+    Drawing(prompt="red", picture=_png(1, 32, 64), id="1"),
+    Editing(
+      source=_png(2, 50, 64), instruction="do", target=_png(3, 64, 60), id="2"
+    ),
+    Understanding(
+      pictures=(_png(4, 32, 32), _png(5, 64, 96)), turns=talk(3), id="3"
+    ),
+    Understanding(pictures=(), turns=talk(4), id="4"),
+    Understanding(pictures=(_png(6, 61, 90),), turns=talk(5), id="5"),
   ]
   return [schema.Stored(record=r) for r in records]
 
@@ -88,14 +90,29 @@ def place(tmp_path_factory):
 
 
 def _encode(root, *more) -> int:
-  return common.run(data.main, [str(a) for a in (
-      "encode-latents", root / "set", "--config", root / "config.py",
-      "--weights", root / "w.safetensors", "--dtype", "float32", *more)])
+  return common.run(
+    data.main,
+    [
+      str(a)
+      for a in (
+        "encode-latents",
+        root / "set",
+        "--config",
+        root / "config.py",
+        "--weights",
+        root / "w.safetensors",
+        "--dtype",
+        "float32",
+        *more,
+      )
+    ],
+  )
 
 
 def _config(root, kind: str = "stored", **changes):
   config = common.load_config(
-      str(root / "config.py"), {"data.latents": kind, **changes})
+    str(root / "config.py"), {"data.latents": kind, **changes}
+  )
   config.data.sources.files = f"records:{root / 'set'}"
   return config
 
@@ -106,14 +123,19 @@ def test_stored_latents_are_those_of_the_step(place):
   stored = build_data.batches(_config(place), "s")[0].batch
   assert steps.latents is None and steps.patches is None
   chex.assert_trees_all_equal(
-      dict(enumerate(jax.tree.leaves(stored.replace(latents=None)))),
-      dict(enumerate(jax.tree.leaves(steps))))
+    dict(enumerate(jax.tree.leaves(stored.replace(latents=None)))),
+    dict(enumerate(jax.tree.leaves(steps))),
+  )
   emma = tiny.emma()
-  made_now = jax.jit(lambda p, b: emma.apply(
-      {"params": p}, b, method=Emma.latents), compiler_options=tiny.QUICK)(
-          tiny.params(), steps)
-  valid = dict(und_BNTC=steps.und_valid_BN, ref_BRTC=steps.ref_valid_BR,
-               gen_BMTC=steps.gen_task_BM > 0)
+  made_now = jax.jit(
+    lambda p, b: emma.apply({"params": p}, b, method=Emma.latents),
+    compiler_options=tiny.QUICK,
+  )(tiny.params(), steps)
+  valid = dict(
+    und_BNTC=steps.und_valid_BN,
+    ref_BRTC=steps.ref_valid_BR,
+    gen_BMTC=steps.gen_task_BM > 0,
+  )
   for name, there in valid.items():
     got = getattr(stored.latents, name)[there]
     want = np.asarray(getattr(made_now, name))[there]
@@ -133,7 +155,7 @@ def test_native_latents_are_those_of_each_picture_alone(place):
     for picture in filter(np.size, patches.pictures(batch.patches, row)):
       want = latents.encode(tiny.emma(), autoencoder, picture[None])
       want = np.asarray(want).reshape(-1, tiny.CHANNELS)
-      got = batch.latents.native_BJC[row, cell:cell + len(want)]
+      got = batch.latents.native_BJC[row, cell : cell + len(want)]
       np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
       cell += len(want)
     assert cell and not batch.latents.native_BJC[row, cell:].any()
@@ -182,12 +204,15 @@ def test_the_fingerprint_is_of_what_encodes():
   assert fingerprint(other) != kept
 
 
-@pytest.mark.parametrize("changes, words", [
+@pytest.mark.parametrize(
+  "changes, words",
+  [
     (dict(NATIVE, **{"data.latents": "step"}), "emma-data encode-latents"),
     ({"stages.s.und_patches": "48"}, "data.native=True"),
     ({"data.latents": "kept"}, "choose step or stored"),
     ({"data.height": "64"}, "no latents for .*there are some for"),
-])
+  ],
+)
 def test_configs_that_cannot_work_say_what_to_do(place, changes, words):
   with pytest.raises(ValueError, match=words):
     build_run.run(_config(place, **changes))
@@ -201,7 +226,7 @@ def test_a_source_that_is_no_folder_of_records_is_refused(place):
 
 
 def test_what_was_begun_goes_on_and_what_differs_is_refused(
-    place, tmp_path, capsys
+  place, tmp_path, capsys
 ):
   """A killed process leaves a spool and no marker; its part is made again."""
   root = tmp_path / "copy"
@@ -218,9 +243,11 @@ def test_what_was_begun_goes_on_and_what_differs_is_refused(
   assert "1 shards encoded, 1 were there" in capsys.readouterr().out
   assert (folder / "part-00001.array_record").read_bytes() == want
   assert not list(folder.glob("*.spool")) + list(folder.glob("*.tmp"))
-  for more, words in ((("--dtype", "float16"), "another dtype"),
-                      (("--shard", "2/2"), "0 <= I < N"),
-                      (("--pixels", 0), "must be positive")):
+  for more, words in (
+    (("--dtype", "float16"), "another dtype"),
+    (("--shard", "2/2"), "0 <= I < N"),
+    (("--pixels", 0), "must be positive"),
+  ):
     assert _encode(root, *more) == 2
     assert words in capsys.readouterr().err
 

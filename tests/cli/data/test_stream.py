@@ -13,9 +13,10 @@ def config(tmp_path_factory) -> str:
   root = tmp_path_factory.mktemp("records")
   path = root / "planned.py"
   path.write_text(
-      "from tests.data import recorded\n"
-      f"SOURCES = {recorded.folders(root)!r}\n"
-      "def get_config():\n  return recorded.config(SOURCES)\n")
+    "from tests.data import recorded\n"
+    f"SOURCES = {recorded.folders(root)!r}\n"
+    "def get_config():\n  return recorded.config(SOURCES)\n"
+  )
   return str(path)
 
 
@@ -34,8 +35,19 @@ def test_hosts_and_resumes_have_one_hash(config, capsys, tmp_path):
   assert (alone["stage"], alone["steps"]) == ("3_quality", 6)
   assert alone["samples"] > 30
   assert _hash(capsys, *stream, "--processes", 4) == alone
-  assert _hash(capsys, *stream, "--processes", 2,
-               "--resume", "1:1:0", "--resume", "4:4:0") == alone
+  assert (
+    _hash(
+      capsys,
+      *stream,
+      "--processes",
+      2,
+      "--resume",
+      "1:1:0",
+      "--resume",
+      "4:4:0",
+    )
+    == alone
+  )
   other = _hash(capsys, *stream, "--config.data.seed=1")
   assert other["sha256"] != alone["sha256"]
 
@@ -53,9 +65,13 @@ def test_batches_have_hashes_of_their_own(config, capsys, tmp_path):
 def test_streams_that_are_not_planned_have_one_too(config, capsys):
   """Hosts pack the same parts; the world has no lengths."""
   changes = [
-      f"--config.stages.3_quality.{k}={v}" for k, v in dict(
-          samples_per_batch=8, mixture_unit="samples",
-          mixture="((0.0, {'drawing': 1.0}),)").items()]
+    f"--config.stages.3_quality.{k}={v}"
+    for k, v in dict(
+      samples_per_batch=8,
+      mixture_unit="samples",
+      mixture="((0.0, {'drawing': 1.0}),)",
+    ).items()
+  ]
   changes.append("--config.data.buckets=()")
   stream = ("--config", config, "--steps", 2, *changes)
   assert _hash(capsys, *stream) == _hash(capsys, *stream, "--processes", 2)
@@ -77,19 +93,29 @@ def test_plan_says_what_a_stage_will_see(config, capsys, tmp_path):
   assert "(too much of: und_tokens" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv, words", [
-    (["plan", "--config.stages.3_quality.samples_per_batch=4",
-      "--config.data.buckets=()",
-      "--config.stages.3_quality.mixture=((0.0, {'drawing': 1.0}),)",
-      "--config.stages.3_quality.mixture_unit=samples"],
-     "samples_per_batch=4. Set it to 0"),
-    (["plan", "--config.data.sources.drawing=world:drawing:train"],
-     "has no lengths to plan by"),
+@pytest.mark.parametrize(
+  "argv, words",
+  [
+    (
+      [
+        "plan",
+        "--config.stages.3_quality.samples_per_batch=4",
+        "--config.data.buckets=()",
+        "--config.stages.3_quality.mixture=((0.0, {'drawing': 1.0}),)",
+        "--config.stages.3_quality.mixture_unit=samples",
+      ],
+      "samples_per_batch=4. Set it to 0",
+    ),
+    (
+      ["plan", "--config.data.sources.drawing=world:drawing:train"],
+      "has no lengths to plan by",
+    ),
     (["plan", "--config.stages.3_quality.mixture_unit=words"], "'tokens'"),
     (["plan", "--stage", "x"], "the config has 3_quality"),
     (["hash", "--resume", "20:1:0"], "ascending, between"),
     (["hash", "--processes", "3"], "do not split over 3"),
-])  # fmt: skip
+  ],
+)
 def test_mistakes_get_a_line(argv, words, config, capsys):
   assert _run(*argv, "--config", config) == 2
   said = capsys.readouterr().err

@@ -18,9 +18,14 @@ def recipe(**more: Any) -> part.Recipe:
 
 def run(maker: base.Construction, *inputs: Any, out: Path, **more: Any):
   """Constructs; (the new set as a list, its card)."""
-  card = job_lib.run(job_lib.Job(
+  card = job_lib.run(
+    job_lib.Job(
       inputs=[f"records:{i}" if Path(i).is_dir() else str(i) for i in inputs],
-      out=str(out), maker=maker, **{"workers": 0, "rows_per_shard": 3} | more))
+      out=str(out),
+      maker=maker,
+      **{"workers": 0, "rows_per_shard": 3} | more,
+    )
+  )
   return read(out), card
 
 
@@ -44,4 +49,5 @@ def scores(path: Path, **values: Any) -> filters.ScoreRule:
 
   made.jsonl(path, *({"id": k, "score": v} for k, v in values.items()))
   return filters.ScoreRule(
-      name="score", answers=answers.Precomputed(path=str(path)))
+    name="score", answers=answers.Precomputed(path=str(path))
+  )

@@ -17,9 +17,14 @@ from emma_jax.structs import Editing
 from tests.data import made
 from tests.data.construction import common
 
-EDIT = schema.Stored(record=Editing(
-    source=made.picture("red", 40, 80), instruction='say "hi" {prompt}',
-    target=made.picture("blue", 40, 80), id="e"))
+EDIT = schema.Stored(
+  record=Editing(
+    source=made.picture("red", 40, 80),
+    instruction='say "hi" {prompt}',
+    target=made.picture("blue", 40, 80),
+    id="e",
+  )
+)
 
 
 @contextlib.contextmanager
@@ -36,8 +41,11 @@ def server(*replies):
         self.connection.close()
         return
       code = reply if isinstance(reply, int) else 200
-      data = reply if isinstance(reply, bytes) else json.dumps(
-          {"choices": [{"message": {"content": reply}}]}).encode()
+      data = (
+        reply
+        if isinstance(reply, bytes)
+        else json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
+      )
       self.send_response(code)
       self.send_header("Content-Length", str(len(data)))
       self.end_headers()
@@ -55,10 +63,18 @@ def server(*replies):
 
 
 def _client(url: str, folder, **more) -> client.Client:
-  return client.Client(**{
-      "url": url, "model": "m", "prompt": "Judge {instruction}: {text}",
-      "cache": str(folder / "cache"), "pause": 0.001, "tries": 3, "side": 32,
-  } | more)  # fmt: skip
+  return client.Client(
+    **{
+      "url": url,
+      "model": "m",
+      "prompt": "Judge {instruction}: {text}",
+      "cache": str(folder / "cache"),
+      "pause": 0.001,
+      "tries": 3,
+      "side": 32,
+    }
+    | more
+  )
 
 
 def test_what_is_asked(tmp_path, monkeypatch):
@@ -67,7 +83,7 @@ def test_what_is_asked(tmp_path, monkeypatch):
     one = _client(url, tmp_path, key_env="MY_KEY")
     assert one.answer(EDIT, "here") == {"score": 7}
     assert one.answer(EDIT, "here") == {"score": 7}  # from the cache
-  (path, headers, body), = asked
+  ((path, headers, body),) = asked
   assert path == "/v1/chat/completions" and body["model"] == "m"
   assert headers["Authorization"] == "Bearer secret"
   said, first, second = body["messages"][0]["content"]
@@ -79,7 +95,8 @@ def test_what_is_asked(tmp_path, monkeypatch):
     assert image.size == (32, 16)
     assert abs(image.getpixel((9, 9))[0] - colour) < 3
   assert "secret" not in "".join(
-      p.read_text() for p in (tmp_path / "cache").rglob("*.json"))
+    p.read_text() for p in (tmp_path / "cache").rglob("*.json")
+  )
 
 
 def test_the_server_may_fail_for_a_while(tmp_path):
@@ -88,14 +105,17 @@ def test_the_server_may_fail_for_a_while(tmp_path):
   assert len(asked) == 3
 
 
-@pytest.mark.parametrize("reply, error, words", [
+@pytest.mark.parametrize(
+  "reply, error, words",
+  [
     (500, ConversionError, "no answer in 3 tries.*500"),
     (401, ConversionError, "401"),
     (b"<html>", ConversionError, "no chat completion"),
     (b'{"choices": []}', ConversionError, "no chat completion"),
     (400, answers.NoAnswer, "refuses it"),
     ("I can't.", answers.NoAnswer, "no JSON object"),
-])  # fmt: skip
+  ],
+)
 def test_what_is_no_answer(tmp_path, reply, error, words):
   with server(reply) as (url, _):
     with pytest.raises(error, match=words):
@@ -121,8 +141,13 @@ def test_a_filter_with_a_client_goes_on_where_the_server_died(tmp_path):
   """A run ends with the server; the next asks only what is not known."""
   folder = made.dataset(tmp_path / "set", made.samples())
   job = lambda url: filters.Filter(
-      base=common.recipe(), scores=(filters.ScoreRule(
-          name="judge", answers=_client(url, tmp_path), minimum=5),))
+    base=common.recipe(),
+    scores=(
+      filters.ScoreRule(
+        name="judge", answers=_client(url, tmp_path), minimum=5
+      ),
+    ),
+  )
   good = ['{"score": 6}', '{"score": 3}', '{"score": null}', '{"score": 9}']
   with server(*good[:2], 500, 500, 500, *good[2:]) as (url, asked):
     with pytest.raises(ConversionError, match="What is done is kept"):

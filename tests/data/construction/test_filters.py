@@ -18,11 +18,15 @@ from tests.data.construction import common
 def folder(tmp_path):
   """Drawings a to e of 32x32, 32x64, ... 32x160 pixels."""
   stored = [
-      schema.Stored(
-          record=Drawing(prompt=f"no {name}", id=name,
-                         picture=made.picture("red", 32, 32 * (i + 1))),
-          provenance={"row": f"old.jsonl:{i}"})
-      for i, name in enumerate("abcde")
+    schema.Stored(
+      record=Drawing(
+        prompt=f"no {name}",
+        id=name,
+        picture=made.picture("red", 32, 32 * (i + 1)),
+      ),
+      provenance={"row": f"old.jsonl:{i}"},
+    )
+    for i, name in enumerate("abcde")
   ]
   return made.dataset(tmp_path / "set", stored, shards=2)
 
@@ -31,11 +35,17 @@ def _filter(**more) -> filters.Filter:
   return filters.Filter(base=common.recipe(), **more)
 
 
-@pytest.mark.parametrize("limits, kept", [
-    ({"min_side": 32}, "acebd"), ({"min_side": 33}, ""),
-    ({"max_side": 96}, "acb"), ({"min_pixels": 32 * 96}, "ced"),
-    ({"max_aspect": 2.0}, "ab"), ({"tasks": ("editing",)}, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  "limits, kept",
+  [
+    ({"min_side": 32}, "acebd"),
+    ({"min_side": 33}, ""),
+    ({"max_side": 96}, "acb"),
+    ({"min_pixels": 32 * 96}, "ced"),
+    ({"max_aspect": 2.0}, "ab"),
+    ({"tasks": ("editing",)}, ""),
+  ],
+)
 def test_sizes(folder, tmp_path, limits, kept):
   """Input order is a c e | b d: two shards."""
   out = tmp_path / "out"
@@ -54,42 +64,58 @@ def test_sizes(folder, tmp_path, limits, kept):
 def test_scores_select_are_noted_and_provenance_is_a_chain(folder, tmp_path):
   rule = common.scores(tmp_path / "s.jsonl", a=1, b=5.5, c=None, d=9, e=5)
   rule = dataclasses.replace(rule, minimum=5, maximum=8)
-  found, card = common.run(_filter(scores=(rule,)), folder,
-                           out=tmp_path / "out", workers=2)
+  found, card = common.run(
+    _filter(scores=(rule,)), folder, out=tmp_path / "out", workers=2
+  )
   assert common.ids(found) == ["c", "e", "b"]
   assert [s.provenance.get("score") for s in found] == [None, 5.0, 5.5]
   assert card.provenance["left out"] == {"score": 2}
   assert card.provenance["inputs"][0]["name"] == "made"
   assert card.provenance["settings"]["scores"][0]["minimum"] == 5
   again, _ = common.run(
-      _filter(scores=(filters.ScoreRule(
-          name="score", answers=answers.Noted("score"), minimum=5.2),),
-              missing="drop"), tmp_path / "out", out=tmp_path / "again")
+    _filter(
+      scores=(
+        filters.ScoreRule(
+          name="score", answers=answers.Noted("score"), minimum=5.2
+        ),
+      ),
+      missing="drop",
+    ),
+    tmp_path / "out",
+    out=tmp_path / "again",
+  )
   assert common.ids(again) == ["b"]
 
 
 @pytest.mark.parametrize("missing, kept", [("drop", "aeb"), ("keep", "aebd")])
 def test_a_missing_score_is_an_error_unless_told(
-    folder, tmp_path, missing, kept
+  folder, tmp_path, missing, kept
 ):
   rule = dataclasses.replace(
-      common.scores(tmp_path / "s.jsonl", a=1, b=1, c=0, e=1), minimum=1)
+    common.scores(tmp_path / "s.jsonl", a=1, b=1, c=0, e=1), minimum=1
+  )
   with pytest.raises(ConversionError, match="no line of the id 'd'.*--missing"):
     common.run(_filter(scores=(rule,)), folder, out=tmp_path / "out")
-  found, card = common.run(_filter(scores=(rule,), missing=missing), folder,
-                           out=tmp_path / "other")
+  found, card = common.run(
+    _filter(scores=(rule,), missing=missing), folder, out=tmp_path / "other"
+  )
   assert "".join(common.ids(found)) == kept
   assert card.provenance["left out"].get("no score", 0) == (missing == "drop")
 
 
-@pytest.mark.parametrize("lines, words", [
+@pytest.mark.parametrize(
+  "lines, words",
+  [
     (['{"id": "a", "score": 1}', '{"id": "a", "score": 2}'], "two different"),
-    (['{"score": 1}'], ":1 is no answer"), (["[1]"], "is no answer"),
-])  # fmt: skip
+    (['{"score": 1}'], ":1 is no answer"),
+    (["[1]"], "is no answer"),
+  ],
+)
 def test_files_of_scores_that_are_none(folder, tmp_path, lines, words):
   path = made.jsonl(tmp_path / "s.jsonl", *lines)
   rule = filters.ScoreRule(
-      name="score", answers=answers.Precomputed(path=str(path)))
+    name="score", answers=answers.Precomputed(path=str(path))
+  )
   with pytest.raises(ConversionError, match=words):
     common.run(_filter(scores=(rule,)), folder, out=tmp_path / "out")
 
@@ -105,16 +131,19 @@ def test_scores_of_parquet_equal_those_of_lines(folder, tmp_path):
   pa = pytest.importorskip("pyarrow")
   import pyarrow.parquet as pq
 
-  rows = [{"id": i, "score": s} for i, s in zip("abcde", [1., 2., 3., 4., 5.])]
+  rows = [
+    {"id": i, "score": s} for i, s in zip("abcde", [1.0, 2.0, 3.0, 4.0, 5.0])
+  ]
   pq.write_table(pa.Table.from_pylist(rows), tmp_path / "s.parquet")
   made.jsonl(tmp_path / "s.jsonl", *rows)
   outs = []
   for kind in ("parquet", "jsonl"):
     rule = filters.ScoreRule(
-        name="score", minimum=2.5,
-        answers=answers.Precomputed(path=str(tmp_path / f"s.{kind}")))
-    found, _ = common.run(_filter(scores=(rule,)), folder,
-                          out=tmp_path / kind)
+      name="score",
+      minimum=2.5,
+      answers=answers.Precomputed(path=str(tmp_path / f"s.{kind}")),
+    )
+    found, _ = common.run(_filter(scores=(rule,)), folder, out=tmp_path / kind)
     outs.append([schema.encode(s) for s in found])
   assert outs[0] == outs[1] and len(outs[0]) == 3
 
@@ -136,8 +165,10 @@ def test_joining_fills_in_what_records_do_not_say(tmp_path):
   """A label, a weight and an origin; what is there stays."""
   folder = made.dataset(tmp_path / "set", made.samples())
   found, _ = common.run(
-      common.recipe(stem=0, weight=3.0, dataset="new"), folder,
-      out=tmp_path / "out")
+    common.recipe(stem=0, weight=3.0, dataset="new"),
+    folder,
+    out=tmp_path / "out",
+  )
   assert [s.weight for s in found] == [3, 3, 2, 3]
   assert [s.record.stem for s in found[:2]] == [1, 0]
   assert [s.provenance["dataset"] for s in found] == ["made", *["new"] * 3]
@@ -151,11 +182,19 @@ def test_joining_keeps_every_byte(folder, tmp_path):
   assert card.weighted and card.provenance["format"] == "records"
 
 
-@pytest.mark.parametrize("limits, kept", [
-    (dict(min_side=20), True), (dict(min_side=21), False),
-    (dict(max_side=40), True), (dict(max_side=39), False),
-    (dict(min_pixels=800), True), (dict(min_pixels=801), False),
-    (dict(max_aspect=2), True), (dict(max_aspect=1.99), False)])
+@pytest.mark.parametrize(
+  "limits, kept",
+  [
+    (dict(min_side=20), True),
+    (dict(min_side=21), False),
+    (dict(max_side=40), True),
+    (dict(max_side=39), False),
+    (dict(min_pixels=800), True),
+    (dict(min_pixels=801), False),
+    (dict(max_aspect=2), True),
+    (dict(max_aspect=1.99), False),
+  ],
+)
 def test_sizes_at_their_limits_are_kept(limits, kept):
   """Of 20 x 40 pixels, whichever way it lies."""
   for y, x in ((20, 40), (40, 20)):
@@ -164,9 +203,15 @@ def test_sizes_at_their_limits_are_kept(limits, kept):
     assert kept or out.kind in limits
 
 
-@pytest.mark.parametrize("limits, kept", [
-    (dict(minimum=0.5, maximum=0.5), True), (dict(minimum=0.51), False),
-    (dict(maximum=0.49), False), ({}, True)])
+@pytest.mark.parametrize(
+  "limits, kept",
+  [
+    (dict(minimum=0.5, maximum=0.5), True),
+    (dict(minimum=0.51), False),
+    (dict(maximum=0.49), False),
+    ({}, True),
+  ],
+)
 def test_scores_at_their_limits_are_kept(limits, kept):
   rule = filters.ScoreRule(name="s", answers=answers.Noted("n"), **limits)
   stored = dataclasses.replace(made.samples()[2], provenance={"n": 0.5})

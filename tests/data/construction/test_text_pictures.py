@@ -28,13 +28,20 @@ def _languages() -> list[str]:
 
 LANGUAGES = _languages()
 needs_fonts = pytest.mark.skipif(
-    not LANGUAGES, reason="no fonts; install fonts-dejavu-core")
+  not LANGUAGES, reason="no fonts; install fonts-dejavu-core"
+)
 
 
 def _maker(**more) -> text_pictures.TextPictures:
-  return text_pictures.TextPictures(**{
-      "base": common.recipe(), "languages": tuple(LANGUAGES),
-      "sizes": ((192, 256), (256, 192)), "max_texts": 2} | more)
+  return text_pictures.TextPictures(
+    **{
+      "base": common.recipe(),
+      "languages": tuple(LANGUAGES),
+      "sizes": ((192, 256), (256, 192)),
+      "max_texts": 2,
+    }
+    | more
+  )
 
 
 @needs_fonts
@@ -42,14 +49,19 @@ def test_a_set_is_a_function_of_seed_and_index(tmp_path):
   base = common.recipe(dataset="words")
   base = type(base)(**{**vars(base), "form": "index"})
   one, card = common.run(_maker(base=base), "range:7", out=tmp_path / "one")
-  two, _ = common.run(_maker(base=base), "range:7", out=tmp_path / "two",
-                      workers=2, rows_per_shard=2)
+  two, _ = common.run(
+    _maker(base=base),
+    "range:7",
+    out=tmp_path / "two",
+    workers=2,
+    rows_per_shard=2,
+  )
   strip = lambda stored: (stored.record, {**stored.provenance, "row": ""})
   assert [*map(strip, one)] == [*map(strip, two)]
-  other, _ = common.run(_maker(base=base, seed=1), "range:7",
-                        out=tmp_path / "other")
-  assert not {s.record.picture for s in one} & {
-      s.record.picture for s in other}
+  other, _ = common.run(
+    _maker(base=base, seed=1), "range:7", out=tmp_path / "other"
+  )
+  assert not {s.record.picture for s in one} & {s.record.picture for s in other}
   assert len({s.record.picture for s in one}) == 7
   assert card.provenance["construction"] == "TextPictures"
   for stored in one:
@@ -63,15 +75,19 @@ def test_a_set_is_a_function_of_seed_and_index(tmp_path):
 @needs_fonts
 def test_all_ink_is_in_the_boxes_which_do_not_overlap(monkeypatch):
   """Drawn with and without the texts, pictures differ inside boxes only."""
-  maker = _maker(found={lang: fonts.find(lang) for lang in LANGUAGES},
-                 max_texts=3, sizes=((384, 320),))
+  maker = _maker(
+    found={lang: fonts.find(lang) for lang in LANGUAGES},
+    max_texts=3,
+    sizes=((384, 320),),
+  )
   seen = set()
   for index in range(16):
     picture, texts, _ = maker.draw(index)
     real = text_pictures.ImageDraw.ImageDraw.text
     with monkeypatch.context() as patch:
-      patch.setattr(text_pictures.ImageDraw.ImageDraw, "text",
-                    lambda *args, **more: None)
+      patch.setattr(
+        text_pictures.ImageDraw.ImageDraw, "text", lambda *args, **more: None
+      )
       bare, same, _ = maker.draw(index)
     assert text_pictures.ImageDraw.ImageDraw.text is real and same == texts
     ink = np.asarray(ImageChops.difference(picture, bare)).max(-1) > 0
@@ -107,8 +123,9 @@ def test_missing_glyphs_are_seen():
   assert not fonts.covers(__file__, "A")  # no font at all
   phrases = {LANGUAGES[0]: ("\U0010fffd",)}
   with pytest.raises(ConversionError, match="has all characters"):
-    _maker(found={LANGUAGES[0]: (path,)}, languages=LANGUAGES[:1],
-           phrases=phrases).draw(0)
+    _maker(
+      found={LANGUAGES[0]: (path,)}, languages=LANGUAGES[:1], phrases=phrases
+    ).draw(0)
 
 
 @needs_fonts
@@ -141,16 +158,22 @@ def test_folders_take_the_place_of_the_systems_fonts(tmp_path):
 @needs_fonts
 def test_a_text_without_room_is_an_error():
   phrases = {lang: ("Word " * 80,) for lang in LANGUAGES}
-  maker = _maker(found={lang: fonts.find("en") for lang in LANGUAGES},
-                 phrases=phrases)
+  maker = _maker(
+    found={lang: fonts.find("en") for lang in LANGUAGES}, phrases=phrases
+  )
   with pytest.raises(ConversionError, match="has no room"):
     maker.draw(0)
 
 
-@pytest.mark.parametrize("more, words_", [
-    ({"languages": ("xx",)}, "Languages are"), ({"languages": ()}, "Languages"),
-    ({"sizes": ((64, 64),)}, "at least 128"), ({"max_texts": 0}, "positive"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  "more, words_",
+  [
+    ({"languages": ("xx",)}, "Languages are"),
+    ({"languages": ()}, "Languages"),
+    ({"sizes": ((64, 64),)}, "at least 128"),
+    ({"max_texts": 0}, "positive"),
+  ],
+)
 def test_wrong_settings(more, words_):
   with pytest.raises(ConversionError, match=words_):
     _maker(**{"languages": ("en",)} | more)

@@ -20,9 +20,13 @@ def _job(folder, out: str, **more) -> job_lib.Job:
     rows[3]["image"], rows[7]["caption"] = "lost.png", " "
     made.jsonl(path, *rows)
   return job_lib.Job(
-      inputs=[str(path)], out=str(folder / out), rows_per_shard=6,
-      maker=part.Recipe(form="", tokenizer=made.TOKENIZER, dataset="same"),
-      workers=0, **more)
+    inputs=[str(path)],
+    out=str(folder / out),
+    rows_per_shard=6,
+    maker=part.Recipe(form="", tokenizer=made.TOKENIZER, dataset="same"),
+    workers=0,
+    **more,
+  )
 
 
 def _files(folder) -> dict[str, bytes]:
@@ -60,40 +64,56 @@ def test_what_was_done_is_taken_up(tmp_path, direct, monkeypatch):
     patch.setattr(job_lib.part_lib, "convert", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
       job_lib.run(job)
-  kept = {p.name: p.stat().st_ino
-          for p in (tmp_path / "out.partial").glob("*.array_record")}
+  kept = {
+    p.name: p.stat().st_ino
+    for p in (tmp_path / "out.partial").glob("*.array_record")
+  }
   assert len(kept) == 2
   job_lib.run(dataclasses.replace(job, execute=direct))
   assert _files(tmp_path / "whole") == _files(tmp_path / "out")
-  assert all((tmp_path / "out" / name).stat().st_ino == inode
-             for name, inode in kept.items())
+  assert all(
+    (tmp_path / "out" / name).stat().st_ino == inode
+    for name, inode in kept.items()
+  )
 
 
 def test_the_fuse_and_constructions_work_there_too(tmp_path, direct):
   from emma_jax.data.construction import duplicates
 
   folder = made.dataset(tmp_path / "set", [*made.samples(), *made.samples()])
-  maker = duplicates.Dedup(base=part.Recipe(
-      form="", tokenizer=made.TOKENIZER))
+  maker = duplicates.Dedup(base=part.Recipe(form="", tokenizer=made.TOKENIZER))
   for out, more in (("a", {}), ("b", {"execute": direct})):
-    job_lib.run(job_lib.Job(
-        inputs=[f"records:{folder}"], out=str(tmp_path / out), workers=0,
-        rows_per_shard=2, maker=maker, **more))
+    job_lib.run(
+      job_lib.Job(
+        inputs=[f"records:{folder}"],
+        out=str(tmp_path / out),
+        workers=0,
+        rows_per_shard=2,
+        maker=maker,
+        **more,
+      )
+    )
   a, b = _files(tmp_path / "a"), _files(tmp_path / "b")
   shards = [name for name in a if name.startswith("part")]
   assert shards and all(a[name] == b[name] for name in shards)
   rows = [{"image": "lost.png", "caption": "c"}] * 300
   path = made.jsonl(tmp_path / "bad.jsonl", *rows)
   job = dataclasses.replace(
-      _job(tmp_path, "bad", execute=direct), inputs=[str(path)])
+    _job(tmp_path, "bad", execute=direct), inputs=[str(path)]
+  )
   with pytest.raises(job_lib.ConversionError, match="rows are rejected"):
     job_lib.run(job)
 
 
 def test_the_command(tmp_path, direct, capsys):
   _job(tmp_path, "x")
-  argv = ["convert", str(tmp_path / "rows.jsonl"), "--out",
-          str(tmp_path / "out"), "--beam=--runner=DirectRunner"]
+  argv = [
+    "convert",
+    str(tmp_path / "rows.jsonl"),
+    "--out",
+    str(tmp_path / "out"),
+    "--beam=--runner=DirectRunner",
+  ]
   assert common.run(data.main, argv) == 0
   assert "18 drawing" in capsys.readouterr().out
 
@@ -101,7 +121,13 @@ def test_the_command(tmp_path, direct, capsys):
 def test_without_beam_it_says_what_to_install(tmp_path, monkeypatch, capsys):
   monkeypatch.setitem(__import__("sys").modules, "apache_beam", None)
   _job(tmp_path, "x")
-  argv = ["convert", str(tmp_path / "rows.jsonl"), "--out",
-          str(tmp_path / "out"), "--beam", ""]
+  argv = [
+    "convert",
+    str(tmp_path / "rows.jsonl"),
+    "--out",
+    str(tmp_path / "out"),
+    "--beam",
+    "",
+  ]
   assert common.run(data.main, argv) == 2
   assert "extra `prep`" in capsys.readouterr().err

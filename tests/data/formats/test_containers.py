@@ -30,8 +30,11 @@ def test_json_lines_in_parts(tmp_path):
   whole = _read(path, 100)
   good = [row["n"] for _, row in whole if isinstance(row, dict)]
   assert good == [1, 2, 3]
-  bad = [(w.rpartition(":")[2], r.reason) for w, r in whole
-         if isinstance(r, BadRecord)]  # fmt: skip
+  bad = [
+    (w.rpartition(":")[2], r.reason)
+    for w, r in whole
+    if isinstance(r, BadRecord)
+  ]
   assert [line for line, _ in bad] == ["2", "4", "5"]
   assert "codec" in bad[1][1] and "list instead" in bad[2][1]
   for rows in (1, 2, 4):
@@ -71,12 +74,21 @@ def _tar(path, members: dict[str, bytes]):
 
 
 def test_web_datasets(tmp_path):
-  path = _tar(tmp_path / "a.tar", {
-      "x/1.jpg": b"one", "x/1.txt": b" cap \n", "x/1.cls": b"3",
-      "2.json": b'{"caption": "two", "id": 7}', "2.png": b"two",
-      "3.txt": b"\xff", "3.png": b"3",
-      "4.source.png": b"s", "4.target.webp": b"t", "4.instruction.txt": b"do",
-  })  # fmt: skip
+  path = _tar(
+    tmp_path / "a.tar",
+    {
+      "x/1.jpg": b"one",
+      "x/1.txt": b" cap \n",
+      "x/1.cls": b"3",
+      "2.json": b'{"caption": "two", "id": 7}',
+      "2.png": b"two",
+      "3.txt": b"\xff",
+      "3.png": b"3",
+      "4.source.png": b"s",
+      "4.target.webp": b"t",
+      "4.instruction.txt": b"do",
+    },
+  )
   (_, a), (_, b), (where, bad), (_, d) = _read(path, 1)
   assert a == {"__key__": "x/1", "image": b"one", "caption": "cap", "id": "x/1"}
   assert b["caption"] == "two" and b["image"] == b"two" and b["id"] == 7
@@ -99,12 +111,12 @@ def test_a_tar_that_breaks_off(tmp_path):
 
 def test_sequences_from_python(tmp_path, monkeypatch):
   (tmp_path / "my_rows.py").write_text(
-      "class Rows:\n"
-      "  def __len__(self): return 3\n"
-      "  def __getitem__(self, i):\n"
-      "    if i == 1: raise OSError('gone')\n"
-      "    return {'n': i, 'b': b'text'}\n"
-      "def rows(): return Rows()\n"
+    "class Rows:\n"
+    "  def __len__(self): return 3\n"
+    "  def __getitem__(self, i):\n"
+    "    if i == 1: raise OSError('gone')\n"
+    "    return {'n': i, 'b': b'text'}\n"
+    "def rows(): return Rows()\n"
   )
   monkeypatch.syspath_prepend(tmp_path)
   (_, a), (where, bad), (_, c) = _read("python:my_rows:rows", 2)
@@ -147,8 +159,9 @@ def test_tensorflow_datasets_without_tensorflow(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
   module = importlib.import_module("made_edits.made_edits_dataset_builder")
   data = str(tmp_path / "data")
-  module.Builder(data_dir=data, file_format="array_record"
-                 ).download_and_prepare()  # fmt: skip
+  module.Builder(
+    data_dir=data, file_format="array_record"
+  ).download_and_prepare()
   options = tables.Options(data_dir=data)
   (part,) = containers.split("tfds:made_edits:train", 10, options)
   found = [row for _, row in containers.read(part, options)]
@@ -170,8 +183,8 @@ def test_parquet(tmp_path):
 
   noise = np.random.default_rng(0).bytes(50_000)
   rows = [
-      {"n": i, "image": {"bytes": noise[5000 * i :][:5000], "path": None}}
-      for i in range(10)
+    {"n": i, "image": {"bytes": noise[5000 * i :][:5000], "path": None}}
+    for i in range(10)
   ]
   path = tmp_path / "a.parquet"
   pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=4)

@@ -28,10 +28,12 @@ def _input(folder: Path, count: int = 20) -> str:
 
 def _job(folder: Path, out: str = "out", **more) -> job_lib.Job:
   return job_lib.Job(
-      inputs=[_input(folder)], out=str(folder / out), rows_per_shard=6,
-      maker=part.Recipe(form="", tokenizer=made.TOKENIZER),
-      **{"workers": 0} | more,
-  )  # fmt: skip
+    inputs=[_input(folder)],
+    out=str(folder / out),
+    rows_per_shard=6,
+    maker=part.Recipe(form="", tokenizer=made.TOKENIZER),
+    **{"workers": 0} | more,
+  )
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -44,7 +46,11 @@ def test_a_conversion_accounts_for_every_row(tmp_path):
   source = RecordsSource(str(tmp_path / "out"))
   assert len(source) == card.records == 18 and card.rejected == 2
   assert [source[i].prompt for i in range(4)] == [
-      "no 0", "no 1", "no 2", "no 4"]  # fmt: skip
+    "no 0",
+    "no 1",
+    "no 2",
+    "no 4",
+  ]
   assert source.stored(0).provenance["row"].endswith("rows.jsonl:1")
   notes = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
   assert [json.loads(n)["where"].split(":")[-1] for n in notes] == ["4", "8"]
@@ -89,15 +95,20 @@ def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
   assert calls == [0, 6, 12, 12, 18]
   whole, out = _files(tmp_path / "whole"), _files(tmp_path / "out")
   assert {k: v for k, v in whole.items() if "part" in k} == {
-      k: v for k, v in out.items() if "part" in k
+    k: v for k, v in out.items() if "part" in k
   }
 
 
 def test_rows_that_were_rejected_before_count_too(tmp_path, monkeypatch):
   """Two of the first twelve, and two of the next six after a stop."""
   job = _job(tmp_path)
-  rows = [{"image": "a.png" if i not in (3, 7, 12, 13) else "lost.png",
-           "caption": f"no {i}"} for i in range(20)]
+  rows = [
+    {
+      "image": "a.png" if i not in (3, 7, 12, 13) else "lost.png",
+      "caption": f"no {i}",
+    }
+    for i in range(20)
+  ]
   made.jsonl(tmp_path / "rows.jsonl", *rows)
   monkeypatch.setattr(job_lib, "_MIN_SEEN", 1)
   real = part.convert
@@ -132,8 +143,16 @@ sys.exit(common.run(data.main, sys.argv[1:]))
 def test_kill_9_in_the_middle(tmp_path, repo):
   """What is left is taken up; no shard is half, none is twice."""
   rows = _input(tmp_path, 40)
-  command = ["convert", rows, "--out", str(tmp_path / "out"),
-             "--rows-per-shard", "10", "--workers", "0"]  # fmt: skip
+  command = [
+    "convert",
+    rows,
+    "--out",
+    str(tmp_path / "out"),
+    "--rows-per-shard",
+    "10",
+    "--workers",
+    "0",
+  ]
   work = tmp_path / "out.partial" / ".work"
   command = [sys.executable, "-c", PROGRAM, *command]
   running = subprocess.Popen(command, cwd=repo)
@@ -146,16 +165,20 @@ def test_kill_9_in_the_middle(tmp_path, repo):
   assert not (tmp_path / "out").exists()
   kept = {p: p.stat().st_mtime_ns for p in work.glob("done-*.json")}
   assert 2 <= len(kept) < 4
-  inodes = {i: (work.parent / f"part-{i:05d}.array_record").stat().st_ino
-            for i in range(len(kept))}  # fmt: skip
+  inodes = {
+    i: (work.parent / f"part-{i:05d}.array_record").stat().st_ino
+    for i in range(len(kept))
+  }
   subprocess.run(command, cwd=repo, check=True)
   out = tmp_path / "out"
   source = RecordsSource(str(out))
   wanted = [f"no {i}" for i in range(40) if i not in (3, 7)]
   assert [source[i].prompt for i in range(len(source))] == wanted
   assert not list(out.glob("*.tmp"))
-  assert all((out / f"part-{i:05d}.array_record").stat().st_ino == node
-             for i, node in inodes.items())  # fmt: skip
+  assert all(
+    (out / f"part-{i:05d}.array_record").stat().st_ino == node
+    for i, node in inodes.items()
+  )
 
 
 def test_two_at_once_are_refused(tmp_path):
@@ -173,28 +196,38 @@ def test_a_hopeless_input_stops_early(tmp_path, monkeypatch):
   rows = [{"image": "lost.png", "caption": "c"}] * 300
   path = made.jsonl(tmp_path / "rows.jsonl", *rows)
   recipe = part.Recipe(form="", tokenizer=made.TOKENIZER)
-  job = job_lib.Job(inputs=[str(path)], out=str(tmp_path / "out"),
-                    maker=recipe, workers=0)  # fmt: skip
+  job = job_lib.Job(
+    inputs=[str(path)], out=str(tmp_path / "out"), maker=recipe, workers=0
+  )
   with pytest.raises(job_lib.ConversionError, match="rows are rejected"):
     job_lib.run(job)
   few = made.jsonl(tmp_path / "few.jsonl", *rows[:3])
-  job = job_lib.Job(inputs=[str(few)], out=str(tmp_path / "few"),
-                    maker=recipe, workers=0)  # fmt: skip
+  job = job_lib.Job(
+    inputs=[str(few)], out=str(tmp_path / "few"), maker=recipe, workers=0
+  )
   with pytest.raises(job_lib.ConversionError, match="None of 3 rows.*lost.png"):
     job_lib.run(job)
   none = made.jsonl(tmp_path / "none.jsonl", {"a": 1})
-  job = job_lib.Job(inputs=[str(none)], out=str(tmp_path / "none"),
-                    maker=recipe, workers=0)  # fmt: skip
+  job = job_lib.Job(
+    inputs=[str(none)], out=str(tmp_path / "none"), maker=recipe, workers=0
+  )
   with pytest.raises(job_lib.ConversionError, match=r"columns \['a'\]"):
     job_lib.run(job)
 
 
-@pytest.mark.parametrize("value, reason", [
-    (None, "not a picture"), ("", "not a picture"), (5, "not a picture"),
-    ("lost.png", "no such"), ("a\0b", "no such"), ("/dev/zero", "no such"),
+@pytest.mark.parametrize(
+  "value, reason",
+  [
+    (None, "not a picture"),
+    ("", "not a picture"),
+    (5, "not a picture"),
+    ("lost.png", "no such"),
+    ("a\0b", "no such"),
+    ("/dev/zero", "no such"),
     ({"bytes": None, "path": None}, "not a picture"),
     ("empty.png", "zero bytes"),
-])  # fmt: skip
+  ],
+)
 def test_values_that_are_no_pictures(tmp_path, value, reason: str):
   (tmp_path / "empty.png").write_bytes(b"")
   with pytest.raises(BadRecord, match=reason):
@@ -204,6 +237,11 @@ def test_values_that_are_no_pictures(tmp_path, value, reason: str):
 def test_pictures_in_every_form(tmp_path):
   data = made.noise()
   (tmp_path / "a.png").write_bytes(data)
-  for value in (data, bytearray(data), "a.png", {"bytes": data, "path": None},
-                {"bytes": None, "path": "a.png"}):  # fmt: skip
+  for value in (
+    data,
+    bytearray(data),
+    "a.png",
+    {"bytes": data, "path": None},
+    {"bytes": None, "path": "a.png"},
+  ):
     assert part.encoded(value, "image", "here", str(tmp_path)) == data

@@ -15,40 +15,98 @@ def _read(row, form=None):
   return rows.read(row, form or rows.detect(row), "here", lambda v, k, w: v)
 
 
-@pytest.mark.parametrize("row, form, record", [
-    ({"id": "1", "image": A, "conversations": TALK}, "conversations",
-     Understanding(pictures=(A,), turns=TURNS, id="1")),
-    ({"id": "1", "image": None, "data_source": "x", "stem": False,
-      "conversations": TALK}, "conversations",
-     Understanding(pictures=(), turns=TURNS, stem=STEM_GENERAL, id="1")),
+@pytest.mark.parametrize(
+  "row, form, record",
+  [
+    (
+      {"id": "1", "image": A, "conversations": TALK},
+      "conversations",
+      Understanding(pictures=(A,), turns=TURNS, id="1"),
+    ),
+    (
+      {
+        "id": "1",
+        "image": None,
+        "data_source": "x",
+        "stem": False,
+        "conversations": TALK,
+      },
+      "conversations",
+      Understanding(pictures=(), turns=TURNS, stem=STEM_GENERAL, id="1"),
+    ),
     # As TensorFlow Datasets give it: a dict of lists.
-    ({"id": "1", "images": [A, B], "conversations": {
-        "from": ["human", "gpt"], "value": ["<image>\nq", "a"]}},
-     "conversations", Understanding(pictures=(A, B), turns=TURNS, id="1")),
-    ({"images": [A, B], "texts": [{"user": "q", "assistant": "a"}] * 2,
-      "source": "ai2d"}, "finevision",
-     Understanding(pictures=(A, B), turns=(("q", "a"),) * 2, id="here")),
-    ({"image": A, "caption": "c"}, "captions",
-     Drawing(prompt="c", picture=A, id="here")),
-    ({"image": A, "text": "c", "id": 5}, "captions",
-     Drawing(prompt="c", picture=A, id="5")),
-    ({"source": A, "instruction": "do", "target": B}, "editing",
-     Editing(source=A, instruction="do", target=B, id="here")),
-    ({"omni_edit_id": "o", "task": "swap", "src_img": A, "edited_img": B,
-      "edited_prompt_list": ["do", "do this"]}, "omniedit",
-     Editing(source=A, instruction="do this", target=B, id="o")),
-    ({"task_type": "edit", "instruction": "do", "input_images": [A],
-      "output_image": B}, "x2i2",
-     Editing(source=A, instruction="do", target=B, id="here")),
-    ({"task_type": "t2i", "instruction": "c", "output_image": B}, "x2i2",
-     Drawing(prompt="c", picture=B, id="here")),
-])  # fmt: skip
+    (
+      {
+        "id": "1",
+        "images": [A, B],
+        "conversations": {
+          "from": ["human", "gpt"],
+          "value": ["<image>\nq", "a"],
+        },
+      },
+      "conversations",
+      Understanding(pictures=(A, B), turns=TURNS, id="1"),
+    ),
+    (
+      {
+        "images": [A, B],
+        "texts": [{"user": "q", "assistant": "a"}] * 2,
+        "source": "ai2d",
+      },
+      "finevision",
+      Understanding(pictures=(A, B), turns=(("q", "a"),) * 2, id="here"),
+    ),
+    (
+      {"image": A, "caption": "c"},
+      "captions",
+      Drawing(prompt="c", picture=A, id="here"),
+    ),
+    (
+      {"image": A, "text": "c", "id": 5},
+      "captions",
+      Drawing(prompt="c", picture=A, id="5"),
+    ),
+    (
+      {"source": A, "instruction": "do", "target": B},
+      "editing",
+      Editing(source=A, instruction="do", target=B, id="here"),
+    ),
+    (
+      {
+        "omni_edit_id": "o",
+        "task": "swap",
+        "src_img": A,
+        "edited_img": B,
+        "edited_prompt_list": ["do", "do this"],
+      },
+      "omniedit",
+      Editing(source=A, instruction="do this", target=B, id="o"),
+    ),
+    (
+      {
+        "task_type": "edit",
+        "instruction": "do",
+        "input_images": [A],
+        "output_image": B,
+      },
+      "x2i2",
+      Editing(source=A, instruction="do", target=B, id="here"),
+    ),
+    (
+      {"task_type": "t2i", "instruction": "c", "output_image": B},
+      "x2i2",
+      Drawing(prompt="c", picture=B, id="here"),
+    ),
+  ],
+)
 def test_formats(row, form, record):
   assert rows.detect(row) == form
   assert _read(row) == record
 
 
-@pytest.mark.parametrize("row, form, reason", [
+@pytest.mark.parametrize(
+  "row, form, reason",
+  [
     ({}, "captions", "'caption' is missing"),
     ({"caption": "c"}, "captions", "'image' is missing"),
     ({"image": A, "caption": 3}, "captions", "caption is 3"),
@@ -59,13 +117,23 @@ def test_formats(row, form, record):
     ({"texts": [], "images": [A]}, "finevision", "not a list of turns"),
     ({"texts": ["q"], "images": [A]}, "finevision", "texts holds"),
     ({"texts": [{"user": "q"}], "images": []}, "finevision", "'assistant'"),
-    ({"texts": [{"user": "q", "assistant": "a"}], "images": 5}, "finevision",
-     "images is a int"),
-    ({"src_img": A, "edited_img": B, "edited_prompt_list": []}, "omniedit",
-     "no instruction"),
-    ({"instruction": "do", "input_images": [A, B], "output_image": B}, "x2i2",
-     "2 input_images"),
-])  # fmt: skip
+    (
+      {"texts": [{"user": "q", "assistant": "a"}], "images": 5},
+      "finevision",
+      "images is a int",
+    ),
+    (
+      {"src_img": A, "edited_img": B, "edited_prompt_list": []},
+      "omniedit",
+      "no instruction",
+    ),
+    (
+      {"instruction": "do", "input_images": [A, B], "output_image": B},
+      "x2i2",
+      "2 input_images",
+    ),
+  ],
+)
 def test_rows_that_are_none(row, form, reason: str):
   with pytest.raises(BadRecord, match=reason) as e:
     _read(row, form)
@@ -87,20 +155,33 @@ def test_a_format_needs_all_of_its_keys(form):
 
 def test_the_captions_key_is_the_first_that_is_there():
   row = {"image": A, "txt": "4", "prompt": "3", "text": "2", "caption": "1"}
-  for key, said in (("caption", "1"), ("text", "2"), ("prompt", "3"),
-                    ("txt", "4")):
+  for key, said in (
+    ("caption", "1"),
+    ("text", "2"),
+    ("prompt", "3"),
+    ("txt", "4"),
+  ):
     assert _read(row, "captions").prompt == said
     del row[key]
 
 
-@pytest.mark.parametrize("row, name", [
-    ({"id": "a", "omni_edit_id": "b"}, "a"), ({"omni_edit_id": "b"}, "b"),
-    ({"id": 0}, "0"), ({"id": ""}, "here"), ({"id": None}, "here")])
+@pytest.mark.parametrize(
+  "row, name",
+  [
+    ({"id": "a", "omni_edit_id": "b"}, "a"),
+    ({"omni_edit_id": "b"}, "b"),
+    ({"id": 0}, "0"),
+    ({"id": ""}, "here"),
+    ({"id": None}, "here"),
+  ],
+)
 def test_a_records_id(row, name):
   assert _read(row | {"image": A, "caption": "c"}).id == name
 
 
-@pytest.mark.parametrize("stem, label", [
-    ({"stem": True}, 1), ({"stem": False}, 0), ({"stem": None}, -1), ({}, -1)])
+@pytest.mark.parametrize(
+  "stem, label",
+  [({"stem": True}, 1), ({"stem": False}, 0), ({"stem": None}, -1), ({}, -1)],
+)
 def test_a_rows_label(stem, label):
   assert rows.stem_of(stem, "here") == label

@@ -13,10 +13,16 @@ CAPACITIES = (70_000, 5, 2**40, 0, 3)
 
 def _samples(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
   rng = np.random.default_rng(seed)
-  need = np.stack([
-      rng.integers(1, 40_000, count), rng.integers(0, 6, count),
-      rng.integers(0, 2**39, count), np.zeros(count, int),
-      rng.integers(0, 2, count)], axis=1)  # fmt: skip
+  need = np.stack(
+    [
+      rng.integers(1, 40_000, count),
+      rng.integers(0, 6, count),
+      rng.integers(0, 2**39, count),
+      np.zeros(count, int),
+      rng.integers(0, 2, count),
+    ],
+    axis=1,
+  )
   bucket = np.where(need[:, 4] > 0, rng.integers(0, 3, count), ANY_BUCKET)
   return need, bucket
 
@@ -58,8 +64,10 @@ def test_a_restored_packer_goes_on_as_if_nothing_happened(stop):
   second = _rows(need)
   second.restore(held, kinds, closed, need, first.last)
   rest = slice(batch.placed, None)
-  got += [(b.bucket, b.rows) for b in
-          second.fill(batch.placed, need[rest], bucket[rest])]
+  got += [
+    (b.bucket, b.rows)
+    for b in second.fill(batch.placed, need[rest], bucket[rest])
+  ]
   assert got == whole
 
 

@@ -29,8 +29,9 @@ def by_hand(capacities, buckets: int, rows: int, least, need, bucket):
   most = min(MOST_OPEN, BATCHES * rows)
 
   def room(members):
-    return [c - sum(need[i][k] for i in members)
-            for k, c in enumerate(capacities)]
+    return [
+      c - sum(need[i][k] for i in members) for k, c in enumerate(capacities)
+    ]
 
   def close(at):
     kind, members = open_rows.pop(at)
@@ -40,9 +41,12 @@ def by_hand(capacities, buckets: int, rows: int, least, need, bucket):
       closed[kind] = []
 
   for i in range(len(need)):
-    holds = [at for at, (kind, members) in enumerate(open_rows)
-             if bucket[i] in (ANY_BUCKET, kind)
-             and all(a <= b for a, b in zip(need[i], room(members)))]
+    holds = [
+      at
+      for at, (kind, members) in enumerate(open_rows)
+      if bucket[i] in (ANY_BUCKET, kind)
+      and all(a <= b for a, b in zip(need[i], room(members)))
+    ]
     if not holds:
       kind = last if bucket[i] == ANY_BUCKET else bucket[i]
       open_rows.append((kind, []))
@@ -63,24 +67,33 @@ def test_rows_are_those_of_first_fit_by_hand(data):
   buckets = data.draw(st.sampled_from([1, 3]))
   rows = data.draw(st.integers(1, 3))
   capacities = (20, 3)
-  samples = data.draw(st.lists(st.tuples(
-      st.integers(1, 20), st.integers(0, 3),
-      st.integers(-1 if buckets > 1 else 0, buckets - 1)),
-      min_size=1, max_size=60))
+  samples = data.draw(
+    st.lists(
+      st.tuples(
+        st.integers(1, 20),
+        st.integers(0, 3),
+        st.integers(-1 if buckets > 1 else 0, buckets - 1),
+      ),
+      min_size=1,
+      max_size=60,
+    )
+  )
   need = np.array([s[:2] for s in samples])
   bucket = np.array([s[2] for s in samples])
   least = need.min(axis=0)
   made = fit.Rows(capacities, buckets, rows, least)
   got = [(b.bucket, b.rows, b.placed) for b in made.fill(0, need, bucket)]
   full, open_rows, closed = by_hand(
-      capacities, buckets, rows, least, need.tolist(), bucket.tolist())
+    capacities, buckets, rows, least, need.tolist(), bucket.tolist()
+  )
   assert got == full
   held, kinds, done = made.waiting()
   still = [(kind, row) for kind, row in open_rows]
   still += [(kind, row) for kind, queue in enumerate(closed) for row in queue]
   assert list(zip(kinds, held)) == still
   assert done == [False] * len(open_rows) + [True] * (
-      len(still) - len(open_rows))
+    len(still) - len(open_rows)
+  )
 
 
 @pytest.mark.parametrize("rows, most", [(1, 2), (3, 6), (32, 64), (500, 64)])
@@ -108,12 +121,18 @@ def records(draw, native: bool) -> Length:
     pictures = draw(st.integers(1, 3))
   turns = draw(st.integers(1, 4)) if task in ("understanding", "text") else 1
   return Length(
-      task=task, stem=-1, weight=1.0,
-      turn_tokens=tuple(
-          (draw(st.integers(1, 9)),
-           draw(st.integers(1, 20)) if task in ("understanding", "text") else 0)
-          for _ in range(turns)),
-      sizes=tuple((draw(side), draw(side)) for _ in range(pictures)))
+    task=task,
+    stem=-1,
+    weight=1.0,
+    turn_tokens=tuple(
+      (
+        draw(st.integers(1, 9)),
+        draw(st.integers(1, 20)) if task in ("understanding", "text") else 0,
+      )
+      for _ in range(turns)
+    ),
+    sizes=tuple((draw(side), draw(side)) for _ in range(pictures)),
+  )
 
 
 def sample_of(record: Length, layout: Layout, preprocess, turns) -> Sample:
@@ -157,22 +176,37 @@ def bucket_of(record: Length, sizes, native: bool) -> int:
 @laws(20)
 @given(data=st.data())
 def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
-    fusion, branch, data):
+  fusion, branch, data
+):
   native = data.draw(st.booleans())
-  sizes = data.draw(st.sampled_from(
-      [((32, 64),), ((32, 64), (64, 32)), ((32, 96), (64, 64), (96, 32))]))
+  sizes = data.draw(
+    st.sampled_from(
+      [((32, 64),), ((32, 64), (64, 32)), ((32, 96), (64, 64), (96, 32))]
+    )
+  )
   max_turns = data.draw(st.sampled_from([None, 2]))
   layout = Layout(
-      rows=2, und_tokens=data.draw(st.integers(20, 90)), und_pictures=2,
-      references=1, targets=2, height=32, width=32, fusion=fusion,
-      reference_branch=branch,
-      und_patches=4 * data.draw(st.integers(4, 12)) if native else 0)
+    rows=2,
+    und_tokens=data.draw(st.integers(20, 90)),
+    und_pictures=2,
+    references=1,
+    targets=2,
+    height=32,
+    width=32,
+    fusion=fusion,
+    reference_branch=branch,
+    und_patches=4 * data.draw(st.integers(4, 12)) if native else 0,
+  )
   preprocess = images.Preprocess(
-      height=32, width=32, native=native, min_tokens=2, max_tokens=9)
+    height=32, width=32, native=native, min_tokens=2, max_tokens=9
+  )
   rules = needs.Rules(
-      layouts=tuple(dataclasses.replace(layout, height=y, width=x)
-                    for y, x in sizes),
-      preprocess=preprocess, max_turns=max_turns)
+    layouts=tuple(
+      dataclasses.replace(layout, height=y, width=x) for y, x in sizes
+    ),
+    preprocess=preprocess,
+    max_turns=max_turns,
+  )
   found = data.draw(st.lists(records(native), min_size=1, max_size=8))
   table = needs.count(Lengths.of(found, "t"), rules)
   samples = []
@@ -197,7 +231,8 @@ def _cut(record, layout, preprocess, max_turns):
   """(sample, turns kept or 0): the leading turns that fit, if one does."""
   whole = sample_of(record, layout, preprocess, max_turns)
   if record.task not in ("understanding", "text") or (
-      oracle.need(whole, layout)["und_tokens"] <= layout.und_tokens):
+    oracle.need(whole, layout)["und_tokens"] <= layout.und_tokens
+  ):
     return whole, 0
   for turns in range(len(record.turn_tokens[:max_turns]), 0, -1):
     sample = sample_of(record, layout, preprocess, turns)
@@ -209,8 +244,9 @@ def _cut(record, layout, preprocess, max_turns):
 def _assert_planned_is_packed(table, samples, rules) -> None:
   which = np.flatnonzero(table.fits)
   chosen = table.take(which)
-  rows = fit.Rows(rules.capacities, len(rules.layouts), 2,
-                  chosen.need.min(axis=0))
+  rows = fit.Rows(
+    rules.capacities, len(rules.layouts), 2, chosen.need.min(axis=0)
+  )
   for batch in rows.fill(0, chosen.need, chosen.bucket):
     layout = rules.layouts[batch.bucket]
     planned = [[int(which[i]) for i in row] for row in batch.rows]
@@ -232,9 +268,12 @@ def _assert_planned_is_packed(table, samples, rules) -> None:
 def _table(tokens, fits) -> needs.Needs:
   n = len(tokens)
   return needs.Needs(
-      need=np.ones((n, len(CAPACITIES)), np.int32),
-      tokens=np.array(tokens, np.int32), bucket=np.zeros(n, np.int8),
-      turns=np.zeros(n, np.int32), fits=np.array(fits, bool))
+    need=np.ones((n, len(CAPACITIES)), np.int32),
+    tokens=np.array(tokens, np.int32),
+    bucket=np.zeros(n, np.int8),
+    turns=np.zeros(n, np.int32),
+    fits=np.array(fits, bool),
+  )
 
 
 @laws(40)
@@ -242,9 +281,15 @@ def _table(tokens, fits) -> needs.Needs:
 def test_draws_come_in_the_order_of_their_times(data):
   """One after the other: the lane whose next sample's middle comes first."""
   unit = data.draw(st.sampled_from(["samples", "tokens"]))
-  sources = data.draw(st.lists(st.lists(
-      st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=6
-  ).filter(lambda x: any(f for _, f in x)), min_size=1, max_size=3))
+  sources = data.draw(
+    st.lists(
+      st.lists(
+        st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=6
+      ).filter(lambda x: any(f for _, f in x)),
+      min_size=1,
+      max_size=3,
+    )
+  )
   weights = [data.draw(st.integers(1, 5)) for _ in sources]
   names = [f"s{i}" for i in range(len(sources))]
   tables = [_table(*zip(*source)) for source in sources]
@@ -252,8 +297,11 @@ def test_draws_come_in_the_order_of_their_times(data):
   orders = order.Order(lanes, tables, seed=5)
   count = data.draw(st.integers(1, 30))
   got = orders.chunk(
-      order.Position(*np.zeros((2, len(sources)), np.int64)),
-      np.array(weights, float), unit, count)
+    order.Position(*np.zeros((2, len(sources)), np.int64)),
+    np.array(weights, float),
+    unit,
+    count,
+  )
   at, used = [0] * len(sources), [0] * len(sources)
   for k in range(len(got.lane)):
     offers = []
@@ -266,12 +314,26 @@ def test_draws_come_in_the_order_of_their_times(data):
           break
         n, passed = n + 1, passed + 1
       cost = int(table.tokens[element]) if unit == "tokens" else 1
-      offers.append(((used[i] + cost - cost / 2) / weights[i], i, n, epoch,
-                     int(element), cost, passed))
+      offers.append(
+        (
+          (used[i] + cost - cost / 2) / weights[i],
+          i,
+          n,
+          epoch,
+          int(element),
+          cost,
+          passed,
+        )
+      )
     _, lane, n, epoch, element, cost, passed = min(offers)
-    assert [int(getattr(got, f.name)[k])
-            for f in dataclasses.fields(got)] == [
-                lane, n, epoch, element, cost, passed]
+    assert [int(getattr(got, f.name)[k]) for f in dataclasses.fields(got)] == [
+      lane,
+      n,
+      epoch,
+      element,
+      cost,
+      passed,
+    ]
     at[lane], used[lane] = n + 1, used[lane] + cost
   after = order.Position(*np.zeros((2, len(sources)), np.int64)).after(got)
   assert (after.drawn.tolist(), after.used.tolist()) == (at, used)

@@ -15,22 +15,32 @@ from emma_jax.data.transforms import ToSample
 from tests.data import recorded
 
 LAYOUT = Layout(
-    rows=2, und_tokens=40, und_pictures=2, references=1, targets=1,
-    height=32, width=64,
-)  # fmt: skip
+  rows=2,
+  und_tokens=40,
+  und_pictures=2,
+  references=1,
+  targets=1,
+  height=32,
+  width=64,
+)
 FIT = images.Preprocess(height=32, width=64)
 
 
 def _rules(max_turns=3, **changes) -> needs.Rules:
   layout = dataclasses.replace(LAYOUT, **changes)
   return needs.Rules(
-      layouts=tuple(dataclasses.replace(layout, height=y, width=x)
-                    for y, x in recorded.BUCKETS),
-      preprocess=FIT, max_turns=max_turns)  # fmt: skip
+    layouts=tuple(
+      dataclasses.replace(layout, height=y, width=x)
+      for y, x in recorded.BUCKETS
+    ),
+    preprocess=FIT,
+    max_turns=max_turns,
+  )
 
 
-@pytest.mark.parametrize("branch, fusion", [
-    ("gen", "channel"), ("und", "channel"), ("gen", "token")])
+@pytest.mark.parametrize(
+  "branch, fusion", [("gen", "channel"), ("und", "channel"), ("gen", "token")]
+)
 @pytest.mark.parametrize("task", recorded.COUNTS)
 def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
   source = RecordsSource(recorded.folder(tmp_path / "d", task, 12))
@@ -42,9 +52,12 @@ def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
     seen.add(bucket)
     layout = rules.layouts[bucket]
     to_sample = ToSample(
-        tokenizer=TinyTokenizer(), max_turns=turns or rules.max_turns,
-        preprocess=dataclasses.replace(
-            FIT, height=layout.height, width=layout.width))
+      tokenizer=TinyTokenizer(),
+      max_turns=turns or rules.max_turns,
+      preprocess=dataclasses.replace(
+        FIT, height=layout.height, width=layout.width
+      ),
+    )
     sample = to_sample(source[i])
     told = dict(zip(CAPACITIES, table.need[i].tolist()))
     assert told == layout.need(sample)
@@ -60,16 +73,24 @@ def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
 def _talk(turns: list[int], sizes=()) -> Length:
   """A conversation with so many tokens per turn."""
   return Length(
-      task="understanding" if sizes else "text", stem=-1, weight=1.0,
-      turn_tokens=tuple((n - 1, 1) for n in turns), sizes=tuple(sizes))
+    task="understanding" if sizes else "text",
+    stem=-1,
+    weight=1.0,
+    turn_tokens=tuple((n - 1, 1) for n in turns),
+    sizes=tuple(sizes),
+  )
 
 
 def test_what_is_too_long_is_cut_else_left_out():
   talks = [
-      _talk([10, 10]), _talk([30, 10, 1]), _talk([10, 20, 20]),
-      _talk([41, 2]), _talk([10], [(32, 64)] * 3), _talk([30, 9], [(9, 9)] * 1),
-      _talk([1, 1, 1, 99]),
-  ]  # fmt: skip
+    _talk([10, 10]),
+    _talk([30, 10, 1]),
+    _talk([10, 20, 20]),
+    _talk([41, 2]),
+    _talk([10], [(32, 64)] * 3),
+    _talk([30, 9], [(9, 9)] * 1),
+    _talk([1, 1, 1, 99]),
+  ]
   rules = _rules()
   table = needs.count(Lengths.of(talks, "t"), rules)
   assert table.fits.tolist() == [True, True, True, False, False, True, True]
@@ -82,11 +103,16 @@ def test_what_is_too_long_is_cut_else_left_out():
 
 def test_native_pictures_cost_what_they_measure():
   rules = _rules(und_tokens=100, und_patches=64)
-  rules = dataclasses.replace(rules, preprocess=dataclasses.replace(
-      FIT, native=True, min_tokens=2, max_tokens=12))
+  rules = dataclasses.replace(
+    rules,
+    preprocess=dataclasses.replace(
+      FIT, native=True, min_tokens=2, max_tokens=12
+    ),
+  )
   sizes = [(64, 96), (33, 32)]
   table = needs.count(
-      Lengths.of([_talk([5], sizes), _talk([5], [(64, 96)] * 3)], "t"), rules)
+    Lengths.of([_talk([5], sizes), _talk([5], [(64, 96)] * 3)], "t"), rules
+  )
   # 2 x 3 and 2 x 1 tokens; no bucket is asked for.
   assert table.need[0].tolist() == [5 + 8, 2, 0, 0, 4 * 8]
   assert table.bucket.tolist() == [needs.ANY_BUCKET] * 2
@@ -96,10 +122,12 @@ def test_native_pictures_cost_what_they_measure():
 
 def test_native_sizes_are_those_of_the_preprocessing():
   fit = images.Preprocess(
-      height=32, width=32, native=True, min_tokens=6, max_tokens=20)
+    height=32, width=32, native=True, min_tokens=6, max_tokens=20
+  )
   rng = np.random.default_rng(0)
-  sizes = np.concatenate([
-      rng.integers(1, 400, (150, 2)), [(1, 90), (90, 1), (192, 32), (640, 33)]])
+  sizes = np.concatenate(
+    [rng.integers(1, 400, (150, 2)), [(1, 90), (90, 1), (192, 32), (640, 33)]]
+  )
   made = [fit(np.zeros((y, x, 3), np.uint8)).pixels_YXC.shape for y, x in sizes]
   grids = needs.native_grids(sizes, fit)
   assert (32 * grids).tolist() == [list(shape[:2]) for shape in made]

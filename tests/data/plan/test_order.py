@@ -14,9 +14,12 @@ def _table(count: int, seed: int) -> Needs:
   rng = np.random.default_rng(seed)
   tokens = rng.integers(1, 61, count).astype(np.int32)
   return Needs(
-      need=tokens[:, None], tokens=tokens, turns=np.zeros(count, np.int32),
-      bucket=rng.integers(ANY_BUCKET, 2, count).astype(np.int8),
-      fits=np.arange(count) % 6 != 3)
+    need=tokens[:, None],
+    tokens=tokens,
+    turns=np.zeros(count, np.int32),
+    bucket=rng.integers(ANY_BUCKET, 2, count).astype(np.int8),
+    fits=np.arange(count) % 6 != 3,
+  )
 
 
 TABLES = [_table(n, i) for i, n in enumerate(COUNTS.values())]
@@ -42,8 +45,9 @@ def _draw(made, weights, unit, count, wish=100, position=None) -> order.Chunk:
     position, have = position.after(chunk), have + chunk.lane.size
     parts.append(chunk)
   names = vars(parts[0])
-  out = order.Chunk(**{
-      name: np.concatenate([vars(p)[name] for p in parts]) for name in names})
+  out = order.Chunk(
+    **{name: np.concatenate([vars(p)[name] for p in parts]) for name in names}
+  )
   out.__dict__["end"] = position
   return out
 
@@ -77,11 +81,13 @@ def test_an_epoch_has_every_record_that_fits_once_and_orders_differ():
 
 @pytest.mark.parametrize("unit", ["samples", "tokens"])
 def test_chunks_of_any_size_are_one_order(unit):
-  whole = _draw(_order(2), np.arange(1, 10)[:len(_order(2).lanes)], unit, 600,
-                wish=5000)
+  whole = _draw(
+    _order(2), np.arange(1, 10)[: len(_order(2).lanes)], unit, 600, wish=5000
+  )
   for wish in (1, 7, 64):
-    again = _draw(_order(2), np.arange(1, 10)[:len(_order(2).lanes)], unit, 600,
-                  wish=wish)
+    again = _draw(
+      _order(2), np.arange(1, 10)[: len(_order(2).lanes)], unit, 600, wish=wish
+    )
     for name in ("lane", "running", "epoch", "element", "cost", "passed"):
       np.testing.assert_array_equal(getattr(whole, name), getattr(again, name))
 
@@ -95,8 +101,9 @@ def test_lanes_that_play_no_part_stand_still_and_go_on_later():
   for lane in (0, 1):
     mine = second.running[second.lane == lane]
     assert mine[0] >= first.end.drawn[lane]
-  a = np.concatenate([x.element[(x.lane == 0) & (x.epoch == 0)]
-                      for x in (first, second)])
+  a = np.concatenate(
+    [x.element[(x.lane == 0) & (x.epoch == 0)] for x in (first, second)]
+  )
   assert sorted(a) == np.flatnonzero(TABLES[0].fits).tolist()
 
 
@@ -105,7 +112,10 @@ def test_lanes_are_the_buckets_of_a_source():
   for source, (name, table) in enumerate(zip(COUNTS, TABLES)):
     mine = [x for x in lanes if x.source == source]
     assert [x.name for x in mine] == [
-        f"{name}/any", f"{name}/64x64", f"{name}/64x96"]
+      f"{name}/any",
+      f"{name}/64x64",
+      f"{name}/64x96",
+    ]
     together = np.concatenate([x.elements for x in mine])
     assert sorted(together) == list(range(len(table)))
     for lane in mine:

@@ -14,13 +14,14 @@ from tests.data.plan import simulated
 
 SMALL = {"understanding": 900, "drawing": 200, "editing": 90}
 LAYOUT = dataclasses.replace(simulated.LAYOUT, rows=2)
-PHASES = (Phase({"understanding": 1, "drawing": 1}, steps=7),
-          Phase(simulated.WEIGHTS, unit="tokens", even_buckets=True))
+PHASES = (
+  Phase({"understanding": 1, "drawing": 1}, steps=7),
+  Phase(simulated.WEIGHTS, unit="tokens", even_buckets=True),
+)
 
 
 def _plan(folder, phases=PHASES, counts=None, **changes) -> plan_lib.Plan:
-  config = simulated.config(
-      LAYOUT, simulated.BUCKETS, phases, segment=5)
+  config = simulated.config(LAYOUT, simulated.BUCKETS, phases, segment=5)
   config = dataclasses.replace(config, **changes)
   out = plan_lib.Plan(config, str(folder))
   out.use(simulated.drawer(config, counts or SMALL))
@@ -64,7 +65,8 @@ def test_segments_are_read_without_lengths(whole):
   """Nothing is computed, so nothing that a worker would have to load."""
   reader = pickle.loads(pickle.dumps(whole))
   assert [reader.batch(s) for s in (0, 19, 7)] == [
-      whole.batches[s] for s in (0, 19, 7)]
+    whole.batches[s] for s in (0, 19, 7)
+  ]
   assert reader._drawer is None
 
 
@@ -80,16 +82,29 @@ def test_looking_ahead_makes_the_next_segment(tmp_path):
     made.batch(-1)
 
 
-@pytest.mark.parametrize("change", [
-    dict(seed=4), dict(rows=4), dict(phases=PHASES[1:]), dict(segment=6),
-    dict(sources=tuple(
+@pytest.mark.parametrize(
+  "change",
+  [
+    dict(seed=4),
+    dict(rows=4),
+    dict(phases=PHASES[1:]),
+    dict(segment=6),
+    dict(
+      sources=tuple(
         plan_lib.PlannedSource(name=n, folder=n, digest="changed")
-        for n in SMALL)),
-])  # fmt: skip
+        for n in SMALL
+      )
+    ),
+  ],
+)
 def test_what_decides_a_plan_is_in_its_fingerprint(change):
   config = simulated.config(LAYOUT, simulated.BUCKETS, PHASES, segment=5)
-  moved = dataclasses.replace(config, sources=tuple(
-      dataclasses.replace(s, folder="/elsewhere") for s in config.sources))
+  moved = dataclasses.replace(
+    config,
+    sources=tuple(
+      dataclasses.replace(s, folder="/elsewhere") for s in config.sources
+    ),
+  )
   assert moved.fingerprint() == config.fingerprint()
   other = dataclasses.replace(config, **change)
   assert other.fingerprint() != config.fingerprint()
@@ -105,8 +120,9 @@ def test_an_epoch_shows_every_record_once_and_rows_hold_their_samples(tmp_path):
     need = drawer.needs_of(s)
     start = 0
     for size in segment.row_sizes.ravel().tolist():
-      assert size and (need[start:start + size].sum(0)
-                       <= rules.capacities).all()
+      assert (
+        size and (need[start : start + size].sum(0) <= rules.capacities).all()
+      )
       start += size
     bucket = np.repeat(segment.bucket, segment.row_sizes.sum(axis=1))
     for source, (name, table) in enumerate(zip(drawer.names, drawer.tables)):
@@ -115,9 +131,15 @@ def test_an_epoch_shows_every_record_once_and_rows_hold_their_samples(tmp_path):
       assert ((of == bucket[mine]) | (of == -1)).all()
       for epoch, index in zip(s.epoch[mine].tolist(), s.index[mine].tolist()):
         seen.setdefault((name, epoch), []).append(index)
-  held = [(drawer.names[a], b, c) for a, b, c in zip(
-      *(getattr(segment.after.waiting, k).tolist()
-        for k in ("source", "epoch", "index")))]
+  held = [
+    (drawer.names[a], b, c)
+    for a, b, c in zip(
+      *(
+        getattr(segment.after.waiting, k).tolist()
+        for k in ("source", "epoch", "index")
+      )
+    )
+  ]
   for name, epoch, index in held:
     seen[name, epoch].append(index)
   whole_epochs = 0
@@ -143,8 +165,9 @@ def test_rows_are_full_and_shares_exact(tmp_path):
   assert found.fill["slots"] > 0.97
   layout = config.rules.layouts[0]
   assert found.fill["slots"] * layout.slots == pytest.approx(
-      found.fill["und_tokens"] * layout.und_tokens
-      + found.fill["gen_tokens"] * layout.gen_tokens)
+    found.fill["und_tokens"] * layout.und_tokens
+    + found.fill["gen_tokens"] * layout.gen_tokens
+  )
   assert found.samples >= 100_000 > found.samples - 500
   for name, wanted in simulated.WEIGHTS.items():
     assert abs(found.phases[0].tokens[name] - wanted) < 1e-3
@@ -158,18 +181,27 @@ def test_phases_and_what_a_summary_says(whole, tmp_path):
   rows = [row for b in whole.batches for row in b.rows]
   assert found.samples == sum(map(len, rows))
   assert {d.name for b in whole.batches[:7] for row in b.rows for d in row} == {
-      "understanding", "drawing"}
+    "understanding",
+    "drawing",
+  }
   # Even buckets: a third of each source's pictures, whatever the data has.
   counts = {"understanding": 9000, "drawing": 2000, "editing": 900}
   even = _plan(tmp_path / "even", PHASES[1:], counts, segment=400)
-  plain = _plan(tmp_path / "plain", (Phase(
-      simulated.WEIGHTS, unit="tokens"),), counts, segment=400)
+  plain = _plan(
+    tmp_path / "plain",
+    (Phase(simulated.WEIGHTS, unit="tokens"),),
+    counts,
+    segment=400,
+  )
   shares = {}
   for name, made in (("even", even), ("plain", plain)):
     batches = [made.batch(step) for step in range(400)]
-    drawn = np.array([
+    drawn = np.array(
+      [
         [sum(d.name == "drawing" for d in row) for row in b.rows]
-        for b in batches]).sum(axis=1)  # fmt: skip
+        for b in batches
+      ]
+    ).sum(axis=1)
     of = np.array([b.bucket for b in batches])
     shares[name] = [drawn[of == k].sum() / drawn.sum() for k in range(3)]
   assert np.abs(np.array(shares["even"]) - 1 / 3).max() < 0.03
@@ -179,7 +211,8 @@ def test_phases_and_what_a_summary_says(whole, tmp_path):
 def test_long_conversations_are_cut_and_counted(tmp_path):
   layout = dataclasses.replace(LAYOUT, und_tokens=900, und_pictures=2)
   config = simulated.config(
-      layout, phases=(Phase({"understanding": 1}),), segment=20)
+    layout, phases=(Phase({"understanding": 1}),), segment=20
+  )
   made = plan_lib.Plan(config, str(tmp_path))
   made.use(simulated.drawer(config, SMALL))
   found = summary.summarise(made, batches=20)

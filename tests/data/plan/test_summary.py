@@ -18,10 +18,13 @@ COUNTS = {"understanding": 300, "drawing": 80, "editing": 40}
 def made(tmp_path_factory) -> plan_lib.Plan:
   """Rows too small for some, three phases that end within segments."""
   layout = dataclasses.replace(
-      simulated.LAYOUT, rows=3, und_tokens=2200, und_patches=8000)
-  phases = (Phase({"drawing": 1, "editing": 1}, steps=2),
-            Phase(simulated.WEIGHTS, unit="tokens", steps=5),
-            Phase({"understanding": 3, "editing": 1}))
+    simulated.LAYOUT, rows=3, und_tokens=2200, und_patches=8000
+  )
+  phases = (
+    Phase({"drawing": 1, "editing": 1}, steps=2),
+    Phase(simulated.WEIGHTS, unit="tokens", steps=5),
+    Phase({"understanding": 3, "editing": 1}),
+  )
   config = simulated.config(layout, simulated.BUCKETS, phases, segment=4)
   out = plan_lib.Plan(config, str(tmp_path_factory.mktemp("plan")))
   out.use(simulated.drawer(config, COUNTS))
@@ -31,8 +34,10 @@ def made(tmp_path_factory) -> plan_lib.Plan:
 @pytest.mark.parametrize("batches", [1, 4, 6, 13])
 def test_all_of_a_summary(made, batches):
   found = summary.summarise(made, batches=batches)
-  rules, tables = made.config.rules, dict(zip(
-      made.drawer.names, made.drawer.tables))
+  rules, tables = (
+    made.config.rules,
+    dict(zip(made.drawer.names, made.drawer.tables)),
+  )
   need, tokens, gen_room = np.zeros(5, int), 0, 0
   buckets, passed, cut, samples = [0, 0, 0], 0, 0, 0
   phases = [[{n: 0 for n in tables} for _ in "st"] for _ in range(3)]
@@ -52,25 +57,32 @@ def test_all_of_a_summary(made, batches):
       phases[phase][0][draw.name] += 1
       phases[phase][1][draw.name] += int(table.tokens[draw.index])
   assert (found.batches, found.samples, found.tokens) == (
-      batches, samples, tokens)
+    batches,
+    samples,
+    tokens,
+  )
   assert (found.passed, found.cut) == (passed, cut)
   names = [f"{y}x{x}" for y, x in rules.buckets]
   assert found.buckets == dict(zip(names, buckets))
   room = 3 * batches * np.array(rules.capacities)
   want = {n: k / m for n, k, m in zip(CAPACITIES, need, room) if m}
-  want |= {"gen_tokens": (tokens - need[0]) / gen_room,
-           "slots": tokens / (gen_room + room[0])}
+  want |= {
+    "gen_tokens": (tokens - need[0]) / gen_room,
+    "slots": tokens / (gen_room + room[0]),
+  }
   assert found.fill == pytest.approx(want)
-  shares = lambda counts: {n: k / sum(counts.values())
-                           for n, k in counts.items()}
+  shares = lambda counts: {
+    n: k / sum(counts.values()) for n, k in counts.items()
+  }
   there = [i for i in range(3) if sum(phases[i][0].values())]
   assert [p.first for p in found.phases] == [[0, 2, 7][i] for i in there]
   for told, i in zip(found.phases, there):
     phase = made.config.phases[i]
     assert told.samples == pytest.approx(shares(phases[i][0]))
     assert told.tokens == pytest.approx(shares(phases[i][1]))
-    assert told.wanted == pytest.approx(shares(
-        {n: phase.weights.get(n, 0) for n in tables}))
+    assert told.wanted == pytest.approx(
+      shares({n: phase.weights.get(n, 0) for n in tables})
+    )
     assert told.unit == phase.unit
 
 
@@ -83,9 +95,14 @@ def test_what_is_left_out_of_an_epoch(made):
     out = [i for i in range(len(table)) if not table.fits[i]]
     assert told["dropped"] == len(out)
     assert told["cut"] == sum(
-        table.turns[i] > 0 for i in range(len(table)) if table.fits[i])
-    why = {n: sum(int(table.need[i, k]) > size for i in out) for k, (n, size)
-           in enumerate(zip(CAPACITIES, made.config.rules.capacities))}
+      table.turns[i] > 0 for i in range(len(table)) if table.fits[i]
+    )
+    why = {
+      n: sum(int(table.need[i, k]) > size for i in out)
+      for k, (n, size) in enumerate(
+        zip(CAPACITIES, made.config.rules.capacities)
+      )
+    }
     assert told["too much of"] == {n: k for n, k in why.items() if k}
 
 

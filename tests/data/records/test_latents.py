@@ -15,9 +15,11 @@ from emma_jax.structs import WithLatent
 from tests.data import made
 
 SETTINGS = latents.Settings(
-    understanding=Preprocess(height=32, width=64, native=True, max_tokens=6),
-    generation=Preprocess(height=32, width=64),
-    autoencoder="a" * 12, dtype="float32")
+  understanding=Preprocess(height=32, width=64, native=True, max_tokens=6),
+  generation=Preprocess(height=32, width=64),
+  autoencoder="a" * 12,
+  dtype="float32",
+)
 
 
 def _latent(seed: int, h: int, w: int) -> np.ndarray:
@@ -38,11 +40,20 @@ def _written(folder, weights: str = "w"):
   first = 0
   for shard in source.card.shards:
     elements = [
-        latents.encode(_of(first + i, source.lengths.pictures[first + i]),
-                       "float16")
-        for i in range(shard.records)]
-    latents.write_part(out, shard, elements, pictures=0, missing=0,
-                       weights=weights, dtype="float16")
+      latents.encode(
+        _of(first + i, source.lengths.pictures[first + i]), "float16"
+      )
+      for i in range(shard.records)
+    ]
+    latents.write_part(
+      out,
+      shard,
+      elements,
+      pictures=0,
+      missing=0,
+      weights=weights,
+      dtype="float16",
+    )
     first += shard.records
   return folder / out
 
@@ -52,8 +63,9 @@ def folder(tmp_path):
   return made.dataset(tmp_path / "set", made.samples(), shards=2)
 
 
-@pytest.mark.parametrize("dtype, bits", [
-    ("float32", 24), ("float16", 11), ("bfloat16", 8)])
+@pytest.mark.parametrize(
+  "dtype, bits", [("float32", 24), ("float16", 11), ("bfloat16", 8)]
+)
 def test_elements_come_back(dtype, bits):
   given = [_latent(0, 2, 3), None, _latent(1, 1, 1)]
   one, none, other = latents.decode(latents.encode(given, dtype))
@@ -63,9 +75,16 @@ def test_elements_come_back(dtype, bits):
   assert latents.decode(latents.encode([], dtype)) == []
 
 
-@pytest.mark.parametrize("change", [
-    lambda d: b"EMR1" + d[4:], lambda d: d[:7], lambda d: d[:-1],
-    lambda d: d + b"1234", lambda d: d[:4] + b"\7" + d[5:]])
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda d: b"EMR1" + d[4:],
+    lambda d: d[:7],
+    lambda d: d[:-1],
+    lambda d: d + b"1234",
+    lambda d: d[:4] + b"\7" + d[5:],
+  ],
+)
 def test_damaged_elements_are_bad_records(change):
   data = latents.encode([_latent(0, 2, 3)], "float32")
   with pytest.raises(BadRecord, match="here: no latents"):
@@ -75,20 +94,25 @@ def test_damaged_elements_are_bad_records(change):
 def test_records_bring_their_latents(folder):
   """By record, also where weights repeat and where workers pickle."""
   _written(folder)
-  source = pickle.loads(pickle.dumps(
-      RecordsSource(str(folder), latents=SETTINGS)))
+  source = pickle.loads(
+    pickle.dumps(RecordsSource(str(folder), latents=SETTINGS))
+  )
   plain = RecordsSource(str(folder))
   assert source.latents.weights == "w" and len(source) == 5  # one counts twice
   for i in range(len(source)):
     got, want, row = source[i], plain[i], source.row(i)
-    names = [f.name for f in dataclasses.fields(got)
-             if isinstance(getattr(want, f.name), bytes)]
+    names = [
+      f.name
+      for f in dataclasses.fields(got)
+      if isinstance(getattr(want, f.name), bytes)
+    ]
     pairs = [(getattr(got, n), getattr(want, n)) for n in names]
     pairs += zip(getattr(got, "pictures", ()), getattr(want, "pictures", ()))
     for k, (picture, raw) in enumerate(pairs):
       assert isinstance(picture, WithLatent) and picture.picture == raw
       np.testing.assert_allclose(
-          picture.latent_hwC, _of(row, k + 1)[k], rtol=1e-3)
+        picture.latent_hwC, _of(row, k + 1)[k], rtol=1e-3
+      )
 
 
 def test_a_picture_without_latents_is_a_bad_record(folder):
@@ -102,7 +126,8 @@ def test_a_picture_without_latents_is_a_bad_record(folder):
 def _other_size(folder, out):
   del folder, out
   return dataclasses.replace(
-      SETTINGS, generation=Preprocess(height=32, width=96))
+    SETTINGS, generation=Preprocess(height=32, width=96)
+  )
 
 
 def _without_a_part(folder, out):
@@ -130,14 +155,20 @@ def _other_records(folder, out):
   path.write_text(json.dumps(card))
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (_other_size, r"no latents for .*generation 32x96.*\(there are some for .*"
-     r"generation 32x64.*emma-data encode-latents"),
+@pytest.mark.parametrize(
+  "spoil, words",
+  [
+    (
+      _other_size,
+      r"no latents for .*generation 32x96.*\(there are some for .*"
+      r"generation 32x64.*emma-data encode-latents",
+    ),
     (_without_a_part, "lacks the latents of 1 of 2 shards.*part-00001"),
     (_cut, "has [0-9]* bytes instead of"),
     (_two_makers, "of 2 autoencoders; remove it"),
     (_other_records, "belongs to other records"),
-])
+  ],
+)
 def test_what_does_not_fit_is_refused_with_the_remedy(folder, spoil, words):
   out = _written(folder)
   settings = spoil(folder, out) or SETTINGS
@@ -151,7 +182,8 @@ def test_settings_that_play_no_part_are_left_out(tmp_path):
   folder = made.dataset(tmp_path / "set", stored)
   _written(folder)
   other = dataclasses.replace(
-      SETTINGS, understanding=Preprocess(height=64, width=64))
+    SETTINGS, understanding=Preprocess(height=64, width=64)
+  )
   assert RecordsSource(str(folder), latents=other).latents.weights == "w"
 
 
@@ -163,4 +195,6 @@ def test_validation_compares_their_checksums(folder):
   path.write_bytes(path.read_bytes()[:-1] + b"x")
   (out / "part-00000.json").write_text("{")
   assert [b.reason.split(":")[0] for b in look().bad] == [
-      "cannot be read", "the checksum is not that of part-00001.json"]
+    "cannot be read",
+    "the checksum is not that of part-00001.json",
+  ]

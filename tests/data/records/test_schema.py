@@ -60,7 +60,9 @@ def _header(**changes) -> bytes:
   return struct.pack("<4sI", b"EMR1", len(text)) + text + b"x"
 
 
-@pytest.mark.parametrize("data, reason", [
+@pytest.mark.parametrize(
+  "data, reason",
+  [
     (b"", "too few"),
     (b"EMR2" + _header()[4:], "begins with b'EMR2'"),
     (_header(task="singing"), "'singing' is unknown"),
@@ -83,7 +85,8 @@ def _header(**changes) -> bytes:
     (_header(weight=float("nan")), "weight"),
     (_header(weight="much"), "'much', not a number"),
     (_header(provenance=[1]), "wrong types"),
-])  # fmt: skip
+  ],
+)
 def test_hostile_headers(data: bytes, reason: str):
   with pytest.raises(BadRecord, match=reason):
     schema.decode(data, "here")
@@ -99,13 +102,16 @@ def test_text_that_is_not_unicode_is_not_written():
     schema.encode(schema.Stored(record=record))
 
 
-@pytest.mark.parametrize("record", [
+@pytest.mark.parametrize(
+  "record",
+  [
     Drawing(prompt="red"),
     Drawing(prompt="red", picture=b""),
     Drawing(prompt="red", picture="a.png"),
     Editing(source=b"x", instruction="do"),
     Understanding(pictures=(b"x",), turns=(("q", None),)),
-])  # fmt: skip
+  ],
+)
 def test_what_only_sampling_may_have_is_not_written(record):
   with pytest.raises(BadRecord):
     schema.encode(schema.Stored(record=record))

@@ -16,13 +16,21 @@ from emma_jax.data.records.source import shown
 from emma_jax.structs import Drawing, Editing, Understanding
 from tests.laws import laws
 
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
-    str.strip).filter(lambda x: "<image>" not in x)
+TEXT = (
+  st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
+  .filter(str.strip)
+  .filter(lambda x: "<image>" not in x)
+)
 BYTES = st.binary(min_size=1, max_size=20)
 PROVENANCE = st.dictionaries(
-    TEXT, TEXT | st.integers(-2**40, 2**40) | st.floats(allow_nan=False,
-                                                       allow_infinity=False)
-    | st.booleans() | st.none(), max_size=3)
+  TEXT,
+  TEXT
+  | st.integers(-(2**40), 2**40)
+  | st.floats(allow_nan=False, allow_infinity=False)
+  | st.booleans()
+  | st.none(),
+  max_size=3,
+)
 WEIGHT = st.sampled_from([1.0, 0.0, 0.1, 2, 1000]) | st.floats(0, 1000)
 
 
@@ -33,8 +41,9 @@ def stored(draw) -> schema.Stored:
   if kind == "drawing":
     record = Drawing(prompt=draw(TEXT), picture=draw(BYTES), id=name)
   elif kind == "editing":
-    record = Editing(source=draw(BYTES), instruction=draw(TEXT),
-                     target=draw(BYTES), id=name)
+    record = Editing(
+      source=draw(BYTES), instruction=draw(TEXT), target=draw(BYTES), id=name
+    )
   else:
     pictures = draw(st.lists(BYTES, min_size=1, max_size=3))
     pictures = () if kind == "text" else tuple(pictures)
@@ -42,10 +51,15 @@ def stored(draw) -> schema.Stored:
     if pictures and draw(st.booleans()):
       first, answer = turns[0]
       turns[0] = first + "<image>" * len(pictures), answer
-    record = Understanding(pictures=pictures, turns=tuple(turns),
-                           stem=draw(st.sampled_from([-1, 0, 1])), id=name)
-  return schema.Stored(record=record, weight=draw(WEIGHT),
-                       provenance=draw(PROVENANCE))
+    record = Understanding(
+      pictures=pictures,
+      turns=tuple(turns),
+      stem=draw(st.sampled_from([-1, 0, 1])),
+      id=name,
+    )
+  return schema.Stored(
+    record=record, weight=draw(WEIGHT), provenance=draw(PROVENANCE)
+  )
 
 
 @laws(60)
@@ -61,23 +75,31 @@ def test_a_record_comes_back_and_nothing_more_is_accepted(one, more):
       schema.decode(wrong, "here")
   # A picture's length that is said to be another.
   magic, size = struct.unpack_from("<4sI", data)
-  header = json.loads(data[8:8 + size])
+  header = json.loads(data[8 : 8 + size])
   if header.get("pictures"):
     header["pictures"][-1] += 1
     text = json.dumps(header).encode()
     with pytest.raises(BadRecord, match="bytes of pictures"):
-      schema.decode(struct.pack("<4sI", magic, len(text)) + text
-                    + data[8 + size:])
+      schema.decode(
+        struct.pack("<4sI", magic, len(text)) + text + data[8 + size :]
+      )
 
 
 @laws(40)
-@given(st.lists(st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)),
-                max_size=4), st.sampled_from(latents.DTYPES), BYTES)
+@given(
+  st.lists(
+    st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=4
+  ),
+  st.sampled_from(latents.DTYPES),
+  BYTES,
+)
 def test_latents_come_back_and_nothing_more_is_accepted(grids, dtype, more):
   """Within the stored type's rounding; float32 exactly."""
   rng = np.random.default_rng(len(grids))
-  given_ = [None if g is None else rng.normal(size=(*g, 2)).astype(np.float32)
-            for g in grids]
+  given_ = [
+    None if g is None else rng.normal(size=(*g, 2)).astype(np.float32)
+    for g in grids
+  ]
   data = latents.encode(given_, dtype)
   step = {"float32": 0, "float16": 2**-11, "bfloat16": 2**-8}[dtype]
   for a, b in zip(latents.decode(data), given_, strict=True):
@@ -92,12 +114,17 @@ def test_latents_come_back_and_nothing_more_is_accepted(grids, dtype, more):
 
 
 LENGTH = st.builds(
-    Length, task=st.sampled_from(schema.TASKS), stem=st.integers(-1, 1),
-    weight=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
-    turn_tokens=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)),
-                         min_size=1, max_size=4).map(tuple),
-    sizes=st.lists(st.tuples(st.integers(1, 9999), st.integers(1, 9999)),
-                   max_size=3).map(tuple))
+  Length,
+  task=st.sampled_from(schema.TASKS),
+  stem=st.integers(-1, 1),
+  weight=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+  turn_tokens=st.lists(
+    st.tuples(st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=4
+  ).map(tuple),
+  sizes=st.lists(
+    st.tuples(st.integers(1, 9999), st.integers(1, 9999)), max_size=3
+  ).map(tuple),
+)
 
 
 @laws(40)
@@ -107,16 +134,25 @@ def test_lengths_come_back_in_any_parts(rows, most):
   assert [table[i] for i in range(len(table))] == rows
   for turns in (None, most):
     assert table.text_tokens(turns).tolist() == [
-        sum(map(sum, r.turn_tokens[:turns])) for r in rows]
+      sum(map(sum, r.turn_tokens[:turns])) for r in rows
+    ]
   parts = Lengths.joined([Lengths.of(rows[:1], "t"), Lengths.of(rows[1:], "t")])
   for field in dataclasses.fields(Lengths):
     np.testing.assert_array_equal(
-        getattr(parts, field.name), getattr(table, field.name))
+      getattr(parts, field.name), getattr(table, field.name)
+    )
 
 
 def test_lengths_come_back_from_the_disk(tmp_path):
-  rows = [Length(task="text", stem=-1, weight=0.1, turn_tokens=((3, 4),),
-                 sizes=((70_000, 2),))]
+  rows = [
+    Length(
+      task="text",
+      stem=-1,
+      weight=0.1,
+      turn_tokens=((3, 4),),
+      sizes=((70_000, 2),),
+    )
+  ]
   Lengths.of(rows, "ß").save(tmp_path / "a.npz")
   back = Lengths.load(tmp_path / "a.npz")
   assert back.tokenizer == "ß" and back[0].sizes == ((70_000, 2),)

@@ -21,12 +21,12 @@ from tests.data import made
 
 def _drawings(count: int, **more) -> list[schema.Stored]:
   return [
-      schema.Stored(
-          record=Drawing(
-              prompt=f"no {i}", picture=made.noise(y=30 + i), id=f"{i}"),
-          **more)
-      for i in range(count)
-  ]  # fmt: skip
+    schema.Stored(
+      record=Drawing(prompt=f"no {i}", picture=made.noise(y=30 + i), id=f"{i}"),
+      **more,
+    )
+    for i in range(count)
+  ]
 
 
 def test_all_tasks_in_several_shards(tmp_path):
@@ -57,7 +57,7 @@ def test_a_spec_opens_it_and_a_task_is_checked(tmp_path):
 def test_weights_say_how_often(tmp_path):
   weights = (1, 0, 2, 0.5, 0.5)
   stored = [
-      dataclasses.replace(s, weight=w) for s, w in zip(_drawings(5), weights)
+    dataclasses.replace(s, weight=w) for s, w in zip(_drawings(5), weights)
   ]
   source = RecordsSource(made.dataset(tmp_path / "d", stored))
   assert [source[i].id for i in range(len(source))] == ["0", "2", "2", "4"]
@@ -133,15 +133,26 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
   stored = _drawings(10)
   broken = made.noise()[:-900]
   stored[4] = dataclasses.replace(
-      stored[4], record=Drawing(prompt="no 4", picture=broken, id="4"))
+    stored[4], record=Drawing(prompt="no 4", picture=broken, id="4")
+  )
   folder = made.dataset(tmp_path / "d", stored, shards=2)
   config = pipeline.DataConfig(
-      seed=0, sources={"draw": f"records:{folder}"},
-      phases=(Phase({"draw": 1}),), samples_per_batch=5,
-      layout=Layout(rows=4, und_tokens=64, und_pictures=1, references=1,
-                    targets=2, height=64, width=64),
-      preprocess=Preprocess(height=64, width=64), max_bad_share=1.0,
-  )  # fmt: skip
+    seed=0,
+    sources={"draw": f"records:{folder}"},
+    phases=(Phase({"draw": 1}),),
+    samples_per_batch=5,
+    layout=Layout(
+      rows=4,
+      und_tokens=64,
+      und_pictures=1,
+      references=1,
+      targets=2,
+      height=64,
+      width=64,
+    ),
+    preprocess=Preprocess(height=64, width=64),
+    max_bad_share=1.0,
+  )
   source = pipeline.open_pipeline(config, made.TOKENIZER)
   infos = [source[step].info for step in range(4)]  # two epochs
   bad = [b for info in infos for b in info.bad]
