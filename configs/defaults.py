@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
       height=96,
       width=96,
       # (height, width) of the pictures of a batch, the nearest by aspect ratio:
-      # at most 8, of data/buckets.py's table or others (planned batches only);
+      # at most 8, of the table in aspect_buckets.py or others (planned only);
       # (): height x width.
       buckets=(),
       # True: keep a picture's own size, when sampling, and for understanding

@@ -37,7 +37,7 @@ _TEXTS = dict(
   samples=6, und_tokens=8192, und_pictures=6, references=0, targets=0
 )
 # Sizes of drawn pictures at 1K [P 1K buckets; D which]: the ratios of cameras
-# and screens, of the 33 of data/buckets.py; each is a program of its own.
+# and screens, of the 33 of aspect_buckets.py; each is a program of its own.
 BUCKETS = (
   (1024, 1024),
   (1152, 896),

@@ -10,7 +10,7 @@ gradients pass through counts twice, one that they do not reach once.
 from collections.abc import Collection
 import dataclasses
 
-from emma_jax.data.layout import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.dcae import Stage as DcaeStage
 from emma_jax.models.emma import EmmaConfig

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 
-from emma_jax.data import workers
+from emma_jax import processes
 
 MISTAKE, GAVE_UP, STOPPED, KILLED = 2, 70, 75, 137
 _POLL = 0.1  # seconds between two looks at the processes
@@ -139,7 +139,7 @@ class _Supervisor:
   def _attempt(self) -> int | None:
     """All processes once; None: to be restarted."""
     coordinator = self.args.coordinator or f"127.0.0.1:{_free_port()}"
-    self.names = [workers.token() for _ in range(self.args.processes)]
+    self.names = [processes.token() for _ in range(self.args.processes)]
     self.children = [
       self._start(self.args.first_process + i, coordinator)
       for i in range(self.args.processes)
@@ -169,10 +169,10 @@ class _Supervisor:
       for child, name in zip(self.children, self.names):
         end_group(child.pid)
         child.wait()
-        workers.sweep(name)
+        processes.sweep(name)
 
   def _start(self, process_id: int, coordinator: str) -> subprocess.Popen:
-    env = workers.named(
+    env = processes.named(
       dict(os.environ), self.names[process_id - self.args.first_process]
     )
     if self.args.num_processes > 1:

@@ -17,7 +17,7 @@ from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
 from emma_jax.cli import common
-from emma_jax.data import buckets
+from emma_jax.data.pictures import aspect_buckets
 from emma_jax.training import step as step_lib
 from emma_jax.training.integrity import config_differences
 from tests.goldens import configs as goldens
@@ -204,8 +204,8 @@ def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
     c = common.load_config(f"{name}.py:{word}")
     (section,) = c.stages.values()
     assert bool(c.data.buckets) == drawn
-    assert set(c.data.buckets) <= set(buckets.TABLE_1024)
-    buckets.check(c.data.buckets)
+    assert set(c.data.buckets) <= set(aspect_buckets.TABLE_1024)
+    aspect_buckets.check(c.data.buckets)
     named = {n for _, weights, *_ in section.mixture for n in weights}
     assert named <= set(c.data.sources)
 

@@ -9,7 +9,7 @@ import pytest
 from configs import models
 from emma_jax import flops, flow, optimizer, rules
 from emma_jax.build import model as build_model
-from emma_jax.data.packing import Layout, pack
+from emma_jax.data.batching.packing import Layout, pack
 from emma_jax.training import objectives, state
 from emma_jax.training.step import make_step
 from tests import tiny

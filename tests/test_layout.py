@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import doctest
+import graphlib
 import importlib.util
 import inspect
 import io
@@ -19,32 +20,26 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "emma_jax"
 
-# A module imports from lower levels only, and from its own folder.
-LEVELS = {
-  "__init__": 0,
-  "assets": 0,
-  "rules": 0,
-  "structs": 0,
-  "xla_flags": 0,
-  "flow": 1,
-  "models": 1,
-  "world": 1,
-  "data": 2,
-  "convert": 3,
-  "distributed": 3,
-  "flops": 3,
-  "losses": 3,
-  "optimizer": 3,
-  "sharding": 3,
-  "supervise": 3,
-  "training": 4,
-  "build": 5,
-  "sampling": 6,
-  "evals": 7,
-  "planner": 7,
-  "speed": 8,
-  "cli": 9,
-}
+# Floor by floor: a module imports from lower floors, and from its own room.
+FLOORS = (
+  ("__init__", "assets", "processes", "rules", "structs", "xla_flags"),
+  ("flow", "models", "world"),
+  ("data.pictures", "data.text"),
+  ("data.transforms",),
+  ("data.records",),
+  ("data.batching", "data.ingest"),
+  ("data.loading",),
+  ("data.curation",),
+  ("convert", "distributed", "flops", "losses", "optimizer", "sharding"),
+  ("supervise", "training"),
+  ("build",),
+  ("sampling",),
+  ("evals", "planner"),
+  ("speed",),
+  ("cli",),
+)
+LEVELS = {room: n for n, floor in enumerate(FLOORS) for room in floor}
+DATA = {room.removeprefix("data.") for room in LEVELS if "." in room}
 TORCH = {"accelerate", "diffusers", "torch", "torchvision", "transformers"}
 
 
@@ -53,14 +48,17 @@ def modules() -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-  """emma_jax/data/packing.py -> emma_jax.data.packing"""
+  """emma_jax/data/batching/packing.py -> emma_jax.data.batching.packing"""
   parts = path.relative_to(REPO).with_suffix("").parts
   return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def unit_of(name: str) -> str:
-  """emma_jax.data.packing -> data; emma_jax -> __init__"""
-  return (name.split(".") + ["__init__"])[1]
+  """emma_jax.models.llm -> models; emma_jax.data.text.chat -> data.text"""
+  room, inner, *_ = [*name.split(".")[1:], "__init__", "__init__"]
+  if room == "data" and inner in DATA:
+    return f"data.{inner}"
+  return "__init__" if room == "data" else room
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -97,18 +95,36 @@ def test_imports_point_down():
   assert not wrong, "\n".join(wrong)
 
 
+def test_no_file_imports_itself_by_way_of_others():
+  files = {name_of(path): path for path in modules()}
+
+  def file_of(name: str) -> str:
+    while name not in files:  # down to the module that a name is of
+      name = name.rpartition(".")[0]
+    return name
+
+  graph = {
+    name: set(map(file_of, own_imports(path))) - {name}
+    for name, path in files.items()
+  }
+  try:
+    graphlib.TopologicalSorter(graph).prepare()
+  except graphlib.CycleError as error:
+    pytest.fail("A circle of imports: " + " <- ".join(error.args[1]))
+
+
 @pytest.mark.parametrize(
   "unit, allowed",
   [
     ("models", {"structs", "rules", "models"}),
-    ("data", {"structs", "rules", "data", "world", "flow"}),
+    ("data", {"structs", "rules", "data", "world", "flow", "processes"}),
     ("world", {"structs", "world"}),
   ],
 )
 def test_models_data_and_world_keep_apart(unit: str, allowed: set[str]):
-  for path in sorted((PACKAGE / unit).glob("*.py")):
-    extra = {unit_of(name) for name in own_imports(path)} - allowed
-    assert not extra, f"{name_of(path)} imports {sorted(extra)}"
+  for path in sorted((PACKAGE / unit).rglob("*.py")):
+    used = {unit_of(name).partition(".")[0] for name in own_imports(path)}
+    assert used <= allowed, f"{name_of(path)} imports {sorted(used - allowed)}"
 
 
 def test_nothing_imports_configs_and_configs_import_nothing_of_ours():
@@ -129,7 +145,13 @@ def test_importing_everything_leaves_torch_alone_and_starts_no_backend():
   # The exported PyTorch file is copied, and PyTorch's side of a timing
   # imported, in a process of its own. The builders are imported where
   # TensorFlow Datasets is installed.
-  apart = ("__main__", "emma_torch", "torch_step", "torch_measure", "builders")
+  apart = (
+    "__main__",
+    "emma_torch",
+    "torch_step",
+    "torch_measure",
+    "tfds_builders",
+  )
   names = [name_of(p) for p in modules() if p.stem not in apart]
   program = f"""
 import importlib, sys
@@ -177,7 +199,11 @@ def test_smoke_tests_touch_every_room():
   # What has no tests of its own: weights are data, structs go through all.
   rooms = set(LEVELS) - {"__init__", "assets", "structs"}
   for room in sorted(rooms):
-    files = [*(tests / room).rglob("test_*.py"), tests / f"test_{room}.py"]
+    place = room.replace(".", "/")
+    files = [
+      *(tests / place).rglob("test_*.py"),
+      *tests.glob(f"**/test_{room.rpartition('.')[2]}.py"),
+    ]
     assert any("mark.smoke" in p.read_text() for p in files if p.is_file()), (
       f"No test of {room} is marked `smoke`."
     )
@@ -266,6 +292,31 @@ def test_readme_names_both_scripts_and_files_that_exist():
   named = scripts | set(re.findall(pattern, readme()))
   missing = sorted(n for n in named if not (REPO / n).is_file())
   assert not missing, f"README.md names {missing}, which do not exist."
+
+
+def drawn(text: str) -> set[str]:
+  """Paths of the tree in a README, without what is said of them."""
+  block = text.partition("## The tree")[2].split("```")[1]
+  found, above = set(), {}
+  for line in block.splitlines():
+    words = line.split()
+    indent = len(line) - len(line.lstrip())
+    if indent > 8 or not words or not words[0].endswith(("/", ".py")):
+      continue  # goes on with what is said of the line above
+    above = {n: name for n, name in above.items() if n < indent}
+    found.add("".join([*above.values(), words[0]]))
+    above[indent] = words[0]
+  return found
+
+
+def test_the_readmes_tree_is_the_tree():
+  """Every folder of the package, and every file that stands in none."""
+  files = {str(path.relative_to(REPO)) for path in modules()}
+  folders = {f"{up}/" for path in files for up in Path(path).parents}
+  alone = {path for path in files if path.count("/") == 1}
+  there = folders - {"./"} | alone - {"emma_jax/__init__.py"}
+  shown = {p for p in drawn(readme()) if p.startswith("emma_jax/")}
+  assert shown == there
 
 
 def help_of(module: str, *sub: str) -> str:

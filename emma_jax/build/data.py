@@ -12,10 +12,12 @@ from typing import Any
 
 from emma_jax import distributed, sharding
 from emma_jax.build.sections import ConfigError, make, plain
-from emma_jax.data import images, mixture, pipeline
-from emma_jax.data import tokenizer as tokenizer_lib
-from emma_jax.data.packing import Layout
+from emma_jax.data.batching import mixture
+from emma_jax.data.batching.packing import Layout
+from emma_jax.data.loading import dataset
+from emma_jax.data.pictures import images
 from emma_jax.data.records.latents import Settings
+from emma_jax.data.text import tokenizer as tokenizer_lib
 from emma_jax.data.transforms import ToSample
 
 
@@ -157,7 +159,7 @@ def batches(
   name: str,
   plans: str | None = None,
   share: distributed.Share | None = None,
-) -> pipeline.BatchSource:
+) -> dataset.BatchSource:
   """The data of a stage, without the model.
 
   `plans`: a folder for the plans of the batches, None for one of its own.
@@ -185,7 +187,7 @@ def batches(
     "buckets",
   )
   settings = make(
-    pipeline.DataConfig,
+    dataset.DataConfig,
     {k: data[k] for k in keys},
     "data",
     # Every stage draws other samples of an endless source.
@@ -200,7 +202,7 @@ def batches(
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
   sharding.check_rows(sizes.rows, where, mesh)
   share = share or distributed.share_of_rows(sharding.rows(mesh), sizes.rows)
-  return pipeline.open_pipeline(
+  return dataset.open_pipeline(
     settings,
     tokenizer(data),
     shard_index=share.index,

@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax.build import sections
-  from emma_jax.data import images
+  from emma_jax.data.pictures import images
   from emma_jax.evals.files import NoRecords
   from emma_jax.sampling.context import SampleError
   from emma_jax.training.integrity import CheckpointError

@@ -100,7 +100,7 @@ def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
 
   from emma_jax.build import data as build_data
   from emma_jax.build import model as build_model
-  from emma_jax.data import sources
+  from emma_jax.data.loading import sources
   from emma_jax.models.dcae import Autoencoder
   from emma_jax.models.emma import to_unit
 

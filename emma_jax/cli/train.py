@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
 def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax import distributed, rules
   from emma_jax.build import sections
-  from emma_jax.data import pipeline
+  from emma_jax.data.loading import dataset
   from emma_jax.training import checkpoint, latents, state
 
   return (
@@ -171,7 +171,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     checkpoint.CheckpointError,
     checkpoint.ContradictionError,
     latents.WrongLatents,
-    pipeline.TooManyBadRecords,
+    dataset.TooManyBadRecords,
     distributed.StartError,
     FileNotFoundError,
   )

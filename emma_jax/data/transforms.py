@@ -1,4 +1,4 @@
-"""Records to token sequences, in the chat layout of data/chat.py.
+"""Records to token sequences, in the chat layout of data/text/chat.py.
 
 A sequence ends with its last learned part: nothing after it would be trained
 or read. Training and sampling call the same code; a record without answer or
@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from emma_jax.data import chat, images
-from emma_jax.data import tokenizer as tokens_lib
+from emma_jax.data.pictures import images
+from emma_jax.data.text import chat
+from emma_jax.data.text import tokenizer as tokens_lib
 from emma_jax.structs import (
   STEM_UNKNOWN,
   Drawing,
@@ -88,7 +89,7 @@ class ToSample:
   targets too, unless `frame` says otherwise (native sizes are for
   understanding alone).
 
-  >>> from emma_jax.data.images import Preprocess
+  >>> from emma_jax.data.pictures.images import Preprocess
   >>> t = tokens_lib.TinyTokenizer(["red"])
   >>> p = Preprocess(height=32, width=32)
   >>> to_sample = ToSample(tokenizer=t, preprocess=p)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from emma_jax.data.images import BadRecord, load_picture
-from emma_jax.data.sources import open_source
+from emma_jax.data.loading.sources import open_source
+from emma_jax.data.pictures.images import BadRecord, load_picture
 from emma_jax.evals import drawing, editing, understanding
 from emma_jax.evals.outcomes import Outcome, Progress, Scores, fidelity
 from emma_jax.structs import Drawing, Editing, Record, Understanding

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from emma_jax.build import sections
-from emma_jax.data.sources import SourceSpec
+from emma_jax.data.loading.sources import SourceSpec
 from emma_jax.structs import TASKS
 
 

@@ -12,7 +12,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from emma_jax.data.images import load_picture
+from emma_jax.data.pictures.images import load_picture
 from emma_jax.evals.files import plain_question, resized
 from emma_jax.evals.outcomes import Outcome
 from emma_jax.structs import Drawing, Editing, Understanding

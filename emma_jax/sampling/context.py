@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax.build import data as build_data
-from emma_jax.data.layout import PATCHES_PER_CELL, Layout
-from emma_jax.data.packing import pack
+from emma_jax.data.batching.packing import pack
+from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
 from emma_jax.models.emma import Emma
 from emma_jax.structs import Batch, Ids, KvCache

@@ -14,7 +14,7 @@ import numpy as np
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build import sections
-from emma_jax.data import images
+from emma_jax.data.pictures import images
 from emma_jax.data.transforms import IMAGE_MARK, Sample, further_turn
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma, token_grid

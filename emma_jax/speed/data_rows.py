@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from emma_jax.data import images, pipeline
-from emma_jax.data.formats import job, part
-from emma_jax.data.mixture import Phase
-from emma_jax.data.packing import Layout
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.batching.mixture import Phase
+from emma_jax.data.batching.packing import Layout
+from emma_jax.data.ingest import job, part
+from emma_jax.data.loading import dataset
+from emma_jax.data.pictures import images
+from emma_jax.data.text.tokenizer import TinyTokenizer
 
 ROW = "data"
 # Ours with either codec, and torch's DataLoader with Pillow.
@@ -149,7 +150,7 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
   import PIL
 
   frame = (s.height // images.GRID) * (s.width // images.GRID)
-  config = pipeline.DataConfig(
+  config = dataset.DataConfig(
     seed=0,
     sources={"a": f"records:{folder}/records"},
     phases=(Phase({"a": 1}),),
@@ -165,10 +166,10 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
     ),
     preprocess=_preprocess(s, side),
   )
-  source = pipeline.open_pipeline(config, _tokenizer())
+  source = dataset.open_pipeline(config, _tokenizer())
 
   def batches() -> Iterator[np.ndarray]:
-    with pipeline.stream(source, threads=0, num_workers=0) as stream:
+    with dataset.stream(source, threads=0, num_workers=0) as stream:
       for _ in range(s.count // s.batch):
         batch = next(stream).batch
         yield np.asarray(batch.und_pixels_BNYXC)[0]

@@ -10,8 +10,8 @@ import numpy as np
 
 from emma_jax import optimizer as optim
 from emma_jax import rules
-from emma_jax.data import packing
-from emma_jax.data.layout import Layout
+from emma_jax.data.batching import packing
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models import masks
 from emma_jax.structs import Batch

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from emma_jax import distributed, rules, sharding
 from emma_jax import optimizer as optim
-from emma_jax.data import accounts, pipeline
+from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.structs import Mean
 from emma_jax.training import checkpoint as ckpt
 from emma_jax.training import goodput, latents
@@ -196,8 +196,8 @@ class _StageLoop:
     self.shapes: set[tuple] = set()  # of batches that have been seen
     self.checkpoints, self.writer, self.stop = checkpoints, writer, stop
     data = stage.source.config
-    self.fuse = pipeline.Fuse(data.max_bad_share, data.min_seen)
-    self.realised = accounts.Realised()
+    self.fuse = dataset.Fuse(data.max_bad_share, data.min_seen)
+    self.realised = batch_stats.Realised()
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
     if meta:  # what lay between the last log and the checkpoint
@@ -210,7 +210,7 @@ class _StageLoop:
     if start >= stage.steps:
       return state
     step_fn, _, _ = abstract_step(self.r, stage, self.mesh)
-    data = pipeline.stream(stage.source, start)
+    data = dataset.stream(stage.source, start)
     self.writer.note(f"Stage {stage.name}: {stage.steps} steps.")
     try:
       for step in range(start + 1, stage.steps + 1):
@@ -253,7 +253,7 @@ class _StageLoop:
       self.profile.after(self.first + step, measured)
     return state, measured
 
-  def _count(self, measured: dict, info: pipeline.Info) -> None:
+  def _count(self, measured: dict, info: dataset.Info) -> None:
     """Counts a step. Its device values are fetched one step later, so that
     the device has the next step to do meanwhile."""
     for where, reason in info.unusable:
@@ -271,7 +271,7 @@ class _StageLoop:
     self.timer.count(sums["tokens"])
     self.fuse.add(sums["drawn"], sums["unusable"])
     self.realised.add(sums)
-    return accounts.means(sums)
+    return batch_stats.means(sums)
 
   def _settle(self) -> None:
     """Takes in what the processes told each other last, before it counts."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from emma_jax import optimizer as optim
 from emma_jax import sharding
-from emma_jax.data import packing, pipeline
+from emma_jax.data.batching import packing
+from emma_jax.data.loading import dataset
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
 
@@ -26,7 +27,7 @@ class Stage:
   ema_decay: float
   frozen_dtype: str
   layout: packing.Layout  # of a batch of all processes
-  source: pipeline.BatchSource | None
+  source: dataset.BatchSource | None
 
   def __post_init__(self):
     if self.hand_over not in ("ema", "raw"):

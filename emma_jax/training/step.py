@@ -13,7 +13,7 @@ import optax
 
 from emma_jax import optimizer as optim
 from emma_jax import rules, sharding
-from emma_jax.data import packing
+from emma_jax.data.batching import packing
 from emma_jax.structs import Batch, Mean
 from emma_jax.training.objectives import Objective
 from emma_jax.training.run import Run, Stage

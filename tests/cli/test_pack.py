@@ -7,7 +7,7 @@ import pytest
 from emma_jax.build import model as build_model
 from emma_jax.build import sections
 from emma_jax.cli import common, pack
-from emma_jax.data import sources
+from emma_jax.data.loading import sources
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import to_unit
 from tests import tiny

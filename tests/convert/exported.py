@@ -2,7 +2,7 @@
 
 from emma_jax.build import sections
 from emma_jax.convert import emma as convert
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests import tiny
 
 SHOWN = ("paper", "token_all_shared", "und_decoupled_no_experts")

@@ -15,7 +15,7 @@ import pytest
 
 from emma_jax.convert import emma as convert
 from emma_jax.convert.files import Folder, FolderError
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests import tiny
 from tests.convert.exported import SHOWN, config, export
 

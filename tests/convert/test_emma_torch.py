@@ -18,8 +18,8 @@ from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.convert import emma as convert
 from emma_jax.convert.files import Folder, write_folder
-from emma_jax.data import sources
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.loading import sources
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.models.emma import Emma, to_unit
 from emma_jax.sampling import context, image
 from emma_jax.sampling.session import Session

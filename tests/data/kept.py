@@ -17,15 +17,15 @@ import zipfile
 
 import numpy as np
 
-from emma_jax.data.images import Preprocess
-from emma_jax.data.plan import needs, plan
-from emma_jax.data.plan.segment import Segment
+from emma_jax.data.batching import plan, row_cost
+from emma_jax.data.batching.segment import Segment
+from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.structs import STEM_GENERAL, Drawing, Editing, Understanding
 from tests.data import made
-from tests.data.plan import simulated
+from tests.data.batching import simulated
 
 FILE = Path(__file__).with_suffix(".zip")
 SETTINGS = latents.Settings(
@@ -102,7 +102,7 @@ def segment() -> Segment:
   )
   counts = {"understanding": 60, "drawing": 20, "editing": 9}
   tables = [
-    needs.count(_lengths(s.name, counts[s.name]), config.rules)
+    row_cost.count(_lengths(s.name, counts[s.name]), config.rules)
     for s in config.sources
   ]
   return plan.Drawer(config, tables).segment(0, None)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from emma_jax.data.records import card, schema, shard
 from emma_jax.data.records.lengths import Measure
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.structs import STEM_SCIENCE, Drawing, Editing, Understanding
 
 TOKENIZER = TinyTokenizer(["red", "blue"])

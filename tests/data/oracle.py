@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from emma_jax.data.layout import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.structs import Batch, Ids, Latents, Patches
 

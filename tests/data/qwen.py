@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from emma_jax.data import qwen_files
-from emma_jax.data import tokenizer as lib
+from emma_jax.data.text import qwen_files
+from emma_jax.data.text import tokenizer as lib
 
 LETTERS = qwen_files.byte_alphabet()
 

@@ -8,7 +8,7 @@ import numpy as np
 from configs import stages
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Measure
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.structs import Drawing, Editing, Record, Understanding
 from tests import tiny
 from tests.data import made

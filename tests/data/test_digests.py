@@ -15,8 +15,10 @@ import pytest
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli.data import hash as hash_command
-from emma_jax.data import fast_images, images
-from emma_jax.data.construction import (
+from emma_jax.data.batching import first_fit, plan, row_cost
+from emma_jax.data.batching.mixture import Phase
+from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.curation import (
   answers,
   client,
   duplicates,
@@ -24,17 +26,15 @@ from emma_jax.data.construction import (
   filters,
   selection,
 )
-from emma_jax.data.construction.base import Construction
-from emma_jax.data.construction.text_pictures import TextPictures
-from emma_jax.data.formats import job as job_lib
-from emma_jax.data.formats import part, tables
-from emma_jax.data.layout import Layout
-from emma_jax.data.mixture import Phase
-from emma_jax.data.plan import fit, needs, plan
+from emma_jax.data.curation.base import Construction
+from emma_jax.data.curation.text_pictures import TextPictures
+from emma_jax.data.ingest import job as job_lib
+from emma_jax.data.ingest import part, sequences
+from emma_jax.data.pictures import codecs, images
 from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests import tiny
 from tests.data import made, recorded
 
@@ -62,7 +62,7 @@ def check(value, of, changes: dict, free: dict) -> None:
 
 
 def test_preprocessing_of_one_size(monkeypatch):
-  monkeypatch.setattr(fast_images, "libraries", lambda: None)
+  monkeypatch.setattr(codecs, "libraries", lambda: None)
   check(
     images.Preprocess(height=64, width=96),
     images.Preprocess.fingerprint,
@@ -72,7 +72,7 @@ def test_preprocessing_of_one_size(monkeypatch):
 
 
 def test_preprocessing_of_native_sizes(monkeypatch):
-  monkeypatch.setattr(fast_images, "libraries", lambda: None)
+  monkeypatch.setattr(codecs, "libraries", lambda: None)
   check(
     images.Preprocess(height=64, width=96, native=True),
     images.Preprocess.fingerprint,
@@ -94,7 +94,7 @@ LAYOUT = Layout(
   width=64,
   und_patches=32,
 )
-RULES = needs.Rules(layouts=(LAYOUT,), preprocess=NATIVE, max_turns=None)
+RULES = row_cost.Rules(layouts=(LAYOUT,), preprocess=NATIVE, max_turns=None)
 SOURCE = plan.PlannedSource(name="a", folder="/a", digest="1")
 PLAN = plan.PlanConfig(
   seed=1,
@@ -177,7 +177,7 @@ def test_a_plans_layout():
 
 
 def test_a_plans_native_sizes(monkeypatch):
-  monkeypatch.setattr(fast_images, "libraries", lambda: None)
+  monkeypatch.setattr(codecs, "libraries", lambda: None)
   of = lambda p: dataclasses.replace(
     PLAN, rules=dataclasses.replace(RULES, preprocess=p)
   ).fingerprint()
@@ -190,7 +190,7 @@ def test_a_plans_native_sizes(monkeypatch):
   # Without native pictures, they decide nothing.
   fixed = dataclasses.replace(
     PLAN,
-    rules=needs.Rules(
+    rules=row_cost.Rules(
       layouts=(dataclasses.replace(LAYOUT, und_patches=0),),
       preprocess=PIXELS,
       max_turns=None,
@@ -232,7 +232,8 @@ def test_a_plans_sources_and_phases():
 
 
 @pytest.mark.parametrize(
-  "module, name", [(plan, "VERSION"), (fit, "WINDOW"), (fit, "BATCHES")]
+  "module, name",
+  [(plan, "VERSION"), (first_fit, "WINDOW"), (first_fit, "BATCHES")],
 )
 def test_a_plans_own_numbers(module, name, monkeypatch):
   before = PLAN.fingerprint()
@@ -363,7 +364,7 @@ def test_a_recipe():
       keep=("k",),
       check="header",
       max_pixels=9,
-      options=tables.Options(data_dir="/d"),
+      options=sequences.Options(data_dir="/d"),
     ),
     {},
   )

@@ -9,14 +9,16 @@ import re
 
 import pytest
 
-from emma_jax.data import images, pipeline, validation
-from emma_jax.data.formats import job as job_lib
-from emma_jax.data.formats import part
-from emma_jax.data.images import BadRecord, Preprocess
-from emma_jax.data.mixture import Phase
-from emma_jax.data.packing import Layout
+from emma_jax.data.batching.mixture import Phase
+from emma_jax.data.batching.packing import Layout
+from emma_jax.data.curation import validation
+from emma_jax.data.ingest import job as job_lib
+from emma_jax.data.ingest import part
+from emma_jax.data.loading import dataset
+from emma_jax.data.pictures import images
+from emma_jax.data.pictures.images import BadRecord, Preprocess
 from emma_jax.data.records.source import RecordsSource
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests.data import hostile, made
 
 PICTURES = hostile.pictures()
@@ -26,9 +28,9 @@ RECORDS = hostile.records()
 OF_LAYOUT = "layout."
 
 
-def _batches(spec: str, count: int) -> pipeline.BatchSource:
+def _batches(spec: str, count: int) -> dataset.BatchSource:
   """One epoch is one batch."""
-  config = pipeline.DataConfig(
+  config = dataset.DataConfig(
     seed=0,
     sources={"a": spec},
     phases=(Phase({"a": 1}),),
@@ -44,7 +46,7 @@ def _batches(spec: str, count: int) -> pipeline.BatchSource:
     ),
     preprocess=Preprocess(height=64, width=64),
   )
-  return pipeline.open_pipeline(config, made.TOKENIZER)
+  return dataset.open_pipeline(config, made.TOKENIZER)
 
 
 def _number(where: str) -> int:

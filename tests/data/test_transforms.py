@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emma_jax.data import tokenizer as tokens_lib
-from emma_jax.data.images import BadRecord, Preprocess
+from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.data.text import tokenizer as tokens_lib
 from emma_jax.data.transforms import (
   Picture,
   Sample,
@@ -29,6 +29,7 @@ def _ask(*turns, pictures: int = 1, **kw) -> Understanding:
   return Understanding(pictures=(PICTURE,) * pictures, turns=turns, **kw)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
   "whole, prefix",
   [

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from emma_jax.data import statistics, validation
-from emma_jax.data.plan.segment import Segment
+from emma_jax.data.batching.segment import Segment
+from emma_jax.data.curation import statistics, validation
 from emma_jax.data.records import latents
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.shard import OPTIONS

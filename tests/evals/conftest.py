@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emma_jax.data.images import load_picture
+from emma_jax.data.pictures.images import load_picture
 from emma_jax.evals import world
 from emma_jax.structs import TASKS, Drawing, Understanding
 

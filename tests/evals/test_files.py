@@ -101,8 +101,8 @@ def test_files_with_nothing_to_use_are_refused(tmp_path):
 
 def test_folders_of_records_are_files_too(tmp_path, config, specs):
   """Converted, they give the scores of the lines they were made of."""
-  from emma_jax.data.formats import job, part
-  from emma_jax.data.tokenizer import TinyTokenizer
+  from emma_jax.data.ingest import job, part
+  from emma_jax.data.text.tokenizer import TinyTokenizer
 
   records = {}
   for task, spec in specs.items():

@@ -20,7 +20,7 @@ import numpy as np
 from emma_jax import rules
 from emma_jax.build import model as build_model
 from emma_jax.convert import emma as convert
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.sampling import context
 from tests.goldens import store
 from tests.sampling import small

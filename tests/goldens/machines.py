@@ -12,7 +12,7 @@ from jax.sharding import AbstractMesh
 from configs import models
 from emma_jax import flops, sharding, xla_flags
 from emma_jax.build import model as build_model
-from emma_jax.data.layout import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.planner import chips
 from tests import tiny
 from tests.goldens import store

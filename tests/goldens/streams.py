@@ -14,13 +14,14 @@ from configs import tiny as tiny_config
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli.data.hash import _digest
-from emma_jax.data import mixture, pipeline
-from emma_jax.data.images import Preprocess
-from emma_jax.data.layout import Layout
-from emma_jax.data.mixture import Phase
+from emma_jax.data.batching import mixture
+from emma_jax.data.batching.mixture import Phase
+from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.loading import dataset
+from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Measure
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.structs import Drawing, Editing, Understanding
 from tests.data import made
 
@@ -78,10 +79,10 @@ def folders(root: Path) -> dict[str, str]:
   return sources | {"rows": f"jsonl:{root / 'rows.jsonl'}"}
 
 
-def planned(sources: dict[str, str], **more: Any) -> pipeline.DataConfig:
+def planned(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
   """Two buckets and two phases, of three sources."""
   weights = {"ask": 1, "draw": 2, "edit": 1}
-  return pipeline.DataConfig(
+  return dataset.DataConfig(
     **dict(
       seed=3,
       sources=sources,
@@ -107,7 +108,7 @@ def planned(sources: dict[str, str], **more: Any) -> pipeline.DataConfig:
   )
 
 
-def drawn(sources: dict[str, str], **more: Any) -> pipeline.DataConfig:
+def drawn(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
   """A file and the world, so many samples a step, without a plan."""
   return planned(
     sources | {"world": "world:understanding:train"},
@@ -121,10 +122,10 @@ def drawn(sources: dict[str, str], **more: Any) -> pipeline.DataConfig:
   )
 
 
-def batches(config: pipeline.DataConfig, hosts: int = 1) -> dict[str, str]:
+def batches(config: dataset.DataConfig, hosts: int = 1) -> dict[str, str]:
   """Digest of each batch, of as many hosts."""
   parts = [
-    pipeline.open_pipeline(config, TOKENIZER, shard_index=i, shard_count=hosts)
+    dataset.open_pipeline(config, TOKENIZER, shard_index=i, shard_count=hosts)
     for i in range(hosts)
   ]
   return {str(step): _digest([p[step] for p in parts])[0] for step in STEPS}
@@ -145,9 +146,9 @@ def _order(seed: int, *phases: Phase) -> str:
   )
 
 
-def _plan(config: pipeline.DataConfig) -> dict[str, Any]:
+def _plan(config: dataset.DataConfig) -> dict[str, Any]:
   """Rows of the first batches by name, epoch and element, and their account."""
-  source = pipeline.open_pipeline(config, TOKENIZER)
+  source = dataset.open_pipeline(config, TOKENIZER)
   out: dict[str, Any] = {}
   for step in range(4):
     info = source[step].info

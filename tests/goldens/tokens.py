@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from emma_jax.data import chat, transforms
-from emma_jax.data.chat import PICTURE, Turn
-from emma_jax.data.images import Preprocess
-from emma_jax.data.tokenizer import QwenTokenizer, TinyTokenizer, Tokenizer
+from emma_jax.data import transforms
+from emma_jax.data.pictures.images import Preprocess
+from emma_jax.data.text import chat
+from emma_jax.data.text.chat import PICTURE, Turn
+from emma_jax.data.text.tokenizer import QwenTokenizer, TinyTokenizer, Tokenizer
 from emma_jax.structs import Drawing, Editing, Understanding
 from tests.data import qwen
 

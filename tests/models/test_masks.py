@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax.data.packing import pack
+from emma_jax.data.batching.packing import pack
 from emma_jax.data.transforms import Sample, Text
 from emma_jax.models import masks
 from emma_jax.structs import Batch, Ids

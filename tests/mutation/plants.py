@@ -84,7 +84,7 @@ def tests_of(plant: Plant, tree: Path) -> list[list[str]]:
 
 
 def _place(path: str) -> Path:
-  """emma_jax/data/plan/fit.py -> tests/data/plan"""
+  """emma_jax/data/batching/first_fit.py -> tests/data/plan"""
   parts = Path(path).parent.parts
   return Path("tests", *parts[1:] if parts[:1] == ("emma_jax",) else parts)
 

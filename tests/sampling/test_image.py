@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emma_jax import flow
-from emma_jax.data.packing import pack
+from emma_jax.data.batching.packing import pack
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, image
 from emma_jax.sampling.session import Session

@@ -57,7 +57,7 @@ def add_back_ends(parser: argparse.ArgumentParser) -> None:
 
 def back_end(args: argparse.Namespace, kind: str, name: str, value: str) -> Any:
   """answers.Answers of a flag's value; `kind`: of client.PROMPTS."""
-  from emma_jax.data.construction import answers
+  from emma_jax.data.curation import answers
 
   if value == "noted":
     return answers.Noted(name)
@@ -83,7 +83,7 @@ def score(
   maximum: float | None = None,
 ) -> Any:
   """filters.ScoreRule of NAME=BACK_END."""
-  from emma_jax.data.construction import filters
+  from emma_jax.data.curation import filters
 
   name, equals, value = text.partition("=")
   if not (name and equals and value):
@@ -111,8 +111,8 @@ def numbers(flag: str, values: list[str]) -> dict[str, float]:
 
 
 def _client(args: argparse.Namespace, kind: str, name: str) -> Any:
-  from emma_jax.data.construction import client
-  from emma_jax.data.formats import job
+  from emma_jax.data.curation import client
+  from emma_jax.data.ingest import job
 
   said = client.PROMPTS[kind]
   for pair in args.prompt:

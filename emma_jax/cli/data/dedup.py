@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax.data.construction import duplicates
+  from emma_jax.data.curation import duplicates
 
   common.refuse_overrides("dedup", overrides)
   if not 0 <= args.radius < 32:

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax.data.construction import edits
+  from emma_jax.data.curation import edits
 
   common.refuse_overrides("edit-pairs", overrides)
   rule = lambda kind, value, low: (

@@ -164,8 +164,8 @@ class _Shard:
   def __init__(self, work: Work, source: Any, number: int, folder: str):
     import numpy as np
 
-    from emma_jax.data.images import GRID
-    from emma_jax.data.plan import needs
+    from emma_jax.data.batching import row_cost
+    from emma_jax.data.pictures.images import GRID
     from emma_jax.data.records.lengths import Lengths
 
     self.work, self.source, self.folder = work, source, folder
@@ -173,7 +173,7 @@ class _Shard:
     self.first = sum(s.records for s in source.card.shards[:number])
     rows = range(self.first, self.first + self.shard.records)
     lengths = [source.lengths[row] for row in rows]
-    bucket = needs.bucket_of(
+    bucket = row_cost.bucket_of(
       Lengths.of(lengths, ""),
       work.settings.sizes,
       work.settings.understanding.native,
@@ -281,7 +281,7 @@ class _Shard:
     """A picture in its size; black where it cannot be had."""
     import numpy as np
 
-    from emma_jax.data.images import BadRecord
+    from emma_jax.data.pictures.images import BadRecord
 
     row, place, role, fit, size = self.pictures[i]
     try:
@@ -296,7 +296,7 @@ class _Shard:
     return np.zeros((*size, 3), np.uint8)
 
   def _elements(self, spool: Any) -> Iterator[bytes]:
-    from emma_jax.data.images import GRID
+    from emma_jax.data.pictures.images import GRID
     from emma_jax.data.records import latents
 
     i = 0

@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax.data.construction import filters
+  from emma_jax.data.curation import filters
 
   common.refuse_overrides("filter", overrides)
   low = constructing.numbers("--min", args.min)

@@ -125,12 +125,12 @@ def digests(
   config: dict[str, Any], name: str, plans: str, setting: Setting, stop: int
 ) -> Iterator[tuple[int, str, int]]:
   """(step, digest, samples) of the global batches before `stop`."""
-  from emma_jax.data import stream
+  from emma_jax.data.loading import loader
 
   with contextlib.ExitStack() as stack:
     hosts = [
       stack.enter_context(
-        stream.stream(
+        loader.stream(
           stage.source(config, name, plans, i, setting.processes),
           setting.step,
           num_workers=setting.workers,

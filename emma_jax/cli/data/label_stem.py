@@ -36,8 +36,8 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax.data.construction import selection
-  from emma_jax.data.formats import job
+  from emma_jax.data.curation import selection
+  from emma_jax.data.ingest import job
   from emma_jax.data.records.source import RecordsSource
 
   common.refuse_overrides("label-stem", overrides)

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.build import data as build_data
-  from emma_jax.data.images import BadRecord
+  from emma_jax.data.pictures.images import BadRecord
   from emma_jax.data.records.source import RecordsSource
 
   common.refuse_overrides("lengths", overrides)

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax.data.plan import summary
+  from emma_jax.data.batching import summary
 
   config, name = stage.find(args, overrides)
   source = stage.source(config, name, args.plans)

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from emma_jax.data import patches, pipeline
-from emma_jax.data.layout import PATCHES_PER_CELL, Layout
-from emma_jax.data.tokenizer import Tokenizer
+from emma_jax.data.batching import patches
+from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
+from emma_jax.data.loading import dataset
+from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.evals import sheets, style
 from emma_jax.models import masks
 from emma_jax.structs import Batch
@@ -72,7 +73,7 @@ class Slots:
 class Page:
   """Draws batches of a source."""
 
-  source: pipeline.BatchSource
+  source: dataset.BatchSource
   tokenizer: Tokenizer
 
   def html(self, steps: Iterable[int], rows: int, title: str) -> str:
@@ -93,7 +94,7 @@ class Page:
       f"three shades, a sample in one colour.</p>{''.join(parts)}</html>\n"
     )
 
-  def _account(self, host: pipeline.HostBatch, step: int) -> str:
+  def _account(self, host: dataset.HostBatch, step: int) -> str:
     info = host.info
     notes = [f"{b.where}: {b.reason}" for b in info.bad]
     notes += [f"{d.id}: {d.reason}" for d in info.packed.dropped]
@@ -110,7 +111,7 @@ class Page:
       )
     )
 
-  def _row(self, host: pipeline.HostBatch, step: int, row: int) -> str:
+  def _row(self, host: dataset.HostBatch, step: int, row: int) -> str:
     layout = self.source.layout(step)
     slots = read_row(host.batch, row, layout)
     placed = host.info.packed.placed[row]

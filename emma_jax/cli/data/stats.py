@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.build import data as build_data
-  from emma_jax.data import statistics
+  from emma_jax.data.curation import statistics
 
   common.refuse_overrides("stats", overrides)
   found = {}

@@ -56,8 +56,8 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax.data.construction import text_pictures
-  from emma_jax.data.formats import job
+  from emma_jax.data.curation import text_pictures
+  from emma_jax.data.ingest import job
 
   common.refuse_overrides("synth-text", overrides)
   if args.count < 1:

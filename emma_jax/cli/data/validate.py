@@ -64,7 +64,8 @@ def spec_of(data: str) -> str:
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.build import data as build_data
   from emma_jax.build import sections
-  from emma_jax.data import images, validation
+  from emma_jax.data.curation import validation
+  from emma_jax.data.pictures import images
 
   common.refuse_overrides("validate", overrides)
   try:

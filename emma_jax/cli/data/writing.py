@@ -17,7 +17,7 @@ _QUIET = 10.0
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
   """What is read, and how its rows are to be understood."""
-  from emma_jax.data.formats import rows
+  from emma_jax.data.ingest import rows
 
   add = parser.add_argument
   add(
@@ -97,7 +97,7 @@ def recipe(args: argparse.Namespace, **more: Any) -> Any:
   """part.Recipe of the arguments; UserError where they are wrong."""
   from emma_jax.build import data as build_data
   from emma_jax.build import sections
-  from emma_jax.data.formats import part, tables
+  from emma_jax.data.ingest import part, sequences
 
   try:
     tokenizer = build_data.tokenizer({"tokenizer": args.tokenizer})
@@ -110,7 +110,7 @@ def recipe(args: argparse.Namespace, **more: Any) -> Any:
       "columns": _columns(args.columns),
       "images_dir": args.images and os.path.abspath(args.images),
       "keep": tuple(filter(None, args.keep.split(","))),
-      "options": tables.Options(data_dir=args.data_dir),
+      "options": sequences.Options(data_dir=args.data_dir),
       **more,
     }
   return part.Recipe(
@@ -133,12 +133,12 @@ def write(
   args: argparse.Namespace, maker: Any, inputs: list[str], **more: Any
 ) -> Any:
   """Runs the job of a command; returns the new card. UserError for mistakes."""
-  from emma_jax.data.formats import job as job_lib
-  from emma_jax.data.formats import pool
+  from emma_jax.data.ingest import job as job_lib
+  from emma_jax.data.ingest import pool
 
   try:
     if args.beam is not None:
-      from emma_jax.data.formats import beam
+      from emma_jax.data.ingest import beam
 
       more["execute"] = beam.Execute(tuple(shlex.split(args.beam)))
     job = job_lib.Job(

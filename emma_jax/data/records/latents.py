@@ -29,8 +29,8 @@ from array_record.python import array_record_data_source, array_record_module
 import jax
 import numpy as np
 
-from emma_jax.data import images
-from emma_jax.data.images import BadRecord
+from emma_jax.data.pictures import images
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import card as card_lib
 from emma_jax.data.records.shard import OPTIONS, Stretch
 from emma_jax.structs import Drawing, Record, Understanding, WithLatent
@@ -49,7 +49,7 @@ class Settings:
     generation: what references and targets go through.
     autoencoder: hash of its config.
     dtype: of the computation.
-    buckets: (height, width) in place of the one size; see data/buckets.py.
+    buckets: (height, width) in place of the one size; see `aspect_buckets`.
   """
 
   understanding: images.Preprocess

@@ -13,7 +13,7 @@ turns and m pictures in all:
   sizes       (m, 2) int32   y, x of a picture, upright
   tokenizer   ()     str     fingerprint of the tokenizer that counted
 
-Text tokens are those of the layout in data/chat.py, marks included; pictures'
+Text tokens are those of the layout in `text.chat`, marks included; pictures'
 tokens depend on a run's preprocessing and follow from `sizes`.
 """
 
@@ -24,9 +24,9 @@ import os
 
 import numpy as np
 
-from emma_jax.data import images
+from emma_jax.data.pictures import images
 from emma_jax.data.records import schema
-from emma_jax.data.tokenizer import Tokenizer
+from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.data.transforms import Picture, Sample, Text, ToSample
 from emma_jax.structs import STEM_UNKNOWN, Editing, Record, Understanding
 

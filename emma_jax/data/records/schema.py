@@ -33,8 +33,8 @@ import math
 import struct
 from typing import Any
 
-from emma_jax.data import images
-from emma_jax.data.images import BadRecord
+from emma_jax.data.pictures import images
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.transforms import IMAGE_MARK
 from emma_jax.structs import (
   STEM_GENERAL,

@@ -8,7 +8,7 @@ import os
 from array_record.python import array_record_data_source
 import numpy as np
 
-from emma_jax.data.images import BadRecord
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import latents as latents_lib
 from emma_jax.data.records import schema
 from emma_jax.data.records.card import Card

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from emma_jax.cli import common, data
-from emma_jax.data.construction import fonts
-from emma_jax.data.formats.job import ConversionError
+from emma_jax.data.curation import fonts
+from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.records import schema
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.structs import Drawing, Editing, Understanding

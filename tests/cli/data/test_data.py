@@ -18,7 +18,7 @@ from emma_jax.cli.data import sheet
 from emma_jax.data.records import schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.structs import Drawing, Editing, Understanding
 from tests.data import made
 

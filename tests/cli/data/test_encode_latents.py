@@ -15,10 +15,10 @@ from emma_jax.build import data as build_data
 from emma_jax.build import run as build_run
 from emma_jax.cli import common, data
 from emma_jax.cli.data import sheet
-from emma_jax.data import patches
+from emma_jax.data.batching import patches
 from emma_jax.data.records import schema
 from emma_jax.data.records.source import RecordsSource
-from emma_jax.data.tokenizer import TinyTokenizer
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import latents
 from emma_jax.structs import Drawing, Editing, Understanding

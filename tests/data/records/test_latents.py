@@ -7,8 +7,8 @@ import pickle
 import numpy as np
 import pytest
 
-from emma_jax.data import validation
-from emma_jax.data.images import BadRecord, Preprocess
+from emma_jax.data.curation import validation
+from emma_jax.data.pictures.images import BadRecord, Preprocess
 from emma_jax.data.records import latents
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.structs import WithLatent

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from emma_jax.data.images import BadRecord
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
 from emma_jax.structs import STEM_UNKNOWN, Drawing, Editing, Understanding
 from tests.data import made

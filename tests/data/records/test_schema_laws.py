@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from emma_jax.data.images import BadRecord
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import latents, schema
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.data.records.source import shown

@@ -7,10 +7,10 @@ import pickle
 import numpy as np
 import pytest
 
-from emma_jax.data import pipeline, sources
-from emma_jax.data.images import BadRecord, Preprocess
-from emma_jax.data.mixture import Phase
-from emma_jax.data.packing import Layout
+from emma_jax.data.batching.mixture import Phase
+from emma_jax.data.batching.packing import Layout
+from emma_jax.data.loading import dataset, sources
+from emma_jax.data.pictures.images import BadRecord, Preprocess
 from emma_jax.data.records import lengths, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource, shown
@@ -136,7 +136,7 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
     stored[4], record=Drawing(prompt="no 4", picture=broken, id="4")
   )
   folder = made.dataset(tmp_path / "d", stored, shards=2)
-  config = pipeline.DataConfig(
+  config = dataset.DataConfig(
     seed=0,
     sources={"draw": f"records:{folder}"},
     phases=(Phase({"draw": 1}),),
@@ -153,11 +153,11 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
     preprocess=Preprocess(height=64, width=64),
     max_bad_share=1.0,
   )
-  source = pipeline.open_pipeline(config, made.TOKENIZER)
+  source = dataset.open_pipeline(config, made.TOKENIZER)
   infos = [source[step].info for step in range(4)]  # two epochs
   bad = [b for info in infos for b in info.bad]
   assert len(bad) == 2 and "cannot read the picture" in bad[0].reason
   assert bad[0].where.endswith("part-00000.array_record[2]")
-  with pipeline.stream(source, 0, num_workers=1, buffer=1) as batches:
+  with dataset.stream(source, 0, num_workers=1, buffer=1) as batches:
     for info in infos:
       assert next(batches).info == info

@@ -1,0 +1,450 @@
+"""Samples to one static batch: first fit into rows, then ids as flat arrays.
+
+A row of two samples, a drawing (prompt p, target T) and an edit (reference R,
+instruction i, target S), pictures of two tokens, references in the Gen buffer:
+
+  reading order   p p p T T | R' R R i i S S | . .      R': <|vision_start|>
+  segment         1 1 1 1 1 | 2  2 2 2 2 2 2 | 0 0
+  slot            0 1 2 3 4 | 5  6 7 8 9 . . | S S      S: slots of a row
+  position        0 1 2 3 4 | 0  1 2 3 4 5 6 | 0 0
+  end             0 1 2 4 4 | 5  7 7 8 9 e e | 0 0      e: last slot of S S
+  noisy           0 0 0 1 1 | 0  0 0 0 0 2 2 | 0 0
+  Und buffer      p p p       R'     i i       . .
+  Gen buffer      R R | . . . . | T T | S S             references, targets
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from emma_jax.data.batching import patches
+from emma_jax.data.batching.row_layout import (
+  CAPACITIES,
+  PATCHES_PER_CELL,
+  Layout,
+)
+from emma_jax.data.transforms import Picture, Sample, Text
+from emma_jax.structs import DRAWING, EDITING, STEM_UNKNOWN, Batch, Ids
+
+_GEN_TASK = {"drawing": DRAWING, "editing": EDITING}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+  """A sample that was not placed; `never`: no empty row could hold it."""
+
+  index: int
+  id: str
+  reason: str
+  never: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackInfo:
+  """What went where. Indices are those of the samples given to `pack`."""
+
+  placed: tuple[tuple[int, ...], ...]  # per row, in reading order
+  dropped: tuple[Dropped, ...]
+  samples_per_task: dict[str, int]
+  tokens_per_task: dict[str, int]  # of both buffers
+  und_tokens: int  # used, over all rows
+  gen_tokens: int
+  fill: float  # used share of all slots
+
+  def shifted(self, start: int) -> "PackInfo":
+    """The same, for samples that are a list's from `start` on."""
+    move = lambda d: dataclasses.replace(d, index=d.index + start)
+    return dataclasses.replace(
+      self,
+      placed=tuple(tuple(i + start for i in row) for row in self.placed),
+      dropped=tuple(map(move, self.dropped)),
+    )
+
+
+def joined(parts: Sequence[PackInfo], slots: int) -> PackInfo:
+  """What lies in several stretches of rows; `slots` of each row."""
+
+  def total(name: str) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for part in parts:
+      for task, count in getattr(part, name).items():
+        out[task] = out.get(task, 0) + count
+    return out
+
+  placed = tuple(row for part in parts for row in part.placed)
+  und = sum(part.und_tokens for part in parts)
+  gen = sum(part.gen_tokens for part in parts)
+  return PackInfo(
+    placed=placed,
+    dropped=tuple(d for part in parts for d in part.dropped),
+    samples_per_task=total("samples_per_task"),
+    tokens_per_task=total("tokens_per_task"),
+    und_tokens=und,
+    gen_tokens=gen,
+    fill=(und + gen) / max(len(placed) * slots, 1),
+  )
+
+
+def pack(
+  samples: Sequence[Sample | None],
+  layout: Layout,
+  planned: Sequence[Sequence[int]] | None = None,
+) -> tuple[Batch, PackInfo]:
+  """First fit in order; None is a hole: it takes no place and shifts nothing.
+
+  `planned`: the samples of each row, where that is decided already. Returns a
+  Batch of numpy arrays (structs.Batch tells their meaning). Text
+  learned directly after a picture of the Gen buffer has no Und token that could
+  predict it: ValueError.
+  """
+  if planned is None:
+    rows, dropped = _first_fit(samples, layout)
+  else:
+    rows, dropped = _as_planned(samples, layout, planned)
+  parts = _place(samples, rows, layout)
+  flat = _flatten(parts)
+  batch = _fill(flat, parts, layout)
+  tasks: dict[str, int] = {}
+  tokens: dict[str, int] = {}
+  for i in (i for row in rows for i in row):
+    task, length = samples[i].task, layout.length(samples[i])
+    tasks[task] = tasks.get(task, 0) + 1
+    tokens[task] = tokens.get(task, 0) + length
+  gen = int(flat.gen.sum())
+  used = flat.slot.size
+  info = PackInfo(
+    placed=tuple(map(tuple, rows)),
+    dropped=tuple(dropped),
+    samples_per_task=tasks,
+    tokens_per_task=tokens,
+    und_tokens=used - gen,
+    gen_tokens=gen,
+    fill=used / (layout.rows * layout.slots),
+  )
+  return batch, info
+
+
+def _first_fit(
+  samples: Sequence[Sample | None], layout: Layout
+) -> tuple[list[list[int]], list[Dropped]]:
+  full = [getattr(layout, name) for name in CAPACITIES]
+  free = [list(full) for _ in range(layout.rows)]
+  rows: list[list[int]] = [[] for _ in range(layout.rows)]
+  dropped = []
+  for i, sample in enumerate(samples):
+    if sample is None:
+      continue
+    misfit = layout.misfit(sample)
+    if misfit:
+      dropped.append(Dropped(i, sample.id, misfit, True))
+      continue
+    u, n, r, m, w = layout.need(sample).values()
+    for row, left in zip(rows, free):
+      # Spelled out: this runs for every row of every sample.
+      if (
+        u <= left[0]
+        and n <= left[1]
+        and r <= left[2]
+        and m <= left[3]
+        and w <= left[4]
+      ):
+        row.append(i)
+        left[:] = (
+          left[0] - u,
+          left[1] - n,
+          left[2] - r,
+          left[3] - m,
+          left[4] - w,
+        )
+        break
+    else:
+      dropped.append(Dropped(i, sample.id, "no row has room left", False))
+  return rows, dropped
+
+
+def _as_planned(
+  samples: Sequence[Sample | None],
+  layout: Layout,
+  planned: Sequence[Sequence[int]],
+) -> tuple[list[list[int]], list[Dropped]]:
+  """The plan, without what turns out to be longer than its lengths said."""
+  rows, dropped = [], []
+  for row in planned:
+    kept: list[int] = []
+    used: dict[str, int] = {}
+    for i in row:
+      sample = samples[i]
+      if sample is None:
+        continue
+      reason = layout.misfit(sample)
+      after = {
+        name: count + used.get(name, 0)
+        for name, count in layout.need(sample).items()
+      }
+      if not reason and any(n > getattr(layout, k) for k, n in after.items()):
+        reason = (
+          "is longer than its data set says; count again with `emma-data "
+          "lengths`"
+        )
+      if reason:
+        dropped.append(Dropped(i, sample.id, reason, True))
+        continue
+      kept.append(i)
+      used = after
+    rows.append(kept)
+  return rows, dropped
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placed:
+  """A part and where it goes; the fields become columns of flat arrays."""
+
+  part: Text | Picture
+  task: str
+  row: int
+  segment: int
+  length: int
+  position: int  # of its first token in the sample
+  slot: int  # of its first token in the row
+  gen: bool  # in the Gen buffer
+  offset: int  # of its first token in its buffer
+  visual: int  # index of its first visual token in the row; -1 for text
+  noisy: int
+  both_ways: bool
+  picture: int  # place among the row's pictures of its role
+  cell: int  # of an understanding picture: its first cell among the row's
+
+
+def _place(
+  samples: Sequence[Sample | None],
+  rows: Sequence[Sequence[int]],
+  layout: Layout,
+) -> list[_Placed]:
+  T, cost = layout.tokens_per_picture, layout.clean_cost
+  out = []
+  for r, row in enumerate(rows):
+    slot = und = cell = 0
+    count = dict(und=0, ref=0, target=0)
+    for segment, i in enumerate(row, start=1):
+      start = slot
+      for part in samples[i].parts:
+        noisy, gen, picture = 0, False, 0
+        role = "" if isinstance(part, Text) else part.role
+        if role:
+          picture, count[role] = count[role], count[role] + 1
+          length = layout.cost(part)
+        else:
+          length = len(part.tokens)
+        pieces = [(length, -1)]  # lengths, and where their visual tokens are
+        if role == "target":
+          gen, noisy = True, picture + 1
+          offset = layout.gen_references * cost + picture * T
+        elif role == "ref" and layout.reference_branch == "gen":
+          gen, offset = True, picture * cost
+        else:
+          offset, und = und, und + length
+          if role:  # understanding pictures first, then references
+            pieces = _visual(part, picture, cell, layout)
+        for length, visual in pieces:
+          out.append(
+            _Placed(
+              part,
+              samples[i].task,
+              r,
+              segment,
+              length,
+              slot - start,
+              slot,
+              gen,
+              offset,
+              visual,
+              noisy,
+              role in ("ref", "target"),
+              picture,
+              cell,
+            )
+          )
+          slot, offset = slot + length, offset + length
+        if role == "und":
+          cell += layout.cells(part)
+  return out
+
+
+def _visual(
+  part: Picture, picture: int, cell: int, layout: Layout
+) -> list[tuple[int, int]]:
+  """(tokens, index of the first) of each run of a picture's visual tokens."""
+  if part.role == "ref":
+    start = layout.und_visual + picture * layout.clean_cost
+  elif not layout.und_patches:
+    start = picture * layout.clean_cost
+  else:
+    # Packed: the semantic tokens of all pictures, then the latent ones of all.
+    step = layout.und_patches // PATCHES_PER_CELL
+    return [
+      (layout.cells(part), cell + i * step) for i in range(layout.per_cell)
+    ]
+  return [(layout.cost(part), start)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flat:
+  """Every token of the batch, row after row in reading order; 1-D arrays."""
+
+  row: np.ndarray
+  segment: np.ndarray
+  slot: np.ndarray
+  end: np.ndarray
+  noisy: np.ndarray
+  position: np.ndarray
+  gen: np.ndarray
+  place: np.ndarray  # in its buffer
+  visual: np.ndarray
+  token: np.ndarray
+  target: np.ndarray
+  weight: np.ndarray
+
+
+def _flatten(parts: Sequence[_Placed]) -> _Flat:
+  table = np.array(
+    [
+      (
+        p.row,
+        p.segment,
+        p.length,
+        p.position,
+        p.slot,
+        p.gen,
+        p.offset,
+        p.visual,
+        p.noisy,
+        p.both_ways,
+        isinstance(p.part, Text) and p.part.loss,
+      )
+      for p in parts
+    ],
+    np.int32,
+  ).reshape(-1, 11)
+  length = table[:, 2]
+  within = np.arange(length.sum(), dtype=np.int32)
+  within -= np.repeat(np.cumsum(length, dtype=np.int32) - length, length)
+  (
+    row,
+    segment,
+    length,
+    position,
+    slot,
+    gen,
+    offset,
+    visual,
+    noisy,
+    both,
+    loss,
+  ) = np.repeat(table, length, axis=0).T
+  token = np.zeros(within.size, np.int32)
+  is_text = (visual < 0) & (gen == 0)
+  token[is_text] = [
+    i for p in parts if isinstance(p.part, Text) for i in p.part.tokens
+  ]
+  # The next token in reading order, where it is text of the same sample.
+  follows = (row[1:] == row[:-1]) & (segment[1:] == segment[:-1]) & is_text[1:]
+  target, weight = np.zeros_like(token), np.zeros(token.size, np.float32)
+  target[:-1] = np.where(follows, token[1:], 0)
+  weight[:-1] = follows & (loss[1:] != 0)
+  if (weight * gen).any():
+    raise ValueError(
+      "Learned text directly follows a picture of the Gen buffer, where no "
+      "next token is predicted; put text without loss between them."
+    )
+  return _Flat(
+    row=row,
+    segment=segment,
+    slot=slot + within,
+    end=slot + np.where(both, length - 1, within),
+    noisy=noisy,
+    position=position + within,
+    gen=gen != 0,
+    place=offset + within,
+    visual=np.where(visual < 0, -1, visual + within),
+    token=token,
+    target=target,
+    weight=weight,
+  )
+
+
+def _fill(flat: _Flat, parts: Sequence[_Placed], layout: Layout) -> Batch:
+  """Scatters the tokens into the buffers; copies the pictures."""
+  B = layout.rows
+
+  def spread(values, where, size: int, empty: int = 0, dtype=np.int32):
+    out = np.full((B, size), empty, dtype)
+    out[flat.row[where], flat.place[where]] = values[where]
+    return out
+
+  def ids(where, size: int) -> Ids:
+    return Ids(
+      segment=spread(flat.segment, where, size),
+      slot=spread(flat.slot, where, size, empty=layout.slots),
+      end=spread(flat.end, where, size),
+      noisy=spread(flat.noisy, where, size),
+      position=spread(flat.position, where, size),
+    )
+
+  und, gen, size = ~flat.gen, flat.gen, layout.und_tokens
+  return Batch(
+    tokens_BU=spread(flat.token, und, size),
+    visual_BU=spread(flat.visual, und, size, empty=-1),
+    targets_BU=spread(flat.target, und, size),
+    weights_BU=spread(flat.weight, und, size, dtype=np.float32),
+    und_ids=ids(und, size),
+    gen_ids=ids(gen, layout.gen_tokens),
+    **_pictures(parts, layout),
+  )
+
+
+def _pictures(parts: Sequence[_Placed], layout: Layout) -> dict[str, Any]:
+  """The fields of a Batch that hold pictures."""
+  B, N, R, M = (
+    layout.rows,
+    layout.und_pictures,
+    layout.references,
+    layout.targets,
+  )
+  native = layout.und_patches > 0
+
+  def pixels(count: int):
+    return np.zeros((B, count, layout.height, layout.width, 3), np.uint8)
+
+  arrays: dict[str, Any] = dict(
+    und_pixels_BNYXC=pixels(0 if native else N),
+    und_valid_BN=np.zeros((B, N), bool),
+    stem_BN=np.full((B, N), STEM_UNKNOWN, np.int32),
+    ref_pixels_BRYXC=pixels(R),
+    ref_valid_BR=np.zeros((B, R), bool),
+    gen_pixels_BMYXC=pixels(M),
+    gen_task_BM=np.zeros((B, M), np.int32),
+    patches=patches.empty(B, N, layout.und_patches) if native else None,
+    latents=patches.no_latents(layout),
+  )
+  for p in parts:
+    if isinstance(p.part, Text):
+      continue
+    at = p.row, p.picture
+    if p.part.role == "und":
+      arrays["und_valid_BN"][at] = True
+      arrays["stem_BN"][at] = p.part.stem
+      if native:
+        patches.put(arrays["patches"], p.part.pixels_YXC, *at, p.cell)
+      else:
+        arrays["und_pixels_BNYXC"][at] = p.part.pixels_YXC
+    elif p.part.role == "ref":
+      arrays["ref_pixels_BRYXC"][at] = p.part.pixels_YXC
+      arrays["ref_valid_BR"][at] = True
+    else:
+      arrays["gen_pixels_BMYXC"][at] = p.part.pixels_YXC
+      arrays["gen_task_BM"][at] = _GEN_TASK[p.task]
+    if arrays["latents"] is not None:
+      patches.put_latent(arrays["latents"], p.part, *at, p.cell)
+  return arrays

@@ -1,0 +1,218 @@
+"""What each record takes of a row, from lengths alone.
+
+The rule for what is too long for any row: of a conversation the leading turns
+that fit are kept; where not even the first one fits, or the record has too many
+pictures, and for everything else, the record is left out. Side files do not say
+in which turn a picture stands, so a cut conversation is counted with all of
+its pictures.
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from emma_jax.data.batching.row_layout import (
+  CAPACITIES,
+  PATCHES_PER_CELL,
+  Layout,
+)
+from emma_jax.data.pictures import aspect_buckets as buckets_lib
+from emma_jax.data.pictures.images import GRID, Preprocess
+from emma_jax.data.records import schema
+from emma_jax.data.records.lengths import Lengths
+
+# Of a record without a picture that has to be of a certain size.
+ANY_BUCKET = -1
+_DRAWN = [schema.TASKS.index(task) for task in ("drawing", "editing")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+  """All that decides what a record takes.
+
+  Args:
+    layouts: one per bucket, which differ in their pictures' size only.
+    preprocess: its rule for native sizes, where the layouts have und_patches.
+    max_turns: turns kept of a conversation; None keeps all.
+  """
+
+  layouts: tuple[Layout, ...]
+  preprocess: Preprocess
+  max_turns: int | None
+
+  def __post_init__(self):
+    same = {
+      dataclasses.replace(x, height=GRID, width=GRID) for x in self.layouts
+    }
+    if len(same) != 1:
+      raise ValueError(f"Buckets need layouts of one kind, not {self.layouts}.")
+    buckets_lib.check(self.buckets)
+
+  @property
+  def buckets(self) -> tuple[tuple[int, int], ...]:
+    return tuple((x.height, x.width) for x in self.layouts)
+
+  @property
+  def capacities(self) -> tuple[int, ...]:
+    return tuple(getattr(self.layouts[0], name) for name in CAPACITIES)
+
+  @property
+  def native(self) -> bool:
+    """Pictures to understand keep their own sizes."""
+    return self.layouts[0].und_patches > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+  """Of n records, in their order."""
+
+  need: np.ndarray  # (n, K) int32, of CAPACITIES
+  tokens: np.ndarray  # (n,) int32, in both buffers
+  bucket: np.ndarray  # (n,) int8, of Rules.layouts, or ANY_BUCKET
+  turns: np.ndarray  # (n,) int32: kept of a conversation that is cut, 0: whole
+  fits: np.ndarray  # (n,) bool: some row could hold it
+
+  def __len__(self) -> int:
+    return self.tokens.size
+
+  def take(self, rows: np.ndarray | None) -> "Needs":
+    """Those of some records, as often as they are named; None: all."""
+    if rows is None:
+      return self
+    fields = [f.name for f in dataclasses.fields(self)]
+    return Needs(**{name: getattr(self, name)[rows] for name in fields})
+
+  @property
+  def cut(self) -> int:
+    """Conversations that lose turns so that they fit."""
+    return int(np.count_nonzero(self.turns[self.fits]))
+
+  @property
+  def dropped(self) -> int:
+    return int(np.count_nonzero(~self.fits))
+
+  def reasons(self, rules: Rules) -> dict[str, int]:
+    """Capacity -> records left out that need more of it than a row has."""
+    large = self.need[~self.fits] > np.array(rules.capacities)
+    counts = collections.Counter(
+      dict(zip(CAPACITIES, large.sum(axis=0).tolist()))
+    )
+    return {name: n for name, n in counts.most_common() if n}
+
+
+def count(lengths: Lengths, rules: Rules) -> Needs:
+  """Needs of all records of a side file, vectorised."""
+  kind = {task: lengths.task == i for i, task in enumerate(schema.TASKS)}
+  drawing, editing = kind["drawing"], kind["editing"]
+  asked = ~(drawing | editing)
+  bucket = bucket_of(lengths, rules.buckets, rules.native)
+  T = np.array([x.tokens_per_picture for x in rules.layouts])[bucket]
+  clean = np.array([x.clean_cost for x in rules.layouts])[bucket]
+  patches = np.zeros(len(lengths), np.int64)
+  pictures = np.where(asked, lengths.pictures, 0).astype(np.int64)
+  if rules.native:
+    tokens = _sums(_native_tokens(lengths, rules), lengths.pictures)
+    patches = np.where(asked, PATCHES_PER_CELL * tokens, 0)
+    shown = tokens * rules.layouts[0].per_cell
+  else:
+    shown = lengths.pictures * clean
+  shown = np.where(asked, shown, 0)
+  in_gen = rules.layouts[0].reference_branch == "gen"
+  reference = np.where(editing, clean, 0)
+  besides = shown if in_gen else shown + reference
+  text, turns = _cut(lengths, rules, besides, asked)
+  need = np.stack(
+    [text + besides, pictures, editing, drawing | editing, patches], axis=1
+  )
+  gen = np.where(asked, 0, T) + (reference if in_gen else 0)
+  return Needs(
+    need=need.astype(np.int32),
+    tokens=(need[:, 0] + gen).astype(np.int32),
+    bucket=bucket,
+    turns=turns,
+    fits=(need <= np.array(rules.capacities)).all(axis=1),
+  )
+
+
+def _cut(
+  lengths: Lengths, rules: Rules, besides: np.ndarray, asked: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """(text tokens of the turns kept, turns kept or 0 where all are)."""
+  text = lengths.text_tokens(rules.max_turns)
+  kept = np.zeros(len(lengths), np.int32)
+  room = rules.layouts[0].und_tokens - besides
+  long = np.flatnonzero(asked & (text > room))
+  # Turns of all records in one row: where the running sum leaves the room.
+  running = np.concatenate(
+    [[0], np.cumsum(lengths.turn_tokens.sum(axis=1, dtype=np.int64))]
+  )
+  first = (np.cumsum(lengths.turns, dtype=np.int64) - lengths.turns)[long]
+  last = np.searchsorted(running, running[first] + room[long], "right") - 1
+  turns = last - first
+  some = turns >= 1
+  kept[long[some]] = turns[some]
+  text[long[some]] = (running[last] - running[first])[some]
+  return text, kept
+
+
+def bucket_of(
+  lengths: Lengths, buckets: Sequence[tuple[int, int]], native: bool
+) -> np.ndarray:
+  """(n,) int8: that of the picture to draw; of questions that of the first.
+
+  In an edit it is the result's, to whose size the reference is fitted. `native`
+  questions, and those without a picture, are of none: ANY_BUCKET.
+  """
+  out = np.full(len(lengths), ANY_BUCKET, np.int8)
+  asked = ~np.isin(lengths.task, _DRAWN)
+  last = np.cumsum(lengths.pictures, dtype=np.int64)
+  drawn = np.flatnonzero(~asked)
+  out[drawn] = buckets_lib.nearest(lengths.sizes[last[drawn] - 1], buckets)
+  if not native:
+    seen = np.flatnonzero(asked & (lengths.pictures > 0))
+    first = (last - lengths.pictures)[seen]
+    out[seen] = buckets_lib.nearest(lengths.sizes[first], buckets)
+  return out
+
+
+def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+  """Sums of consecutive stretches, `counts` long each."""
+  running = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+  last = np.cumsum(counts, dtype=np.int64)
+  return running[last] - running[last - counts]
+
+
+def _native_tokens(lengths: Lengths, rules: Rules) -> np.ndarray:
+  grids_P2 = native_grids(lengths.sizes, rules.preprocess)
+  return grids_P2[:, 0] * grids_P2[:, 1]
+
+
+def native_grids(sizes_P2: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+  """(P, 2) int64: rows and columns of tokens, as `preprocess` will make them.
+
+  The rule of Preprocess for one picture, for all of them at once.
+  """
+  low, high = preprocess.min_tokens, preprocess.max_tokens
+  grids = lambda sizes: -(-sizes // GRID)
+  out = grids(sizes_P2.astype(np.int64))
+  tokens = out.prod(axis=1)
+  left = np.flatnonzero((tokens < low) | (tokens > high))
+  own = sizes_P2[left].astype(np.float64)
+  limit = np.where(tokens[left] > high, high, low)
+  scale = np.sqrt(limit * GRID * GRID / own.prod(axis=1))
+  for _ in range(10_000):
+    if not left.size:
+      return out
+    sizes = np.maximum(1, np.rint(own * scale[:, None])).astype(np.int64)
+    tokens = grids(sizes).prod(axis=1)
+    done = (tokens >= low) & (tokens <= high)
+    out[left[done]] = grids(sizes[done])
+    scale *= np.where(tokens > high, 0.995, 1.003)
+    left, own, scale = left[~done], own[~done], scale[~done]
+  y, x = sizes_P2[left[0]]
+  raise ValueError(
+    f"No size of a {y}x{x} picture has {low} to {high} tokens; widen "
+    "min_tokens..max_tokens."
+  )

@@ -1,0 +1,138 @@
+"""What constructions share: records in, records out, all of it on the card.
+
+A construction is a formats.part.Maker: it runs as a conversion does, in as many
+processes, restartable and atomic. Its input is what `emma-data convert` reads,
+or folders of records.
+"""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from emma_jax.data.ingest.part import FirstPass, LeftOut, Made, Recipe
+from emma_jax.data.pictures import images
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.records import schema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Construction:
+  """Makes records of records: subclasses say what in `step`.
+
+  Args:
+    base: makes a record of a row of the input.
+  """
+
+  base: Recipe
+
+  def rebased(self, base: Recipe) -> "Construction":
+    return dataclasses.replace(self, base=base)
+
+  def identity(self) -> Any:
+    return {
+      "construction": type(self).__name__,
+      "base": self.base.identity(),
+      **self._settings(),
+    }
+
+  def describe(self) -> dict[str, Any]:
+    return self.base.describe() | {
+      "construction": type(self).__name__,
+      "settings": self._settings(),
+    }
+
+  def _settings(self) -> dict[str, Any]:
+    return {
+      f.name: plain(getattr(self, f.name))
+      for f in dataclasses.fields(self)
+      if f.name != "base" and f.repr
+    }
+
+  def ready(self, first: FirstPass) -> "Construction":
+    """Fields that can get ready do so."""
+    return dataclasses.replace(
+      self,
+      **{
+        f.name: _ready(getattr(self, f.name), first)
+        for f in dataclasses.fields(self)
+        if f.name != "base"
+      },
+    )
+
+  def make(
+    self, row: Mapping[str, Any], where: str, path: str
+  ) -> Iterator[Made | LeftOut]:
+    for made in self.base.make(row, where, path):
+      if isinstance(made, LeftOut):
+        yield made
+      else:
+        yield from self.step(made, where)
+
+  def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+    """What becomes of a record."""
+    raise NotImplementedError
+
+
+def plain(value: Any) -> Any:
+  """A setting as JSON."""
+  if hasattr(value, "identity"):
+    return value.identity()
+  if isinstance(value, (list, tuple)):
+    return [plain(v) for v in value]
+  if isinstance(value, Mapping):
+    return {str(k): plain(v) for k, v in value.items()}
+  if dataclasses.is_dataclass(value):
+    return {
+      f.name: plain(getattr(value, f.name))
+      for f in dataclasses.fields(value)
+      if f.repr
+    }
+  if value is None or isinstance(value, (bool, int, float, str)):
+    return value
+  return repr(value)
+
+
+def _ready(value: Any, first: FirstPass) -> Any:
+  if hasattr(value, "ready"):
+    return value.ready(first)
+  if isinstance(value, tuple):
+    return tuple(_ready(v, first) for v in value)
+  return value
+
+
+def noted(stored: schema.Stored, **words: Any) -> schema.Stored:
+  """The record with more provenance."""
+  return dataclasses.replace(stored, provenance={**stored.provenance, **words})
+
+
+def hash64(text: str | bytes) -> int:
+  """Stable over runs and machines; not salted as hash() is.
+
+  >>> hash64("a") == hash64(b"a") < 2**64
+  True
+  """
+  if isinstance(text, str):
+    text = text.encode("utf-8", "surrogatepass")
+  return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def pixels(data: bytes, where: str) -> np.ndarray:
+  """RGB uint8 (Y, X, 3) of a stored picture."""
+  return images.load_picture(data, where)
+
+
+def texts_of(record: Any) -> tuple[str, ...]:
+  """Everything that is said in a record, in order."""
+  if hasattr(record, "turns"):
+    return tuple(text for turn in record.turns for text in turn if text)
+  return (getattr(record, "prompt", "") or getattr(record, "instruction", ""),)
+
+
+def need_editing(made: Made, where: str) -> Any:
+  """The record of an edit; BadRecord for any other."""
+  if made.stored.task != "editing":
+    raise BadRecord(where, f"a record of {made.stored.task}, not of editing")
+  return made.stored.record

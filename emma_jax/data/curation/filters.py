@@ -1,0 +1,122 @@
+"""Leaves out records by the size of their pictures and by scores."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from emma_jax.data.curation import answers as answers_lib
+from emma_jax.data.curation.answers import Answers, Missing
+from emma_jax.data.curation.base import Construction, noted
+from emma_jax.data.ingest.part import LeftOut, Made
+from emma_jax.data.records import schema
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreRule:
+  """A score that must lie in a range; null (does not apply) passes."""
+
+  name: str
+  answers: Answers
+  minimum: float | None = None
+  maximum: float | None = None
+
+  def ready(self, first: Any) -> "ScoreRule":
+    return dataclasses.replace(self, answers=self.answers.ready(first))
+
+  def identity(self) -> Any:
+    return {
+      "name": self.name,
+      "minimum": self.minimum,
+      "maximum": self.maximum,
+      "answers": self.answers.identity(),
+    }
+
+  def value(
+    self, stored: schema.Stored, where: str, missing: Missing
+  ) -> tuple[bool, float | None]:
+    """(is there an answer, the score; None: it does not apply)."""
+    found = answers_lib.ask(_Number(self.answers), stored, where, missing)
+    return (False, None) if found is None else (True, found["score"])
+
+  def check(
+    self, made: Made, where: str, missing: Missing
+  ) -> tuple[Made, LeftOut | None]:
+    """The record with its score noted, and why it is to be left out."""
+    known, value = self.value(made.stored, where, missing)
+    if not known and missing == "drop":
+      return made, LeftOut(f"no {self.name}", f"it has no {self.name}")
+    if value is None:
+      return made, None
+    made = made._replace(stored=noted(made.stored, **{self.name: value}))
+    low, high = self.minimum, self.maximum
+    if low is not None and value < low:
+      return made, LeftOut(self.name, f"{self.name} {value:g} is below {low:g}")
+    if high is not None and value > high:
+      return made, LeftOut(
+        self.name, f"{self.name} {value:g} is above {high:g}"
+      )
+    return made, None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Number:
+  """Answers without a number in them are no answers."""
+
+  answers: Answers
+
+  def answer(
+    self, stored: schema.Stored, where: str
+  ) -> dict[str, float | None]:
+    found = self.answers.answer(stored, where)
+    return {"score": answers_lib.number(found, "score", where)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filter(Construction):
+  """Keeps records of which every picture, and every score, is in range.
+
+  Args:
+    tasks: keeps these alone; empty: all.
+    min_side, max_side: pixels of a picture's shorter, longer side.
+    min_pixels: of a picture.
+    max_aspect: of the longer side over the shorter one.
+    scores: in the order in which they are asked for.
+    missing: what becomes of a record without a score.
+  """
+
+  tasks: tuple[str, ...] = ()
+  min_side: int = 0
+  max_side: int | None = None
+  min_pixels: int = 0
+  max_aspect: float | None = None
+  scores: tuple[ScoreRule, ...] = ()
+  missing: Missing = "error"
+
+  def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+    if self.tasks and made.stored.task not in self.tasks:
+      yield LeftOut("task", f"a record of {made.stored.task}")
+      return
+    for y, x in made.sizes:
+      out = self.of_size(y, x)
+      if out:
+        yield out
+        return
+    for rule in self.scores:
+      made, out = rule.check(made, where, self.missing)
+      if out:
+        yield out
+        return
+    yield made
+
+  def of_size(self, y: int, x: int) -> LeftOut | None:
+    """Why a picture of this size is not wanted."""
+    short, long = min(y, x), max(y, x)
+    if short < self.min_side:
+      return LeftOut("min_side", f"{x}x{y} has a side below {self.min_side}")
+    if self.max_side is not None and long > self.max_side:
+      return LeftOut("max_side", f"{x}x{y} has a side above {self.max_side}")
+    if y * x < self.min_pixels:
+      return LeftOut("min_pixels", f"{x}x{y} is below {self.min_pixels} pixels")
+    if self.max_aspect is not None and long > self.max_aspect * short:
+      return LeftOut("max_aspect", f"{x}x{y} is above 1:{self.max_aspect:g}")
+    return None

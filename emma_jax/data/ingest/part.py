@@ -1,0 +1,274 @@
+"""One part of an input to one shard, in a process of its own or not."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import json
+import os
+from typing import Any, Literal, NamedTuple, Protocol
+
+from emma_jax.data.ingest import containers, rows, sequences
+from emma_jax.data.pictures import images
+from emma_jax.data.pictures.encoded import encoded
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.records import card, schema, shard
+from emma_jax.data.records.lengths import Measure
+from emma_jax.data.text.tokenizer import Tokenizer
+from emma_jax.structs import STEM_UNKNOWN, Understanding
+
+# Columns of the public formats that tell where a row comes from or what it is.
+_ORIGIN = ("data_source", "task", "task_type", "edit_type")
+_MAX_NOTE = 300  # characters of a provenance value
+
+
+# Told after every row: (rejected?, bytes written). May raise, to stop.
+Tick = Callable[[bool, int], None]
+
+
+class Made(NamedTuple):
+  """A record to be written, and (y, x) of its pictures."""
+
+  stored: schema.Stored
+  sizes: Sequence[tuple[int, int]]
+
+
+class LeftOut(NamedTuple):
+  """What is sound, but not wanted; `kind` is what it is counted as."""
+
+  kind: str
+  reason: str
+
+
+class FirstPass(Protocol):
+  """Looks at all rows before any is made: see job.run."""
+
+  folder: str  # of the new data set; for reports
+  work: str  # for what later runs of an interrupted job need
+
+  def collect(
+    self, name: str, function: Callable[..., Any], *arguments: Any
+  ) -> list[str]:
+    """Runs function(part, path, *arguments, tick) of every part, in processes.
+
+    It writes `path`, whole or not at all; paths that are there already, from
+    an earlier run, are not made again. Returns them in the parts' order.
+    """
+    ...
+
+
+class Maker(Protocol):
+  """What becomes of a row: none, one or more records. It must pickle."""
+
+  @property
+  def base(self) -> "Recipe":
+    """How a row of the input becomes a record in the first place."""
+    ...
+
+  def rebased(self, base: "Recipe") -> "Maker":
+    """The same on another base."""
+    ...
+
+  def identity(self) -> Any:
+    """JSON of all that decides the result."""
+    ...
+
+  def describe(self) -> dict[str, Any]:
+    """What the card tells."""
+    ...
+
+  def ready(self, first: FirstPass) -> "Maker":
+    """Called once per run, before `make`."""
+    ...
+
+  def make(
+    self, row: Mapping[str, Any], where: str, path: str
+  ) -> Iterator[Made | LeftOut]:
+    """Of a row of the input `path`; BadRecord where it cannot be used."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+  """A row becomes the record that it describes.
+
+  Args:
+    form: a name of rows.FORMATS.
+    tokenizer: counts the text tokens of the side file.
+    columns: our key -> the input's, for rows with other names.
+    images_dir: relative paths of pictures begin here; None: beside the file.
+    dataset: name that every record carries as its origin.
+    stem: label of understanding records that have none of their own.
+    weight: of records that have none of their own.
+    keep: further columns to keep in the provenance.
+    check: "decode" reads every picture whole, "header" its size only.
+    max_pixels: larger pictures are rejected.
+    options: of the containers.
+  """
+
+  form: str
+  tokenizer: Tokenizer
+  columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  images_dir: str | None = None
+  dataset: str = ""
+  stem: int = STEM_UNKNOWN
+  weight: float = 1.0
+  keep: tuple[str, ...] = ()
+  check: Literal["decode", "header"] = "decode"
+  max_pixels: int = images.MAX_PIXELS
+  options: sequences.Options = sequences.Options()
+
+  @property
+  def base(self) -> "Recipe":
+    return self
+
+  def rebased(self, base: "Recipe") -> "Recipe":
+    return base
+
+  def identity(self) -> Any:
+    out = {
+      f.name: repr(getattr(self, f.name)) for f in dataclasses.fields(self)
+    }
+    return out | {"tokenizer": self.tokenizer.fingerprint()}
+
+  def describe(self) -> dict[str, Any]:
+    return {
+      "format": self.form,
+      "columns": dict(self.columns),
+      "check": self.check,
+    }
+
+  def ready(self, first: FirstPass) -> "Recipe":
+    return self
+
+  def make(
+    self, row: Mapping[str, Any], where: str, path: str
+  ) -> Iterator[Made | LeftOut]:
+    if self.form == "records":
+      yield Made(_again(row["stored"], self), row["sizes"])
+    else:
+      yield Made(*stored_of(row, self, where, path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+  """What became of a part."""
+
+  shard: card.Shard | None
+  rows: int
+  rejected: int  # rows that gave no record because they are broken
+  left_out: Mapping[str, int]  # by kind
+
+
+def convert(
+  part: containers.Part,
+  maker: Maker,
+  folder: str,
+  stem: str,
+  rejected_path: str,
+  tick: Tick,
+) -> Done:
+  """Writes `folder`/`stem`.array_record and its side file, and the rejects."""
+  count = rejected = 0
+  left_out: Counter[str] = Counter()
+  writer = shard.ShardWriter(folder, stem, Measure.of(maker.base.tokenizer))
+  temporary = f"{rejected_path}.tmp"
+  try:
+    with open(temporary, "w", encoding="utf-8") as rejects:
+      note = lambda **words: rejects.write(json.dumps(words) + "\n")
+      for where, row in containers.read(part, maker.base.options):
+        count += 1
+        size, bad = 0, False
+        try:
+          if isinstance(row, BadRecord):
+            raise row
+          for made in maker.make(row, where, part.path):
+            if isinstance(made, LeftOut):
+              left_out[made.kind] += 1
+              note(where=where, reason=made.reason, left_out=made.kind)
+            else:
+              size += writer.add(*made, where)
+        except BadRecord as error:
+          bad = True
+          rejected += 1
+          note(where=where, reason=error.reason)
+        tick(bad, size)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      writer.abandon()
+    raise
+  os.replace(temporary, rejected_path)
+  return Done(writer.finish(), count, rejected, dict(left_out))
+
+
+def stored_of(
+  row: Mapping[str, Any], recipe: Recipe, where: str, path: str
+) -> tuple[schema.Stored, list[tuple[int, int]]]:
+  """A row as a record with bytes, and its pictures' sizes; or BadRecord."""
+  named = renamed(row, recipe.columns)
+  folder = recipe.images_dir or os.path.dirname(os.path.abspath(path))
+  resolve = lambda value, key, where: encoded(value, key, where, folder)
+  record = rows.read(named, recipe.form, where, resolve)
+  if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:
+    record = dataclasses.replace(record, stem=recipe.stem)
+  weight = named.get("weight")
+  stored = schema.Stored(
+    record=record,
+    weight=recipe.weight if weight is None else weight,
+    provenance=_provenance(named, recipe, where),
+  )
+  if not isinstance(stored.weight, (int, float)):
+    raise BadRecord(where, f"weight is {weight!r}, not a number")
+  schema.check(stored, where)
+  return stored, [size_of(p, recipe, where) for p in stored.pictures]
+
+
+def _again(stored: schema.Stored, recipe: Recipe) -> schema.Stored:
+  """A record as it was, with the recipe's words for what it does not say."""
+  record = stored.record
+  if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:
+    record = dataclasses.replace(record, stem=recipe.stem)
+  weight = recipe.weight if stored.weight == 1.0 else stored.weight
+  origin = {"dataset": recipe.dataset} if recipe.dataset else {}
+  return schema.Stored(
+    record=record, weight=weight, provenance=origin | dict(stored.provenance)
+  )
+
+
+def renamed(
+  row: Mapping[str, Any], columns: Mapping[str, str]
+) -> Mapping[str, Any]:
+  """The row with our keys.
+
+  >>> renamed({"blip": "a cat", "jpg": b""}, {"caption": "blip"})
+  {'jpg': b'', 'caption': 'a cat'}
+  """
+  if not columns:
+    return row
+  out = {k: v for k, v in row.items() if k not in columns.values()}
+  return out | {ours: row[k] for ours, k in columns.items() if k in row}
+
+
+def size_of(data: bytes, recipe: Recipe, where: str) -> tuple[int, int]:
+  """(y, x) of a sound picture; BadRecord of any other."""
+  if recipe.check == "header":
+    return images.measure_picture(data, where, recipe.max_pixels)
+  y, x, _ = images.load_picture(data, where, recipe.max_pixels).shape
+  return y, x
+
+
+def _provenance(
+  row: Mapping[str, Any], recipe: Recipe, where: str
+) -> dict[str, Any]:
+  out: dict[str, Any] = {"dataset": recipe.dataset} if recipe.dataset else {}
+  out["row"] = where
+  keys = [*_ORIGIN, *recipe.keep]
+  if recipe.form == "finevision":
+    keys.append("source")  # in other formats, the key of a picture
+  for key in keys:
+    value = row.get(key)
+    if isinstance(value, (bool, int, float)):
+      out[key] = value
+    elif isinstance(value, str):
+      out[key] = value[:_MAX_NOTE]
+  return out

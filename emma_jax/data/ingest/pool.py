@@ -1,0 +1,118 @@
+"""Tasks in processes that die with their parent and count as they go."""
+
+from collections.abc import Callable, Sequence
+import concurrent.futures
+from concurrent.futures import process
+import multiprocessing
+import signal
+from typing import Any, NamedTuple
+
+from emma_jax import processes
+
+# Seconds between two looks at the counters.
+_PERIOD = 0.5
+
+# (function(*arguments, tick), arguments)
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+class Counts(NamedTuple):
+  """Of one `run`."""
+
+  finished: int  # tasks
+  rows: int
+  rejected: int
+  bytes: int
+
+
+class Stopped(Exception):
+  """Raised in a worker when another one failed."""
+
+
+class WorkerDied(RuntimeError):
+  """A process was killed from outside."""
+
+
+def run(
+  calls: Sequence[Call], count: int, tell: Callable[[Counts], None]
+) -> list[Any]:
+  """Results in order; `tell` hears of the counts and may raise to stop.
+
+  Args:
+    calls: functions of modules and arguments that pickle. The last argument is
+      added: a function (rejected, bytes) to be called after every row.
+    count: processes; 0 runs in this one.
+    tell: called in this process.
+  """
+  if not count:
+    return _run_here(calls, tell)
+  # Spawned: a forked child of a process with threads may hang.
+  context = multiprocessing.get_context("spawn")
+  shared, stop = context.Array("q", 3), context.Event()
+  counts = lambda finished: Counts(finished, *shared[:])
+  with concurrent.futures.ProcessPoolExecutor(
+    max_workers=min(count, len(calls)) or 1,
+    mp_context=context,
+    initializer=_begin,
+    initargs=(shared, stop),
+  ) as pool:
+    futures = [pool.submit(_call, *call) for call in calls]
+    waiting = set(futures)
+    try:
+      while waiting:
+        done, waiting = concurrent.futures.wait(waiting, timeout=_PERIOD)
+        for future in done:
+          future.result()
+        tell(counts(len(calls) - len(waiting)))
+      return [future.result() for future in futures]
+    except process.BrokenProcessPool as error:
+      raise WorkerDied(
+        "A worker process was killed, perhaps for want of memory. What is "
+        "done is kept: give the same command again, with fewer workers."
+      ) from error
+    finally:
+      stop.set()
+      pool.shutdown(cancel_futures=True)
+
+
+def _run_here(
+  calls: Sequence[Call], tell: Callable[[Counts], None]
+) -> list[Any]:
+  counts, results = [0, 0, 0], []
+
+  def tick(rejected: bool, size: int) -> None:
+    counts[0] += 1
+    counts[1] += rejected
+    counts[2] += size
+    if counts[0] % 100 == 0:
+      tell(Counts(finished, *counts))
+
+  for finished, (function, arguments) in enumerate(calls):
+    results.append(function(*arguments, tick))
+    tell(Counts(finished + 1, *counts))
+  return results
+
+
+# Of a worker process, set by `_begin`.
+_shared: Any = None
+_stop: Any = None
+
+
+def _begin(shared: Any, stop: Any) -> None:
+  global _shared, _stop
+  _shared, _stop = shared, stop
+  # Ctrl-C goes to the whole group; the parent decides what it means.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  processes.end_with_parent()
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+  def tick(rejected: bool, size: int) -> None:
+    with _shared.get_lock():
+      _shared[0] += 1
+      _shared[1] += rejected
+      _shared[2] += size
+    if _stop.is_set():
+      raise Stopped()
+
+  return function(*arguments, tick)

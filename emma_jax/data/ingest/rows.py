@@ -1,0 +1,198 @@
+"""Rows of public data sets (dicts) to records: one function per format.
+
+Keys as published; emma_jax/data/README.md has an example of each:
+
+  conversations  LLaVA, LLaVA-OneVision, this project: `conversations`, and
+                 `image` or `images`, which may be absent
+  finevision     FineVision: `images`, `texts` of {user, assistant}
+  captions       `image`, and `caption` or another of CAPTIONS
+  editing        this project: `source`, `instruction`, `target`
+  omniedit       OmniEdit: `src_img`, `edited_prompt_list`, `edited_img`
+  x2i2           X2I2: `instruction`, `input_images`, `output_image`; without
+                 input it is a drawing
+
+`id`, `stem` and `weight` are optional everywhere.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.structs import (
+  STEM_GENERAL,
+  STEM_SCIENCE,
+  STEM_UNKNOWN,
+  Drawing,
+  Editing,
+  RawPicture,
+  Record,
+  Understanding,
+)
+
+# The first of these that a row has is its caption.
+CAPTIONS = ("caption", "text", "prompt", "txt")
+_HUMAN, _MODEL = ("human", "user"), ("gpt", "assistant")
+
+Row = Mapping[str, Any]
+# (value of a row, its key, where) -> picture; BadRecord where there is none.
+Resolve = Callable[[Any, str, str], RawPicture]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """Keys that give it away, the task it is for, and how a row is read."""
+
+  keys: tuple[str, ...]
+  task: str  # of structs.TASKS
+  read: Callable[[Row, str, Resolve], Record]
+
+
+def detect(row: Row) -> str | None:
+  """The format whose keys a row has; None where it is none.
+
+  >>> detect({"image": "a.png", "prompt": "a cat"})
+  'captions'
+  """
+  for name, form in FORMATS.items():
+    if all(key in row for key in form.keys):
+      if name != "captions" or any(key in row for key in CAPTIONS):
+        return name
+  return None
+
+
+def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:
+  """A row as a record; BadRecord(where, reason) where it is none."""
+  try:
+    record = FORMATS[form].read(row, where, resolve)
+  except KeyError as e:
+    raise BadRecord(
+      where, f"key {e} is missing; the line has {sorted(map(str, row))}"
+    ) from e
+  except (AttributeError, TypeError) as e:
+    raise BadRecord(where, f"a row of wrong types: {e}") from e
+  name = row.get("id", row.get("omni_edit_id"))
+  name = where if name in (None, "") else str(name)
+  return dataclasses.replace(record, id=name)
+
+
+def stem_of(row: Row, where: str) -> int:
+  stem = row.get("stem")
+  if stem not in (None, True, False):
+    raise BadRecord(where, f"stem is {stem!r}, not true or false")
+  label = STEM_SCIENCE if stem else STEM_GENERAL
+  return STEM_UNKNOWN if stem is None else label
+
+
+def _conversations(row: Row, where: str, resolve: Resolve) -> Understanding:
+  images = row["images"] if row.get("images") is not None else row.get("image")
+  values = [] if images is None else images
+  values = list(values) if isinstance(values, (list, tuple)) else [values]
+  said = _listed(row["conversations"])
+  if not isinstance(said, list) or not said or len(said) % 2:
+    raise BadRecord(where, "conversations are not pairs of turns")
+  texts = []
+  for i, turn in enumerate(said):
+    speakers = _MODEL if i % 2 else _HUMAN
+    if not isinstance(turn, dict) or turn.get("from") not in speakers:
+      raise BadRecord(where, f"conversations[{i}] is not from {speakers[0]}")
+    texts.append(_text(turn, "value", where))
+  return Understanding(
+    pictures=tuple(resolve(v, "image", where) for v in values),
+    turns=tuple(zip(texts[::2], texts[1::2])),
+    stem=stem_of(row, where),
+  )
+
+
+def _finevision(row: Row, where: str, resolve: Resolve) -> Understanding:
+  said, values = _listed(row["texts"]), row["images"] or []
+  if not isinstance(said, list) or not said:
+    raise BadRecord(where, "texts is not a list of turns")
+  if not isinstance(values, list):
+    raise BadRecord(where, f"images is a {type(values).__name__}, not a list")
+  for turn in said:
+    if not isinstance(turn, dict):
+      raise BadRecord(where, f"texts holds {turn!r}, not user and assistant")
+  return Understanding(
+    pictures=tuple(resolve(v, "images", where) for v in values),
+    turns=tuple(
+      (_text(turn, "user", where), _text(turn, "assistant", where))
+      for turn in said
+    ),
+    stem=stem_of(row, where),
+  )
+
+
+def _captions(row: Row, where: str, resolve: Resolve) -> Drawing:
+  key = next((key for key in CAPTIONS if key in row), "caption")
+  prompt = _text(row, key, where)
+  return Drawing(prompt=prompt, picture=resolve(row["image"], "image", where))
+
+
+def _editing(row: Row, where: str, resolve: Resolve) -> Editing:
+  return Editing(
+    source=resolve(row["source"], "source", where),
+    instruction=_text(row, "instruction", where),
+    target=resolve(row["target"], "target", where),
+  )
+
+
+def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
+  said = row["edited_prompt_list"]
+  said = [said] if isinstance(said, str) else said
+  if not isinstance(said, list) or not said:
+    raise BadRecord(where, "edited_prompt_list holds no instruction")
+  # Paraphrases of one edit, of which the last is the most detailed.
+  return Editing(
+    source=resolve(row["src_img"], "src_img", where),
+    instruction=_text(
+      {"edited_prompt_list": said[-1]}, "edited_prompt_list", where
+    ),
+    target=resolve(row["edited_img"], "edited_img", where),
+  )
+
+
+def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
+  given = row.get("input_images") or []
+  given = list(given) if isinstance(given, (list, tuple)) else [given]
+  said = _text(row, "instruction", where)
+  if len(given) > 1:
+    raise BadRecord(
+      where, f"{len(given)} input_images; an edit here has one reference"
+    )
+  output = row["output_image"]
+  if isinstance(output, list) and len(output) == 1:
+    output = output[0]
+  target = resolve(output, "output_image", where)
+  if not given:
+    return Drawing(prompt=said, picture=target)
+  source = resolve(given[0], "input_images", where)
+  return Editing(source=source, instruction=said, target=target)
+
+
+def _listed(value: Any) -> Any:
+  """TensorFlow Datasets give a list of dicts as a dict of lists."""
+  if isinstance(value, dict) and value:
+    columns = [v for v in value.values() if isinstance(v, list)]
+    if len(columns) == len(value) and len(set(map(len, columns))) == 1:
+      return [dict(zip(value, cells)) for cells in zip(*columns)]
+  return value
+
+
+def _text(row: Row, key: str, where: str) -> str:
+  if not isinstance(row[key], str):
+    raise BadRecord(where, f"{key} is {row[key]!r}, not a text")
+  return row[key]
+
+
+# More special ones first: an X2I2 row would be no caption, but might get one.
+FORMATS = {
+  "conversations": Format(("conversations",), "understanding", _conversations),
+  "finevision": Format(("images", "texts"), "understanding", _finevision),
+  "omniedit": Format(
+    ("src_img", "edited_img", "edited_prompt_list"), "editing", _omniedit
+  ),
+  "x2i2": Format(("instruction", "output_image"), "editing", _x2i2),
+  "editing": Format(("source", "instruction", "target"), "editing", _editing),
+  "captions": Format(("image",), "drawing", _captions),
+}

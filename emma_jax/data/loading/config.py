@@ -1,0 +1,115 @@
+"""What a stage's data is: sources, mixture, shapes, and how it is read."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Any
+
+from emma_jax.data.batching import mixture, packing, row_cost
+from emma_jax.data.pictures import images
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+  """All that decides the stream, and how it is read.
+
+  Args:
+    seed: of the epochs' orders and the condition dropout.
+    sources: name -> spec, see sources.SourceSpec.
+    phases: mixture.Phase in order; the last goes on for ever.
+    samples_per_batch: samples drawn per step, over all hosts; 0: as many as
+      fill its rows, planned from lengths (all sources must be records:DIR).
+    layout: of the batch, over all hosts.
+    buckets: (height, width) of a batch's pictures, see `aspect_buckets`; ()
+      takes the layout's (others: planned streams only).
+    parts: a batch is packed in so many stretches of rows, apart from each
+      other; a host reads only those that its rows are of. 1 fills the rows
+      best, and every host reads all.
+    preprocess: to the layout's picture size; understanding pictures of a
+      layout with `und_patches` to sizes of their own (native).
+    latents: `records.latents.Settings` where sources bring latents along.
+    text_dropout, reference_dropout: share of generation samples without.
+    max_turns: turns kept of a conversation; None keeps all.
+    max_pixels: larger pictures are bad records.
+    max_bad_share: of unusable samples, before the run stops.
+    min_seen: samples before that share is looked at.
+    workers: processes that read ahead; 0 reads in threads of this one.
+    threads: per worker; 0 reads in the loop itself (only without workers).
+    buffer: batches read ahead, per worker.
+    segment: batches that are planned at a time.
+  """
+
+  seed: int
+  sources: Mapping[str, str]
+  phases: Sequence[mixture.Phase]
+  samples_per_batch: int
+  layout: packing.Layout
+  preprocess: images.Preprocess
+  buckets: tuple[tuple[int, int], ...] = ()
+  latents: Any = None
+  parts: int = 1
+  text_dropout: float = 0.1
+  reference_dropout: float = 0.1
+  max_turns: int | None = None
+  max_pixels: int = images.MAX_PIXELS
+  max_bad_share: float = 0.01
+  min_seen: int = 1000
+  workers: int = 0
+  threads: int = 2
+  buffer: int = 4
+  segment: int = 1000
+
+  def __post_init__(self):
+    if not 0 <= self.max_bad_share <= 1:
+      raise ValueError(f"{self.max_bad_share=} is no share in [0, 1].")
+    for name in ("seed", "min_seen", "workers", "threads", "buffer"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
+    for name in ("parts", "segment"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)} must be positive.")
+    if self.samples_per_batch % self.parts or self.layout.rows % self.parts:
+      raise ValueError(
+        f"samples_per_batch={self.samples_per_batch} and rows="
+        f"{self.layout.rows} must both be multiples of data.parts="
+        f"{self.parts}."
+      )
+    fit = (self.preprocess.height, self.preprocess.width)
+    room = (self.layout.height, self.layout.width)
+    # Native pictures may have that size all the same; others are counted.
+    if fit != room and not self.preprocess.native:
+      raise ValueError(
+        f"preprocess makes pictures of {fit} but layout holds {room}; set "
+        "data.preprocess.height/width to data.layout.height/width."
+      )
+    if self.planned:
+      _ = self.rules  # raises for buckets that cannot be
+      return
+    if self.buckets or any(
+      p.unit != "samples" or p.even_buckets for p in self.phases
+    ):
+      raise ValueError(
+        "buckets, even_buckets and weights in tokens need lengths: set "
+        "samples_per_batch=0 to plan the batches."
+      )
+
+  @property
+  def planned(self) -> bool:
+    """Batches are planned from lengths."""
+    return self.samples_per_batch == 0
+
+  @property
+  def layouts(self) -> tuple[packing.Layout, ...]:
+    """Of the batches: one per bucket."""
+    if not self.buckets:
+      return (self.layout,)
+    return tuple(
+      dataclasses.replace(self.layout, height=y, width=x)
+      for y, x in self.buckets
+    )
+
+  @property
+  def rules(self) -> row_cost.Rules:
+    """What a record takes of a planned row."""
+    return row_cost.Rules(
+      layouts=self.layouts, preprocess=self.preprocess, max_turns=self.max_turns
+    )

@@ -1,0 +1,261 @@
+"""Where records come from: JSON lines, folders of records, TFDS, or the world.
+
+A source is `len(source)` and `source[i] -> Record`, a pure function of i which
+raises BadRecord for an element that cannot be used.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any, Protocol
+
+import numpy as np
+
+from emma_jax.data.ingest import rows, sequences
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.records import schema
+from emma_jax.structs import TASKS, Record
+
+# The world draws a new sample for every index; a run never reaches this one.
+WORLD_LENGTH = 2**40
+
+
+class Source(Protocol):
+  """Random access to records."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Record: ...
+
+
+class JsonlSource:
+  """A JSON-lines file in one of the formats of ingest/rows.py.
+
+  Paths of pictures are relative to the file's folder. Opening only finds the
+  lines; a broken one raises BadRecord with file:line when it is read.
+
+  Args:
+    path: of the file.
+    task: the format must be one of this task; None: the first line's.
+
+  Raises:
+    ValueError: no lines, or none of the formats.
+  """
+
+  def __init__(self, path: str, task: str | None = None):
+    if task is not None and task not in TASKS:
+      raise ValueError(f"{task=} is unknown; choose one of {TASKS}.")
+    self.path = path
+    self._folder = os.path.dirname(os.path.abspath(path))
+    self._offsets, self._lines = _index(path)
+    if not self._offsets.size:
+      raise ValueError(f"{path} holds no lines; a source needs at least one.")
+    self._format = self._detect(task)
+    self.task = rows.FORMATS[self._format].task
+
+  def __len__(self) -> int:
+    return self._offsets.size
+
+  def __getitem__(self, index: int) -> Record:
+    row, where = self._row(index), self.where(index)
+    record = rows.read(row, self._format, where, self._path)
+    schema.check_texts(record, where)
+    return record
+
+  def where(self, index: int) -> str:
+    """file:line of an element, as in error messages of compilers."""
+    return f"{self.path}:{self._lines[index]}"
+
+  def _row(self, index: int) -> dict[str, Any]:
+    # Opened per read: no handle to share between threads or to pickle.
+    with open(self.path, "rb") as file:
+      file.seek(self._offsets[index])
+      line = file.readline()
+    try:
+      row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as e:
+      raise BadRecord(self.where(index), f"no JSON: {e}") from e
+    if not isinstance(row, dict):
+      raise BadRecord(
+        self.where(index), f"{type(row).__name__} instead of a JSON object"
+      )
+    return row
+
+  def _detect(self, task: str | None) -> str:
+    """The format of the first line that has one, for the task."""
+    seen: list[str] = []
+    for index in range(min(len(self), 100)):
+      try:
+        row = self._row(index)
+      except BadRecord:
+        continue
+      form = rows.detect(row)
+      if form and task in (None, rows.FORMATS[form].task):
+        return form
+      seen = seen or sorted(row)
+    known = {
+      k: f.keys for k, f in rows.FORMATS.items() if task in (None, f.task)
+    }
+    raise ValueError(
+      f"{self.path} has none of the formats {known} in its first lines "
+      f"(keys seen: {seen})."
+    )
+
+  def _path(self, value: Any, key: str, where: str) -> str:
+    if not isinstance(value, str) or not value:
+      raise BadRecord(where, f"{key} is {value!r}, not a path")
+    path = os.path.join(self._folder, value)
+    # A pipe or a device would be read for ever.
+    if "\0" in path or not os.path.isfile(path):
+      raise BadRecord(where, f"{key}: no such picture {value!r}")
+    return path
+
+
+class RowsSource:
+  """Rows of TensorFlow Datasets, or of any sequence of dicts, as records.
+
+  Args:
+    spec: tfds:NAME:SPLIT (prepared in TFDS_DATA_DIR, or TFDS's own folder) or
+      python:MODULE:FUNCTION.
+    task: the format must be one of this task; None: whatever the rows are.
+
+  Raises:
+    ValueError: no rows, or none of the formats.
+    ImportError: the sequence's package is not installed.
+  """
+
+  def __init__(self, spec: str, task: str | None = None):
+    self.spec = spec
+    self._options = sequences.Options(data_dir=os.environ.get("TFDS_DATA_DIR"))
+    self._length = len(self._rows())
+    form = self._detect()
+    if form is None or task not in (None, rows.FORMATS[form].task):
+      raise ValueError(
+        f"{spec} has rows of the format {form}; wanted is one for "
+        f"{task or 'any task'} of {sorted(rows.FORMATS)}."
+      )
+    self._format, self.task = form, rows.FORMATS[form].task
+
+  def __len__(self) -> int:
+    return self._length
+
+  def __getitem__(self, index: int) -> Record:
+    where = self.where(index)
+    record = rows.read(self._row(index), self._format, where, _given)
+    schema.check_texts(record, where)
+    return record
+
+  def where(self, index: int) -> str:
+    return f"{self.spec}[{index}]"
+
+  def _rows(self) -> Any:
+    # Opened once per process: nothing of it is pickled.
+    return sequences.sequence(self.spec, self._options)
+
+  def _row(self, index: int) -> dict[str, Any]:
+    try:
+      row = dict(self._rows()[int(index)])
+    except Exception as e:  # whatever a stranger's sequence raises
+      reason = f"cannot be read: {type(e).__name__}: {e}"
+      raise BadRecord(self.where(index), reason) from e
+    return {key: sequences.plain(value) for key, value in row.items()}
+
+  def _detect(self) -> str | None:
+    """The format of the first row that has one."""
+    for index in range(min(self._length, 100)):
+      try:
+        form = rows.detect(self._row(index))
+      except BadRecord:
+        continue
+      if form:
+        return form
+    return None
+
+
+def _given(value: Any, key: str, where: str) -> Any:
+  """A picture that a row holds itself."""
+  if isinstance(value, dict):
+    value = value.get("bytes")
+  if not isinstance(value, (bytes, np.ndarray)) or not len(value):
+    raise BadRecord(where, f"{key} is {value!r:.80}, not a picture's bytes")
+  return value
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceSpec:
+  """A parsed spec: "world:TASK:SPLIT[:LENGTH]", "jsonl:PATH", "records:DIR",
+  "tfds:NAME:SPLIT", "python:MODULE:FUNCTION".
+
+  >>> SourceSpec.parse("world:drawing:train")
+  SourceSpec(kind='world', task='drawing', split='train', path='', length=None)
+  """
+
+  kind: str
+  task: str = ""
+  split: str = ""
+  path: str = ""
+  length: int | None = None
+
+  @classmethod
+  def parse(cls, spec: str) -> "SourceSpec":
+    kind, _, rest = spec.partition(":")
+    if kind in ("jsonl", "records") and rest:
+      return cls(kind, path=rest)
+    if kind in ("tfds", "python") and all(rest.rpartition(":")):
+      return cls(kind, path=spec)
+    fields = rest.split(":")
+    if kind == "world" and len(fields) in (2, 3) and all(fields):
+      length = fields[2] if len(fields) == 3 else None
+      if length is None or (length.isdecimal() and int(length) > 0):
+        return cls(kind, *fields[:2], length=length and int(length))
+    raise ValueError(
+      f"The source {spec!r} is neither world:TASK:SPLIT[:LENGTH] nor "
+      "jsonl:PATH nor records:DIR nor tfds:NAME:SPLIT nor "
+      "python:MODULE:FUNCTION."
+    )
+
+
+def open_source(
+  spec: str, task: str | None = None, latents: Any = None
+) -> Source:
+  """Opens what a SourceSpec names.
+
+  `task`: of the records wanted; None takes those that are there. `latents`:
+  pictures come with latents made for these (`records.latents.Settings`).
+  """
+  parsed = SourceSpec.parse(spec)
+  if parsed.kind == "records":
+    from emma_jax.data.records import source  # the reader only where needed
+
+    return source.RecordsSource(parsed.path, task, latents)
+  if latents is not None:
+    raise ValueError(
+      f"{spec} has no stored latents; make a folder of records of it with "
+      "`emma-data convert`, or set config.data.latents=step."
+    )
+  if parsed.kind == "jsonl":
+    return JsonlSource(parsed.path, task)
+  if parsed.kind in ("tfds", "python"):
+    return RowsSource(parsed.path, task)
+  from emma_jax.world import tasks  # files can be read without the world
+
+  return tasks.WorldSource(
+    parsed.task, parsed.split, parsed.length or WORLD_LENGTH
+  )
+
+
+def is_shuffled(spec: str) -> bool:
+  """Files are reshuffled every epoch; the world's order is random already."""
+  return SourceSpec.parse(spec).kind != "world"
+
+
+def _index(path: str) -> tuple[np.ndarray, np.ndarray]:
+  """Byte offset and number (from 1) of every line that is not blank."""
+  offsets, numbers, at = [], [], 0
+  with open(path, "rb") as file:
+    for number, line in enumerate(file, start=1):
+      if line.strip():
+        offsets.append(at)
+        numbers.append(number)
+      at += len(line)
+  return np.array(offsets, np.int64), np.array(numbers, np.int64)

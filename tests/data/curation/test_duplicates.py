@@ -1,0 +1,246 @@
+"""Duplicates: exact ones, near ones, over sets; against brute force."""
+
+import io
+import json
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from emma_jax.data.curation import duplicates, hashes
+from emma_jax.data.records import schema
+from emma_jax.structs import Drawing, Editing, Understanding
+from tests.data import made
+from tests.data.curation import common
+
+
+def _picture(seed: int, y: int = 96, x: int = 128) -> Image.Image:
+  """Smooth blobs: a picture whose hash has all its bits from content."""
+  rng = np.random.default_rng(seed)
+  small = rng.integers(0, 256, (6, 8, 3), np.uint8)
+  return Image.fromarray(small).resize((x, y), Image.Resampling.BICUBIC)
+
+
+def _save(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+  out = io.BytesIO()
+  image.save(out, kind, **options)
+  return out.getvalue()
+
+
+def _drawings(*pictures: bytes, prefix: str = "") -> list[schema.Stored]:
+  return [
+    schema.Stored(record=Drawing(prompt=f"{i}", picture=p, id=f"{prefix}{i}"))
+    for i, p in enumerate(pictures)
+  ]
+
+
+def _dedup(**more) -> duplicates.Dedup:
+  return duplicates.Dedup(base=common.recipe(), **more)
+
+
+@pytest.mark.parametrize("count, radius", [(2, 0), (40, 3), (40, 8), (40, 20)])
+def test_all_near_pairs_and_no_others(count: int, radius: int):
+  rng = np.random.default_rng(count + radius)
+  hashes_NP = rng.integers(0, 2**63, (count, 2), np.uint64)
+  groups_N = rng.integers(0, 2, count).astype(np.uint64)
+  for i in range(1, count, 2):  # a neighbour at 0 to 2r bits of the one before
+    flips = rng.permutation(128)[: rng.integers(0, 2 * radius + 1)]
+    hashes_NP[i], groups_N[i] = hashes_NP[i - 1], groups_N[i - 1]
+    for flip in flips:
+      hashes_NP[i, flip // 64] ^= np.uint64(1 << int(flip % 64))
+  found = {
+    tuple(sorted(p))
+    for block in hashes.near_pairs(hashes_NP, groups_N, radius)
+    for p in block.tolist()
+  }
+  wanted = set()
+  for i in range(count):
+    for j in range(i):
+      bits = sum(
+        bin(int(a) ^ int(b)).count("1")
+        for a, b in zip(hashes_NP[i], hashes_NP[j])
+      )
+      if bits <= radius and groups_N[i] == groups_N[j]:
+        wanted.add((j, i))
+  assert found == wanted and (wanted or radius == 0)
+
+
+def test_tables_grow_with_the_number_of_hashes():
+  """Runs of equal keys stay short: bits of a key are at least log2(count)."""
+  for count in (2, 1000, 10**6, 10**8):
+    for radius in range(0, 9):
+      bands, chosen = hashes._cut(count, radius)
+      assert bands - chosen == radius
+      assert chosen == 4 or 64 * chosen / bands >= np.log2(count)
+
+
+@pytest.mark.parametrize("kind", hashes.KINDS)
+def test_hashes_stand_a_copy_and_tell_others_apart(kind: str):
+  hash_of = lambda image: hashes.perceptual(np.asarray(image), kind)
+  for seed in range(8):
+    image = _picture(seed)
+    one = hash_of(image)
+    copies = [
+      image.resize((64, 48)),
+      image.resize((300, 225)),
+      Image.open(io.BytesIO(_save(image, "JPEG", quality=60))),
+      Image.eval(image, lambda v: int(0.9 * v + 10)),
+    ]
+    for copy in copies:
+      assert bin(one ^ hash_of(copy)).count("1") <= 5
+    assert bin(one ^ hash_of(_picture(seed + 100))).count("1") > 10
+  assert hash_of(Image.new("RGB", (64, 64), "red")) is None
+
+
+def test_hashes_of_pictures_are_what_they_were():
+  """Signatures that are on disk are compared with those of today."""
+  y, x = np.mgrid[:90, :120]
+  waves = np.stack(
+    [(y * y + 3 * x) % 256, (5 * y + x * x) % 256, (7 * x) % 256], -1
+  ).astype(np.uint8)
+  assert hashes.perceptual(waves, "dhash") == 0xFB9A5252D6DB5254
+  assert hashes.perceptual(waves, "phash") == 0x810C4B085FFF4B5E
+  ramp = np.repeat((2 * x)[..., None], 3, -1).astype(np.uint8)
+  assert hashes.perceptual(ramp, "dhash") == 2**64 - 1  # brighter to the right
+  # A standard deviation below two levels is of one colour.
+  step = np.where(x[..., None] < 60, np.uint8(0), np.uint8([1, 1, 1]))
+  assert hashes.perceptual(3 * step, "dhash") is None
+  # Equal neighbours do not rise: two cells of nine do, at the step.
+  assert hashes.perceptual(5 * step, "dhash") == 0x1818181818181818
+
+
+def test_over_sets_with_every_kind_of_copy(tmp_path):
+  a, b, c = _picture(1), _picture(2), _picture(3)
+  one = made.dataset(
+    tmp_path / "one",
+    _drawings(_save(a), _save(b), _save(Image.new("RGB", (40, 40), "red"))),
+  )
+  two = made.dataset(
+    tmp_path / "two",
+    _drawings(
+      _save(a, "WEBP", lossless=True),  # other bytes, same pixels
+      _save(b.resize((256, 192)), "JPEG", quality=80),  # near, and larger
+      _save(c),
+      _save(Image.new("RGB", (40, 40), "blue")),
+      prefix="x",
+    ),
+  )
+  found, card = common.run(_dedup(), one, two, out=tmp_path / "out", workers=2)
+  assert common.ids(found) == ["0", "1", "2", "x2", "x3"]
+  assert card.provenance["left out"] == {"duplicate": 2}
+  lines = (tmp_path / "out" / duplicates.REPORT).read_text().splitlines()
+  same, near = map(json.loads, lines)
+  assert same["bits"] == 0 and near["bits"] <= 3
+  assert same["where"].endswith("two/part-00000.array_record[0]")
+  assert same["same_as"].endswith("one/part-00000.array_record[0]")
+  assert common.notes(tmp_path / "out")[0]["reason"] == (
+    f"the same as {same['same_as']}"
+  )
+  kept, _ = common.run(_dedup(keep="largest"), one, two, out=tmp_path / "big")
+  assert common.ids(kept) == ["0", "2", "x1", "x2", "x3"]
+  kept, _ = common.run(
+    _dedup(perceptual="", exact="bytes"), one, two, out=tmp_path / "bytes"
+  )
+  assert len(kept) == 7
+
+
+def test_texts_count_for_questions_and_both_pictures_for_edits(tmp_path):
+  a, b, c = (_save(_picture(i)) for i in range(3))
+  ask = lambda name, q, *p: schema.Stored(
+    record=Understanding(pictures=p, turns=((q, "y"),), id=name)
+  )
+  edit = lambda name, s, t: schema.Stored(
+    record=Editing(source=s, instruction=name, target=t, id=name)
+  )
+  folder = made.dataset(
+    tmp_path / "set",
+    [
+      ask("q", "what?", a),
+      ask("other question", "who?", a),
+      ask("copy", "what?", a),
+      ask("text", "what?"),
+      ask("text 2", "what?"),
+      ask("text 3", "who?"),
+      edit("e", a, b),
+      edit("other target", a, c),
+      edit("other words", a, b),
+    ],
+  )
+  found, _ = common.run(_dedup(), folder, out=tmp_path / "out")
+  assert common.ids(found) == [
+    "q",
+    "other question",
+    "text",
+    "text 3",
+    "e",
+    "other target",
+  ]
+  found, _ = common.run(_dedup(text="never"), folder, out=tmp_path / "never")
+  assert common.ids(found) == ["q", "text", "text 3", "e", "other target"]
+  found, _ = common.run(_dedup(text="always"), folder, out=tmp_path / "always")
+  assert len(found) == 7
+
+
+def test_who_goes_is_near_one_that_stays_and_those_are_far_apart():
+  """No drift along chains: 0 - 1 - 2 with 2 bits a step, radius 3."""
+  n = 60
+  rng = np.random.default_rng(0)
+  near = [int(rng.integers(2**63))]
+  for i in range(1, n):
+    flips = rng.permutation(64)[:2]
+    near.append(
+      near[-1] ^ sum(1 << int(f) for f in flips)
+      if i % 10
+      else int(rng.integers(2**63))
+    )
+  near = np.array(near, np.uint64)
+  exact = rng.integers(0, 2**63, n).astype(np.uint64)
+  exact[17] = exact[3]
+  kept_by, far = duplicates.duplicates(
+    exact,
+    np.zeros(n, np.uint64),
+    near,
+    np.ones(n, np.int32),
+    np.arange(n),
+    radius=3,
+  )
+  stays = np.flatnonzero(kept_by == np.arange(n))
+  bits = lambda a, b: bin(int(near[a]) ^ int(near[b])).count("1")
+  assert all(bits(a, b) > 3 for a in stays for b in stays if a < b)
+  for row in set(range(n)) - set(stays.tolist()) - {17}:
+    assert kept_by[row] in stays and bits(row, kept_by[row]) == far[row] <= 3
+  assert kept_by[17] == kept_by[3] and 10 < stays.size < n - 10
+
+
+def test_many_of_one_hash_cost_no_pairs():
+  """And they go with the one that stands for them."""
+  n = 20_000
+  near = np.zeros(n, np.uint64)
+  near[n // 2 :] = 7  # three bits away
+  exact = np.arange(n).astype(np.uint64)
+  exact[-1] = exact[-2]
+  arguments = (np.zeros(n, np.uint64), near, np.ones(n, np.int32), np.arange(n))
+  kept_by, far = duplicates.duplicates(exact, *arguments, radius=3)
+  assert not kept_by.any()
+  assert not far[: n // 2].any() and (far[n // 2 :] == 3).all()
+  kept_by, far = duplicates.duplicates(exact, *arguments, radius=2)
+  assert set(kept_by.tolist()) == {0, n // 2} and not far.any()
+
+
+def test_an_interrupted_pass_keeps_its_signatures(tmp_path, monkeypatch):
+  pictures = [_save(_picture(i % 5)) for i in range(8)]
+  folder = made.dataset(tmp_path / "set", _drawings(*pictures), shards=4)
+  real, calls = duplicates.sign, []
+
+  def third_fails(part, *arguments):
+    calls.append(part.first)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    real(part, *arguments)
+
+  monkeypatch.setattr(duplicates, "sign", third_fails)
+  more = {"out": tmp_path / "out", "rows_per_shard": 2}
+  with pytest.raises(KeyboardInterrupt):
+    common.run(_dedup(), folder, **more)
+  found, _ = common.run(_dedup(), folder, **more)
+  assert calls == [0, 2, 4, 4, 6] and len(found) == 5

@@ -1,0 +1,247 @@
+"""Conversions: equal however they run, and whole or not there."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from emma_jax.data.ingest import job as job_lib
+from emma_jax.data.ingest import part
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.records.source import RecordsSource
+from tests.data import made
+
+
+def _input(folder: Path, count: int = 20) -> str:
+  """Captions in lines; line 4 has no picture, line 8 no caption."""
+  (folder / "a.png").write_bytes(made.noise())
+  rows = [{"image": "a.png", "caption": f"no {i}"} for i in range(count)]
+  rows[3]["image"], rows[7]["caption"] = "lost.png", " "
+  return str(made.jsonl(folder / "rows.jsonl", *rows))
+
+
+def _job(folder: Path, out: str = "out", **more) -> job_lib.Job:
+  return job_lib.Job(
+    inputs=[_input(folder)],
+    out=str(folder / out),
+    rows_per_shard=6,
+    maker=part.Recipe(form="", tokenizer=made.TOKENIZER),
+    **{"workers": 0} | more,
+  )
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+  return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_conversion_accounts_for_every_row(tmp_path):
+  states = []
+  card = job_lib.run(_job(tmp_path), states.append)
+  source = RecordsSource(str(tmp_path / "out"))
+  assert len(source) == card.records == 18 and card.rejected == 2
+  assert [source[i].prompt for i in range(4)] == [
+    "no 0",
+    "no 1",
+    "no 2",
+    "no 4",
+  ]
+  assert source.stored(0).provenance["row"].endswith("rows.jsonl:1")
+  notes = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+  assert [json.loads(n)["where"].split(":")[-1] for n in notes] == ["4", "8"]
+  assert "no such picture 'lost.png'" in notes[0] and "empty" in notes[1]
+  assert states[-1][:4] == (4, 4, 20, 2) and states[-1].rows_known == 20
+  assert not (tmp_path / "out.partial").exists()
+  assert not (tmp_path / "out" / ".work").exists()
+  with pytest.raises(job_lib.ConversionError, match="exists"):
+    job_lib.run(_job(tmp_path))
+
+
+def test_workers_change_nothing(tmp_path):
+  job_lib.run(_job(tmp_path, "one"))
+  job_lib.run(_job(tmp_path, "two", workers=2))
+  one, two = _files(tmp_path / "one"), _files(tmp_path / "two")
+  for name in ("README.md", "dataset.json"):  # they tell the folder's name
+    one[name] = one[name].replace(b'"one"', b'"two"')
+    one[name] = one[name].replace(b"# one", b"# two")
+  assert one == two
+
+
+def test_what_was_done_is_not_done_again(tmp_path, monkeypatch):
+  reference = _job(tmp_path, "whole")
+  job_lib.run(reference)
+  job = _job(tmp_path)
+  real, calls = part.convert, []
+
+  def stop_at_third(a_part, *arguments):
+    calls.append(a_part.first)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+    return real(a_part, *arguments)
+
+  monkeypatch.setattr(job_lib.part_lib, "convert", stop_at_third)
+  with pytest.raises(KeyboardInterrupt):
+    job_lib.run(job)
+  assert not (tmp_path / "out").exists()
+  with pytest.raises(job_lib.ConversionError, match="other inputs or options"):
+    other = dataclasses.replace(job.maker, weight=2.0)
+    job_lib.run(dataclasses.replace(job, maker=other))
+  job_lib.run(job)
+  assert calls == [0, 6, 12, 12, 18]
+  whole, out = _files(tmp_path / "whole"), _files(tmp_path / "out")
+  assert {k: v for k, v in whole.items() if "part" in k} == {
+    k: v for k, v in out.items() if "part" in k
+  }
+
+
+def test_rows_that_were_rejected_before_count_too(tmp_path, monkeypatch):
+  """Two of the first twelve, and two of the next six after a stop."""
+  job = _job(tmp_path)
+  rows = [
+    {
+      "image": "a.png" if i not in (3, 7, 12, 13) else "lost.png",
+      "caption": f"no {i}",
+    }
+    for i in range(20)
+  ]
+  made.jsonl(tmp_path / "rows.jsonl", *rows)
+  monkeypatch.setattr(job_lib, "_MIN_SEEN", 1)
+  real = part.convert
+
+  def stop_at_12(a_part, *arguments):
+    if a_part.first == 12:
+      raise KeyboardInterrupt
+    return real(a_part, *arguments)
+
+  with monkeypatch.context() as stopping:
+    stopping.setattr(job_lib.part_lib, "convert", stop_at_12)
+    with pytest.raises(KeyboardInterrupt):
+      job_lib.run(job)
+  with pytest.raises(job_lib.ConversionError, match="4 of 18 rows are rej"):
+    job_lib.run(job)
+
+
+PROGRAM = """
+import sys, time
+from emma_jax.data.ingest import part
+from emma_jax.data.pictures.images import load_picture
+real = part.size_of
+def slow(*arguments):
+  time.sleep(0.05)
+  return real(*arguments)
+part.size_of = slow
+from emma_jax.cli import common, data
+sys.exit(common.run(data.main, sys.argv[1:]))
+"""
+
+
+def test_kill_9_in_the_middle(tmp_path, repo):
+  """What is left is taken up; no shard is half, none is twice."""
+  rows = _input(tmp_path, 40)
+  command = [
+    "convert",
+    rows,
+    "--out",
+    str(tmp_path / "out"),
+    "--rows-per-shard",
+    "10",
+    "--workers",
+    "0",
+  ]
+  work = tmp_path / "out.partial" / ".work"
+  command = [sys.executable, "-c", PROGRAM, *command]
+  running = subprocess.Popen(command, cwd=repo)
+  for _ in range(1200):
+    if len(list(work.glob("done-*.json"))) >= 2 or running.poll() is not None:
+      break
+    time.sleep(0.05)
+  os.kill(running.pid, signal.SIGKILL)
+  running.wait()
+  assert not (tmp_path / "out").exists()
+  kept = {p: p.stat().st_mtime_ns for p in work.glob("done-*.json")}
+  assert 2 <= len(kept) < 4
+  inodes = {
+    i: (work.parent / f"part-{i:05d}.array_record").stat().st_ino
+    for i in range(len(kept))
+  }
+  subprocess.run(command, cwd=repo, check=True)
+  out = tmp_path / "out"
+  source = RecordsSource(str(out))
+  wanted = [f"no {i}" for i in range(40) if i not in (3, 7)]
+  assert [source[i].prompt for i in range(len(source))] == wanted
+  assert not list(out.glob("*.tmp"))
+  assert all(
+    (out / f"part-{i:05d}.array_record").stat().st_ino == node
+    for i, node in inodes.items()
+  )
+
+
+def test_two_at_once_are_refused(tmp_path):
+  import fcntl
+
+  work = tmp_path / "out.partial" / ".work"
+  work.mkdir(parents=True)
+  with open(work / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(job_lib.ConversionError, match="Another process"):
+      job_lib.run(_job(tmp_path))
+
+
+def test_a_hopeless_input_stops_early(tmp_path, monkeypatch):
+  rows = [{"image": "lost.png", "caption": "c"}] * 300
+  path = made.jsonl(tmp_path / "rows.jsonl", *rows)
+  recipe = part.Recipe(form="", tokenizer=made.TOKENIZER)
+  job = job_lib.Job(
+    inputs=[str(path)], out=str(tmp_path / "out"), maker=recipe, workers=0
+  )
+  with pytest.raises(job_lib.ConversionError, match="rows are rejected"):
+    job_lib.run(job)
+  few = made.jsonl(tmp_path / "few.jsonl", *rows[:3])
+  job = job_lib.Job(
+    inputs=[str(few)], out=str(tmp_path / "few"), maker=recipe, workers=0
+  )
+  with pytest.raises(job_lib.ConversionError, match="None of 3 rows.*lost.png"):
+    job_lib.run(job)
+  none = made.jsonl(tmp_path / "none.jsonl", {"a": 1})
+  job = job_lib.Job(
+    inputs=[str(none)], out=str(tmp_path / "none"), maker=recipe, workers=0
+  )
+  with pytest.raises(job_lib.ConversionError, match=r"columns \['a'\]"):
+    job_lib.run(job)
+
+
+@pytest.mark.parametrize(
+  "value, reason",
+  [
+    (None, "not a picture"),
+    ("", "not a picture"),
+    (5, "not a picture"),
+    ("lost.png", "no such"),
+    ("a\0b", "no such"),
+    ("/dev/zero", "no such"),
+    ({"bytes": None, "path": None}, "not a picture"),
+    ("empty.png", "zero bytes"),
+  ],
+)
+def test_values_that_are_no_pictures(tmp_path, value, reason: str):
+  (tmp_path / "empty.png").write_bytes(b"")
+  with pytest.raises(BadRecord, match=reason):
+    part.encoded(value, "image", "here", str(tmp_path))
+
+
+def test_pictures_in_every_form(tmp_path):
+  data = made.noise()
+  (tmp_path / "a.png").write_bytes(data)
+  for value in (
+    data,
+    bytearray(data),
+    "a.png",
+    {"bytes": data, "path": None},
+    {"bytes": None, "path": "a.png"},
+  ):
+    assert part.encoded(value, "image", "here", str(tmp_path)) == data
