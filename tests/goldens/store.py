@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 from pathlib import Path
 import platform
+import types
 from typing import Any
 
 import jax
@@ -167,8 +168,11 @@ def check(
   tree: Any,
   tolerance: Tolerance = FLOAT32,
   kept: int = KEPT,
+  others: Mapping[str, Tolerance] = types.MappingProxyType({}),
 ) -> None:
   """Compares a case with its golden; the error lists every leaf that is off.
+
+  `others`: path of a leaf -> its tolerance, where that is not the case's.
 
   Raises:
     AssertionError: a leaf is missing, new, or further off than `tolerance`.
@@ -177,7 +181,7 @@ def check(
   wrong = [f"{path}: missing" for path in want.keys() - have.keys()]
   wrong += [f"{path}: not in the golden" for path in have.keys() - want.keys()]
   for path in [p for p in want if p in have]:
-    reason = difference(have[path], want[path], tolerance)
+    reason = difference(have[path], want[path], others.get(path, tolerance))
     if reason:
       wrong.append(f"{path}: {reason}")
   assert not wrong, (
