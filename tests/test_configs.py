@@ -16,10 +16,10 @@ from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
+from emma_jax.checkpoints.integrity import config_differences
 from emma_jax.cli import common
 from emma_jax.data.pictures import aspect_buckets
 from emma_jax.training import step as step_lib
-from emma_jax.training.integrity import config_differences
 from tests.goldens import configs as goldens
 from tests.goldens import machines, store
 

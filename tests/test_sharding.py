@@ -139,7 +139,8 @@ def test_weights_moments_and_averages_are_split(trained):
 MOVE = """
 import sys, chex, jax, jax.numpy as jnp, optax
 from emma_jax import rules, sharding
-from emma_jax.training import checkpoint, state
+from emma_jax.checkpoints.checkpointer import Checkpointer
+from emma_jax.training import state
 
 shapes = {"w": jax.ShapeDtypeStruct((8, 6), jnp.float32),
           "scale": jax.ShapeDtypeStruct((6,), jnp.float32)}
@@ -162,9 +163,9 @@ four = jax.device_put(begin(params), places(4, fsdp=2, tensor=2))
 two = places(2, fsdp=2)
 target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
     x.shape, x.dtype, sharding=s), abstract, two)
-with checkpoint.Checkpointer(sys.argv[1]) as saved:
+with Checkpointer(sys.argv[1]) as saved:
   saved.save(3, four, {"mesh": 4}, wait=True)
-with checkpoint.Checkpointer(sys.argv[1]) as saved:
+with Checkpointer(sys.argv[1]) as saved:
   read, meta = saved.restore(target)
 chex.assert_trees_all_equal(read, four)
 assert meta == {"mesh": 4}

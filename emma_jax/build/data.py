@@ -103,6 +103,14 @@ def layout(
   return make(Layout, sizes | changes, name)
 
 
+def row(config: Mapping[str, Any], height: int, width: int) -> Layout:
+  """A layout of one row with room for nothing; what is sampled adds its own."""
+  none = dict(
+    rows=1, und_tokens=1, und_pictures=0, references=0, targets=0, und_patches=0
+  )
+  return layout(config, none, "sample", height=height, width=width)
+
+
 def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
   """Hashes of what a sampler must share with the training."""
   seen = preprocess(data)

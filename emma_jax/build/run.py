@@ -1,8 +1,6 @@
 """From a whole config to a run: its stages, their data, their weights."""
 
 from collections.abc import Mapping
-import importlib.resources
-import pathlib
 from typing import Any
 
 import jax
@@ -11,15 +9,10 @@ from emma_jax import flow, rules, sharding
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
+from emma_jax.checkpoints import locate
 from emma_jax.optimizer import OptimizerConfig
-from emma_jax.training import checkpoint, objectives, weights
+from emma_jax.training import objectives
 from emma_jax.training.run import Run, Stage
-
-# Names of the weights that ship with the package.
-PACKAGED = {
-  "world_autoencoder": "world_autoencoder.safetensors",
-  "reference": "reference.safetensors",
-}
 
 
 def run(
@@ -55,7 +48,7 @@ def run(
     axes=model.axes,
     mesh=make(sharding.MeshConfig, config["mesh"], "mesh"),
     init=lambda shardings: model.init(train["seed"], shardings),
-    read_weights=lambda name: rules.flatten(read_weights(name)[0]),
+    read_weights=lambda name: rules.flatten(locate.read(name).params),
     seed=train["seed"],
     log_every=train["log_every"],
     save_every=train["save_every"],
@@ -75,24 +68,6 @@ def _fingerprints(
     for name, value in stage.source.fingerprints().items():
       out[f"{name} of stages.{stage.name}" if name == "plan" else name] = value
   return out
-
-
-def read_weights(name: str) -> tuple[dict, dict]:
-  """(parameters, metadata) of a packaged name, a file, or a run's folder.
-
-  Parameters are nested and float32; of a run they are averaged (EMA).
-  """
-  if name in PACKAGED:
-    files = importlib.resources.files("emma_jax.assets")
-    with importlib.resources.as_file(files / PACKAGED[name]) as path:
-      return weights.load_weights(path, dtype="float32")
-  path = pathlib.Path(name)
-  if path.is_dir():
-    if (path / "checkpoints").is_dir():
-      path = path / "checkpoints"
-    parts, meta = checkpoint.restore_params(path, ("ema", "frozen"))
-    return rules.merge(parts["ema"], parts["frozen"]), meta
-  return weights.load_weights(path, dtype="float32")
 
 
 def _stage(

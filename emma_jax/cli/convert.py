@@ -118,8 +118,8 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.build import data as build_data
   from emma_jax.build import model as build_model
   from emma_jax.build import sections
+  from emma_jax.checkpoints.checkpointer import save_params
   from emma_jax.convert import assembly
-  from emma_jax.training.checkpoint import save_params
 
   if config.model.kind != "emma":
     raise common.UserError(
@@ -167,10 +167,10 @@ def _show_origins(origins: list[Any]) -> None:
 def _export(args: argparse.Namespace) -> int:
   from emma_jax.build import data as build_data
   from emma_jax.build import model as build_model
+  from emma_jax.build import session as build_session
   from emma_jax.convert import assembly, dcae, emma, qwen3, siglip
-  from emma_jax.sampling import source as source_lib
 
-  found = source_lib.read(args.checkpoint)
+  found = build_session.read(args.checkpoint)
   config, params = found.config, found.params
   if config["model"]["kind"] != "emma" and args.part != "autoencoder":
     raise common.UserError(
@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
 def _mistakes() -> tuple[type[Exception], ...]:
   # All of the converters' and checkpoints' errors are ValueErrors with value
   # and remedy, or name a file.
-  from emma_jax.training.integrity import CheckpointError
+  from emma_jax.checkpoints.integrity import CheckpointError
 
   return (ValueError, CheckpointError, OSError)
 

@@ -85,10 +85,10 @@ def _main(argv: list[str]) -> int:
   changes = _changes(args)
   common.use_compilation_cache()
   # After the arguments: a mistake in them should not wait for JAX.
+  from emma_jax.build import session as build_session
   from emma_jax.evals.settings import EvalSettings, knows_world
-  from emma_jax.sampling.session import Session
 
-  session = Session.load(
+  session = build_session.load(
     args.checkpoint, change=lambda config: common.changed(config, overrides)
   )
   settings = EvalSettings.of(session.config, **changes)
@@ -165,10 +165,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax.build import sections
+  from emma_jax.checkpoints.integrity import CheckpointError
   from emma_jax.data.pictures import images
   from emma_jax.evals.files import NoRecords
   from emma_jax.sampling.context import SampleError
-  from emma_jax.training.integrity import CheckpointError
 
   return (
     sections.ConfigError,

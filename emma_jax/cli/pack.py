@@ -50,10 +50,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(argv: list[str] | None) -> int:
   args = _parser().parse_args(argv)
-  from emma_jax.build import run as build_run
-  from emma_jax.training import weights
+  from emma_jax.checkpoints import locate, weight_files
 
-  params, meta = build_run.read_weights(str(args.workdir))
+  found = locate.read(str(args.workdir))
+  params, meta = found.params, found.meta
   metadata = {
     "config": meta["config"],
     "fingerprints": meta["fingerprints"],
@@ -67,7 +67,7 @@ def _main(argv: list[str] | None) -> int:
   scores = args.workdir / "scores.json"
   if scores.is_file():
     metadata["scores"] = json.loads(scores.read_text())
-  weights.save_weights(args.out, params, metadata, dtype="float16")
+  weight_files.save_weights(args.out, params, metadata, dtype="float16")
   print(
     f"Wrote {args.out}: {args.out.stat().st_size / 1e6:.2f} MB, stage "
     f"{meta['stage']}, step {metadata['step']}."
@@ -145,9 +145,9 @@ def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  from emma_jax.training import checkpoint
+  from emma_jax.checkpoints import checkpointer
 
-  return common.run(_main, argv, (checkpoint.CheckpointError, OSError))
+  return common.run(_main, argv, (checkpointer.CheckpointError, OSError))
 
 
 def entry() -> None:

@@ -255,7 +255,7 @@ def _session(args: argparse.Namespace, overrides: Mapping[str, str]):
   """The weights, said aloud where they were not asked for."""
   common.use_compilation_cache()
   # After the arguments: a mistake in them should not wait for JAX.
-  from emma_jax.sampling.session import Session
+  from emma_jax.build import session as build_session
 
   for key in overrides:
     if key.split(".")[0] not in ("sample", "data"):
@@ -263,7 +263,7 @@ def _session(args: argparse.Namespace, overrides: Mapping[str, str]):
         f"--config.{key}: the weights decide this; only keys of sample and "
         "data can be changed when sampling."
       )
-  session = Session.load(
+  session = build_session.load(
     args.checkpoint, change=lambda config: common.changed(config, overrides)
   )
   print(
@@ -310,9 +310,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax.build import sections
+  from emma_jax.checkpoints.integrity import CheckpointError
   from emma_jax.data.pictures import images
   from emma_jax.sampling.context import SampleError
-  from emma_jax.training.integrity import CheckpointError
 
   return (
     sections.ConfigError,

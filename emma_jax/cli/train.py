@@ -161,15 +161,16 @@ def main(argv: list[str] | None = None) -> int:
 def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax import distributed, rules
   from emma_jax.build import sections
+  from emma_jax.checkpoints import checkpointer
   from emma_jax.data.loading import dataset
-  from emma_jax.training import checkpoint, latents, state
+  from emma_jax.training import latents, state
 
   return (
     sections.ConfigError,
     rules.RuleError,
     state.LoadError,
-    checkpoint.CheckpointError,
-    checkpoint.ContradictionError,
+    checkpointer.CheckpointError,
+    checkpointer.ContradictionError,
     latents.WrongLatents,
     dataset.TooManyBadRecords,
     distributed.StartError,

@@ -39,7 +39,7 @@ class StageEvaluator:
     Args:
       workdir: of the run.
       config: the whole config, as nested dicts or a ConfigDict.
-      make_session: like sampling.session.Session, the default.
+      make_session: like build.session.session, the default.
       load_reference: gives the reference model's session; default: the shipped
         one, where there is one.
     """
@@ -74,7 +74,7 @@ class StageEvaluator:
       )
     make = self._make_session
     if make is None:
-      from emma_jax.sampling.session import Session as make
+      from emma_jax.build.session import session as make
     # Before stage 4b the router has not learned anything.
     route = "router" if stage.startswith("4b") else "versatile"
     name = f"{self.config['name']} {stage}"

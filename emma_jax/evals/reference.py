@@ -2,27 +2,25 @@
 
 from collections.abc import Callable
 import dataclasses
-import importlib.resources
 from typing import Any
 
+from emma_jax.checkpoints import locate
 from emma_jax.evals import runner
 from emma_jax.evals.outcomes import Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import TASKS
 
-FILE = "reference.safetensors"
-
 
 def installed() -> bool:
   """Whether this installation has the reference model's weights."""
-  return (importlib.resources.files("emma_jax.assets") / FILE).is_file()
+  return locate.installed("reference")
 
 
 def load() -> Any:
   """Its session."""
-  from emma_jax.sampling.session import Session  # costs a second or two
+  from emma_jax.build import session  # costs a second or two
 
-  return Session.load("reference")
+  return session.load("reference")
 
 
 def scores(

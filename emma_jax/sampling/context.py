@@ -3,16 +3,14 @@
 Shapes are rounded up to a few static sizes, since each new one compiles.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.build import data as build_data
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
@@ -51,17 +49,14 @@ def checked_seed(seed: int) -> int:
 
 
 def row_layout(
-  samples: Sequence[Sample], config: Mapping[str, Any], size: tuple[int, int]
+  samples: Sequence[Sample], row: Layout, size: tuple[int, int]
 ) -> Layout:
-  """One row that holds any one of the samples; pictures are of `size`.
+  """`row`, with room for any one of the samples; pictures are of `size`.
 
   Understanding pictures that bring latents along have sizes of their own.
   """
-  none = dict(
-    rows=1, und_tokens=1, und_pictures=0, references=0, targets=0, und_patches=0
-  )
   height, width = size
-  layout = build_data.layout(config, none, "sample", height=height, width=width)
+  layout = dataclasses.replace(row, height=height, width=width)
   for channels in _latent_channels(samples):
     layout = dataclasses.replace(
       layout,

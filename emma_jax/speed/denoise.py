@@ -127,5 +127,5 @@ def _contexts(config: Mapping[str, Any], task: str, side: int):
     samples.append(
       Sample("editing" if task == "edit" else "drawing", tuple(parts))
     )
-  layout = context.row_layout(samples, config, size)
+  layout = context.row_layout(samples, build_data.row(config, *size), size)
   return contexts, context.one_per_row(samples, len(samples), layout)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from emma_jax.training.integrity import checksums, digest
+from emma_jax.checkpoints.integrity import checksums, digest
 
 
 class WrongLatents(ValueError):

@@ -13,9 +13,9 @@ from jax.sharding import Mesh
 
 from emma_jax import distributed, rules, sharding
 from emma_jax import optimizer as optim
+from emma_jax.checkpoints import checkpointer as ckpt
 from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.structs import Mean
-from emma_jax.training import checkpoint as ckpt
 from emma_jax.training import goodput, latents
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib

@@ -14,10 +14,10 @@ from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
+from emma_jax.build import session as build_session
 from emma_jax.models import dcae_sizes
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.emma import Emma, Latents
-from emma_jax.sampling.session import Session
 from emma_jax.structs import Batch, Ids
 from tests import tiny
 
@@ -210,7 +210,7 @@ def test_a_vocabulary_without_room_is_found_at_once():
   with pytest.raises(
     sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"
   ):
-    Session(c, {}, "none", 0)
+    build_session.session(c, {}, "none", 0)
 
 
 def test_plain_is_what_json_gives_back():

@@ -2,14 +2,13 @@
 
 import json
 import sys
-import types
 
 import numpy as np
 import pytest
 
+from emma_jax.build import session as build_session
 from emma_jax.cli import evaluate
 from emma_jax.evals.settings import EvalSettings
-from emma_jax.sampling import session as session_lib
 from emma_jax.world.scene import CANVAS
 
 CONFIG = {
@@ -62,8 +61,7 @@ def loaded(monkeypatch, tmp_path) -> list:
     loaded.append((name, change(CONFIG)))
     return Copier(change(CONFIG))
 
-  fake = types.SimpleNamespace(load=load)
-  monkeypatch.setattr(session_lib, "Session", fake)
+  monkeypatch.setattr(build_session, "load", load)
   monkeypatch.setenv("EMMA_CACHE", str(tmp_path / "cache"))
   monkeypatch.chdir(tmp_path)
   return loaded

@@ -5,8 +5,8 @@ from PIL import Image
 import pytest
 
 from emma_jax.build import data as build_data
+from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli.sample import main
-from emma_jax.training.weights import save_weights
 from tests.sampling import small
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from emma_jax import rules
 from emma_jax.build import model as build_model
+from emma_jax.build import session as build_session
 from emma_jax.cli import convert as cli
 from emma_jax.convert import assembly, check, dcae, qwen3, siglip
 from emma_jax.models import masks
 from emma_jax.models.llm import Llm
 from emma_jax.models.qwen3 import Qwen3, Qwen3Config
 from emma_jax.models.siglip2_vision import SiglipVisionConfig
-from emma_jax.sampling import source
 from tests import tiny
 
 
@@ -298,7 +298,7 @@ def test_init_export_and_check_from_the_command_line(
   assert "random (new in EMMA)" in capsys.readouterr().out
   assert cli.main(argv) == 2  # nothing is written over
   assert "not empty" in capsys.readouterr().err
-  found = source.read(str(tmp_path / "init"))
+  found = build_session.read(str(tmp_path / "init"))
   want = rules.flatten(made[0])
   for path, leaf in rules.flatten(found.params).items():
     np.testing.assert_array_equal(leaf, want[path])

@@ -7,6 +7,7 @@ made anew, and so for a comparison with what is here.
 import numpy as np
 import pytest
 
+from emma_jax.build import session as build_session
 from emma_jax.sampling import image
 from emma_jax.sampling.session import Session
 from tests.goldens import emma_torch as golden
@@ -18,7 +19,9 @@ TOLERANCE = store.Tolerance(of_largest=1e-4)
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-  return Session(golden.config(), golden.params(), "golden", 0, batch=4)
+  return build_session.session(
+    golden.config(), golden.params(), "golden", 0, batch=4
+  )
 
 
 def check(case: str, made: dict, tolerance=TOLERANCE):
@@ -46,7 +49,7 @@ def test_the_same_answers(session, route):
   own = (
     session
     if route == "versatile"
-    else Session(
+    else build_session.session(
       session.config, session.params, "stem", 0, route=route, batch=4
     )
   )

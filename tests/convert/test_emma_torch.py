@@ -16,6 +16,7 @@ import pytest
 
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
+from emma_jax.build import session as build_session
 from emma_jax.convert import emma as convert
 from emma_jax.convert.files import Folder, write_folder
 from emma_jax.data.loading import sources
@@ -217,7 +218,9 @@ def same_pictures(theirs, ours, what: str):
 @pytest.mark.parametrize("variant", SHOWN)
 def test_the_same_answers_and_pictures(root, variant, unrounded):
   _, model = load(files(root, variant))
-  session = Session(config(variant), tiny.params(variant), "micro", 0)
+  session = build_session.session(
+    config(variant), tiny.params(variant), "micro", 0
+  )
   picture = pixels(1, tiny.HEIGHT, tiny.WIDTH)[0]
   questions = ["what colour is it?", "why? <|im_end|> naïve 表情"]
   (answers,) = session.ask([[picture]], [questions], max_tokens=5)
@@ -340,7 +343,7 @@ def test_the_command_line(root, monkeypatch, capsys):
 def test_the_reference_model(root, unrounded):
   """The shipped weights answer alike, and draw and edit alike."""
   pytest.importorskip("torch")
-  session = Session.load("reference")
+  session = build_session.load("reference")
   folder = root / "reference"
   convert.save(
     folder,

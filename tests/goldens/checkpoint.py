@@ -21,9 +21,9 @@ import numpy as np
 from configs import tiny as tiny_config
 from emma_jax import optimizer, rules
 from emma_jax.build import model as build_model
+from emma_jax.checkpoints.checkpointer import Checkpointer
+from emma_jax.checkpoints.integrity import checksums, kind_of, sealed
 from emma_jax.training import state
-from emma_jax.training.checkpoint import Checkpointer
-from emma_jax.training.integrity import checksums, kind_of, sealed
 from emma_jax.training.state import TrainState
 from tests import tiny
 from tests.goldens import store

@@ -16,7 +16,7 @@ from typing import Any
 
 from configs import defaults, full_size, models, stages, targets
 from emma_jax.build import sections
-from emma_jax.training.integrity import _dotted
+from emma_jax.checkpoints.integrity import _dotted
 from tests.goldens import store
 
 FOLDER = Path(full_size.__file__).parent

@@ -26,7 +26,7 @@ from tests.goldens import store
 from tests.sampling import small
 
 KEPT = 16
-# A byte of a picture may round to the next one here and there, not on the whole.
+# A byte of a picture may round to its neighbour here and there, not everywhere.
 TOLERANCES = {"picture": store.Tolerance(of_mean=1e-3)}
 SEED = 3
 PROMPT, INSTRUCTION = "red", "do"

@@ -12,6 +12,7 @@ from unittest import mock
 import jax
 import numpy as np
 
+from emma_jax.build import session as build_session
 from emma_jax.models.emma import to_unit
 from emma_jax.sampling import context, image, text
 from emma_jax.sampling.session import Session
@@ -49,7 +50,7 @@ def quick() -> Iterator[None]:
 
 @functools.cache
 def session() -> Session:
-  return Session.load("reference")
+  return build_session.load("reference")
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from configs import defaults, models
 from emma_jax import rules
 from emma_jax.build import model as build_model
 from emma_jax.build import sections
+from emma_jax.build import session as build_session
 from emma_jax.sampling.session import Session
 
 
@@ -55,7 +56,9 @@ def random_params(model: dict) -> dict:
 @functools.cache
 def session(fusion: str = "channel", branch: str = "gen") -> Session:
   c = config(fusion, branch)
-  return Session(c, random_params(c["model"]), "small", 7, batch=4)
+  return build_session.session(
+    c, random_params(c["model"]), "small", 7, batch=4
+  )
 
 
 def picture(seed: int, height: int = 64, width: int = 64) -> np.ndarray:

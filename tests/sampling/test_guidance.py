@@ -5,14 +5,15 @@ is compiled; that the programs are right is held elsewhere.
 """
 
 import contextlib
+import dataclasses
 from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
+from emma_jax.build import session as build_session
 from emma_jax.sampling import context, image
-from emma_jax.sampling.session import Session
 from tests.sampling import small
 
 pytestmark = pytest.mark.smoke
@@ -105,10 +106,8 @@ def test_what_is_not_given_comes_from_the_config():
     "edit_text_guidance": 3.0,
     "edit_image_guidance": 1.75,
   }
-  with (
-    remembered() as calls,
-    mock.patch.object(s, "defaults", s.defaults | picked),
-  ):
+  s = dataclasses.replace(s, defaults=s.defaults | picked)
+  with remembered() as calls:
     s.draw(["red"])
     s.edit([small.picture(0)], ["red"])
     s.draw(["red"], steps=2, shift=1.0, guidance=2.0)
@@ -127,7 +126,7 @@ def test_noise_is_by_the_place_in_the_request_not_in_a_group_of_one_size():
   pictures = [small.picture(i, *n) for i, n in enumerate(sizes)]
   s = small.session()
   config = s.config | {"data": s.config["data"] | {"native": True}}
-  native = Session(config, s.params, "native", 0, batch=4)
+  native = build_session.session(config, s.params, "native", 0, batch=4)
   with remembered() as calls:
     native.edit(pictures, ["do"] * 5, seed=3)
   used = {call["grid"]: call["keys"] for call in calls}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from emma_jax import flow
+from emma_jax.build import session as build_session
 from emma_jax.data.batching.packing import pack
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, image
-from emma_jax.sampling.session import Session
 from emma_jax.structs import Drawing, Editing
 from tests.sampling import small
 
@@ -28,14 +28,14 @@ def test_cached_equals_uncached(fusion, branch):
   """Prefill and denoise give the velocity of one pass over everything."""
   s = small.session(fusion, branch)
   source, target = small.picture(0), small.picture(1)
-  make = lambda **k: s.to_sample(
+  make = lambda **k: s.requests.to_sample(
     Editing(source=source, instruction="make it red", **k)
   )
   apply = lambda *a, **k: s.emma.apply({"params": s.params}, *a, **k)
   noisy = np.random.default_rng(2).normal(size=(1, 1, 4, 8)).astype(np.float32)
   time = np.float32([[0.7]])
 
-  layout = context.row_layout([make(target=target)], s.config, (64, 64))
+  layout = context.row_layout([make(target=target)], s.requests.row, (64, 64))
   whole, _ = pack([make(target=target)], layout)
 
   @jax.jit
@@ -43,7 +43,7 @@ def test_cached_equals_uncached(fusion, branch):
     latents = apply(whole, method=Emma.latents)
     return apply(whole, latents, noisy, time).velocity_BMTC[:, 0]
 
-  layout = context.row_layout([make()], s.config, (64, 64))
+  layout = context.row_layout([make()], s.requests.row, (64, 64))
   batch = context.one_per_row([make()], 1, layout)
   _, cache = context.prefill(s.emma, s.params, batch, "versatile")
   ids = image.target_ids(cache, 4)
@@ -104,8 +104,8 @@ def test_weights_are_the_guidance_formulas():
 def test_a_context_of_weight_zero_changes_nothing():
   """Guidance 1 by two contexts equals the conditional one alone."""
   s = small.session()
-  of = lambda drop: s.to_sample(Drawing(prompt="red"), drop_text=drop)
-  layout = context.row_layout([of(False)], s.config, (64, 64))
+  of = lambda drop: s.requests.to_sample(Drawing(prompt="red"), drop_text=drop)
+  layout = context.row_layout([of(False)], s.requests.row, (64, 64))
   keys, times = context.keys(0, [0]), image.padded_times(3, 3.0)
 
   def latents(samples, weights):
@@ -158,7 +158,7 @@ def test_edits_have_the_size_of_their_picture():
 def test_native_sizes_are_kept():
   s = small.session()
   config = s.config | {"data": s.config["data"] | {"native": True}}
-  native = Session(config, s.params, "native", 0)
+  native = build_session.session(config, s.params, "native", 0)
   (out,) = native.edit(
     [small.picture(0, 40, 30)],
     ["do"],

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from emma_jax.build import session as build_session
 from emma_jax.sampling.session import Session
 from tests.sampling import small
 
@@ -19,7 +20,9 @@ def _config(**data) -> dict:
 
 @functools.cache
 def _native() -> Session:
-  return Session(_config(), small.session().params, "native", 0, batch=4)
+  return build_session.session(
+    _config(), small.session().params, "native", 0, batch=4
+  )
 
 
 def test_a_picture_of_the_trained_size_gets_the_same_answer():
@@ -45,13 +48,14 @@ def test_only_what_was_trained_so_is_drawn_at_native_size():
   """A training on native questions edits in its one size, as without them."""
   picture = small.picture(5, 40, 90)
   edit = lambda s: s.edit([picture], ["do"], steps=1)[0]
-  trained = Session(
+  trained = build_session.session(
     _config() | {"stages": {"s": {"und_patches": 64}}},
     small.session().params,
     "trained",
     0,
     batch=4,
   )
-  assert trained.preprocess.native and not trained.frame.native
+  assert trained.requests.preprocess.native
+  assert not trained.requests.frame.native
   np.testing.assert_array_equal(edit(trained), edit(small.session()))
-  assert _native().frame.native
+  assert _native().requests.frame.native

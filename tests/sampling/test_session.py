@@ -8,11 +8,11 @@ import pytest
 
 from emma_jax import rules
 from emma_jax.build import data as build_data
-from emma_jax.sampling import source
+from emma_jax.build import session as build_session
+from emma_jax.checkpoints import locate
+from emma_jax.checkpoints.checkpointer import Checkpointer
+from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.sampling.context import SampleError
-from emma_jax.sampling.session import Session
-from emma_jax.training.checkpoint import Checkpointer
-from emma_jax.training.weights import save_weights
 from tests.data import qwen
 from tests.sampling import small, test_text
 
@@ -52,15 +52,15 @@ def test_a_weight_file(tmp_path, model):
   config, params = model
   path = tmp_path / "w.safetensors"
   save_weights(path, params, metadata(config), dtype="float16")
-  s = Session.load(str(path))
+  s = build_session.load(str(path))
   assert (s.step, s.route, s.config) == (7, "versatile", config)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), s.params, params
   )
   assert s.params["heads"]["velocity"]["kernel"].dtype == np.float32
   save_weights(path, params, metadata(config, routed=True))
-  assert Session.load(str(path)).route == "router"
-  assert Session.load(str(path), route="stem").route == "stem"
+  assert build_session.load(str(path)).route == "router"
+  assert build_session.load(str(path), route="stem").route == "stem"
 
 
 def test_a_training(tmp_path, model):
@@ -68,32 +68,34 @@ def test_a_training(tmp_path, model):
   save_run(tmp_path, config, params, "3_quality")
   bias = lambda found: found.params["heads"]["velocity"]["bias"]
   want = params["heads"]["velocity"]["bias"]
-  found = source.read(str(tmp_path))
+  found = build_session.read(str(tmp_path))
   assert (found.step, found.route) == (9, "versatile")
   np.testing.assert_allclose(bias(found), want + 9, atol=1e-6)
   assert set(rules.flatten(found.params)) == set(rules.flatten(params))
-  raw = source.read(
+  raw = build_session.read(
     str(tmp_path), lambda c: c | {"sample": c["sample"] | {"averaged": False}}
   )
   np.testing.assert_array_equal(bias(raw), want)
-  older = source.read(str(tmp_path / "checkpoints" / "5"))
+  older = build_session.read(str(tmp_path / "checkpoints" / "5"))
   assert older.step == 5
   # A damaged newest step is passed over.
   leaf = max((tmp_path / "checkpoints" / "9" / "meta").rglob("metadata"))
   leaf.write_text(leaf.read_text().replace("3_quality", "4_quality"))
-  assert source.read(str(tmp_path / "checkpoints")).step == 5
+  assert build_session.read(str(tmp_path / "checkpoints")).step == 5
 
 
 def test_the_router_counts_once_it_is_trained(tmp_path, model):
   config, params = model
   save_run(tmp_path, config, params, "4b_router")
-  assert source.read(str(tmp_path)).route == "router"
+  assert build_session.read(str(tmp_path)).route == "router"
 
 
 def test_routes_reach_their_experts():
   s = small.session()
-  routed = Session(s.config, s.params, "routed", 0, route="router")
-  stem = Session(s.config, s.params, "stem", 0, route="stem")
+  routed = build_session.session(
+    s.config, s.params, "routed", 0, route="router"
+  )
+  stem = build_session.session(s.config, s.params, "stem", 0, route="stem")
   answers = [
     x.ask([[small.picture(0)]], [["what?", "why?"]], max_tokens=16)
     for x in (s, routed, stem)
@@ -110,7 +112,7 @@ def test_other_preparation_is_refused(tmp_path, model, key):
   path = tmp_path / "w.safetensors"
   save_weights(path, {"a": np.zeros(1)}, meta)
   with pytest.raises(SampleError, match=f"{key}: trained with 0ld, now {now}"):
-    Session.load(str(path))
+    build_session.load(str(path))
 
 
 def test_native_size_is_the_samplers_choice_and_height_is_not(tmp_path, model):
@@ -118,10 +120,10 @@ def test_native_size_is_the_samplers_choice_and_height_is_not(tmp_path, model):
   path = tmp_path / "w.safetensors"
   save_weights(path, params, metadata(config))
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
-  native = Session.load(str(path), change=with_data(native=True))
-  assert native.preprocess.native
+  native = build_session.load(str(path), change=with_data(native=True))
+  assert native.requests.preprocess.native
   with pytest.raises(SampleError, match="preprocess"):
-    Session.load(str(path), change=with_data(height=96))
+    build_session.load(str(path), change=with_data(height=96))
 
 
 def test_a_native_training_fixes_the_size_of_what_is_drawn(tmp_path, model):
@@ -131,24 +133,24 @@ def test_a_native_training_fixes_the_size_of_what_is_drawn(tmp_path, model):
   path = tmp_path / "w.safetensors"
   save_weights(path, params, metadata(native))
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
-  fixed = Session.load(str(path), change=with_data(native=False))
-  assert not fixed.preprocess.native
+  fixed = build_session.load(str(path), change=with_data(native=False))
+  assert not fixed.requests.preprocess.native
   for change, key in (
     (dict(height=96), "frame"),
     (dict(max_tokens=5), "preprocess"),
   ):
     with pytest.raises(SampleError, match=f"{key}: trained with"):
-      Session.load(str(path), change=with_data(**change))
+      build_session.load(str(path), change=with_data(**change))
 
 
 def test_missing_sources(tmp_path):
-  with pytest.raises(SampleError, match="No weights at .*nowhere"):
-    Session.load(str(tmp_path / "nowhere"))
-  with pytest.raises(SampleError, match="No weights at"):
-    Session.load(str(tmp_path))
+  with pytest.raises(locate.NoWeights, match="No weights at .*nowhere"):
+    build_session.load(str(tmp_path / "nowhere"))
+  with pytest.raises(locate.NoWeights, match="No weights at"):
+    build_session.load(str(tmp_path))
   save_weights(tmp_path / "w.safetensors", {"a": np.zeros(1)}, {"step": 1})
   with pytest.raises(SampleError, match="config.*fingerprints.*routed"):
-    Session.load(str(tmp_path / "w.safetensors"))
+    build_session.load(str(tmp_path / "w.safetensors"))
 
 
 def test_an_autoencoder_reconstructs_and_refuses_the_rest():
@@ -159,7 +161,7 @@ def test_an_autoencoder_reconstructs_and_refuses_the_rest():
     autoencoder=config["model"]["autoencoder"],
   )
   params = {"autoencoder": small.session().params["autoencoder"]}
-  s = Session(config | {"model": model}, params, "ae", 0)
+  s = build_session.session(config | {"model": model}, params, "ae", 0)
   picture = small.picture(0, 40, 40)
   (out,) = s.reconstruct([picture])
   np.testing.assert_array_equal(out, small.session().reconstruct([picture])[0])
@@ -179,7 +181,9 @@ def test_qwen3s_tokenizer_through_the_whole_session(tmp_path):
   path = qwen.write(tmp_path, "vocab.json", qwen.full_size())
   config["data"]["tokenizer"] = f"qwen3:{path}"
   config["model"]["llm"]["vocab_size"] = 151936
-  s = Session(config, small.random_params(config["model"]), "q", 0, batch=4)
+  s = build_session.session(
+    config, small.random_params(config["model"]), "q", 0, batch=4
+  )
   eos = s.tokenizer.eos
   _, _, first, second, _ = test_text.talk(s, eos)
   said = s.ask(

@@ -22,14 +22,14 @@ def talk(s, eos: int, limit: int = 6):
   before the second.
   """
   prefixes = [
-    s.to_sample(
+    s.requests.to_sample(
       Understanding(
         pictures=(small.picture(i),) * (1 + i), turns=((q[0], None),)
       )
     )
     for i, q in enumerate(QUESTIONS)
   ]
-  layout = context.row_layout(prefixes, s.config, (64, 64))
+  layout = context.row_layout(prefixes, s.requests.row, (64, 64))
   batch = context.one_per_row(prefixes, 2, layout)
   options = dict(
     active_B=np.ones(2, bool),
@@ -80,7 +80,7 @@ def test_dialogue_equals_one_pass_over_all_of_it(fusion, branch):
       )
     )
     spoken.append([*a, *b])
-  layout = context.row_layout(samples, s.config, (64, 64))
+  layout = context.row_layout(samples, s.requests.row, (64, 64))
   batch = context.one_per_row(samples, 2, layout)
 
   @jax.jit

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from emma_jax import distributed, supervise
-from emma_jax.training import weights
+from emma_jax.checkpoints import weight_files
 from tests import tiny
 from tests.data import recorded
 from tests.training.test_loop import STEPS
@@ -186,7 +186,7 @@ def test_a_dead_peer_ends_the_others_in_time(root, name, code):
 def test_killed_at_random_and_restarted_two_processes_end_as_one(root):
   """The real model by the command line, under the supervisor."""
   (root / "micro.py").write_text(MICRO)
-  weights.save_weights(root / "start.safetensors", tiny.params(), {})
+  weight_files.save_weights(root / "start.safetensors", tiny.params(), {})
   command = [
     sys.executable,
     "-m",

@@ -15,10 +15,11 @@ from configs import stages as stage_configs
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
+from emma_jax.checkpoints import integrity
+from emma_jax.checkpoints.integrity import ContradictionError
 from emma_jax.data.loading.dataset import Bad, TooManyBadRecords
 from emma_jax.structs import Mean
-from emma_jax.training import integrity, loop, metrics
-from emma_jax.training.integrity import ContradictionError
+from emma_jax.training import loop, metrics
 from tests import tiny
 
 STEPS = 5  # of each of the two stages

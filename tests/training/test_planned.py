@@ -8,8 +8,8 @@ import signal
 import chex
 import pytest
 
+from emma_jax.checkpoints.integrity import ContradictionError
 from emma_jax.training import loop
-from emma_jax.training.integrity import ContradictionError
 from tests.data import recorded
 from tests.training import test_loop, test_resume
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from emma_jax import rules
+from emma_jax.checkpoints import checkpointer, weight_files
 from emma_jax.cli import train
-from emma_jax.training import checkpoint, weights
 from tests import tiny
 
 CONFIG = """
@@ -52,7 +52,7 @@ class Runs:
     self.root = root
     (root / "micro.py").write_text(CONFIG)
     self.weights = root / "start.safetensors"
-    weights.save_weights(self.weights, tiny.params(), {})
+    weight_files.save_weights(self.weights, tiny.params(), {})
 
   def arguments(self, name: str, *more: str) -> list[str]:
     return [
@@ -104,7 +104,7 @@ class Runs:
     return json.loads((step / "meta" / "metadata").read_text())["leaves"]
 
   def arrays(self, name: str) -> dict[str, np.ndarray]:
-    parts, _ = checkpoint.restore_params(
+    parts, _ = checkpointer.restore_params(
       self.root / name / "checkpoints", ("trained", "frozen", "ema")
     )
     return rules.flatten(parts)

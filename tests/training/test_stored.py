@@ -8,8 +8,8 @@ import pytest
 
 from emma_jax import rules
 from emma_jax.build import run as build_run
-from emma_jax.training import integrity
-from emma_jax.training.checkpoint import Checkpointer
+from emma_jax.checkpoints import integrity
+from emma_jax.checkpoints.checkpointer import Checkpointer
 from tests.goldens import checkpoint as goldens
 from tests.goldens import store
 

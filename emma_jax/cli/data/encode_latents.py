@@ -69,10 +69,9 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  from emma_jax.build import run as build_run
   from emma_jax.build import sections
+  from emma_jax.checkpoints import integrity, locate
   from emma_jax.data.records.source import RecordsSource
-  from emma_jax.training import integrity
 
   index, count = _shard(args.shard)
   if args.pixels < 1 or args.threads < 1:
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     raise common.UserError(f"{args.config} is no EMMA; latents are for one.")
   common.use_compilation_cache()
   try:
-    weights = build_run.read_weights(args.weights)[0]
+    weights = locate.read(args.weights).params
     if "autoencoder" not in weights:
       raise common.UserError(f"{args.weights} has no autoencoder.")
     work = Work(config, weights["autoencoder"], args)

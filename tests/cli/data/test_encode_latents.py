@@ -13,6 +13,7 @@ import pytest
 from emma_jax import sharding
 from emma_jax.build import data as build_data
 from emma_jax.build import run as build_run
+from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli import common, data
 from emma_jax.cli.data import sheet
 from emma_jax.data.batching import patches
@@ -24,7 +25,6 @@ from emma_jax.sampling import latents
 from emma_jax.structs import Drawing, Editing, Understanding
 from emma_jax.training import loop, step
 from emma_jax.training.latents import WrongLatents, fingerprint
-from emma_jax.training.weights import save_weights
 from tests import tiny
 from tests.data import made
 

@@ -8,8 +8,8 @@ import pytest
 from emma_jax import distributed
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
+from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli import common, data
-from emma_jax.training.weights import save_weights
 from tests import tiny
 from tests.data import recorded
 

@@ -26,7 +26,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from emma_jax import rules
-from emma_jax.training.integrity import (
+from emma_jax.checkpoints.integrity import (
   CheckpointDamaged,
   CheckpointError,
   ContradictionError,

@@ -16,12 +16,12 @@ import numpy as np
 import optax
 import pytest
 
-from emma_jax.training import checkpoint, integrity, weights
-from emma_jax.training.checkpoint import Checkpointer
-from emma_jax.training.integrity import CheckpointDamaged, CheckpointError
+from emma_jax.checkpoints import checkpointer, integrity, weight_files
+from emma_jax.checkpoints.checkpointer import Checkpointer
+from emma_jax.checkpoints.integrity import CheckpointDamaged, CheckpointError
 from tests import programs
 
-ROOT = pathlib.Path(checkpoint.__file__).parents[2]
+ROOT = pathlib.Path(checkpointer.__file__).parents[2]
 
 
 @flax.struct.dataclass
@@ -186,31 +186,31 @@ def test_background_save_survives_donation(tmp_path):
 
 def test_restores_parts_without_the_rest(tmp_path):
   saved(tmp_path).close()
-  trees, meta = checkpoint.restore_params(tmp_path, ["params"])
+  trees, meta = checkpointer.restore_params(tmp_path, ["params"])
   assert list(trees) == ["params"] and meta["next"] == 3
   assert isinstance(trees["params"]["llm"]["w"], np.ndarray)
   assert equal(trees["params"], make(3).params)
-  trees, _ = checkpoint.restore_params(
+  trees, _ = checkpointer.restore_params(
     tmp_path, ["params"], abstract={"params": abstract(make(0)).params}
   )
   assert isinstance(trees["params"]["llm"]["w"], jax.Array)
-  trees, _ = checkpoint.restore_params(tmp_path, ["frozen", "params"])
+  trees, _ = checkpointer.restore_params(tmp_path, ["frozen", "params"])
   assert trees["frozen"] == {} and equal(trees["params"], make(3).params)
-  assert checkpoint.restore_params(tmp_path, ["frozen"])[0] == {"frozen": {}}
+  assert checkpointer.restore_params(tmp_path, ["frozen"])[0] == {"frozen": {}}
   damage(tmp_path / "3")
   before = sorted(tmp_path.iterdir())
-  trees, meta = checkpoint.restore_params(tmp_path)
+  trees, meta = checkpointer.restore_params(tmp_path)
   assert meta["next"] == 2 and equal(trees["params"], make(2).params)
   assert sorted(tmp_path.iterdir()) == before
   with pytest.raises(CheckpointError, match="ema"):
-    checkpoint.restore_params(tmp_path, ["ema"])
+    checkpointer.restore_params(tmp_path, ["ema"])
   with pytest.raises(CheckpointError, match="no checkpoint"):
-    checkpoint.restore_params(tmp_path / "nowhere")
+    checkpointer.restore_params(tmp_path / "nowhere")
 
 
 KILLED = """
 import sys, jax, jax.numpy as jnp
-from emma_jax.training.checkpoint import Checkpointer
+from emma_jax.checkpoints.checkpointer import Checkpointer
 c = Checkpointer(sys.argv[1])
 state = lambda n: {"w": jnp.full((8 << 20,), n, jnp.float32)}
 c.save(1, state(1), {"n": 1}, wait=True)
@@ -274,8 +274,8 @@ def test_checksums_are_sums_over_shards():
 SHARDED = """
 import sys, jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from emma_jax.training.checkpoint import Checkpointer
-from emma_jax.training.integrity import checksums
+from emma_jax.checkpoints.checkpointer import Checkpointer
+from emma_jax.checkpoints.integrity import checksums
 x = jax.random.normal(jax.random.key(0), (8, 12))
 def put(shape, spec):
   mesh = jax.make_mesh(shape, ("a", "b"), axis_types=(AxisType.Auto,) * 2)
@@ -315,35 +315,37 @@ def test_weights_round_trip_and_are_reproducible(tmp_path):
   llm = {"q": jnp.ones((2, 3)) / 3, "n": np.arange(3)}
   tree = {"llm": llm, "s": jnp.ones(())}
   path = tmp_path / "w.safetensors"
-  weights.save_weights(path, tree, {"step": 3, "a": [1]}, dtype="float16")
+  weight_files.save_weights(path, tree, {"step": 3, "a": [1]}, dtype="float16")
   first = path.read_bytes()
-  weights.save_weights(path, tree, {"a": [1], "step": 3}, dtype="float16")
+  weight_files.save_weights(path, tree, {"a": [1], "step": 3}, dtype="float16")
   assert path.read_bytes() == first
-  loaded, metadata = weights.load_weights(path, dtype=np.float32)
+  loaded, metadata = weight_files.load_weights(path, dtype=np.float32)
   assert metadata == {"step": 3, "a": [1]}
   assert loaded["llm"]["q"].dtype == np.float32 and loaded["s"].shape == ()
   np.testing.assert_allclose(loaded["llm"]["q"], tree["llm"]["q"], rtol=1e-3)
   assert loaded["llm"]["n"].dtype == tree["llm"]["n"].dtype
   with pytest.raises(CheckpointError, match="q: float16 cannot hold 1e"):
-    weights.save_weights(path, {"q": np.full(2, 1e6)}, {}, dtype="float16")
+    weight_files.save_weights(path, {"q": np.full(2, 1e6)}, {}, dtype="float16")
   with pytest.raises(CheckpointError, match="bfloat16"):
-    weights.save_weights(path, {"q": jnp.ones(2, jnp.bfloat16)}, {})
+    weight_files.save_weights(path, {"q": jnp.ones(2, jnp.bfloat16)}, {})
   assert path.read_bytes() == first
 
 
 def test_corrupt_weights_are_refused(tmp_path):
   path = tmp_path / "w.safetensors"
-  weights.save_weights(path, {"q": np.ones((4, 4), np.float32)}, {"step": 3})
+  weight_files.save_weights(
+    path, {"q": np.ones((4, 4), np.float32)}, {"step": 3}
+  )
   good = path.read_bytes()
   changed = good.replace(b'\\"step\\": 3', b'\\"step\\": 4')
   assert changed != good
   flipped = good[:-5] + bytes([good[-5] ^ 1]) + good[-4:]
   for bad in (changed, flipped, good[:-1], good[:20], b"", b"x" * 200):
     path.write_bytes(bad)
-    with pytest.raises(weights.WeightsCorrupt, match="get it again"):
-      weights.load_weights(path)
+    with pytest.raises(weight_files.WeightsCorrupt, match="get it again"):
+      weight_files.load_weights(path)
   with pytest.raises(FileNotFoundError):
-    weights.load_weights(tmp_path / "none")
+    weight_files.load_weights(tmp_path / "none")
 
 
 def test_host_arrays_are_saved_from_where_they_lie(tmp_path):
@@ -354,12 +356,12 @@ def test_host_arrays_are_saved_from_where_they_lie(tmp_path):
   }
   size = state["ema"]["w"].nbytes  # 64 MiB
   tracemalloc.start()
-  checkpoint.save_params(tmp_path, state, {"stage": "init"})
+  checkpointer.save_params(tmp_path, state, {"stage": "init"})
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < size / 2
-  tree, meta = checkpoint.restore_params(tmp_path, ("ema", "frozen"))
+  tree, meta = checkpointer.restore_params(tmp_path, ("ema", "frozen"))
   assert meta == {"stage": "init"} and tree["frozen"] == {}
   np.testing.assert_array_equal(tree["ema"]["w"], state["ema"]["w"])
   with pytest.raises(CheckpointError, match=r"holds steps \[0\] already"):
-    checkpoint.save_params(tmp_path, state, {})
+    checkpointer.save_params(tmp_path, state, {})

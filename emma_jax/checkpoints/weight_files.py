@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from emma_jax import rules
-from emma_jax.training.integrity import CheckpointError
+from emma_jax.checkpoints.integrity import CheckpointError
 
 _KEY = "emma"  # the one metadata key: several would be written in any order
 

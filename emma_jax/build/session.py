@@ -1,0 +1,197 @@
+"""From weights, with the config that they were trained by, to a session."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from emma_jax.build import data as build_data
+from emma_jax.build import model as build_model
+from emma_jax.build.sections import plain
+from emma_jax.checkpoints import locate
+from emma_jax.models.dcae import Autoencoder
+from emma_jax.models.emma import Emma
+from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.requests import Requests
+from emma_jax.sampling.runner import Runner
+from emma_jax.sampling.session import Session
+
+# A run's config -> the one to sample with.
+Change = Callable[[dict], dict]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+  """Weights with all that belongs to them.
+
+  route: the expert understanding pictures take, see `_route`.
+  """
+
+  config: dict
+  params: dict
+  name: str
+  step: int
+  route: str
+
+
+def read(name: str, change: Change | None = None) -> Source:
+  """Weights by `locate.read`, and the config to use them with.
+
+  Args:
+    name: see `checkpoints.locate`.
+    change: makes the config to sample with from the one that was trained.
+
+  Raises:
+    SampleError: metadata is lacking, or `change` asks for another preprocessing
+      or tokenizer than the training's.
+    CheckpointError: nothing is there, or it is damaged.
+  """
+  configs: list[dict] = []
+
+  def choose(meta: Mapping[str, Any]) -> bool:
+    configs.append(_checked(name, meta, change or (lambda config: config)))
+    return configs[-1]["sample"]["averaged"]
+
+  found = locate.read(name, choose)
+  return Source(
+    config=configs[-1],
+    params=found.params,
+    name=name,
+    step=found.meta["step"],
+    route=_route(configs[-1], found.meta["routed"]),
+  )
+
+
+def load(
+  name: str,
+  *,
+  route: str | None = None,
+  change: Change | None = None,
+  batch: int = 32,
+) -> Session:
+  """A session of "reference" (shipped), a weight file or a training's folder.
+
+  `route` and `change` override the trained router and config; for errors and
+  folders see `read`.
+  """
+  found = read(name, change)
+  return session(
+    found.config,
+    found.params,
+    found.name,
+    found.step,
+    route or found.route,
+    batch,
+  )
+
+
+def session(
+  config: Mapping[str, Any],
+  params: dict,
+  name: str,
+  step: int,
+  route: str | None = None,
+  batch: int = 32,
+) -> Session:
+  """A session of weights that are in memory.
+
+  Args:
+    config: all sections of a run's config.
+    params: nested dicts of arrays.
+    name: what to call the weights.
+    step: how long they were trained.
+    route: the expert understanding pictures take, "versatile" unless given
+      (an untrained router would choose at random).
+    batch: samples computed at once; a power of two.
+
+  Raises:
+    ConfigError: a section that does not fit.
+    SampleError: a batch that is no power of two.
+  """
+  config = plain(config)
+  model = config["model"]
+  runner = Runner(
+    emma=Emma(build_model.emma_config(model))
+    if model["kind"] == "emma"
+    else None,
+    autoencoder=Autoencoder(build_model.dcae_config(model)),
+    params=jax.tree.map(jnp.asarray, params),
+    dtype=model["dtype"],
+    route=route or "versatile",
+    batch=batch,
+    name=name,
+  )
+  return Session(
+    config=config,
+    name=name,
+    step=step,
+    defaults=config["sample"],
+    requests=requests(config),
+    runner=runner,
+  )
+
+
+def requests(config: Mapping[str, Any]) -> Requests:
+  """How a model of this config sees what it is asked."""
+  data = config["data"]
+  preprocess = frame = build_data.preprocess(data)
+  if _trained_native(config):
+    frame = dataclasses.replace(preprocess, native=False)
+  return Requests(
+    tokenizer=build_data.tokenizer(data, config["model"]),
+    preprocess=preprocess,
+    frame=frame,
+    to_sample=dataclasses.replace(
+      build_data.to_sample(data, training=False), frame=frame
+    ),
+    row=build_data.row(config, data["height"], data["width"]),
+    max_pixels=data["max_pixels"],
+  )
+
+
+def _trained_native(config: Mapping[str, Any]) -> bool:
+  """Whether a stage of the training saw native understanding pictures."""
+  # Weights from elsewhere know no stages, and older ones no native sizes.
+  stages = config.get("stages", {}).values()
+  return any(stage.get("und_patches", 0) for stage in stages)
+
+
+def _route(config: Mapping[str, Any], routed: bool) -> str:
+  """The router once it is trained. Before, it would send pictures at random to
+  an expert that is the versatile one's copy of long ago."""
+  model = config["model"]
+  experts = model["kind"] == "emma" and model["vision"]["experts"]
+  return "router" if experts and routed else "versatile"
+
+
+def _checked(name: str, meta: Mapping[str, Any], change: Change) -> dict:
+  """The config to sample with, if it shows the model what training showed.
+
+  Native size is the one choice that is left to the sampler.
+  """
+  missing = {"config", "fingerprints", "step", "routed"} - set(meta)
+  if meta.get("exported"):  # it has the config alone, which says as much
+    missing -= {"fingerprints"}
+  if missing:
+    raise SampleError(
+      f"{name} lacks the metadata {sorted(missing)}; export it again from a "
+      "training."
+    )
+  trained = meta["config"]
+  config = plain(change(plain(trained)))
+  data = config["data"] | {"native": trained["data"]["native"]}
+  now = build_data.fingerprints(data)
+  then = meta.get("fingerprints") or build_data.fingerprints(trained["data"])
+  wrong = [
+    f"{key}: trained with {then.get(key)}, now {value}"
+    for key, value in now.items()
+    if then.get(key) != value
+  ]
+  if wrong:
+    raise SampleError(
+      f"{name} saw its data prepared in another way: {'; '.join(wrong)}. Use "
+      "the data section and the version of the code it was trained with."
+    )
+  return config

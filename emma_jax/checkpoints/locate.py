@@ -1,0 +1,126 @@
+"""One door to weights, however they are stored.
+
+NAME          shipped with the package, see `SHIPPED`
+FOLDER        of a training, its folder checkpoints/, or a step in there
+FILE          that `weight_files` wrote
+FOLDER        that `convert export emma` wrote: config.json and safetensors
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import importlib.resources
+import pathlib
+from typing import Any
+
+from emma_jax import rules
+from emma_jax.checkpoints.checkpointer import restore_params
+from emma_jax.checkpoints.integrity import CheckpointDamaged, CheckpointError
+from emma_jax.checkpoints.weight_files import load_weights
+from emma_jax.convert import emma as exported
+
+SHIPPED = {
+  "reference": "reference.safetensors",
+  "world_autoencoder": "world_autoencoder.safetensors",
+}
+
+
+class NoWeights(CheckpointError):
+  """Nothing is where weights were looked for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Weights:
+  """Weights, and what was written beside them.
+
+  params: nested dicts of float32 arrays.
+  meta: the config, fingerprints and the like; of a weight file perhaps less.
+  name: as it was asked for.
+  """
+
+  params: dict
+  meta: Mapping[str, Any]
+  name: str
+
+
+# The metadata of weights -> whether a run's averaged ones (EMA) are wanted. It
+# is asked before any array is read, and may refuse by raising.
+Choose = Callable[[Mapping[str, Any]], bool]
+
+
+def installed(name: str) -> bool:
+  """Whether this installation ships the weights of that name."""
+  return (
+    importlib.resources.files("emma_jax.assets") / SHIPPED[name]
+  ).is_file()
+
+
+def read(name: str, choose: Choose = lambda meta: True) -> Weights:
+  """Reads weights; of a run, the newest step that is not damaged.
+
+  Raises:
+    NoWeights: nothing is there.
+    CheckpointError: what is there cannot be read, or is damaged.
+    FolderError: an exported folder is incomplete.
+  """
+  if name in SHIPPED:
+    if not installed(name):
+      raise NoWeights(
+        f"This installation ships no {name} weights; name a weight file or the "
+        "working directory of a training instead."
+      )
+    files = importlib.resources.files("emma_jax.assets")
+    with importlib.resources.as_file(files / SHIPPED[name]) as path:
+      return _of_file(path, name, choose)
+  path = pathlib.Path(name).expanduser()
+  if path.is_file():
+    return _of_file(path, name, choose)
+  if (path / "config.json").is_file():
+    return _of_export(path, name, choose)
+  if (path / "checkpoints").is_dir():
+    path = path / "checkpoints"
+  if path.name.isdigit() and (path / "state").is_dir():
+    return _of_step(path.parent, int(path.name), name, choose)
+  steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit())
+  if not steps:
+    raise NoWeights(
+      f"No weights at {name}: name one of {sorted(SHIPPED)}, a .safetensors "
+      "file, the working directory of a training that has saved a checkpoint, "
+      "or a folder that `emma-convert export emma` wrote."
+    )
+  for step in reversed(steps):
+    try:
+      return _of_step(path, step, name, choose)
+    except CheckpointDamaged as error:  # said aloud where it was found
+      damage = error
+  raise damage
+
+
+def _of_file(path: pathlib.Path, name: str, choose: Choose) -> Weights:
+  params, meta = load_weights(path, dtype="float32")
+  choose(meta)
+  return Weights(params=params, meta=meta, name=name)
+
+
+def _of_step(
+  directory: pathlib.Path, step: int, name: str, choose: Choose
+) -> Weights:
+  _, meta = restore_params(directory, (), step)
+  # As a weight file says it. Before its stage the router is random.
+  meta = meta | {"step": step, "routed": meta["stage"].startswith("4b")}
+  learned = "ema" if choose(meta) else "trained"
+  parts, _ = restore_params(directory, (learned, "frozen"), step)
+  return Weights(
+    params=rules.merge(parts[learned], parts["frozen"]), meta=meta, name=name
+  )
+
+
+def _of_export(path: pathlib.Path, name: str, choose: Choose) -> Weights:
+  found = exported.load(path)
+  meta = {
+    "config": found.config,
+    "step": found.step,
+    "routed": found.route == "router",
+    "exported": True,
+  }
+  choose(meta)
+  return Weights(params=found.params, meta=meta, name=name)

@@ -1,0 +1,143 @@
+"""What is asked of a model, as the sequences that its training showed it.
+
+Nothing here is computed on a device; see `runner`.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+
+from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.pictures import images
+from emma_jax.data.text.tokenizer import Tokenizer
+from emma_jax.data.transforms import IMAGE_MARK, Sample, ToSample, further_turn
+from emma_jax.sampling import context
+from emma_jax.sampling.context import SampleError, static_size
+from emma_jax.sampling.image import Context
+from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Requests:
+  """How a model sees what it is asked.
+
+  preprocess: of pictures in questions.
+  frame: of what is drawn and edited; other than `preprocess` where a model was
+    trained on native pictures, which it saw in questions alone.
+  to_sample: with `frame`, and nothing dropped at random.
+  row: a layout of one row, with room for nothing, of the trained size.
+  max_pixels: larger pictures are refused.
+  """
+
+  tokenizer: Tokenizer
+  preprocess: images.Preprocess
+  frame: images.Preprocess
+  to_sample: ToSample
+  row: Layout
+  max_pixels: int
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Rows and columns of a picture in training, where all have one size."""
+    return self.row.height, self.row.width
+
+  def layout(
+    self, samples: Sequence[Sample], size: tuple[int, int] | None = None
+  ) -> Layout:
+    """One row for any one of the samples; `size` of pictures, or trained."""
+    return context.row_layout(samples, self.row, size or self.size)
+
+  def fit(
+    self, pictures: Sequence[RawPicture], preprocess: images.Preprocess
+  ) -> list[images.Fitted]:
+    """Pictures of any kind, preprocessed.
+
+    Raises:
+      BadRecord: what is no picture, or has more than `max_pixels`.
+    """
+    out = []
+    for i, raw in enumerate(pictures):
+      where = raw if isinstance(raw, str) else f"picture {i}"
+      out.append(preprocess.read(raw, where, self.max_pixels))
+    return out
+
+  def drawings(
+    self, prompts: Sequence[str], contexts: Sequence[Context]
+  ) -> list[list[Sample]]:
+    """samples[context][prompt]."""
+    return [
+      [self.to_sample(Drawing(prompt=p), drop_text=not c.text) for p in prompts]
+      for c in contexts
+    ]
+
+  def edits(
+    self,
+    pictures: Sequence[images.Fitted],
+    instructions: Sequence[str],
+    contexts: Sequence[Context],
+    places: Sequence[int],
+  ) -> list[list[Sample]]:
+    """samples[context][n] of the picture and instruction at places[n]."""
+    return [
+      [
+        self.to_sample(
+          Editing(
+            source=pictures[i].pixels_YXC,
+            instruction=instructions[i],
+            id=f"picture {i}",
+          ),
+          drop_text=not c.text,
+          drop_reference=not c.reference,
+        )
+        for i in places
+      ]
+      for c in contexts
+    ]
+
+  def question(
+    self, i: int, shown: Sequence[RawPicture], questions: Sequence[str]
+  ) -> Sample:
+    """Conversation `i` up to its first answer."""
+    if not questions:
+      raise SampleError(f"Conversation {i} has no question; give one.")
+    for question in questions[1:]:
+      if IMAGE_MARK in question:
+        raise SampleError(
+          f"Conversation {i}: {question!r} marks a picture, but pictures "
+          "belong to the first question; mark them there."
+        )
+    record = Understanding(
+      pictures=tuple(shown),
+      turns=((questions[0], None),),
+      id=f"conversation {i}",
+    )
+    return self.to_sample(record)
+
+  def further_turns(
+    self, members: Sequence[int], turns: Sequence[Sequence[str]]
+  ) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per turn after the first: tokens (all conversations, Q) and counts."""
+    blocks = []
+    for turn in range(1, max(len(turns[i]) for i in members)):
+      # An answer's cache lacks its <|im_end|>; see `text.answer`.
+      asked = {
+        i: (self.tokenizer.eos, *further_turn(self.tokenizer, turns[i][turn]))
+        for i in members
+        if turn < len(turns[i])
+      }
+      width = static_size(max(map(len, asked.values())), 16)
+      tokens = np.zeros((len(turns), width), np.int32)
+      count = np.zeros(len(turns), np.int32)
+      for i, ids in asked.items():
+        tokens[i, : len(ids)], count[i] = ids, len(ids)
+      blocks.append((tokens, count))
+    return blocks
+
+
+def by_size(fitted: Sequence[images.Fitted]) -> dict[tuple, list[int]]:
+  """(height, width) -> places of the pictures of that size."""
+  groups: dict[tuple[int, ...], list[int]] = {}
+  for i, f in enumerate(fitted):
+    groups.setdefault(f.pixels_YXC.shape[:2], []).append(i)
+  return groups

@@ -1,0 +1,177 @@
+"""Weights on the device, and requests computed in chunks of static sizes."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.transforms import Sample
+from emma_jax.models.dcae import Autoencoder
+from emma_jax.models.emma import Emma, token_grid
+from emma_jax.sampling import context, image, latents, text
+from emma_jax.sampling.context import SampleError, static_size
+
+Pixels = np.ndarray  # uint8 (Y, X, 3)
+# Encoded at once at native size: four pictures of 1024 x 1024.
+_PIXELS = 2**22
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Runner:
+  """A model and its weights.
+
+  emma: None for an autoencoder alone, which can only reconstruct.
+  params: nested dicts of arrays.
+  dtype: that the autoencoder alone computes in.
+  route: the expert that pictures in questions take.
+  batch: samples computed at once; a power of two.
+  name: of the weights, in errors.
+  """
+
+  emma: Emma | None
+  autoencoder: Autoencoder
+  params: dict
+  dtype: str
+  route: str
+  batch: int
+  name: str
+
+  def __post_init__(self):
+    if self.batch < 1 or static_size(self.batch) != self.batch:
+      raise SampleError(f"batch={self.batch} must be a power of two.")
+
+  @property
+  def model(self) -> Emma:
+    """The EMMA; SampleError where there is an autoencoder alone."""
+    if self.emma is None:
+      raise SampleError(
+        f"{self.name} is an autoencoder, which can only reconstruct; name "
+        "weights of an EMMA."
+      )
+    return self.emma
+
+  def pictures(
+    self,
+    contexts: Sequence[image.Context],
+    samples: Sequence[Sequence[Sample]],
+    layout: Layout,
+    indices: Sequence[int],
+    *,
+    steps: int,
+    shift: float,
+    seed: int,
+  ) -> list[Pixels]:
+    """Pictures of the layout's size for samples[context][n].
+
+    The noise is of the seed and indices[n].
+    """
+    if steps < 1 or shift <= 0:
+      raise SampleError(f"{steps=} and {shift=} must be positive.")
+    if not indices:
+      return []
+    emma, grid = self.model, token_grid(layout.height, layout.width)
+    times_S = image.padded_times(steps, shift)
+    weights_K = np.array([c.weight for c in contexts], np.float32)
+    out: list[Pixels] = []
+    for chunk, rows in self._chunks(range(len(indices))):
+      places = _filled(chunk, rows)
+      batch = context.one_per_row(
+        [of_context[n] for of_context in samples for n in places],
+        len(contexts) * rows,
+        layout,
+      )
+      _, cache = context.prefill(emma, self.params, batch, "versatile")
+      keys_B = context.keys(
+        context.checked_seed(seed), [indices[n] for n in places]
+      )
+      latents_BTC = image.sample_latents(
+        emma, self.params, cache, weights_K, keys_B, times_S, steps, grid
+      )
+      made = image.decode(emma, self.params, latents_BTC, grid)
+      out += list(np.asarray(made)[: len(chunk)])
+    return out
+
+  def reconstruct(
+    self, pictures: Sequence[Pixels], places: Sequence[int]
+  ) -> dict[int, Pixels]:
+    """Pictures of one size through the autoencoder and back, by place."""
+    out: dict[int, Pixels] = {}
+    for chunk, rows in self._chunks(places):
+      made = image.reconstruct(
+        self.autoencoder,
+        self.params["autoencoder"],
+        np.stack([pictures[i] for i in _filled(chunk, rows)]),
+        self.dtype,
+      )
+      out |= dict(zip(chunk, np.asarray(made)))
+    return out
+
+  def encode(self, pictures: Sequence[Pixels]) -> list[np.ndarray]:
+    """Latents (h, w, C) of pictures of any sizes."""
+    return latents.encode_all(
+      self.model, self.params["autoencoder"], pictures, _PIXELS
+    )
+
+  def answers(
+    self,
+    questions: Sequence[Sample],
+    further: Sequence[tuple[np.ndarray, np.ndarray]],
+    places: Sequence[int],
+    layout: Layout,
+    eos: int,
+    seed: int,
+    options: dict[str, Any],
+  ) -> Iterator[tuple[int, list[list[int]]]]:
+    """(place, tokens of each answer) of the conversations at `places`.
+
+    Args:
+      questions: of all conversations, up to their first answer.
+      further: per later turn, tokens and counts of all conversations.
+      places: conversations computed here, all in `layout`.
+      layout: of one row.
+      eos: the token that ends an answer.
+      seed: of the draws, with the place.
+      options: temperature, top_p, limit and room of `text.answer`.
+    """
+    for chunk, rows in self._chunks(places):
+      filled = _filled(chunk, rows)
+      batch = context.one_per_row([questions[i] for i in filled], rows, layout)
+      blocks = [(tokens[filled], count[filled]) for tokens, count in further]
+      keys_B = context.keys(context.checked_seed(seed), filled)
+      found = self._converse(batch, blocks, keys_B, eos, options)
+      yield from zip(chunk, found)
+
+  def _converse(
+    self, batch, blocks, keys_B, eos: int, options: dict[str, Any]
+  ) -> list[list[list[int]]]:
+    """Tokens per row and turn; blocks: tokens and counts of later turns."""
+    emma, params = self.model, self.params
+    room = (1 + len(blocks)) * options["room"]
+    room += sum(tokens.shape[1] for tokens, _ in blocks)
+    dialogue = text.start(emma, params, batch, self.route, room)
+    active_B = np.ones(len(batch.tokens_BU), bool)
+    out: list[list[list[int]]] = [[] for _ in active_B]
+    for turn in range(1 + len(blocks)):
+      if turn:
+        tokens_BQ, count_B = blocks[turn - 1]
+        dialogue = text.say(emma, params, dialogue, tokens_BQ, count_B)
+        active_B = count_B > 0
+      answers_BA, dialogue = text.answer(
+        emma, params, dialogue, active_B, keys_B, eos=np.int32(eos), **options
+      )
+      for row, ids in zip(out, np.asarray(answers_BA).tolist()):
+        row.append(ids[: ids.index(eos)] if eos in ids else ids)
+    return out
+
+  def _chunks(self, items: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """(items of a chunk, rows to compute it with); see `static_size`."""
+    for start in range(0, len(items), self.batch):
+      chunk = list(items[start : start + self.batch])
+      yield chunk, static_size(len(chunk))
+
+
+def _filled(chunk: list[int], rows: int) -> list[int]:
+  """Up to `rows` items, the last one repeated; its results are not kept."""
+  return chunk + chunk[-1:] * (rows - len(chunk))

@@ -1,0 +1,119 @@
+"""One door to weights: every kind of place gives the same ones."""
+
+import chex
+import numpy as np
+import pytest
+
+from emma_jax.build import data as build_data
+from emma_jax.build import session as build_session
+from emma_jax.checkpoints import locate
+from emma_jax.checkpoints.checkpointer import Checkpointer
+from emma_jax.checkpoints.weight_files import save_weights
+from emma_jax.convert import emma as exported
+from tests import tiny
+from tests.sampling import small
+
+
+@pytest.fixture(scope="module")
+def params() -> dict:
+  return small.random_params(small.config()["model"])
+
+
+def meta(**changes) -> dict:
+  config = small.config()
+  prints = build_data.fingerprints(config["data"])
+  return dict(config=config, fingerprints=prints) | changes
+
+
+def run(root, params):
+  state = {"trained": params, "ema": params, "frozen": {}}
+  with Checkpointer(root / "checkpoints") as checkpoints:
+    more = meta(stage="4b_router", stage_step=7)
+    checkpoints.save(7, state, more, wait=True)
+
+
+def file(root, params):
+  save_weights(root / "w.safetensors", params, meta(step=7, routed=True))
+
+
+def export(root, params):
+  tokenizer = build_data.tokenizer(small.config()["data"])
+  exported.save(
+    root, small.config(), params, tokenizer, step=7, route="router"
+  )
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+  "write, name",
+  [
+    (run, ""),
+    (run, "checkpoints"),
+    (run, "checkpoints/7"),
+    (file, "w.safetensors"),
+    (export, ""),
+  ],
+)
+def test_every_place_gives_the_weights_and_what_belongs_to_them(
+  write, name, tmp_path, params
+):
+  write(tmp_path, params)
+  found = locate.read(str(tmp_path / name))
+  chex.assert_trees_all_equal(found.params, params)
+  assert found.meta["step"] == 7 and found.meta["routed"]
+  assert found.meta["config"] == small.config()
+  source = build_session.read(str(tmp_path / name))
+  assert (source.step, source.route) == (7, "router")
+  chex.assert_trees_all_equal(source.params, params)
+
+
+def test_a_home_folder_is_found(tmp_path, params, monkeypatch):
+  file(tmp_path, params)
+  monkeypatch.setenv("HOME", str(tmp_path))
+  found = locate.read("~/w.safetensors")
+  chex.assert_trees_all_equal(found.params, params)
+
+
+def test_shipped_weights_are_named():
+  for name in locate.SHIPPED:
+    assert locate.installed(name)
+  found = locate.read("world_autoencoder")
+  assert found.params.keys() == {"autoencoder"}
+
+
+def test_another_preprocessing_than_an_exports_is_refused(tmp_path, params):
+  export(tmp_path, params)
+  other = lambda c: c | {"data": c["data"] | {"height": 96}}
+  with pytest.raises(ValueError, match="preprocess: trained with"):
+    build_session.read(str(tmp_path), other)
+
+
+@pytest.mark.parametrize("made", [[], ["checkpoints"], ["config.txt"]])
+def test_where_nothing_is_all_kinds_are_named(made, tmp_path):
+  for name in made:
+    (tmp_path / name).mkdir()
+  with pytest.raises(locate.NoWeights) as error:
+    locate.read(str(tmp_path))
+  for word in ("reference", ".safetensors", "training", "convert export"):
+    assert word in str(error.value)
+
+
+def test_what_is_refused_is_refused_before_arrays_are_read(tmp_path):
+  """A config that does not fit costs no minutes of reading."""
+  run(tmp_path, {"a": np.zeros(2, np.float32)})
+  seen = []
+
+  def refuse(found):
+    seen.append(found["stage"])
+    raise ValueError("no")
+
+  with pytest.raises(ValueError, match="^no$"):
+    locate.read(str(tmp_path), refuse)
+  assert seen == ["4b_router"]
+
+
+def test_tiny_has_the_same_door(tmp_path):
+  """A stage's load table reads by name what `locate` reads."""
+  save_weights(tmp_path / "w.safetensors", tiny.params(), {})
+  found = locate.read(str(tmp_path / "w.safetensors"))
+  chex.assert_trees_all_equal(found.params, tiny.params())
