@@ -7,12 +7,15 @@ Trains from scratch in about ten minutes on two cores:
 Learning rates are higher and stages shorter than the paper's (Table 2): the
 model is 2,000 times smaller and starts from nothing instead of from Qwen3. The
 shape of the recipe is the paper's: what each stage trains, on which tasks, in
-which ratio, under which schedule.
+which ratio, under which schedule. After a colon: one of variants.py.
+
+  python -m emma_jax.cli.train --config configs/tiny.py:token_fusion \\
+      --workdir runs/token_fusion
 """
 
 import ml_collections
 
-from configs import defaults, models, stages
+from configs import defaults, models, stages, variants
 
 # What only draws learns from several noises a picture: it bears a higher rate.
 _RATES = (("(.*/)?(gen|norm_gen|time|velocity)/.*", 2.0), (".*", 1.0))
@@ -62,11 +65,15 @@ DEMO = {
 }
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
   c = base()
-  c.name = "tiny"
-  c.evaluate.reference = True
+  c.name = variant or "tiny"
+  c.evaluate.reference = not variant
+  if variant:
+    variants.change_model(c.model, variant)
   c.stages = tiny_stages(c.model)
+  for stage in c.stages.values():
+    stage.und_tokens += variants.more_und_tokens(c.model.fusion, stage, 9)
   return c
 
 

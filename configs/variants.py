@@ -1,67 +1,54 @@
-"""Comparison variants of the tiny model, for experiments on the paper's claims.
+"""Comparison variants of a model, for experiments on the paper's claims.
 
-Each trains with the same command as the original:
+Each is a change of `config.model`, and of the room that its rows then need:
 
-  python -m emma_jax.cli.train --config configs/tiny_token_fusion.py \\
+  python -m emma_jax.cli.train --config configs/tiny.py:token_fusion \\
       --workdir runs/token_fusion
 """
 
 import ml_collections
 
-from configs import tiny
-
 _ALL = ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp")
 
+VARIANTS = {
+  # Semantic and latent tokens one after the other instead of by channel.
+  "token_fusion": {"fusion.mode": "token"},
+  # Editing references go through the Und branch instead of the Gen branch.
+  "reference_in_und": {"fusion.reference_branch": "und"},
+  # One LLM for both branches: nothing decoupled.
+  "all_shared": {
+    "llm.shallow_shared": _ALL,
+    "llm.deep_shared": _ALL,
+    "llm.final_norm_shared": True,
+  },
+  # Two LLMs that meet in attention only: not even Q and K are shared.
+  "all_decoupled": {"llm.shallow_shared": ()},
+  # A plain SigLIP2: no STEM expert, no router, so no stages 4a and 4b.
+  "no_experts": {"vision.experts": False},
+}
 
-def token_fusion() -> ml_collections.ConfigDict:
-  """Semantic and latent tokens one after the other instead of by channel.
 
-  A clean picture takes twice the tokens, so rows need more room.
+def change_model(model: ml_collections.ConfigDict, name: str) -> None:
+  """Makes `config.model` the variant's.
+
+  Raises:
+    ValueError: there is no such variant.
   """
-  c = _model(fusion=dict(mode="token"))
-  for stage in c.stages.values():
-    stage.und_tokens += 9 * stage.und_pictures
-  return _named(c, "token_fusion")
+  if name not in VARIANTS:
+    raise ValueError(f"No variant {name!r}; there are {list(VARIANTS)}.")
+  model.update_from_flattened_dict(VARIANTS[name])
 
 
-def all_shared() -> ml_collections.ConfigDict:
-  """One LLM for both branches: nothing decoupled."""
-  return _named(
-    _model(
-      llm=dict(shallow_shared=_ALL, deep_shared=_ALL, final_norm_shared=True)
-    ),
-    "all_shared",
-  )
+def more_und_tokens(
+  fusion: ml_collections.ConfigDict,
+  stage: ml_collections.ConfigDict,
+  picture: int,
+) -> int:
+  """Tokens a row of `stage` takes beyond those of fusion by channel.
 
-
-def all_decoupled() -> ml_collections.ConfigDict:
-  """Two LLMs that meet in attention only: not even Q and K are shared."""
-  return _named(_model(llm=dict(shallow_shared=())), "all_decoupled")
-
-
-def no_experts() -> ml_collections.ConfigDict:
-  """A plain SigLIP2: no STEM expert, no router, so no stages 4a and 4b."""
-  return _named(_model(vision=dict(experts=False)), "no_experts")
-
-
-def reference_in_und() -> ml_collections.ConfigDict:
-  """Editing references go through the Und branch instead of the Gen branch."""
-  c = _model(fusion=dict(reference_branch="und"))
-  for stage in c.stages.values():
-    stage.und_tokens += 9 * stage.references
-  return _named(c, "reference_in_und")
-
-
-def _model(**changes: dict) -> ml_collections.ConfigDict:
-  """The tiny config with changed model keys, and the stages they imply."""
-  c = tiny.get_config()
-  for section, values in changes.items():
-    c.model[section].update(values)
-  c.stages = tiny.tiny_stages(c.model)
-  return c
-
-
-def _named(c: ml_collections.ConfigDict, name: str):
-  c.name = name
-  c.evaluate.reference = False
-  return c
+  `picture`: tokens of one kind of one picture.
+  """
+  more = picture * stage.und_pictures if fusion.mode == "token" else 0
+  if fusion.reference_branch == "und":
+    more += picture * stage.references
+  return more

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import os
 import pathlib
+import re
 import sys
 import traceback
 from typing import Any
@@ -62,13 +63,26 @@ def add_config_arguments(parser: argparse.ArgumentParser):
     "--config",
     required=True,
     metavar="FILE",
-    help="config file, or the name of one in configs/; some take a stage "
-    "and a machine, as in emma_4b.py:stage1,v5e-256; override values "
-    "with --config.section.key=value",
+    action=_ConfigAction,
+    help="config file, or the name of one in configs/ (list: shows them); some "
+    "take more after a colon, as in tiny:token_fusion or "
+    "emma_4b:stage1,v5e-256; override values with --config.section.key=value",
   )
   parser.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
+
+
+class _ConfigAction(argparse.Action):
+  """Stores a config's name; of `list`, shows all there are and ends."""
+
+  def __call__(self, parser, namespace, value, option_string=None):
+    if value == "list":
+      for file in _configs():
+        doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+        print(f"{file.stem:24}{doc.partition(chr(10))[0]}")
+      parser.exit()
+    setattr(namespace, self.dest, value)
 
 
 def parse_arguments(
@@ -158,6 +172,17 @@ def stage_name(config: Mapping[str, Any], name: str | None) -> str:
   return name
 
 
+def _configs() -> list[pathlib.Path]:
+  """Files in configs/ that are whole configs, not parts of others."""
+  whole = re.compile(r"^(def get_config\(|get_config =)", re.MULTILINE)
+  files = sorted(_CONFIGS.glob("*.py"))
+  return [
+    file
+    for file in files
+    if whole.search(file.read_text()) and file.stem != "defaults"
+  ]
+
+
 def _find(path: str) -> pathlib.Path:
   for candidate in (
     pathlib.Path(path),
@@ -166,9 +191,7 @@ def _find(path: str) -> pathlib.Path:
   ):
     if candidate.is_file():
       return candidate.absolute()
-  names = sorted(
-    p.stem for p in _CONFIGS.glob("*.py") if "get_config" in p.read_text()
-  )
+  names = [file.stem for file in _configs()]
   close = difflib.get_close_matches(pathlib.Path(path).stem, names, 1)
   hint = f" Did you mean {close[0]}?" if close else ""
   raise UserError(

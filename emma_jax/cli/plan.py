@@ -1,14 +1,14 @@
 """Compiles a run's real programs for machines that are not here, and judges.
 
-  python -m emma_jax.cli.plan --config configs/emma_4b_stage1.py \\
+  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
       --topology v5p:4x4x4
-  python -m emma_jax.cli.plan --config configs/emma_4b_stage1.py \\
+  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
       --topology v6e:16x16 --slices 2 --json
   python -m emma_jax.cli.plan --config configs/emma_1_7b.py --stage 3_quality \\
       --topology h100:8 --sweep
-  python -m emma_jax.cli.plan --config configs/emma_4b_stage1.py \\
+  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
       --topology v5e:16x16 --quick --sweep --sweep-fsdp 64 256
-  python -m emma_jax.cli.plan --config configs/emma_4b_stage3.py \\
+  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage3 \\
       --topology v5e:4x4 --what sample --task edit
 
 TPUs need libtpu (extra "tpu"), GPUs XLA's part for them (extra "cuda"); nothing
@@ -143,17 +143,26 @@ def _main(argv: list[str] | None) -> int:
   return code
 
 
+_NO_MACHINE = (
+  "Unknown target",
+  "after a colon",
+  "more than one stage or machine",
+  "No variant",
+)
+
+
 def _config(args, overrides, topology):
   """The config for this machine, where it knows machines."""
   prefix = f"{args.slices}x" if args.slices > 1 else ""
-  if ":" not in args.config:
-    try:
-      return common.load_config(
-        f"{args.config}:{prefix}{args.topology}", overrides
-      )
-    except common.UserError as error:
-      if not any(t in str(error) for t in ("Unknown target", "after a colon")):
-        raise
+  more = "," if ":" in args.config else ":"
+  try:
+    return common.load_config(
+      f"{args.config}{more}{prefix}{args.topology}", overrides
+    )
+  except common.UserError as error:
+    # It knows no machines, or not this one, or names one itself.
+    if not any(reason in str(error) for reason in _NO_MACHINE):
+      raise
   return common.load_config(args.config, overrides)
 
 

@@ -38,9 +38,7 @@ def file(root, params):
 
 def export(root, params):
   tokenizer = build_data.tokenizer(small.config()["data"])
-  exported.save(
-    root, small.config(), params, tokenizer, step=7, route="router"
-  )
+  exported.save(root, small.config(), params, tokenizer, step=7, route="router")
 
 
 @pytest.mark.smoke

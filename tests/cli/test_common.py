@@ -6,6 +6,7 @@ import doctest
 import pytest
 
 from emma_jax.cli import common
+from tests.goldens import configs
 
 CONFIG = """
 import ml_collections
@@ -26,6 +27,27 @@ def path(tmp_path) -> str:
   file = tmp_path / "tiny.py"
   file.write_text(CONFIG)
   return str(file)
+
+
+def test_all_configs_are_listed_with_their_first_lines(capsys):
+  parser = argparse.ArgumentParser()
+  common.add_config_arguments(parser)
+  parser.add_argument("--workdir", required=True)  # not needed for the list
+  with pytest.raises(SystemExit) as end:
+    parser.parse_args(["--config", "list"])
+  assert end.value.code == 0
+  lines = capsys.readouterr().out.splitlines()
+  known = {name.partition(":")[0] for name in configs.names()}
+  assert {line.split()[0] for line in lines} == known
+  (tiny,) = [line for line in lines if line.startswith("tiny ")]
+  assert tiny.endswith(
+    "A tiny EMMA in the embedded world, through all the paper's stages."
+  )
+
+
+def test_an_unknown_variant_names_those_there_are():
+  with pytest.raises(common.UserError, match="No variant 'x'.*'token_fusion'"):
+    common.load_config("tiny:x")
 
 
 def test_docstrings():

@@ -41,9 +41,9 @@ def test_several_stages_need_a_choice():
 def test_a_config_that_knows_machines_gets_the_topology():
   from emma_jax.planner import chips
 
-  def mesh(*arguments):
+  def mesh(*arguments, config="configs/emma_4b.py:stage1"):
     args = plan._parser().parse_args(
-      ["--config", "configs/emma_4b_stage1.py", "--topology", *arguments]
+      ["--config", config, "--topology", *arguments]
     )
     topology = chips.topology(args.topology, args.slices)
     return dict(plan._config(args, {}, topology).mesh)
@@ -53,6 +53,12 @@ def test_a_config_that_knows_machines_gets_the_topology():
   assert mesh("v5e:16x16") != mesh("v5p:4x4x4")
   # A machine that it does not know: as for its default one.
   assert mesh("v4:4x4x4") == mesh("v5p:4x4x4")
+  # One that is named stays.
+  named = "emma_4b.py:stage1,v5e-256"
+  assert mesh("v5p:4x4x4", config=named) == mesh("v5e:16x16")
+  assert mesh("h100:8", config="emma_4b.py") == mesh("h100:8")
+  for config in ("tiny", "tiny:token_fusion", "reference"):
+    assert mesh("h100:8", config=config)["fsdp"] == 1
 
 
 def test_flags_are_the_chips_and_the_environments_win(monkeypatch):

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs import defaults, full_size, models, stages, targets
+from configs import defaults, full_size, models, stages, targets, variants
 from emma_jax.build import sections
 from emma_jax.checkpoints.integrity import _dotted
 from tests.goldens import store
@@ -63,7 +63,9 @@ def digest(*configs: Any) -> str:
 
 
 def names() -> list[str]:
-  return sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in PARTS)
+  """As `--config` takes them: files, and the variants of tiny."""
+  files = [p.stem for p in FOLDER.glob("*.py") if p.stem not in PARTS]
+  return sorted([*files, *(f"tiny:{name}" for name in variants.VARIANTS)])
 
 
 def full(size: str) -> dict[str, str]:
@@ -116,7 +118,7 @@ def cases() -> dict[str, dict]:
   }
   for word in WORDS[1:]:
     out[f"emma_4b:{word}"] = against(flat(whole), load("emma_4b", word))
-  out["digests"] = {name: digest(load(name)) for name in names()}
+  out["digests"] = {name: digest(load(*name.split(":"))) for name in names()}
   for size in SIZES:
     out["digests"] |= full(size)
   return out
