@@ -38,5 +38,6 @@ fi
 # A GPU's sums differ from run to run and the tolerances are for the CPU.
 export JAX_PLATFORMS="${JAX_PLATFORMS:-cpu}"
 # 2 processes: compilation, most of the time, uses one core. loadfile: a file's
-# tests share what they compiled. `-n 0` stays in one process, for a debugger.
-exec "$python" -m pytest -n 2 --dist loadfile "$@"
+# tests share what they compiled; in the order that tests/conftest.py gives.
+# `-n 0` stays in one process, for a debugger.
+exec "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -19,6 +19,33 @@ import pytest  # noqa: E402
 pytest_plugins = ("tests.skips",)
 
 
+# Of two processes that take file after file, none is to begin a long one when
+# the other has nothing left to do: the longest come first (`--durations=100`).
+LONGEST = (
+  "training/test_hosts.py",
+  "speed/test_torch_step.py",
+  "test_sharding.py",
+  "training/test_planned.py",
+  "convert/test_dcae_torch.py",
+  "convert/test_emma_torch.py",
+  "planner/test_plan.py",
+  "training/test_resume.py",
+  "models/test_parity_torch.py",
+  "sampling/test_session.py",
+  "models/test_dcae.py",
+  "training/test_objectives.py",
+  "planner/test_tpu.py",
+  "training/test_step.py",
+  "sampling/test_text.py",
+  "models/test_tiling.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+  names = {REPO / "tests" / name: n for n, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: names.get(item.path, len(names)))
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
   """The root of the checkout."""

@@ -17,6 +17,8 @@ import tomllib
 
 import pytest
 
+from tests import conftest
+
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "emma_jax"
 
@@ -355,3 +357,8 @@ def test_launch_scripts_parse_and_run_modules_that_exist(path: Path):
     assert importlib.util.find_spec(name), f"{path}: no module {name}"
   for name in re.findall(r"\bconfigs/\w+\.py", path.read_text()):
     assert (REPO / name).is_file(), f"{path}: no file {name}"
+
+
+def test_the_longest_test_files_exist():
+  for name in conftest.LONGEST:
+    assert (REPO / "tests" / name).is_file(), name

@@ -15,20 +15,20 @@ from tests.data import made
 TIMEOUT = 60  # seconds for what takes ten; a hang fails
 PROGRAM = """
 import multiprocessing, os, sys, time
-from emma_jax.data import pipeline
+from emma_jax.data.loading import dataset
 from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.packing import Layout
 from emma_jax.data.text.tokenizer import TinyTokenizer
 
 def main():
-  config = pipeline.DataConfig(
+  config = dataset.DataConfig(
       seed=0, sources={"a": sys.argv[1]}, phases=(Phase({"a": 1}),),
       samples_per_batch=4, preprocess=Preprocess(height=64, width=64),
       layout=Layout(rows=2, und_tokens=200, und_pictures=0, references=0,
                     targets=2, height=64, width=64))
-  source = pipeline.open_pipeline(config, TinyTokenizer(["red"]))
-  with pipeline.stream(source, num_workers=2, buffer=2) as batches:
+  source = dataset.open_pipeline(config, TinyTokenizer(["red"]))
+  with dataset.stream(source, num_workers=2, buffer=2) as batches:
     next(batches)
     next(batches)
     print(*(child.pid for child in multiprocessing.active_children()),
@@ -133,17 +133,17 @@ def test_nothing_is_left_of_a_trainer_that_is_killed(
 SHARER = """
 import itertools, multiprocessing, os, sys
 from multiprocessing import shared_memory
-from emma_jax.data import workers
+from emma_jax import processes
 
 def work(started):
-  workers.begin()
+  processes.begin()
   prefix = shared_memory._SHM_NAME_PREFIX  # as if killed before it registers
   for i in itertools.count():
     open(f"/dev/shm{prefix}{i}", "w").close()
     started.set()
 
 def main():
-  workers.share()
+  processes.share()
   context = multiprocessing.get_context("spawn")
   started = context.Event()
   context.Process(target=work, args=(started,), daemon=True).start()

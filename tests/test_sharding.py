@@ -12,19 +12,9 @@ from emma_jax.sharding import AXES, MeshConfig
 from tests import programs, tiny
 from tests.goldens import machines, store
 
-# Every kind of mesh, at 8 devices: (slice, data, fsdp, tensor). The first two
-# hold all that the others do.
-MESHES = {
-  "slice x data x fsdp": (2, 2, 2, 1),
-  "fsdp x tensor": (1, 1, 4, 2),
-  "data": (1, 8, 1, 1),
-  "fsdp": (1, 1, 8, 1),
-  "data x fsdp": (1, 4, 2, 1),
-}
-NAMES = [
-  pytest.param(name, marks=[pytest.mark.slow] if i > 1 else [])
-  for i, name in enumerate(MESHES)
-]
+# Meshes of 8 devices: (slice, data, fsdp, tensor). Of four axes in two meshes
+# every one is split, and copies lie beside parts.
+MESHES = {"slice x data x fsdp": (2, 2, 2, 1), "fsdp x tensor": (1, 1, 4, 2)}
 
 # Sharding constraints in the lowered step: one per gradient of a weight, and
 # the others on activations, in the forward pass and in the backward one.
@@ -87,50 +77,41 @@ print(json.dumps(out))
 
 
 @pytest.fixture(scope="module")
-def trained():
-  """name of a mesh -> what SCRIPT prints of it."""
-  made: dict[str, dict] = {}
-
-  def of(name: str) -> dict:
-    if name not in made:
-      quick = ["one", *list(MESHES)[:2]]
-      names = quick if name in quick else [name]
-      meshes = {n: ({"one": (1, 1, 1, 1)} | MESHES)[n] for n in names}
-      made.update(programs.printed(SCRIPT, json.dumps(meshes), devices=8))
-    return made[name]
-
-  return of
+def trained() -> dict[str, dict]:
+  """name of a mesh -> what SCRIPT prints of it; "one" is one device."""
+  meshes = json.dumps({"one": (1, 1, 1, 1)} | MESHES)
+  return programs.printed(SCRIPT, meshes, devices=8)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MESHES)
 def test_eight_devices_equal_one(name, trained):
   """Losses, norms of gradients and updates, over three steps, in float32."""
-  one, eight = trained("one")["metrics"], trained(name)["metrics"]
+  one, eight = trained["one"]["metrics"], trained[name]["metrics"]
   for a, b in zip(one, eight):
     assert a.keys() == b.keys()
     for key, value in a.items():
       assert b[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
   assert one[2]["loss/total"] < one[0]["loss/total"]
-  assert trained(name)["frozen"]
+  assert trained[name]["frozen"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MESHES)
 def test_constraints_are_in_the_program(name, trained):
   """Not dropped on the way, and none for nothing on one device."""
-  assert trained("one")["constraints"] == 0
-  assert trained(name)["constraints"] == CONSTRAINTS
-  assert "all-reduce" in trained(name)["collectives"]
+  assert trained["one"]["constraints"] == 0
+  assert trained[name]["constraints"] == CONSTRAINTS
+  assert "all-reduce" in trained[name]["collectives"]
 
 
 def test_weights_moments_and_averages_are_split(trained):
   """`copies` of each weight are held by all devices together."""
-  copies = trained("slice x data x fsdp")["copies"]
+  copies = trained["slice x data x fsdp"]["copies"]
   for part in ("trained", "ema", "opt_state/1/mu", "opt_state/1/nu"):
     assert copies[f"{part}/llm/deep/und/mlp/gate"] == 4
     assert copies[f"{part}/llm/embed"] == 4
     assert copies[f"{part}/llm/norm_und/scale"] == 8  # small: whole
   assert copies["frozen/autoencoder/encoder/stage1/block0/conv1/kernel"] == 4
-  both = trained("fsdp x tensor")["copies"]
+  both = trained["fsdp x tensor"]["copies"]
   assert both["trained/llm/embed"] == both["ema/llm/deep/gen/mlp/up"] == 1
   assert both["trained/llm/deep/und/qk/k"] == 2  # one key head: not by head
 

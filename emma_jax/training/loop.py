@@ -5,6 +5,7 @@ stage and step it holds, and the data stream is a function of the step.
 """
 
 from collections.abc import Callable
+import dataclasses
 import pathlib
 
 import jax
@@ -88,6 +89,7 @@ def train(
       workdir, display, jax.process_index() == 0
     ) as writer:
       writer.truncate_after(done)
+      shared = _Shared(run, mesh, checkpoints, writer, stop, ledger, profile)
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
@@ -96,20 +98,8 @@ def train(
         latents.check(
           stage.source.latents if stage.source else {}, state.params()
         )
-        worker = _StageLoop(
-          run,
-          stage,
-          mesh,
-          first,
-          checkpoints,
-          writer,
-          stop,
-          meta,
-          ledger,
-          profile,
-        )
         with ledger.of(goodput.STEPS):
-          state = worker.run(state)
+          state = _StageLoop(shared, stage, first, meta).run(state)
         params = state.params(averaged=stage.hand_over == "ema")
         first += stage.steps
         if after_stage is not None:
@@ -172,29 +162,32 @@ def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
   return names.index(meta["stage"]), state, meta
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+  """What the stages of a run have in common."""
+
+  run: Run
+  mesh: Mesh
+  checkpoints: ckpt.Checkpointer
+  writer: metrics_lib.MetricWriter
+  stop: StopRequest
+  ledger: goodput.Ledger
+  profile: goodput.Profile | None
+
+
 class _StageLoop:
   """Runs one stage from the state's step to its end."""
 
-  def __init__(
-    self,
-    run: Run,
-    stage: Stage,
-    mesh: Mesh,
-    first: int,
-    checkpoints: ckpt.Checkpointer,
-    writer: metrics_lib.MetricWriter,
-    stop: StopRequest,
-    meta: dict,
-    ledger: goodput.Ledger,
-    profile: goodput.Profile | None,
-  ):
+  def __init__(self, shared: _Shared, stage: Stage, first: int, meta: dict):
+    """`first`: steps before the stage's; `meta`: of a checkpoint in it."""
     if stage.source is None:
       raise ValueError(f"Stage {stage.name} was built without its data.")
-    self.r, self.stage, self.mesh, self.first = run, stage, mesh, first
-    self.ledger, self.profile = ledger, profile
+    self.r, self.stage, self.first = shared.run, stage, first
+    self.mesh, self.checkpoints = shared.mesh, shared.checkpoints
+    self.writer, self.stop = shared.writer, shared.stop
+    self.ledger, self.profile = shared.ledger, shared.profile
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
-    self.checkpoints, self.writer, self.stop = checkpoints, writer, stop
     data = stage.source.config
     self.fuse = dataset.Fuse(data.max_bad_share, data.min_seen)
     self.realised = batch_stats.Realised()

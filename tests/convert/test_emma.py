@@ -161,7 +161,7 @@ def test_a_field_that_the_file_does_not_know_must_be_at_its_default(
 
 def test_the_file_stands_alone():
   source = (pathlib.Path(convert.__file__).parent / "emma_torch.py").read_text()
-  assert len(source.splitlines()) < 500
+  assert len(source.splitlines()) < 600
   used = set()
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
