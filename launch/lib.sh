@@ -2,8 +2,13 @@
 # something changed. Takes `--python X` out of the caller's arguments; PYTHON=X
 # in the environment does the same. Leaves $repo, $venv and $python behind.
 # A caller may set before: $flavour, the end of the environment's name; $extras
-# [test]; $lowest=1 for the oldest versions that pyproject.toml admits.
+# [test]; $lowest=1 for the oldest versions that pyproject.toml admits; $every=1
+# for all extras. The compilers of TPUs and of NVIDIA GPUs run without such a
+# chip.
 flavour=${flavour:-} extras=${extras:-test} lowest=${lowest:-}
+if [ -n "${every:-}" ]; then
+  flavour=all${lowest:+-lowest} extras=test,dev,torch,tfds,fast,tpu,cuda,prep
+fi
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repo" || exit 1
 

@@ -11,11 +11,9 @@ every="" flavour=""
 for _arg do
   shift
   case $_arg in
-    # The compilers of TPUs and of NVIDIA GPUs run without such a chip.
-    --all) flavour=${flavour:+$flavour-}all every=1
-      extras=test,torch,tfds,fast,tpu,cuda,prep ;;
+    --all) every=1 ;;
     # The oldest Python's wheels are the ones that the oldest versions have.
-    --lowest) flavour=${flavour:+$flavour-}lowest lowest=1
+    --lowest) flavour=lowest lowest=1
       PYTHON=${PYTHON:-python3.11} ;;
     --smoke) set -- "$@" -m smoke ;;
     *) set -- "$@" "$_arg" ;;

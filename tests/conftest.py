@@ -10,6 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".cache" / "jax"))
 # 0.3 s: below it, reading a program back is no faster than compiling it.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault(
+  "HYPOTHESIS_STORAGE_DIRECTORY", str(REPO / ".cache" / "hypothesis")
+)
 # An accidental (B,) + (L, B) must not pass as arithmetic.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 

@@ -17,7 +17,9 @@ import ml_collections
 
 import emma_jax
 
-_ROOT = pathlib.Path(emma_jax.__file__).absolute().parents[1]
+# What holds configs/: in a wheel the package, in a checkout the repository.
+_PACKAGE = pathlib.Path(emma_jax.__file__).absolute().parent
+_ROOT = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
 _CONFIGS = _ROOT / "configs"
 
 
