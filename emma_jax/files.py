@@ -1,0 +1,67 @@
+"""Files that are there whole or not at all, also after a loss of power."""
+
+from collections.abc import Iterator
+import contextlib
+import os
+import pathlib
+from typing import IO, Any, Literal
+import uuid
+
+PARTIAL = ".partial"  # the end of a name whose file is not complete
+
+
+@contextlib.contextmanager
+def atomic_write(
+  path: str | os.PathLike,
+  mode: Literal["w", "wb", "w+b"] = "wb",
+  shared: bool = False,
+) -> Iterator[IO[Any]]:
+  """A file to write; it appears at `path` when the block ends without an error.
+
+  What was at `path` before stays until then, and for good if anything is
+  raised. The content, and the folder that names it, are on the disk before this
+  returns. Texts are UTF-8 with "\\n". The folder is made if missing.
+
+  shared: several processes may write the file at once, each to a name of its
+    own; else what a killed process left is written over.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  own = f".{uuid.uuid4().hex}" if shared else ""
+  partial = path.with_name(f"{path.name}{own}{PARTIAL}")
+  text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+  try:
+    with open(partial, mode, **text) as file:
+      yield file
+    replace(partial, path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
+
+
+def replace(partial: str | os.PathLike, path: str | os.PathLike) -> None:
+  """Gives a complete file its name, once its content is on the disk."""
+  with open(partial, "rb+") as file:
+    os.fsync(file.fileno())
+  os.replace(partial, path)
+  sync_folder(pathlib.Path(path).parent)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a whole text file by `atomic_write`."""
+  with atomic_write(path, "w") as file:
+    file.write(text)
+
+
+def sync_folder(path: str | os.PathLike) -> None:
+  """Brings what was renamed in a folder to the disk."""
+  try:
+    folder = os.open(path, os.O_RDONLY)
+  except OSError:  # a system that opens no folders
+    return
+  try:
+    os.fsync(folder)
+  except OSError:  # a file system that cannot, as some on networks
+    pass
+  finally:
+    os.close(folder)
