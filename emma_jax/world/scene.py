@@ -157,7 +157,8 @@ class Polygon:
   turn: int = 0
 
 
-Picture = Scene | Chart | Digit | Sum | Polygon
+StemPicture = Chart | Digit | Sum | Polygon
+Picture = Scene | StemPicture
 
 
 def pairs_of(picture: Picture) -> set[tuple[str, str]]:

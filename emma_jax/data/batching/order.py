@@ -133,7 +133,7 @@ class Order:
       unit: "samples" or "tokens", which the weights count.
       count: a wish; at least one sample comes.
     """
-    active = np.flatnonzero(weights)
+    active = np.flatnonzero(weights).tolist()
     mean = lambda x: x.cost if unit == "tokens" else 1.0
     rates = {i: weights[i] / mean(self.lanes[i]) for i in active}
     span = count / sum(rates.values())

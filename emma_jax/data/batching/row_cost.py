@@ -132,7 +132,7 @@ def count(lengths: Lengths, rules: Rules) -> Needs:
     tokens=(need[:, 0] + gen).astype(np.int32),
     bucket=bucket,
     turns=turns,
-    fits=(need <= np.array(rules.capacities)).all(axis=1),
+    fits=np.all(need <= np.array(rules.capacities), axis=1),
   )
 
 

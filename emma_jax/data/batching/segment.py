@@ -133,8 +133,9 @@ class Segment:
     arrays |= {f"after.{name}": value for name, value in state.items()}
     # Processes of many hosts may write it at once, each to a name of its own.
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    arrays = {k: _small(v) for k, v in arrays.items()}
     with open(temporary, "wb") as file:
-      np.savez(file, **{k: _small(v) for k, v in arrays.items()})
+      np.savez(file, **arrays)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)

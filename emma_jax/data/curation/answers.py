@@ -32,7 +32,15 @@ class NoAnswer(BadRecord):
   """There is no answer about this record."""
 
 
-class Answers(Protocol):
+class Answering(Protocol):
+  """What can be asked about a record."""
+
+  def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
+    """About a record; NoAnswer where there is none."""
+    ...
+
+
+class Answers(Answering, Protocol):
   """A back end. It pickles."""
 
   def identity(self) -> Any:
@@ -43,13 +51,9 @@ class Answers(Protocol):
     """Called once per run, before the first answer."""
     ...
 
-  def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
-    """About a record; NoAnswer where there is none."""
-    ...
-
 
 def ask(
-  answers: Answers, stored: schema.Stored, where: str, missing: Missing
+  answers: Answering, stored: schema.Stored, where: str, missing: Missing
 ) -> Mapping[str, Any] | None:
   """The answer; None for one that is missing and may be.
 

@@ -82,11 +82,12 @@ class Dedup(Construction):
         digest.update(arrays[i].tobytes())
       else:
         digest.update(hashlib.blake2b(data).digest())
-    near = [
+    found = [
       hashes.perceptual(a, self.perceptual) for a in arrays if self.perceptual
     ]
+    near = [h for h in found if h is not None]
     key = int.from_bytes(digest.digest(), "little")
-    return key, group, [] if None in near else near
+    return key, group, near if len(near) == len(found) else []
 
 
 def sign(part: containers.Part, path: str, dedup: Dedup, tick: Tick) -> None:
@@ -217,11 +218,11 @@ def duplicates(
         )
       )
   row_of = np.argsort(rank)
-  for worse, better, bits in sorted(pairs):
+  for worse, better, apart in sorted(pairs):
     a, b = int(row_of[worse]), int(row_of[better])
     # In the order of ranks, so that whether b stays is decided already.
     if kept_by[a] == a and kept_by[b] == b:
-      kept_by[a], far[a] = b, bits
+      kept_by[a], far[a] = b, apart
   return _followed(kept_by, far)
 
 

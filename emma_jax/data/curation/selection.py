@@ -146,7 +146,8 @@ def _choose(
     raise ConversionError(
       f"There is no group {unknown[0]!r}; there are {sorted(groups)}."
     )
-  chosen, told = [], {}
+  chosen: list[np.ndarray] = []
+  told: dict[str, dict[str, float]] = {}
   for name, parts in sorted(groups.items()):
     score, tie, place = map(np.concatenate, zip(*parts))
     order = np.lexsort([place, tie, -score])

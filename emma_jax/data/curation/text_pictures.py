@@ -11,6 +11,7 @@ in pixels, right and bottom outside; all of the text's ink is in its box.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import io
+import itertools
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,8 @@ class TextPictures(Construction):
         f"{phrase!r}; install another (--fonts DIR), or leave it out."
       )
     path = _pick(rng, files)
-    return path, " ".join(fonts_lib.load(path, 32).getname())
+    names = fonts_lib.load(path, 32).getname()
+    return path, " ".join(name for name in names if name is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +240,7 @@ def _bands(
   gap = 0.04 * height
   return [
     (margin, int(top + gap / 2), width - margin, int(bottom - gap / 2))
-    for top, bottom in zip(tops, tops[1:])
+    for top, bottom in itertools.pairwise(tops)
   ]
 
 

@@ -43,8 +43,15 @@ class LeftOut(NamedTuple):
 class FirstPass(Protocol):
   """Looks at all rows before any is made: see job.run."""
 
-  folder: str  # of the new data set; for reports
-  work: str  # for what later runs of an interrupted job need
+  @property
+  def folder(self) -> str:
+    """Of the new data set; for reports."""
+    ...
+
+  @property
+  def work(self) -> str:
+    """Folder for what later runs of an interrupted job need."""
+    ...
 
   def collect(
     self, name: str, function: Callable[..., Any], *arguments: Any
@@ -116,7 +123,9 @@ class Recipe:
   keep: tuple[str, ...] = ()
   check: Literal["decode", "header"] = "decode"
   max_pixels: int = images.MAX_PIXELS
-  options: sequences.Options = sequences.Options()
+  options: sequences.Options = dataclasses.field(
+    default_factory=sequences.Options
+  )
 
   @property
   def base(self) -> "Recipe":

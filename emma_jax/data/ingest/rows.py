@@ -55,9 +55,10 @@ def detect(row: Row) -> str | None:
   'captions'
   """
   for name, form in FORMATS.items():
-    if all(key in row for key in form.keys):
-      if name != "captions" or any(key in row for key in CAPTIONS):
-        return name
+    if all(key in row for key in form.keys) and (
+      name != "captions" or any(key in row for key in CAPTIONS)
+    ):
+      return name
   return None
 
 

@@ -205,9 +205,11 @@ class SourceSpec:
       return cls(kind, path=spec)
     fields = rest.split(":")
     if kind == "world" and len(fields) in (2, 3) and all(fields):
-      length = fields[2] if len(fields) == 3 else None
-      if length is None or (length.isdecimal() and int(length) > 0):
-        return cls(kind, *fields[:2], length=length and int(length))
+      task, split, *rest_of = fields
+      if not rest_of:
+        return cls(kind, task, split)
+      if rest_of[0].isdecimal() and int(rest_of[0]) > 0:
+        return cls(kind, task, split, length=int(rest_of[0]))
     raise ValueError(
       f"The source {spec!r} is neither world:TASK:SPLIT[:LENGTH] nor "
       "jsonl:PATH nor records:DIR nor tfds:NAME:SPLIT nor "

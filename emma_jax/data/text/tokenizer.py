@@ -258,7 +258,9 @@ class QwenTokenizer:
   cannot hold, becomes U+FFFD.
   """
 
-  def __init__(self, path: str | os.PathLike, ordinary: int = QWEN3_ORDINARY):
+  def __init__(
+    self, path: str | os.PathLike[str], ordinary: int = QWEN3_ORDINARY
+  ):
     """Reads tokenizer.json, vocab.json (merges.txt beside it) or qwen.tiktoken.
 
     Args:
