@@ -41,6 +41,7 @@ def pick(rng: Rng, choices: Sequence[T]) -> T:
 
 
 def chance(rng: Rng, probability: float) -> bool:
+  """True with this probability; takes one number of the stream."""
   return bool(rng.random() < probability)
 
 

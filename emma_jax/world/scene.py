@@ -90,6 +90,7 @@ class Thing:
 
   @property
   def pair(self) -> tuple[str, str]:
+    """(colour, shape): what HELD_OUT and ORDINARY list."""
     return self.colour, self.shape
 
 

@@ -77,6 +77,7 @@ class Page:
   tokenizer: Tokenizer
 
   def html(self, steps: Iterable[int], rows: int, title: str) -> str:
+    """The page as text: of each step its account and first `rows` rows."""
     parts = []
     for step in steps:
       host = self.source[step]

@@ -95,6 +95,7 @@ class Chunk:
   passed: np.ndarray  # elements that do not fit, just before it in its lane
 
   def first(self, count: int) -> "Chunk":
+    """Its first `count` samples."""
     fields = [f.name for f in dataclasses.fields(self)]
     return Chunk(**{name: getattr(self, name)[:count] for name in fields})
 
@@ -107,6 +108,7 @@ class Position:
   used: np.ndarray  # in this phase, in its unit
 
   def after(self, chunk: Chunk) -> "Position":
+    """Where the lanes stand once all of `chunk` is taken."""
     drawn, used = self.drawn.copy(), self.used.copy()
     np.maximum.at(drawn, chunk.lane, chunk.running + 1)
     np.add.at(used, chunk.lane, chunk.cost)

@@ -33,10 +33,12 @@ class Samples:
     return self.index.size
 
   def take(self, which: Any) -> "Samples":
+    """The rows of the table that an index, mask or slice names."""
     return Samples(**{n: getattr(self, n)[which] for n in _columns()})
 
   @classmethod
   def joined(cls, parts: Sequence["Samples"]) -> "Samples":
+    """The tables of `parts` one after the other."""
     return cls(
       **{n: np.concatenate([getattr(p, n) for p in parts]) for n in _columns()}
     )
@@ -63,6 +65,7 @@ class State:
 
   @classmethod
   def start(cls, lanes: int) -> "State":
+    """That of batch 0: nothing drawn, no row open."""
     none = np.zeros(0, np.int64)
     nothing = Samples(**dict.fromkeys(_columns(), none))
     zeros = np.zeros(lanes, np.int64)

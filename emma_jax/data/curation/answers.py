@@ -132,9 +132,11 @@ class Precomputed:
   index: str = dataclasses.field(default="", repr=False)
 
   def identity(self) -> Any:
+    """The file's name, size and time."""
     return {"file": file_state(self.path)}
 
   def ready(self, first: FirstPass) -> "Precomputed":
+    """Itself with an index in `first.work`, made unless it is there."""
     name = hashlib.sha256(self.path.encode()).hexdigest()[:16]
     index = os.path.join(first.work, f"answers-{name}.npy")
     if not os.path.exists(index):
@@ -149,6 +151,7 @@ class Precomputed:
     return dataclasses.replace(self, index=index)
 
   def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
+    """The line of the record's id; NoAnswer where there is none."""
     name = stored.record.id
     hashes, offsets = _opened(self.index)
     wanted = np.uint64(hash64(name))
@@ -171,12 +174,15 @@ class Noted:
   key: str
 
   def identity(self) -> Any:
+    """The key of the provenance."""
     return {"provenance": self.key}
 
   def ready(self, first: FirstPass) -> "Noted":
+    """Itself: all it needs is in the records."""
     return self
 
   def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
+    """{"score": the noted value}; NoAnswer where the key is missing."""
     if self.key not in stored.provenance:
       raise NoAnswer(where, f"its provenance has no {self.key!r}")
     return {"score": stored.provenance[self.key]}

@@ -49,6 +49,7 @@ class Dedup(Construction):
   plan: str = dataclasses.field(default="", repr=False)
 
   def ready(self, first: FirstPass) -> "Dedup":
+    """Itself with the plan of who goes, made in a pass over all pictures."""
     plan = os.path.join(first.work, _DROPPED)
     if not os.path.exists(plan):
       signatures = first.collect("signatures", sign, self)
@@ -56,6 +57,7 @@ class Dedup(Construction):
     return dataclasses.replace(self, plan=plan)
 
   def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+    """The record, or that it is left out and what it equals."""
     gone = _gone(self.plan).get(hash64(where))
     if gone is None:
       yield made

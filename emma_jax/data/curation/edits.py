@@ -53,6 +53,7 @@ class EditPairs(Construction):
   def make(
     self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
+    """The pairs of a row; `reverse_instruction` is taken where it has one."""
     for made in self.base.make(row, where, path):
       if isinstance(made, LeftOut):
         yield made

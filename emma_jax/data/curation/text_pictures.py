@@ -72,6 +72,7 @@ class TextPictures(Construction):
       raise ConversionError(f"{self.max_texts=} must be positive.")
 
   def describe(self) -> dict[str, Any]:
+    """For the card: settings, languages of the phrases, font files."""
     return {
       "construction": "TextPictures",
       "settings": self._settings() | {"phrases": sorted(self.phrases)},
@@ -85,6 +86,7 @@ class TextPictures(Construction):
     return [super().identity(), files]
 
   def ready(self, first: FirstPass) -> "TextPictures":
+    """Itself with the font files of each language."""
     return dataclasses.replace(self, found=self._find())
 
   def _find(self) -> dict[str, tuple[str, ...]]:
@@ -163,6 +165,7 @@ class Colour:
 
   @property
   def luminance(self) -> float:
+    """0 (black) to 255 (white), by the weights of Rec. 601."""
     return float(np.dot(self.rgb, (0.299, 0.587, 0.114)))
 
 

@@ -40,6 +40,7 @@ class Findings:
 
   @property
   def errors(self) -> int:
+    """How many there are, those not in `bad` included."""
     return self.kinds.total()
 
 

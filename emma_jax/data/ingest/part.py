@@ -129,18 +129,22 @@ class Recipe:
 
   @property
   def base(self) -> "Recipe":
+    """Itself: it makes records of rows."""
     return self
 
   def rebased(self, base: "Recipe") -> "Recipe":
+    """The other base, in place of this one."""
     return base
 
   def identity(self) -> Any:
+    """Every field as text; of the tokenizer its fingerprint."""
     out = {
       f.name: repr(getattr(self, f.name)) for f in dataclasses.fields(self)
     }
     return out | {"tokenizer": self.tokenizer.fingerprint()}
 
   def describe(self) -> dict[str, Any]:
+    """For the card: format, names of columns, check."""
     return {
       "format": self.form,
       "columns": dict(self.columns),
@@ -148,11 +152,13 @@ class Recipe:
     }
 
   def ready(self, first: FirstPass) -> "Recipe":
+    """Itself: it needs no first pass."""
     return self
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
+    """The one record of the row; BadRecord where it cannot be used."""
     if self.form == "records":
       yield Made(_again(row["stored"], self), row["sizes"])
     else:

@@ -78,6 +78,7 @@ def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:
 
 
 def stem_of(row: Row, where: str) -> int:
+  """STEM_SCIENCE, STEM_GENERAL or STEM_UNKNOWN of `stem`; or BadRecord."""
   stem = row.get("stem")
   if stem not in (None, True, False):
     raise BadRecord(where, f"stem is {stem!r}, not true or false")

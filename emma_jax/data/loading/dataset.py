@@ -191,18 +191,13 @@ class BatchSource:
       passed = passed if first == 0 else 0
       return [_Part(first, start, draws, layout, ranges, passed)]
     plan = self.mixture.batch_plan(step)
-    height, drawn = c.layout.rows // c.parts, len(plan) // c.parts
-    layout = dataclasses.replace(c.layout, rows=height)
+    each, drawn = c.layout.rows // c.parts, len(plan) // c.parts
+    layout = dataclasses.replace(c.layout, rows=each)
     return [
       _Part(
-        i * height,
-        i * drawn,
-        plan[i * drawn : (i + 1) * drawn],
-        layout,
-        None,
-        0,
+        i * each, i * drawn, plan[i * drawn : (i + 1) * drawn], layout, None, 0
       )
-      for i in range(self._rows[0] // height, self._rows[-1] // height + 1)
+      for i in range(self._rows[0] // each, self._rows[-1] // each + 1)
     ]
 
   def _read(

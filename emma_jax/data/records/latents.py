@@ -272,6 +272,7 @@ class StoredLatents:
       )
 
   def stored(self, row: int, where: str) -> list[np.ndarray | None]:
+    """(h, w, C) float32 of each picture, or None; BadRecord if unreadable."""
     try:
       data = self._data[row]
     except Exception as error:  # the reader raises RuntimeError, IndexError...
