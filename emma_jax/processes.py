@@ -1,5 +1,6 @@
 """Processes that read: they end with their parent, and say how they died."""
 
+import contextlib
 import glob
 import multiprocessing
 from multiprocessing import connection, shared_memory, util
@@ -9,6 +10,7 @@ import secrets
 import shlex
 import sys
 import threading
+from typing import Any
 
 # Names what a trainer's workers share; of the supervisor, or the trainer.
 _VARIABLE = "_EMMA_SHARED_MEMORY"
@@ -87,8 +89,9 @@ def begin() -> None:
   end_with_parent()
   if sys.platform == "linux" and _VARIABLE in os.environ:
     # No public way; the shorter default is for systems other than Linux.
-    shared_memory._SHM_NAME_PREFIX = _prefix(os.environ[_VARIABLE])
-    shared_memory._SHM_SAFE_NAME_LENGTH = 30
+    private: Any = shared_memory
+    private._SHM_NAME_PREFIX = _prefix(os.environ[_VARIABLE])
+    private._SHM_SAFE_NAME_LENGTH = 30
 
 
 def _prefix(name: str) -> str:
@@ -99,7 +102,5 @@ def _prefix(name: str) -> str:
 def sweep(name: str) -> None:
   """Unlinks what is left of a trainer and its workers, which have ended."""
   for path in glob.glob(_FOLDER + glob.escape(_prefix(name)) + "*"):
-    try:
+    with contextlib.suppress(OSError):  # the tracker was faster
       os.unlink(path)
-    except OSError:
-      pass  # the tracker was faster

@@ -29,17 +29,21 @@ STEM_UNKNOWN, STEM_GENERAL, STEM_SCIENCE = -1, 0, 1
 # ---------------------------------------------------------------- records
 
 
+# A picture before preprocessing: a decoded RGB array (Y, X, 3) uint8, or the
+# path of an encoded file, or its bytes.
+PlainPicture = np.ndarray | str | bytes
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class WithLatent:
   """A picture, and its normalised latents at the size the model sees it in."""
 
-  picture: np.ndarray | str | bytes
+  picture: PlainPicture
   latent_hwC: np.ndarray
 
 
-# A picture before preprocessing: a decoded RGB array (Y, X, 3) uint8, or the
-# path of an encoded file, or its bytes; perhaps with its latents.
-RawPicture = np.ndarray | str | bytes | WithLatent
+# The same, perhaps with its latents.
+RawPicture = PlainPicture | WithLatent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

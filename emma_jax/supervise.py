@@ -18,6 +18,8 @@ On several machines start one on each, with the same --coordinator and
 """
 
 import argparse
+from collections.abc import Sequence
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -187,7 +189,7 @@ class _Supervisor:
       self.command, env=env, start_new_session=True, preexec_fn=_end_with_parent
     )
 
-  def _failed(self, codes: list[int | None]) -> int | None:
+  def _failed(self, codes: Sequence[int | None]) -> int | None:
     for i, code in enumerate(codes):
       if code not in (None, 0, STOPPED):
         _say(
@@ -196,7 +198,7 @@ class _Supervisor:
         )
     return MISTAKE if MISTAKE in codes else None
 
-  def _ended(self, codes: list[int]) -> int | None:
+  def _ended(self, codes: Sequence[int | None]) -> int | None:
     if not any(codes):
       return 0
     # Asked to stop by somebody else than us counts, too.
@@ -216,10 +218,9 @@ def end_group(leader: int, patience: float = 5.0) -> None:
   end = time.monotonic() + patience
   while any(map(_is_tracker, _members(leader))) and time.monotonic() < end:
     time.sleep(0.02)
-  try:
+  # Where nothing is left, there is nothing to do.
+  with contextlib.suppress(ProcessLookupError, PermissionError):
     os.killpg(leader, signal.SIGKILL)
-  except (ProcessLookupError, PermissionError):
-    pass  # nothing is left
 
 
 def _members(leader: int) -> list[int]:
@@ -245,10 +246,8 @@ def _is_tracker(pid: int) -> bool:
 
 
 def _kill(pid: int) -> None:
-  try:
+  with contextlib.suppress(ProcessLookupError):
     os.kill(pid, signal.SIGKILL)
-  except ProcessLookupError:
-    pass
 
 
 def _end_with_parent() -> None:

@@ -63,7 +63,9 @@ class Sample:
 
   def show(self, tokenizer: tokens_lib.Tokenizer) -> str:
     """One line for people: learned text in braces, pictures by role."""
-    names = {i: name for name, i in tokenizer.special.items()}
+    names: dict[int | None, str] = {
+      i: name for name, i in tokenizer.special.items()
+    }
     words = []
     for part in self.parts:
       if isinstance(part, Picture):
@@ -239,7 +241,7 @@ class ToSample:
   ) -> Picture:
     latent_hwC = None
     if isinstance(raw, WithLatent):
-      raw, latent_hwC = raw.picture, raw.latent_hwC
+      latent_hwC, raw = raw.latent_hwC, raw.picture
     pixels_YXC = self.fit(raw, role, where)
     if latent_hwC is None:
       return Picture(pixels_YXC, role, stem)
@@ -282,19 +284,19 @@ def further_turn(
   return ids
 
 
-def _place_pictures(record: Understanding) -> list[list[str | None]]:
+def _place_pictures(record: Understanding) -> Sequence[Sequence[str | None]]:
   """Each question as text pieces and None where a picture stands."""
   questions = [question for question, _ in record.turns]
   marks = sum(question.count(IMAGE_MARK) for question in questions)
   if marks == 0:
-    head: list[str | None] = [None] * len(record.pictures)
+    head = [None] * len(record.pictures)
     return [[*head, questions[0]], *([q] for q in questions[1:])]
   if marks != len(record.pictures):
     raise images.BadRecord(
       record.id,
       f"{marks} {IMAGE_MARK} marks for {len(record.pictures)} pictures",
     )
-  out = []
+  out: list[Sequence[str | None]] = []
   for question in questions:
     first, *others = question.split(IMAGE_MARK)
     if not others:
@@ -313,8 +315,11 @@ def _join(parts: Sequence[Part]) -> tuple[Part, ...]:
   out: list[Part] = []
   for part in parts:
     last = out[-1] if out else None
-    joins = isinstance(part, Text) and isinstance(last, Text)
-    if joins and part.loss == last.loss:
+    if (
+      isinstance(part, Text)
+      and isinstance(last, Text)
+      and part.loss == last.loss
+    ):
       out[-1] = Text(last.tokens + part.tokens, part.loss)
     else:
       out.append(part)

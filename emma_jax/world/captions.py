@@ -81,6 +81,7 @@ def _wanted(rng: Rng, tag: str, pair: tuple[str, str] | None) -> list[Wanted]:
 def _caption(rng: Rng, words: Language, truth: DrawingTruth) -> str:
   """The demand in words, but for the background: "a star above a cross"."""
   items = truth.wanted
+  assert items is not None  # as of autoencoder records, which have no text
   nouns = [words.one(item.shape, item.colour, item.size) for item in items]
   if len(items) > 1 and len(set(items)) == 1:
     return words.many(len(items), items[0].shape, items[0].size)
@@ -102,7 +103,7 @@ def drawing(
   rng: Rng, words: Language, tag: str, *, held_out: bool = False
 ) -> tuple[str, DrawingTruth]:
   """A caption of `tag` and its truth, with a scene that fulfils it."""
-  if tag not in TAGS or held_out and tag not in PAIR_TAGS:
+  if tag not in TAGS or (held_out and tag not in PAIR_TAGS):
     raise ValueError(f"{tag=} is none of {PAIR_TAGS if held_out else TAGS}.")
   items = _wanted(rng, tag, pick(rng, HELD_OUT) if held_out else None)
   if chance(rng, 0.2):

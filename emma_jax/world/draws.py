@@ -17,9 +17,9 @@ from emma_jax.world.scene import (
   SIZES,
   Chart,
   Digit,
-  Picture,
   Polygon,
   Scene,
+  StemPicture,
   Sum,
   Thing,
 )
@@ -41,6 +41,7 @@ def pick(rng: Rng, choices: Sequence[T]) -> T:
 
 
 def chance(rng: Rng, probability: float) -> bool:
+  """True with this probability; takes one number of the stream."""
   return bool(rng.random() < probability)
 
 
@@ -118,7 +119,7 @@ def chart(rng: Rng) -> Chart:
   return Chart(tuple(bars), pick(rng, BACKGROUNDS))
 
 
-def stem_picture(rng: Rng) -> Picture:
+def stem_picture(rng: Rng) -> StemPicture:
   """A chart, digit, sum or polygon, each as often."""
   kind = int(rng.integers(4))
   if kind == 0:

@@ -6,7 +6,7 @@ leaves a choice, so that guessing the most frequent answer gains little.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from emma_jax.world import draws
 from emma_jax.world.draws import Rng, chance, pick
@@ -19,8 +19,8 @@ from emma_jax.world.scene import (
   SHAPES,
   Chart,
   Digit,
-  Picture,
   Scene,
+  StemPicture,
   Sum,
   Thing,
   place,
@@ -120,8 +120,8 @@ def position(
 ) -> Turn | None:
   """Where a thing is, or whether it stands so to another one."""
   things = scene.things
-  nouns = [(item, refer(rng, words, things, item)) for item in things]
-  nouns = [(item, noun) for item, noun in nouns if noun]
+  named = [(item, refer(rng, words, things, item)) for item in things]
+  nouns = [(item, noun) for item, noun in named if noun]
   if focus:
     nouns.sort(key=lambda pair: pair[0] != focus)  # the focus comes first
   else:
@@ -181,7 +181,8 @@ def background(rng: Rng, words: Language, scene: Scene) -> Turn:
   )
 
 
-_MAKERS = {
+# Some also take the thing to ask about.
+_MAKERS: dict[str, Callable[..., Turn | None]] = {
   "background": background,
   "count": count,
   "colour": colour,
@@ -210,11 +211,12 @@ def about_pair(
 ) -> list[Turn]:
   """Up to `number` turns, each about the thing with the held-out pair."""
   kinds = draws.several(rng, PAIR_KINDS, number)
-  return [_MAKERS[kind](rng, words, scene, focus) for kind in kinds]
+  turns = [_MAKERS[kind](rng, words, scene, focus) for kind in kinds]
+  return [turn for turn in turns if turn]
 
 
 def about_stem(
-  rng: Rng, words: Language, picture: Picture, number: int
+  rng: Rng, words: Language, picture: StemPicture, number: int
 ) -> list[Turn]:
   """Up to `number` different turns, in random order."""
   match picture:

@@ -29,7 +29,7 @@ SUB = 4
 #                                                      6
 #                                                     4 2
 #                                                      3
-_SEGMENTS = {
+_SEGMENTS: dict[int | str, str] = {
   0: "012345",
   1: "12",
   2: "01643",

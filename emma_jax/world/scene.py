@@ -90,6 +90,7 @@ class Thing:
 
   @property
   def pair(self) -> tuple[str, str]:
+    """(colour, shape): what HELD_OUT and ORDINARY list."""
     return self.colour, self.shape
 
 
@@ -157,7 +158,8 @@ class Polygon:
   turn: int = 0
 
 
-Picture = Scene | Chart | Digit | Sum | Polygon
+StemPicture = Chart | Digit | Sum | Polygon
+Picture = Scene | StemPicture
 
 
 def pairs_of(picture: Picture) -> set[tuple[str, str]]:

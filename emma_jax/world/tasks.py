@@ -13,7 +13,7 @@ from emma_jax.world import captions, draws, edits, questions
 from emma_jax.world.draws import Rng, chance, pick
 from emma_jax.world.language import CHINESE, ENGLISH
 from emma_jax.world.render import render
-from emma_jax.world.scene import HELD_OUT, Scene
+from emma_jax.world.scene import HELD_OUT, Picture, Scene
 
 TASKS = (
   "understanding",
@@ -42,6 +42,7 @@ def _kind(rng: Rng, kinds: Sequence, split: str, index: int):
 def _understanding(rng: Rng, task: str, name: str) -> structs.Understanding:
   words = CHINESE if chance(rng, 0.25) else ENGLISH
   number = int(rng.choice((1, 2, 3, 3)))
+  picture: Picture
   if task == "understanding_pairs":
     pair = pick(rng, HELD_OUT)
     picture = draws.with_pair(rng, pair)

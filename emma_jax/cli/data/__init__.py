@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int | None:
+  """Runs the command that `argv` (without the program) names; its exit code."""
   args, overrides = common.parse_arguments(_parser(), argv)
   return args.run(args, overrides)
 

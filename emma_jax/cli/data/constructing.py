@@ -100,7 +100,7 @@ def numbers(flag: str, values: list[str]) -> dict[str, float]:
   """{"aesthetic": 5.5} of ["aesthetic=5.5"]."""
   out = {}
   for value in values:
-    name, equals, number = value.partition("=")
+    name, _, number = value.partition("=")
     try:
       out[name] = float(number)
     except ValueError as error:

@@ -14,6 +14,7 @@ from emma_jax.cli.data import writing
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data convert`."""
   parser = commands.add_parser(
     "convert",
     help="public formats to a folder of records",
@@ -38,6 +39,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the folder of records; 0, or UserError."""
   common.refuse_overrides("convert", overrides)
   recipe = writing.recipe(
     args, stem=writing.STEM[args.stem], weight=args.weight

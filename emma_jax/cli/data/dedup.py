@@ -15,6 +15,7 @@ from emma_jax.cli.data import writing
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data dedup`."""
   parser = commands.add_parser(
     "dedup",
     help="leave out duplicates, exact and near",
@@ -55,6 +56,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the records that are no duplicates; 0, or UserError."""
   from emma_jax.data.curation import duplicates
 
   common.refuse_overrides("dedup", overrides)

@@ -19,6 +19,7 @@ from emma_jax.cli.data import constructing, writing
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data edit-pairs`."""
   parser = commands.add_parser(
     "edit-pairs",
     help="check edits, and add their reverse",
@@ -40,6 +41,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the edits that pass, and their reverse; 0, or UserError."""
   from emma_jax.data.curation import edits
 
   common.refuse_overrides("edit-pairs", overrides)

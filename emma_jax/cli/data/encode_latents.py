@@ -24,6 +24,7 @@ _QUIET = 10.0
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data encode-latents`."""
   parser = commands.add_parser(
     "encode-latents",
     help="the frozen autoencoder's latents, once",
@@ -69,6 +70,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the missing latents beside the records; 0, or UserError."""
   from emma_jax.build import sections
   from emma_jax.checkpoints import integrity, locate
   from emma_jax.data.records.source import RecordsSource

@@ -16,6 +16,7 @@ from emma_jax.cli.data import constructing, writing
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data filter`."""
   parser = commands.add_parser(
     "filter",
     help="keep records by resolution, aspect ratio and scores",
@@ -44,6 +45,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the records that pass all rules; 0, or UserError."""
   from emma_jax.data.curation import filters
 
   common.refuse_overrides("filter", overrides)

@@ -30,11 +30,13 @@ class Setting(NamedTuple):
 
   @classmethod
   def parse(cls, text: str) -> "Setting":
+    """Of "STEP:PROCESSES:WORKERS"; ValueError for any other text."""
     step, processes, workers = map(int, text.split(":"))
     return cls(step, processes, workers)
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data hash`."""
   parser = commands.add_parser(
     "hash",
     help="a digest of the stream",
@@ -86,6 +88,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Prints the digest of the batches, hosts in turn; 0, or UserError."""
   config, name = stage.find(args, overrides)
   settings = [Setting(args.start, args.processes, args.workers), *args.resume]
   end = args.start + args.steps

@@ -19,6 +19,7 @@ from emma_jax.cli.data import constructing, writing
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data label-stem`."""
   parser = commands.add_parser(
     "label-stem",
     help="label questions STEM or general",
@@ -36,6 +37,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the labelled questions, prints their counts; 0, or UserError."""
   from emma_jax.data.curation import selection
   from emma_jax.data.ingest import job
   from emma_jax.data.records.source import RecordsSource

@@ -13,6 +13,7 @@ from emma_jax.cli import common
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data lengths`."""
   parser = commands.add_parser(
     "lengths",
     help="count text tokens with another tokenizer",
@@ -29,6 +30,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Replaces the side files of lengths in place; 0, or UserError."""
   from emma_jax.build import data as build_data
   from emma_jax.data.pictures.images import BadRecord
   from emma_jax.data.records.source import RecordsSource

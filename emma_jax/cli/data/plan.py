@@ -17,6 +17,7 @@ from emma_jax.cli.data import stage
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data plan`."""
   parser = commands.add_parser(
     "plan", help="plan a stage's batches from lengths", description=__doc__
   )
@@ -36,6 +37,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Prints the summary of a stage's plan; 0, or UserError."""
   from emma_jax.data.batching import summary
 
   config, name = stage.find(args, overrides)

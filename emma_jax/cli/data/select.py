@@ -17,6 +17,7 @@ from emma_jax.cli.data import constructing, writing
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data select`."""
   parser = commands.add_parser(
     "select",
     help="the best records of every kind",
@@ -46,6 +47,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the best records of each group, prints counts; 0, or UserError."""
   from emma_jax.data.curation import selection
   from emma_jax.data.ingest import job
 

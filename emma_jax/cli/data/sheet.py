@@ -77,6 +77,7 @@ class Page:
   tokenizer: Tokenizer
 
   def html(self, steps: Iterable[int], rows: int, title: str) -> str:
+    """The page as text: of each step its account and first `rows` rows."""
     parts = []
     for step in steps:
       host = self.source[step]
@@ -195,9 +196,9 @@ def _pictures(
 ) -> tuple[dict[str, np.ndarray], list[tuple[str, np.ndarray]]]:
   """Which picture each visual token of the buffers belongs to, and all."""
   cost, T = layout.clean_cost, layout.tokens_per_picture
-  native = one.patches is not None
+  native = one.patches  # None: all pictures have one size
   asked = (
-    patches.pictures(one.patches, 0) if native else (one.und_pixels_BNYXC[0])
+    one.und_pixels_BNYXC[0] if native is None else patches.pictures(native, 0)
   )
   pictures = [("question", p) for p in asked]
   pictures += [("reference", p) for p in one.ref_pixels_BRYXC[0]]
@@ -205,8 +206,8 @@ def _pictures(
   first_ref = layout.und_pictures
   first_target = first_ref + layout.references
   und = np.repeat(np.arange(first_ref), cost)
-  if native:  # a number for every patch, four of which are a token
-    of_token = one.patches.picture_BW[0, ::PATCHES_PER_CELL] - 1
+  if native is not None:  # a number for every patch, four of which are a token
+    of_token = native.picture_BW[0, ::PATCHES_PER_CELL] - 1
     und = np.tile(of_token, layout.per_cell)
   und = np.concatenate(
     [und, np.repeat(np.arange(first_ref, first_target), cost)]

@@ -12,6 +12,7 @@ from emma_jax.cli.data import stage, validate
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data show`."""
   parser = commands.add_parser(
     "show", help="packed samples as the model sees them", description=__doc__
   )
@@ -40,6 +41,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the page of packed samples; 0, or UserError."""
   from emma_jax.build import data as build_data
   from emma_jax.cli.data import sheet
 

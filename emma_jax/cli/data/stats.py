@@ -23,6 +23,7 @@ _CHARTS = {
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data stats`."""
   parser = commands.add_parser(
     "stats", help="tokens, sizes, shares", description=__doc__
   )
@@ -47,6 +48,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Prints the counts, and writes page and JSON if asked; 0, or UserError."""
   from emma_jax.build import data as build_data
   from emma_jax.data.curation import statistics
 

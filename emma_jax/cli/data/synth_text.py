@@ -15,6 +15,7 @@ from emma_jax.cli.data import writing
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data synth-text`."""
   parser = commands.add_parser(
     "synth-text",
     help="draw pictures with rendered words",
@@ -56,6 +57,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Writes the drawings of words as records; 0, or UserError."""
   from emma_jax.data.curation import text_pictures
   from emma_jax.data.ingest import job
 

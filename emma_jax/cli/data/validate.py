@@ -12,6 +12,7 @@ from emma_jax.cli import common
 
 
 def add(commands: Any) -> None:
+  """Adds the parser of `emma-data validate`."""
   parser = commands.add_parser(
     "validate", help="read and decode every record", description=__doc__
   )
@@ -62,6 +63,7 @@ def spec_of(data: str) -> str:
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
+  """Prints and reports the errors found; 1 where there are any, else 0."""
   from emma_jax.build import data as build_data
   from emma_jax.build import sections
   from emma_jax.data.curation import validation

@@ -236,7 +236,7 @@ class _Progress:
       f"{state.rejected} rejected, {state.bytes / 1e6:.0f} MB, "
       f"{rate:.0f} rows/s"
     )
-    if self._bar:
+    if self._bar and self._task is not None:
       known = state.rows_known
       self._bar.update(
         self._task,

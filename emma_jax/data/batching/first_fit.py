@@ -116,6 +116,7 @@ class Rows:
 
   @property
   def last(self) -> int:
+    """Bucket of the last sample that had one; where samples of none go."""
     return self._last
 
   def restore(

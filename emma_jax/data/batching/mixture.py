@@ -52,7 +52,7 @@ class Draw(NamedTuple):
 
   name: str
   epoch: int
-  index: int
+  index: int  # type: ignore[assignment]  # hides tuple.index, which is unused
   turns: int = 0
 
 
@@ -113,6 +113,7 @@ class Mixture:
     drawn = dict.fromkeys(self.lengths, 0)
     first = 0
     for phase in self.phases[:-1]:
+      assert phase.steps is not None  # see __post_init__
       if step < first + phase.steps:
         break
       _count(drawn, phase, phase.steps * n)

@@ -95,6 +95,7 @@ class Chunk:
   passed: np.ndarray  # elements that do not fit, just before it in its lane
 
   def first(self, count: int) -> "Chunk":
+    """Its first `count` samples."""
     fields = [f.name for f in dataclasses.fields(self)]
     return Chunk(**{name: getattr(self, name)[:count] for name in fields})
 
@@ -107,6 +108,7 @@ class Position:
   used: np.ndarray  # in this phase, in its unit
 
   def after(self, chunk: Chunk) -> "Position":
+    """Where the lanes stand once all of `chunk` is taken."""
     drawn, used = self.drawn.copy(), self.used.copy()
     np.maximum.at(drawn, chunk.lane, chunk.running + 1)
     np.add.at(used, chunk.lane, chunk.cost)
@@ -133,7 +135,7 @@ class Order:
       unit: "samples" or "tokens", which the weights count.
       count: a wish; at least one sample comes.
     """
-    active = np.flatnonzero(weights)
+    active = np.flatnonzero(weights).tolist()
     mean = lambda x: x.cost if unit == "tokens" else 1.0
     rates = {i: weights[i] / mean(self.lanes[i]) for i in active}
     span = count / sum(rates.values())

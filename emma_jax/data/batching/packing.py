@@ -109,7 +109,9 @@ def pack(
   tasks: dict[str, int] = {}
   tokens: dict[str, int] = {}
   for i in (i for row in rows for i in row):
-    task, length = samples[i].task, layout.length(samples[i])
+    sample = samples[i]
+    assert sample is not None  # a hole is in no row
+    task, length = sample.task, layout.length(sample)
     tasks[task] = tasks.get(task, 0) + 1
     tokens[task] = tokens.get(task, 0) + length
   gen = int(flat.gen.sum())
@@ -228,15 +230,15 @@ def _place(
     slot = und = cell = 0
     count = dict(und=0, ref=0, target=0)
     for segment, i in enumerate(row, start=1):
-      start = slot
-      for part in samples[i].parts:
+      start, sample = slot, samples[i]
+      assert sample is not None  # a hole is in no row
+      for part in sample.parts:
         noisy, gen, picture = 0, False, 0
-        role = "" if isinstance(part, Text) else part.role
-        if role:
-          picture, count[role] = count[role], count[role] + 1
-          length = layout.cost(part)
+        if isinstance(part, Text):
+          role, length = "", len(part.tokens)
         else:
-          length = len(part.tokens)
+          role, length = part.role, layout.cost(part)
+          picture, count[role] = count[role], count[role] + 1
         pieces = [(length, -1)]  # lengths, and where their visual tokens are
         if role == "target":
           gen, noisy = True, picture + 1
@@ -245,13 +247,14 @@ def _place(
           gen, offset = True, picture * cost
         else:
           offset, und = und, und + length
-          if role:  # understanding pictures first, then references
+          # Understanding pictures first, then references.
+          if isinstance(part, Picture):
             pieces = _visual(part, picture, cell, layout)
         for length, visual in pieces:
           out.append(
             _Placed(
               part,
-              samples[i].task,
+              sample.task,
               r,
               segment,
               length,
@@ -267,7 +270,7 @@ def _place(
             )
           )
           slot, offset = slot + length, offset + length
-        if role == "und":
+        if isinstance(part, Picture) and role == "und":
           cell += layout.cells(part)
   return out
 

@@ -66,7 +66,7 @@ def no_latents(layout: Layout) -> Latents | None:
   if not C:
     return None
 
-  def room(count: int):
+  def room(count: int) -> np.ndarray | None:
     shape = (B, count, layout.tokens_per_picture, C)
     return np.zeros(shape, np.float32) if count else None
 
@@ -84,8 +84,11 @@ def put_latent(
 ) -> None:
   """Writes a picture's latents; the numbers are those of `put`."""
   latent_TC = part.latent_TC
+  assert latent_TC is not None  # Layout.misfit has looked
   if part.role == "und" and out.native_BJC is not None:
     out.native_BJC[row, cell : cell + len(latent_TC)] = latent_TC
     return
   of_role = {"und": out.und_BNTC, "ref": out.ref_BRTC, "target": out.gen_BMTC}
-  of_role[part.role][row, picture] = latent_TC
+  room = of_role[part.role]
+  assert room is not None  # what has room in a row has room here
+  room[row, picture] = latent_TC

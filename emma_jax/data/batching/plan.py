@@ -168,6 +168,7 @@ class Plan:
         state = None if before is None else before.after
         before = self.drawer.segment(n, state)
         before.save(self._path(n), self.key)
+      assert before is not None  # `number` itself was among them
       return before
 
   def _try(self, number: int) -> None:
@@ -217,7 +218,7 @@ class Drawer:
     )
     # Batch at which each phase ends; the last one does not.
     steps = [p.steps for p in config.phases[:-1]]
-    self.ends = [*np.cumsum(steps).tolist(), np.inf]
+    self.ends = [*np.cumsum(np.array(steps)).tolist(), np.inf]
 
   def weights(self, phase: Phase) -> np.ndarray:
     """(lanes,): a source's weight, dealt to its lanes.

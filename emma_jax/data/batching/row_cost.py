@@ -52,10 +52,12 @@ class Rules:
 
   @property
   def buckets(self) -> tuple[tuple[int, int], ...]:
+    """(height, width) in pixels of the pictures of each layout."""
     return tuple((x.height, x.width) for x in self.layouts)
 
   @property
   def capacities(self) -> tuple[int, ...]:
+    """What a row has of each of CAPACITIES; equal in all buckets."""
     return tuple(getattr(self.layouts[0], name) for name in CAPACITIES)
 
   @property
@@ -91,6 +93,7 @@ class Needs:
 
   @property
   def dropped(self) -> int:
+    """Records that no row could hold."""
     return int(np.count_nonzero(~self.fits))
 
   def reasons(self, rules: Rules) -> dict[str, int]:
@@ -132,7 +135,7 @@ def count(lengths: Lengths, rules: Rules) -> Needs:
     tokens=(need[:, 0] + gen).astype(np.int32),
     bucket=bucket,
     turns=turns,
-    fits=(need <= np.array(rules.capacities)).all(axis=1),
+    fits=np.all(need <= np.array(rules.capacities), axis=1),
   )
 
 

@@ -33,10 +33,12 @@ class Samples:
     return self.index.size
 
   def take(self, which: Any) -> "Samples":
+    """The rows of the table that an index, mask or slice names."""
     return Samples(**{n: getattr(self, n)[which] for n in _columns()})
 
   @classmethod
   def joined(cls, parts: Sequence["Samples"]) -> "Samples":
+    """The tables of `parts` one after the other."""
     return cls(
       **{n: np.concatenate([getattr(p, n) for p in parts]) for n in _columns()}
     )
@@ -63,6 +65,7 @@ class State:
 
   @classmethod
   def start(cls, lanes: int) -> "State":
+    """That of batch 0: nothing drawn, no row open."""
     none = np.zeros(0, np.int64)
     nothing = Samples(**dict.fromkeys(_columns(), none))
     zeros = np.zeros(lanes, np.int64)
@@ -133,8 +136,9 @@ class Segment:
     arrays |= {f"after.{name}": value for name, value in state.items()}
     # Processes of many hosts may write it at once, each to a name of its own.
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    arrays = {k: _small(v) for k, v in arrays.items()}
     with open(temporary, "wb") as file:
-      np.savez(file, **{k: _small(v) for k, v in arrays.items()})
+      np.savez(file, **arrays)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -32,7 +32,15 @@ class NoAnswer(BadRecord):
   """There is no answer about this record."""
 
 
-class Answers(Protocol):
+class Answering(Protocol):
+  """What can be asked about a record."""
+
+  def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
+    """About a record; NoAnswer where there is none."""
+    ...
+
+
+class Answers(Answering, Protocol):
   """A back end. It pickles."""
 
   def identity(self) -> Any:
@@ -43,13 +51,9 @@ class Answers(Protocol):
     """Called once per run, before the first answer."""
     ...
 
-  def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
-    """About a record; NoAnswer where there is none."""
-    ...
-
 
 def ask(
-  answers: Answers, stored: schema.Stored, where: str, missing: Missing
+  answers: Answering, stored: schema.Stored, where: str, missing: Missing
 ) -> Mapping[str, Any] | None:
   """The answer; None for one that is missing and may be.
 
@@ -128,9 +132,11 @@ class Precomputed:
   index: str = dataclasses.field(default="", repr=False)
 
   def identity(self) -> Any:
+    """The file's name, size and time."""
     return {"file": file_state(self.path)}
 
   def ready(self, first: FirstPass) -> "Precomputed":
+    """Itself with an index in `first.work`, made unless it is there."""
     name = hashlib.sha256(self.path.encode()).hexdigest()[:16]
     index = os.path.join(first.work, f"answers-{name}.npy")
     if not os.path.exists(index):
@@ -145,6 +151,7 @@ class Precomputed:
     return dataclasses.replace(self, index=index)
 
   def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
+    """The line of the record's id; NoAnswer where there is none."""
     name = stored.record.id
     hashes, offsets = _opened(self.index)
     wanted = np.uint64(hash64(name))
@@ -167,12 +174,15 @@ class Noted:
   key: str
 
   def identity(self) -> Any:
+    """The key of the provenance."""
     return {"provenance": self.key}
 
   def ready(self, first: FirstPass) -> "Noted":
+    """Itself: all it needs is in the records."""
     return self
 
   def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
+    """{"score": the noted value}; NoAnswer where the key is missing."""
     if self.key not in stored.provenance:
       raise NoAnswer(where, f"its provenance has no {self.key!r}")
     return {"score": stored.provenance[self.key]}

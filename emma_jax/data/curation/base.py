@@ -29,9 +29,11 @@ class Construction:
   base: Recipe
 
   def rebased(self, base: Recipe) -> "Construction":
+    """The same on another base; see part.Maker."""
     return dataclasses.replace(self, base=base)
 
   def identity(self) -> Any:
+    """JSON of the class, its base and all settings."""
     return {
       "construction": type(self).__name__,
       "base": self.base.identity(),
@@ -39,6 +41,7 @@ class Construction:
     }
 
   def describe(self) -> dict[str, Any]:
+    """The base's words for the card, and the settings."""
     return self.base.describe() | {
       "construction": type(self).__name__,
       "settings": self._settings(),
@@ -65,6 +68,7 @@ class Construction:
   def make(
     self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
+    """`step` of each record of the row; what the base leaves out stays out."""
     for made in self.base.make(row, where, path):
       if isinstance(made, LeftOut):
         yield made

@@ -93,6 +93,7 @@ class Client:
       raise ConversionError("The client needs the model's name (--model).")
 
   def identity(self) -> Any:
+    """JSON of what decides a reply: address, model, prompt, picture size."""
     return {
       "url": self.url,
       "model": self.model,
@@ -101,10 +102,12 @@ class Client:
     }
 
   def ready(self, first: FirstPass) -> "Client":
+    """Itself; the folder of replies is there afterwards."""
     os.makedirs(self.cache, exist_ok=True)
     return self
 
   def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
+    """The reply's JSON object, from the cache or asked now; or NoAnswer."""
     body = self._body(stored, where)
     name = hashlib.sha256(f"{self.url}\n".encode() + body).hexdigest()
     path = os.path.join(self.cache, name[:2], f"{name}.json")

@@ -49,6 +49,7 @@ class Dedup(Construction):
   plan: str = dataclasses.field(default="", repr=False)
 
   def ready(self, first: FirstPass) -> "Dedup":
+    """Itself with the plan of who goes, made in a pass over all pictures."""
     plan = os.path.join(first.work, _DROPPED)
     if not os.path.exists(plan):
       signatures = first.collect("signatures", sign, self)
@@ -56,6 +57,7 @@ class Dedup(Construction):
     return dataclasses.replace(self, plan=plan)
 
   def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+    """The record, or that it is left out and what it equals."""
     gone = _gone(self.plan).get(hash64(where))
     if gone is None:
       yield made
@@ -82,11 +84,12 @@ class Dedup(Construction):
         digest.update(arrays[i].tobytes())
       else:
         digest.update(hashlib.blake2b(data).digest())
-    near = [
+    found = [
       hashes.perceptual(a, self.perceptual) for a in arrays if self.perceptual
     ]
+    near = [h for h in found if h is not None]
     key = int.from_bytes(digest.digest(), "little")
-    return key, group, [] if None in near else near
+    return key, group, near if len(near) == len(found) else []
 
 
 def sign(part: containers.Part, path: str, dedup: Dedup, tick: Tick) -> None:
@@ -217,11 +220,11 @@ def duplicates(
         )
       )
   row_of = np.argsort(rank)
-  for worse, better, bits in sorted(pairs):
+  for worse, better, apart in sorted(pairs):
     a, b = int(row_of[worse]), int(row_of[better])
     # In the order of ranks, so that whether b stays is decided already.
     if kept_by[a] == a and kept_by[b] == b:
-      kept_by[a], far[a] = b, bits
+      kept_by[a], far[a] = b, apart
   return _followed(kept_by, far)
 
 

@@ -53,6 +53,7 @@ class EditPairs(Construction):
   def make(
     self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
+    """The pairs of a row; `reverse_instruction` is taken where it has one."""
     for made in self.base.make(row, where, path):
       if isinstance(made, LeftOut):
         yield made
@@ -91,7 +92,7 @@ class EditPairs(Construction):
     """(what undoes the edit, if anything; what says so)."""
     if given:
       return given, "row"
-    found = instructions.reverse(stored.record.instruction)
+    found = instructions.reverse(_edit(stored).instruction)
     if found:
       return found, "rules"
     if self.reversals is None:
@@ -103,7 +104,7 @@ class EditPairs(Construction):
 
   def misread(self, stored: schema.Stored, where: str) -> LeftOut | None:
     """Why the pictures' words are not those of an edit of text."""
-    edit = instructions.text_edit(stored.record.instruction)
+    edit = instructions.text_edit(_edit(stored).instruction)
     if self.ocr is None or edit is None:
       return None
     read = answers_lib.ask(_Words(self.ocr), stored, where, self.missing)
@@ -127,12 +128,13 @@ class EditPairs(Construction):
 
   def _inside(self, edit: instructions.TextEdit, words: str) -> bool:
     other = edit.new if words == edit.old else edit.old
-    return bool(other) and instructions.contains([other], words)
+    return instructions.contains([other], words) if other else False
 
 
 def turned(made: Made, instruction: str, by: str) -> Made:
   """The reverse pair; the checks' scores are the pair's."""
-  record = made.stored.record
+  record = _edit(made.stored)
+  assert record.target is not None  # a stored edit has both pictures
   back = Editing(
     source=record.target,
     instruction=instruction,
@@ -142,6 +144,12 @@ def turned(made: Made, instruction: str, by: str) -> Made:
   stored = dataclasses.replace(made.stored, record=back)
   stored = noted(stored, reversed_of=record.id, reversed_by=by)
   return Made(stored, list(made.sizes)[::-1])
+
+
+def _edit(stored: schema.Stored) -> Editing:
+  """The record of a pair, which EditPairs has looked at."""
+  assert isinstance(stored.record, Editing)
+  return stored.record
 
 
 @dataclasses.dataclass(frozen=True)

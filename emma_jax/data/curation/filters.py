@@ -21,9 +21,11 @@ class ScoreRule:
   maximum: float | None = None
 
   def ready(self, first: Any) -> "ScoreRule":
+    """The same with answers that are ready."""
     return dataclasses.replace(self, answers=self.answers.ready(first))
 
   def identity(self) -> Any:
+    """JSON of the name, the range and the back end."""
     return {
       "name": self.name,
       "minimum": self.minimum,
@@ -93,6 +95,7 @@ class Filter(Construction):
   missing: Missing = "error"
 
   def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+    """The record with its scores noted, or the first reason against it."""
     if self.tasks and made.stored.task not in self.tasks:
       yield LeftOut("task", f"a record of {made.stored.task}")
       return

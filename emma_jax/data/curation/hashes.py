@@ -69,7 +69,8 @@ def near_pairs(
   bands, chosen = _cut(count, radius)
   edges = np.linspace(0, BITS, bands + 1).astype(int)
   masks = [
-    ((1 << int(b)) - 1) ^ ((1 << int(a)) - 1) for a, b in zip(edges, edges[1:])
+    ((1 << int(b)) - 1) ^ ((1 << int(a)) - 1)
+    for a, b in itertools.pairwise(edges)
   ]
   for some in itertools.combinations(masks, chosen):
     mask = np.uint64(sum(some))

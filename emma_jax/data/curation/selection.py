@@ -61,6 +61,7 @@ class Select(Construction):
       )
 
   def ready(self, first: FirstPass) -> "Select":
+    """Itself with the plan of who stays, made in a pass over all scores."""
     ready = dataclasses.replace(self, score=self.score.ready(first))
     plan = os.path.join(first.work, _CHOSEN)
     if not os.path.exists(plan):
@@ -69,6 +70,7 @@ class Select(Construction):
     return dataclasses.replace(ready, plan=plan)
 
   def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+    """The record with its score noted if it is chosen, or why it is not."""
     group, value = self.rated(made, where)
     if value is None:
       yield LeftOut(f"no {self.score.name}", f"it has no {self.score.name}")
@@ -146,7 +148,8 @@ def _choose(
     raise ConversionError(
       f"There is no group {unknown[0]!r}; there are {sorted(groups)}."
     )
-  chosen, told = [], {}
+  chosen: list[np.ndarray] = []
+  told: dict[str, dict[str, float]] = {}
   for name, parts in sorted(groups.items()):
     score, tie, place = map(np.concatenate, zip(*parts))
     order = np.lexsort([place, tie, -score])
@@ -184,6 +187,7 @@ class Rule:
   matches: str
 
   def holds(self, stored: schema.Stored) -> bool:
+    """Whether the field has a match, whatever its case."""
     if self.field == "text":
       value = "\n".join(texts_of(stored.record))
     elif self.field == "id":
@@ -233,6 +237,7 @@ class LabelStem(Construction):
   relabel: bool = False
 
   def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+    """The question with its label; what is no question is left out."""
     record = made.stored.record
     if not isinstance(record, Understanding):
       yield LeftOut("no question", f"a record of {made.stored.task}")

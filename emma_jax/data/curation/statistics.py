@@ -57,6 +57,7 @@ class Statistics:
   picture_tokens: dict[str, int]  # pictures by tokens at their own size
 
   def as_json(self) -> dict[str, Any]:
+    """Name -> count, or name -> its counts."""
     return dataclasses.asdict(self)
 
 

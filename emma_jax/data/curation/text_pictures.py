@@ -11,6 +11,7 @@ in pixels, right and bottom outside; all of the text's ink is in its box.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import io
+import itertools
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ class TextPictures(Construction):
       raise ConversionError(f"{self.max_texts=} must be positive.")
 
   def describe(self) -> dict[str, Any]:
+    """For the card: settings, languages of the phrases, font files."""
     return {
       "construction": "TextPictures",
       "settings": self._settings() | {"phrases": sorted(self.phrases)},
@@ -84,6 +86,7 @@ class TextPictures(Construction):
     return [super().identity(), files]
 
   def ready(self, first: FirstPass) -> "TextPictures":
+    """Itself with the font files of each language."""
     return dataclasses.replace(self, found=self._find())
 
   def _find(self) -> dict[str, tuple[str, ...]]:
@@ -149,7 +152,8 @@ class TextPictures(Construction):
         f"{phrase!r}; install another (--fonts DIR), or leave it out."
       )
     path = _pick(rng, files)
-    return path, " ".join(fonts_lib.load(path, 32).getname())
+    names = fonts_lib.load(path, 32).getname()
+    return path, " ".join(name for name in names if name is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +165,7 @@ class Colour:
 
   @property
   def luminance(self) -> float:
+    """0 (black) to 255 (white), by the weights of Rec. 601."""
     return float(np.dot(self.rgb, (0.299, 0.587, 0.114)))
 
 
@@ -238,7 +243,7 @@ def _bands(
   gap = 0.04 * height
   return [
     (margin, int(top + gap / 2), width - margin, int(bottom - gap / 2))
-    for top, bottom in zip(tops, tops[1:])
+    for top, bottom in itertools.pairwise(tops)
   ]
 
 

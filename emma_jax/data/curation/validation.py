@@ -40,6 +40,7 @@ class Findings:
 
   @property
   def errors(self) -> int:
+    """How many there are, those not in `bad` included."""
     return self.kinds.total()
 
 
@@ -139,11 +140,14 @@ def _stretch(
   to_sample = ToSample(
     tokenizer=tokenizer, preprocess=_NATIVE, max_pixels=max_pixels
   )
-  lengths = source.lengths if known else None
+  lengths = None
+  if known and isinstance(source, RecordsSource):
+    lengths = source.lengths
   if lengths and lengths.tokenizer != tokenizer.fingerprint():
     lengths = None  # counted by another one; nothing to compare with
   measure = Measure.of(tokenizer)
-  bad, kinds = [], Counter[str]()
+  bad: list[Bad] = []
+  kinds = Counter[str]()
   for index in range(start, stop):
     where = _where(source, index)
     try:

@@ -203,18 +203,20 @@ def spans(
   JSON and is counted as such.
   """
   level, begin = 0, start
-  with open(path, "rb") as file:
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-      for token in _TOKENS.finditer(data, start, stop):
-        character = token.group()[:1]
-        if character in b"{[":
-          if level == depth:
-            begin = token.start()
-          level += 1
-        elif character in b"}]":
-          level -= 1
-          if level == depth:
-            yield begin, token.end()
+  with (
+    open(path, "rb") as file,
+    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+  ):
+    for token in _TOKENS.finditer(data, start, stop):
+      character = token.group()[:1]
+      if character in b"{[":
+        if level == depth:
+          begin = token.start()
+        level += 1
+      elif character in b"}]":
+        level -= 1
+        if level == depth:
+          yield begin, token.end()
   if level > depth:
     yield begin, stop
 

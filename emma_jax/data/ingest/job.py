@@ -259,13 +259,14 @@ def _convert_parts(
       total,
     )
     progress(state)
-    if state.rows >= _MIN_SEEN:
-      if state.rejected > job.max_rejected * state.rows:
-        raise ConversionError(
-          f"{state.rejected} of {state.rows} rows are rejected "
-          f"(--max-rejected {job.max_rejected:g}); the first: "
-          f"{_first_rejected(work)}"
-        )
+    if (
+      state.rows >= _MIN_SEEN and state.rejected > job.max_rejected * state.rows
+    ):
+      raise ConversionError(
+        f"{state.rejected} of {state.rows} rows are rejected "
+        f"(--max-rejected {job.max_rejected:g}); the first: "
+        f"{_first_rejected(work)}"
+      )
 
   pickled = pickle.dumps(maker)
   job.execute(

@@ -43,8 +43,15 @@ class LeftOut(NamedTuple):
 class FirstPass(Protocol):
   """Looks at all rows before any is made: see job.run."""
 
-  folder: str  # of the new data set; for reports
-  work: str  # for what later runs of an interrupted job need
+  @property
+  def folder(self) -> str:
+    """Of the new data set; for reports."""
+    ...
+
+  @property
+  def work(self) -> str:
+    """Folder for what later runs of an interrupted job need."""
+    ...
 
   def collect(
     self, name: str, function: Callable[..., Any], *arguments: Any
@@ -116,22 +123,28 @@ class Recipe:
   keep: tuple[str, ...] = ()
   check: Literal["decode", "header"] = "decode"
   max_pixels: int = images.MAX_PIXELS
-  options: sequences.Options = sequences.Options()
+  options: sequences.Options = dataclasses.field(
+    default_factory=sequences.Options
+  )
 
   @property
   def base(self) -> "Recipe":
+    """Itself: it makes records of rows."""
     return self
 
   def rebased(self, base: "Recipe") -> "Recipe":
+    """The other base, in place of this one."""
     return base
 
   def identity(self) -> Any:
+    """Every field as text; of the tokenizer its fingerprint."""
     out = {
       f.name: repr(getattr(self, f.name)) for f in dataclasses.fields(self)
     }
     return out | {"tokenizer": self.tokenizer.fingerprint()}
 
   def describe(self) -> dict[str, Any]:
+    """For the card: format, names of columns, check."""
     return {
       "format": self.form,
       "columns": dict(self.columns),
@@ -139,11 +152,13 @@ class Recipe:
     }
 
   def ready(self, first: FirstPass) -> "Recipe":
+    """Itself: it needs no first pass."""
     return self
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Made | LeftOut]:
+    """The one record of the row; BadRecord where it cannot be used."""
     if self.form == "records":
       yield Made(_again(row["stored"], self), row["sizes"])
     else:

@@ -55,9 +55,10 @@ def detect(row: Row) -> str | None:
   'captions'
   """
   for name, form in FORMATS.items():
-    if all(key in row for key in form.keys):
-      if name != "captions" or any(key in row for key in CAPTIONS):
-        return name
+    if all(key in row for key in form.keys) and (
+      name != "captions" or any(key in row for key in CAPTIONS)
+    ):
+      return name
   return None
 
 
@@ -77,6 +78,7 @@ def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:
 
 
 def stem_of(row: Row, where: str) -> int:
+  """STEM_SCIENCE, STEM_GENERAL or STEM_UNKNOWN of `stem`; or BadRecord."""
   stem = row.get("stem")
   if stem not in (None, True, False):
     raise BadRecord(where, f"stem is {stem!r}, not true or false")

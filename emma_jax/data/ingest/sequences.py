@@ -34,7 +34,9 @@ def split(kind: str, path: str, rows: int, options: Options) -> list[Part]:
   if kind == "records":
     sizes = [s.records for s in _records(path).card.shards]
     return [
-      dataclasses.replace(c, start=c.first, stop=c.first + c.rows)
+      dataclasses.replace(
+        c, start=c.first, stop=c.first + sum(sizes[c.start : c.stop])
+      )
       for c in gather(kind, path, sizes, rows)
     ]
   if kind == "range":

@@ -17,7 +17,7 @@ leaves a hole in training, and never ends the preparation.
 
 from collections.abc import Iterator, Mapping
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from absl import logging
 import numpy as np
@@ -38,7 +38,7 @@ def _features() -> dict[str, dict[str, Any]]:
   # Not features.Image: what is no picture must be read, to be counted.
   picture = f.Tensor(shape=(), dtype=np.bytes_)
   said = f.Sequence({"from": f.Text(), "value": f.Text()})
-  rated = {}
+  rated: dict[str, Any] = {}
   for name in (
     "relevance",
     "image_correspondence",
@@ -105,11 +105,16 @@ _HOMES = {
 }
 
 
-class _Published(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Published(
+  tfds.core.GeneratorBasedBuilder,
+  skip_registration=True,  # type: ignore[call-arg]  # TFDS has no types
+):
   """Rows of all files in the folder of the set, in the order of their names."""
 
   VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "Columns as published; pictures as bytes."}
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {
+    "1.0.0": "Columns as published; pictures as bytes."
+  }
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     "Put the published files, with archives of pictures unpacked, into "
     "DATA_DIR/downloads/manual/NAME, NAME as in tfds.builder(NAME)."
@@ -159,7 +164,9 @@ class _Published(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _rows(path: str) -> Iterator[files_lib.Item]:
-  for part in files_lib.split(files_lib.kind_of(path), path, _ROWS):
+  kind = files_lib.kind_of(path)
+  assert kind is not None  # its name ends in one of SUFFIXES
+  for part in files_lib.split(kind, path, _ROWS):
     yield from files_lib.read(part)
 
 
@@ -171,7 +178,7 @@ def example_of(
   bytes_of = lambda value, key: encoded(value, key, where, folder)
   out = {}
   for key, feature in features.items():
-    value = row.get(key)
+    value: Any = row.get(key)
     many = isinstance(feature, tfds.features.Sequence)
     if many and not isinstance(value, (list, tuple)):
       value = [] if value is None or value == "" else [value]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from emma_jax.data.batching import packing
 from emma_jax.structs import TASKS, Mean
@@ -92,7 +92,7 @@ class Realised:
    'realised/tokens/a': 0.5, 'realised/tokens/b': 0.5}
   """
 
-  _KINDS = {
+  _KINDS: ClassVar[Mapping[str, str]] = {
     "source samples/": "realised/",
     "source tokens/": "realised/tokens/",
   }
@@ -108,7 +108,7 @@ class Realised:
 
   def shares(self) -> dict[str, float]:
     """For the log: of samples and of tokens; nothing for a single source."""
-    out = {}
+    out: dict[str, float] = {}
     for kind, name in self._KINDS.items():
       sums = {k: n for k, n in sorted(self._sums.items()) if k.startswith(kind)}
       total = max(sum(sums.values()), 1)

@@ -128,7 +128,7 @@ class BatchSource:
     return {
       name: source.latents.weights
       for name, source in self._opened.items()
-      if getattr(source, "latents", None) is not None
+      if hasattr(source, "latents") and source.latents is not None
     }
 
   def __len__(self) -> int:
@@ -154,7 +154,9 @@ class BatchSource:
       slots += part.layout.rows * part.layout.slots
       for i in (i for row in packed.placed for i in row):
         n, tokens = placed[part.draws[i].name]
-        tokens += part.layout.length(samples[i])
+        sample = samples[i]
+        assert sample is not None  # a hole is in no row
+        tokens += part.layout.length(sample)
         placed[part.draws[i].name] = n + 1, tokens
     start = self._rows[0] - parts[0].first
     info = Info(
@@ -189,20 +191,21 @@ class BatchSource:
       passed = passed if first == 0 else 0
       return [_Part(first, start, draws, layout, ranges, passed)]
     plan = self.mixture.batch_plan(step)
-    rows, drawn = c.layout.rows // c.parts, len(plan) // c.parts
-    layout = dataclasses.replace(c.layout, rows=rows)
+    each, drawn = c.layout.rows // c.parts, len(plan) // c.parts
+    layout = dataclasses.replace(c.layout, rows=each)
     return [
       _Part(
-        i * rows, i * drawn, plan[i * drawn : (i + 1) * drawn], layout, None, 0
+        i * each, i * drawn, plan[i * drawn : (i + 1) * drawn], layout, None, 0
       )
-      for i in range(self._rows[0] // rows, self._rows[-1] // rows + 1)
+      for i in range(self._rows[0] // each, self._rows[-1] // each + 1)
     ]
 
   def _read(
     self, step: int, part: _Part
   ) -> tuple[list[transforms.Sample | None], list[Bad]]:
     """(samples, None where unusable; why) of a part's draws."""
-    samples, bad = [], []
+    samples: list[transforms.Sample | None] = []
+    bad = []
     for position, draw in enumerate(part.draws, part.start):
       source = self._opened[draw.name]
       try:
@@ -275,11 +278,12 @@ def _mixture(
 
 
 def _plan_config(
-  config: DataConfig,
-  tokenizer: tokens_lib.Tokenizer,
-  opened: Mapping[str, sources.Source],
+  config: DataConfig, tokenizer: tokens_lib.Tokenizer, opened: Mapping[str, Any]
 ) -> plan_lib.PlanConfig:
-  """Raises ValueError for a source whose lengths are not known."""
+  """Raises ValueError for a source whose lengths are not known.
+
+  Those of `opened` that are planned are, or stand in for, a RecordsSource.
+  """
   found = []
   for name, source in opened.items():
     if sources.SourceSpec.parse(config.sources[name]).kind != "records":

@@ -67,6 +67,7 @@ class Stream:
     return batch
 
   def close(self) -> None:
+    """Ends the reading, and the processes that read ahead."""
     self._batches.close()
 
   def __enter__(self) -> "Stream":

@@ -146,6 +146,7 @@ class RowsSource:
     return record
 
   def where(self, index: int) -> str:
+    """spec[index] of an element."""
     return f"{self.spec}[{index}]"
 
   def _rows(self) -> Any:
@@ -198,6 +199,7 @@ class SourceSpec:
 
   @classmethod
   def parse(cls, spec: str) -> "SourceSpec":
+    """Of the text; ValueError where it is of none of these forms."""
     kind, _, rest = spec.partition(":")
     if kind in ("jsonl", "records") and rest:
       return cls(kind, path=rest)
@@ -205,9 +207,11 @@ class SourceSpec:
       return cls(kind, path=spec)
     fields = rest.split(":")
     if kind == "world" and len(fields) in (2, 3) and all(fields):
-      length = fields[2] if len(fields) == 3 else None
-      if length is None or (length.isdecimal() and int(length) > 0):
-        return cls(kind, *fields[:2], length=length and int(length))
+      task, split, *length = fields
+      if not length:
+        return cls(kind, task, split)
+      if length[0].isdecimal() and int(length[0]) > 0:
+        return cls(kind, task, split, length=int(length[0]))
     raise ValueError(
       f"The source {spec!r} is neither world:TASK:SPLIT[:LENGTH] nor "
       "jsonl:PATH nor records:DIR nor tfds:NAME:SPLIT nor "

@@ -11,13 +11,13 @@ import io
 import json
 import math
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from emma_jax.data.pictures import codecs
-from emma_jax.structs import RawPicture
+from emma_jax.structs import RawPicture, WithLatent
 
 # Sides are multiples of this: both encoders shrink 32 times.
 GRID = 32
@@ -71,6 +71,7 @@ def load_picture(
   """
   if isinstance(raw, np.ndarray):
     return _from_array(raw, where)
+  assert not isinstance(raw, WithLatent)  # ToSample takes it apart
   return np.array(_load(raw, where, max_pixels))
 
 
@@ -103,7 +104,7 @@ def measure_picture(
     raise _unreadable(raw, where, e) from e
 
 
-def _open(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
+def _open(raw: bytes | str, where: str, max_pixels: int) -> ImageFile.ImageFile:
   """The header of a picture that is neither too large nor too thin."""
   if isinstance(raw, bytes):
     data = raw
@@ -154,8 +155,9 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
   """(x, y) before it is turned upright."""
   if image.format == "TIFF":
     # Pillow turns TIFF by itself, and gives the size of what it will be.
+    tiff: Any = image  # its class has the tags
     width, length = (
-      image.tag_v2[tag]
+      tiff.tag_v2[tag]
       for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
     )
     return width, length
@@ -279,6 +281,7 @@ class Preprocess:
     """Decodes and fits; BadRecord(where, reason) as load_picture raises it."""
     if isinstance(raw, np.ndarray):
       return self(load_picture(raw, where))
+    assert not isinstance(raw, WithLatent)  # ToSample takes it apart
     if self.codec == "fast":
       found = self._read_fast(raw, where, max_pixels)
       if found is not None:
@@ -301,6 +304,7 @@ class Preprocess:
           or _orientation(image) != 1
         ):
           return None
+        assert image.fp is not None  # it is open
         image.fp.seek(0)
         data = image.fp.read()
     except Exception:  # load_picture says what is wrong with it
@@ -333,7 +337,8 @@ class Preprocess:
     """(y, x) of a picture of y x x pixels after resizing, and after padding."""
     if self.native:
       content = self._native_size(y, x)
-      return content, tuple(math.ceil(side / GRID) * GRID for side in content)
+      full = [math.ceil(side / GRID) * GRID for side in content]
+      return content, (full[0], full[1])
     scale = min(self.height / y, self.width / x)
     # min: rounding must not leave the frame.
     content = (

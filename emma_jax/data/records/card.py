@@ -46,6 +46,7 @@ class Card:
 
   @property
   def records(self) -> int:
+    """Records of all shards."""
     return sum(shard.records for shard in self.shards)
 
   @property
@@ -134,5 +135,6 @@ def write(path: str, text: str) -> None:
 
 
 def sha256(path: str | os.PathLike) -> str:
+  """Hexadecimal digest of a file's bytes."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,6 +32,7 @@ import numpy as np
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import card as card_lib
+from emma_jax.data.records import schema
 from emma_jax.data.records.shard import OPTIONS, Stretch
 from emma_jax.structs import Drawing, Record, Understanding, WithLatent
 
@@ -195,23 +196,18 @@ def attach(
   record: Record, latents: Sequence[np.ndarray | None], where: str
 ) -> Record:
   """The record with each picture beside its latents."""
-  if any(latent is None for latent in latents):
+  made = [latent for latent in latents if latent is not None]
+  if len(made) < len(latents):
     raise BadRecord(where, "a picture could not be encoded to latents")
+  pictures = schema.pictures_of(record)
+  if len(pictures) != len(made):
+    raise BadRecord(where, f"latents of {len(latents)} pictures")
+  both = tuple(map(WithLatent, pictures, made))
   if isinstance(record, Understanding):
-    pictures = tuple(map(WithLatent, record.pictures, latents))
-    if len(pictures) == len(record.pictures) == len(latents):
-      return dataclasses.replace(record, pictures=pictures)
-  elif isinstance(record, Drawing) and len(latents) == 1:
-    return dataclasses.replace(
-      record, picture=WithLatent(record.picture, latents[0])
-    )
-  elif len(latents) == 2:
-    return dataclasses.replace(
-      record,
-      source=WithLatent(record.source, latents[0]),
-      target=WithLatent(record.target, latents[1]),
-    )
-  raise BadRecord(where, f"latents of {len(latents)} pictures")
+    return dataclasses.replace(record, pictures=both)
+  if isinstance(record, Drawing):
+    return dataclasses.replace(record, picture=both[0])
+  return dataclasses.replace(record, source=both[0], target=both[1])
 
 
 # ---------------------------------------------------------------- reading
@@ -244,9 +240,10 @@ class StoredLatents:
         f"{self.folder} lacks the latents of {len(missing)} of {len(parts)} "
         f"shards, such as {missing[0]}; go on with {command}."
       )
+    found = {file: part for file, part in parts.items() if part is not None}
     for shard in card.shards:
-      self._check(shard, parts[shard.file], command)
-    makers = {part.weights for part in parts.values()}
+      self._check(shard, found[shard.file], command)
+    makers = {part.weights for part in found.values()}
     if len(makers) > 1:
       raise ValueError(
         f"{self.folder} holds latents of {len(makers)} autoencoders; remove "
@@ -275,6 +272,7 @@ class StoredLatents:
       )
 
   def stored(self, row: int, where: str) -> list[np.ndarray | None]:
+    """(h, w, C) float32 of each picture, or None; BadRecord if unreadable."""
     try:
       data = self._data[row]
     except Exception as error:  # the reader raises RuntimeError, IndexError...

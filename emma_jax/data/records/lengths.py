@@ -153,6 +153,7 @@ class Measure:
 
   @classmethod
   def of(cls, tokenizer: Tokenizer) -> "Measure":
+    """With blank pictures of one cell, whose size counts for nothing."""
     blank = images.Preprocess(height=images.GRID, width=images.GRID)
     return cls(ToSample(tokenizer=tokenizer, preprocess=blank))
 

@@ -71,6 +71,7 @@ class Stored:
 
   @property
   def pictures(self) -> tuple[bytes, ...]:
+    """Encoded bytes, in the order in which they are stored."""
     return pictures_of(self.record)
 
 

@@ -13,7 +13,9 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping
 import dataclasses
+import itertools
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -52,7 +54,7 @@ def byte_alphabet() -> str:
   return "".join(chr(b if b in printable else next(others)) for b in range(256))
 
 
-def find(path: str | pathlib.Path) -> pathlib.Path:
+def find(path: str | os.PathLike[str]) -> pathlib.Path:
   """The file itself, or the first of the known names in a folder."""
   path = pathlib.Path(path).expanduser()
   if path.is_file():
@@ -66,7 +68,7 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   )
 
 
-def read(path: str | pathlib.Path) -> Vocabulary:
+def read(path: str | os.PathLike[str]) -> Vocabulary:
   """The vocabulary at `path`, a file or a folder.
 
   Raises:
@@ -116,7 +118,8 @@ def _tokenizer_json(path: pathlib.Path) -> Vocabulary:
 
 def _check_rules(data: Mapping[str, Any], path: pathlib.Path) -> None:
   """Another splitting or normalisation would give other ids for some texts."""
-  split, level = {}, {}
+  split: Mapping[str, Any] = {}
+  level: Mapping[str, Any] = {}
   for rule in _steps(data.get("pre_tokenizer"), "pretokenizers"):
     split = rule if rule["type"] == "Split" else split
     level = rule if rule["type"] == "ByteLevel" else level
@@ -243,7 +246,7 @@ def _last_merge(
     return splits[0] if splits else None
   parts = [token[at : at + 1] for at in range(len(token))]
   while len(parts) > 2:
-    joined = [ranks.get(a + b, rank) for a, b in zip(parts, parts[1:])]
+    joined = [ranks.get(a + b, rank) for a, b in itertools.pairwise(parts)]
     lowest = min(joined)
     if lowest >= rank:
       return None

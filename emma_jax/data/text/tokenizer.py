@@ -76,7 +76,9 @@ class Tokenizer(Protocol):
   special: dict[str, int]  # holds at least SPECIALS
 
   @property
-  def vocab_size(self) -> int: ...
+  def vocab_size(self) -> int:
+    """One more than the largest id, specials included."""
+    ...
 
   @property
   def eos(self) -> int:
@@ -129,10 +131,12 @@ class TinyTokenizer:
 
   @property
   def vocab_size(self) -> int:
+    """1024, unused ids included."""
     return VOCAB_SIZE
 
   @property
   def eos(self) -> int:
+    """The id of <|im_end|>."""
     return self.special[IM_END]
 
   def encode(self, text: str) -> list[int]:
@@ -170,6 +174,7 @@ class TinyTokenizer:
       return data.decode("utf-8", "replace")
 
   def fingerprint(self) -> str:
+    """A hash of the specials and pieces, in the order of their ids."""
     text = "\0".join(["tiny-1", *SPECIALS, *self._pieces])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -258,7 +263,9 @@ class QwenTokenizer:
   cannot hold, becomes U+FFFD.
   """
 
-  def __init__(self, path: str | os.PathLike, ordinary: int = QWEN3_ORDINARY):
+  def __init__(
+    self, path: str | os.PathLike[str], ordinary: int = QWEN3_ORDINARY
+  ):
     """Reads tokenizer.json, vocab.json (merges.txt beside it) or qwen.tiktoken.
 
     Args:
@@ -288,6 +295,7 @@ class QwenTokenizer:
 
   @property
   def eos(self) -> int:
+    """The id of <|im_end|>."""
     return self.special[IM_END]
 
   def encode(self, text: str) -> list[int]:
