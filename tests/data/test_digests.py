@@ -215,12 +215,14 @@ def test_a_plans_native_sizes(monkeypatch):
 
 
 def test_a_plans_sources_and_phases():
-  of = lambda source: dataclasses.replace(PLAN, sources=(source,)).fingerprint()
-  check(SOURCE, of, dict(name="b", digest="2"), dict(folder="/elsewhere"))
   more = lambda *s: dataclasses.replace(PLAN, sources=s).fingerprint()
   other = dataclasses.replace(SOURCE, name="b")
+  of = lambda source: more(SOURCE, source)
+  check(other, of, dict(name="c", digest="2"), dict(folder="/elsewhere"))
   assert more(SOURCE, other) == more(other, SOURCE) != more(SOURCE)
-  of = lambda phase: dataclasses.replace(PLAN, phases=(phase,)).fingerprint()
+  of = lambda phase: dataclasses.replace(
+    PLAN, sources=(SOURCE, other), phases=(phase,)
+  ).fingerprint()
   check(
     PLAN.phases[0],
     of,

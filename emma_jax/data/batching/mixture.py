@@ -1,6 +1,6 @@
 """Which sample comes when: exact shares, as a pure function of the step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 from fractions import Fraction
 import functools
@@ -56,6 +56,28 @@ class Draw(NamedTuple):
   turns: int = 0
 
 
+def check_phases(phases: Sequence[Phase], sources: Collection[str]) -> None:
+  """Raises ValueError for phases that do not follow each other.
+
+  There has to be one, all but the last have `steps`, and all sources that they
+  name are among `sources`.
+  """
+  if not phases:
+    raise ValueError("A mixture needs at least one phase.")
+  for i, phase in enumerate(phases):
+    if phase.steps is None and i + 1 < len(phases):
+      raise ValueError(
+        f"Phase {i} of {len(phases)} has no `steps`; only the last may go on "
+        "for ever."
+      )
+    for name in phase.weights:
+      if name not in sources:
+        raise ValueError(
+          f"Phase {i} names the source {name!r}; the sources are "
+          f"{sorted(sources)}."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Mixture:
   """Random access to an endless, exactly proportioned stream of draws.
@@ -88,22 +110,10 @@ class Mixture:
   def __post_init__(self):
     if self.samples_per_batch < 1:
       raise ValueError(f"{self.samples_per_batch=} must be positive.")
-    if not self.phases:
-      raise ValueError("A mixture needs at least one phase.")
-    for i, phase in enumerate(self.phases):
-      if phase.steps is None and i + 1 < len(self.phases):
-        raise ValueError(
-          f"Phase {i} of {len(self.phases)} has no `steps`; only the last "
-          "may go on for ever."
-        )
-      for name in phase.weights:
-        if name not in self.lengths:
-          raise ValueError(
-            f"Phase {i} names the source {name!r}; the sources are "
-            f"{sorted(self.lengths)}."
-          )
-        if self.lengths[name] < 1:
-          raise ValueError(f"The source {name!r} is empty.")
+    check_phases(self.phases, self.lengths)
+    for name in {name for phase in self.phases for name in phase.weights}:
+      if self.lengths[name] < 1:
+        raise ValueError(f"The source {name!r} is empty.")
 
   def batch_plan(self, step: int) -> list[Draw]:
     """The draws of a step, in the order in which they are packed."""

@@ -21,7 +21,7 @@ import weakref
 import numpy as np
 
 from emma_jax.data.batching import first_fit, order, row_cost
-from emma_jax.data.batching.mixture import Phase
+from emma_jax.data.batching.mixture import Phase, check_phases
 from emma_jax.data.batching.row_layout import CAPACITIES
 from emma_jax.data.batching.segment import PlannedBatch, Samples, Segment, State
 
@@ -60,6 +60,9 @@ class PlanConfig:
   rules: row_cost.Rules
   rows: int
   segment: int
+
+  def __post_init__(self):
+    check_phases(self.phases, {source.name for source in self.sources})
 
   def fingerprint(self) -> str:
     """A hash of all that decides which sample stands where; folders do not."""

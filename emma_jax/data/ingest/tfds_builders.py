@@ -134,7 +134,7 @@ class _Published(
       os.path.join(base, name)
       for base, _, names in os.walk(folder)
       for name in names
-      if name.endswith(files_lib.SUFFIXES)
+      if files_lib.kind_of(name)
     )
     if not files:
       raise FileNotFoundError(

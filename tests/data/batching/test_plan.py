@@ -223,3 +223,20 @@ def test_long_conversations_are_cut_and_counted(tmp_path):
   assert abs(found.passed - epochs * told["dropped"]) < 20
   assert 0 < found.cut <= (epochs + 1) * told["cut"]
   assert sum(made.batch(s).passed for s in range(20)) == found.passed
+
+
+@pytest.mark.parametrize(
+  "phases, message",
+  [
+    ((), "at least one phase"),
+    ((Phase({"a": 1}), Phase({"a": 1})), "Phase 0 of 2 has no `steps`"),
+    ((Phase({"b": 1}),), r"names the source 'b'; the sources are \['a'\]"),
+  ],
+)
+def test_phases_that_cannot_be_planned_are_refused_at_once(phases, message):
+  """As a mixture that is not planned refuses them."""
+  source = plan_lib.PlannedSource(name="a", folder="", digest="")
+  with pytest.raises(ValueError, match=message):
+    plan_lib.PlanConfig(
+      seed=0, sources=(source,), phases=phases, rules=None, rows=1, segment=1
+    )

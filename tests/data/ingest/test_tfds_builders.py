@@ -222,6 +222,17 @@ def test_columns_are_those_of_the_publication(prepared):
     assert set(row) == wanted
 
 
+def test_a_name_in_capitals_is_a_file_too(tmp_path):
+  folder = tmp_path / "downloads" / "manual" / "llava_558k"
+  folder.mkdir(parents=True)
+  row = {"id": "a", "image": "", "conversations": []}
+  for name in ("a.json", "B.JSON", "note.txt"):
+    (folder / name).write_text(json.dumps([row]))
+  options = sequences.Options(data_dir=str(tmp_path))
+  parts = containers.split("tfds:llava_558k:train", 9, options)
+  assert sum(part.rows for part in parts) == 2
+
+
 def test_a_folder_without_files_says_what_to_do(tmp_path):
   options = sequences.Options(data_dir=str(tmp_path))
   with pytest.raises(ValueError, match="manual"):
