@@ -66,12 +66,12 @@ def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
   """Records to sequences; conditions are dropped in training only."""
-  keys = ("max_turns", "max_pixels")
+  dropout = dict.fromkeys(("text_dropout", "reference_dropout"), 0.0)
   if training:
-    keys += ("text_dropout", "reference_dropout")
+    dropout = {k: data[k] for k in dropout}
   return make(
     ToSample,
-    {k: data[k] for k in keys},
+    {k: data[k] for k in ("max_turns", "max_pixels")} | dropout,
     "data",
     tokenizer=tokenizer(data),
     preprocess=preprocess(data),

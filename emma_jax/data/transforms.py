@@ -93,8 +93,10 @@ class ToSample:
 
   >>> from emma_jax.data.pictures.images import Preprocess
   >>> t = tokens_lib.TinyTokenizer(["red"])
-  >>> p = Preprocess(height=32, width=32)
-  >>> to_sample = ToSample(tokenizer=t, preprocess=p)
+  >>> p = Preprocess(height=32, width=32, native=False, min_tokens=1,
+  ...                max_tokens=64, codec="pillow")
+  >>> to_sample = ToSample(tokenizer=t, preprocess=p, text_dropout=0.0,
+  ...     reference_dropout=0.0, max_turns=None, max_pixels=10**6)
   >>> picture = np.zeros((32, 32, 3), np.uint8)
   >>> def show(record, **kw):
   ...   print(to_sample(record, **kw).show(t))
@@ -149,10 +151,10 @@ class ToSample:
 
   tokenizer: tokens_lib.Tokenizer
   preprocess: images.Preprocess
-  text_dropout: float = 0.0
-  reference_dropout: float = 0.0
-  max_turns: int | None = None
-  max_pixels: int = images.MAX_PIXELS
+  text_dropout: float
+  reference_dropout: float
+  max_turns: int | None
+  max_pixels: int
   frame: images.Preprocess | None = None
 
   def __post_init__(self):

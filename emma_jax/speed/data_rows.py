@@ -141,7 +141,12 @@ Batches = Callable[[], Iterator[np.ndarray]]
 
 def _preprocess(settings: Settings, codec: str) -> images.Preprocess:
   return images.Preprocess(
-    height=settings.height, width=settings.width, codec=codec
+    height=settings.height,
+    width=settings.width,
+    native=False,
+    min_tokens=1,
+    max_tokens=4096,
+    codec=codec,
   )
 
 
@@ -165,6 +170,17 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
       width=s.width,
     ),
     preprocess=_preprocess(s, side),
+    buckets=(),
+    parts=1,
+    text_dropout=0.0,
+    reference_dropout=0.0,
+    max_turns=None,
+    max_pixels=images.MAX_PIXELS,
+    max_bad_share=0.0,
+    min_seen=0,
+    workers=0,
+    threads=0,
+    buffer=0,
   )
   source = dataset.open_pipeline(config, _tokenizer())
 

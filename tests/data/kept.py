@@ -19,18 +19,20 @@ import numpy as np
 
 from emma_jax.data.batching import plan, row_cost
 from emma_jax.data.batching.segment import Segment
-from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.structs import STEM_GENERAL, Drawing, Editing, Understanding
+from tests import neutral
 from tests.data import made
 from tests.data.batching import simulated
 
 FILE = Path(__file__).with_suffix(".zip")
 SETTINGS = latents.Settings(
-  understanding=Preprocess(height=32, width=64, native=True, max_tokens=9),
-  generation=Preprocess(height=32, width=64),
+  understanding=neutral.preprocess(
+    height=32, width=64, native=True, max_tokens=9
+  ),
+  generation=neutral.preprocess(height=32, width=64),
   autoencoder="0123456789ab",
   dtype="float32",
   buckets=((32, 64), (64, 32)),

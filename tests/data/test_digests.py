@@ -35,7 +35,7 @@ from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
-from tests import tiny
+from tests import neutral, tiny
 from tests.data import made, recorded
 
 
@@ -64,7 +64,7 @@ def check(value, of, changes: dict, free: dict) -> None:
 def test_preprocessing_of_one_size(monkeypatch):
   monkeypatch.setattr(codecs, "libraries", lambda: None)
   check(
-    images.Preprocess(height=64, width=96),
+    neutral.preprocess(height=64, width=96),
     images.Preprocess.fingerprint,
     dict(height=32, width=64, native=True, codec="fast"),
     dict(min_tokens=2, max_tokens=99),
@@ -74,7 +74,7 @@ def test_preprocessing_of_one_size(monkeypatch):
 def test_preprocessing_of_native_sizes(monkeypatch):
   monkeypatch.setattr(codecs, "libraries", lambda: None)
   check(
-    images.Preprocess(height=64, width=96, native=True),
+    neutral.preprocess(height=64, width=96, native=True),
     images.Preprocess.fingerprint,
     dict(min_tokens=2, max_tokens=99, native=False, codec="fast"),
     dict(height=32, width=32),
@@ -83,7 +83,7 @@ def test_preprocessing_of_native_sizes(monkeypatch):
 
 # ----------------------------------------------------------------------- plan
 
-NATIVE = images.Preprocess(height=64, width=64, native=True)
+NATIVE = neutral.preprocess(height=64, width=64, native=True)
 LAYOUT = Layout(
   rows=2,
   und_tokens=64,
@@ -104,7 +104,7 @@ PLAN = plan.PlanConfig(
   rows=2,
   segment=5,
 )
-PIXELS = images.Preprocess(height=64, width=64)
+PIXELS = neutral.preprocess(height=64, width=64)
 
 
 def test_a_plan():

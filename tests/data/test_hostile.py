@@ -16,9 +16,10 @@ from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part
 from emma_jax.data.loading import dataset
 from emma_jax.data.pictures import images
-from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
+from tests import neutral
 from tests.data import hostile, made
 
 PICTURES = hostile.pictures()
@@ -30,7 +31,7 @@ OF_LAYOUT = "layout."
 
 def _batches(spec: str, count: int) -> dataset.BatchSource:
   """One epoch is one batch."""
-  config = dataset.DataConfig(
+  config = neutral.data_config(
     seed=0,
     sources={"a": spec},
     phases=(Phase({"a": 1}),),
@@ -44,7 +45,7 @@ def _batches(spec: str, count: int) -> dataset.BatchSource:
       height=64,
       width=64,
     ),
-    preprocess=Preprocess(height=64, width=64),
+    preprocess=neutral.preprocess(height=64, width=64),
   )
   return dataset.open_pipeline(config, made.TOKENIZER)
 

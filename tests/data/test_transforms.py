@@ -3,21 +3,16 @@
 import numpy as np
 import pytest
 
-from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.text import tokenizer as tokens_lib
-from emma_jax.data.transforms import (
-  Picture,
-  Sample,
-  Text,
-  ToSample,
-  further_turn,
-)
+from emma_jax.data.transforms import Picture, Sample, Text, further_turn
 from emma_jax.structs import Drawing, Editing, Understanding
+from tests import neutral
 
 TOKENIZER = tokens_lib.TinyTokenizer(["red"])
 PICTURE = np.zeros((32, 32, 3), np.uint8)
-TO_SAMPLE = ToSample(
-  tokenizer=TOKENIZER, preprocess=Preprocess(height=32, width=32)
+TO_SAMPLE = neutral.to_sample(
+  tokenizer=TOKENIZER, preprocess=neutral.preprocess(height=32, width=32)
 )
 
 
@@ -61,7 +56,7 @@ def test_a_conversation_grows_by_further_turns():
 
 
 def test_max_turns():
-  few = ToSample(
+  few = neutral.to_sample(
     tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=1
   )
   talk = _ask(("q", "a"), ("r", "b"))
@@ -96,7 +91,7 @@ def test_text_without_pictures_and_broken_turns():
 
 
 def test_dropout_shares_and_independence():
-  to_sample = ToSample(
+  to_sample = neutral.to_sample(
     tokenizer=TOKENIZER,
     preprocess=TO_SAMPLE.preprocess,
     text_dropout=0.3,
@@ -114,7 +109,7 @@ def test_dropout_shares_and_independence():
 
 
 def test_understanding_is_never_dropped():
-  to_sample = ToSample(
+  to_sample = neutral.to_sample(
     tokenizer=TOKENIZER,
     preprocess=TO_SAMPLE.preprocess,
     text_dropout=0.9,
@@ -127,8 +122,10 @@ def test_understanding_is_never_dropped():
 
 def test_constructor_checks():
   with pytest.raises(ValueError, match="text_dropout=1"):
-    ToSample(
+    neutral.to_sample(
       tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, text_dropout=1
     )
   with pytest.raises(ValueError, match="max_turns=0"):
-    ToSample(tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=0)
+    neutral.to_sample(
+      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=0
+    )

@@ -18,11 +18,11 @@ from emma_jax.data.batching import mixture
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import dataset
-from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Measure
 from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.structs import Drawing, Editing, Understanding
+from tests import neutral
 from tests.data import made
 
 KEPT = 8
@@ -82,7 +82,7 @@ def folders(root: Path) -> dict[str, str]:
 def planned(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
   """Two buckets and two phases, of three sources."""
   weights = {"ask": 1, "draw": 2, "edit": 1}
-  return dataset.DataConfig(
+  return neutral.data_config(
     **dict(
       seed=3,
       sources=sources,
@@ -101,7 +101,7 @@ def planned(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
         height=32,
         width=64,
       ),
-      preprocess=Preprocess(height=32, width=64),
+      preprocess=neutral.preprocess(height=32, width=64),
       buckets=SIZES,
     )
     | more

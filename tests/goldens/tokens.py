@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from emma_jax.data import transforms
-from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.text import chat
 from emma_jax.data.text.chat import PICTURE, Turn
 from emma_jax.data.text.tokenizer import QwenTokenizer, TinyTokenizer, Tokenizer
 from emma_jax.structs import Drawing, Editing, Understanding
+from tests import neutral
 from tests.data import qwen
 
 KEPT = 4
@@ -48,8 +48,10 @@ def _flat(sample: transforms.Sample) -> str:
 
 def _samples(tokenizer: Tokenizer) -> dict[str, str]:
   p = np.zeros((32, 32, 3), np.uint8)
-  to_sample = transforms.ToSample(
-    tokenizer=tokenizer, preprocess=Preprocess(height=32, width=32), max_turns=2
+  to_sample = neutral.to_sample(
+    tokenizer=tokenizer,
+    preprocess=neutral.preprocess(height=32, width=32),
+    max_turns=2,
   )
   said = (("<image>\nred <image> hello", "yes"), ("and?", "no."), ("x", "y"))
   records = {
@@ -87,9 +89,9 @@ def _samples(tokenizer: Tokenizer) -> dict[str, str]:
 def _dropped(tokenizer: Tokenizer) -> str:
   """What chance drops: a letter for each of the text and the reference."""
   p = np.zeros((32, 32, 3), np.uint8)
-  to_sample = transforms.ToSample(
+  to_sample = neutral.to_sample(
     tokenizer=tokenizer,
-    preprocess=Preprocess(height=32, width=32),
+    preprocess=neutral.preprocess(height=32, width=32),
     text_dropout=0.4,
     reference_dropout=0.3,
   )

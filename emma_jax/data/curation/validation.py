@@ -26,7 +26,9 @@ _NATIVE = images.Preprocess(
   height=images.GRID,
   width=images.GRID,
   native=True,
+  min_tokens=1,
   max_tokens=images.MAX_PIXELS,
+  codec="pillow",
 )
 
 
@@ -138,7 +140,12 @@ def _stretch(
   """Elements start..stop; `known`: the side files are sound."""
   source = _opened(name, spec)
   to_sample = ToSample(
-    tokenizer=tokenizer, preprocess=_NATIVE, max_pixels=max_pixels
+    tokenizer=tokenizer,
+    preprocess=_NATIVE,
+    text_dropout=0.0,
+    reference_dropout=0.0,
+    max_turns=None,
+    max_pixels=max_pixels,
   )
   lengths = None
   if known and isinstance(source, RecordsSource):

@@ -44,18 +44,18 @@ class DataConfig:
   samples_per_batch: int
   layout: packing.Layout
   preprocess: images.Preprocess
-  buckets: tuple[tuple[int, int], ...] = ()
+  buckets: tuple[tuple[int, int], ...]
   latents: Any = None
-  parts: int = 1
-  text_dropout: float = 0.1
-  reference_dropout: float = 0.1
-  max_turns: int | None = None
-  max_pixels: int = images.MAX_PIXELS
-  max_bad_share: float = 0.01
-  min_seen: int = 1000
-  workers: int = 0
-  threads: int = 2
-  buffer: int = 4
+  parts: int
+  text_dropout: float
+  reference_dropout: float
+  max_turns: int | None
+  max_pixels: int
+  max_bad_share: float
+  min_seen: int
+  workers: int
+  threads: int
+  buffer: int
   segment: int = 1000
 
   def __post_init__(self):

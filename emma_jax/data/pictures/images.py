@@ -235,7 +235,8 @@ class Preprocess:
   another size is resized as a whole (antialiased bicubic, aspect kept) until it
   fits, then padded.
 
-  >>> fit = Preprocess(height=64, width=96)
+  >>> fit = Preprocess(height=64, width=96, native=False, min_tokens=1,
+  ...                  max_tokens=16, codec="pillow")
   >>> fitted = fit(np.zeros((100, 100, 3), np.uint8))
   >>> fitted.pixels_YXC.shape, fitted.content_size
   ((64, 96, 3), (64, 64))
@@ -244,21 +245,21 @@ class Preprocess:
   [min_tokens, max_tokens], else it is resized into that range; then it is
   padded to multiples of 32.
 
-  >>> fit = Preprocess(height=64, width=96, native=True, max_tokens=16)
+  >>> fit = dataclasses.replace(fit, native=True)
   >>> fit(np.zeros((33, 50, 3), np.uint8)).pixels_YXC.shape
   (64, 64, 3)
   >>> fit(np.zeros((1000, 500, 3), np.uint8)).pixels_YXC.shape
   (160, 96, 3)
 
-  `codec`: "fast" reads and shrinks by other libraries, see fast_images.py.
+  `codec`: "fast" reads and shrinks by other libraries, see codecs.py.
   """
 
   height: int
   width: int
-  native: bool = False
-  min_tokens: int = 1
-  max_tokens: int = 4096
-  codec: Literal["pillow", "fast"] = "pillow"
+  native: bool
+  min_tokens: int
+  max_tokens: int
+  codec: Literal["pillow", "fast"]
 
   def __post_init__(self):
     if self.codec not in ("pillow", "fast"):
@@ -382,7 +383,9 @@ class Preprocess:
 def restore(fitted: Fitted, result_YXC: np.ndarray) -> np.ndarray:
   """A result of the fitted size -> a picture of exactly the original size.
 
-  >>> fitted = Preprocess(height=32, width=32)(np.zeros((9, 7, 3), np.uint8))
+  >>> fit = Preprocess(height=32, width=32, native=False, min_tokens=1,
+  ...                  max_tokens=16, codec="pillow")
+  >>> fitted = fit(np.zeros((9, 7, 3), np.uint8))
   >>> restore(fitted, fitted.pixels_YXC).shape
   (9, 7, 3)
   """

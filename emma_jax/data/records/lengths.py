@@ -154,8 +154,23 @@ class Measure:
   @classmethod
   def of(cls, tokenizer: Tokenizer) -> "Measure":
     """With blank pictures of one cell, whose size counts for nothing."""
-    blank = images.Preprocess(height=images.GRID, width=images.GRID)
-    return cls(ToSample(tokenizer=tokenizer, preprocess=blank))
+    blank = images.Preprocess(
+      height=images.GRID,
+      width=images.GRID,
+      native=False,
+      min_tokens=1,
+      max_tokens=1,
+      codec="pillow",
+    )
+    to_sample = ToSample(
+      tokenizer=tokenizer,
+      preprocess=blank,
+      text_dropout=0.0,
+      reference_dropout=0.0,
+      max_turns=None,
+      max_pixels=images.MAX_PIXELS,
+    )
+    return cls(to_sample)
 
   def __call__(
     self, stored: schema.Stored, sizes: Sequence[tuple[int, int]]

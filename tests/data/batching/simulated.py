@@ -19,9 +19,9 @@ from emma_jax.data.batching import plan, row_cost, summary
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures.aspect_buckets import TABLE_1024
-from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Lengths
+from tests import neutral
 
 # The row's shape fits the mixture below: as many
 # Und tokens stand beside each picture that is drawn as in the data.
@@ -35,7 +35,7 @@ LAYOUT = Layout(
   width=1024,
   und_patches=65536,
 )
-NATIVE = Preprocess(
+NATIVE = neutral.preprocess(
   height=1024, width=1024, native=True, min_tokens=256, max_tokens=4096
 )
 WEIGHTS = {"understanding": 0.7, "drawing": 0.2, "editing": 0.1}

@@ -11,9 +11,9 @@ from emma_jax.data.batching import first_fit, order, row_cost
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_cost import ANY_BUCKET
 from emma_jax.data.batching.row_layout import CAPACITIES, Layout
-from emma_jax.data.pictures import images
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.data.transforms import Picture, Sample, Text
+from tests import neutral
 from tests.data import oracle
 from tests.laws import laws
 
@@ -197,7 +197,7 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     reference_branch=branch,
     und_patches=4 * data.draw(st.integers(4, 12)) if native else 0,
   )
-  preprocess = images.Preprocess(
+  preprocess = neutral.preprocess(
     height=32, width=32, native=native, min_tokens=2, max_tokens=9
   )
   rules = row_cost.Rules(

@@ -7,11 +7,10 @@ import pytest
 
 from emma_jax.data.batching import row_cost
 from emma_jax.data.batching.row_layout import CAPACITIES, Layout
-from emma_jax.data.pictures import images
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
-from emma_jax.data.transforms import ToSample
+from tests import neutral
 from tests.data import recorded
 
 LAYOUT = Layout(
@@ -23,7 +22,7 @@ LAYOUT = Layout(
   height=32,
   width=64,
 )
-FIT = images.Preprocess(height=32, width=64)
+FIT = neutral.preprocess(height=32, width=64)
 
 
 def _rules(max_turns=3, **changes) -> row_cost.Rules:
@@ -51,7 +50,7 @@ def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
     bucket, turns = int(table.bucket[i]), int(table.turns[i])
     seen.add(bucket)
     layout = rules.layouts[bucket]
-    to_sample = ToSample(
+    to_sample = neutral.to_sample(
       tokenizer=TinyTokenizer(),
       max_turns=turns or rules.max_turns,
       preprocess=dataclasses.replace(
@@ -121,7 +120,7 @@ def test_native_pictures_cost_what_they_measure():
 
 
 def test_native_sizes_are_those_of_the_preprocessing():
-  fit = images.Preprocess(
+  fit = neutral.preprocess(
     height=32, width=32, native=True, min_tokens=6, max_tokens=20
   )
   rng = np.random.default_rng(0)

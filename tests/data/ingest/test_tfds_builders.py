@@ -21,8 +21,8 @@ from emma_jax.data.ingest import (  # noqa: E402
   tfds_builders,  # noqa: E402
 )
 from emma_jax.data.loading import dataset, sources  # noqa: E402
-from emma_jax.data.pictures.images import Preprocess  # noqa: E402
 from emma_jax.data.records.source import RecordsSource  # noqa: E402
+from tests import neutral
 from tests.data import made  # noqa: E402
 
 # Its last bytes are zeros, which NumPy's own bytes would lose.
@@ -178,7 +178,7 @@ def test_published_files_become_records_and_train(
   monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
   direct = sources.open_source(f"tfds:{name}:train")
   assert [direct[i] for i in range(len(direct))] == got
-  config = dataset.DataConfig(
+  config = neutral.data_config(
     seed=0,
     sources={"a": f"tfds:{name}:train"},
     phases=(Phase({"a": 1}),),
@@ -193,7 +193,7 @@ def test_published_files_become_records_and_train(
       height=32,
       width=32,
     ),
-    preprocess=Preprocess(height=32, width=32),
+    preprocess=neutral.preprocess(height=32, width=32),
   )
   opened = dataset.open_pipeline(config, made.TOKENIZER)
   with dataset.stream(opened) as batches:  # in a process of its own

@@ -12,12 +12,13 @@ import pytest
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.packing import Layout
 from emma_jax.data.loading import batch_stats, dataset
-from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.structs import Drawing
+from tests import neutral
 
 TOKENIZER = TinyTokenizer(["red"])
-CONFIG = dataset.DataConfig(
+CONFIG = neutral.data_config(
   seed=0,
   sources={
     "und": "world:understanding:train",
@@ -35,7 +36,7 @@ CONFIG = dataset.DataConfig(
     height=96,
     width=96,
   ),
-  preprocess=Preprocess(height=96, width=96),
+  preprocess=neutral.preprocess(height=96, width=96),
 )
 
 
@@ -237,7 +238,7 @@ def test_info_gives_means(source):
 
 
 def test_native_pictures_of_the_layouts_size_are_as_good():
-  native = Preprocess(height=32, width=32, native=True)
+  native = neutral.preprocess(height=32, width=32, native=True)
   config = dataclasses.replace(CONFIG, preprocess=native)
   one, two = (
     dataset.open_pipeline(c, TOKENIZER)[1].batch for c in (config, CONFIG)

@@ -12,6 +12,7 @@ pytest.importorskip("simplejpeg", reason="needs the extra fast")
 from emma_jax.data.pictures import codecs  # noqa: E402
 from emma_jax.data.pictures.images import BadRecord, Preprocess  # noqa: E402
 from emma_jax.speed.data_rows import photo  # noqa: E402
+from tests import neutral
 from tests.data import hostile, made  # noqa: E402
 
 
@@ -27,7 +28,7 @@ def _jpeg(picture: np.ndarray, **options) -> bytes:
 
 def _both(**more) -> tuple[Preprocess, Preprocess]:
   sizes = dict(height=256, width=256) | more
-  return Preprocess(**sizes), Preprocess(**sizes, codec="fast")
+  return neutral.preprocess(**sizes), neutral.preprocess(**sizes, codec="fast")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_hostile_pictures_have_the_same_outcome(case):
     with pytest.raises(BadRecord, match=case.outcome):
       fast.read(case.value, "here")
   else:
-    slow = Preprocess(height=32, width=32).read(case.value)
+    slow = neutral.preprocess(height=32, width=32).read(case.value)
     got = fast.read(case.value)
     assert got.original_size == slow.original_size
     far = np.abs(got.pixels_YXC.astype(int) - slow.pixels_YXC).mean()
@@ -126,4 +127,7 @@ def test_the_codec_is_in_the_fingerprint():
   slow, fast = _both()
   assert slow.fingerprint() != fast.fingerprint()
   # That of checkpoints from before there was a choice.
-  assert slow.fingerprint() == Preprocess(height=256, width=256).fingerprint()
+  assert (
+    slow.fingerprint()
+    == neutral.preprocess(height=256, width=256).fingerprint()
+  )

@@ -14,6 +14,7 @@ from emma_jax.data.pictures.images import (
   measure_picture,
   restore,
 )
+from tests import neutral
 from tests.data import hostile, made
 
 
@@ -82,7 +83,7 @@ def test_exif_orientations_are_those_of_the_standard(orientation, kind):
   assert made.letters(pixels, 32) == want
   assert pixels.shape == (32 * len(want), 32 * len(want[0]), 3)
   assert measure_picture(data) == pixels.shape[:2]
-  fitted = Preprocess(height=96, width=96).read(data)
+  fitted = neutral.preprocess(height=96, width=96).read(data)
   y, x = fitted.content_size
   assert made.letters(fitted.pixels_YXC[:y, :x], 32) == want
 
@@ -133,7 +134,7 @@ def test_a_bomb_is_not_decoded():
 
 
 def test_fixed_mode_frames():
-  fit = Preprocess(height=64, width=96)
+  fit = neutral.preprocess(height=64, width=96)
   right = _noise(64, 96)
   assert fit(right).pixels_YXC is right
   fitted = fit(np.zeros((10, 10, 3), np.uint8))
@@ -149,9 +150,11 @@ def test_fixed_mode_frames():
 @pytest.mark.parametrize(
   "fit",
   [
-    Preprocess(height=64, width=96),
-    Preprocess(height=32, width=32, native=True, max_tokens=6),
-    Preprocess(height=32, width=32, native=True, min_tokens=4, max_tokens=9),
+    neutral.preprocess(height=64, width=96),
+    neutral.preprocess(height=32, width=32, native=True, max_tokens=6),
+    neutral.preprocess(
+      height=32, width=32, native=True, min_tokens=4, max_tokens=9
+    ),
   ],
 )
 def test_sizes_come_back_exactly(fit: Preprocess, size: tuple[int, int]):
@@ -167,7 +170,7 @@ def test_sizes_come_back_exactly(fit: Preprocess, size: tuple[int, int]):
 
 
 def test_native_mode_keeps_pixels():
-  fit = Preprocess(height=32, width=32, native=True, max_tokens=16)
+  fit = neutral.preprocess(height=32, width=32, native=True, max_tokens=16)
   picture_YXC = _noise(45, 70)
   fitted = fit(picture_YXC)
   assert fitted.pixels_YXC.shape == (64, 96, 3)
@@ -175,36 +178,40 @@ def test_native_mode_keeps_pixels():
 
 
 def test_restore_refuses_another_size():
-  fitted = Preprocess(height=32, width=32)(_noise(9, 9))
+  fitted = neutral.preprocess(height=32, width=32)(_noise(9, 9))
   with pytest.raises(ValueError, match="does not belong"):
     restore(fitted, np.zeros((64, 32, 3), np.uint8))
 
 
 def test_preprocess_checks_itself_and_has_a_fingerprint():
   with pytest.raises(ValueError, match="multiple of 32"):
-    Preprocess(height=33, width=32)
+    neutral.preprocess(height=33, width=32)
   with pytest.raises(ValueError, match="min_tokens"):
-    Preprocess(height=32, width=32, min_tokens=9, max_tokens=3)
-  one = Preprocess(height=32, width=64)
-  assert one.fingerprint() == Preprocess(height=32, width=64).fingerprint()
-  assert one.fingerprint() != Preprocess(height=64, width=32).fingerprint()
+    neutral.preprocess(height=32, width=32, min_tokens=9, max_tokens=3)
+  one = neutral.preprocess(height=32, width=64)
+  assert (
+    one.fingerprint() == neutral.preprocess(height=32, width=64).fingerprint()
+  )
+  assert (
+    one.fingerprint() != neutral.preprocess(height=64, width=32).fingerprint()
+  )
 
 
 def test_an_unknown_codec_and_one_that_is_not_installed(monkeypatch):
   from emma_jax.data.pictures import codecs
 
   with pytest.raises(ValueError, match="pillow or fast"):
-    Preprocess(height=32, width=32, codec="magick")
+    neutral.preprocess(height=32, width=32, codec="magick")
   codecs.libraries.cache_clear()
   monkeypatch.setitem(__import__("sys").modules, "cv2", None)
   with pytest.raises(ValueError, match="extra `fast`"):
-    Preprocess(height=32, width=32, codec="fast")
+    neutral.preprocess(height=32, width=32, codec="fast")
 
 
 @pytest.mark.parametrize("case", hostile.pictures(), ids=lambda case: case.name)
 def test_reading_equals_decoding_then_fitting(case):
   """In one go nothing is copied between, and nothing else differs."""
-  fit = Preprocess(height=32, width=64)
+  fit = neutral.preprocess(height=32, width=64)
   try:
     wanted = fit(load_picture(case.value, "here"))
   except BadRecord as error:

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from emma_jax.data.curation import validation
-from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import latents
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.structs import WithLatent
+from tests import neutral
 from tests.data import made
 
 SETTINGS = latents.Settings(
-  understanding=Preprocess(height=32, width=64, native=True, max_tokens=6),
-  generation=Preprocess(height=32, width=64),
+  understanding=neutral.preprocess(
+    height=32, width=64, native=True, max_tokens=6
+  ),
+  generation=neutral.preprocess(height=32, width=64),
   autoencoder="a" * 12,
   dtype="float32",
 )
@@ -126,7 +129,7 @@ def test_a_picture_without_latents_is_a_bad_record(folder):
 def _other_size(folder, out):
   del folder, out
   return dataclasses.replace(
-    SETTINGS, generation=Preprocess(height=32, width=96)
+    SETTINGS, generation=neutral.preprocess(height=32, width=96)
   )
 
 
@@ -182,7 +185,7 @@ def test_settings_that_play_no_part_are_left_out(tmp_path):
   folder = made.dataset(tmp_path / "set", stored)
   _written(folder)
   other = dataclasses.replace(
-    SETTINGS, understanding=Preprocess(height=64, width=64)
+    SETTINGS, understanding=neutral.preprocess(height=64, width=64)
   )
   assert RecordsSource(str(folder), latents=other).latents.weights == "w"
 

@@ -10,12 +10,13 @@ import pytest
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.packing import Layout
 from emma_jax.data.loading import dataset, sources
-from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import lengths, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource, shown
 from emma_jax.data.transforms import Text
 from emma_jax.structs import Drawing
+from tests import neutral
 from tests.data import made
 
 
@@ -136,7 +137,7 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
     stored[4], record=Drawing(prompt="no 4", picture=broken, id="4")
   )
   folder = made.dataset(tmp_path / "d", stored, shards=2)
-  config = dataset.DataConfig(
+  config = neutral.data_config(
     seed=0,
     sources={"draw": f"records:{folder}"},
     phases=(Phase({"draw": 1}),),
@@ -150,7 +151,7 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
       height=64,
       width=64,
     ),
-    preprocess=Preprocess(height=64, width=64),
+    preprocess=neutral.preprocess(height=64, width=64),
     max_bad_share=1.0,
   )
   source = dataset.open_pipeline(config, made.TOKENIZER)

@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 
-from emma_jax.data.pictures.images import Preprocess
 from emma_jax.data.text import chat
 from emma_jax.data.text import tokenizer as lib
 from emma_jax.data.text.chat import PICTURE, Turn
-from emma_jax.data.transforms import Picture, ToSample, further_turn
+from emma_jax.data.transforms import Picture, further_turn
 from emma_jax.structs import Drawing, Editing, Understanding
+from tests import neutral
 from tests.data import qwen
 
 PIXELS = np.zeros((32, 32, 3), np.uint8)
@@ -101,8 +101,8 @@ def _flat(tokenizer, sample, pads: int) -> list[int]:
 
 
 def test_training_sees_the_same_layout(tokenizer):
-  to_sample = ToSample(
-    tokenizer=tokenizer, preprocess=Preprocess(height=32, width=32)
+  to_sample = neutral.to_sample(
+    tokenizer=tokenizer, preprocess=neutral.preprocess(height=32, width=32)
   )
   flat = lambda record: _flat(tokenizer, to_sample(record), 4)
   encode = lambda turns, pictures, answer: chat.encode(

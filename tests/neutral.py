@@ -1,0 +1,46 @@
+"""Objects that a config makes, with what a test does not care about filled in.
+
+The product has one place for defaults, configs/defaults.py, and its classes
+have none. What stands here changes nothing: no dropout, no limit that is met.
+"""
+
+from typing import Any
+
+from emma_jax.data.loading.config import DataConfig
+from emma_jax.data.pictures.images import MAX_PIXELS, Preprocess
+from emma_jax.data.transforms import ToSample
+
+
+def preprocess(**changes: Any) -> Preprocess:
+  """To one size, as Pillow reads pictures."""
+  rest = dict(native=False, min_tokens=1, max_tokens=4096, codec="pillow")
+  return Preprocess(**rest | changes)
+
+
+def to_sample(**changes: Any) -> ToSample:
+  """Nothing is dropped, no turn is left out."""
+  rest = dict(
+    text_dropout=0.0,
+    reference_dropout=0.0,
+    max_turns=None,
+    max_pixels=MAX_PIXELS,
+  )
+  return ToSample(**rest | changes)
+
+
+def data_config(**changes: Any) -> DataConfig:
+  """Read in this process, two threads ahead; a hundredth may be broken."""
+  rest = dict(
+    buckets=(),
+    parts=1,
+    text_dropout=0.1,
+    reference_dropout=0.1,
+    max_turns=None,
+    max_pixels=MAX_PIXELS,
+    max_bad_share=0.01,
+    min_seen=1000,
+    workers=0,
+    threads=2,
+    buffer=4,
+  )
+  return DataConfig(**rest | changes)
