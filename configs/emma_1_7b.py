@@ -20,4 +20,5 @@ from configs import full_size, models
 
 
 def get_config(spec: str = "") -> ml_collections.ConfigDict:
+  """All stages, or the one that `spec` names, for the machine it names."""
   return full_size.get("emma_1_7b", models.emma_1_7b(), "Qwen3-1.7B", spec)

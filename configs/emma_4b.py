@@ -20,4 +20,5 @@ from configs import full_size, models
 
 
 def get_config(spec: str = "") -> ml_collections.ConfigDict:
+  """All stages, or the one that `spec` names, for the machine it names."""
   return full_size.get("emma_4b", models.emma_4b(), "Qwen3-4B", spec)

@@ -21,6 +21,7 @@ from configs import stages, tiny
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """Two stages from random weights around a frozen autoencoder."""
   c = tiny.base()
   c.name = "files"
   # Name or path of weights; the first stage's load table reads it.

@@ -15,6 +15,7 @@ from configs import world_autoencoder
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """One stage, of half the world autoencoder's steps."""
   c = world_autoencoder.get_config()
   c.name = "files_autoencoder"
   c.data.sources.pictures = "jsonl:data/t2i_train.jsonl"

@@ -10,6 +10,7 @@ from configs import files
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """The stages of files.py; the first one loads the reference's weights."""
   c = files.get_config()
   c.name = "files_from_reference"
   c.stages["2_finetuning"].load = (

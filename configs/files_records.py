@@ -17,6 +17,7 @@ from configs import files
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """The stages of files.py, batches planned from lengths in three sizes."""
   c = files.get_config()
   c.name = "files_records"
   c.data.sources = dict(

@@ -31,6 +31,7 @@ _QUESTIONS = dict(
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """The six stages of tiny.py, more steps each."""
   c = tiny.base()
   c.name = "reference"
   c.data.seed = 1  # not the demo's samples

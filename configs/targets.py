@@ -46,6 +46,7 @@ class Target:
 
   @property
   def row_shards(self) -> int:
+    """Into how many parts the rows of a batch are split."""
     return self.mesh[0] * self.mesh[1] * self.mesh[2]
 
 

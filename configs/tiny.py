@@ -66,6 +66,7 @@ DEMO = {
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
+  """The six stages, or as many as a variant of the model (variants.py) has."""
   c = base()
   c.name = variant or "tiny"
   c.evaluate.reference = not variant

@@ -12,6 +12,7 @@ from configs import defaults, models
 
 
 def get_config() -> ml_collections.ConfigDict:
+  """One stage, from random weights."""
   c = defaults.get_config()
   c.name = "world_autoencoder"
   c.model = models.autoencoder_only()

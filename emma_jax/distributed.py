@@ -59,7 +59,11 @@ class Settings:
     given = [getattr(self, name) for name in _FLAGS]
     if all(x is None for x in given):
       return
-    if any(x is None for x in given):
+    if (
+      self.coordinator is None
+      or self.num_processes is None
+      or self.process_id is None
+    ):
       missing = [n for n, x in zip(_FLAGS, given) if x is None]
       raise StartError(
         f"{' and '.join(missing)} missing: give all of --coordinator "
@@ -160,7 +164,8 @@ def start(found: Settings | None) -> None:
   """
   if found is None:
     return
-  if "cpu" in (jax.config.jax_platforms or "cpu"):
+  named = jax.config.jax_platforms  # type: ignore[attr-defined]  # dynamic
+  if "cpu" in (named or "cpu"):
     # The CPU's own default has no collectives between processes.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
   where = found.coordinator or f"the coordinator that {found.cluster} names"
@@ -334,7 +339,11 @@ def share_of_rows(sharding: jax.sharding.Sharding, rows: int) -> Share:
     ValueError: a process whose rows do not follow each other.
   """
   held: dict[int, set[tuple[int, int]]] = {}
-  for device, index in sharding.devices_indices_map((rows,)).items():
+  # JAX's own type of a device is that of a variable.
+  placed: Mapping[Any, tuple[slice, ...]] = sharding.devices_indices_map(
+    (rows,)
+  )
+  for device, index in placed.items():
     start, stop, _ = index[0].indices(rows)
     held.setdefault(device.process_index, set()).add((start, stop))
   spans = {}

@@ -28,6 +28,7 @@ class Part:
 
   @property
   def total(self) -> float:
+    """FLOPs of the forward pass and of those backward ones that there are."""
     return self.forward * (1 + self.inputs + self.weights)
 
 

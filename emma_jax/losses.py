@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from emma_jax.models import partition
-from emma_jax.structs import DRAWING, EDITING, Mean
+from emma_jax.structs import DRAWING, EDITING, Array, Mean
 
 
 def next_token(
-  logits_BUV: jax.Array, targets_BU: jax.Array, weights_BU: jax.Array
+  logits_BUV: jax.Array, targets_BU: Array, weights_BU: Array
 ) -> tuple[Mean, Mean]:
   """Cross-entropy in nats per answer token, and the share predicted right."""
   chex.assert_equal_shape_prefix((logits_BUV, targets_BU, weights_BU), 2)
@@ -32,8 +32,8 @@ def next_token(
 def next_token_of(
   hidden_BUD: jax.Array,
   head_VD: jax.Array,
-  targets_BU: jax.Array,
-  weights_BU: jax.Array,
+  targets_BU: Array,
+  weights_BU: Array,
   *,
   chunk: int,
 ) -> tuple[Mean, Mean]:
@@ -98,6 +98,7 @@ def _on_mesh(
   batch = partition.mesh_axes("rows")
   # Tensor-parallel devices hold the same rows: they take parts of them.
   others = partition.mesh_axes("vocab")
+  assert batch is not None and others is not None  # `alone` has asked
   every = (*batch, *others)
   tokens = PartitionSpec(batch, others)
   hidden = PartitionSpec(batch, others, None)
@@ -197,7 +198,7 @@ def squared_error(predicted_BMTC: jax.Array, target_BMTC: jax.Array):
   return jnp.mean(error * error, axis=(-2, -1))
 
 
-def per_task(error_BM: jax.Array, task_BM: jax.Array) -> dict[str, Mean]:
+def per_task(error_BM: jax.Array, task_BM: Array) -> dict[str, Mean]:
   """The velocity error of drawing and editing, one count per picture."""
   chex.assert_equal_shape((error_BM, task_BM))
   out = {}
@@ -208,7 +209,7 @@ def per_task(error_BM: jax.Array, task_BM: jax.Array) -> dict[str, Mean]:
 
 
 def per_time(
-  error_BM: jax.Array, time_BM: jax.Array, task_BM: jax.Array, bins: int
+  error_BM: jax.Array, time_BM: jax.Array, task_BM: Array, bins: int
 ) -> dict[str, Mean]:
   """The velocity error in equal bins of the flow time, 0 clean to 1 noise."""
   chex.assert_equal_shape((error_BM, time_BM, task_BM))
@@ -222,7 +223,7 @@ def per_time(
 
 
 def label(
-  logits_BN2: jax.Array, label_BN: jax.Array, valid_BN: jax.Array
+  logits_BN2: jax.Array, label_BN: Array, valid_BN: Array
 ) -> tuple[Mean, Mean]:
   """Router cross-entropy over labelled pictures (label >= 0), and accuracy."""
   chex.assert_equal_shape((label_BN, valid_BN))

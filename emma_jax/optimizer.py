@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from emma_jax import rules
+from emma_jax.structs import Array
 
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -62,6 +63,7 @@ def schedule(config: OptimizerConfig) -> optax.Schedule:
     step = jnp.asarray(step, jnp.float32)
     warm = jnp.minimum(1.0, (step + 1) / max(c.warmup_steps, 1))
     done = jnp.clip((step - c.warmup_steps) / span, 0.0, 1.0)
+    left: jax.Array | float
     if c.schedule == "constant":
       left = 1.0
     elif c.schedule == "linear":
@@ -157,9 +159,7 @@ def _scale_by_path(
   return optax.GradientTransformation(init, update)
 
 
-def ema_update(
-  ema: Any, params: Any, decay: float, step: jax.Array | int
-) -> Any:
+def ema_update(ema: Any, params: Any, decay: float, step: Array | int) -> Any:
   """Moves `ema` towards `params` after update number `step` (0, 1, ...).
 
   The decay is min(decay, (1 + step) / (10 + step)): early on the average

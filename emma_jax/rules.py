@@ -92,7 +92,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
   Raises:
     ValueError: a path that is both a leaf and a branch.
   """
-  tree = {}
+  tree: dict[str, Any] = {}
   for path, leaf in flat.items():
     *parents, last = path.split("/")
     node = tree
@@ -120,7 +120,7 @@ def split(
       are chosen).
   """
   pick = chosen.__getitem__ if isinstance(chosen, Mapping) else chosen
-  parts = ({}, {})
+  parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
   for path, leaf in flatten(tree).items():
     parts[0 if pick(path) else 1][path] = leaf
   return unflatten(parts[0]), unflatten(parts[1])

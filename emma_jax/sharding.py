@@ -200,9 +200,13 @@ def weights(
     large = math.prod(x.shape) * x.dtype.itemsize > LARGE
     names = (e if isinstance(e, tuple) else (e,) for e in split)
     used = set(itertools.chain(*names))
-    if large and mesh.shape[FSDP] > 1 and FSDP not in used:
-      if not any(re.fullmatch(pattern, path) for pattern in WHOLE):
-        whole.append(f"{path} {x.shape} {axes[path]}")
+    if (
+      large
+      and mesh.shape[FSDP] > 1
+      and FSDP not in used
+      and not any(re.fullmatch(pattern, path) for pattern in WHOLE)
+    ):
+      whole.append(f"{path} {x.shape} {axes[path]}")
   if whole:
     raise ValueError(
       f"On a mesh of {dict(mesh.shape)} these weights would be copied to "

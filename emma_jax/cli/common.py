@@ -45,9 +45,10 @@ def run(
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
+  mistakes: tuple[type[Exception], ...] = (UserError, *errors)
   try:
     return main([a for a in argv if a != "--debug"]) or 0
-  except (UserError, *errors) as error:
+  except mistakes as error:
     if debug:
       traceback.print_exc()
     print(f"error: {error}", file=sys.stderr)
@@ -169,7 +170,7 @@ def stage_name(config: Mapping[str, Any], name: str | None) -> str:
   names = list(config["stages"])
   if name is None and len(names) == 1:
     return names[0]
-  if name not in names:
+  if name is None or name not in names:
     raise UserError(f"--stage={name}: choose one of {', '.join(names)}.")
   return name
 
@@ -204,7 +205,7 @@ def _find(path: str) -> pathlib.Path:
 
 def _execute(file: pathlib.Path) -> Any:
   spec = importlib.util.spec_from_file_location(f"_config_{file.stem}", file)
-  if spec is None:
+  if spec is None or spec.loader is None:
     raise UserError(f"{file} is not a Python file.")
   module = importlib.util.module_from_spec(spec)
   # `from configs import defaults` works from anywhere, for configs of the
@@ -244,7 +245,8 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict:
 def override(config: ml_collections.ConfigDict, key: str, text: str):
   """Sets a dotted key from text; UserError where key or type is wrong."""
   *sections, last = key.split(".")
-  node, seen = config, []
+  node = config
+  seen: list[str] = []
   for name in sections:
     _check_key(config, node, seen, name, key)
     seen.append(name)

@@ -214,7 +214,7 @@ def _check(args: argparse.Namespace) -> int:
   worst = max(c.error for c in compared)
   for c in compared:
     verdict = "ok" if c.error <= args.tolerance else "DIFFERS"
-    print(f"{c.name:24} {str(c.shape):24} {c.error:.2e}  {verdict}")
+    print(f"{c.name:24} {c.shape!s:24} {c.error:.2e}  {verdict}")
   if not worst <= args.tolerance:  # also where it is NaN
     print(
       f"The import is not equal: {worst:.2e} of the reference's maximum, "
@@ -248,6 +248,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
 
 
 def entry() -> None:
+  """The console script."""
   sys.exit(main())
 
 

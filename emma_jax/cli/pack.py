@@ -11,9 +11,11 @@ diffusion sees unit variance in every channel.
 """
 
 import argparse
+from collections.abc import Mapping
 import json
 import pathlib
 import sys
+from typing import Any
 
 from emma_jax.cli import common
 
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _main(argv: list[str] | None) -> int:
+def _main(argv: list[str]) -> int:
   args = _parser().parse_args(argv)
   from emma_jax.checkpoints import locate, weight_files
 
@@ -75,7 +77,7 @@ def _main(argv: list[str] | None) -> int:
   return 0
 
 
-def steps_done(meta: dict) -> int:
+def steps_done(meta: Mapping[str, Any]) -> int:
   """Steps of all stages up to the checkpoint, not of its last one alone.
 
   >>> stages = {"a": {"steps": 10}, "b": {"steps": 30}}
@@ -88,7 +90,9 @@ def steps_done(meta: dict) -> int:
   return earlier + meta["stage_step"]
 
 
-def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
+def measure(
+  params: Mapping[str, Any], config: Mapping[str, Any], pictures: int
+) -> tuple[dict, dict]:
   """Parameters whose latents have mean 0 and deviation 1 per channel.
 
   Returns them with what was measured: the reconstruction's PSNR in dB over
@@ -101,20 +105,24 @@ def measure(params: dict, config: dict, pictures: int) -> tuple[dict, dict]:
   from emma_jax.build import data as build_data
   from emma_jax.build import model as build_model
   from emma_jax.data.loading import sources
+  from emma_jax.data.transforms import Picture
   from emma_jax.models.dcae import Autoencoder
   from emma_jax.models.emma import to_unit
+  from emma_jax.structs import Record
 
   module = build_model.model(config["model"]).module
   spec = next(iter(config["data"]["sources"].values()))
   to_sample = build_data.to_sample(config["data"], training=False)
 
+  def last(record: Record) -> np.ndarray:
+    part = to_sample(record).parts[-1]
+    assert isinstance(part, Picture)  # a drawing ends with what it shows
+    return part.pixels_YXC
+
   def batches(source):
     for start in range(0, pictures, 32):
-      parts = [
-        to_sample(source[i]).parts[-1].pixels_YXC
-        for i in range(start, start + 32)
-      ]
-      yield to_unit(jnp.asarray(np.stack(parts)), jnp.float32)
+      pixels = [last(source[i]) for i in range(start, start + 32)]
+      yield to_unit(jnp.asarray(np.stack(pixels)), jnp.float32)
 
   weights = params["autoencoder"]
   encode = jax.jit(
@@ -151,6 +159,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry() -> None:
+  """The console script."""
   sys.exit(main())
 
 

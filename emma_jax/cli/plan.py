@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _main(argv: list[str] | None) -> int:
+def _main(argv: list[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
   # After the arguments: a mistake in them should not wait for JAX.
   import jax
@@ -293,6 +293,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
 
 
 def entry() -> None:
+  """The console script."""
   sys.exit(main())
 
 

@@ -324,6 +324,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
 
 
 def entry() -> None:
+  """The console script."""
   sys.exit(main())
 
 

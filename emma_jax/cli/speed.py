@@ -442,7 +442,7 @@ def _main(argv: list[str]) -> int:
   args = _parser().parse_args(rest)
   if overrides and args.command != "gpu":
     raise common.UserError(
-      f"{args.command} takes no --config.{[*overrides][0]}"
+      f"{args.command} takes no --config.{next(iter(overrides))}"
       ": its sizes are the published ones."
     )
   run = {
@@ -463,6 +463,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry() -> None:
+  """The console script."""
   sys.exit(main())
 
 

@@ -109,7 +109,7 @@ def _join(args: argparse.Namespace) -> None:
   )
 
 
-def _main(argv: list[str] | None) -> int:
+def _main(argv: list[str]) -> int:
   start = time.perf_counter()
   args, overrides = common.parse_arguments(_parser(), argv)
   config = common.load_config(args.config, overrides)

@@ -11,6 +11,8 @@ from emma_jax.evals.outcomes import (
   Scores,
   batches,
   fidelity,
+  only,
+  pixels,
   tally,
 )
 from emma_jax.structs import Drawing
@@ -41,10 +43,11 @@ def run(
     progress: told now and then.
   """
   if spec.startswith("jsonl:"):
-    samples, _ = files.records(spec, "drawing", count)
+    found, _ = files.records(spec, "drawing", count)
   else:
-    samples = world.records("autoencoder", split, count)
-  true = [r.picture for r in samples]
+    found = world.records("autoencoder", split, count)
+  samples = only(Drawing, found)
+  true = [pixels(r.picture) for r in samples]
   made: list[np.ndarray] = []
   for start, part in batches(true, batch):
     progress("autoencoder", start, len(true))
@@ -55,7 +58,7 @@ def run(
   return scores, done
 
 
-def _outcome(record: Drawing, picture: np.ndarray) -> Outcome:
+def _outcome(record: Drawing, picture: np.ndarray) -> Outcome[Drawing]:
   readable = record.truth is not None and isinstance(
     scoring.scene_of(record), Scene
   )

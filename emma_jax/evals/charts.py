@@ -40,6 +40,7 @@ def short(value: float) -> str:
 
 
 def percent(value: float) -> str:
+  """A share in percent, to four digits: 0.5 -> "50%"."""
   return f"{100 * value:.4g}%"
 
 

@@ -22,7 +22,7 @@ def run(
   steps: int,
   progress: Progress,
   name: str = "drawing",
-) -> list[Outcome]:
+) -> list[Outcome[Drawing]]:
   """Draws each prompt once; `size` is (y, x), 0 `steps` is the model's own."""
   outcomes = []
   for start, part in batches(records, batch):

@@ -74,7 +74,9 @@ class StageEvaluator:
       )
     make = self._make_session
     if make is None:
-      from emma_jax.build.session import session as make
+      from emma_jax.build import session as build_session
+
+      make = build_session.session
     # Before stage 4b the router has not learned anything.
     route = "router" if stage.startswith("4b") else "versatile"
     name = f"{self.config['name']} {stage}"

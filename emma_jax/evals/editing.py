@@ -21,7 +21,7 @@ def run(
   steps: int,
   progress: Progress,
   name: str = "editing",
-) -> list[Outcome]:
+) -> list[Outcome[Editing]]:
   """Edits each source once; 0 `steps` is the model's own."""
   outcomes = []
   for start, part in batches(records, batch):

@@ -6,7 +6,7 @@ changes nothing may well be nearer than one that edits.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -16,7 +16,14 @@ from PIL import Image
 from emma_jax.data.loading.sources import open_source
 from emma_jax.data.pictures.images import BadRecord, load_picture
 from emma_jax.evals import drawing, editing, understanding
-from emma_jax.evals.outcomes import Outcome, Progress, Scores, fidelity
+from emma_jax.evals.outcomes import (
+  Outcome,
+  Progress,
+  Scores,
+  fidelity,
+  only,
+  pixels,
+)
 from emma_jax.structs import Drawing, Editing, Record, Understanding
 
 # A question asked so often, and one of so few, is a kind of its own.
@@ -30,7 +37,7 @@ class NoRecords(ValueError):
 
 def records(
   spec: str, task: str, count: int
-) -> tuple[list[Record], list[tuple[str, str]]]:
+) -> tuple[Sequence[Record], list[tuple[str, str]]]:
   """The first `count` sound records of a source, and the broken ones met.
 
   Pictures are decoded. Raises NoRecords where no record is sound or the
@@ -49,7 +56,7 @@ def records(
   if not found:
     first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
     raise NoRecords(f"{spec} has no record that could be read{first}.")
-  kind = {
+  kind: type[Record] = {
     "understanding": Understanding,
     "drawing": Drawing,
     "editing": Editing,
@@ -59,7 +66,9 @@ def records(
       f"{spec} gives {type(found[0]).__name__} records; {task} needs "
       f"{kind.__name__}."
     )
-  return _kinds(found) if task == "understanding" else found, bad
+  if task == "understanding":
+    return _kinds(only(Understanding, found)), bad
+  return found, bad
 
 
 def _decoded(record: Record) -> Record:
@@ -111,29 +120,35 @@ def run(
 ) -> tuple[Scores, list[Outcome]]:
   """Scores and outcomes of one task; "score" is None for pictures."""
   if task == "understanding":
-    done = understanding.run(session, samples, batch=batch, progress=progress)
-    return understanding.score(done), done
+    asked = understanding.run(
+      session, only(Understanding, samples), batch=batch, progress=progress
+    )
+    return understanding.score(asked), asked
   unknown = lambda record, picture: None
-  flow = dict(
+  flow: dict[str, Any] = dict(
     judge=unknown, batch=batch, seed=seed, steps=steps, progress=progress
   )
   if task == "drawing":
     data = session.config["data"]
     size = (data["height"], data["width"])
-    done = drawing.run(session, samples, size=size, **flow)
-    return {"score": None, "n": len(done), "kinds": {}}, done
-  done = editing.run(session, samples, **flow)
-  return {"score": None, "n": len(done), "kinds": {}} | _distances(done), done
+    drawn = drawing.run(session, only(Drawing, samples), size=size, **flow)
+    return _unscored(drawn), drawn
+  edited = editing.run(session, only(Editing, samples), **flow)
+  return _unscored(edited) | _distances(edited), edited
 
 
-def _distances(done: Sequence[Outcome]) -> Mapping[str, Any]:
+def _unscored(done: Sequence[Outcome]) -> Scores:
+  return {"score": None, "n": len(done), "kinds": {}}
+
+
+def _distances(done: Sequence[Outcome[Editing]]) -> Scores:
   """To the targets: the results' distances, and the sources' as "copy"."""
   edited, copied = [], []
   for outcome in done:
-    source, target = outcome.record.source, outcome.record.target
+    source = pixels(outcome.record.source)
     # A result has its source's size, a target may have another.
-    target = resized(target, source.shape[:2])
-    edited.append((outcome.picture, target))
+    target = resized(pixels(outcome.record.target), source.shape[:2])
+    edited.append((pixels(outcome.picture), target))
     copied.append((source, target))
   return {**fidelity(edited), "copy": fidelity(copied)}
 
@@ -143,4 +158,5 @@ def resized(picture_YXC: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
   if picture_YXC.shape[:2] == tuple(size):
     return picture_YXC
   image = Image.fromarray(np.ascontiguousarray(picture_YXC))
-  return np.array(image.resize(size[::-1], Image.Resampling.BICUBIC))
+  y, x = size
+  return np.array(image.resize((x, y), Image.Resampling.BICUBIC))

@@ -1,13 +1,15 @@
 """What every evaluation is made of: outcomes of samples, shares, distances."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import math
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from emma_jax.structs import Record
+from emma_jax.structs import RawPicture, Record
+
+R = TypeVar("R", bound=Record)
 
 # Told what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -23,14 +25,14 @@ def quiet(what: str, done: int, total: int):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
+class Outcome(Generic[R]):
   """What a model made of one record.
 
   `marks` is a (kind, right) per thing that counts: a turn, or the picture;
   right is None where no exact score exists.
   """
 
-  record: Record
+  record: R
   marks: tuple[tuple[str, bool | None], ...]
   picture: np.ndarray | None = None  # drawn or edited
   answers: tuple[str, ...] = ()  # one per turn
@@ -89,6 +91,33 @@ def batches(
     yield start, items[start : start + size]
 
 
+def only(
+  kind: type[R] | tuple[type[R], ...], records: Sequence[Record]
+) -> list[R]:
+  """The records, all of this kind of record.
+
+  Raises:
+    TypeError: one is of another kind.
+  """
+  out: list[R] = []
+  for record in records:
+    if not isinstance(record, kind):
+      raise TypeError(f"{type(record).__name__} {record.id!r} is no {kind}.")
+    out.append(record)
+  return out
+
+
+def pixels(picture: RawPicture | None) -> np.ndarray:
+  """A decoded picture itself, (Y, X, 3) uint8.
+
+  Raises:
+    TypeError: it is none: a path, bytes, or nothing.
+  """
+  if not isinstance(picture, np.ndarray):
+    raise TypeError(f"A picture is needed, but this is {type(picture)}.")
+  return picture
+
+
 def psnr(one_YXC: np.ndarray, other_YXC: np.ndarray) -> float:
   """Peak signal to noise of two uint8 pictures in dB, at most MAX_PSNR."""
   error = one_YXC.astype(np.float64) - other_YXC
@@ -98,7 +127,7 @@ def psnr(one_YXC: np.ndarray, other_YXC: np.ndarray) -> float:
 
 def fidelity(
   pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> Mapping[str, float]:
+) -> dict[str, float]:
   """Means over pairs of uint8 pictures: PSNR in dB, L1 in levels of 255."""
   l1 = [float(np.abs(a.astype(np.float64) - b).mean()) for a, b in pairs]
   return {

@@ -55,8 +55,8 @@ class _Work:
 
   def __init__(self, session: Any, settings: EvalSettings, progress: Progress):
     self.session, self.settings = session, settings
-    self.common = dict(batch=settings.batch, progress=progress)
-    self.flow = dict(seed=settings.seed, steps=settings.steps) | self.common
+    self.common: dict[str, Any] = dict(batch=settings.batch, progress=progress)
+    self.flow = self.common | dict(seed=settings.seed, steps=settings.steps)
     self.scores: Scores = {}
     self.outcomes: dict[str, list[Outcome]] = {}
     self.timing: dict[str, float] = {}

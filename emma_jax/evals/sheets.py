@@ -14,7 +14,7 @@ from PIL import Image
 
 from emma_jax.data.pictures.images import load_picture
 from emma_jax.evals.files import plain_question, resized
-from emma_jax.evals.outcomes import Outcome
+from emma_jax.evals.outcomes import Outcome, pixels
 from emma_jax.structs import Drawing, Editing, Understanding
 from emma_jax.world import scoring
 from emma_jax.world.detector import read
@@ -61,12 +61,13 @@ def _card(outcome: Outcome) -> str:
   return _drawing(outcome)
 
 
-def _seen(outcome: Outcome) -> str:
+def _seen(outcome: Outcome[Drawing] | Outcome[Editing]) -> str:
   """What the detector makes of a picture of the world; "" elsewhere."""
   if outcome.record.truth is None:
     return ""
   wanted = scoring.truth_text(outcome.record)
-  return f"wanted: {wanted}\nread: {scoring.scene_text(read(outcome.picture))}"
+  seen = scoring.scene_text(read(pixels(outcome.picture)))
+  return f"wanted: {wanted}\nread: {seen}"
 
 
 def _has_original(record: Drawing) -> bool:
@@ -75,21 +76,21 @@ def _has_original(record: Drawing) -> bool:
   return record.picture is not None and not (record.truth and record.prompt)
 
 
-def _drawing(outcome: Outcome) -> str:
-  record: Drawing = outcome.record
+def _drawing(outcome: Outcome[Drawing]) -> str:
+  record = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
   truth = ""
-  if _has_original(record):
+  if record.picture is not None and _has_original(record):
     truth = picture(load_picture(record.picture), "the original", "small")
   return (
     f'<figure class="{mark}"><div class="row">'
-    f"{picture(outcome.picture, _seen(outcome), mark)}{truth}</div>"
+    f"{picture(pixels(outcome.picture), _seen(outcome), mark)}{truth}</div>"
     f"<figcaption>{escape(record.prompt)}</figcaption></figure>"
   )
 
 
-def _editing(outcome: Outcome) -> str:
-  record: Editing = outcome.record
+def _editing(outcome: Outcome[Editing]) -> str:
+  record = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
   source = picture(load_picture(record.source), "source")
   target = ""
@@ -97,13 +98,13 @@ def _editing(outcome: Outcome) -> str:
     target = picture(load_picture(record.target), "target", "small")
   return (
     f'<figure class="{mark}"><div class="row">{source}<b>&rarr;</b>'
-    f"{picture(outcome.picture, _seen(outcome), mark)}{target}</div>"
+    f"{picture(pixels(outcome.picture), _seen(outcome), mark)}{target}</div>"
     f"<figcaption>{escape(record.instruction)}</figcaption></figure>"
   )
 
 
-def _understanding(outcome: Outcome) -> str:
-  record: Understanding = outcome.record
+def _understanding(outcome: Outcome[Understanding]) -> str:
+  record = outcome.record
   pictures = "".join(picture(load_picture(p)) for p in record.pictures)
   rows = []
   for (question, truth), answer, (_, right) in zip(

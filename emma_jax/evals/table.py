@@ -6,6 +6,7 @@ import time
 
 import rich.console
 import rich.table
+import rich.text
 
 from emma_jax.evals.outcomes import Scores
 from emma_jax.structs import TASKS
@@ -88,7 +89,7 @@ def _row(
   others: Mapping[str, Scores],
   referenced: bool,
 ):
-  cells = [
+  cells: list[rich.text.Text | str] = [
     rich.text.Text(name),
     number(entry["score"]),
     str(entry["n"]),
@@ -164,6 +165,7 @@ class Lines:
     self._last = clock()
 
   def __call__(self, what: str, done: int, total: int):
+    """Says how far `what` is, if the last line is long enough ago."""
     now = self._clock()
     if done < total and now - self._last >= self._every:
       self._last = now

@@ -15,7 +15,7 @@ def run(
   batch: int,
   progress: Progress,
   name: str = "understanding",
-) -> list[Outcome]:
+) -> list[Outcome[Understanding]]:
   """Asks greedily, turn after turn; the model sees its own earlier answers."""
   outcomes = []
   max_tokens = session.config["sample"]["max_tokens"]
@@ -32,7 +32,9 @@ def run(
   return outcomes
 
 
-def _mark(record: Understanding, answers: Sequence[str]) -> Outcome:
+def _mark(
+  record: Understanding, answers: Sequence[str]
+) -> Outcome[Understanding]:
   kinds = record.kinds or ("question",) * len(record.turns)
   right = [
     scoring.score_answer(truth, answer)
@@ -43,7 +45,7 @@ def _mark(record: Understanding, answers: Sequence[str]) -> Outcome:
   )
 
 
-def score(outcomes: Sequence[Outcome]) -> Scores:
+def score(outcomes: Sequence[Outcome[Understanding]]) -> Scores:
   """Overall, the mean over all questions; beside each kind, its baseline.
 
   The baseline is what the most frequent answer of a kind (and script) scores;

@@ -3,9 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from emma_jax.evals import drawing, editing, understanding
-from emma_jax.evals.outcomes import Outcome, Progress, Scores, batches, fidelity
-from emma_jax.structs import Drawing, Record
+from emma_jax.evals.outcomes import (
+  Outcome,
+  Progress,
+  Scores,
+  batches,
+  fidelity,
+  only,
+  pixels,
+)
+from emma_jax.structs import Drawing, Editing, RawPicture, Record, Understanding
 from emma_jax.world import scoring, tasks
 from emma_jax.world.scene import CANVAS
 
@@ -39,22 +49,30 @@ def run(
   """Scores and outcomes of a task or held-out set named `task`."""
   family = task.split("_")[0]
   if family == "understanding":
-    done = understanding.run(
-      session, samples, batch=batch, progress=progress, name=task
-    )
-    return understanding.score(done), done
-  flow = dict(batch=batch, seed=seed, steps=steps, progress=progress, name=task)
-  if family == "drawing":
-    done = drawing.run(
+    asked = understanding.run(
       session,
-      samples,
+      only(Understanding, samples),
+      batch=batch,
+      progress=progress,
+      name=task,
+    )
+    return understanding.score(asked), asked
+  flow: dict[str, Any] = dict(
+    batch=batch, seed=seed, steps=steps, progress=progress, name=task
+  )
+  if family == "drawing":
+    drawn = drawing.run(
+      session,
+      only(Drawing, samples),
       judge=scoring.score_drawing,
       size=(CANVAS, CANVAS),
       **flow,
     )
-    return drawing.score(done), done
-  done = editing.run(session, samples, judge=scoring.score_editing, **flow)
-  return editing.score(done), done
+    return drawing.score(drawn), drawn
+  edited = editing.run(
+    session, only(Editing, samples), judge=scoring.score_editing, **flow
+  )
+  return editing.score(edited), edited
 
 
 def ceiling(
@@ -69,16 +87,26 @@ def ceiling(
 
   Adds "psnr" (dB) and "l1" (of 255) of those reconstructions.
   """
-  true = [r.picture if isinstance(r, Drawing) else r.target for r in samples]
-  made = []
+  pictured: list[Drawing | Editing] = only((Drawing, Editing), samples)
+  true = [pixels(_target(r)) for r in pictured]
+  made: list[np.ndarray] = []
   for start, part in batches(true, batch):
     progress(f"ceiling of {task}", start, len(true))
     made += session.reconstruct(part)
   progress(f"ceiling of {task}", len(true), len(true))
   family = drawing if task == "drawing" else editing
-  judge = scoring.score_drawing if task == "drawing" else scoring.score_editing
   done = [
-    Outcome(record=r, marks=((r.kind, judge(r, p)),), picture=p)
-    for r, p in zip(samples, made)
+    Outcome(record=r, marks=((r.kind, _judge(r, p)),), picture=p)
+    for r, p in zip(pictured, made)
   ]
   return family.score(done) | fidelity(list(zip(made, true))), done
+
+
+def _target(record: Drawing | Editing) -> RawPicture | None:
+  return record.picture if isinstance(record, Drawing) else record.target
+
+
+def _judge(record: Drawing | Editing, picture: np.ndarray) -> bool:
+  if isinstance(record, Drawing):
+    return scoring.score_drawing(record, picture)
+  return scoring.score_editing(record, picture)

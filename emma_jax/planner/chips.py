@@ -4,12 +4,13 @@ A TPU topology comes from libtpu, which knows every chip on any machine; a GPU
 is described to XLA in a text, from which it compiles without a driver.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import importlib.metadata
 import math
 import os
 import re
+from typing import Any
 
 import jax
 
@@ -101,7 +102,7 @@ _TPUS = (
   ),
 )
 
-_H100 = dict(
+_H100: dict[str, Any] = dict(
   name="NVIDIA H100 80GB HBM3",
   cores=132,
   major=9,
@@ -114,7 +115,7 @@ _H100 = dict(
   bandwidth=3_352_320_000_000,
   memory=84_942_979_072,
 )
-_GPU_TARGETS = {
+_GPU_TARGETS: dict[str, dict[str, Any]] = {
   "h100": _H100,
   "h200": _H100
   | dict(
@@ -139,7 +140,7 @@ _NVLINK = {"h100": 450e9, "h200": 450e9, "a100": 300e9}  # one direction
 _SHARE = 0.9  # of a GPU's memory
 
 
-def _target(d: dict) -> str:
+def _target(d: Mapping[str, Any]) -> str:
   """XLA's description of a GPU, as protocol buffer text."""
   return f"""
 gpu_device_info {{
@@ -195,10 +196,12 @@ class Topology:
 
   @property
   def chips(self) -> int:
+    """Chips of all slices."""
     return math.prod(self.sizes) * self.slices
 
   @property
   def devices(self) -> int:
+    """What JAX sees: of some chips two each."""
     return self.chips * self.chip.devices_per_chip
 
   def __str__(self) -> str:
@@ -225,7 +228,7 @@ def topology(name: str, slices: int = 1) -> Topology:
   example = (
     "h100:8"
     if chip.platform == "cuda"
-    else (f"{kind}:{'x'.join(['4'] * chip.axes)}")
+    else f"{kind}:{'x'.join(['4'] * chip.axes)}"
   )
   if not re.fullmatch(r"\d+(x\d+)*", text):
     raise PlanError(f"Topology {name!r} lacks its size: write {example}.")
@@ -234,7 +237,7 @@ def topology(name: str, slices: int = 1) -> Topology:
     raise PlanError(
       f"Topology {name!r}: a {kind} has {chip.axes or 1} axes; write {example}."
     )
-  if slices < 1 or slices > 1 and chip.platform == "cuda":
+  if slices < 1 or (slices > 1 and chip.platform == "cuda"):
     raise PlanError(
       f"{slices=}: give 1 or more, and 1 for GPUs (name them "
       "all, as h100:64; hosts of 8 are joined by the network)."
@@ -242,7 +245,7 @@ def topology(name: str, slices: int = 1) -> Topology:
   if (
     chip.platform == "cuda"
     and sizes[0] > chip.host_devices
-    and (sizes[0] % chip.host_devices)
+    and sizes[0] % chip.host_devices
   ):
     raise PlanError(
       f"Topology {name!r}: beyond {chip.host_devices} GPUs give "
@@ -265,7 +268,7 @@ def describe(wanted: Topology) -> Sequence[jax.Device]:
     check_cuda()
     count = wanted.sizes[0]
     hosts = -(-count // chip.host_devices)
-    options = dict(
+    options: dict[str, Any] = dict(
       target_config=chip.target, topology=f"1x{hosts}x{count // hosts}"
     )
     name = ""

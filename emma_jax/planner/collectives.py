@@ -97,6 +97,7 @@ def summary(found: Iterable[Collective]) -> dict[str, dict[str, float]]:
 
 
 def is_collective(x: Instruction) -> bool:
+  """Whether it communicates or starts to; waiting (`-done`) is neither."""
   return x.opcode.removesuffix("-start") in KINDS
 
 
@@ -107,7 +108,7 @@ def _communication(
   x = run.instruction
   if is_collective(x):
     is_sync = '"is_sync":true' in x.attributes
-    yield x, x.opcode == "send" or x.opcode.endswith("-start") and not is_sync
+    yield x, x.opcode == "send" or (x.opcode.endswith("-start") and not is_sync)
   elif x.opcode in ("fusion", *ASYNC_CALLS):
     inside = list(program.inside(x))
     found = [i for i in inside if is_collective(i)]

@@ -76,10 +76,8 @@ def by_roofline(
     name = x.opcode.removesuffix("-start").removesuffix("-done")
     if x.opcode in _FREE or is_kernel(x) or is_collective(x):
       continue
-    if (
-      x.opcode.endswith("-done")
-      or name in ("recv", "custom-call")
-      and (not is_matmul(x))
+    if x.opcode.endswith("-done") or (
+      name in ("recv", "custom-call") and not is_matmul(x)
     ):
       continue
     moved = moved_bytes(program, run.computation, x)
@@ -94,6 +92,7 @@ def by_roofline(
 
 
 def is_kernel(x: Instruction) -> bool:
+  """Whether it calls a kernel (Pallas, cuDNN), whose inside XLA cannot see."""
   return x.opcode == "custom-call" and x.target.startswith(KERNELS)
 
 

@@ -87,10 +87,8 @@ def _count(jaxpr: core.Jaxpr, platform: str, inside_kernel: bool) -> Counts:
     elif name == "mpmd_map":  # a Mosaic GPU kernel, whose loops end by data
       total += Counts(0, {p["name"]: p["cost_estimate"].flops})
     elif name.removesuffix("_wrapper") in _CUDNN:
-      name, (q, k) = name.removesuffix("_wrapper"), eqn.invars[:2]
-      total += Counts(
-        0, {name: 2 * _CUDNN[name] * q.aval.size * k.aval.shape[1]}
-      )
+      name, (q, k) = name.removesuffix("_wrapper"), map(_shape, eqn.invars[:2])
+      total += Counts(0, {name: 2 * _CUDNN[name] * math.prod(q) * k[1]})
     elif name == "pallas_call":
       steps = math.prod(n for n in p["grid_mapping"].grid if isinstance(n, int))
       body = _count(_open(p["jaxpr"]), platform, inside_kernel=True)
@@ -117,6 +115,11 @@ def _open(x: Any) -> core.Jaxpr:
   return x.jaxpr if isinstance(x, core.ClosedJaxpr) else x
 
 
+def _shape(x: Any) -> tuple[int, ...]:
+  """Of an array that a program reads or makes (a Var or a Literal)."""
+  return x.aval.shape
+
+
 def _branch(platforms: Any, platform: str) -> int:
   """Which branch of `platform_dependent`: the last tuple is the default's."""
   for i, names in enumerate(platforms):
@@ -127,16 +130,16 @@ def _branch(platforms: Any, platform: str) -> int:
 
 def _dot_flops(eqn: core.JaxprEqn) -> int:
   (left, _), _ = eqn.params["dimension_numbers"]
-  sizes = eqn.invars[0].aval.shape
+  sizes = _shape(eqn.invars[0])
   contracted = math.prod(sizes[a] for a in left)
-  return 2 * math.prod(eqn.outvars[0].aval.shape) * contracted
+  return 2 * math.prod(_shape(eqn.outvars[0])) * contracted
 
 
 def _conv_flops(eqn: core.JaxprEqn) -> int:
   """Only places that meet data: padding and gaps are no work."""
   p, numbers = eqn.params, eqn.params["dimension_numbers"]
-  left, right = (v.aval.shape for v in eqn.invars[:2])
-  out = eqn.outvars[0].aval.shape
+  left, right = map(_shape, eqn.invars[:2])
+  out = _shape(eqn.outvars[0])
   o, r, x = numbers.out_spec, numbers.rhs_spec, numbers.lhs_spec
   total = 2 * out[o[0]] * out[o[1]] * right[r[1]]
   for i in range(len(out) - 2):

@@ -63,6 +63,7 @@ class Array:
 
   @property
   def elements(self) -> int:
+    """How many values it holds."""
     return math.prod(self.sizes)
 
   @property
@@ -136,6 +137,7 @@ class Computation:
 
   @functools.cached_property
   def root(self) -> Instruction:
+    """What gives the result; ValueError where the text marks none."""
     for instruction in self.instructions.values():
       if instruction.is_root:
         return instruction
@@ -151,6 +153,7 @@ class Computation:
     return iter(self.instructions.values())
 
   def operands(self, instruction: Instruction) -> list[Instruction]:
+    """The instructions that one of this computation reads, in order."""
     return [self.instructions[name] for name in instruction.operands]
 
 
@@ -163,6 +166,7 @@ class Module:
 
   @functools.cached_property
   def entry(self) -> Computation:
+    """Where the program starts; ValueError where the text marks none."""
     for computation in self.computations.values():
       if computation.is_entry:
         return computation
@@ -178,10 +182,10 @@ class Module:
     """
     found = re.search(r"stack_frame_id=(\d+)", instruction.attributes)
     if not found:  # older compilers say it beside the instruction
-      file = re.search(r'source_file="([^"]*)"', instruction.attributes)
-      line = re.search(r"source_line=(\d+)", instruction.attributes)
-      return f"{file.group(1)}:{line.group(1)}" if file and line else ""
-    chain = []
+      named = re.search(r'source_file="([^"]*)"', instruction.attributes)
+      number = re.search(r"source_line=(\d+)", instruction.attributes)
+      return f"{named[1]}:{number[1]}" if named and number else ""
+    chain: list[tuple[str, int]] = []
     frame = int(found.group(1))
     while frame in self.frames and len(chain) < 100:
       file, line, frame = self.frames[frame]
@@ -201,7 +205,8 @@ def parse(text: str) -> Module:
     ValueError: text that is no HLO module.
   """
   computations: dict[str, Computation] = {}
-  name, entry, current = "", False, {}
+  name, entry = "", False
+  current: dict[str, Instruction] = {}
   tables: dict[str, dict[int, str]] = {}
   table: dict[int, str] | None = None
   for line in _joined(text):

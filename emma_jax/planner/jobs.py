@@ -336,7 +336,7 @@ def _keys(rows: int, mesh: Mesh) -> jax.ShapeDtypeStruct:
 
 def _rows(shape, dtype, mesh: Mesh, axis: int | None) -> jax.ShapeDtypeStruct:
   """An array whose `axis` is split as a batch's rows are; None: whole."""
-  spec = [None] * len(shape)
+  spec: list[tuple[str, ...] | None] = [None] * len(shape)
   if axis is not None:
     spec[axis] = dict(sharding.TABLE)["rows"]
   return jax.ShapeDtypeStruct(

@@ -76,6 +76,7 @@ class Plan:
     return self.matmul_flops * self.devices / max(self.asked_flops, 1)
 
   def as_json(self) -> dict[str, Any]:
+    """All fields by name, and the redundancy."""
     return dataclasses.asdict(self) | {"redundancy": self.redundancy}
 
 
@@ -105,7 +106,7 @@ def make(
   """
   start = time.monotonic()
   chip = topology.chip
-  base = dict(
+  base: dict[str, Any] = dict(
     name=job.name,
     topology=str(topology),
     devices=topology.devices,
@@ -195,7 +196,9 @@ def _memory(job: Job, stats: Any, program: program_lib.Program) -> dict:
   return {k: int(v) for k, v in out.items() if v > 0}
 
 
-def _too_large(job: Job, base: dict, message: str, spent: float) -> Plan:
+def _too_large(
+  job: Job, base: Mapping[str, Any], message: str, spent: float
+) -> Plan:
   """The plan of a program that the compiler found no room for."""
   if not message.startswith("RESOURCE_EXHAUSTED"):
     raise PlanError(
@@ -290,10 +293,8 @@ def advice(job: Job, hbm: Mapping[str, int]) -> tuple[str, ...]:
       f"{shape['fsdp'] * shape['data']} --config.mesh.data=1"
     )
   fixed.append("take more chips: state per chip falls in proportion")
-  if (
-    job.remat not in ("full", "none")
-    or job.name.startswith("train")
-    and (job.remat == "none")
+  if job.remat not in ("full", "none") or (
+    job.name.startswith("train") and job.remat == "none"
   ):
     flexible.append(
       f"recompute more: --config.model.llm.remat=full (now {job.remat})"

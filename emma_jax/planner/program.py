@@ -215,6 +215,7 @@ def matmul_flops(program: Program) -> int:
 
 
 def is_matmul(x: Instruction) -> bool:
+  """Whether it multiplies matrices or convolves, by XLA or by a library."""
   return x.opcode in ("dot", "convolution") or (
     x.opcode == "custom-call"
     and x.target.startswith(("__cublas$", "__cudnn$conv", "__onednn$matmul"))

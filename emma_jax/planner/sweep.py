@@ -161,7 +161,9 @@ def _answer(
   jax.config.update("jax_enable_compilation_cache", False)
   try:
     job = jobs.train(config, stage, chips.describe(topology))
-    answer = plan_lib.make(job, topology, flags, quick=True)
+    answer: plan_lib.Plan | PlanError = plan_lib.make(
+      job, topology, flags, quick=True
+    )
   except (PlanError, sections.ConfigError, rules.RuleError) as error:
     answer = PlanError(str(error))
   sender.send(answer)

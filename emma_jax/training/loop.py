@@ -54,8 +54,10 @@ def train(
   after_stage: AfterStage | None = None,
   ledger: goodput.Ledger | None = None,
   profile: goodput.Profile | None = None,
-) -> dict:
+) -> dict | None:
   """Trains what is left of a run; returns the final parameters.
+
+  None where the run has no stages.
 
   Args:
     run: what to train.
@@ -83,7 +85,7 @@ def train(
     index, state, meta = _resume(run, checkpoints, mesh)
     first = sum(s.steps for s in run.stages[:index])
     done = first + (int(state.step) if state is not None else 0)
-    params = None
+    params: dict | None = None
     display = metrics_lib.Display(total, run.name)
     with metrics_lib.MetricWriter(
       workdir, display, jax.process_index() == 0
@@ -152,7 +154,9 @@ def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
     stage = run.stages[names.index(meta["stage"])]
     return abstract_state(run, stage, mesh)
 
-  state, meta = checkpoints.restore(abstract)
+  restored = checkpoints.restore(abstract)
+  assert restored is not None  # `latest_step` has found one
+  state, meta = restored
   state = jax.tree.map(jnp.asarray, state)
   if jax.process_index() == 0:
     print(
@@ -183,12 +187,13 @@ class _StageLoop:
     if stage.source is None:
       raise ValueError(f"Stage {stage.name} was built without its data.")
     self.r, self.stage, self.first = shared.run, stage, first
+    self.source = stage.source
     self.mesh, self.checkpoints = shared.mesh, shared.checkpoints
     self.writer, self.stop = shared.writer, shared.stop
     self.ledger, self.profile = shared.ledger, shared.profile
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
-    data = stage.source.config
+    data = self.source.config
     self.fuse = dataset.Fuse(data.max_bad_share, data.min_seen)
     self.realised = batch_stats.Realised()
     self.means = metrics_lib.Accumulator()
@@ -236,7 +241,7 @@ class _StageLoop:
       self.profile.before(self.first + step)
     shape = tuple(x.shape for x in jax.tree.leaves(batch))
     new = shape not in self.shapes
-    if new and self.stage.source.config.buckets:
+    if new and self.source.config.buckets:
       y, x = batch.gen_pixels_BMYXC.shape[2:4]
       self.writer.note(f"Stage {self.stage.name}: compiling for {y}x{x}.")
     self.shapes.add(shape)
@@ -273,7 +278,7 @@ class _StageLoop:
   def _log(self, step: int) -> None:
     self._settle()
     rate = optim.schedule(self.stage.optimizer)(step - 1)
-    values = {
+    values: dict[str, float | int | str] = {
       "stage": self.stage.name,
       "stage_step": step,
       "learning_rate": float(rate),

@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 import time
-from typing import Any
+from typing import IO, Any
 
 import jax
 import rich.console
@@ -163,6 +163,7 @@ class Display:
     self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
   def close(self):
+    """Takes the bar off the terminal; does nothing the second time."""
     if self._bar:
       self._bar.stop()
       self._bar = None
@@ -199,8 +200,8 @@ class MetricWriter:
     self._display = display
     self._active = active
     self._purge_step: int | None = None
-    self._file = None
-    self._events = None
+    self._file: IO[str] | None = None
+    self._events: Any = None  # tensorboardX has no types
 
   def __enter__(self) -> "MetricWriter":
     return self
@@ -265,6 +266,7 @@ class MetricWriter:
       print(text, file=sys.stderr, flush=True)
 
   def close(self):
+    """Closes the display and the files; does nothing the second time."""
     if self._display:
       self._display.close()
     if self._file:

@@ -5,6 +5,7 @@ Metrics are `structs.Mean`s by name and stay on the device until logged.
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +48,13 @@ class EmmaObjective:
     if self.route not in known:
       raise ValueError(f"{self.route=}: choose one of {known}.")
 
-  def __call__(self, params: dict, batch: Batch, stream: Callable):
-    apply = lambda *a, **k: self.model.apply({"params": params}, *a, **k)
+  def __call__(
+    self, params: dict, batch: Batch, stream: Callable
+  ) -> tuple[jax.Array, Metrics]:
+    """The weighted loss, and the losses by task and by flow time."""
+    apply: Callable[..., Any] = lambda *a, **k: self.model.apply(
+      {"params": params}, *a, **k
+    )
     latents = apply(batch, method=Emma.latents)
     noisy_BMTC = time_BM = None
     if latents.gen_BMTC is not None:
@@ -71,7 +77,7 @@ class EmmaObjective:
     )
     metrics = {"loss/understanding": text, "accuracy/tokens": right}
     total = self.text_weight * text.value
-    if noisy_BMTC is not None:
+    if time_BM is not None:
       error_BM = losses.squared_error(
         out.velocity_BMTC, flow.velocity(clean_BMTC, eps_BMTC)
       )
@@ -99,7 +105,8 @@ class EmmaObjective:
     again = [
       target.replace(noisy=other(target.noisy, i)) for i in range(1, self.draws)
     ]
-    return batch.replace(
+    return dataclasses.replace(
+      batch,
       gen_ids=masks.join(ids, *again),
       gen_task_BM=jnp.tile(batch.gen_task_BM, (1, self.draws)),
     )
@@ -111,8 +118,11 @@ class RouterObjective:
 
   model: Emma
 
-  def __call__(self, params: dict, batch: Batch, stream: Callable):
-    logits_BN2 = self.model.apply(
+  def __call__(
+    self, params: dict, batch: Batch, stream: Callable
+  ) -> tuple[jax.Array, Metrics]:
+    """The router's cross-entropy, and its accuracy."""
+    logits_BN2: Any = self.model.apply(
       {"params": params}, batch, method=Emma.router_logits
     )
     loss, right = losses.label(logits_BN2, batch.stem_BN, batch.und_valid_BN)
@@ -132,10 +142,13 @@ class AutoencoderObjective:
   l1_weight: float
   l2_weight: float
 
-  def __call__(self, params: dict, batch: Batch, stream: Callable):
+  def __call__(
+    self, params: dict, batch: Batch, stream: Callable
+  ) -> tuple[jax.Array, Metrics]:
+    """The weighted error, and its two parts; means over pictures."""
     pixels = batch.gen_pixels_BMYXC
-    x = to_unit(pixels.reshape(-1, *pixels.shape[2:]), self.dtype)
-    apply = lambda *a, **k: self.model.apply(
+    x = to_unit(jnp.reshape(pixels, (-1, *pixels.shape[2:])), self.dtype)
+    apply: Callable[..., Any] = lambda *a, **k: self.model.apply(
       {"params": params["autoencoder"]}, *a, **k
     )
     z = apply(x, method=Autoencoder.encode)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
+import optax
+
 from emma_jax import optimizer as optim
 from emma_jax import sharding
 from emma_jax.data.batching import packing
@@ -36,11 +38,13 @@ class Stage:
       raise ValueError(f"{self.frozen_dtype=}: choose float32 or bfloat16.")
 
   def begin(self, params: dict) -> state_lib.TrainState:
+    """The state at the stage's step 0, of all parameters as nested dicts."""
     return state_lib.begin(
       params, self.policy, self.transformation(), self.frozen_dtype
     )
 
-  def transformation(self):
+  def transformation(self) -> optax.GradientTransformation:
+    """The optimizer of the trained part, clipping and schedule included."""
     return optim.build(self.optimizer, self.lr_multipliers)
 
 

@@ -38,6 +38,7 @@ class StopRequest:
     return self._signal
 
   def set(self, reason: str = "request"):
+    """Asks for a stop; the first reason stays."""
     self._signal = self._signal or reason
 
   def __enter__(self) -> "StopRequest":

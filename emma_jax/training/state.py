@@ -1,6 +1,7 @@
 """The training state, and how a stage begins and ends."""
 
 from collections.abc import Callable
+import functools
 import re
 
 from flax import struct
@@ -100,28 +101,7 @@ def load(
   """
   want = rules.flatten(shapes)
   sources = rules.resolve(table, want, "load")
-  pools: dict[str, dict] = {}
-
-  def pool(source: str) -> dict:
-    if source not in pools:
-      if source == "keep":
-        if previous is None:
-          raise LoadError(
-            'The first stage has nothing to "keep": name '
-            "random, weights:NAME or copy:PATH in its table."
-          )
-        pools[source] = rules.flatten(previous)
-      elif source == "random":
-        pools[source] = rules.flatten(init())
-      elif source.startswith("weights:"):
-        pools[source] = read(source.removeprefix("weights:"))
-      else:
-        raise LoadError(
-          f"Unknown source {source!r}: choose keep, random, "
-          "copy:PATH or weights:NAME."
-        )
-    return pools[source]
-
+  pool = functools.cache(lambda source: _pool(source, previous, read, init))
   out, problems = {}, []
   for path, source in sources.items():
     if source.startswith("copy:"):
@@ -147,6 +127,25 @@ def load(
   if problems:
     raise LoadError("Weights cannot be loaded:\n  " + "\n  ".join(problems))
   return rules.unflatten(out)
+
+
+def _pool(source: str, previous: dict | None, read, init) -> dict:
+  """All weights of a source that is not a copy, by path."""
+  if source == "keep":
+    if previous is None:
+      raise LoadError(
+        'The first stage has nothing to "keep": name '
+        "random, weights:NAME or copy:PATH in its table."
+      )
+    return rules.flatten(previous)
+  if source == "random":
+    return rules.flatten(init())
+  if source.startswith("weights:"):
+    return read(source.removeprefix("weights:"))
+  raise LoadError(
+    f"Unknown source {source!r}: choose keep, random, "
+    "copy:PATH or weights:NAME."
+  )
 
 
 def _origin(table: tuple, path: str) -> str:

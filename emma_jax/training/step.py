@@ -66,8 +66,8 @@ def make_step(
       "norm/gradient": Mean(optax.tree.norm(grads), one),
       "norm/update": Mean(optax.tree.norm(updates), one),
     }
-    state = state.replace(
-      step=state.step + 1, trained=trained, opt_state=opt_state, ema=ema
+    state = dataclasses.replace(
+      state, step=state.step + 1, trained=trained, opt_state=opt_state, ema=ema
     )
     return state, metrics
 
