@@ -39,13 +39,13 @@ def get_config() -> ml_collections.ConfigDict:
       text_dropout=0.1,  # [D] prompt left out, for guidance
       reference_dropout=0.1,  # [D] reference left out, for guidance
       max_bad_share=0.01,  # more broken records than this end the run
-      min_seen=1000,  # ... once so many records were seen
-      # A batch is packed in so many parts; a host reads only those its rows are
-      # of. 1: every host reads all, which only a few hosts can afford.
-      parts=1,
+      min_samples=1000,  # ... once so many records were seen
+      # A batch is packed in so many groups of rows; a host reads the groups of
+      # its own rows. 1: each host reads all, which only a few hosts can afford.
+      packing_groups=1,
       workers=0,  # data processes; 0 reads in threads
       threads=1,
-      buffer=4,  # batches read ahead
+      prefetch_batches=4,  # batches read ahead
       # name -> world:TASK:SPLIT, jsonl:PATH or records:DIR
       sources=dict(
         understanding="world:understanding:train",

@@ -148,7 +148,7 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       mixture=_MIXTURES[name],
       policy=(),
       load=KEEP,
-      hand_over="ema",  # the next stage starts from: ema or raw weights
+      next_stage_weights="ema",  # ema or raw: what the next stage starts from
       route="versatile",  # the expert understanding pictures take
       text_weight=0.25,  # [D] CE : MSE = 0.25 : 1
       velocity_weight=1.0,

@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
         # The latent norm is measured when the weights are packed.
         policy=(("autoencoder/latent/.*", "frozen"), (".*", "train")),
         load=((".*", "random"),),
-        hand_over="ema",
+        next_stage_weights="ema",
         l1_weight=1.0,
         l2_weight=1.0,
         rows=8,

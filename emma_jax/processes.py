@@ -28,8 +28,8 @@ def explained(error: RuntimeError, step: int) -> RuntimeError:
   ...     "exit code -9"), 7)
   DataWorkerDied('A data worker was killed (exit code -9, perhaps for want of
   memory or of /dev/shm) before batch 7 was read. Nothing is lost: start again
-  from the last checkpoint, with fewer data.workers or a smaller data.buffer if
-  it happens again.')
+  from the last checkpoint, with fewer data.workers or a smaller
+  data.prefetch_batches if it happens again.')
   """
   found = re.search(r"terminated unexpectedly.*?(-?\d+)", str(error))
   if not found:
@@ -38,7 +38,7 @@ def explained(error: RuntimeError, step: int) -> RuntimeError:
     f"A data worker was killed (exit code {found[1]}, perhaps for want of "
     f"memory or of /dev/shm) before batch {step} was read. Nothing is lost: "
     "start again from the last checkpoint, with fewer data.workers or a "
-    "smaller data.buffer if it happens again."
+    "smaller data.prefetch_batches if it happens again."
   )
 
 

@@ -32,15 +32,15 @@ def data_config(**changes: Any) -> DataConfig:
   """Read in this process, two threads ahead; a hundredth may be broken."""
   rest = dict(
     buckets=(),
-    parts=1,
+    packing_groups=1,
     text_dropout=0.1,
     reference_dropout=0.1,
     max_turns=None,
     max_pixels=MAX_PIXELS,
     max_bad_share=0.01,
-    min_seen=1000,
+    min_samples=1000,
     workers=0,
     threads=2,
-    buffer=4,
+    prefetch_batches=4,
   )
   return DataConfig(**rest | changes)

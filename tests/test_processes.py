@@ -27,9 +27,9 @@ def main():
       samples_per_batch=4, preprocess=Preprocess(
           height=64, width=64, native=False, min_tokens=1, max_tokens=4,
           codec="pillow"),
-      buckets=(), parts=1, text_dropout=0.1, reference_dropout=0.1,
-      max_turns=None, max_pixels=10**6, max_bad_share=0.01, min_seen=1000,
-      workers=0, threads=2, buffer=4,
+      buckets=(), packing_groups=1, text_dropout=0.1, reference_dropout=0.1,
+      max_turns=None, max_pixels=10**6, max_bad_share=0.01, min_samples=1000,
+      workers=0, threads=2, prefetch_batches=4,
       layout=Layout(rows=2, und_tokens=200, und_pictures=0, references=0,
                     targets=2, height=64, width=64))
   source = dataset.open_pipeline(config, TinyTokenizer(["red"]))

@@ -167,7 +167,7 @@ def batches(
   name: str,
   plans: str | None = None,
   share: distributed.Share | None = None,
-) -> dataset.BatchSource:
+) -> dataset.BatchDataset:
   """The data of a stage, without the model.
 
   `plans`: a folder for the plans of the batches, None for one of its own.
@@ -187,11 +187,11 @@ def batches(
     "max_turns",
     "max_pixels",
     "max_bad_share",
-    "min_seen",
+    "min_samples",
     "workers",
     "threads",
-    "buffer",
-    "parts",
+    "prefetch_batches",
+    "packing_groups",
     "buckets",
   )
   settings = make(

@@ -106,7 +106,7 @@ def _stage(
     lr_multipliers=section["lr_multipliers"],
     policy=section["policy"],
     load=_load_table(config, section["load"], where),
-    hand_over=section["hand_over"],
+    next_stage_weights=section["next_stage_weights"],
     ema_decay=section["ema_decay"],
     frozen_dtype=config["train"]["frozen_dtype"],
     layout=layout,

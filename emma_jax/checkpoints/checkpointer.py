@@ -36,6 +36,7 @@ from emma_jax.checkpoints.integrity import (
   kind_of,
   sealed,
 )
+from emma_jax.checkpoints.renamed_keys import current_meta
 
 __all__ = (
   "CheckpointDamaged",
@@ -352,7 +353,7 @@ def _read_content(path: pathlib.Path) -> dict:
     stored = content.pop("sha256")
   if stored != digest(content):
     raise CheckpointDamaged("the metadata does not match its checksum")
-  return content
+  return content | {"meta": current_meta(content["meta"])}
 
 
 def _placed(abstract: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from emma_jax import rules
 from emma_jax.checkpoints.checkpointer import restore_params
 from emma_jax.checkpoints.integrity import CheckpointDamaged, CheckpointError
+from emma_jax.checkpoints.renamed_keys import current
 from emma_jax.checkpoints.weight_files import load_weights
 from emma_jax.convert import emma as exported
 
@@ -117,7 +118,7 @@ def _of_step(
 def _of_export(path: pathlib.Path, name: str, choose: Choose) -> Weights:
   found = exported.load(path)
   meta = {
-    "config": found.config,
+    "config": current(found.config),
     "step": found.step,
     "routed": found.route == "router",
     "exported": True,

@@ -29,6 +29,12 @@ def current(config: Mapping[str, Any]) -> dict[str, Any]:
   return _renamed(config, ())
 
 
+def current_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+  """The metadata of a checkpoint or weight file, its config by `current`."""
+  config = {"config": current(meta["config"])} if "config" in meta else {}
+  return {**meta, **config}
+
+
 def _renamed(section: Mapping[str, Any], path: tuple[str, ...]) -> dict:
   out: dict[str, Any] = {}
   for key, value in section.items():

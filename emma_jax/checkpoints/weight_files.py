@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from emma_jax import rules
 from emma_jax.checkpoints.integrity import CheckpointError
+from emma_jax.checkpoints.renamed_keys import current_meta
 
 _KEY = "emma"  # the one metadata key: several would be written in any order
 
@@ -111,7 +112,7 @@ def load_weights(
       name: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
       for name, x in leaves.items()
     }
-  return rules.unflatten(leaves), metadata
+  return rules.unflatten(leaves), current_meta(metadata)
 
 
 def _digest(leaves: dict[str, np.ndarray], metadata: dict) -> str:

@@ -64,7 +64,7 @@ def row_layout(
       und_pictures=1,
       latent_channels=channels,
     )
-  needs = [layout.need(sample) for sample in samples]
+  needs = [layout.row_cost(sample) for sample in samples]
   most = {name: max(need[name] for need in needs) for name in needs[0]}
   most["und_tokens"] = static_size(most["und_tokens"], 32)
   if most["und_patches"]:

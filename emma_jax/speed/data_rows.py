@@ -171,16 +171,16 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
     ),
     preprocess=_preprocess(s, side),
     buckets=(),
-    parts=1,
+    packing_groups=1,
     text_dropout=0.0,
     reference_dropout=0.0,
     max_turns=None,
     max_pixels=images.MAX_PIXELS,
     max_bad_share=0.0,
-    min_seen=0,
+    min_samples=0,
     workers=0,
     threads=0,
-    buffer=0,
+    prefetch_batches=0,
   )
   source = dataset.open_pipeline(config, _tokenizer())
 

@@ -31,7 +31,7 @@ __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 FREE_KEYS = (
   r"name",
   r"train\.(log_every|save_every|keep|keep_every|evaluate)",
-  r"data\.(workers|threads|buffer)",
+  r"data\.(workers|threads|prefetch_batches)",
   r"sample\..*",
   r"evaluate\..*",
   r"mesh\..*",
@@ -102,7 +102,7 @@ def train(
         )
         with ledger.of(goodput.STEPS):
           state = _StageLoop(shared, stage, first, meta).run(state)
-        params = state.params(averaged=stage.hand_over == "ema")
+        params = state.params(averaged=stage.next_stage_weights == "ema")
         first += stage.steps
         if after_stage is not None:
           with ledger.of("evaluation"):
@@ -194,12 +194,14 @@ class _StageLoop:
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
     data = self.source.config
-    self.fuse = dataset.Fuse(data.max_bad_share, data.min_seen)
-    self.realised = batch_stats.Realised()
+    self.bad_samples = dataset.BadSampleLimit(
+      data.max_bad_share, data.min_samples
+    )
+    self.realised = batch_stats.ObservedMixture()
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
     if meta:  # what lay between the last log and the checkpoint
-      self.fuse.restore(meta["fuse"])
+      self.bad_samples.restore(meta["fuse"])
       self.realised.restore(meta.get("realised", {}))
       self.means.restore(meta["means"])
 
@@ -251,12 +253,12 @@ class _StageLoop:
       self.profile.after(self.first + step, measured)
     return state, measured
 
-  def _count(self, measured: dict, info: dataset.Info) -> None:
+  def _count(self, measured: dict, info: dataset.BatchStats) -> None:
     """Counts a step. Its device values are fetched one step later, so that
     the device has the next step to do meanwhile."""
     for where, reason in info.unusable:
       self.writer.note(f"Left out {where}: {reason}", everywhere=True)
-    self.fuse.see(info.unusable)
+    self.bad_samples.see(info.unusable)
     sums = self.exchange.add(info.counts() | {"stop": self.stop.requested})
     self.means.add(measured | self._account(sums))
     self.timer.step()
@@ -267,7 +269,7 @@ class _StageLoop:
       return {}
     self.asked |= sums["stop"] > 0
     self.timer.count(sums["tokens"])
-    self.fuse.add(sums["drawn"], sums["unusable"])
+    self.bad_samples.add(sums["drawn"], sums["unusable"])
     self.realised.add(sums)
     return batch_stats.means(sums)
 
@@ -303,7 +305,7 @@ class _StageLoop:
         "stage": self.stage.name,
         "stage_step": step,
         "data_position": step,  # the stream's whole state
-        "fuse": self.fuse.state(),
+        "fuse": self.bad_samples.state(),
         "realised": self.realised.state(),
         "means": self.means.state(),
         "config": self.r.config,

@@ -25,15 +25,15 @@ class Stage:
   lr_multipliers: tuple
   policy: tuple
   load: tuple
-  hand_over: str
+  next_stage_weights: str
   ema_decay: float
   frozen_dtype: str
   layout: packing.Layout  # of a batch of all processes
-  source: dataset.BatchSource | None
+  source: dataset.BatchDataset | None
 
   def __post_init__(self):
-    if self.hand_over not in ("ema", "raw"):
-      raise ValueError(f"{self.hand_over=}: choose ema or raw.")
+    if self.next_stage_weights not in ("ema", "raw"):
+      raise ValueError(f"{self.next_stage_weights=}: choose ema or raw.")
     if self.frozen_dtype not in ("float32", "bfloat16"):
       raise ValueError(f"{self.frozen_dtype=}: choose float32 or bfloat16.")
 

@@ -66,7 +66,10 @@ def test_a_missing_argument_is_named(capsys):
     (["--config.data.sed=1"], "Did you mean data.seed?"),
     (["--config.train.log_every=often"], "expected a whole number"),
     (["--config.stages.3_quality.objective=gan"], "choose emma, router"),
-    (["--config.stages.3_quality.hand_over=mean"], "choose ema or raw"),
+    (
+      ["--config.stages.3_quality.next_stage_weights=mean"],
+      "choose ema or raw",
+    ),
     (["--config.stages.3_quality.schedule=sine"], "sine"),
     (["--config.stages.3_quality.route=both"], "both"),
     (["--config.stages.0_alignment.policy=(('.*','melt'),)"], "melt"),
@@ -111,7 +114,10 @@ def test_mistakes_are_one_message_and_code_2(call, overrides, words):
   [
     (["--profile", "9:3"], "--profile 9:3"),
     (["--process_id", "1"], "coordinator and num_processes missing"),
-    (["--distributed", "off", "--config.data.parts=7"], "data.parts=7"),
+    (
+      ["--distributed", "off", "--config.data.packing_groups=7"],
+      "data.packing_groups=7",
+    ),
   ],
 )
 def test_mistakes_of_a_cluster_are_one_message_too(call, flags, words):

@@ -107,7 +107,7 @@ def segment() -> Segment:
     row_cost.count(_lengths(s.name, counts[s.name]), config.rules)
     for s in config.sources
   ]
-  return plan.Drawer(config, tables).segment(0, None)
+  return plan.SegmentPlanner(config, tables).segment(0, None)
 
 
 def write(folder: Path) -> None:

@@ -94,7 +94,7 @@ LAYOUT = Layout(
   width=64,
   und_patches=32,
 )
-RULES = row_cost.Rules(layouts=(LAYOUT,), preprocess=NATIVE, max_turns=None)
+RULES = row_cost.RowLimits(layouts=(LAYOUT,), preprocess=NATIVE, max_turns=None)
 SOURCE = plan.PlannedSource(name="a", folder="/a", digest="1")
 PLAN = plan.PlanConfig(
   seed=1,
@@ -190,7 +190,7 @@ def test_a_plans_native_sizes(monkeypatch):
   # Without native pictures, they decide nothing.
   fixed = dataclasses.replace(
     PLAN,
-    rules=row_cost.Rules(
+    rules=row_cost.RowLimits(
       layouts=(dataclasses.replace(LAYOUT, und_patches=0),),
       preprocess=PIXELS,
       max_turns=None,

@@ -29,7 +29,7 @@ RECORDS = hostile.records()
 OF_LAYOUT = "layout."
 
 
-def _batches(spec: str, count: int) -> dataset.BatchSource:
+def _batches(spec: str, count: int) -> dataset.BatchDataset:
   """One epoch is one batch."""
   config = neutral.data_config(
     seed=0,

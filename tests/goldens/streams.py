@@ -183,6 +183,6 @@ def cases() -> dict[str, Any]:
     sources = folders(Path(temporary))
     out["planned"] = batches(planned(sources))
     out["drawn"] = batches(drawn(sources))
-    out["parts"] = batches(drawn(sources, parts=2))
+    out["parts"] = batches(drawn(sources, packing_groups=2))
     out["plan"] = _plan(planned(sources))
   return out

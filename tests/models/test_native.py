@@ -324,13 +324,13 @@ def test_the_needs_of_native_pictures(fusion):
   room = dataclasses.replace(layout(), fusion=fusion)
   sample = asked(1, SIZES[1], SIZES[2])
   cost = 5 * (1 + (fusion == "token"))
-  assert room.need(sample) == dict(
+  assert room.row_cost(sample) == dict(
     und_tokens=5 + cost, und_pictures=2, references=0, targets=0, und_patches=20
   )
   assert room.length(sample) == 5 + cost
   edit = with_latents(tiny.editing(1))
-  assert room.need(edit)["und_patches"] == 0
-  assert not room.misfit(edit) and not room.misfit(sample)
+  assert room.row_cost(edit)["und_patches"] == 0
+  assert not room.too_large_reason(edit) and not room.too_large_reason(sample)
 
 
 @pytest.mark.parametrize(

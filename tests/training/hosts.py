@@ -49,7 +49,7 @@ def main() -> int:
     for stage in ("1_pretraining", "3_quality")
     for key in ("rows", "samples_per_batch")
   }
-  run = test_loop.make_run(hook, data__parts=2, **sizes)
+  run = test_loop.make_run(hook, data__packing_groups=2, **sizes)
   if args.records:
     found = {t: f"records:{args.records}/{t}" for t in recorded.COUNTS}
     run = test_loop.small(

@@ -32,7 +32,7 @@ def get_config():
   c.name = "micro"
   c.weights = ""
   c.data.threads = 1
-  c.data.parts = 2
+  c.data.packing_groups = 2
   c.train.update(log_every=1, save_every=3, evaluate=False)
   c.stages = {"3_quality": stages.stage(
       "3_quality", steps=16, learning_rate=1e-3, schedule="constant",

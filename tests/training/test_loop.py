@@ -168,7 +168,7 @@ FREE = {
   "train.loss_chunk",
   "data.workers",
   "data.threads",
-  "data.buffer",
+  "data.prefetch_batches",
   "mesh.slice",
   "mesh.data",
   "mesh.fsdp",
@@ -220,7 +220,9 @@ def test_stages_follow_each_other(tmp_path):
   raw = make_run(second_rate=0.0)
   raw = dataclasses.replace(
     raw,
-    stages=tuple(dataclasses.replace(s, hand_over="raw") for s in raw.stages),
+    stages=tuple(
+      dataclasses.replace(s, next_stage_weights="raw") for s in raw.stages
+    ),
   )
   other = loop.train(raw, tmp_path / "raw")
   assert np.abs(other["w"] - end["w"]).max() > 1e-3
@@ -296,7 +298,7 @@ def test_too_many_bad_records_end_the_run(tmp_path):
     )
     return host.replace(info=info)
 
-  run = make_run(spoil, data__min_seen=4, data__max_bad_share=0.25)
+  run = make_run(spoil, data__min_samples=4, data__max_bad_share=0.25)
   with pytest.raises(TooManyBadRecords, match="a.jsonl:0: no JSON"):
     loop.train(run, tmp_path)
 
@@ -304,4 +306,4 @@ def test_too_many_bad_records_end_the_run(tmp_path):
 def test_a_stage_hands_over_ema_or_raw():
   stage = make_run().stages[0]
   with pytest.raises(ValueError, match="choose ema or raw"):
-    dataclasses.replace(stage, hand_over="mean")
+    dataclasses.replace(stage, next_stage_weights="mean")

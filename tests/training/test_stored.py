@@ -7,8 +7,7 @@ import chex
 import pytest
 
 from emma_jax import rules
-from emma_jax.build import run as build_run
-from emma_jax.checkpoints import integrity
+from emma_jax.checkpoints import integrity, locate
 from emma_jax.checkpoints.checkpointer import Checkpointer
 from tests.goldens import checkpoint as goldens
 from tests.goldens import store
@@ -34,7 +33,8 @@ def test_a_folder_of_the_first_release_is_read_bit_for_bit(old):
 
 
 def test_sampling_reads_an_old_folders_averaged_weights(old):
-  tree, meta = build_run.read_weights(str(old))
+  found = locate.read(str(old))
+  tree, meta = found.params, found.meta
   wanted = goldens.filled(goldens.abstract())
   found = rules.flatten(tree)
   expected = rules.flatten(wanted.params(averaged=True))

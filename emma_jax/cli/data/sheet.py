@@ -73,7 +73,7 @@ class Slots:
 class Page:
   """Draws batches of a source."""
 
-  source: dataset.BatchSource
+  source: dataset.BatchDataset
   tokenizer: Tokenizer
 
   def html(self, steps: Iterable[int], rows: int, title: str) -> str:

@@ -164,7 +164,7 @@ class Rows:
     return sum(int(v) << s for v, s in zip(values, self._shifts))
 
   def _numbers(self, need: np.ndarray, bucket: np.ndarray) -> list[int]:
-    """Needs and buckets as whole numbers, of any size."""
+    """RowCost and buckets as whole numbers, of any size."""
     fields = self._shifts[need.shape[1] :]
     # Of Python's own integers, which have no width.
     asks = np.zeros(len(need), object)

@@ -17,11 +17,11 @@ import dataclasses
 import numpy as np
 
 from emma_jax.data.batching.mixture import epoch_order
-from emma_jax.data.batching.row_cost import ANY_BUCKET, Needs
+from emma_jax.data.batching.row_cost import ANY_BUCKET, RowCost
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lane:
+class SourceQueue:
   """Elements that share one weight."""
 
   name: str  # seeds its order
@@ -45,9 +45,9 @@ class Lane:
 
 def lanes(
   names: Sequence[str],
-  tables: Sequence[Needs],
+  tables: Sequence[RowCost],
   buckets: Sequence[tuple[int, int]],
-) -> tuple[Lane, ...]:
+) -> tuple[SourceQueue, ...]:
   """All lanes of some sources; ValueError for a source of which nothing fits.
 
   Args:
@@ -68,7 +68,7 @@ def lanes(
       fits = int(np.count_nonzero(mine.fits))
       if fits:
         out.append(
-          Lane(
+          SourceQueue(
             title,
             source,
             0 if kind is None else kind,
@@ -115,11 +115,11 @@ class Position:
     return Position(drawn, used)
 
 
-class Order:
+class FairQueue:
   """Draws from the lanes; every answer depends on its arguments alone."""
 
   def __init__(
-    self, all_lanes: Sequence[Lane], tables: Sequence[Needs], seed: int
+    self, all_lanes: Sequence[SourceQueue], tables: Sequence[RowCost], seed: int
   ):
     self.lanes, self._tables, self._seed = all_lanes, tables, seed
     self._orders: dict[tuple[str, int], np.ndarray] = {}
@@ -176,7 +176,7 @@ class Order:
     )
 
   def _elements(
-    self, lane: Lane, drawn: int, wish: int
+    self, lane: SourceQueue, drawn: int, wish: int
   ) -> tuple[np.ndarray, np.ndarray]:
     """(epoch, element) of the running numbers from `drawn` on."""
     epochs, elements = [], []
@@ -188,7 +188,7 @@ class Order:
       drawn, wish = drawn + here.size, wish - here.size
     return np.concatenate(epochs), np.concatenate(elements)
 
-  def _order(self, lane: Lane, epoch: int) -> np.ndarray:
+  def _order(self, lane: SourceQueue, epoch: int) -> np.ndarray:
     key = lane.name, epoch
     if key not in self._orders:
       # Of ten million elements an order is 40 MB: this epoch's and the next.

@@ -138,11 +138,11 @@ def _first_fit(
   for i, sample in enumerate(samples):
     if sample is None:
       continue
-    misfit = layout.misfit(sample)
+    misfit = layout.too_large_reason(sample)
     if misfit:
       dropped.append(Dropped(i, sample.id, misfit, True))
       continue
-    u, n, r, m, w = layout.need(sample).values()
+    u, n, r, m, w = layout.row_cost(sample).values()
     for row, left in zip(rows, free):
       # Spelled out: this runs for every row of every sample.
       if (
@@ -180,10 +180,10 @@ def _as_planned(
       sample = samples[i]
       if sample is None:
         continue
-      reason = layout.misfit(sample)
+      reason = layout.too_large_reason(sample)
       after = {
         name: count + used.get(name, 0)
-        for name, count in layout.need(sample).items()
+        for name, count in layout.row_cost(sample).items()
       }
       if not reason and any(n > getattr(layout, k) for k, n in after.items()):
         reason = (
@@ -271,7 +271,7 @@ def _place(
           )
           slot, offset = slot + length, offset + length
         if isinstance(part, Picture) and role == "und":
-          cell += layout.cells(part)
+          cell += layout.num_grid_cells(part)
   return out
 
 
@@ -287,7 +287,8 @@ def _visual(
     # Packed: the semantic tokens of all pictures, then the latent ones of all.
     step = layout.und_patches // PATCHES_PER_CELL
     return [
-      (layout.cells(part), cell + i * step) for i in range(layout.per_cell)
+      (layout.num_grid_cells(part), cell + i * step)
+      for i in range(layout.per_cell)
     ]
   return [(layout.cost(part), start)]
 

@@ -57,7 +57,7 @@ class PlanConfig:
   seed: int
   sources: tuple[PlannedSource, ...]
   phases: tuple[Phase, ...]
-  rules: row_cost.Rules
+  rules: row_cost.RowLimits
   rows: int
   segment: int
 
@@ -111,7 +111,7 @@ class Plan:
     self._lock, self._computing = threading.Lock(), threading.RLock()
     self._kept: dict[int, Segment] = {}
     self._seen_to = -1  # by look_ahead
-    self._drawer: Drawer | None = None
+    self._drawer: SegmentPlanner | None = None
 
   def __getstate__(self):
     return {"config": self.config, "key": self.key, "folder": self.folder}
@@ -180,14 +180,14 @@ class Plan:
       self._chain(number)
 
   @property
-  def drawer(self) -> "Drawer":
+  def drawer(self) -> "SegmentPlanner":
     """With the lengths of all sources, loaded now or before."""
     with self._computing:
       if self._drawer is None:
-        self._drawer = Drawer(self.config)
+        self._drawer = SegmentPlanner(self.config)
       return self._drawer
 
-  def use(self, drawer: "Drawer") -> None:
+  def use(self, drawer: "SegmentPlanner") -> None:
     """Plans with lengths that are at hand."""
     self._drawer = drawer
 
@@ -195,7 +195,9 @@ class Plan:
     return os.path.join(self.folder, f"segment-{number:06d}.npz")
 
 
-def load_needs(source: PlannedSource, rules: row_cost.Rules) -> row_cost.Needs:
+def load_needs(
+  source: PlannedSource, rules: row_cost.RowLimits
+) -> row_cost.RowCost:
   """Of the elements of a source, as often as its weights show them."""
   from emma_jax.data.records.source import RecordsSource
 
@@ -203,11 +205,11 @@ def load_needs(source: PlannedSource, rules: row_cost.Rules) -> row_cost.Needs:
   return row_cost.count(opened.lengths, rules).take(opened.rows)
 
 
-class Drawer:
+class SegmentPlanner:
   """Computes segments."""
 
   def __init__(
-    self, config: PlanConfig, tables: Sequence[row_cost.Needs] | None = None
+    self, config: PlanConfig, tables: Sequence[row_cost.RowCost] | None = None
   ):
     """Loads the lengths, unless `tables` (of the sources sorted by name)."""
     self.config = config
@@ -215,7 +217,7 @@ class Drawer:
     self.names = tuple(s.name for s in sources)
     self.tables = tables or [load_needs(s, config.rules) for s in sources]
     self.lanes = order.lanes(self.names, self.tables, config.rules.buckets)
-    self.order = order.Order(self.lanes, self.tables, config.seed)
+    self.order = order.FairQueue(self.lanes, self.tables, config.seed)
     self.least = np.min(
       [t.need[t.fits].min(axis=0) for t in self.tables], axis=0
     )
@@ -264,7 +266,7 @@ class Drawer:
 class _Work:
   """One segment in the making."""
 
-  def __init__(self, drawer: Drawer, state: State):
+  def __init__(self, drawer: SegmentPlanner, state: State):
     self._d, c = drawer, drawer.config
     self.batch, self.phase = state.batch, state.phase
     self._passed = state.passed

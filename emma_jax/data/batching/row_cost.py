@@ -29,7 +29,7 @@ _DRAWN = [schema.TASKS.index(task) for task in ("drawing", "editing")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rules:
+class RowLimits:
   """All that decides what a record takes.
 
   Args:
@@ -67,24 +67,24 @@ class Rules:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Needs:
+class RowCost:
   """Of n records, in their order."""
 
   need: np.ndarray  # (n, K) int32, of CAPACITIES
   tokens: np.ndarray  # (n,) int32, in both buffers
-  bucket: np.ndarray  # (n,) int8, of Rules.layouts, or ANY_BUCKET
+  bucket: np.ndarray  # (n,) int8, of RowLimits.layouts, or ANY_BUCKET
   turns: np.ndarray  # (n,) int32: kept of a conversation that is cut, 0: whole
   fits: np.ndarray  # (n,) bool: some row could hold it
 
   def __len__(self) -> int:
     return self.tokens.size
 
-  def take(self, rows: np.ndarray | None) -> "Needs":
+  def take(self, rows: np.ndarray | None) -> "RowCost":
     """Those of some records, as often as they are named; None: all."""
     if rows is None:
       return self
     fields = [f.name for f in dataclasses.fields(self)]
-    return Needs(**{name: getattr(self, name)[rows] for name in fields})
+    return RowCost(**{name: getattr(self, name)[rows] for name in fields})
 
   @property
   def cut(self) -> int:
@@ -96,7 +96,7 @@ class Needs:
     """Records that no row could hold."""
     return int(np.count_nonzero(~self.fits))
 
-  def reasons(self, rules: Rules) -> dict[str, int]:
+  def reasons(self, rules: RowLimits) -> dict[str, int]:
     """Capacity -> records left out that need more of it than a row has."""
     large = self.need[~self.fits] > np.array(rules.capacities)
     counts = collections.Counter(
@@ -105,8 +105,8 @@ class Needs:
     return {name: n for name, n in counts.most_common() if n}
 
 
-def count(lengths: Lengths, rules: Rules) -> Needs:
-  """Needs of all records of a side file, vectorised."""
+def count(lengths: Lengths, rules: RowLimits) -> RowCost:
+  """RowCost of all records of a side file, vectorised."""
   kind = {task: lengths.task == i for i, task in enumerate(schema.TASKS)}
   drawing, editing = kind["drawing"], kind["editing"]
   asked = ~(drawing | editing)
@@ -130,7 +130,7 @@ def count(lengths: Lengths, rules: Rules) -> Needs:
     [text + besides, pictures, editing, drawing | editing, patches], axis=1
   )
   gen = np.where(asked, 0, T) + (reference if in_gen else 0)
-  return Needs(
+  return RowCost(
     need=need.astype(np.int32),
     tokens=(need[:, 0] + gen).astype(np.int32),
     bucket=bucket,
@@ -140,7 +140,7 @@ def count(lengths: Lengths, rules: Rules) -> Needs:
 
 
 def _cut(
-  lengths: Lengths, rules: Rules, besides: np.ndarray, asked: np.ndarray
+  lengths: Lengths, rules: RowLimits, besides: np.ndarray, asked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
   """(text tokens of the turns kept, turns kept or 0 where all are)."""
   text = lengths.text_tokens(rules.max_turns)
@@ -187,7 +187,7 @@ def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
   return running[last] - running[last - counts]
 
 
-def _native_tokens(lengths: Lengths, rules: Rules) -> np.ndarray:
+def _native_tokens(lengths: Lengths, rules: RowLimits) -> np.ndarray:
   grids_P2 = native_grids(lengths.sizes, rules.preprocess)
   return grids_P2[:, 0] * grids_P2[:, 1]
 

@@ -120,7 +120,7 @@ class Layout:
     """Slots of a row in reading order; also the slot of padding."""
     return self.und_tokens + self.gen_tokens
 
-  def cells(self, picture: Picture) -> int:
+  def num_grid_cells(self, picture: Picture) -> int:
     """Cells of 32x32 pixels of a picture."""
     if self.und_patches and picture.role == "und":
       y, x, _ = picture.pixels_YXC.shape
@@ -130,9 +130,9 @@ class Layout:
   def cost(self, picture: Picture) -> int:
     """Tokens of a picture."""
     clean = picture.role != "target"
-    return self.cells(picture) * (self.per_cell if clean else 1)
+    return self.num_grid_cells(picture) * (self.per_cell if clean else 1)
 
-  def need(self, sample: Sample) -> dict[str, int]:
+  def row_cost(self, sample: Sample) -> dict[str, int]:
     """What the sample takes of a row, by the name of the capacity."""
     need = dict.fromkeys(CAPACITIES, 0)
     for part in sample.parts:
@@ -148,7 +148,7 @@ class Layout:
         need["und_pictures"] += 1
         need["und_tokens"] += self.cost(part)
         if self.und_patches:
-          need["und_patches"] += PATCHES_PER_CELL * self.cells(part)
+          need["und_patches"] += PATCHES_PER_CELL * self.num_grid_cells(part)
     return need
 
   def length(self, sample: Sample) -> int:
@@ -161,9 +161,9 @@ class Layout:
         total += self.cost(part)
     return total
 
-  def misfit(self, sample: Sample) -> str:
+  def too_large_reason(self, sample: Sample) -> str:
     """Why no row could ever hold the sample; empty where one can."""
-    for name, count in self.need(sample).items():
+    for name, count in self.row_cost(sample).items():
       if count > getattr(self, name):
         return (
           f"needs {name}={count} of a row but the layout has "
@@ -196,7 +196,7 @@ class Layout:
         "has a picture without latents; make them with `emma-data "
         "encode-latents`, or set data.latents=step"
       )
-    want = (self.cells(picture), self.latent_channels)
+    want = (self.num_grid_cells(picture), self.latent_channels)
     if picture.latent_TC.shape != want:
       return (
         f"a picture of {y}x{x} pixels with latents {picture.latent_TC.shape} "

@@ -1,8 +1,8 @@
 """What constructions share: records in, records out, all of it on the card.
 
-A construction is a formats.part.Maker: it runs as a conversion does, in as many
-processes, restartable and atomic. Its input is what `emma-data convert` reads,
-or folders of records.
+A construction is an ingest.part.Converter: it runs as a conversion does, in as
+many processes, restartable and atomic. Its input is what `emma-data convert`
+reads, or folders of records.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from emma_jax.data.ingest.part import FirstPass, LeftOut, Made, Recipe
+from emma_jax.data.ingest.part import Converted, FirstPass, Recipe, Skipped
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
@@ -28,8 +28,8 @@ class Construction:
 
   base: Recipe
 
-  def rebased(self, base: Recipe) -> "Construction":
-    """The same on another base; see part.Maker."""
+  def with_source(self, base: Recipe) -> "Construction":
+    """The same on another base; see part.Converter."""
     return dataclasses.replace(self, base=base)
 
   def identity(self) -> Any:
@@ -67,15 +67,15 @@ class Construction:
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str
-  ) -> Iterator[Made | LeftOut]:
+  ) -> Iterator[Converted | Skipped]:
     """`step` of each record of the row; what the base leaves out stays out."""
     for made in self.base.make(row, where, path):
-      if isinstance(made, LeftOut):
+      if isinstance(made, Skipped):
         yield made
       else:
         yield from self.step(made, where)
 
-  def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+  def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:
     """What becomes of a record."""
     raise NotImplementedError
 
@@ -135,7 +135,7 @@ def texts_of(record: Any) -> tuple[str, ...]:
   return (getattr(record, "prompt", "") or getattr(record, "instruction", ""),)
 
 
-def need_editing(made: Made, where: str) -> Any:
+def need_editing(made: Converted, where: str) -> Any:
   """The record of an edit; BadRecord for any other."""
   if made.stored.task != "editing":
     raise BadRecord(where, f"a record of {made.stored.task}, not of editing")

@@ -19,7 +19,7 @@ import numpy as np
 from emma_jax.data.curation import hashes
 from emma_jax.data.curation.base import Construction, hash64, pixels, texts_of
 from emma_jax.data.ingest import containers
-from emma_jax.data.ingest.part import FirstPass, LeftOut, Made, Tick
+from emma_jax.data.ingest.part import Converted, FirstPass, Skipped, Tick
 from emma_jax.data.pictures.images import BadRecord
 
 _DROPPED = "dropped.npz"
@@ -56,15 +56,15 @@ class Dedup(Construction):
       _decide(self, signatures, plan, os.path.join(first.folder, REPORT))
     return dataclasses.replace(self, plan=plan)
 
-  def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+  def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:
     """The record, or that it is left out and what it equals."""
     gone = _gone(self.plan).get(hash64(where))
     if gone is None:
       yield made
     else:
-      yield LeftOut("duplicate", f"the same as {gone}")
+      yield Skipped("duplicate", f"the same as {gone}")
 
-  def sign(self, made: Made, where: str) -> tuple[int, int, list[int]]:
+  def sign(self, made: Converted, where: str) -> tuple[int, int, list[int]]:
     """(exact key, key of what must be equal besides, perceptual hashes)."""
     stored = made.stored
     asked = stored.task in ("understanding", "text")
@@ -100,7 +100,7 @@ def sign(part: containers.Part, path: str, dedup: Dedup, tick: Tick) -> None:
       if isinstance(row, BadRecord):
         raise row
       for made in dedup.base.make(row, where, part.path):
-        if isinstance(made, Made):
+        if isinstance(made, Converted):
           key, same, found = dedup.sign(made, where)
           exact.append(key)
           group.append(same)

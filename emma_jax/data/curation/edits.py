@@ -20,7 +20,7 @@ from emma_jax.data.curation import instructions
 from emma_jax.data.curation.answers import Answers, Missing
 from emma_jax.data.curation.base import Construction, need_editing, noted
 from emma_jax.data.curation.filters import ScoreRule
-from emma_jax.data.ingest.part import LeftOut, Made
+from emma_jax.data.ingest.part import Converted, Skipped
 from emma_jax.data.records import schema
 from emma_jax.structs import Editing
 
@@ -52,18 +52,18 @@ class EditPairs(Construction):
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str
-  ) -> Iterator[Made | LeftOut]:
+  ) -> Iterator[Converted | Skipped]:
     """The pairs of a row; `reverse_instruction` is taken where it has one."""
     for made in self.base.make(row, where, path):
-      if isinstance(made, LeftOut):
+      if isinstance(made, Skipped):
         yield made
       else:
         given = row.get(_COLUMN) or made.stored.provenance.get(_COLUMN)
         yield from self.pair(made, where, given)
 
   def pair(
-    self, made: Made, where: str, given: str | None = None
-  ) -> Iterator[Made | LeftOut]:
+    self, made: Converted, where: str, given: str | None = None
+  ) -> Iterator[Converted | Skipped]:
     """The pair and its reverse, or why not; `given`: reversed instruction."""
     record = need_editing(made, where)
     out = self.misread(made.stored, where)
@@ -78,7 +78,7 @@ class EditPairs(Construction):
       return
     said, by = self.reversed_instruction(made.stored, where, given)
     if not said:
-      yield LeftOut("no reversal", f"nothing undoes {record.instruction!r}")
+      yield Skipped("no reversal", f"nothing undoes {record.instruction!r}")
       return
     back = turned(made, said, by)
     out = None
@@ -102,7 +102,7 @@ class EditPairs(Construction):
     )
     return (answer or {}).get("instruction"), "answer"
 
-  def misread(self, stored: schema.Stored, where: str) -> LeftOut | None:
+  def misread(self, stored: schema.Stored, where: str) -> Skipped | None:
     """Why the pictures' words are not those of an edit of text."""
     edit = instructions.text_edit(_edit(stored).instruction)
     if self.ocr is None or edit is None:
@@ -111,7 +111,7 @@ class EditPairs(Construction):
     if read is None:
       if self.missing == "keep":
         return None
-      return LeftOut("no ocr", "nobody has read its pictures")
+      return Skipped("no ocr", "nobody has read its pictures")
     for words, side, there in (
       (edit.old, "source", True),
       (edit.old, "target", False),
@@ -123,7 +123,7 @@ class EditPairs(Construction):
         if not there and self._inside(edit, words):
           continue
         verb = "lacks" if there else "still has" if side == "target" else "has"
-        return LeftOut("ocr", f"the {side} {verb} {words!r}: {read[side]}")
+        return Skipped("ocr", f"the {side} {verb} {words!r}: {read[side]}")
     return None
 
   def _inside(self, edit: instructions.TextEdit, words: str) -> bool:
@@ -131,7 +131,7 @@ class EditPairs(Construction):
     return instructions.contains([other], words) if other else False
 
 
-def turned(made: Made, instruction: str, by: str) -> Made:
+def turned(made: Converted, instruction: str, by: str) -> Converted:
   """The reverse pair; the checks' scores are the pair's."""
   record = _edit(made.stored)
   assert record.target is not None  # a stored edit has both pictures
@@ -143,7 +143,7 @@ def turned(made: Made, instruction: str, by: str) -> Made:
   )
   stored = dataclasses.replace(made.stored, record=back)
   stored = noted(stored, reversed_of=record.id, reversed_by=by)
-  return Made(stored, list(made.sizes)[::-1])
+  return Converted(stored, list(made.sizes)[::-1])
 
 
 def _edit(stored: schema.Stored) -> Editing:

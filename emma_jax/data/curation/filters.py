@@ -7,7 +7,7 @@ from typing import Any
 from emma_jax.data.curation import answers as answers_lib
 from emma_jax.data.curation.answers import Answers, Missing
 from emma_jax.data.curation.base import Construction, noted
-from emma_jax.data.ingest.part import LeftOut, Made
+from emma_jax.data.ingest.part import Converted, Skipped
 from emma_jax.data.records import schema
 
 
@@ -41,20 +41,20 @@ class ScoreRule:
     return (False, None) if found is None else (True, found["score"])
 
   def check(
-    self, made: Made, where: str, missing: Missing
-  ) -> tuple[Made, LeftOut | None]:
+    self, made: Converted, where: str, missing: Missing
+  ) -> tuple[Converted, Skipped | None]:
     """The record with its score noted, and why it is to be left out."""
     known, value = self.value(made.stored, where, missing)
     if not known and missing == "drop":
-      return made, LeftOut(f"no {self.name}", f"it has no {self.name}")
+      return made, Skipped(f"no {self.name}", f"it has no {self.name}")
     if value is None:
       return made, None
     made = made._replace(stored=noted(made.stored, **{self.name: value}))
     low, high = self.minimum, self.maximum
     if low is not None and value < low:
-      return made, LeftOut(self.name, f"{self.name} {value:g} is below {low:g}")
+      return made, Skipped(self.name, f"{self.name} {value:g} is below {low:g}")
     if high is not None and value > high:
-      return made, LeftOut(
+      return made, Skipped(
         self.name, f"{self.name} {value:g} is above {high:g}"
       )
     return made, None
@@ -94,10 +94,10 @@ class Filter(Construction):
   scores: tuple[ScoreRule, ...] = ()
   missing: Missing = "error"
 
-  def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+  def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:
     """The record with its scores noted, or the first reason against it."""
     if self.tasks and made.stored.task not in self.tasks:
-      yield LeftOut("task", f"a record of {made.stored.task}")
+      yield Skipped("task", f"a record of {made.stored.task}")
       return
     for y, x in made.sizes:
       out = self.of_size(y, x)
@@ -111,15 +111,15 @@ class Filter(Construction):
         return
     yield made
 
-  def of_size(self, y: int, x: int) -> LeftOut | None:
+  def of_size(self, y: int, x: int) -> Skipped | None:
     """Why a picture of this size is not wanted."""
     short, long = min(y, x), max(y, x)
     if short < self.min_side:
-      return LeftOut("min_side", f"{x}x{y} has a side below {self.min_side}")
+      return Skipped("min_side", f"{x}x{y} has a side below {self.min_side}")
     if self.max_side is not None and long > self.max_side:
-      return LeftOut("max_side", f"{x}x{y} has a side above {self.max_side}")
+      return Skipped("max_side", f"{x}x{y} has a side above {self.max_side}")
     if y * x < self.min_pixels:
-      return LeftOut("min_pixels", f"{x}x{y} is below {self.min_pixels} pixels")
+      return Skipped("min_pixels", f"{x}x{y} is below {self.min_pixels} pixels")
     if self.max_aspect is not None and long > self.max_aspect * short:
-      return LeftOut("max_aspect", f"{x}x{y} is above 1:{self.max_aspect:g}")
+      return Skipped("max_aspect", f"{x}x{y} is above 1:{self.max_aspect:g}")
     return None

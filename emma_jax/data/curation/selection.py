@@ -17,7 +17,7 @@ from emma_jax.data.curation.base import Construction, hash64, noted, texts_of
 from emma_jax.data.curation.filters import ScoreRule
 from emma_jax.data.ingest import containers
 from emma_jax.data.ingest.job import ConversionError
-from emma_jax.data.ingest.part import FirstPass, LeftOut, Made, Tick
+from emma_jax.data.ingest.part import Converted, FirstPass, Skipped, Tick
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
 from emma_jax.structs import STEM_GENERAL, STEM_SCIENCE, Understanding
@@ -69,20 +69,20 @@ class Select(Construction):
       _choose(ready, paths, plan, os.path.join(first.folder, REPORT))
     return dataclasses.replace(ready, plan=plan)
 
-  def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+  def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:
     """The record with its score noted if it is chosen, or why it is not."""
     group, value = self.rated(made, where)
     if value is None:
-      yield LeftOut(f"no {self.score.name}", f"it has no {self.score.name}")
+      yield Skipped(f"no {self.score.name}", f"it has no {self.score.name}")
     elif not group:
-      yield LeftOut(f"no {self.by}", f"its provenance has no {self.by!r}")
+      yield Skipped(f"no {self.by}", f"its provenance has no {self.by!r}")
     elif hash64(where) in _chosen(self.plan):
       stored = noted(made.stored, **{self.score.name: value})
       yield made._replace(stored=stored)
     else:
-      yield LeftOut("not chosen", f"{self.score.name} {value:g} in {group}")
+      yield Skipped("not chosen", f"{self.score.name} {value:g} in {group}")
 
-  def rated(self, made: Made, where: str) -> tuple[str, float | None]:
+  def rated(self, made: Converted, where: str) -> tuple[str, float | None]:
     """(its group, "" where it has none; its score)."""
     _, value = self.score.value(made.stored, where, self.missing)
     group = made.stored.task
@@ -106,7 +106,7 @@ def rate(part: containers.Part, path: str, select: Select, tick: Tick) -> None:
       if isinstance(row, BadRecord):
         raise row
       for made in select.base.make(row, where, part.path):
-        if isinstance(made, Made):
+        if isinstance(made, Converted):
           of, score = select.rated(made, where)
           if of and score is not None:
             group.append(of)
@@ -236,18 +236,18 @@ class LabelStem(Construction):
   missing: Missing = "error"
   relabel: bool = False
 
-  def step(self, made: Made, where: str) -> Iterator[Made | LeftOut]:
+  def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:
     """The question with its label; what is no question is left out."""
     record = made.stored.record
     if not isinstance(record, Understanding):
-      yield LeftOut("no question", f"a record of {made.stored.task}")
+      yield Skipped("no question", f"a record of {made.stored.task}")
       return
     if record.stem in (STEM_GENERAL, STEM_SCIENCE) and not self.relabel:
       yield made
       return
     label, by = self.label(made.stored, where)
     if label is None and self.missing == "drop":
-      yield LeftOut("no label", "no rule holds, and there is no answer")
+      yield Skipped("no label", "no rule holds, and there is no answer")
       return
     if label is not None:
       record = dataclasses.replace(record, stem=label)

@@ -21,7 +21,7 @@ from emma_jax.data.curation import fonts as fonts_lib
 from emma_jax.data.curation import words as words_lib
 from emma_jax.data.curation.base import Construction, plain
 from emma_jax.data.ingest.job import ConversionError, file_state
-from emma_jax.data.ingest.part import FirstPass, LeftOut, Made
+from emma_jax.data.ingest.part import Converted, FirstPass, Skipped
 from emma_jax.data.records import schema
 from emma_jax.structs import Drawing
 
@@ -94,7 +94,7 @@ class TextPictures(Construction):
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str
-  ) -> Iterator[Made | LeftOut]:
+  ) -> Iterator[Converted | Skipped]:
     """Whatever the input is called: only the index counts."""
     index = row["index"]
     picture, texts, prompt = self.draw(index)
@@ -115,7 +115,7 @@ class TextPictures(Construction):
       record=record, weight=self.base.weight, provenance=provenance
     )
     schema.check(stored, where)
-    yield Made(stored, [picture.size[::-1]])
+    yield Converted(stored, [picture.size[::-1]])
 
   def draw(self, index: int) -> tuple[Image.Image, list[dict[str, Any]], str]:
     """(picture, texts with boxes, prompt) of an index."""

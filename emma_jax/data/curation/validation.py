@@ -62,7 +62,7 @@ def validate(
   spec: str,
   tokenizer: Tokenizer,
   workers: int = 0,
-  tell: Callable[[pool.Counts], None] = lambda _: None,
+  on_progress: Callable[[pool.Counts], None] = lambda _: None,
   max_pixels: int = images.MAX_PIXELS,
 ) -> Findings:
   """Findings of a source's spec; of a folder of records also about its files.
@@ -90,7 +90,7 @@ def validate(
     for start in range(0, count, _STRETCH)
   ]
   kinds = Counter(kind(b.reason) for b in bad)
-  for found in pool.run(calls, workers, tell):
+  for found in pool.run(calls, workers, on_progress):
     bad += found.bad
     kinds += found.kinds
   return Findings(count, tuple(bad), kinds)

@@ -41,9 +41,9 @@ class Execute:
     self,
     calls: Sequence[pool.Call],
     workers: int,
-    tell: Callable[[pool.Counts], None],
+    on_progress: Callable[[pool.Counts], None],
   ) -> None:
-    """`workers` is the runner's matter; `tell` hears of the end only."""
+    """`workers` is the runner's matter; `on_progress` hears of the end only."""
     import apache_beam as beam
     from apache_beam.metrics import MetricsFilter
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -68,7 +68,7 @@ class Execute:
     counts = dict.fromkeys(_COUNTERS, 0)
     for metric in found:
       counts[metric.key.metric.name] = metric.result
-    tell(pool.Counts(**counts))
+    on_progress(pool.Counts(**counts))
 
 
 def _run(call: pool.Call) -> Iterable[Any]:

@@ -30,7 +30,7 @@ class ConversionError(ValueError):
   """A conversion that cannot go on; the message says what to do."""
 
 
-# (calls, workers, tell), as pool.run.
+# on_progress, as pool.run.
 Execute = Callable[
   [Sequence[pool.Call], int, Callable[[pool.Counts], None]], Any
 ]
@@ -65,7 +65,7 @@ class Job:
 
   inputs: Sequence[str]
   out: str
-  maker: part_lib.Maker
+  maker: part_lib.Converter
   rows_per_shard: int = 4096
   workers: int = 1
   max_rejected: float = 0.2
@@ -105,7 +105,7 @@ def run(job: Job, progress: Callable[[State], None] = lambda _: None) -> Card:
       ) from error
     form, parts = _plan(job, work)
     base = dataclasses.replace(job.maker.base, form=form)
-    maker = job.maker.rebased(base).ready(
+    maker = job.maker.with_source(base).ready(
       _FirstPass(job, parts, folder, work, progress)
     )
     _convert_parts(job, maker, parts, folder, work, progress)
@@ -232,7 +232,7 @@ class _FirstPass:
 
 def _convert_parts(
   job: Job,
-  maker: part_lib.Maker,
+  maker: part_lib.Converter,
   parts: Sequence[containers.Part],
   folder: str,
   work: str,
@@ -249,7 +249,7 @@ def _convert_parts(
   known = [p.rows for p in parts]
   total = None if None in known else sum(r for r in known if r is not None)
 
-  def tell(counts: pool.Counts) -> None:
+  def on_progress(counts: pool.Counts) -> None:
     state = State(
       len(parts),
       len(parts) - len(todo) + counts.finished,
@@ -272,7 +272,7 @@ def _convert_parts(
   job.execute(
     [(_task, (parts[i], i, pickled, folder, work)) for i in todo],
     job.workers,
-    tell,
+    on_progress,
   )
 
 
@@ -319,7 +319,7 @@ def _first_rejected(work: str) -> str:
 
 
 def _finish(
-  job: Job, maker: part_lib.Maker, parts: int, folder: str, work: str
+  job: Job, maker: part_lib.Converter, parts: int, folder: str, work: str
 ) -> Card:
   """Gathers the rejects and writes the card."""
   done = [d for d in (_done(work, i) for i in range(parts)) if d is not None]

@@ -26,14 +26,14 @@ _MAX_NOTE = 300  # characters of a provenance value
 Tick = Callable[[bool, int], None]
 
 
-class Made(NamedTuple):
+class Converted(NamedTuple):
   """A record to be written, and (y, x) of its pictures."""
 
   stored: schema.Stored
   sizes: Sequence[tuple[int, int]]
 
 
-class LeftOut(NamedTuple):
+class Skipped(NamedTuple):
   """What is sound, but not wanted; `kind` is what it is counted as."""
 
   kind: str
@@ -64,7 +64,7 @@ class FirstPass(Protocol):
     ...
 
 
-class Maker(Protocol):
+class Converter(Protocol):
   """What becomes of a row: none, one or more records. It must pickle."""
 
   @property
@@ -72,7 +72,7 @@ class Maker(Protocol):
     """How a row of the input becomes a record in the first place."""
     ...
 
-  def rebased(self, base: "Recipe") -> "Maker":
+  def with_source(self, base: "Recipe") -> "Converter":
     """The same on another base."""
     ...
 
@@ -84,13 +84,13 @@ class Maker(Protocol):
     """What the card tells."""
     ...
 
-  def ready(self, first: FirstPass) -> "Maker":
+  def ready(self, first: FirstPass) -> "Converter":
     """Called once per run, before `make`."""
     ...
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str
-  ) -> Iterator[Made | LeftOut]:
+  ) -> Iterator[Converted | Skipped]:
     """Of a row of the input `path`; BadRecord where it cannot be used."""
     ...
 
@@ -132,7 +132,7 @@ class Recipe:
     """Itself: it makes records of rows."""
     return self
 
-  def rebased(self, base: "Recipe") -> "Recipe":
+  def with_source(self, base: "Recipe") -> "Recipe":
     """The other base, in place of this one."""
     return base
 
@@ -157,12 +157,12 @@ class Recipe:
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str
-  ) -> Iterator[Made | LeftOut]:
+  ) -> Iterator[Converted | Skipped]:
     """The one record of the row; BadRecord where it cannot be used."""
     if self.form == "records":
-      yield Made(_again(row["stored"], self), row["sizes"])
+      yield Converted(_restore(row["stored"], self), row["sizes"])
     else:
-      yield Made(*stored_of(row, self, where, path))
+      yield Converted(*stored_of(row, self, where, path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Done:
 
 def convert(
   part: containers.Part,
-  maker: Maker,
+  maker: Converter,
   folder: str,
   stem: str,
   rejected_path: str,
@@ -198,7 +198,7 @@ def convert(
           if isinstance(row, BadRecord):
             raise row
           for made in maker.make(row, where, part.path):
-            if isinstance(made, LeftOut):
+            if isinstance(made, Skipped):
               left_out[made.kind] += 1
               note(where=where, reason=made.reason, left_out=made.kind)
             else:
@@ -238,7 +238,7 @@ def stored_of(
   return stored, [size_of(p, recipe, where) for p in stored.pictures]
 
 
-def _again(stored: schema.Stored, recipe: Recipe) -> schema.Stored:
+def _restore(stored: schema.Stored, recipe: Recipe) -> schema.Stored:
   """A record as it was, with the recipe's words for what it does not say."""
   record = stored.record
   if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:

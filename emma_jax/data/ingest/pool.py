@@ -34,18 +34,18 @@ class WorkerDied(RuntimeError):
 
 
 def run(
-  calls: Sequence[Call], count: int, tell: Callable[[Counts], None]
+  calls: Sequence[Call], count: int, on_progress: Callable[[Counts], None]
 ) -> list[Any]:
-  """Results in order; `tell` hears of the counts and may raise to stop.
+  """Results in order; `on_progress` hears of the counts and may raise to stop.
 
   Args:
     calls: functions of modules and arguments that pickle. The last argument is
       added: a function (rejected, bytes) to be called after every row.
     count: processes; 0 runs in this one.
-    tell: called in this process.
+    on_progress: called in this process.
   """
   if not count:
-    return _run_here(calls, tell)
+    return _run_here(calls, on_progress)
   # Spawned: a forked child of a process with threads may hang.
   context = multiprocessing.get_context("spawn")
   shared, stop = context.Array("q", 3), context.Event()
@@ -63,7 +63,7 @@ def run(
         done, waiting = concurrent.futures.wait(waiting, timeout=_PERIOD)
         for future in done:
           future.result()
-        tell(counts(len(calls) - len(waiting)))
+        on_progress(counts(len(calls) - len(waiting)))
       return [future.result() for future in futures]
     except process.BrokenProcessPool as error:
       raise WorkerDied(
@@ -76,7 +76,7 @@ def run(
 
 
 def _run_here(
-  calls: Sequence[Call], tell: Callable[[Counts], None]
+  calls: Sequence[Call], on_progress: Callable[[Counts], None]
 ) -> list[Any]:
   counts, results = [0, 0, 0], []
 
@@ -85,11 +85,11 @@ def _run_here(
     counts[1] += rejected
     counts[2] += size
     if counts[0] % 100 == 0:
-      tell(Counts(finished, *counts))
+      on_progress(Counts(finished, *counts))
 
   for finished, (function, arguments) in enumerate(calls):
     results.append(function(*arguments, tick))
-    tell(Counts(finished + 1, *counts))
+    on_progress(Counts(finished + 1, *counts))
   return results
 
 

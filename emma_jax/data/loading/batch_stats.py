@@ -16,7 +16,7 @@ class Bad(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Info:
+class BatchStats:
   """What a batch is made of: the parts of it that this host answers for."""
 
   step: int
@@ -30,8 +30,8 @@ class Info:
   sources: Mapping[str, tuple[int, int]] = dataclasses.field(
     default_factory=dict
   )
-  cut: int = 0  # conversations that lost turns so that they fit
-  unfit: int = 0  # records passed over, since no row could hold them
+  num_truncated: int = 0  # conversations that lost turns so that they fit
+  num_oversized: int = 0  # records passed over, since no row could hold them
 
   @property
   def tokens(self) -> int:
@@ -53,8 +53,8 @@ class Info:
       "bad": len(self.bad),
       "dropped": len(self.packed.dropped),
       "unusable": len(self.unusable),
-      "cut": self.cut,
-      "unfit": self.unfit,
+      "num_truncated": self.num_truncated,
+      "num_oversized": self.num_oversized,
     }
     for task in TASKS:  # all, so that 0 counts as 0
       out[f"samples/{task}"] = self.packed.samples_per_task.get(task, 0)
@@ -72,8 +72,10 @@ def means(counts: Mapping[str, int]) -> dict[str, Mean]:
     "data/fill": Mean(tokens, counts["slots"]),
     "data/bad": Mean(counts["bad"], drawn),
     "data/dropped": Mean(counts["dropped"], drawn),
-    "data/cut": Mean(counts["cut"], drawn),
-    "data/unfit": Mean(counts["unfit"], drawn + counts["unfit"]),
+    "data/cut": Mean(counts["num_truncated"], drawn),
+    "data/unfit": Mean(
+      counts["num_oversized"], drawn + counts["num_oversized"]
+    ),
   }
   for task in TASKS:
     out[f"data/{task}"] = Mean(counts[f"samples/{task}"], drawn)
@@ -81,10 +83,10 @@ def means(counts: Mapping[str, int]) -> dict[str, Mean]:
   return out
 
 
-class Realised:
+class ObservedMixture:
   """The mixture as it came, by source, since the stage began.
 
-  >>> realised = Realised()
+  >>> realised = ObservedMixture()
   >>> realised.add({"source samples/a": 1, "source tokens/a": 30,
   ...               "source samples/b": 3, "source tokens/b": 30, "drawn": 4})
   >>> realised.shares()  # doctest: +NORMALIZE_WHITESPACE
@@ -101,7 +103,7 @@ class Realised:
     self._sums: dict[str, int] = {}
 
   def add(self, counts: Mapping[str, int]) -> None:
-    """Takes the counts of a step, of all hosts; see Info.counts."""
+    """Takes the counts of a step, of all hosts; see BatchStats.counts."""
     for key, count in counts.items():
       if key.startswith(tuple(self._KINDS)):
         self._sums[key] = self._sums.get(key, 0) + count
@@ -129,10 +131,10 @@ class TooManyBadRecords(RuntimeError):
   """The data is not what it should be; the message says where to look."""
 
 
-class Fuse:
+class BadSampleLimit:
   """Counts unusable samples; `add` raises when too many of the recent ones are.
 
-  >>> fuse = Fuse(max_bad_share=0.5, min_seen=2)
+  >>> fuse = BadSampleLimit(max_bad_share=0.5, min_samples=2)
   >>> try:
   ...   fuse.see([Bad("a.jsonl:7", "no JSON")])
   ...   fuse.add(drawn=4, bad=3)
@@ -142,9 +144,9 @@ class Fuse:
   First: a.jsonl:7: no JSON
   """
 
-  def __init__(self, max_bad_share: float, min_seen: int, shown: int = 5):
+  def __init__(self, max_bad_share: float, min_samples: int, shown: int = 5):
     self.max_bad_share = max_bad_share
-    self.min_seen = max(min_seen, 1)
+    self.min_samples = max(min_samples, 1)
     self.seen = self.bad = 0  # over the whole run
     self._recent_seen = self._recent_bad = 0.0
     self._shown = shown
@@ -178,7 +180,7 @@ class Fuse:
     self.bad += bad
     self._recent_seen += drawn
     self._recent_bad += bad
-    if self._recent_seen < self.min_seen:
+    if self._recent_seen < self.min_samples:
       return
     if self._recent_bad > self.max_bad_share * self._recent_seen:
       raise TooManyBadRecords(
@@ -187,7 +189,7 @@ class Fuse:
         f"{self.seen} in all). First: "
         + ("; ".join(self._first) or "see the other hosts")
       )
-    if self._recent_seen >= 2 * self.min_seen:
+    if self._recent_seen >= 2 * self.min_samples:
       # Old samples fade, so that a long good past cannot hide a bad present.
       self._recent_seen /= 2
       self._recent_bad /= 2

@@ -21,8 +21,8 @@ class DataConfig:
     layout: of the batch, over all hosts.
     buckets: (height, width) of a batch's pictures, see `aspect_buckets`; ()
       takes the layout's (others: planned streams only).
-    parts: a batch is packed in so many stretches of rows, apart from each
-      other; a host reads only those that its rows are of. 1 fills the rows
+    packing_groups: a batch is packed in so many stretches of rows, apart from
+      each other; a host reads only those that its rows are of. 1 fills the rows
       best, and every host reads all.
     preprocess: to the layout's picture size; understanding pictures of a
       layout with `und_patches` to sizes of their own (native).
@@ -31,10 +31,10 @@ class DataConfig:
     max_turns: turns kept of a conversation; None keeps all.
     max_pixels: larger pictures are bad records.
     max_bad_share: of unusable samples, before the run stops.
-    min_seen: samples before that share is looked at.
+    min_samples: samples before that share is looked at.
     workers: processes that read ahead; 0 reads in threads of this one.
     threads: per worker; 0 reads in the loop itself (only without workers).
-    buffer: batches read ahead, per worker.
+    prefetch_batches: batches read ahead, per worker.
     segment: batches that are planned at a time.
   """
 
@@ -46,32 +46,39 @@ class DataConfig:
   preprocess: images.Preprocess
   buckets: tuple[tuple[int, int], ...]
   latents: Any = None
-  parts: int
+  packing_groups: int
   text_dropout: float
   reference_dropout: float
   max_turns: int | None
   max_pixels: int
   max_bad_share: float
-  min_seen: int
+  min_samples: int
   workers: int
   threads: int
-  buffer: int
+  prefetch_batches: int
   segment: int = 1000
 
   def __post_init__(self):
     if not 0 <= self.max_bad_share <= 1:
       raise ValueError(f"{self.max_bad_share=} is no share in [0, 1].")
-    for name in ("seed", "min_seen", "workers", "threads", "buffer"):
+    for name in (
+      "seed",
+      "min_samples",
+      "workers",
+      "threads",
+      "prefetch_batches",
+    ):
       if getattr(self, name) < 0:
         raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
-    for name in ("parts", "segment"):
+    for name in ("packing_groups", "segment"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} must be positive.")
-    if self.samples_per_batch % self.parts or self.layout.rows % self.parts:
+    groups = self.packing_groups
+    if self.samples_per_batch % groups or self.layout.rows % groups:
       raise ValueError(
         f"samples_per_batch={self.samples_per_batch} and rows="
-        f"{self.layout.rows} must both be multiples of data.parts="
-        f"{self.parts}."
+        f"{self.layout.rows} must both be multiples of data.packing_groups="
+        f"{groups}."
       )
     fit = (self.preprocess.height, self.preprocess.width)
     room = (self.layout.height, self.layout.width)
@@ -108,8 +115,8 @@ class DataConfig:
     )
 
   @property
-  def rules(self) -> row_cost.Rules:
+  def rules(self) -> row_cost.RowLimits:
     """What a record takes of a planned row."""
-    return row_cost.Rules(
+    return row_cost.RowLimits(
       layouts=self.layouts, preprocess=self.preprocess, max_turns=self.max_turns
     )

@@ -21,13 +21,13 @@ from emma_jax.data.loading import sources
 
 # Spelled twice: users of the pipeline find these here, too.
 from emma_jax.data.loading.batch_stats import Bad as Bad
-from emma_jax.data.loading.batch_stats import Fuse as Fuse
-from emma_jax.data.loading.batch_stats import Info as Info
+from emma_jax.data.loading.batch_stats import BadSampleLimit as BadSampleLimit
+from emma_jax.data.loading.batch_stats import BatchStats as BatchStats
 from emma_jax.data.loading.batch_stats import (
   TooManyBadRecords as TooManyBadRecords,
 )
 from emma_jax.data.loading.config import DataConfig as DataConfig
-from emma_jax.data.loading.loader import Stream as Stream
+from emma_jax.data.loading.loader import DataLoader as DataLoader
 from emma_jax.data.loading.loader import stream as stream
 from emma_jax.data.pictures import images
 from emma_jax.data.text import tokenizer as tokens_lib
@@ -44,7 +44,7 @@ class HostBatch:
   """This host's rows of a batch, and its account (a leaf that is no array)."""
 
   batch: Batch
-  info: Any  # Info
+  info: Any  # BatchStats
 
 
 class _Part(NamedTuple):
@@ -63,7 +63,7 @@ class _Part(NamedTuple):
     return f"{draw.name}/{draw.epoch}/{draw.index}"
 
 
-class BatchSource:
+class BatchDataset:
   """Random access to host batches; `source[step]` depends on nothing else.
 
   Without planning, the draws of the global batch are the same on every host.
@@ -138,7 +138,7 @@ class BatchSource:
     step = int(step)
     parts = self._parts(step)
     batches, ids, counted, bad = [], [], [], []
-    unfit = cut = drawn = slots = 0
+    num_oversized = num_truncated = drawn = slots = 0
     placed = {name: (0, 0) for name in self._opened}
     for part in parts:
       samples, broken = self._read(step, part)
@@ -149,8 +149,11 @@ class BatchSource:
         continue
       counted.append(packed.shifted(part.start))
       bad += broken
-      cut += sum(draw.turns > 0 for draw in part.draws)
-      unfit, drawn = unfit + part.passed, drawn + len(part.draws)
+      num_truncated += sum(draw.turns > 0 for draw in part.draws)
+      num_oversized, drawn = (
+        num_oversized + part.passed,
+        drawn + len(part.draws),
+      )
       slots += part.layout.rows * part.layout.slots
       for i in (i for row in packed.placed for i in row):
         n, tokens = placed[part.draws[i].name]
@@ -159,13 +162,13 @@ class BatchSource:
         tokens += part.layout.length(sample)
         placed[part.draws[i].name] = n + 1, tokens
     start = self._rows[0] - parts[0].first
-    info = Info(
+    info = BatchStats(
       step=step,
       drawn=drawn,
       bad=tuple(bad),
       slots=slots,
-      cut=cut,
-      unfit=unfit,
+      num_truncated=num_truncated,
+      num_oversized=num_oversized,
       sources=placed,
       packed=packing.joined(counted, parts[0].layout.slots),
       ids=tuple(ids[start : start + len(self._rows)]),
@@ -191,7 +194,8 @@ class BatchSource:
       passed = passed if first == 0 else 0
       return [_Part(first, start, draws, layout, ranges, passed)]
     plan = self.mixture.batch_plan(step)
-    each, drawn = c.layout.rows // c.parts, len(plan) // c.parts
+    each = c.layout.rows // c.packing_groups
+    drawn = len(plan) // c.packing_groups
     layout = dataclasses.replace(c.layout, rows=each)
     return [
       _Part(
@@ -330,7 +334,7 @@ def open_pipeline(
   shard_count: int = 1,
   counted: bool = True,
   plans: str | None = None,
-) -> BatchSource:
+) -> BatchDataset:
   """Opens the sources the phases use; ValueError where they cannot work."""
   opened = {}
   for i, phase in enumerate(config.phases):
@@ -348,7 +352,7 @@ def open_pipeline(
         )
       except (OSError, ValueError) as e:
         raise ValueError(f"The source {name!r} does not open: {e}") from e
-  out = BatchSource(
+  out = BatchDataset(
     config, tokenizer, opened, shard_index, shard_count, counted, plans
   )
   for name, source in opened.items():
@@ -359,7 +363,7 @@ def open_pipeline(
   return out
 
 
-def _probe_lengths(name: str, source: Any, rules: row_cost.Rules) -> None:
+def _probe_lengths(name: str, source: Any, rules: row_cost.RowLimits) -> None:
   """Raises ValueError if the rows hold no record of the first file."""
   table = row_cost.count(source.first_lengths(), rules)
   if not table.fits.any():
@@ -373,7 +377,7 @@ def _probe_lengths(name: str, source: Any, rules: row_cost.Rules) -> None:
     )
 
 
-def _probe(name: str, source: sources.Source, batches: BatchSource) -> None:
+def _probe(name: str, source: sources.Source, batches: BatchDataset) -> None:
   """Raises ValueError if the layout holds none of the first good records."""
   reason = ""
   for index in range(min(len(source), _PROBES)):
@@ -381,7 +385,7 @@ def _probe(name: str, source: sources.Source, batches: BatchSource) -> None:
       sample = batches.to_sample(source[index])
     except images.BadRecord:
       continue
-    reason = batches.config.layout.misfit(sample)
+    reason = batches.config.layout.too_large_reason(sample)
     if not reason:
       return
   if reason:

@@ -11,7 +11,7 @@ import grain
 from emma_jax import processes
 
 
-class Stream:
+class DataLoader:
   """An iterator over host batches from a step on; its state is `step`.
 
   Close it (or use it in `with`): reading ahead runs in threads or processes.
@@ -33,7 +33,7 @@ class Stream:
       # Grain reads absl flags in its workers' parent (google/grain#1355).
       flags.FLAGS.mark_as_parsed()
     threads = max(threads, 1) if num_workers else threads
-    dataset = grain.MapDataset.source(_From(source, start_step))
+    dataset = grain.MapDataset.source(_OffsetDataset(source, start_step))
     read = grain.ReadOptions(
       num_threads=threads,
       prefetch_buffer_size=max(buffer, threads) if threads else 0,
@@ -44,10 +44,12 @@ class Stream:
       options = grain.MultiprocessingOptions(
         num_workers=num_workers, per_worker_buffer_size=max(buffer, 1)
       )
-      dataset = dataset.mp_prefetch(options, worker_init_fn=_deaf)
+      dataset = dataset.mp_prefetch(
+        options, worker_init_fn=_ignore_stop_signals
+      )
     self._batches = iter(dataset)
 
-  def __iter__(self) -> "Stream":
+  def __iter__(self) -> "DataLoader":
     return self
 
   def __next__(self) -> Any:
@@ -70,7 +72,7 @@ class Stream:
     """Ends the reading, and the processes that read ahead."""
     self._batches.close()
 
-  def __enter__(self) -> "Stream":
+  def __enter__(self) -> "DataLoader":
     return self
 
   def __exit__(self, *unused) -> None:
@@ -84,23 +86,23 @@ def stream(
   num_workers: int | None = None,
   threads: int | None = None,
   buffer: int | None = None,
-) -> Stream:
+) -> DataLoader:
   """Batches from `start_step` on; how they are read changes none of them.
 
-  `source` is a pipeline.BatchSource. What is None is taken from its config.
+  `source` is a pipeline.BatchDataset. What is None is taken from its config.
   """
   c = source.config
-  return Stream(
+  return DataLoader(
     source,
     start_step,
     c.workers if num_workers is None else num_workers,
     c.threads if threads is None else threads,
-    c.buffer if buffer is None else buffer,
+    c.prefetch_batches if buffer is None else buffer,
   )
 
 
 @dataclasses.dataclass(frozen=True)
-class _From:
+class _OffsetDataset:
   """A source that starts at a step: exact with any number of workers."""
 
   source: Sequence[Any]
@@ -113,7 +115,7 @@ class _From:
     return self.source[self.start + int(index)]
 
 
-def _deaf(worker: int, count: int) -> None:
+def _ignore_stop_signals(worker: int, count: int) -> None:
   """Workers outlive Ctrl-C and a group's SIGTERM: the loop saves, then ends.
 
   But not its death, whoever started it.

@@ -90,7 +90,7 @@ def config(
   sizes = buckets or ((layout.height, layout.width),)
   phases = phases or (Phase(WEIGHTS, unit="tokens"),)
   names = sorted({name for phase in phases for name in phase.weights})
-  rules = row_cost.Rules(
+  rules = row_cost.RowLimits(
     layouts=tuple(
       dataclasses.replace(layout, height=y, width=x) for y, x in sizes
     ),
@@ -109,13 +109,15 @@ def config(
   )
 
 
-def drawer(made: plan.PlanConfig, counts: dict[str, int]) -> plan.Drawer:
+def drawer(
+  made: plan.PlanConfig, counts: dict[str, int]
+) -> plan.SegmentPlanner:
   """Of sets of so many records; a source's name begins with its task."""
   tables = [
     row_cost.count(lengths(s.name.split("_")[0], counts[s.name]), made.rules)
     for s in made.sources
   ]
-  return plan.Drawer(made, tables)
+  return plan.SegmentPlanner(made, tables)
 
 
 def _report(made: plan.PlanConfig, counts: dict[str, int], samples: int):

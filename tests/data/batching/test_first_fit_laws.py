@@ -200,7 +200,7 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
   preprocess = neutral.preprocess(
     height=32, width=32, native=native, min_tokens=2, max_tokens=9
   )
-  rules = row_cost.Rules(
+  rules = row_cost.RowLimits(
     layouts=tuple(
       dataclasses.replace(layout, height=y, width=x) for y, x in sizes
     ),
@@ -265,9 +265,9 @@ def _assert_planned_is_packed(table, samples, rules) -> None:
 # ---------------------------------------------------------------------- order
 
 
-def _table(tokens, fits) -> row_cost.Needs:
+def _table(tokens, fits) -> row_cost.RowCost:
   n = len(tokens)
-  return row_cost.Needs(
+  return row_cost.RowCost(
     need=np.ones((n, len(CAPACITIES)), np.int32),
     tokens=np.array(tokens, np.int32),
     bucket=np.zeros(n, np.int8),
@@ -294,7 +294,7 @@ def test_draws_come_in_the_order_of_their_times(data):
   names = [f"s{i}" for i in range(len(sources))]
   tables = [_table(*zip(*source)) for source in sources]
   lanes = order.lanes(names, tables, ((32, 32),))
-  orders = order.Order(lanes, tables, seed=5)
+  orders = order.FairQueue(lanes, tables, seed=5)
   count = data.draw(st.integers(1, 30))
   got = orders.chunk(
     order.Position(*np.zeros((2, len(sources)), np.int64)),

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from emma_jax.data.batching import order
-from emma_jax.data.batching.row_cost import ANY_BUCKET, Needs
+from emma_jax.data.batching.row_cost import ANY_BUCKET, RowCost
 
 COUNTS = {"a": 40, "b": 25, "c": 7}
 
 
-def _table(count: int, seed: int) -> Needs:
+def _table(count: int, seed: int) -> RowCost:
   """Elements of 1 to 60 tokens in two buckets or none; a sixth does not fit."""
   rng = np.random.default_rng(seed)
   tokens = rng.integers(1, 61, count).astype(np.int32)
-  return Needs(
+  return RowCost(
     need=tokens[:, None],
     tokens=tokens,
     turns=np.zeros(count, np.int32),
@@ -25,13 +25,13 @@ def _table(count: int, seed: int) -> Needs:
 TABLES = [_table(n, i) for i, n in enumerate(COUNTS.values())]
 
 
-def _order(buckets=1) -> order.Order:
+def _order(buckets=1) -> order.FairQueue:
   sizes = [(64, 64), (64, 96)][:buckets]
   lanes = order.lanes(tuple(COUNTS), TABLES, sizes)
-  return order.Order(lanes, TABLES, seed=5)
+  return order.FairQueue(lanes, TABLES, seed=5)
 
 
-def _start(made: order.Order) -> order.Position:
+def _start(made: order.FairQueue) -> order.Position:
   zeros = np.zeros(len(made.lanes), np.int64)
   return order.Position(zeros, zeros)
 

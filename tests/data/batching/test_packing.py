@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_dropped_and_counted():
   assert "raise layout.und_tokens" in info.dropped[0].reason
   square = Picture(np.zeros((64, 64, 3), np.uint8), "target")
   large = Sample("drawing", (square,))
-  assert "64x64 pixels in a layout of 32x64" in LAYOUT.misfit(large)
+  assert "64x64 pixels in a layout of 32x64" in LAYOUT.too_large_reason(large)
 
 
 def _own_ids(batch, layout: Layout, row: int, segment: int):

@@ -223,9 +223,9 @@ def test_what_is_planned_is_packed_and_costs_what_it_is_said_to(
   layout, given_ = data.draw(cases(fusion, branch))
   for sample in filter(None, given_):
     possible = oracle.possible(sample, layout)
-    assert (layout.misfit(sample) == "") == possible
+    assert (layout.too_large_reason(sample) == "") == possible
     if possible:
-      assert layout.need(sample) == oracle.need(sample, layout)
+      assert layout.row_cost(sample) == oracle.need(sample, layout)
       assert layout.length(sample) == len(oracle.tokens_of(sample, layout))
   order = data.draw(st.permutations(range(len(given_))))
   cuts = sorted(

@@ -25,9 +25,9 @@ LAYOUT = Layout(
 FIT = neutral.preprocess(height=32, width=64)
 
 
-def _rules(max_turns=3, **changes) -> row_cost.Rules:
+def _rules(max_turns=3, **changes) -> row_cost.RowLimits:
   layout = dataclasses.replace(LAYOUT, **changes)
-  return row_cost.Rules(
+  return row_cost.RowLimits(
     layouts=tuple(
       dataclasses.replace(layout, height=y, width=x)
       for y, x in recorded.BUCKETS
@@ -59,12 +59,12 @@ def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
     )
     sample = to_sample(source[i])
     told = dict(zip(CAPACITIES, table.need[i].tolist()))
-    assert told == layout.need(sample)
+    assert told == layout.row_cost(sample)
     assert table.tokens[i] == layout.length(sample)
-    assert table.fits[i] == (not layout.misfit(sample))
+    assert table.fits[i] == (not layout.too_large_reason(sample))
     if turns:  # one more would not fit
       more = dataclasses.replace(to_sample, max_turns=turns + 1)
-      assert layout.misfit(more(source[i]))
+      assert layout.too_large_reason(more(source[i]))
   free = {row_cost.ANY_BUCKET} if task == "understanding" else set()
   assert seen == {0, 1} | free
 
@@ -138,4 +138,4 @@ def test_native_sizes_are_those_of_the_preprocessing():
 def test_layouts_differ_in_size_only():
   other = dataclasses.replace(LAYOUT, targets=2, height=64, width=32)
   with pytest.raises(ValueError, match="of one kind"):
-    row_cost.Rules(layouts=(LAYOUT, other), preprocess=FIT, max_turns=None)
+    row_cost.RowLimits(layouts=(LAYOUT, other), preprocess=FIT, max_turns=None)

@@ -216,5 +216,5 @@ def test_sizes_at_their_limits_are_kept(limits, kept):
 def test_scores_at_their_limits_are_kept(limits, kept):
   rule = filters.ScoreRule(name="s", answers=answers.Noted("n"), **limits)
   stored = dataclasses.replace(made.samples()[2], provenance={"n": 0.5})
-  one, out = rule.check(part.Made(stored, [(1, 1)]), "w", "error")
+  one, out = rule.check(part.Converted(stored, [(1, 1)]), "w", "error")
   assert (out is None) == kept and one.stored.provenance["s"] == 0.5

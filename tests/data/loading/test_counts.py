@@ -11,7 +11,12 @@ import pytest
 from emma_jax.data.batching.packing import Dropped, PackInfo
 from emma_jax.data.curation import statistics, validation
 from emma_jax.data.loading import batch_stats
-from emma_jax.data.loading.batch_stats import Bad, Fuse, Info, Realised
+from emma_jax.data.loading.batch_stats import (
+  Bad,
+  BadSampleLimit,
+  BatchStats,
+  ObservedMixture,
+)
 from emma_jax.data.records.lengths import Length, Lengths
 from tests.data import made
 from tests.data.records.test_schema_laws import LENGTH
@@ -116,15 +121,15 @@ PACKED = PackInfo(
   gen_tokens=7,
   fill=0.5,
 )
-INFO = Info(
+INFO = BatchStats(
   step=9,
   drawn=10,
   bad=(Bad("a:1", "no"),),
   packed=PACKED,
   slots=48,
   sources={"a": (2, 20), "b": (0, 0)},
-  cut=4,
-  unfit=5,
+  num_truncated=4,
+  num_oversized=5,
 )
 
 
@@ -143,8 +148,8 @@ def test_the_account_of_a_batch():
     "bad": 1,
     "dropped": 3,
     "unusable": 3,
-    "cut": 4,
-    "unfit": 5,
+    "num_truncated": 4,
+    "num_oversized": 5,
     "samples/understanding": 1,
     "samples/drawing": 2,
     "samples/editing": 0,
@@ -173,11 +178,11 @@ def test_the_account_of_a_batch():
 
 
 def test_shares_are_those_of_all_steps_and_survive_a_restart():
-  one = Realised()
+  one = ObservedMixture()
   assert one.shares() == {}
   one.add({"source samples/a": 1, "source tokens/a": 30, "drawn": 5})
   assert one.shares() == {}  # a single source is all of it
-  other = Realised()
+  other = ObservedMixture()
   other.restore(json.loads(json.dumps(one.state())))
   for realised in (one, other):
     realised.add({"source samples/b": 2, "source tokens/b": 10})
@@ -193,13 +198,13 @@ def test_shares_are_those_of_all_steps_and_survive_a_restart():
 
 
 def test_the_fuse_blows_above_its_share_and_not_at_it():
-  Fuse(0.5, 4).add(4, 2)
+  BadSampleLimit(0.5, 4).add(4, 2)
   with pytest.raises(batch_stats.TooManyBadRecords, match="3 of the last 4"):
-    Fuse(0.5, 4).add(4, 3)
-  early = Fuse(0.5, 4)
+    BadSampleLimit(0.5, 4).add(4, 3)
+  early = BadSampleLimit(0.5, 4)
   early.add(3, 3)  # too few to tell
   with pytest.raises(batch_stats.TooManyBadRecords, match="3 of 4 in all"):
     early.add(1, 0)
-  told = Fuse(0.5, 1, shown=2)
+  told = BadSampleLimit(0.5, 1, shown=2)
   told.see([Bad("a:1", "x"), Bad("a:1", "x"), Bad("a:2", "y"), Bad("a:3", "z")])
   assert told.state()["first"] == ["a:1: x", "a:2: y"]

@@ -49,7 +49,7 @@ def _hash(tree) -> str:
 
 
 @pytest.fixture(scope="module")
-def source() -> dataset.BatchSource:
+def source() -> dataset.BatchDataset:
   return dataset.open_pipeline(CONFIG, TOKENIZER)
 
 
@@ -116,7 +116,7 @@ class Counted:
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 def test_hosts_read_only_their_parts_of_one_stream(hosts):
   """And what they count adds up to what one host counts."""
-  config = dataclasses.replace(CONFIG, parts=4)
+  config = dataclasses.replace(CONFIG, packing_groups=4)
   alone = dataset.open_pipeline(config, TOKENIZER)[2]
   batches, counts, read = [], [], []
   for i in range(hosts):
@@ -124,7 +124,7 @@ def test_hosts_read_only_their_parts_of_one_stream(hosts):
       config, TOKENIZER, shard_index=i, shard_count=hosts
     )
     opened = {n: Counted(s) for n, s in source._opened.items()}
-    out = dataset.BatchSource(config, TOKENIZER, opened, i, hosts)[2]
+    out = dataset.BatchDataset(config, TOKENIZER, opened, i, hosts)[2]
     batches.append(out.batch)
     counts.append(out.info.counts())
     read.append(sum(len(s.read) for s in opened.values()))
@@ -150,8 +150,8 @@ def test_a_part_of_two_hosts_is_counted_once():
 
 
 def test_parts_must_divide_rows_and_samples():
-  with pytest.raises(ValueError, match="multiples of data.parts=3"):
-    dataclasses.replace(CONFIG, parts=3)
+  with pytest.raises(ValueError, match="multiples of data.packing_groups=3"):
+    dataclasses.replace(CONFIG, packing_groups=3)
 
 
 def _of_files(spec: str, **kw) -> dataset.DataConfig:
@@ -187,11 +187,11 @@ def test_corrupt_records_are_holes_and_are_counted(files):
 
 
 def test_the_fuse_blows_with_the_places(files):
-  config = _of_files(files, max_bad_share=0.1, min_seen=20)
+  config = _of_files(files, max_bad_share=0.1, min_samples=20)
   source = dataset.open_pipeline(config, TOKENIZER)
-  fuse = dataset.Fuse(config.max_bad_share, config.min_seen)
+  fuse = dataset.BadSampleLimit(config.max_bad_share, config.min_samples)
 
-  def add(fuse: dataset.Fuse, info: dataset.Info):
+  def add(fuse: dataset.BadSampleLimit, info: dataset.BatchStats):
     fuse.see(info.unusable)
     fuse.add(info.drawn, len(info.unusable))
 
@@ -199,14 +199,14 @@ def test_the_fuse_blows_with_the_places(files):
   with pytest.raises(dataset.TooManyBadRecords, match="4 of the last 20") as e:
     add(fuse, source[1].info)
   assert "rows.jsonl:3: no JSON" in str(e.value)
-  calm = dataset.Fuse(0.3, 20)
+  calm = dataset.BadSampleLimit(0.3, 20)
   for step in range(5):
     add(calm, source[step].info)
   assert (calm.seen, calm.bad) == (50, 10)
 
 
 def test_a_good_past_does_not_hide_a_bad_present():
-  fuse = dataset.Fuse(0.2, 100)
+  fuse = dataset.BadSampleLimit(0.2, 100)
   fuse.add(100_000, 0)
   for _ in range(20):
     fuse.add(100, 0)
@@ -216,7 +216,7 @@ def test_a_good_past_does_not_hide_a_bad_present():
 
 
 def test_a_restored_fuse_goes_on_where_it_was():
-  one, two = dataset.Fuse(0.5, 10), dataset.Fuse(0.5, 10)
+  one, two = dataset.BadSampleLimit(0.5, 10), dataset.BadSampleLimit(0.5, 10)
   one.see([dataset.Bad("f:1", "torn")])
   one.add(9, 5)
   two.restore(json.loads(json.dumps(one.state())))
@@ -260,7 +260,7 @@ class _Flaky:
 
 def test_any_source_may_raise():
   config = _of_files("world:drawing:train")
-  source = dataset.BatchSource(config, TOKENIZER, {"web": _Flaky()})
+  source = dataset.BatchDataset(config, TOKENIZER, {"web": _Flaky()})
   assert [b.where for b in source[0].info.bad] == [
     f"web[{i}]" for i in (1, 3, 5, 7, 9)
   ]
@@ -298,7 +298,7 @@ def test_samples_too_large_for_every_row_count_as_unusable(files):
       "preprocess.height/width",
     ),
     (dict(max_bad_share=2), "max_bad_share=2"),
-    (dict(buffer=-1), "buffer=-1"),
+    (dict(prefetch_batches=-1), "prefetch_batches=-1"),
   ],
 )
 def test_mistakes_are_found_at_the_start(change, match: str):

@@ -31,7 +31,7 @@ def config(tmp_path_factory) -> dataset.DataConfig:
   return dataclasses.replace(source.config, segment=4)
 
 
-def _open(config, index=0, count=1, **more) -> dataset.BatchSource:
+def _open(config, index=0, count=1, **more) -> dataset.BatchDataset:
   return dataset.open_pipeline(
     config, TOKENIZER, shard_index=index, shard_count=count, **more
   )
@@ -178,7 +178,7 @@ def test_what_no_row_holds_is_counted_by_one_host(config, hosts, monkeypatch):
   monkeypatch.setattr(
     plan_lib.Plan, "batch", lambda plan, n: (*real(plan, n)[:2], 3)
   )
-  counts = [_open(config, i, hosts)[0].info.unfit for i in range(hosts)]
+  counts = [_open(config, i, hosts)[0].info.num_oversized for i in range(hosts)]
   assert counts == [3, 0][:hosts]
 
 
@@ -236,13 +236,13 @@ def test_sources_must_have_lengths_of_this_tokenizer(config, tmp_path):
 
 
 def test_the_tables_order_is_that_of_the_phases_and_all_are_counted(config):
-  """Realised shares of the log: by source, summed over steps."""
-  source, realised = _open(config), batch_stats.Realised()
+  """ObservedMixture shares of the log: by source, summed over steps."""
+  source, realised = _open(config), batch_stats.ObservedMixture()
   for step in range(8):
     realised.add(source[step].info.counts())
   shares = realised.shares()
   assert len(shares) == 6
   assert sum(shares[f"realised/{n}"] for n in recorded.COUNTS) == 1
-  other = batch_stats.Realised()
+  other = batch_stats.ObservedMixture()
   other.restore(json.loads(json.dumps(realised.state())))
   assert other.shares() == shares

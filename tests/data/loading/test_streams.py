@@ -24,7 +24,7 @@ def test_every_case_is_there(now):
   [
     ("planned", streams.planned, 2),
     ("drawn", streams.drawn, 2),
-    ("parts", lambda sources: streams.drawn(sources, parts=2), 2),
+    ("parts", lambda sources: streams.drawn(sources, packing_groups=2), 2),
   ],
 )
 def test_two_hosts_bring_it_too(case, of, hosts, tmp_path):
