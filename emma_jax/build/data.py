@@ -66,7 +66,7 @@ def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
   """Records to sequences; conditions are dropped in training only."""
-  keys = ("max_turns", "max_pixels")
+  keys: tuple[str, ...] = ("max_turns", "max_pixels")
   if training:
     keys += ("text_dropout", "reference_dropout")
   return make(
