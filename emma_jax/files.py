@@ -29,9 +29,9 @@ def atomic_write(
   path.parent.mkdir(parents=True, exist_ok=True)
   own = f".{uuid.uuid4().hex}" if shared else ""
   partial = path.with_name(f"{path.name}{own}{PARTIAL}")
-  text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+  encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
   try:
-    with open(partial, mode, **text) as file:
+    with open(partial, mode, encoding=encoding, newline=newline) as file:
       yield file
     replace(partial, path)
   except BaseException:

@@ -16,8 +16,8 @@ os.environ.setdefault(
 # An accidental (B,) + (L, B) must not pass as arithmetic.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 pytest_plugins = ("tests.skips",)
 

@@ -1,5 +1,7 @@
 """Laws of the flow: what is trained is what is integrated."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -40,7 +42,7 @@ def test_euler_with_the_true_velocity_ends_at_the_clean_latent(steps, shift):
   """In any number of steps, each of them one evaluation."""
   times = flow.sampling_times(steps, shift)
   calls, x = 0, EPS
-  for t, t_next in zip(times[:-1], times[1:]):
+  for t, t_next in itertools.pairwise(times):
     # From where it stands, as a model would give it.
     v, calls = (x - X0) / t, calls + 1
     x = flow.euler_step(x, v, t, t_next)

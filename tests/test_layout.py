@@ -279,9 +279,9 @@ def module_command(words: list[str]) -> tuple[str, list[str]] | None:
   for i, word in enumerate(words):
     if word in project["scripts"]:
       return project["scripts"][word].split(":")[0], words[i + 1 :]
-    if word == "-m" and i + 1 < len(words):
-      if words[i + 1].startswith("emma_jax"):
-        return words[i + 1], words[i + 2 :]
+    more = words[i + 1 :]
+    if word == "-m" and more and more[0].startswith("emma_jax"):
+      return more[0], more[1:]
   return None
 
 

@@ -21,6 +21,7 @@ KINDS = ("emma", "autoencoder")
 
 
 def dcae_config(model: Mapping[str, Any]) -> DcaeConfig:
+  """The autoencoder's sizes, of a `config.model` of either kind."""
   return make(DcaeConfig, model["autoencoder"], "model.autoencoder")
 
 
@@ -53,15 +54,14 @@ class Model:
     Jitted: op by op, the initialisation takes minutes at full size.
     """
     init = jax.jit(
-      lambda key: nn.unbox(_boxed(self.module, self.kind, key)),
-      out_shardings=shardings,
+      lambda key: nn.unbox(_boxed(self.module, key)), out_shardings=shardings
     )
     return init(jax.random.key(seed))
 
 
-def _boxed(module: Emma | Autoencoder, kind: str, key: jax.Array) -> dict:
+def _boxed(module: Emma | Autoencoder, key: jax.Array) -> dict:
   """Random parameters in boxes that name their axes."""
-  if kind == "emma":
+  if isinstance(module, Emma):
     return boxed_params(module.config, key)
   side = module.config.factor
   pixels = jnp.zeros((1, side, side, module.config.in_channels))
@@ -73,11 +73,12 @@ def model(section: Mapping[str, Any]) -> Model:
   kind = section["kind"]
   if kind not in KINDS:
     raise ConfigError(f"config.model.kind={kind!r}: choose one of {KINDS}.")
+  module: Emma | Autoencoder
   if kind == "emma":
     module = Emma(emma_config(section))
   else:
     module = Autoencoder(dcae_config(section))
-  boxed = jax.eval_shape(lambda: _boxed(module, kind, jax.random.key(0)))
+  boxed = jax.eval_shape(lambda: _boxed(module, jax.random.key(0)))
   boxes, tree = jax.tree_util.tree_flatten_with_path(
     boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
   )

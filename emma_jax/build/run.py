@@ -10,6 +10,7 @@ from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.checkpoints import locate
+from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import objectives
 from emma_jax.training.run import Run, Stage
@@ -65,6 +66,7 @@ def _fingerprints(
   """Of all that a checkpoint can be continued, or sampled from, with alone."""
   out = build_data.fingerprints(config["data"])
   for stage in stages:
+    assert stage.source is not None  # a run with data
     for name, value in stage.source.fingerprints().items():
       out[f"{name} of stages.{stage.name}" if name == "plan" else name] = value
   return out
@@ -146,15 +148,15 @@ def _objective(
       f"config.{where}.objective={kind!r} does not fit "
       f"config.model.kind={model.kind!r}."
     )
-  if kind == "router":
-    return objectives.RouterObjective(model=model.module)
-  if kind == "autoencoder":
+  if isinstance(model.module, Autoencoder):
     return objectives.AutoencoderObjective(
       model=model.module,
       dtype=model.dtype,
       l1_weight=section["l1_weight"],
       l2_weight=section["l2_weight"],
     )
+  if kind == "router":
+    return objectives.RouterObjective(model=model.module)
   if kind == "emma":
     times = ("time_mean", "time_std", "shift")
     keys = ("route", "text_weight", "velocity_weight", "time_bins", "draws")

@@ -171,6 +171,7 @@ class Checkpointer:
     self._manager.wait_until_finished()
 
   def close(self):
+    """Waits for what is being saved, and ends Orbax's threads."""
     self._manager.close()
 
   def _set_damaged_aside(self):
@@ -265,7 +266,7 @@ def restore_params(
       for p, entry in content["leaves"].items()
       if p.split("/")[0] in keys
     }
-    empty = {key: {} for key in keys}  # all frozen, or nothing
+    empty: dict[str, Any] = {key: {} for key in keys}  # all frozen, or nothing
     if not leaves:
       return empty, content["meta"]
     if abstract is None:
@@ -277,16 +278,15 @@ def restore_params(
       item = _placed({key: abstract[key] for key in keys})
       _compare_structure(leaves, _kinds(item), number)
       args = ocp.checkpoint_utils.construct_restore_args(item)
-    with _as_damage():
-      # A fresh checkpointer: a manager that restored the whole state cannot
-      # restore a part of it.
-      with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.restore(
-          directory / str(number) / "state",
-          args=ocp.args.PyTreeRestore(
-            item=item, restore_args=args, partial_restore=True
-          ),
-        )
+    # A fresh checkpointer: a manager that restored the whole state cannot
+    # restore a part of it.
+    with _as_damage(), ocp.PyTreeCheckpointer() as checkpointer:
+      tree = checkpointer.restore(
+        directory / str(number) / "state",
+        args=ocp.args.PyTreeRestore(
+          item=item, restore_args=args, partial_restore=True
+        ),
+      )
     _verify(tree, leaves)
     return empty | tree, content["meta"]
 
@@ -358,6 +358,7 @@ def _read_content(path: pathlib.Path) -> dict:
 
 def _placed(abstract: Any) -> Any:
   """Gives every leaf a sharding; Orbax would else look for the saved one."""
+  default: jax.sharding.Sharding
   default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   if jax.process_count() > 1:
     # One array of all processes, or each would sum up a copy of its own.
@@ -377,7 +378,9 @@ def _kinds(tree: Any) -> dict[str, str]:
 
 def _abstract(entry: str) -> jax.ShapeDtypeStruct:
   """The leaf of a checksum entry: "float32[2,3]:..." -> float32[2,3]."""
-  dtype, shape = re.fullmatch(r"(\w+)\[([\d,]*)\]:\w+", entry).groups()
+  match = re.fullmatch(r"(\w+)\[([\d,]*)\]:\w+", entry)
+  assert match is not None  # the metadata, that hold it, match their checksum
+  dtype, shape = match.groups()
   return jax.ShapeDtypeStruct(
     [int(n) for n in shape.split(",") if n], jax.numpy.dtype(dtype)
   )

@@ -73,11 +73,12 @@ def checksums(tree: Any) -> dict[str, str]:
   >>> checksums({"a": np.uint8(7)})
   {'a': 'uint8[]:0000000000000007'}
   """
-  kinds, sums = {}, []
+  kinds: dict[str, str] = {}
+  own: list[int] = []
   for path, leaf in rules.flatten(tree).items():
     kinds[path] = kind_of(path, leaf)
-    sums.append(sum(_sum(x, start) for x, start in _shards(leaf)) & _MASK)
-  sums = np.array(sums, np.uint64)
+    own.append(sum(_sum(x, start) for x, start in _shards(leaf)) & _MASK)
+  sums = np.array(own, np.uint64)
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
@@ -104,6 +105,7 @@ def _shards(leaf: Any) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
 
 
 def kind_of(path: str, leaf: Any) -> str:
+  """ "dtype[shape]" of an array; CheckpointError, with its path, of others."""
   if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
     # Orbax would fail half-way, and its threads then block the exit.
     raise CheckpointError(
@@ -114,6 +116,7 @@ def kind_of(path: str, leaf: Any) -> str:
 
 
 def digest(value: Any) -> str:
+  """SHA-256 of a JSON value, in hexadecimal, whatever the order of its keys."""
   return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -170,7 +173,7 @@ def config_differences(
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
   """Dotted key -> JSON text of the value, which tells 1 from "1"."""
-  flat = {}
+  flat: dict[str, str] = {}
   for key, value in tree.items():
     if isinstance(value, Mapping) and value:
       flat |= _dotted(value, f"{prefix}{key}.")

@@ -87,7 +87,8 @@ def load_weights(
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       header = json.loads((file.metadata() or {})[_KEY])
-      leaves = {name: file.get_tensor(name) for name in file.keys()}
+      names = file.keys()  # no dict: nothing to loop over
+      leaves = {name: file.get_tensor(name) for name in names}
     metadata, stored = header["metadata"], header["sha256"]
   except FileNotFoundError:
     raise

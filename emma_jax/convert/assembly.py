@@ -6,7 +6,7 @@ DC-AE (paper section 6). Adapters, router, timestep embedding and velocity head
 are new in EMMA and start at random, as a list that is given back and printed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import os
 import re
@@ -66,7 +66,7 @@ def assemble(
   flat: dict[str, Any] = {}
   origins = []
 
-  def add(leaves: Iterator[tuple[str, Any]], source: str) -> None:
+  def add(leaves: Iterable[tuple[str, Any]], source: str) -> None:
     mine = dict(leaves)
     flat.update(mine)
     origins.extend(_origins(mine, source))

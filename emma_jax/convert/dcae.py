@@ -30,7 +30,7 @@ _VERSION = "0.42.1"  # of diffusers; the exports are tested with it
 
 # What diffusers assumes where a config.json is silent.
 _SCALES = ((), (), (), (5,), (5,), (5,))
-DEFAULTS = dict(
+DEFAULTS: dict[str, Any] = dict(
   in_channels=3,
   latent_channels=32,
   attention_head_dim=32,

@@ -57,22 +57,14 @@ _HONOURED = {
   SiglipConfig: """width mlp_width num_layers num_heads patch_size native_grid
         norm_eps num_channels position_resize scan_unroll remat
         attention""",
-  DcaeConfig: " ".join(
-    """in_channels latent_channels attention_head_dim downsample_block_type
-        upsample_block_type encoder_out_shortcut decoder_in_shortcut
-        decoder_norm_types decoder_act_fns decoder_conv_act_fn
-        residual_gain""".split()
-    + [
-      f"{side}_{name}"
-      for side in ("encoder", "decoder")
-      for name in (
-        "block_types",
-        "block_out_channels",
-        "layers_per_block",
-        "qkv_multiscales",
-      )
-    ]
-  ),
+  DcaeConfig: """in_channels latent_channels attention_head_dim
+        downsample_block_type upsample_block_type encoder_out_shortcut
+        decoder_in_shortcut decoder_norm_types decoder_act_fns
+        decoder_conv_act_fn residual_gain
+        encoder_block_types decoder_block_types
+        encoder_block_out_channels decoder_block_out_channels
+        encoder_layers_per_block decoder_layers_per_block
+        encoder_qkv_multiscales decoder_qkv_multiscales""",
   FusionConfig: """mode reference_branch position_base position_scale
         time_channels time_scale norm_eps""",
   EmmaConfig: "llm vision autoencoder fusion dtype",
@@ -159,7 +151,7 @@ def entries(config: EmmaConfig) -> tuple[table.Entry, ...]:
 
 def theirs(config: EmmaConfig) -> dict[str, tuple[int, ...]]:
   """Name in PyTorch -> shape of every tensor."""
-  out = {}
+  out: dict[str, tuple[int, ...]] = {}
   for entry, leaf in zip(entries(config), shapes(config).values()):
     # A zero seen as a whole leaf: no memory, and the shape theirs has.
     zero = np.broadcast_to(
@@ -180,7 +172,7 @@ def _entry(path: str, shape: tuple[int, ...]) -> table.Entry:
   stacked = _STACKED.fullmatch(path)
   name, layout = _named(path)
   to_theirs, to_ours = layout(shape[1:] if stacked else shape)
-  names = (name,)
+  names: tuple[str, ...] = (name,)
   if stacked:
     stack = stacked[1]
     names = tuple(f"{stack}/{i}{name[len(stack) :]}" for i in range(shape[0]))

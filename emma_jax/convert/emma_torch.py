@@ -46,6 +46,7 @@ layers = lambda w: [vars(w)[str(i)] for i in range(len(vars(w)))]
 
 
 def rms_norm(w, x, eps: float):
+  """Over the last axis of x; statistics in float32."""
   y = x.float()
   y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)
   return y.to(x.dtype) * w.weight
@@ -94,6 +95,7 @@ class Autoencoder:
     )
 
   def blocks(self, w, x, side: str, i: int):
+    """The blocks of the `side`'s stage i: (P, C, Y, X) -> (P, C, Y, X)."""
     c = self.c
     act = c["decoder_act_fns"][i] if side == "decoder" else "silu"
     for j in range(c[f"{side}_layers_per_block"][i]):
@@ -131,6 +133,7 @@ class Autoencoder:
     return (rms_norm(w, x.movedim(1, -1), 1e-5) + w.bias).movedim(-1, 1)
 
   def down(self, w, x, shortcut=True):
+    """Half the rows and columns; the shortcut is means of what came in."""
     if self.c["downsample_block_type"] == "pixel_unshuffle":
       y = F.pixel_unshuffle(conv(w.conv, x), 2)
     else:
@@ -139,6 +142,7 @@ class Autoencoder:
     return y + folded.unflatten(1, (y.shape[1], -1)).mean(2) if shortcut else y
 
   def up(self, w, x, shortcut=True):
+    """Twice the rows and columns; the shortcut is repeats of what came in."""
     if self.c["upsample_block_type"] == "pixel_shuffle":
       y = F.pixel_shuffle(conv(w.conv, x), 2)
     else:
@@ -183,6 +187,7 @@ class VisionTower:
     return x.flatten(3).flatten(1, 2)
 
   def run(self, w, x_PTD):
+    """One stack of blocks: (P, T, D) -> (P, T, D)."""
     eps, heads = self.encoder["norm_eps"], (self.encoder["num_heads"], -1)
     for block in layers(w):
       a, y = block.attention, layer_norm(block.attention_norm, x_PTD, eps)
@@ -237,8 +242,9 @@ class Llm:
     }, (key, kept)
 
   def block(self, w: dict, xs: dict, ids: dict, mask, old):
+    """A layer: (xs after it, its keys and values behind the `old` ones)."""
     eps, heads = self.c["norm_eps"], (-1, self.c["head_dim"])
-    qs, ks, vs = [], [old[0]] if old else [], [old[1]] if old else []
+    qs, ks, vs = [], [old[0]] if old else [], [old[1]] if old else []  # type: list, list, list
     for b, x_BLD in xs.items():
       h, qk = rms_norm(w[b].attn_norm, x_BLD, eps), w[b].qk
       for m, norm, to in ((qk.q, qk.q_norm, qs), (qk.k, qk.k_norm, ks)):
@@ -246,7 +252,7 @@ class Llm:
         to.append(self.rotate(y, ids[b][4]))
       vs.append(linear(w[b].v, h).unflatten(2, heads))
     q, k, v = (torch.cat(x, 1) for x in (qs, ks, vs))
-    y = self.attend(*(x.transpose(1, 2) for x in (q, k, v)), mask)
+    y = self.attend(*(x.transpose(1, 2) for x in (q, k, v)), mask)  # type: ignore[call-arg]  # three
     y = y.transpose(1, 2).flatten(2).split([x.shape[1] for x in xs.values()], 1)
     out = {}
     for (b, x_BLD), mixed in zip(xs.items(), y):
@@ -277,8 +283,8 @@ class Tokenizer:
 
       model = tokenizers.Tokenizer.from_file(str(path))
       model.encode_special_tokens = True  # typed by users, they are text
-      self.special, self.decode = model.token_to_id, model.decode
-      self.encode = lambda x: model.encode(x, add_special_tokens=False).ids
+      self.special, self.decode = model.token_to_id, model.decode  # type: ignore[method-assign]  # the package's
+      self.encode = lambda x: model.encode(x, add_special_tokens=False).ids  # type: ignore[method-assign,assignment]  # the package's
       return
     self.special, self.first = about["special"].get, about["first"]
     self.pieces = about["pieces"]
@@ -286,6 +292,7 @@ class Tokenizer:
     self.longest = max(map(len, self.pieces), default=0)
 
   def encode(self, text: str) -> list[int]:
+    """Token ids; what looks like a special token is text too."""
     ids = []
     while text:
       lengths = range(min(self.longest, len(text)), 0, -1)
@@ -299,6 +306,7 @@ class Tokenizer:
     return ids
 
   def decode(self, ids: list[int]) -> str:
+    """The text of token ids, special ones left out."""
     known = [bytes([b]) for b in range(256)] + [p.encode() for p in self.pieces]
     places = (i - self.first for i in ids)
     data = b"".join(known[i] for i in places if 0 <= i < len(known))
@@ -321,6 +329,7 @@ class Emma:
 
   @classmethod
   def load(cls, folder, device="cpu", dtype=torch.float32):
+    """Of an exported folder; what must be exact stays float32 in any dtype."""
     folder, w = Path(folder), SimpleNamespace()
     about = json.loads((folder / "config.json").read_text())
     if about.get("format") != FORMAT:
@@ -346,7 +355,7 @@ class Emma:
     for question in [questions] if one else questions:
       parts += self.message(*shown, question)
       hidden, cache = self.read(parts, self.route, cache)
-      said = []
+      said = []  # type: list[int]
       while len(said) < (max_tokens or self.sample["max_tokens"]):
         token = int(linear(head, hidden["und"][0, -1]).argmax())
         if token == eos:
@@ -388,7 +397,7 @@ class Emma:
       self.tokenizer.special,
       ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
     )
-    said = [[x] if isinstance(x, str) else [left, x, right] for x in said]
+    said = [[x] if isinstance(x, str) else [left, x, right] for x in said]  # type: ignore[assignment]  # lists of what it was
     return [start, "user\n", *sum(said, []), end, "\n", start, "assistant\n"]
 
   def generate(self, contexts, size, s: dict, noise, seed: int):
@@ -419,7 +428,7 @@ class Emma:
   def read(self, parts: list, route="versatile", cache=None):
     """Hidden states of more parts (text, token ids, or ("und" or "ref",
     pixels)), and the cache with them."""
-    start, xs, ids = cache[0].shape[2] if cache else 0, {}, {}
+    start, xs, ids = cache[0].shape[2] if cache else 0, {}, {}  # type: int, dict, dict
     for kind, run in itertools.groupby(parts, type):
       group, branch, both = list(run), "und", False
       if kind is tuple:
@@ -470,6 +479,7 @@ class Emma:
     return torch.cat([x + position.to(x) for x in tokens], 1)
 
   def embed_time(self, time_B):
+    """What times (B,) in [0, 1] add to a target's tokens: (B, D)."""
     c, w = self.c["fusion"], self.w.adapters.time
     half = c["time_channels"] // 2
     frequency = 10000.0 ** -(torch.arange(half, dtype=torch.float64) / half)
@@ -486,6 +496,7 @@ class Emma:
 
   @staticmethod
   def to_image(picture_YXC) -> Image.Image:
+    """An 8-bit RGB picture of floats (Y, X, 3) in [0, 1]."""
     x = (picture_YXC * 255).round().to("cpu", torch.uint8)
     return Image.frombytes("RGB", x.shape[1::-1], bytes(x.flatten().tolist()))
 
@@ -517,6 +528,7 @@ class Emma:
 
 
 def main():
+  """The command line; see the top of this file."""
   parser = argparse.ArgumentParser(description="Answers, draws and edits.")
   parser.add_argument("task", choices=("ask", "draw", "edit"))
   parser.add_argument("text", help="question, prompt or instruction")

@@ -92,9 +92,11 @@ class Folder:
     return tuple(self.tensors)
 
   def shape(self, name: str) -> tuple[int, ...]:
+    """A tensor's shape, from its file's header."""
     return self._stored(name).shape
 
   def dtype(self, name: str) -> np.dtype:
+    """A tensor's dtype, from its file's header; bfloat16 is JAX's."""
     return jnp.dtype(self._stored(name).dtype)
 
   def read(self, name: str) -> np.ndarray:
@@ -270,8 +272,10 @@ def write_folder(
       " them or write to another folder."
     )
   raw = path / f"{stem}.partial"  # the tensors of the shard being filled
-  shards, spans, seen = [], {}, set()
-  file = open(raw, "wb")
+  shards: list[tuple[pathlib.Path, dict[str, int]]] = []
+  spans: dict[str, _Span] = {}
+  seen: set[str] = set()
+  file = open(raw, "wb")  # noqa: SIM115, one after the other; closed below
   try:
     for name, array in tensors:
       x = np.asarray(array)
@@ -284,11 +288,11 @@ def write_folder(
       if spans and file.tell() + x.nbytes > max_shard_bytes:
         file.close()
         shards.append(_close_shard(raw, spans, len(shards)))
-        file, spans = open(raw, "wb"), {}
+        file, spans = open(raw, "wb"), {}  # noqa: SIM115
       spans[name] = (x.dtype, x.shape, file.tell())
       seen.add(name)
       # As bytes: Python's buffers do not know bfloat16.
-      file.write(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+      file.write(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
     file.close()
     shards.append(_close_shard(raw, spans, len(shards)))
     _name_shards(path, stem, shards)
@@ -351,7 +355,8 @@ def _name_shards(
   if len(shards) == 1:
     os.replace(shards[0][0], path / f"{stem}.safetensors")
     return
-  weight_map, total = {}, 0
+  weight_map: dict[str, str] = {}
+  total = 0
   for i, (partial, sizes) in enumerate(shards):
     name = f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors"
     os.replace(partial, path / name)

@@ -178,9 +178,16 @@ def entries(config: SiglipVisionConfig) -> tuple[table.Entry, ...]:
   c = config.encoder
   layers = [f"encoder.layers.{i}." for i in range(c.num_layers)]
 
-  def blocks(ours: str, theirs: str, *change) -> table.Entry:
+  def blocks(
+    ours: str,
+    theirs: str,
+    to_ours: table.Change = table.same,
+    to_theirs: table.Change = table.same,
+  ) -> table.Entry:
     names = tuple(layer + theirs for layer in layers)
-    return table.Entry(f"blocks/{ours}", names, *change, stacked=True)
+    return table.Entry(
+      f"blocks/{ours}", names, to_ours, to_theirs, stacked=True
+    )
 
   def single(ours: str, theirs: str, *change) -> table.Entry:
     return table.Entry(ours, (theirs,), *change)

@@ -16,6 +16,7 @@ from emma_jax.models.layers import (
   weight,
   zeros,
 )
+from emma_jax.structs import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,11 +130,15 @@ class TwoLayers(nn.Module):
   """Linear, tanh GELU, Linear."""
 
   width: int
-  init: Init | None = None
+  kernel_init: Init | None = None  # of the first Linear
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = Linear(self.width, (None, "embed"), init=self.init, name="fc1")(x)
+    """(..., in) -> (..., width)."""
+    fc1 = Linear(
+      self.width, (None, "embed"), kernel_init=self.kernel_init, name="fc1"
+    )
+    x = fc1(x)
     x = nn.gelu(x, approximate=True)
     return Linear(self.width, ("embed", None), name="fc2")(x)
 
@@ -158,6 +163,7 @@ class Adapter(nn.Module):
 
   @nn.compact
   def __call__(self, semantic, latent, place: tuple[int, int] | jax.Array):
+    """The tokens, in the dtype of `latent`; see the class for shapes."""
     c = self.config
     null_C = None
     if self.may_be_noisy and c.mode == "channel":
@@ -169,6 +175,7 @@ class Adapter(nn.Module):
       shares = equal_shares(self.semantic_channels, latent.shape[-1])
       fuse = TwoLayers(self.width, shares, name="fuse")
       if semantic is None:
+        assert null_C is not None  # only pictures that may be noisy lack it
         shape = (*latent.shape[:2], self.semantic_channels)
         half = jnp.broadcast_to(null_C.astype(latent.dtype), shape)
       else:
@@ -179,6 +186,7 @@ class Adapter(nn.Module):
       if semantic is not None:
         of_semantic = TwoLayers(self.width, name="fuse_semantic")
         tokens.insert(0, of_semantic(norm(semantic)))
+    position: Array
     if isinstance(place, tuple):
       position = sincos_2d(*place, self.width, c.position_base)[None]
     else:
@@ -196,6 +204,7 @@ class TimeEmbedding(nn.Module):
 
   @nn.compact
   def __call__(self, t: jax.Array, dtype) -> jax.Array:
+    """Times (...) in [0, 1] -> (..., width) of `dtype`."""
     x = sinusoid(t, self.config.time_channels, self.config.time_scale)
     x = Linear(self.width, (None, "embed"), name="fc1")(x.astype(dtype))
     return Linear(self.width, ("embed", None), name="fc2")(nn.silu(x))

@@ -84,8 +84,8 @@ def attend(
     query, key = (
       masks.together(jnp.ones(x.shape[:2], jnp.int32)) for x in (q_BLHE, k_BSKE)
     )
-  way = flash.CHUNKED if path == "chunked" else flash.kernel(q_BLHE)
-  return flash.attention((q_BLHE,), k_BSKE, v_BSKE, (query,), key, way)[0]
+  kernels = flash.CHUNKED if path == "chunked" else flash.kernel(q_BLHE)
+  return flash.attention((q_BLHE,), k_BSKE, v_BSKE, (query,), key, kernels)[0]
 
 
 def attend_each(

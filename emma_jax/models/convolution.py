@@ -74,11 +74,11 @@ def _conv_or_dots(
 
   def strip(top: jax.Array) -> jax.Array:
     seen = jax.lax.dynamic_slice_in_dim(bits_PYXC, top, rows + 2, axis=1)
-    under = [
+    shifted = [
       seen[:, i : i + rows, j : j + X] for i in range(3) for j in range(3)
     ]
     under = jax.lax.bitcast_convert_type(
-      jnp.concatenate(under, axis=-1), x_PYXC.dtype
+      jnp.concatenate(shifted, axis=-1), x_PYXC.dtype
     )
     y = jnp.matmul(
       under,
@@ -184,6 +184,7 @@ class Conv3x3(nn.Module):
 
   @nn.compact
   def __call__(self, x_PYXC: jax.Array) -> jax.Array:
+    """(P, Y, X, in) -> (P, Y / stride, X / stride, features)."""
     kernel = layers.weight(
       self,
       "kernel",
@@ -207,6 +208,7 @@ class Depthwise(nn.Module):
 
   @nn.compact
   def __call__(self, x_PYXC: jax.Array) -> jax.Array:
+    """(P, Y, X, C) -> (P, Y, X, C)."""
     channels = x_PYXC.shape[-1]
     kernel = layers.weight(
       self,

@@ -210,6 +210,7 @@ class EncoderStage(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h / 2, w / 2, next_channels), unless the last."""
     for i in range(self.stage.layers):
       x_PhwC = _block(self.stage, f"block{i}")(x_PhwC)
     if self.next_channels is None:
@@ -225,6 +226,7 @@ class DecoderStage(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, 2 h, 2 w, channels), unless the last."""
     if self.upsample is not None:
       x_PhwC = blocks.Up(self.stage.channels, self.upsample, name="up")(x_PhwC)
     for i in range(self.stage.layers):
@@ -239,6 +241,7 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, x_PYXC: jax.Array) -> tuple[jax.Array, States]:
+    """The latents, and the hidden states from large to small."""
     c, stages = self.config, self.config.encoder
     if stages[0].layers:
       x = convolution.Conv3x3(stages[0].channels, name="conv_in")(x_PYXC)
@@ -272,6 +275,7 @@ class Decoder(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> tuple[jax.Array, States]:
+    """The pixels, and the hidden states from small to large."""
     c, stages = self.config, self.config.decoder
     features = stages[-1].channels
     x = convolution.Conv3x3(features, name="conv_in")(x_PhwC)
@@ -303,6 +307,7 @@ class LatentNorm(nn.Module):
   channels: int
 
   def setup(self):
+    """Declares both weights."""
     shape = (self.channels,)
     self.shift = layers.weight(self, "shift", shape, (None,), layers.zeros)
     self.scale = layers.weight(self, "scale", shape, (None,), layers.ones)
@@ -337,6 +342,7 @@ class Autoencoder(nn.Module):
   config: DcaeConfig
 
   def setup(self):
+    """Declares the submodules."""
     self.encoder = Encoder(self.config)
     self.decoder = Decoder(self.config)
     self.latent = LatentNorm(self.config.latent_channels)

@@ -37,6 +37,7 @@ class RmsNorm2d(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h, w, C), in the dtype of the input."""
     shape = x_PhwC.shape[-1:]
     start = nn.initializers.constant(self.gain)
     scale = layers.weight(self, "scale", shape, (None,), start)
@@ -57,6 +58,7 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h, w, C), in the dtype of the input."""
     shape = x_PhwC.shape[-1:]
     start = nn.initializers.constant(self.gain)
     scale = layers.weight(self, "scale", shape, (None,), start)
@@ -84,6 +86,7 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h, w, C), in the dtype of the input."""
     channels = x_PhwC.shape[-1]
     y = convolution.Conv3x3(channels, name="conv1")(x_PhwC)
     y = ACTIVATIONS[self.act_fn](y)
@@ -99,6 +102,7 @@ class GluMbConv(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h, w, C), in the dtype of the input."""
     channels = x_PhwC.shape[-1]
     hidden = self.expansion * channels
     inverted = layers.Linear(2 * hidden, CONV_AXES, name="inverted")
@@ -165,6 +169,7 @@ class LinearAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h, w, C), in the dtype of the input."""
     channels = x_PhwC.shape[-1]
     inner = channels // self.head_dim * self.head_dim
     kernels = [
@@ -200,6 +205,7 @@ class ScaleProjection(nn.Module):
 
   @nn.compact
   def __call__(self) -> Scale:
+    """Both weights, float32 as they are kept."""
     kernel_GEF = layers.weight(
       self,
       "kernel",
@@ -270,8 +276,8 @@ def _attend_side_by_side(
     )
   out = []
   for branch in branches:
-    y = [part.reshape(P, h * w, -1) for part in branch]
-    y = linear_attention_side_by_side(*y, head_dim).astype(x_PhwC.dtype)
+    q, k, v = (part.reshape(P, h * w, -1) for part in branch)
+    y = linear_attention_side_by_side(q, k, v, head_dim).astype(x_PhwC.dtype)
     out.append(y.reshape(P, h, w, -1))
   return jnp.concatenate(out, axis=-1)
 
@@ -300,6 +306,7 @@ class EfficientVitBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h, w, C), in the dtype of the input."""
     x_PhwC = LinearAttention(
       self.head_dim, self.scales, self.norm_type, self.gain, name="attention"
     )(x_PhwC)
@@ -319,6 +326,7 @@ class Down(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, h / 2, w / 2, features)."""
     if self.kind == "pixel_unshuffle":
       y = convolution.Conv3x3(self.features // 4, name="conv")(x_PhwC)
       y = convolution.space_to_depth(y)
@@ -342,6 +350,7 @@ class Up(nn.Module):
 
   @nn.compact
   def __call__(self, x_PhwC: jax.Array) -> jax.Array:
+    """(P, h, w, C) -> (P, 2 h, 2 w, features)."""
     if self.kind == "interpolate":
       y = jnp.repeat(jnp.repeat(x_PhwC, 2, axis=1), 2, axis=2)
       y = convolution.Conv3x3(self.features, name="conv")(y)

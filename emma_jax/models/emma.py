@@ -27,7 +27,7 @@ from emma_jax.models.dcae import Autoencoder, DcaeConfig
 from emma_jax.models.experts import SHUFFLE, TowerConfig, VisionTower
 from emma_jax.models.layers import Linear, zeros
 from emma_jax.models.llm import Llm, LlmConfig
-from emma_jax.structs import Batch, Ids, KvCache, Latents, Patches
+from emma_jax.structs import Array, Batch, Ids, KvCache, Latents, Patches
 
 # Pixels per token and side: the autoencoder's factor, and SigLIP2's patch of
 # 16 times the 2x2 pixel shuffle.
@@ -63,9 +63,9 @@ class EmmaOutput:
   router_logits_BN2: jax.Array | None
 
 
-def to_unit(pixels: jax.Array, dtype) -> jax.Array:
+def to_unit(pixels: Array, dtype) -> jax.Array:
   """uint8 RGB -> [-1, 1], the range both encoders take."""
-  return (pixels.astype(jnp.float32) / 127.5 - 1.0).astype(dtype)
+  return jnp.asarray((pixels.astype(jnp.float32) / 127.5 - 1.0).astype(dtype))
 
 
 def token_grid(height: int, width: int) -> tuple[int, int]:
@@ -84,6 +84,7 @@ class Adapters(nn.Module):
   config: EmmaConfig
 
   def setup(self):
+    """Declares the submodules."""
     c = self.config
     semantic = 4 * c.vision.encoder.width
     width = c.llm.width
@@ -98,9 +99,10 @@ class Heads(nn.Module):
   config: EmmaConfig
 
   def setup(self):
+    """Declares the submodule."""
     channels = self.config.autoencoder.latent_channels
     # Zero at first, so that training starts at the velocity's mean.
-    self.velocity = Linear(channels, ("embed", None), init=zeros)
+    self.velocity = Linear(channels, ("embed", None), kernel_init=zeros)
 
 
 class Emma(nn.Module):
@@ -109,6 +111,7 @@ class Emma(nn.Module):
   config: EmmaConfig
 
   def setup(self):
+    """Declares the submodules."""
     c = self.config
     self.vision = VisionTower(c.vision)
     self.autoencoder = Autoencoder(c.autoencoder)
@@ -246,7 +249,8 @@ class Emma(nn.Module):
     grid = token_grid(*batch.gen_pixels_BMYXC.shape[2:4])
     und_sem, ref_sem, router = self.semantics(batch, route)
     ref_in_und = self.config.fusion.reference_branch == "und"
-    und_visual, gen_parts = [], []
+    und_visual: list[jax.Array] = []
+    gen_parts: list[jax.Array] = []
     if batch.patches is not None:
       und_visual.append(
         self._adapt_native(und_sem, latents.native_BJC, batch.patches.cell_BW2)
@@ -282,7 +286,7 @@ class Emma(nn.Module):
     return self.llm.head()
 
   def extend(
-    self, tokens_BL: jax.Array, ids: Ids, cache: KvCache
+    self, tokens_BL: Array, ids: Ids, cache: KvCache
   ) -> tuple[jax.Array, KvCache]:
     """Text after a cached context: hidden states, and the new keys/values."""
     x = self.llm.embed(tokens_BL).astype(self.config.dtype)
@@ -351,21 +355,18 @@ class Emma(nn.Module):
   def touch_everything(self, batch: Batch) -> EmmaOutput:
     """Runs every weight once; `init_params` creates them all through it."""
     latents = self.latents(batch)
+    target_BMTC = jnp.asarray(latents.gen_BMTC)
     self.decode_latents(
-      latents.gen_BMTC[:, 0], token_grid(*batch.gen_pixels_BMYXC.shape[2:4])
+      target_BMTC[:, 0], token_grid(*batch.gen_pixels_BMYXC.shape[2:4])
     )
     route = "router" if self.config.vision.experts else "versatile"
     out = self(
-      batch,
-      latents,
-      latents.gen_BMTC,
-      jnp.zeros(batch.gen_task_BM.shape),
-      route,
+      batch, latents, target_BMTC, jnp.zeros(batch.gen_task_BM.shape), route
     )
     # With references in the Und branch nothing clean goes through the Gen
     # adapter; its weights exist all the same, so that layouts can change.
     sem = jnp.zeros((1, 1, 4 * self.config.vision.encoder.width))
-    self.adapters.gen(sem, latents.gen_BMTC[0, :1], (1, 1))
+    self.adapters.gen(sem, target_BMTC[0, :1], (1, 1))
     self.logits(out.hidden_BUD)
     return out
 

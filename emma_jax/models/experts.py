@@ -50,6 +50,7 @@ class TowerConfig:
 
   @property
   def num_lower_layers(self) -> int:
+    """How many of the first blocks both experts share."""
     return self.encoder.num_layers - self.num_expert_layers
 
 
@@ -60,6 +61,7 @@ class Router(nn.Module):
 
   @nn.compact
   def __call__(self, mean: jax.Array) -> jax.Array:
+    """(..., D) float32 -> (..., 2) logits over (general, STEM)."""
     x = layers.Linear(self.width, ("embed", None), name="fc1")(mean)
     x = jax.nn.gelu(x, approximate=True)
     return layers.Linear(2, (None, None), name="fc2")(x)
@@ -75,6 +77,7 @@ class VisionTower(nn.Module):
   config: TowerConfig
 
   def setup(self):
+    """Declares the submodules."""
     c = self.config
     self.embed = siglip2.Embed(c.encoder)
     self.lower = siglip2.stack(c.encoder, c.num_lower_layers)
@@ -111,7 +114,9 @@ class VisionTower(nn.Module):
 
   def router_logits(self, pixels_PYXC: jax.Array) -> jax.Array:
     """Float32 logits (P, 2) over (general, STEM); no expert runs."""
-    return self._router(self._lower(pixels_PYXC)[1], "router")
+    logits_P2 = self._router(self._lower(pixels_PYXC)[1], "router")
+    assert logits_P2 is not None  # this route's never are
+    return logits_P2
 
   def packed(
     self, patches: Patches, values_BWK: jax.Array, route: str = "versatile"
@@ -143,7 +148,9 @@ class VisionTower(nn.Module):
   ) -> jax.Array:
     """`router_logits` of packed pictures: (B, N, 2)."""
     lower_BWD = self._packed_lower(patches, values_BWK)
-    return self._router(lower_BWD, "router", patches)
+    logits_BN2 = self._router(lower_BWD, "router", patches)
+    assert logits_BN2 is not None  # this route's never are
+    return logits_BN2
 
   def _router(
     self, lower: jax.Array, route: str, patches: Patches | None = None

@@ -44,7 +44,9 @@ def _heads_first(function: Callable) -> Callable:
   return lambda *args, **kwargs: swapped(function(*swapped(args), **kwargs))
 
 
-CHUNKED = Path(*map(_heads_first, (flash_xla.forward, flash_xla.backward)))
+CHUNKED = Path(
+  _heads_first(flash_xla.forward), _heads_first(flash_xla.backward)
+)
 TPU = Path(flash_tpu.forward, flash_tpu.backward)
 GPU = Path(flash_gpu.forward, flash_gpu.backward)
 

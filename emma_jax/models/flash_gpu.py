@@ -120,7 +120,8 @@ def backward(
   of_keys = [x[:, :S, :, :E] for x in (dk, dv)]
   for i, x in enumerate(before):
     of_keys[i] += x
-  return dq[:, :L, :, :E], *of_keys
+  dk, dv = of_keys
+  return dq[:, :L, :, :E], dk, dv
 
 
 # ---------------------------------------------------------------- kernels
@@ -424,12 +425,12 @@ def _streamed_keys(tile, width: int, dtype) -> Sequence:
 def _mask(on, query, key, shape, queries: int):
   """The rule of `masks` for a tile of scores, whose axis `queries` they are."""
 
-  def ids(ref, axis: int) -> Ids:
+  def ids(ref, axis: int) -> masks.RuleIds:
     vectors = {
       name: hopper.along(axis, on.load(ref.at[i], axis), shape)
       for i, name in enumerate(ID_NAMES)
     }
-    return Ids(**vectors, position=None)
+    return masks.RuleIds(**vectors)
 
   return masks.rule(ids(query, queries), ids(key, 1 - queries))
 

@@ -300,24 +300,24 @@ def _dot(a, b, axes: tuple[int, int]):
   return jax.lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
 
 
-def _rows(ids) -> Ids:
+def _rows(ids) -> masks.RuleIds:
   """Ids of a tile's tokens along the lanes: (1, n) each."""
   rows = {name: ids[0, i : i + 1] for i, name in enumerate(ID_NAMES)}
-  return Ids(**rows, position=None)
+  return masks.RuleIds(**rows)
 
 
-def _columns(ids) -> Ids:
+def _columns(ids) -> masks.RuleIds:
   """The same along the sublanes: (n, 1) each."""
   x = ids[0].T
   columns = {name: x[:, i : i + 1] for i, name in enumerate(ID_NAMES)}
-  return Ids(**columns, position=None)
+  return masks.RuleIds(**columns)
 
 
 # ---------------------------------------------------------------- the grid
 
 
 def _call(
-  kernel: Callable,
+  kernel: functools.partial,
   *,
   outer: str,
   query: Ids,

@@ -166,12 +166,14 @@ class TensorCores:
 
   @staticmethod
   def vector(value: float):
+    """Float32 (HALF,) of one value, laid out as a row's sum is."""
     return plgpu.layout_cast(
       jnp.full((HALF,), value, jnp.float32), plgpu.Layout.WGMMA.reduce(1)
     )
 
   @staticmethod
   def zeros(width: int):
+    """Float32 (HALF, width), laid out as a product's sums are."""
     return plgpu.layout_cast(
       jnp.zeros((HALF, width), jnp.float32), plgpu.Layout.WGMMA
     )
@@ -182,22 +184,27 @@ class Interpreted:
 
   @staticmethod
   def product(a, b, turned: bool = False):
+    """a @ b, or a @ b.T, float32."""
     b = b[...].T if turned else b[...]
     return jnp.dot(a[...], b, preferred_element_type=jnp.float32)
 
   @classmethod
   def add_product(cls, sums, a, b):
+    """sums + a @ b."""
     return sums + cls.product(a, b)
 
   @staticmethod
   def load(ref, axis: int):
+    """The vector itself: here nothing depends on the axis it lies along."""
     del axis
     return ref[...]
 
   @staticmethod
   def vector(value: float):
+    """Float32 (HALF,) of one value."""
     return jnp.full((HALF,), value, jnp.float32)
 
   @staticmethod
   def zeros(width: int):
+    """Float32 (HALF, width)."""
     return jnp.zeros((HALF, width), jnp.float32)

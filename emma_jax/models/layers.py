@@ -28,6 +28,7 @@ def fan_in(axis: int | Sequence[int] = 0, gain: float = 1.0) -> Init:
 
 
 def normal(std: float) -> Init:
+  """A normal distribution, not truncated, of this standard deviation."""
   return nn.initializers.normal(std)
 
 
@@ -46,9 +47,8 @@ def weight(
   if len(shape) != len(axes):
     raise ValueError(f"{name}: {shape=} and {axes=} differ in length.")
   init = init or fan_in(0)
-  return module.param(
-    name, nn.with_logical_partitioning(init, tuple(axes)), tuple(shape)
-  )
+  boxed = nn.with_logical_partitioning(init, tuple(axes))
+  return module.param(name, boxed, tuple(shape))  # type: ignore[return-value]  # it comes unboxed
 
 
 def along_last(v_C: jax.Array, x: jax.Array) -> jax.Array:
@@ -147,12 +147,13 @@ class Linear(nn.Module):
   features: int
   axes: tuple[str | None, str | None] = (None, None)
   use_bias: bool = True
-  init: Init | None = None
+  kernel_init: Init | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """(..., in) -> (..., features), in the dtype of x."""
     shape = (x.shape[-1], self.features)
-    w = weight(self, "kernel", shape, self.axes, self.init)
+    w = weight(self, "kernel", shape, self.axes, self.kernel_init)
     b = None
     if self.use_bias:
       b = weight(self, "bias", shape[1:], self.axes[1:], zeros)
@@ -164,11 +165,12 @@ class Kernel(nn.Module):
 
   shape: tuple[int, ...]
   axes: tuple[str | None, ...]
-  init: Init | None = None
+  kernel_init: Init | None = None
 
   @nn.compact
   def __call__(self) -> jax.Array:
-    return weight(self, "kernel", self.shape, self.axes, self.init)
+    """The weight, float32 as it is kept."""
+    return weight(self, "kernel", self.shape, self.axes, self.kernel_init)
 
 
 class RmsNorm(nn.Module):
@@ -178,6 +180,7 @@ class RmsNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """(..., C) -> (..., C), in the dtype of x."""
     return rms_norm(
       x, weight(self, "scale", x.shape[-1:], (None,), ones), self.eps
     )
@@ -190,6 +193,7 @@ class LayerNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """(..., C) -> (..., C), in the dtype of x."""
     scale = weight(self, "scale", x.shape[-1:], (None,), ones)
     bias = weight(self, "bias", x.shape[-1:], (None,), zeros)
     return layer_norm(x, scale, bias, self.eps)

@@ -19,7 +19,7 @@ from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend_each
 from emma_jax.models.layers import RmsNorm, normal, weight
 from emma_jax.models.qwen3 import PARTS, Parts, Qwen3Config
-from emma_jax.structs import Ids, KvCache
+from emma_jax.structs import Array, Ids, KvCache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,13 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, xs, cached, ids, cache_ids):
+    """((Und, Gen) (B, L, D) each, (keys, values) if `collect`); a scan's body.
+
+    Args:
+      xs, ids: both buffers' tokens, their ids; None: not there.
+      cached: (keys, values) (B, S, K, E) of what came before, or None.
+      cache_ids: their ids.
+    """
     own = tuple(n for n in PARTS if n not in self.shared_parts)
     shared = Parts(self.config, self.shared_parts, name="shared")
     branches = [shared] * 2
@@ -79,15 +86,20 @@ class Block(nn.Module):
       keys.append(k_BLKE)
       values.append(part(i, "v")(h_BLD))
     new = tuple(_join(x) for x in (keys, values))
+    before: list[tuple[jax.Array, ...]]
     before = [(x,) for x in cached or ()] or [(), ()]
+    k_BSKE, v_BSKE = (
+      _by_head(_join([*b, n]), "kv_heads") for b, n in zip(before, new)
+    )
     outs_BLHE = attend_each(
       queries,
-      *(_by_head(_join([*b, n]), "kv_heads") for b, n in zip(before, new)),
+      k_BSKE,
+      v_BSKE,
       [ids[i] for i in live],
       masks.join(cache_ids, *ids),
       self.config.attention,
     )
-    outs = [None, None]
+    outs: list[jax.Array | None] = [None, None]
     for i, out_BLHE in zip(live, outs_BLHE):
       x_BLD = xs[i] + part(i, "o")(_by_head(out_BLHE, "heads"))
       h_BLD = partition.keep(part(i, "mlp_norm")(x_BLD), "mlp_in")
@@ -129,6 +141,7 @@ class Llm(nn.Module):
   config: LlmConfig
 
   def setup(self):
+    """Declares the embedding and, unless tied, the next-token head."""
     c = self.config
     self.embedding = weight(
       self,
@@ -146,7 +159,8 @@ class Llm(nn.Module):
         normal(0.02),
       )
 
-  def embed(self, tokens_BL: jax.Array) -> jax.Array:
+  def embed(self, tokens_BL: Array) -> jax.Array:
+    """Token ids (B, L) -> float32 embeddings (B, L, D)."""
     # Each device looks up its own channels for all that share its weights;
     # then they exchange. The table itself, far larger, stays where it is.
     x_BLD = partition.constrain(

@@ -22,6 +22,8 @@ question about a picture (p p q a); 1 = may attend:
         a                 1 1 1 1      columns n n would still be empty
 """
 
+from typing import Any, NamedTuple
+
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,15 @@ from emma_jax.structs import Ids
 
 # What `tiles` says of a query tile and a key tile.
 NOTHING, SOME, ALL = 0, 1, 2
+
+
+class RuleIds(NamedTuple):
+  """Those of `structs.Ids` that `rule` compares, of any library's arrays."""
+
+  segment: Any
+  slot: Any
+  end: Any
+  noisy: Any
 
 
 def allow(query: Ids, key: Ids) -> jax.Array:
@@ -45,7 +56,7 @@ def allow(query: Ids, key: Ids) -> jax.Array:
   )
 
 
-def rule(q: Ids, k: Ids) -> jax.Array:
+def rule(q: Ids | RuleIds, k: Ids | RuleIds) -> Any:
   """`allow` of ids that broadcast against each other, as kernels hold them."""
   same_sample = (q.segment == k.segment) & (k.segment > 0)
   reached = k.slot <= q.end

@@ -35,6 +35,7 @@ REMAT = ("none", "full", "dots")
 TPU_LANES = 128  # numbers that a TPU holds side by side, used or not
 
 
+_PLATFORM: contextvars.ContextVar[tuple[str | None, tuple[int, int] | None]]
 _PLATFORM = contextvars.ContextVar("platform", default=(None, None))
 _COUNTED = contextvars.ContextVar("counted", default=False)
 _APART = contextvars.ContextVar("apart", default=False)
@@ -122,7 +123,11 @@ def mesh_axes(name: str) -> tuple[str, ...] | None:
       f"Unknown logical axis {name!r}; the table has {sorted(table)}. Add a "
       "line to sharding.TABLE."
     )
-  axes = table[name]
+  return _several(table[name])
+
+
+def _several(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+  """Mesh axes as a line of Flax's table may give them."""
   return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
@@ -146,7 +151,9 @@ def split_axes(
   table gets it, if its size is a multiple of the devices.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  return choose_axes(shape, names, nn.get_logical_axis_rules(), mesh.shape)
+  rules = nn.get_logical_axis_rules()
+  table = [(name, _several(axes)) for name, axes in rules]
+  return choose_axes(shape, names, table, mesh.shape)
 
 
 def choose_axes(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.models import partition
+from emma_jax.structs import Array
 
 # Pixels that the autoencoder encodes at once on a device: in bfloat16 one array
 # of its first stage is half a gigabyte then.
@@ -28,7 +29,7 @@ def turns(pictures: int, pixels: int) -> int:
   )
 
 
-def joined(groups: Sequence[jax.Array]) -> jax.Array:
+def joined(groups: Sequence[Array]) -> jax.Array:
   """Pictures (B, n, ...) of several groups in one list (P, ...)."""
 
   def join(*parts):
@@ -37,7 +38,7 @@ def joined(groups: Sequence[jax.Array]) -> jax.Array:
   return partition.locally(join, *groups)
 
 
-def parted(x_PTC: jax.Array, groups: Sequence[jax.Array]) -> list:
+def parted(x_PTC: jax.Array, groups: Sequence[Array]) -> list:
   """Undoes `joined` for what was made of the list; None: no pictures."""
 
   def part(x_PTC, *groups):

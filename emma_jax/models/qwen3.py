@@ -66,6 +66,7 @@ class QueryKey(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD: jax.Array, position_BL: jax.Array):
+    """(B, L, D), positions (B, L) -> ((B, L, H, E), (B, L, K, E))."""
     c = self.config
     D, H, K, E = x_BLD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
     q_DHE = weight(self, "q", (D, H, E), ("embed", "heads", "head_dim"))
@@ -88,6 +89,7 @@ class Value(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD: jax.Array) -> jax.Array:
+    """(B, L, D) -> (B, L, K, E)."""
     c = self.config
     shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
     v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
@@ -101,6 +103,7 @@ class Output(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLHE: jax.Array) -> jax.Array:
+    """(B, L, H, E) -> (B, L, D)."""
     B, L, H, E = x_BLHE.shape
     shape = (H, E, self.config.width)
     o_HED = weight(
@@ -138,6 +141,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD: jax.Array) -> jax.Array:
+    """(B, L, D) -> (B, L, D)."""
     D, F = x_BLD.shape[-1], self.config.mlp_width
     gate_DF = weight(self, "gate", (D, F), ("embed", "mlp"))
     up_DF = weight(self, "up", (D, F), ("embed", "mlp"))
@@ -165,6 +169,7 @@ class Parts(nn.Module):
   names: tuple[str, ...]
 
   def setup(self):
+    """Declares a submodule per name."""
     c = self.config
     make = {
       "attn_norm": lambda: RmsNorm(c.norm_eps),
@@ -185,6 +190,7 @@ class Qwen3Block(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD, ids):
+    """(B, L, D) and its `Ids` -> the output, twice: a scan's body."""
     p = Parts(self.config, PARTS, name="block")
     h_BLD = p.attn_norm(x_BLD)
     q_BLHE, k_BLKE = p.qk(h_BLD, ids.position)
@@ -217,6 +223,7 @@ class Qwen3(nn.Module):
     segment_BL: jax.Array | None = None,
     ids: Ids | None = None,
   ) -> tuple[jax.Array, list[jax.Array]]:
+    """The logits and the hidden states; see the class."""
     c = self.config
     if segment_BL is None:
       segment_BL = jnp.ones_like(tokens_BL)

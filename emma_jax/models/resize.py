@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emma_jax.structs import Array
+
 # Numbers below are static (numpy) or traced (jax.numpy) integer arrays.
 Ints = Any
 
@@ -99,7 +101,7 @@ def resize(grid_hwD: jax.Array, shape: tuple[int, int], method: str):
 
 
 def resize_at(
-  grid_hwD: jax.Array, cell_BT2: jax.Array, size_BT2: jax.Array, method: str
+  grid_hwD: jax.Array, cell_BT2: Array, size_BT2: Array, method: str
 ) -> jax.Array:
   """Single cells of resized grids: `resize(grid, size, method)[row, column]`.
 

@@ -10,13 +10,18 @@ patches, T tokens (h * w, row-major), D width, H heads, E head width.
 """
 
 import dataclasses
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from emma_jax.models import layers, masks, partition, resize
 from emma_jax.models.attention import attend, check_path
+from emma_jax.structs import Array
+
+_Either = TypeVar("_Either", jax.Array, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,7 @@ class SiglipConfig:
 
   @property
   def head_dim(self) -> int:
+    """Channels of an attention head."""
     return self.width // self.num_heads
 
 
@@ -77,7 +83,7 @@ BASE_PATCH16_NAFLEX = dataclasses.replace(
 )
 
 
-def patches(pixels_PYXC: jax.Array, size: int) -> jax.Array:
+def patches(pixels_PYXC: _Either, size: int) -> _Either:
   """Cuts pictures into (P, h, w, size * size * C), channel fastest.
 
   Within a patch the order is (row, column, channel). Rows and columns beyond a
@@ -121,6 +127,7 @@ class Embed(nn.Module):
   config: SiglipConfig
 
   def setup(self):
+    """Declares the weights."""
     c = self.config
     self.kernel = layers.weight(
       self,
@@ -144,13 +151,12 @@ class Embed(nn.Module):
     """(P, Y, X, C) -> (P, h, w, D)."""
     c = self.config
     x_PhwD = self._project(patches(pixels_PYXC, c.patch_size))
-    grid = resize.resize(
-      self._positions(), x_PhwD.shape[1:3], c.position_resize
-    )
+    _, h, w, _ = x_PhwD.shape
+    grid = resize.resize(self._positions(), (h, w), c.position_resize)
     return x_PhwD + grid.astype(x_PhwD.dtype)[None]
 
   def packed(
-    self, patches_PTK: jax.Array, cell_PT2: jax.Array, grid_PT2: jax.Array
+    self, patches_PTK: jax.Array, cell_PT2: Array, grid_PT2: Array
   ) -> jax.Array:
     """Patches (P, T, K) of pictures of any sizes -> (P, T, D).
 
@@ -185,6 +191,7 @@ class ToHeads(nn.Module):
 
   @nn.compact
   def __call__(self, x_PTD: jax.Array) -> jax.Array:
+    """Equals `layers.Linear`, then the reshape."""
     D, H = x_PTD.shape[-1], self.num_heads
     w_DD = layers.weight(self, "kernel", (D, D), ("embed", "heads"))
     b_D = layers.weight(self, "bias", (D,), ("heads",), layers.zeros)
@@ -199,6 +206,7 @@ class FromHeads(nn.Module):
 
   @nn.compact
   def __call__(self, x_PTHE: jax.Array) -> jax.Array:
+    """Equals the reshape, then `layers.Linear`."""
     H, E = x_PTHE.shape[2:]
     w_DD = layers.weight(self, "kernel", (H * E, H * E), ("heads", "embed"))
     b_D = layers.weight(self, "bias", (H * E,), ("embed",), layers.zeros)
@@ -266,6 +274,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """(P, ..., D) -> (P, ..., D)."""
     c = self.config
     x = layers.Linear(c.mlp_width, ("embed", "mlp"), name="up")(x)
     x = partition.constrain(x, "pictures", *[None] * (x.ndim - 2), "mlp")
@@ -284,6 +293,7 @@ class EncoderBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x_PTD: jax.Array, part_PT: jax.Array | None = None):
+    """(P, T, D) -> twice (P, T, D); `part_PT` as `Attention` takes it."""
     c = self.config
     x_PTD = partition.constrain(x_PTD, "pictures", None, None)
     y = layers.LayerNorm(c.norm_eps, name="attention_norm")(x_PTD)

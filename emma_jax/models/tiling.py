@@ -49,10 +49,12 @@ class Tiling:
 
   @property
   def size(self) -> Pair:
+    """A tile's (height, width) in pixels."""
     return self.height, self.width
 
   @property
   def stride(self) -> Pair:
+    """Pixels from a tile to the one (below, right of) it."""
     return self.stride_height, self.stride_width
 
   def applies(self, height: int, width: int) -> bool:
@@ -176,8 +178,8 @@ def _fade(a: jax.Array, b: jax.Array, overlap: int, axis: int) -> jax.Array:
     return b
   old = jax.lax.slice_in_dim(a, a.shape[axis] - overlap, None, axis=axis)
   new, rest = jnp.split(b, [overlap], axis=axis)
-  share = np.arange(overlap).reshape([-1 if n == axis else 1 for n in range(4)])
-  share = share / overlap
+  row = np.arange(overlap).reshape([-1 if n == axis else 1 for n in range(4)])
+  share = row / overlap
   mixed = old.astype(jnp.float32) * (1 - share).astype(np.float32) + new.astype(
     jnp.float32
   ) * share.astype(np.float32)

@@ -6,6 +6,7 @@ Shapes are rounded up to a few static sizes, since each new one compiles.
 from collections.abc import Sequence
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,7 @@ def row_layout(
       latent_channels=channels,
     )
   needs = [layout.row_cost(sample) for sample in samples]
+  most: dict[str, Any]
   most = {name: max(need[name] for need in needs) for name in needs[0]}
   most["und_tokens"] = static_size(most["und_tokens"], 32)
   if most["und_patches"]:
@@ -103,11 +105,14 @@ def prefill(
   static = batch.und_pixels_BNYXC.shape[1] + batch.ref_pixels_BRYXC.shape[1]
   if batch.patches is None and not static:
     nothing = _empty_cache(emma, batch.tokens_BU.shape[0])
-    return emma.apply(
+    made: Any = emma.apply(
       variables, batch.tokens_BU, batch.und_ids, nothing, method=Emma.extend
     )
+    return made
   latents = emma.apply(variables, batch, method=Emma.latents)
-  out = emma.apply(variables, batch, latents, None, None, route, collect=True)
+  out: Any = emma.apply(
+    variables, batch, latents, None, None, route, collect=True
+  )
   return out.hidden_BUD, out.cache
 
 

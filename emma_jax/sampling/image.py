@@ -15,6 +15,7 @@ Axes: K contexts, S times.
 from collections.abc import Callable
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +130,7 @@ def sample_latents(
 
   def velocity(x_BTC: jax.Array, t: jax.Array) -> jax.Array:
     stacked = jnp.tile(x_BTC, (K, 1, 1))
-    v = emma.apply(
+    v: Any = emma.apply(
       {"params": params},
       stacked,
       jnp.full(len(stacked), t),
@@ -150,9 +151,10 @@ def decode(
   emma: Emma, params: dict, latents_BTC: jax.Array, grid: tuple[int, int]
 ) -> jax.Array:
   """Latents -> uint8 pictures (B, Y, X, 3)."""
-  return emma.apply(
+  pictures: Any = emma.apply(
     {"params": params}, latents_BTC, grid, method=Emma.decode_latents
   )
+  return pictures
 
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "dtype"))
@@ -160,6 +162,6 @@ def reconstruct(
   autoencoder: Autoencoder, params: dict, pixels_BYXC: jax.Array, dtype: str
 ) -> jax.Array:
   """uint8 pictures through the autoencoder and back."""
-  x = autoencoder.apply({"params": params}, to_unit(pixels_BYXC, dtype))
+  x: Any = autoencoder.apply({"params": params}, to_unit(pixels_BYXC, dtype))
   x = jnp.round((x.astype(jnp.float32) + 1) * 127.5)
   return jnp.clip(x, 0, 255).astype(jnp.uint8)

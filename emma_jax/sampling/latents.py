@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 @functools.partial(jax.jit, static_argnames="emma")
 def encode(emma: Emma, autoencoder: dict, pixels_PYXC: jax.Array) -> jax.Array:
   """uint8 pictures of one size -> (P, h, w, C); `autoencoder`: its weights."""
-  z_PTC = emma.apply(
+  z_PTC: Any = emma.apply(
     {"params": {"autoencoder": autoencoder}},
     pixels_PYXC,
     method=Emma.encode_latents,
@@ -32,8 +33,8 @@ def chunks(sizes: Sequence[tuple[int, int]], pixels: int) -> list[list[int]]:
   [[0, 2], [3], [1]]
   """
   groups: dict[tuple[int, int], list[int]] = {}
-  for i, size in enumerate(sizes):
-    groups.setdefault(tuple(size), []).append(i)
+  for i, (y, x) in enumerate(sizes):
+    groups.setdefault((y, x), []).append(i)
   out = []
   for (y, x), members in groups.items():
     count = max(1, pixels // (y * x))
@@ -47,9 +48,9 @@ def encode_all(
   emma: Emma, autoencoder: dict, pictures: Sequence[np.ndarray], pixels: int
 ) -> list[np.ndarray]:
   """Latents (h, w, C), float32, of uint8 pictures (Y, X, 3)."""
-  out: list[np.ndarray] = [None] * len(pictures)
+  out: dict[int, np.ndarray] = {}
   for members in chunks([p.shape[:2] for p in pictures], pixels):
     made = encode(emma, autoencoder, np.stack([pictures[i] for i in members]))
     for i, latent in zip(members, np.asarray(made, np.float32)):
       out[i] = latent
-  return out
+  return [out[i] for i in range(len(pictures))]

@@ -109,7 +109,7 @@ class Requests:
         )
     record = Understanding(
       pictures=tuple(shown),
-      turns=((questions[0], None),),
+      turns=((questions[0], None),),  # type: ignore[arg-type]  # `structs` lacks None: to be made
       id=f"conversation {i}",
     )
     return self.to_sample(record)

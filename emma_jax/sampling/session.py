@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures import images
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
@@ -79,7 +80,8 @@ class Session:
     seed: int = 0,
   ) -> list[Pixels]:
     """Pictures of exactly `size` (rows, columns); None: as trained."""
-    size = self.requests.size if size is None else tuple(size)
+    rows, columns = self.requests.size if size is None else size
+    size = (rows, columns)
     if min(size) < 1:
       raise SampleError(f"{size=} must be positive.")
     full = tuple(
@@ -90,7 +92,7 @@ class Session:
     drawn = self._pictures(
       contexts, samples, full, range(len(prompts)), steps, shift, seed
     )
-    return [picture[: size[0], : size[1]] for picture in drawn]
+    return [picture[:rows, :columns] for picture in drawn]
 
   def edit(
     self,
@@ -110,7 +112,7 @@ class Session:
       self._given("edit_image_guidance", image_guidance),
     )
     fitted = self.requests.fit(pictures, self.requests.frame)
-    out: list[Pixels] = [None] * len(fitted)
+    out: dict[int, Pixels] = {}
     for size, members in by_size(fitted).items():
       samples = self.requests.edits(fitted, instructions, contexts, members)
       made = self._pictures(
@@ -118,7 +120,7 @@ class Session:
       )
       for i, picture in zip(members, made):
         out[i] = images.restore(fitted[i], picture)
-    return out
+    return [out[i] for i in range(len(fitted))]
 
   def reconstruct(self, pictures: Sequence[RawPicture]) -> list[Pixels]:
     """Pictures through the autoencoder and back, in their exact sizes."""
@@ -172,7 +174,8 @@ class Session:
         f"max_tokens={limit} must be positive, {temperature=} not negative, "
         f"{top_p=} in (0, 1]."
       )
-    questions, groups = [], {}
+    questions = []
+    groups: dict[Layout | None, list[int]] = {}
     for i, (shown, asked) in enumerate(zip(self._seen(pictures), turns)):
       question = self.requests.question(i, shown, asked)
       questions.append(question)
@@ -204,7 +207,7 @@ class Session:
 
   def _seen(
     self, pictures: Sequence[Sequence[RawPicture]]
-  ) -> list[list[RawPicture]]:
+  ) -> Sequence[Sequence[RawPicture]]:
     """Each conversation's pictures as the model sees them.
 
     Those of native sizes with their latents: only SigLIP2 takes many sizes in

@@ -8,6 +8,7 @@ rows of different lengths and rows that stopped early share the arrays:
   row 1   context ..    | answer ..... | question   | (has no second turn)
 """
 
+import dataclasses
 import functools
 
 from flax import struct
@@ -70,7 +71,7 @@ def say(
   """Appends the first `count_B` of each row's tokens, which may be none."""
   dialogue, hidden_BQD = _append(emma, params, dialogue, tokens_BQ, count_B)
   logits_BV = _logits_at(emma, params, hidden_BQD, count_B)
-  return dialogue.replace(logits_BV=logits_BV)
+  return dataclasses.replace(dialogue, logits_BV=logits_BV)
 
 
 @functools.partial(jax.jit, static_argnames=("emma", "room"))
@@ -112,7 +113,8 @@ def answer(
       emma, params, d, token_B[:, None], active_B.astype(jnp.int32)
     )
     logits_BV = _logits(emma, params, hidden_B1D[:, 0])
-    return i + 1, active_B, answers_BA, d.replace(logits_BV=logits_BV)
+    d = dataclasses.replace(d, logits_BV=logits_BV)
+    return i + 1, active_B, answers_BA, d
 
   first = (jnp.int32(0), active_B, answers_BA, dialogue)
   _, _, answers_BA, dialogue = jax.lax.while_loop(going_on, body, first)
@@ -173,7 +175,8 @@ def _append(emma, params, d: Dialogue, tokens_BQ, count_B):
     value_LBSKE=put(d.cache.value_LBSKE, new.value_LBSKE, 2),
     ids=jax.tree.map(lambda old, x: put(old, x, 1), d.cache.ids, new.ids),
   )
-  d = d.replace(
+  d = dataclasses.replace(
+    d,
     cache=cache,
     column=d.column + tokens_BQ.shape[1],
     length_B=d.length_B + count_B,

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import IO, Any
 
 SIDES = ("jax", "eager", "compile")
 
@@ -42,7 +42,7 @@ class Child:
   def __init__(self, row: str, side: str, sizes: str, dtype: str, threads: int):
     arguments = [row, side, sizes, dtype, str(threads)]
     self.name = f"{row} {dtype} {side}"
-    self._process = subprocess.Popen(
+    process = self._process = subprocess.Popen(
       [sys.executable, "-m", __spec__.name, *arguments],
       text=True,
       stdin=subprocess.PIPE,
@@ -50,18 +50,21 @@ class Child:
       stderr=subprocess.PIPE,
       env=environment(threads),
     )
+    self._stdin, self._stdout, self._stderr = map(
+      _piped, (process.stdin, process.stdout, process.stderr)
+    )
 
   def __enter__(self) -> "Child":
     return self
 
   def __exit__(self, *_) -> None:
-    self._process.stdin.close()
+    self._stdin.close()
     try:
       self._process.wait(timeout=10)
     except subprocess.TimeoutExpired:
       self._process.kill()
       self._process.wait()
-    for pipe in (self._process.stdout, self._process.stderr):
+    for pipe in (self._stdout, self._stderr):
       pipe.close()
 
   def ready(self) -> dict[str, Any]:
@@ -70,19 +73,24 @@ class Child:
 
   def repeat(self) -> Repetition:
     """Runs the work once."""
-    self._process.stdin.write("again\n")
-    self._process.stdin.flush()
+    self._stdin.write("again\n")
+    self._stdin.flush()
     return Repetition(**self._read())
 
   def _read(self) -> dict[str, Any]:
-    line = self._process.stdout.readline()
+    line = self._stdout.readline()
     if not line:
-      errors = self._process.stderr.read().strip().splitlines()
+      errors = self._stderr.read().strip().splitlines()
       raise ChildError(
         f"{self.name} ended with code {self._process.wait()}:"
         f" {errors[-1] if errors else 'without a word'}"
       )
     return json.loads(line)
+
+
+def _piped(pipe: IO[str] | None) -> IO[str]:
+  assert pipe is not None  # `Popen` was asked for all three
+  return pipe
 
 
 def environment(threads: int) -> dict[str, str]:

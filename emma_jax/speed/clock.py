@@ -1,6 +1,7 @@
 """Seconds of steps that a device runs one after the other."""
 
 from collections.abc import Callable, Sequence
+import itertools
 import statistics
 import time
 from typing import Any
@@ -33,7 +34,7 @@ def intervals(
     ends.append(clock())
     pending = following
   wait(pending)
-  return [b - a for a, b in zip(ends, ends[1:])][warmup:]
+  return [b - a for a, b in itertools.pairwise(ends)][warmup:]
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from emma_jax.speed import child, data_rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags that `run` reads."""
   add = parser.add_argument
   add(
     "--pictures",
@@ -121,7 +122,7 @@ def _compare(folder: str, args: argparse.Namespace) -> list[dict[str, Any]]:
         children[side] = process
       except child.ChildError as error:
         results[side]["error"] = str(error)
-    found = {side: [] for side in children}
+    found: dict[str, list[child.Repetition]] = {side: [] for side in children}
     for _ in range(args.repetitions):
       for side, process in children.items():
         found[side].append(process.repeat())

@@ -139,7 +139,8 @@ def _tokenizer() -> TinyTokenizer:
 Batches = Callable[[], Iterator[np.ndarray]]
 
 
-def _preprocess(settings: Settings, codec: str) -> images.Preprocess:
+def _preprocess(settings: Settings, codec: Any) -> images.Preprocess:
+  """It checks `codec` itself."""
   return images.Preprocess(
     height=settings.height,
     width=settings.width,
@@ -215,8 +216,8 @@ def _loader(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
 
     def __getitem__(self, index: int) -> Any:
       row = rows[index]
-      with Image.open(os.path.join(folder, "jpeg", row["image"])) as image:
-        image = image.convert("RGB")
+      with Image.open(os.path.join(folder, "jpeg", row["image"])) as file:
+        image = file.convert("RGB")
       (y, x), _ = fit.size(image.height, image.width)
       # Resized as an image: no copy to an array and back.
       if (y, x) != (image.height, image.width):

@@ -11,7 +11,7 @@ import numpy as np
 from emma_jax import rules
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
-from emma_jax.data.transforms import Sample
+from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.planner import counts
 from emma_jax.sampling import context, image
@@ -119,7 +119,7 @@ def _contexts(config: Mapping[str, Any], task: str, side: int):
   )
   reference, samples = synthetic.picture("ref", layout, rng), []
   for one in contexts:
-    parts = [say(_FRAME)]
+    parts: list[Text | Picture] = [say(_FRAME)]
     if one.reference:
       parts.append(reference)
     if one.text:

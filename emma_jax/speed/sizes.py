@@ -31,6 +31,7 @@ class Sizes:
 
   @property
   def vision_side(self) -> int:
+    """Pixels of a side of the vision tower's square picture."""
     encoder = self.vision.encoder
     return encoder.native_grid * encoder.patch_size
 

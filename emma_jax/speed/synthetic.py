@@ -84,6 +84,7 @@ def _sample(
 ) -> Sample:
   say = lambda n, loss=False: text(n, vocab_size, rng, loss)
   show = lambda role: picture(role, layout, rng)
+  parts: tuple[Text | Picture, ...]
   if task == "understanding":
     asked = words // 3
     parts = (say(_HEAD), show("und"), say(asked), say(words - asked, True))

@@ -105,7 +105,7 @@ def _qwen3(what: str, sizes: Sizes, dtype: Any, mode: str) -> Work:
 
 def _length(layer: Any) -> Any:
   """A static cache counts what it holds, in a tensor or a number."""
-  used = getattr(layer, "cumulative_length", None)
+  used: Any = getattr(layer, "cumulative_length", None)
   return used.clone() if hasattr(used, "clone") else used
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 import contextlib
 import functools
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import torch
@@ -30,20 +30,14 @@ from emma_jax.convert import emma as names
 from emma_jax.convert import emma_torch
 from emma_jax.models import masks
 from emma_jax.optimizer import OptimizerConfig
-from emma_jax.structs import Batch, Ids
+from emma_jax.structs import Batch
 from emma_jax.training.objectives import EmmaObjective
 from emma_jax.training.run import Stage
 
 MODES = ("eager", "compile", "whole")
 
 
-class _Ids(NamedTuple):
-  """Those of `structs.Ids` that the mask is made of."""
-
-  segment: Any
-  slot: Any
-  end: Any
-  noisy: Any
+Tensors = Any  # a `structs.Batch` whose leaves are tensors, see `on`
 
 
 class Decoder(emma_torch.Llm):
@@ -57,7 +51,8 @@ class Decoder(emma_torch.Llm):
     self._tiles = _faster(flex_attention.create_block_mask, mode)
     self._again = c["remat"] != "none"
 
-  def __call__(self, xs: dict, ids: Mapping[str, Ids]) -> dict:
+  def __call__(self, xs: dict, ids: Mapping[str, Any]) -> dict:  # type: ignore[override]  # no cache in training
+    """Final hidden states (B, L, D) of each branch; `ids` are `structs.Ids`."""
     stacked = {
       b: torch.stack([i.segment, i.slot, i.end, i.noisy, i.position])
       for b, i in ids.items()
@@ -82,12 +77,15 @@ class Decoder(emma_torch.Llm):
     Nothing sees padding, so that changes no loss."""
     L = ids_IBL.shape[2]
     if not self.flex:
-      q, k = _Ids(*ids_IBL[:4, :, :, None]), _Ids(*ids_IBL[:4, :, None])
+      q, k = (
+        masks.RuleIds(*ids_IBL[:4, :, :, None]),
+        masks.RuleIds(*ids_IBL[:4, :, None]),
+      )
       eye = torch.eye(L, dtype=torch.bool, device=ids_IBL.device)
       return masks.rule(q, k) | eye
 
     def allow(b, h, q, k):
-      at = lambda i: _Ids(*(ids_IBL[n, b, i] for n in range(4)))
+      at = lambda i: masks.RuleIds(*(ids_IBL[n, b, i] for n in range(4)))
       return masks.rule(at(q), at(k)) | (q == k)
 
     return self._tiles(
@@ -95,6 +93,7 @@ class Decoder(emma_torch.Llm):
     )
 
   def attend(self, q, k, v, mask):
+    """(B, H, L, E) of queries and of keys and values, whose heads are fewer."""
     if self.flex:
       return flex_attention.flex_attention(
         q, k, v, block_mask=mask, enable_gqa=True
@@ -120,6 +119,7 @@ class Tower(emma_torch.VisionTower):
     ]
 
   def run(self, w, x_PTD):
+    """One stack of blocks: (P, T, D) -> (P, T, D)."""
     (blocks,) = (blocks for x, blocks in self._stacks if x is w)
     for block in blocks:
       run = functools.partial(self._block, block)
@@ -138,9 +138,15 @@ class Model(emma_torch.Emma):
   """
 
   def __init__(
-    self, config: dict, w: Any, objective: EmmaObjective, mode: str, flex: bool
+    self,
+    config: Mapping[str, Any],
+    w: Any,
+    objective: EmmaObjective,
+    mode: str,
+    flex: bool,
   ):
-    super().__init__({"config": config, "route": objective.route}, w, None)
+    about = {"config": config, "route": objective.route}
+    super().__init__(about, w, None)  # type: ignore[arg-type]  # no text is read
     self.objective = objective
     self.llm = Decoder(w.llm, self.c["llm"], mode, flex)
     self.vision = Tower(w.vision, self.c["vision"], mode)
@@ -150,7 +156,7 @@ class Model(emma_torch.Emma):
     self._encode = _faster(self.autoencoder.encode, mode)
     self._text_loss = _faster(_next_token, mode)
 
-  def loss(self, batch: Batch, time_BM: Any, eps_BMTC: Any) -> torch.Tensor:
+  def loss(self, batch: Tensors, time_BM: Any, eps_BMTC: Any) -> torch.Tensor:
     """What `EmmaObjective` minimises, at these times and noises."""
     groups = (
       batch.und_pixels_BNYXC,
@@ -171,7 +177,8 @@ class Model(emma_torch.Emma):
       else (None, None)
     )
     in_und = self.c["fusion"]["reference_branch"] == "und"
-    visual, gen = [], []
+    visual: list[torch.Tensor] = []
+    gen: list[torch.Tensor] = []
     for z, s, name, to in (
       (und, semantic[0], "und", visual),
       (ref, semantic[1], "und" if in_und else "gen", visual if in_und else gen),
@@ -206,10 +213,12 @@ class Model(emma_torch.Emma):
     return total
 
   def adapt(self, *arguments):
+    """As `emma_torch.Emma`'s; what it makes lies on this device."""
     with self._here:
       return super().adapt(*arguments)
 
   def embed_time(self, time_B):
+    """As `emma_torch.Emma`'s; what it makes lies on this device."""
     with self._here:
       return super().embed_time(time_B)
 
@@ -217,7 +226,7 @@ class Model(emma_torch.Emma):
   def _rows(x_PTD, rows: int):
     return x_PTD.reshape(rows, -1, x_PTD.shape[-1])
 
-  def _und(self, batch: Batch, visual: list):
+  def _und(self, batch: Tensors, visual: list):
     x_BUD = F.embedding(batch.tokens_BU, self.w.llm.embed.weight)
     if not visual:
       return x_BUD
@@ -257,7 +266,7 @@ class Trainer:
 
   def __init__(
     self,
-    config: dict,
+    config: Mapping[str, Any],
     stage: Stage,
     tensors: Mapping[str, torch.Tensor],
     mode: str,
@@ -310,7 +319,7 @@ class Trainer:
       fused=True,
     )
 
-  def draw(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+  def draw(self, batch: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
     """Times (B, M) and noises (B, M, T, C) of the targets."""
     shape, layout, flow = (
       batch.gen_task_BM.shape,
@@ -326,7 +335,7 @@ class Trainer:
       *shape, layout.tokens_per_picture, channels, device=device
     )
 
-  def step(self, batch: Batch) -> torch.Tensor:
+  def step(self, batch: Tensors) -> torch.Tensor:
     """One update; the loss before it."""
     loss = self.loss(batch, *self.draw(batch))
     loss.backward()
@@ -395,7 +404,7 @@ def random_tensors(
   return out
 
 
-def on(batch: Batch, device: str) -> Batch:
+def on(batch: Batch, device: str) -> Tensors:
   """A batch of numpy arrays as tensors on the device."""
   wide = lambda x: torch.from_numpy(x).to(device)
   placed = jax.tree.map(wide, batch)

@@ -21,7 +21,9 @@ Tensors = dict[str, np.ndarray]
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
   """A tensor whose size keeps activations near 1, without any symmetry."""
   x = store.noise(name, shape)
-  if "norm" in name and name.endswith("weight") or name.endswith("running_var"):
+  if ("norm" in name and name.endswith("weight")) or name.endswith(
+    "running_var"
+  ):
     return np.float32(1) + np.float32(0.5) * x
   if x.ndim < 2:
     return np.float32(0.3) * x

@@ -21,12 +21,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from emma_jax import rules  # noqa: E402
-from emma_jax.models import convolution, tiling  # noqa: E402
-from emma_jax.models import dcae_blocks as blocks  # noqa: E402
-from emma_jax.models.convolution import Conv3x3, Depthwise  # noqa: E402
-from emma_jax.models.layers import Linear  # noqa: E402
-from tests.convert.dcae_pairs import Pair, error, noise, pair  # noqa: E402
+from emma_jax import rules
+from emma_jax.models import convolution, tiling
+from emma_jax.models import dcae_blocks as blocks
+from emma_jax.models.convolution import Conv3x3, Depthwise
+from emma_jax.models.layers import Linear
+from tests.convert.dcae_pairs import Pair, error, noise, pair
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 TOLERANCE = 5e-6  # of tests/convert/test_dcae_torch.py

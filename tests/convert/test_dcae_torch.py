@@ -17,13 +17,13 @@ import pytest
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from emma_jax import rules  # noqa: E402
-from emma_jax.convert import dcae as convert  # noqa: E402
-from emma_jax.models import dcae_sizes  # noqa: E402
-from emma_jax.models import tiling as tiles  # noqa: E402
-from emma_jax.models.tiling import Tiling  # noqa: E402
-from tests.convert import dcae_pairs as pairs  # noqa: E402
-from tests.convert.dcae_pairs import FACTOR, KINDS, error, noise, pair  # noqa: E402
+from emma_jax import rules
+from emma_jax.convert import dcae as convert
+from emma_jax.models import dcae_sizes
+from emma_jax.models import tiling as tiles
+from emma_jax.models.tiling import Tiling
+from tests.convert import dcae_pairs as pairs
+from tests.convert.dcae_pairs import FACTOR, KINDS, error, noise, pair
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 TOLERANCE = 5e-6  # of the reference's maximum, in float32

@@ -237,7 +237,7 @@ def test_the_same_answers_and_pictures(root, variant, unrounded):
 
 
 def test_the_tokenizer_and_other_sizes_of_pictures(root):
-  module, model = load(files(root, "paper"))
+  _module, model = load(files(root, "paper"))
   theirs, ours = model.tokenizer, TinyTokenizer()
   text = "user\na smiling face, naïve 表情 🙂 <|im_end|> what is this? 背景"
   ids = ours.encode(text)
@@ -310,7 +310,7 @@ def test_bfloat16_runs(root):
 
 
 def test_native_sizes(root):
-  module, model = load(files(root, "paper"))
+  _module, model = load(files(root, "paper"))
   data = config()["data"] | {"native": True, "max_tokens": 4}
   model.data, fit = data, build_data.preprocess(data)
   picture = pixels(1, 33, 50)[0]

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 pytestmark = pytest.mark.torch
 
-from tests.goldens import store  # noqa: E402
+from tests.goldens import store
 
 
 @pytest.mark.parametrize("family", ["qwen3", "siglip", "dcae", "emma_torch"])

@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.torch
 
-from tests.convert import mutations_qwen3  # noqa: E402
-from tests.convert import reference_qwen3 as ref  # noqa: E402
+from tests.convert import mutations_qwen3
+from tests.convert import reference_qwen3 as ref
 
 MUTATIONS = mutations_qwen3.MUTATIONS
 

@@ -25,7 +25,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 
-from tests.convert import reference_qwen3 as ref  # noqa: E402
+from tests.convert import reference_qwen3 as ref
 
 
 def check(kind: str, name: str):
@@ -279,7 +279,7 @@ def test_bfloat16_files(tmp_path: Path):
     jnp.dtype("bfloat16")
   }
   _, got = qwen3.load(tmp_path, dtype=None)
-  config, params = ref.imported("untied")
+  _config, params = ref.imported("untied")
   same(got, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
 
 

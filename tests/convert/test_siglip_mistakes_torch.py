@@ -20,7 +20,7 @@ from emma_jax.models import layers, naflex, resize, siglip2, siglip2_vision
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.convert import siglip_reference as reference  # noqa: E402
+from tests.convert import siglip_reference as reference
 
 TOLERANCE = reference.TOLERANCE
 GRIDS = [(5, 5), (2, 9), (7, 3), (1, 2)]

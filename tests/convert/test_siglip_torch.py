@@ -14,7 +14,7 @@ from emma_jax.models import experts, naflex, siglip2
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tests.convert import siglip_reference as reference  # noqa: E402
+from tests.convert import siglip_reference as reference
 
 GRIDS = [(5, 5), (3, 8), (7, 2), (1, 1)]
 

@@ -398,7 +398,7 @@ def write_records(folder: Path, cases: list[Case]) -> Path:
   from emma_jax.data.records import shard
 
   values = iter([case.value for case in cases])
-  with mock.patch.object(shard.schema, "encode", lambda *_: next(values)):
+  with mock.patch.object(shard.schema, "encode", side_effect=values):
     return made.dataset(folder / "set", [made.samples()[3]] * len(cases))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from tests.goldens import store  # noqa: E402
+from tests.goldens import store
 
 FOLDER = Path(__file__).resolve().parent
 APART = ("__init__", "__main__", "store")

@@ -11,6 +11,7 @@ another order. So floats are compared at a tolerance that the test states:
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -135,10 +136,8 @@ def write(family: str, cases: Mapping[str, Any], kept: int = KEPT) -> Path:
   """Writes a family's file: one line per leaf, so that `git diff` reads."""
   versions = {"python": platform.python_version()}
   for name in LIBRARIES:
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      pass
   lines = []
   for case, tree in cases.items():
     leaves = [

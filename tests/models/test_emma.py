@@ -45,7 +45,7 @@ def reach(emma: Emma, params: dict, args: tuple):
     p = params | {"llm": params["llm"] | {"embed": embed}}
     z = dataclasses.replace(latents, und_BNTC=und, ref_BRTC=ref)
     out = emma.apply({"params": p}, batch, z, noisy, time, collect=True)
-    B, M, T, C = out.velocity_BMTC.shape
+    _B, M, T, C = out.velocity_BMTC.shape
     last = out.cache.value_LBSKE[-1, 0].sum((1, 2))
     predicted = jnp.concatenate(
       [

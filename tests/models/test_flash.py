@@ -58,7 +58,7 @@ def packed_row(rng: np.random.Generator) -> np.ndarray:
   for segment in range(1, 4):
     for _ in range(rng.integers(1, 6)):
       kind, n = rng.integers(4), int(rng.integers(1, 40))
-      side = int(kind == 3 or kind == 2 and rng.integers(2))
+      side = int(kind == 3 or (kind == 2 and rng.integers(2)))
       draws = int(rng.integers(1, 4)) if kind == 3 else 1
       if draws * n > room[side]:
         continue

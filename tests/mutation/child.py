@@ -4,6 +4,7 @@ Importing JAX, Flax, Optax, Orbax and Grain takes longer than many a test. The
 parent imports them, but nothing of this repository, and starts no backend.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -109,10 +110,8 @@ def processor_time(pid: int) -> float:
 
 
 def end_group(pid: int) -> None:
-  try:
-    os.killpg(pid, signal.SIGKILL)
-  except (ProcessLookupError, PermissionError):
-    pass  # nothing is left of it
+  with contextlib.suppress(ProcessLookupError, PermissionError):
+    os.killpg(pid, signal.SIGKILL)  # unless nothing is left of it
 
 
 def start(

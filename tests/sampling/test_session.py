@@ -105,7 +105,7 @@ def test_routes_reach_their_experts():
 
 @pytest.mark.parametrize("key", ["preprocess", "tokenizer"])
 def test_other_preparation_is_refused(tmp_path, model, key):
-  config, params = model
+  config, _params = model
   meta = metadata(config)
   now = meta["fingerprints"][key]
   meta["fingerprints"][key] = "0ld"

@@ -21,7 +21,7 @@ from tests import tiny
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from emma_jax.speed import torch_step  # noqa: E402
+from emma_jax.speed import torch_step
 
 TOLERANCE = 1e-4  # of the largest number in a tensor
 

@@ -81,7 +81,7 @@ def test_randomness_is_a_function_of_seed_stage_and_step():
   assert not set(first) & set(noise(3, seed=1))
   assert not set(first) & set(noise(3, name="other"))
   step, begin = toy_step()
-  later, metrics = step(begin.replace(step=jnp.int32(2)), None)
+  _later, metrics = step(begin.replace(step=jnp.int32(2)), None)
   assert float(metrics["noise"].value) == first[2]  # no chain of splits
 
 

@@ -121,7 +121,7 @@ def test_editing_scorer(task):
     for fault, scene in faults(record.truth.target).items():
       # A fault may be another accepted place of an added thing.
       accepted = scoring.score_editing(record, render(scene))
-      assert not accepted or fault == "moved" and "add" in record.kind, (
+      assert not accepted or (fault == "moved" and "add" in record.kind), (
         record.instruction,
         fault,
       )

@@ -1,6 +1,7 @@
 """Rendered words: their ink is where the boxes say, and no glyph is missing."""
 
 import io
+import itertools
 import json
 import shutil
 
@@ -102,7 +103,7 @@ def test_all_ink_is_in_the_boxes_which_do_not_overlap(monkeypatch):
       seen.add(text["font"])
     assert not ink.any()
     boxes = sorted(t["box"][1::2] for t in texts)
-    assert all(a[1] <= b[0] for a, b in zip(boxes, boxes[1:]))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(boxes))
   assert len(seen) > 3 or LANGUAGES == ["zh"]
 
 

@@ -9,21 +9,17 @@ pytest.importorskip("tensorflow_datasets", reason="needs the extra tfds")
 pytest.importorskip("pyarrow", reason="needs the extra data")
 
 # isort: split
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from emma_jax.cli import common, data  # noqa: E402
-from emma_jax.data.batching.mixture import Phase  # noqa: E402
-from emma_jax.data.batching.packing import Layout  # noqa: E402
-from emma_jax.data.ingest import (  # noqa: E402
-  containers,
-  sequences,
-  tfds_builders,  # noqa: E402
-)
-from emma_jax.data.loading import dataset, sources  # noqa: E402
-from emma_jax.data.records.source import RecordsSource  # noqa: E402
+from emma_jax.cli import common, data
+from emma_jax.data.batching.mixture import Phase
+from emma_jax.data.batching.packing import Layout
+from emma_jax.data.ingest import containers, sequences, tfds_builders
+from emma_jax.data.loading import dataset, sources
+from emma_jax.data.records.source import RecordsSource
 from tests import neutral
-from tests.data import made  # noqa: E402
+from tests.data import made
 
 # Its last bytes are zeros, which NumPy's own bytes would lose.
 RED, BLUE = made.picture("red") + b"\0\0", made.noise(kind="JPEG")

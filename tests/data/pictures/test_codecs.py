@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("cv2", reason="needs the extra fast")
 pytest.importorskip("simplejpeg", reason="needs the extra fast")
 
-from emma_jax.data.pictures import codecs  # noqa: E402
-from emma_jax.data.pictures.images import BadRecord, Preprocess  # noqa: E402
-from emma_jax.speed.data_rows import photo  # noqa: E402
+from emma_jax.data.pictures import codecs
+from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.speed.data_rows import photo
 from tests import neutral
-from tests.data import hostile, made  # noqa: E402
+from tests.data import hostile, made
 
 
 def _photo(y: int, x: int, seed: int = 0) -> np.ndarray:
