@@ -44,7 +44,7 @@ def next_token_of(
   gradient.
   """
   chex.assert_equal_shape_prefix((hidden_BUD, targets_BU, weights_BU), 2)
-  if partition.alone() and targets_BU.size <= chunk:
+  if partition.is_unsharded() and targets_BU.size <= chunk:
     logits_BUV = jnp.einsum(
       "...D,VD->...V",
       hidden_BUD,
@@ -90,7 +90,7 @@ def _on_mesh(
   summed over its chunks in float32 and crosses the network once, in the dtype
   of the computation.
   """
-  if partition.alone():
+  if partition.is_unsharded():
     return _local(
       hidden_BUD, head_VD, targets_BU, weights_BU, chunk, differentiate
     )
@@ -98,7 +98,7 @@ def _on_mesh(
   batch = partition.mesh_axes("rows")
   # Tensor-parallel devices hold the same rows: they take parts of them.
   others = partition.mesh_axes("vocab")
-  assert batch is not None and others is not None  # `alone` has asked
+  assert batch is not None and others is not None  # `is_unsharded` has asked
   every = (*batch, *others)
   tokens = PartitionSpec(batch, others)
   hidden = PartitionSpec(batch, others, None)

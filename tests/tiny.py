@@ -216,6 +216,6 @@ def inputs(batch: Batch) -> tuple:
 )
 def run(emma: Emma, params: dict, args: tuple, route: str = "versatile"):
   """(output, logits) of one pass; one `layout` compiles once."""
-  out = emma.apply({"params": params}, *args, route, collect=True)
+  out = emma.apply({"params": params}, *args, route, return_kv=True)
   logits = emma.apply({"params": params}, out.hidden_BUD, method=Emma.logits)
   return out, logits

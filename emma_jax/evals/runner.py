@@ -36,7 +36,7 @@ def run(
   questions for understanding, the mean over kinds for pictures. Of a session
   that is an autoencoder: see `autoencoder.run`.
   """
-  work = _Work(session, settings, progress)
+  work = _Evaluation(session, settings, progress)
   if session.config["model"]["kind"] == "autoencoder":
     work.autoencoder()
     return work.result()
@@ -50,7 +50,7 @@ def run(
   return work.result()
 
 
-class _Work:
+class _Evaluation:
   """Collects an evaluation, part by part."""
 
   def __init__(self, session: Any, settings: EvalSettings, progress: Progress):

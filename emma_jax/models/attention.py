@@ -79,7 +79,7 @@ def attend(
   if path in ("plain", "cudnn"):
     way = _plain if path == "plain" else _cudnn
     out_BLHE = way(q_BLHE, k_BSKE, v_BSKE, query, key)
-    return partition.keep_flat(out_BLHE, "attn_out")
+    return partition.save_residual_flat(out_BLHE, "attn_out")
   if query is None:
     query, key = (
       masks.together(jnp.ones(x.shape[:2], jnp.int32)) for x in (q_BLHE, k_BSKE)

@@ -155,7 +155,7 @@ def folded_mean(x_PYXC: jax.Array, features: int, factor: int = 2) -> jax.Array:
   On chips as one convolution with the means' weights, exact in bfloat16: on a
   TPU folding pixels and averaging neighbouring channels takes 10 times as long.
   """
-  if partition.platform() == "cpu" or partition.counted():
+  if partition.platform() == "cpu" or partition.counting_flops():
     return group_mean(space_to_depth(x_PYXC, factor), features)
   C = x_PYXC.shape[-1]
   run = C * factor**2 // features

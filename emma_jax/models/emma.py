@@ -130,15 +130,17 @@ class Emma(nn.Module):
     chex.assert_shape(pixels_PYXC, (None, None, None, 3))
     P, *size, _ = pixels_PYXC.shape
     token_grid(*size)
-    turns = pictures.turns(P // partition.shards("pictures"), size[0] * size[1])
-    if turns == 1:
+    chunks = pictures.num_chunks(
+      P // partition.shards("pictures"), size[0] * size[1]
+    )
+    if chunks == 1:
       z = self._encode(self.autoencoder.encode_normalised, pixels_PYXC)
     else:  # of every device's own pictures the first, then the second, ...
       module, weights = self.autoencoder.unbind()
       run = lambda x: module.apply(
         weights, x, method=Autoencoder.encode_normalised
       )
-      x = pixels_PYXC.reshape(-1, turns, *pixels_PYXC.shape[1:])
+      x = pixels_PYXC.reshape(-1, chunks, *pixels_PYXC.shape[1:])
       z = jax.lax.map(lambda x: self._encode(run, x), x.swapaxes(0, 1))
       z = z.swapaxes(0, 1)
     return jax.lax.stop_gradient(z.reshape(P, -1, z.shape[-1]))
@@ -176,10 +178,10 @@ class Emma(nn.Module):
       batch.ref_pixels_BRYXC,
       batch.gen_pixels_BMYXC,
     )
-    z_PTC = self.encode_latents(pictures.joined(groups))
-    return Latents(*pictures.parted(z_PTC, groups))
+    z_PTC = self.encode_latents(pictures.concat_groups(groups))
+    return Latents(*pictures.split_groups(z_PTC, groups))
 
-  def semantics(self, batch: Batch, route: str):
+  def encode_semantic(self, batch: Batch, route: str):
     """SigLIP2 tokens of understanding pictures and references.
 
     Returns (und (B, N, T, C), at native sizes (B, J, C), or None; ref (B, R, T,
@@ -188,13 +190,13 @@ class Emma(nn.Module):
     """
     groups = (batch.und_pixels_BNYXC, batch.ref_pixels_BRYXC)
     B = groups[0].shape[0]
-    unit = lambda *g: to_unit(pictures.joined(g), self.config.dtype)
+    unit = lambda *g: to_unit(pictures.concat_groups(g), self.config.dtype)
     logits = None
     if batch.patches is None and not sum(g.shape[1] for g in groups):
       return None, None, None
     if route == "versatile" and batch.patches is None:  # one call for both
       x_PTC, _ = self.vision(unit(*groups), route)
-      return (*pictures.parted(x_PTC, groups), None)
+      return (*pictures.split_groups(x_PTC, groups), None)
     und = ref = None
     if batch.patches is not None:
       und, logits = self.vision.packed(
@@ -233,7 +235,7 @@ class Emma(nn.Module):
     noisy_BMTC: jax.Array | None,
     time_BM: jax.Array | None,
     route: str = "versatile",
-    collect: bool = False,
+    return_kv: bool = False,
   ) -> EmmaOutput:
     """One pass over packed rows.
 
@@ -241,13 +243,13 @@ class Emma(nn.Module):
       batch: packed rows; `latents` those of its clean pictures.
       noisy_BMTC: x_t of the targets, time_BM their times; None without targets.
       route: "versatile", "stem" or "router" for understanding pictures.
-      collect: also return the keys and values (prefill).
+      return_kv: also return the keys and values (prefill).
     """
     if noisy_BMTC is not None:
       chex.assert_shape(noisy_BMTC, (*batch.gen_task_BM.shape, None, None))
       chex.assert_equal_shape((time_BM, batch.gen_task_BM))
     grid = token_grid(*batch.gen_pixels_BMYXC.shape[2:4])
-    und_sem, ref_sem, router = self.semantics(batch, route)
+    und_sem, ref_sem, router = self.encode_semantic(batch, route)
     ref_in_und = self.config.fusion.reference_branch == "und"
     und_visual: list[jax.Array] = []
     gen_parts: list[jax.Array] = []
@@ -268,7 +270,7 @@ class Emma(nn.Module):
     und_BUD = self._und_tokens(batch, und_visual)
     gen_BGD = jnp.concatenate(gen_parts, axis=1) if gen_parts else None
     und_BUD, gen_BGD, cache = self.llm(
-      und_BUD, gen_BGD, batch.und_ids, batch.gen_ids, collect=collect
+      und_BUD, gen_BGD, batch.und_ids, batch.gen_ids, return_kv=return_kv
     )
     velocity = None
     if noisy_BMTC is not None:
@@ -290,7 +292,7 @@ class Emma(nn.Module):
   ) -> tuple[jax.Array, KvCache]:
     """Text after a cached context: hidden states, and the new keys/values."""
     x = self.llm.embed(tokens_BL).astype(self.config.dtype)
-    hidden, _, new = self.llm(x, None, ids, None, cache=cache, collect=True)
+    hidden, _, new = self.llm(x, None, ids, None, cache=cache, return_kv=True)
     return hidden, new
 
   def denoise(
@@ -352,7 +354,7 @@ class Emma(nn.Module):
     )
     return jnp.where(index >= 0, seen, x_BUD)
 
-  def touch_everything(self, batch: Batch) -> EmmaOutput:
+  def init_all(self, batch: Batch) -> EmmaOutput:
     """Runs every weight once; `init_params` creates them all through it."""
     latents = self.latents(batch)
     target_BMTC = jnp.asarray(latents.gen_BMTC)
@@ -403,7 +405,7 @@ def boxed_params(config: EmmaConfig, key: jax.Array) -> dict:
   """All parameters at random, float32, boxed with their logical axes."""
   batch = _smallest_batch(config)
   init = Emma(config).init
-  return init(key, batch, method=Emma.touch_everything)["params"]
+  return init(key, batch, method=Emma.init_all)["params"]
 
 
 def init_params(config: EmmaConfig, key: jax.Array) -> dict:

@@ -134,8 +134,8 @@ def _forward(qs, k_BSKE, v_BSKE, queries, key: Ids, path: Path):
   outs, sums = [], []
   for q_BLHE, query in zip(qs, queries):
     out_BLHE, lse_BHL = forward(q_BLHE, k_BSKE, v_BSKE, query, key)
-    outs.append(partition.keep_flat(out_BLHE, "attn_out"))
-    sums.append(partition.keep(lse_BHL, "attn_out"))
+    outs.append(partition.save_residual_flat(out_BLHE, "attn_out"))
+    sums.append(partition.save_residual(lse_BHL, "attn_out"))
   return tuple(outs), (qs, k_BSKE, v_BSKE, queries, key, outs, sums)
 
 

@@ -51,11 +51,11 @@ class Block(nn.Module):
 
   config: LlmConfig
   shared_parts: tuple[str, ...]
-  collect: bool
+  return_kv: bool
 
   @nn.compact
   def __call__(self, xs, cached, ids, cache_ids):
-    """((Und, Gen) (B, L, D) each, (keys, values) if `collect`); a scan's body.
+    """((Und, Gen) (B, L, D), (keys, values) if `return_kv`): a scan's body.
 
     Args:
       xs, ids: both buffers' tokens, their ids; None: not there.
@@ -75,12 +75,12 @@ class Block(nn.Module):
     xs = [
       x
       if x is None
-      else partition.constrain(partition.rejoin(x), "rows", None, None)
+      else partition.constrain(partition.drop_unit_axis(x), "rows", None, None)
       for x in xs
     ]
     queries, keys, values = [], [], []
     for i in live:
-      h_BLD = partition.keep(part(i, "attn_norm")(xs[i]), "attn_in")
+      h_BLD = partition.save_residual(part(i, "attn_norm")(xs[i]), "attn_in")
       q_BLHE, k_BLKE = part(i, "qk")(h_BLD, ids[i].position)
       queries.append(_by_head(q_BLHE, "heads"))
       keys.append(k_BLKE)
@@ -102,9 +102,9 @@ class Block(nn.Module):
     outs: list[jax.Array | None] = [None, None]
     for i, out_BLHE in zip(live, outs_BLHE):
       x_BLD = xs[i] + part(i, "o")(_by_head(out_BLHE, "heads"))
-      h_BLD = partition.keep(part(i, "mlp_norm")(x_BLD), "mlp_in")
-      outs[i] = partition.apart(x_BLD + part(i, "mlp")(h_BLD))
-    return tuple(outs), new if self.collect else None
+      h_BLD = partition.save_residual(part(i, "mlp_norm")(x_BLD), "mlp_in")
+      outs[i] = partition.add_unit_axis(x_BLD + part(i, "mlp")(h_BLD))
+    return tuple(outs), new if self.return_kv else None
 
 
 def _join(xs: Sequence[jax.Array]) -> jax.Array:
@@ -121,7 +121,7 @@ def _by_head(x_BLHE: jax.Array, heads: str) -> jax.Array:
 
 
 def stack(
-  c: LlmConfig, shared: tuple[str, ...], length: int, collect: bool, name: str
+  c: LlmConfig, shared: tuple[str, ...], length: int, return_kv: bool, name: str
 ) -> nn.Module:
   """`length` blocks run by scan; their weights have a leading layer axis."""
   return nn.scan(
@@ -132,7 +132,7 @@ def stack(
     length=length,
     unroll=min(c.scan_unroll, length),
     metadata_params={nn.PARTITION_NAME: "layers"},
-  )(c, shared, collect, name=name)
+  )(c, shared, return_kv, name=name)
 
 
 class Llm(nn.Module):
@@ -190,11 +190,11 @@ class Llm(nn.Module):
     und_ids: Ids | None,
     gen_ids: Ids | None,
     cache: KvCache | None = None,
-    collect: bool = False,
+    return_kv: bool = False,
   ):
     """Returns (und (B, U, D), gen (B, G, D)) after the final norms, and the
     new tokens' keys and values as a KvCache in buffer order (Und, then Gen) if
-    `collect`. `cache` holds what came before them.
+    `return_kv`. `cache` holds what came before them.
     """
     c = self.config
     xs = (und_BUD, gen_BGD)
@@ -216,11 +216,13 @@ class Llm(nn.Module):
           cache.key_LBSKE[done : done + length],
           cache.value_LBSKE[done : done + length],
         )
-      blocks = stack(c, shared_parts, length, collect, name)
-      with partition.kept_apart() if done else contextlib.nullcontext():
-        xs = jax.tree.map(partition.apart, xs)
+      blocks = stack(c, shared_parts, length, return_kv, name)
+      with (
+        partition.distinct_scan_carry() if done else contextlib.nullcontext()
+      ):
+        xs = jax.tree.map(partition.add_unit_axis, xs)
         xs, kv = blocks(xs, cached, ids, cache_ids)
-        xs = jax.tree.map(partition.rejoin, xs)
+        xs = jax.tree.map(partition.drop_unit_axis, xs)
       new.append(kv)
       done += length
     names = ("norm_und", "norm_gen")
@@ -231,7 +233,7 @@ class Llm(nn.Module):
       None if x is None else norms[n](x) for x, n in zip(xs, names)
     )
     made = None
-    if collect:
+    if return_kv:
       keys, values = (jnp.concatenate(x, axis=0) for x in zip(*new))
       made = KvCache(key_LBSKE=keys, value_LBSKE=values, ids=masks.join(*ids))
     return und_BUD, gen_BGD, made

@@ -86,10 +86,10 @@ def compiled_for(
 def for_tpu() -> bool:
   """Whether to take a form with more products than the equations ask for,
   because a TPU is faster at it."""
-  return platform() == "tpu" and not counted()
+  return platform() == "tpu" and not counting_flops()
 
 
-def counted() -> bool:
+def counting_flops() -> bool:
   """Whether what is traced now is not to be run; see `equations`."""
   return _COUNTED.get()
 
@@ -131,7 +131,7 @@ def _several(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
   return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
-def alone() -> bool:
+def is_unsharded() -> bool:
   """Whether there is nothing to lay out: no program, or one device."""
   return mesh_axes("rows") is None or jax.sharding.get_abstract_mesh().size == 1
 
@@ -182,28 +182,28 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   if len(names) != x.ndim:
     raise ValueError(f"{names=} for an array of shape {x.shape}.")
   entries = [() if n is None else mesh_axes(n) for n in names]
-  if alone():
+  if is_unsharded():
     return x
   return jax.lax.with_sharding_constraint(
     x, PartitionSpec(*[e or None for e in entries])
   )
 
 
-def locally(function: Callable[..., Any], *xs: Any) -> Any:
+def per_shard(function: Callable[..., Any], *xs: Any) -> Any:
   """`function` on each device's own rows: leading axes are split, and stay.
 
   For what mixes rows only in appearance: joining two lists of pictures along
   their first axis would send most of them to other devices.
   """
-  if alone():
+  if is_unsharded():
     return function(*xs)
   spec = PartitionSpec(mesh_axes("rows"))
   return jax.shard_map(function, in_specs=spec, out_specs=spec)(*xs)
 
 
 @contextlib.contextmanager
-def kept_apart() -> Iterator[None]:
-  """What is kept inside, and passed by `apart`, gets a leading axis of one.
+def distinct_scan_carry() -> Iterator[None]:
+  """What passes `add_unit_axis` inside, and is saved, gets a first axis of one.
 
   For the second of two scans of like blocks. XLA takes the zeros that both
   start their stacks from for one array, and so copies it for each instead of
@@ -216,53 +216,55 @@ def kept_apart() -> Iterator[None]:
     _APART.reset(token)
 
 
-def apart(x: jax.Array) -> jax.Array:
-  """`x`, inside of `kept_apart` with a leading axis of one: a scan keeps what
-  its blocks pass on."""
+def add_unit_axis(x: jax.Array) -> jax.Array:
+  """`x`, inside of `distinct_scan_carry` with a first axis of one: a scan keeps
+  what its blocks pass on."""
   return x[None] if _APART.get() else x
 
 
-def rejoin(x: jax.Array) -> jax.Array:
-  """Undoes `apart`."""
+def drop_unit_axis(x: jax.Array) -> jax.Array:
+  """Undoes `add_unit_axis`."""
   return x[0] if _APART.get() else x
 
 
-def keep(x: jax.Array, name: str) -> jax.Array:
+def save_residual(x: jax.Array, name: str) -> jax.Array:
   """Names a tensor, so that a remat policy may keep it."""
   if name not in SAVEABLE:
     raise ValueError(f"Unknown tensor {name!r}; names are {SAVEABLE}.")
-  return rejoin(checkpoint_name(apart(x), name))
+  return drop_unit_axis(checkpoint_name(add_unit_axis(x), name))
 
 
-def keep_flat(x_BLHE: jax.Array, name: str) -> jax.Array:
-  """`keep`, as (B, L, H * E) if heads fill whole lanes.
+def save_residual_flat(x_BLHE: jax.Array, name: str) -> jax.Array:
+  """`save_residual`, as (B, L, H * E) if heads fill whole lanes.
 
   Then a TPU's kernels and products take them so: they are not transposed to be
   kept nor when they are taken up again.
   """
   if x_BLHE.shape[-1] % TPU_LANES:
-    return keep(x_BLHE, name)
+    return save_residual(x_BLHE, name)
   B, L, H, E = x_BLHE.shape
-  return keep(x_BLHE.reshape(B, L, H * E), name).reshape(x_BLHE.shape)
+  return save_residual(x_BLHE.reshape(B, L, H * E), name).reshape(x_BLHE.shape)
 
 
-def settled(x: jax.Array) -> jax.Array:
+def materialize(x: jax.Array) -> jax.Array:
   """`x`, on TPUs made whole before anything takes it: else their compiler may
   make it anew inside of each product, or reshape behind one."""
   return jax.lax.optimization_barrier(x) if platform() == "tpu" else x
 
 
-def gradient_settled(x: jax.Array) -> jax.Array:
-  """`x`, whose gradient is `settled`."""
-  return _gradient_settled(x) if platform() == "tpu" else x
+def materialize_gradient(x: jax.Array) -> jax.Array:
+  """`x`, whose gradient is made whole, as by `materialize`."""
+  return _materialize_gradient(x) if platform() == "tpu" else x
 
 
 @jax.custom_vjp
-def _gradient_settled(x):
+def _materialize_gradient(x):
   return x
 
 
-_gradient_settled.defvjp(lambda x: (x, None), lambda _, dy: (settled(dy),))
+_materialize_gradient.defvjp(
+  lambda x: (x, None), lambda _, dy: (materialize(dy),)
+)
 
 
 def row_major(x: jax.Array) -> jax.Array:
@@ -275,8 +277,8 @@ def row_major(x: jax.Array) -> jax.Array:
   if platform() != "tpu":
     return x
   order = layout.Layout(major_to_minor=tuple(range(x.ndim)))
-  # Within `locally`: the partitioner would gather what is constrained so.
-  return locally(lambda x: layout.with_layout_constraint(x, order), x)
+  # Within `per_shard`: the partitioner would gather what is constrained so.
+  return per_shard(lambda x: layout.with_layout_constraint(x, order), x)
 
 
 def check_remat(policy: str):

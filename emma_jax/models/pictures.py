@@ -13,33 +13,34 @@ from emma_jax.structs import Array
 
 # Pixels that the autoencoder encodes at once on a device: in bfloat16 one array
 # of its first stage is half a gigabyte then.
-TURN = 2**21
+MAX_PIXELS = 2**21
 
 
-def turns(pictures: int, pixels: int) -> int:
-  """The fewest equal turns in which no device encodes more than `TURN` pixels.
+def num_chunks(pictures: int, pixels: int) -> int:
+  """The fewest equal chunks of which no device encodes more than `MAX_PIXELS`.
 
-  >>> turns(9, 1024**2), turns(32, 512**2), turns(8, 96**2)
+  >>> num_chunks(9, 1024**2), num_chunks(32, 512**2), num_chunks(8, 96**2)
   (9, 4, 1)
   """
   return next(
     n
     for n in range(1, pictures + 1)
-    if pictures % n == 0 and (pictures // n * pixels <= TURN or n == pictures)
+    if pictures % n == 0
+    and (pictures // n * pixels <= MAX_PIXELS or n == pictures)
   )
 
 
-def joined(groups: Sequence[Array]) -> jax.Array:
+def concat_groups(groups: Sequence[Array]) -> jax.Array:
   """Pictures (B, n, ...) of several groups in one list (P, ...)."""
 
   def join(*parts):
     return jnp.concatenate([g.reshape(-1, *g.shape[2:]) for g in parts])
 
-  return partition.locally(join, *groups)
+  return partition.per_shard(join, *groups)
 
 
-def parted(x_PTC: jax.Array, groups: Sequence[Array]) -> list:
-  """Undoes `joined` for what was made of the list; None: no pictures."""
+def split_groups(x_PTC: jax.Array, groups: Sequence[Array]) -> list:
+  """Undoes `concat_groups` for what was made of the list; None: no pictures."""
 
   def part(x_PTC, *groups):
     out, start = [], 0
@@ -50,4 +51,4 @@ def parted(x_PTC: jax.Array, groups: Sequence[Array]) -> list:
       start += n
     return out
 
-  return partition.locally(part, x_PTC, *groups)
+  return partition.per_shard(part, x_PTC, *groups)

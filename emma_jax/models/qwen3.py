@@ -76,7 +76,7 @@ class QueryKey(nn.Module):
 
     def made(w_DHE: jax.Array, scale_E: jax.Array, name: str) -> jax.Array:
       # Kept before the norm: its gradient needs what came in.
-      y_BLHE = partition.keep_flat(split_linear(x_BLD, w_DHE), name)
+      y_BLHE = partition.save_residual_flat(split_linear(x_BLD, w_DHE), name)
       return norm_rope(y_BLHE, scale_E, position_BL, c.norm_eps, c.rope_theta)
 
     return made(q_DHE, q_norm_E, "query"), made(k_DKE, k_norm_E, "key")
@@ -93,7 +93,7 @@ class Value(nn.Module):
     c = self.config
     shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
     v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
-    return partition.keep_flat(split_linear(x_BLD, v_DKE), "value")
+    return partition.save_residual_flat(split_linear(x_BLD, v_DKE), "value")
 
 
 class Output(nn.Module):
@@ -114,9 +114,9 @@ class Output(nn.Module):
       fan_in((0, 1), self.config.residual_gain),
     )
     # The kernels of attention want rows of it, not heads.
-    x_BLF = partition.gradient_settled(x_BLHE.reshape(B, L, H * E))
+    x_BLF = partition.materialize_gradient(x_BLHE.reshape(B, L, H * E))
     y_BLD = partition.row_major(linear(x_BLF, _matrix(o_HED, H * E)))
-    return partition.keep(y_BLD, "attn_proj")
+    return partition.save_residual(y_BLD, "attn_proj")
 
 
 def split_linear(x_BLD: jax.Array, w_DHE: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def _matrix(w: jax.Array, rows: int) -> jax.Array:
   Left to itself it moves the reshaping behind the product, makes an array of
   four axes with the tokens last, and copies to undo that.
   """
-  return partition.settled(w.reshape(rows, -1))
+  return partition.materialize(w.reshape(rows, -1))
 
 
 class Mlp(nn.Module):
@@ -155,7 +155,7 @@ class Mlp(nn.Module):
 
     def hidden(w_DF: jax.Array, name: str) -> jax.Array:
       y_BLF = partition.constrain(linear(x_BLD, w_DF), "rows", None, "mlp")
-      return partition.keep(y_BLF, name)
+      return partition.save_residual(y_BLF, name)
 
     gate_BLF, up_BLF = hidden(gate_DF, "mlp_gate"), hidden(up_DF, "mlp_up")
     y_BLD = linear(jax.nn.silu(gate_BLF) * up_BLF, down_FD)

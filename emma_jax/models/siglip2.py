@@ -257,14 +257,14 @@ class Attention(nn.Module):
 
     def heads(name: str) -> jax.Array:
       y_PTHE = ToHeads(c.num_heads, name=name)(x_PTD)
-      return partition.keep_flat(by_head(y_PTHE), name)
+      return partition.save_residual_flat(by_head(y_PTHE), name)
 
     ids = None if part_PT is None else masks.together(part_PT)
     y_PTHE = attend(
       heads("query"), heads("key"), heads("value"), ids, ids, c.attention
     )
     y_PTD = FromHeads(name="out")(by_head(y_PTHE))
-    return partition.keep(y_PTD, "attn_proj")
+    return partition.save_residual(y_PTD, "attn_proj")
 
 
 class Mlp(nn.Module):
@@ -278,7 +278,7 @@ class Mlp(nn.Module):
     c = self.config
     x = layers.Linear(c.mlp_width, ("embed", "mlp"), name="up")(x)
     x = partition.constrain(x, "pictures", *[None] * (x.ndim - 2), "mlp")
-    x = jax.nn.gelu(partition.keep(x, "mlp_up"), approximate=True)
+    x = jax.nn.gelu(partition.save_residual(x, "mlp_up"), approximate=True)
     return layers.Linear(c.width, ("mlp", "embed"), name="down")(x)
 
 
@@ -297,10 +297,10 @@ class EncoderBlock(nn.Module):
     c = self.config
     x_PTD = partition.constrain(x_PTD, "pictures", None, None)
     y = layers.LayerNorm(c.norm_eps, name="attention_norm")(x_PTD)
-    y = partition.keep(y, "attn_in")
+    y = partition.save_residual(y, "attn_in")
     x_PTD = x_PTD + Attention(c, name="attention")(y, part_PT)
     y = layers.LayerNorm(c.norm_eps, name="mlp_norm")(x_PTD)
-    x_PTD = x_PTD + Mlp(c, name="mlp")(partition.keep(y, "mlp_in"))
+    x_PTD = x_PTD + Mlp(c, name="mlp")(partition.save_residual(y, "mlp_in"))
     return x_PTD, x_PTD if self.keep else None
 
 

@@ -111,7 +111,7 @@ def prefill(
     return made
   latents = emma.apply(variables, batch, method=Emma.latents)
   out: Any = emma.apply(
-    variables, batch, latents, None, None, route, collect=True
+    variables, batch, latents, None, None, route, return_kv=True
   )
   return out.hidden_BUD, out.cache
 

@@ -158,7 +158,7 @@ def test_decoder_on_packed_rows(both):
 
   def ours(m, und, gen):
     und, gen, cache = m.llm(
-      und, gen, batch.und_ids, batch.gen_ids, collect=True
+      und, gen, batch.und_ids, batch.gen_ids, return_kv=True
     )
     return und, gen, cache, m.logits(und), m.heads.velocity(gen)
 

@@ -56,7 +56,11 @@ def _llm(config: LlmConfig):
   def whole(llm, gen_BGD):
     und_BUD = llm.embed(jnp.array([[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]]))
     und, gen, kv = llm(
-      und_BUD.astype(gen_BGD.dtype), gen_BGD, _ids(UND), _ids(GEN), collect=True
+      und_BUD.astype(gen_BGD.dtype),
+      gen_BGD,
+      _ids(UND),
+      _ids(GEN),
+      return_kv=True,
     )
     return {
       "und": und,

@@ -44,7 +44,7 @@ def reach(emma: Emma, params: dict, args: tuple):
   def outputs(embed, und, ref, noisy):
     p = params | {"llm": params["llm"] | {"embed": embed}}
     z = dataclasses.replace(latents, und_BNTC=und, ref_BRTC=ref)
-    out = emma.apply({"params": p}, batch, z, noisy, time, collect=True)
+    out = emma.apply({"params": p}, batch, z, noisy, time, return_kv=True)
     _B, M, T, C = out.velocity_BMTC.shape
     last = out.cache.value_LBSKE[-1, 0].sum((1, 2))
     predicted = jnp.concatenate(
@@ -347,7 +347,7 @@ def test_encoders_that_disagree_are_refused():
 def test_latents_do_not_depend_on_how_many_are_encoded_at_once(monkeypatch):
   """On a device some pictures at a time; none is left out or moved."""
   assert [
-    pictures.turns(n, side**2)
+    pictures.num_chunks(n, side**2)
     for n, side in ((9, 1024), (32, 512), (8, 96), (1, 4096))
   ] == [9, 4, 1, 1]
   pixels_PYXC = np.random.default_rng(0).integers(
@@ -359,7 +359,7 @@ def test_latents_do_not_depend_on_how_many_are_encoded_at_once(monkeypatch):
     )
   )
   want = encode()
-  monkeypatch.setattr(pictures, "TURN", 2 * tiny.HEIGHT * tiny.WIDTH)
+  monkeypatch.setattr(pictures, "MAX_PIXELS", 2 * tiny.HEIGHT * tiny.WIDTH)
   np.testing.assert_allclose(encode(), want, atol=1e-5)
 
 

@@ -278,7 +278,7 @@ def test_cached_equals_uncached(attention):
     None,
     part(IDS, slice(2)),
     None,
-    collect=True,
+    return_kv=True,
   )
   np.testing.assert_allclose(first, und[:, :2], atol=1e-5)
   join = lambda a, b: dataclasses.replace(
@@ -295,7 +295,7 @@ def test_cached_equals_uncached(attention):
     part(IDS, slice(2, 4)),
     None,
     cache,
-    collect=True,
+    return_kv=True,
   )
   np.testing.assert_allclose(second, und[:, 2:], atol=1e-5)
   assert new.key_LBSKE.shape == (4, 1, 2, 2, 8)  # only what is new
@@ -319,7 +319,7 @@ def test_an_empty_place_of_the_cache_is_never_seen():
     None,
     part(IDS, slice(4)),
     None,
-    collect=True,
+    return_kv=True,
   )
   want, _, _ = run(
     CONFIG, params(), TOKENS[:, 4:], None, part(IDS, slice(4, 8)), None, cache

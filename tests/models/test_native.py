@@ -158,7 +158,10 @@ def test_the_towers_gradient_is_that_of_the_static_mode():
   def gradient(vision, batch):
     def loss(vision):
       und, _, logits = emma.apply(
-        {"params": {"vision": vision}}, batch, "router", method=Emma.semantics
+        {"params": {"vision": vision}},
+        batch,
+        "router",
+        method=Emma.encode_semantic,
       )
       B, _, *_, C = und.shape
       # Padding has features too, which nothing takes.

@@ -21,7 +21,7 @@ CONFIG = dict(
 def test_outside_of_a_program_nothing_is_constrained():
   x = jnp.ones((2, 3))
   assert partition.constrain(x, "rows", None) is x
-  assert partition.mesh_axes("rows") is None and partition.alone()
+  assert partition.mesh_axes("rows") is None and partition.is_unsharded()
 
 
 def test_inside_names_become_mesh_axes():
@@ -61,7 +61,7 @@ def test_a_table_without_a_mesh_is_refused():
 
 def test_only_known_tensors_are_kept():
   with pytest.raises(ValueError, match="'attn'.*attn_out"):
-    partition.keep(jnp.ones(2), "attn")
+    partition.save_residual(jnp.ones(2), "attn")
   for wrong in ("some", "names:", "names:attn_out,x"):
     with pytest.raises(ValueError, match="choose none, full or dots"):
       partition.check_remat(wrong)
@@ -102,13 +102,16 @@ def test_stacks_of_two_scans_have_shapes_of_their_own():
   keep_query = jax.checkpoint_policies.save_only_these_names("query")
 
   def gradient():
-    body = lambda x, _: (partition.keep(jnp.sin(x), "query") ** 2, None)
+    body = lambda x, _: (
+      partition.save_residual(jnp.sin(x), "query") ** 2,
+      None,
+    )
     body = jax.checkpoint(body, policy=keep_query)
     return jax.grad(lambda x: jax.lax.scan(body, x, length=4)[0].sum())
 
   x = jnp.arange(3.0)
   want, usual = gradient()(x), str(jax.make_jaxpr(gradient())(x))
-  with partition.kept_apart():
+  with partition.distinct_scan_carry():
     got, apart = gradient()(x), str(jax.make_jaxpr(gradient())(x))
   np.testing.assert_array_equal(got, want)
   assert "f32[4,1,3]" in apart and "f32[4,1,3]" not in usual
@@ -131,7 +134,9 @@ def test_what_suits_one_platform_is_not_made_for_another():
 
 def test_on_tpus_a_gradient_is_made_whole_where_it_is_said():
   def gradient(x):
-    return jax.grad(lambda x: jnp.sum(partition.gradient_settled(x) ** 2))(x)
+    return jax.grad(lambda x: jnp.sum(partition.materialize_gradient(x) ** 2))(
+      x
+    )
 
   x = jnp.arange(3.0)
   for platform, barriers in (("cpu", 0), ("gpu", 0), ("tpu", 1)):
