@@ -7,7 +7,7 @@ import pathlib
 from typing import IO, Any, Literal
 import uuid
 
-PARTIAL = ".partial"  # the end of a name whose file is not complete
+TEMPORARY = ".tmp"  # the end of a name whose file is not complete
 
 
 @contextlib.contextmanager
@@ -28,22 +28,22 @@ def atomic_write(
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   own = f".{uuid.uuid4().hex}" if shared else ""
-  partial = path.with_name(f"{path.name}{own}{PARTIAL}")
+  temporary = path.with_name(f"{path.name}{own}{TEMPORARY}")
   encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
   try:
-    with open(partial, mode, encoding=encoding, newline=newline) as file:
+    with open(temporary, mode, encoding=encoding, newline=newline) as file:
       yield file
-    replace(partial, path)
+    replace(temporary, path)
   except BaseException:
-    partial.unlink(missing_ok=True)
+    temporary.unlink(missing_ok=True)
     raise
 
 
-def replace(partial: str | os.PathLike, path: str | os.PathLike) -> None:
+def replace(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
   """Gives a complete file its name, once its content is on the disk."""
-  with open(partial, "rb+") as file:
+  with open(temporary, "rb+") as file:
     os.fsync(file.fileno())
-  os.replace(partial, path)
+  os.replace(temporary, path)
   sync_folder(pathlib.Path(path).parent)
 
 

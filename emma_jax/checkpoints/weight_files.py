@@ -7,7 +7,6 @@ scores) with a SHA-256 over everything.
 
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from emma_jax import rules
+from emma_jax import files, rules
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.renamed_keys import current_meta
 
@@ -64,11 +63,8 @@ def save_weights(
   text = json.dumps(
     {"metadata": metadata, "sha256": _digest(leaves, metadata)}, sort_keys=True
   )
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  partial.write_bytes(safetensors.numpy.save(leaves, {_KEY: text}))
-  os.replace(partial, path)
+  with files.atomic_write(path) as file:
+    file.write(safetensors.numpy.save(leaves, {_KEY: text}))
 
 
 def load_weights(

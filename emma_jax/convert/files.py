@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from emma_jax.files import replace, write_text
+
 # numpy knows bfloat16 and the float8 kinds through jax only.
 _DTYPES = {
   code: jnp.dtype(name)
@@ -301,7 +303,7 @@ def write_folder(
     for partial in (raw, *(shard for shard, _ in shards)):
       partial.unlink(missing_ok=True)  # what is complete has its name by now
   text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-  (path / "config.json").write_text(text, encoding="utf-8")
+  write_text(path / "config.json", text)
 
 
 _Span = tuple[np.dtype, tuple[int, ...], int]  # dtype, shape, place in `raw`
@@ -353,15 +355,15 @@ def _name_shards(
 ) -> None:
   """Final names: one file, or numbered shards with their index."""
   if len(shards) == 1:
-    os.replace(shards[0][0], path / f"{stem}.safetensors")
+    replace(shards[0][0], path / f"{stem}.safetensors")
     return
   weight_map: dict[str, str] = {}
   total = 0
   for i, (partial, sizes) in enumerate(shards):
     name = f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-    os.replace(partial, path / name)
+    replace(partial, path / name)
     weight_map |= dict.fromkeys(sizes, name)
     total += sum(sizes.values())
   index = {"metadata": {"total_size": total}, "weight_map": weight_map}
   text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-  (path / f"{stem}.safetensors.index.json").write_text(text, encoding="utf-8")
+  write_text(path / f"{stem}.safetensors.index.json", text)

@@ -8,9 +8,9 @@ from typing import Any
 
 from emma_jax.evals import charts, sheets
 from emma_jax.evals.outcomes import Outcome, Scores
-from emma_jax.evals.runner import write_text
 from emma_jax.evals.style import CSS
 from emma_jax.evals.table import MAIN, NAMES, bounds, notes, number, plain_kind
+from emma_jax.files import write_text
 from emma_jax.structs import TASKS
 
 Entry = Mapping[str, Any]  # of metrics.jsonl
@@ -76,7 +76,7 @@ def write(
     + "\n".join(parts)
     + "\n</body></html>\n"
   )
-  write_text(pathlib.Path(path), page)
+  write_text(path, page)
 
 
 def _head(title: str, scores: Scores | None, metrics: Sequence[Entry]) -> str:

@@ -5,7 +5,6 @@ function of weights and settings.
 """
 
 import json
-import os
 import pathlib
 import time
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from emma_jax.evals import autoencoder, files, world
 from emma_jax.evals.outcomes import Evaluation, Outcome, Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
+from emma_jax.files import write_text
 
 # Keys of scores that differ between two equal evaluations.
 TIMING = ("seconds", "timing")
@@ -127,18 +127,10 @@ def without_timing(scores: Scores) -> Scores:
 # ------------------------------------------------------------------ files
 
 
-def write_text(path: pathlib.Path, text: str):
-  """Writes a file whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(text, encoding="utf-8")
-  os.replace(partial, path)
-
-
 def write_scores(path: str | pathlib.Path, scores: Scores):
   """scores.json, whole or not at all."""
   text = json.dumps(scores, indent=2, allow_nan=False, ensure_ascii=False)
-  write_text(pathlib.Path(path), text + "\n")
+  write_text(path, text + "\n")
 
 
 def read_history(path: str | pathlib.Path) -> list[Scores]:
@@ -165,4 +157,4 @@ def append_history(path: str | pathlib.Path, entry: Scores):
     json.dumps(e, allow_nan=False, ensure_ascii=False) + "\n"
     for e in (*kept, entry)
   ]
-  write_text(pathlib.Path(path), "".join(lines))
+  write_text(path, "".join(lines))

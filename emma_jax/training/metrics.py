@@ -19,6 +19,7 @@ import jax
 import rich.console
 import rich.progress
 
+from emma_jax import files
 from emma_jax.structs import Mean
 
 Values = Mapping[str, float | int | str]
@@ -224,9 +225,8 @@ class MetricWriter:
     for line in self.path.read_bytes().splitlines(keepends=True):
       if line.endswith(b"\n") and _step(line) <= step:
         kept.append(line)
-    partial = self.path.with_name(self.path.name + ".partial")
-    partial.write_bytes(b"".join(kept))
-    os.replace(partial, self.path)
+    with files.atomic_write(self.path) as file:
+      file.write(b"".join(kept))
 
   def write(self, step: int, values: Values, timing: Values | None = None):
     """Logs one step; `values` are flat: "stage", "loss/drawing", ..."""

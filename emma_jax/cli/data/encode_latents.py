@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+from emma_jax import files
 from emma_jax.cli import common
 
 # Seconds between two lines of progress.
@@ -128,12 +129,12 @@ class Work:
 
   def encode(self, source: Any, shards: Sequence[int]) -> None:
     """Writes what is missing of some shards' latents."""
-    from emma_jax.data.records import card, latents
+    from emma_jax.data.records import latents
 
     wanted = self.settings.of(source.card)
     folder = latents.folder_of(source.folder, wanted)
     os.makedirs(folder, exist_ok=True)
-    card.write(os.path.join(folder, "settings.json"), json.dumps(wanted))
+    files.write_text(os.path.join(folder, "settings.json"), json.dumps(wanted))
     done = 0
     for number in shards:
       shard = source.card.shards[number]

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import os
 from typing import Any, NamedTuple
-import uuid
 import zipfile
 
 import numpy as np
 
+from emma_jax import files
 from emma_jax.data.batching.mixture import Draw
 
 
@@ -134,14 +133,10 @@ class Segment:
     }
     arrays |= _flat("waiting", state.pop("waiting"))
     arrays |= {f"after.{name}": value for name, value in state.items()}
-    # Processes of many hosts may write it at once, each to a name of its own.
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     arrays = {k: _small(v) for k, v in arrays.items()}
-    with open(temporary, "wb") as file:
+    # Processes of many hosts may write it at once.
+    with files.atomic_write(path, shared=True) as file:
       np.savez(file, **arrays)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
 
   @classmethod
   def load(cls, path: str, key: str) -> "Segment | None":

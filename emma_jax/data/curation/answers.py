@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from emma_jax import files
 from emma_jax.data.curation.base import hash64
 from emma_jax.data.ingest.job import ConversionError, file_state
 from emma_jax.data.ingest.part import FirstPass
@@ -145,9 +146,8 @@ class Precomputed:
         found = _index(lines)
       except OSError as error:
         raise ConversionError(str(error)) from error
-      with open(f"{index}.tmp", "wb") as file:
+      with files.atomic_write(index) as file:
         np.save(file, found)
-      os.replace(f"{index}.tmp", index)
     return dataclasses.replace(self, index=index)
 
   def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
@@ -205,11 +205,10 @@ def _lines(path: str, copy: str) -> str:
     raise ConversionError(
       f"{path}: Parquet needs the package pyarrow (extra `data`)."
     ) from error
-  with open(f"{copy}.tmp", "w", encoding="utf-8") as file:
+  with files.atomic_write(copy, "w") as file:
     for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024):
       for row in batch.to_pylist():
         file.write(json.dumps(row) + "\n")
-  os.replace(f"{copy}.tmp", copy)
   return copy
 
 

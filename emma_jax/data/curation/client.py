@@ -22,6 +22,7 @@ import urllib.request
 
 from PIL import Image
 
+from emma_jax import files
 from emma_jax.data.curation import base
 from emma_jax.data.curation.answers import NoAnswer
 from emma_jax.data.ingest.job import ConversionError
@@ -210,8 +211,6 @@ def json_of(reply: str) -> Mapping[str, Any] | None:
 
 
 def _keep(path: str, reply: str) -> None:
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  temporary = f"{path}.{os.getpid()}"
-  with open(temporary, "w", encoding="utf-8") as file:
+  # Two workers may ask the same at once.
+  with files.atomic_write(path, "w", shared=True) as file:
     json.dump({"reply": reply}, file)
-  os.replace(temporary, path)

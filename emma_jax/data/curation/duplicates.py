@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from emma_jax import files
 from emma_jax.data.curation import hashes
 from emma_jax.data.curation.base import Construction, hash64, pixels, texts_of
 from emma_jax.data.ingest import containers
@@ -112,8 +113,7 @@ def sign(part: containers.Part, path: str, dedup: Dedup, tick: Tick) -> None:
       pass  # counted when the records are written
     tick(False, 0)
   names = [name.encode() for name in where_of]
-  temporary = f"{path}.tmp"
-  with open(temporary, "wb") as file:
+  with files.atomic_write(path) as file:
     np.savez(
       file,
       exact=np.array(exact, np.uint64),
@@ -124,7 +124,6 @@ def sign(part: containers.Part, path: str, dedup: Dedup, tick: Tick) -> None:
       where=np.frombuffer(b"".join(names), np.uint8),
       ends=np.cumsum([0, *map(len, names)]),
     )
-  os.replace(temporary, path)
 
 
 def _decide(
@@ -151,7 +150,7 @@ def _decide(
   )
   gone = np.flatnonzero(kept_by != np.arange(rank.size))
   names = _names(signatures, sizes, np.union1d(gone, kept_by[gone]))
-  with open(f"{report}.tmp", "w", encoding="utf-8") as file:
+  with files.atomic_write(report, "w") as file:
     for row in gone.tolist():
       file.write(
         json.dumps(
@@ -163,17 +162,15 @@ def _decide(
         )
         + "\n"
       )
-  os.replace(f"{report}.tmp", report)
   keepers = sorted({names[int(i)] for i in kept_by[gone]})
   place = {name: i for i, name in enumerate(keepers)}
-  with open(f"{plan}.tmp", "wb") as file:
+  with files.atomic_write(plan) as file:
     np.savez(
       file,
       keepers=np.array(keepers),
       gone=np.array([hash64(names[int(i)]) for i in gone], np.uint64),
       by=np.array([place[names[int(i)]] for i in kept_by[gone]], np.int64),
     )
-  os.replace(f"{plan}.tmp", plan)
 
 
 def duplicates(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from emma_jax import files
 from emma_jax.data.curation import answers as answers_lib
 from emma_jax.data.curation.answers import Answers, Missing
 from emma_jax.data.curation.base import Construction, hash64, noted, texts_of
@@ -120,7 +121,7 @@ def rate(part: containers.Part, path: str, select: Select, tick: Tick) -> None:
     tick(False, 0)
   names = sorted(set(group))
   numbers = {name: i for i, name in enumerate(names)}
-  with open(f"{path}.tmp", "wb") as file:
+  with files.atomic_write(path) as file:
     np.savez(
       file,
       names=np.array(names, str),
@@ -129,7 +130,6 @@ def rate(part: containers.Part, path: str, select: Select, tick: Tick) -> None:
       tie=np.array(tie, np.uint64),
       place=np.array(place, np.uint64),
     )
-  os.replace(f"{path}.tmp", path)
 
 
 def _choose(
@@ -158,12 +158,10 @@ def _choose(
     told[name] = {"records": int(score.size), "chosen": int(best.size)}
     if best.size:
       told[name]["lowest score"] = float(score[best[-1]])
-  with open(f"{report}.tmp", "w", encoding="utf-8") as file:
+  with files.atomic_write(report, "w") as file:
     json.dump(told, file, indent=1, ensure_ascii=False)
-  os.replace(f"{report}.tmp", report)
-  with open(f"{plan}.tmp", "wb") as file:
+  with files.atomic_write(plan) as file:
     np.savez(file, chosen=np.concatenate([np.zeros(0, np.uint64), *chosen]))
-  os.replace(f"{plan}.tmp", plan)
 
 
 @functools.lru_cache(maxsize=2)

@@ -17,10 +17,11 @@ import pickle
 import shutil
 from typing import Any, NamedTuple
 
+from emma_jax import files
 from emma_jax.data.ingest import containers, pool, rows
 from emma_jax.data.ingest import part as part_lib
 from emma_jax.data.records import card as card_lib
-from emma_jax.data.records.card import Card, Shard, write
+from emma_jax.data.records.card import Card, Shard
 
 # Rows seen before the share of rejected ones is looked at.
 _MIN_SEEN = 200
@@ -145,7 +146,7 @@ def _plan(job: Job, work: str) -> tuple[str, list[containers.Part]]:
     "form": form,
     "parts": [dataclasses.asdict(p) for p in parts],
   }
-  write(path, json.dumps(plan))
+  files.write_text(path, json.dumps(plan))
   return form, parts
 
 
@@ -294,7 +295,7 @@ def _task(
     tick,
   )
   path = os.path.join(work, f"done-{index:05d}.json")
-  write(path, json.dumps(dataclasses.asdict(done)))
+  files.write_text(path, json.dumps(dataclasses.asdict(done)))
 
 
 def _done(work: str, index: int) -> part_lib.Done | None:
@@ -332,13 +333,11 @@ def _finish(
       f"None of {sum(d.rows for d in done)} rows could be used; the first: "
       f"{_first_rejected(work)}"
     )
-  temporary = os.path.join(work, "rejected.jsonl")
-  with open(temporary, "wb") as out:
+  with files.atomic_write(os.path.join(folder, "rejected.jsonl")) as out:
     for index in range(parts):
       path = os.path.join(work, f"rejected-{index:05d}.jsonl")
       with open(path, "rb") as file:
         shutil.copyfileobj(file, out)
-  os.replace(temporary, os.path.join(folder, "rejected.jsonl"))
   card = Card(
     name=maker.base.dataset or os.path.basename(os.path.abspath(job.out)),
     shards=shards,

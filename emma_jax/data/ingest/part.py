@@ -8,6 +8,7 @@ import json
 import os
 from typing import Any, Literal, NamedTuple, Protocol
 
+from emma_jax import files
 from emma_jax.data.ingest import containers, rows, sequences
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.encoded import encoded
@@ -187,9 +188,8 @@ def convert(
   count = rejected = 0
   left_out: Counter[str] = Counter()
   writer = shard.ShardWriter(folder, stem, Measure.of(maker.base.tokenizer))
-  temporary = f"{rejected_path}.tmp"
   try:
-    with open(temporary, "w", encoding="utf-8") as rejects:
+    with files.atomic_write(rejected_path, "w") as rejects:
       note = lambda **words: rejects.write(json.dumps(words) + "\n")
       for where, row in containers.read(part, maker.base.options):
         count += 1
@@ -212,7 +212,6 @@ def convert(
     with contextlib.suppress(OSError):
       writer.abandon()
     raise
-  os.replace(temporary, rejected_path)
   return Done(writer.finish(), count, rejected, dict(left_out))
 
 

@@ -10,6 +10,7 @@ import json
 import os
 from typing import Any
 
+from emma_jax import files
 from emma_jax.data.records import schema
 
 FILE = "dataset.json"
@@ -60,9 +61,9 @@ class Card:
 
   def save(self, folder: str | os.PathLike) -> None:
     """README.md first, dataset.json last: it says that all is there."""
-    write(os.path.join(folder, "README.md"), self._readme())
+    files.write_text(os.path.join(folder, "README.md"), self._readme())
     text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
-    write(os.path.join(folder, FILE), text + "\n")
+    files.write_text(os.path.join(folder, FILE), text + "\n")
 
   @classmethod
   def load(cls, folder: str | os.PathLike) -> "Card":
@@ -122,16 +123,6 @@ ArrayRecord; `emma_jax/data/README.md` describes the records. Train with
 |---|---|---|---|
 {shards}
 """
-
-
-def write(path: str, text: str) -> None:
-  """Whole or not at all; on the disk when it returns."""
-  temporary = f"{path}.tmp"
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
 
 
 def sha256(path: str | os.PathLike) -> str:

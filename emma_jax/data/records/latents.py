@@ -29,6 +29,7 @@ from array_record.python import array_record_data_source, array_record_module
 import jax
 import numpy as np
 
+from emma_jax import files
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import card as card_lib
@@ -138,9 +139,7 @@ def write_part(
   for element in elements:
     writer.write(element)
   writer.close()
-  with open(temporary, "rb+") as file:
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  files.replace(temporary, path)
   part = Part(
     records=shard.records,
     records_sha256=shard.sha256,
@@ -148,7 +147,7 @@ def write_part(
     sha256=card_lib.sha256(path),
     **fields,
   )
-  card_lib.write(marker(folder, shard), json.dumps(dataclasses.asdict(part)))
+  files.write_text(marker(folder, shard), json.dumps(dataclasses.asdict(part)))
   return part
 
 

@@ -24,6 +24,7 @@ import os
 
 import numpy as np
 
+from emma_jax import files
 from emma_jax.data.pictures import images
 from emma_jax.data.records import schema
 from emma_jax.data.text.tokenizer import Tokenizer
@@ -126,12 +127,8 @@ class Lengths:
 
   def save(self, path: str | os.PathLike) -> None:
     """Whole or not at all; the data are on the disk when it returns."""
-    temporary = f"{os.fspath(path)}.tmp"
-    with open(temporary, "wb") as file:
+    with files.atomic_write(path) as file:
       np.savez(file, **dataclasses.asdict(self))
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> "Lengths":

@@ -7,6 +7,7 @@ from typing import Any
 
 from array_record.python import array_record_module
 
+from emma_jax import files
 from emma_jax.data.records import card, schema
 from emma_jax.data.records.lengths import Length, Lengths, Measure
 
@@ -64,12 +65,10 @@ class ShardWriter:
     if not self._rows:
       os.remove(temporary)
       return None
-    with open(temporary, "rb+") as file:
-      os.fsync(file.fileno())
     fingerprint = self._measure.to_sample.tokenizer.fingerprint()
     lengths = Lengths.of(self._rows, fingerprint)
     lengths.save(self._side)
-    os.replace(temporary, self._path)
+    files.replace(temporary, self._path)
     tasks: dict[str, int] = {}
     for row in self._rows:
       tasks[row.task] = tasks.get(row.task, 0) + 1
