@@ -69,7 +69,7 @@ def train(
   Raises:
     ContradictionError: the checkpoint was made by another config.
     Stopped: SIGINT or SIGTERM came; everything is saved.
-    TooManyBadRecords: the share of broken records is above the fuse.
+    TooManyBadRecords: more than data.max_bad_share of the records are broken.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   distributed.check_shared(workdir)

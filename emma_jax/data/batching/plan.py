@@ -25,7 +25,8 @@ from emma_jax.data.batching.mixture import Phase, check_phases
 from emma_jax.data.batching.row_layout import CAPACITIES
 from emma_jax.data.batching.segment import PlannedBatch, Samples, Segment, State
 
-# Changes of planning itself get another number: old plans are not gone on with.
+# A change of planning itself gets another number: plans of an older one are
+# made anew.
 VERSION = 1
 # Samples that are drawn at a time: enough to make numpy worth its while, not
 # many more than are used. It decides nothing.

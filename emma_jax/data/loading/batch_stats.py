@@ -134,10 +134,10 @@ class TooManyBadRecords(RuntimeError):
 class BadSampleLimit:
   """Counts unusable samples; `add` raises when too many of the recent ones are.
 
-  >>> fuse = BadSampleLimit(max_bad_share=0.5, min_samples=2)
+  >>> limit = BadSampleLimit(max_bad_share=0.5, min_samples=2)
   >>> try:
-  ...   fuse.see([Bad("a.jsonl:7", "no JSON")])
-  ...   fuse.add(drawn=4, bad=3)
+  ...   limit.see([Bad("a.jsonl:7", "no JSON")])
+  ...   limit.add(drawn=4, bad=3)
   ... except TooManyBadRecords as e:
   ...   print(e)  # doctest: +NORMALIZE_WHITESPACE
   3 of the last 4 samples are unusable (max_bad_share=0.5; 3 of 4 in all).
