@@ -22,18 +22,18 @@ _VECTORS = re.compile(r"(.*/)?(scale|bias|\w*norm|null_\w+)")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-  """AdamW and its schedule; the defaults are the paper's table 2 and [D]."""
+  """AdamW and its schedule."""
 
   learning_rate: float
   total_steps: int
-  schedule: str = "constant"
-  warmup_steps: int = 0
-  final_ratio: float = 0.0  # last over peak learning rate; unused if constant
-  b1: float = 0.9
-  b2: float = 0.999
-  eps: float = 1e-8
-  weight_decay: float = 0.0
-  clip_norm: float = 1.0  # 0: do not clip
+  schedule: str
+  warmup_steps: int
+  final_ratio: float  # last over peak learning rate; unused if constant
+  b1: float
+  b2: float
+  eps: float
+  weight_decay: float
+  clip_norm: float  # 0: do not clip
 
   def __post_init__(self):
     if self.schedule not in SCHEDULES:

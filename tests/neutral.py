@@ -9,6 +9,8 @@ from typing import Any
 from emma_jax.data.loading.config import DataConfig
 from emma_jax.data.pictures.images import MAX_PIXELS, Preprocess
 from emma_jax.data.transforms import ToSample
+from emma_jax.optimizer import OptimizerConfig
+from emma_jax.training.objectives import EmmaObjective
 
 
 def preprocess(**changes: Any) -> Preprocess:
@@ -44,3 +46,23 @@ def data_config(**changes: Any) -> DataConfig:
     prefetch_batches=4,
   )
   return DataConfig(**rest | changes)
+
+
+def optimizer_config(**changes: Any) -> OptimizerConfig:
+  """Adam at a constant rate, clipped at a norm of one."""
+  rest = dict(
+    schedule="constant",
+    warmup_steps=0,
+    final_ratio=0.0,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+  return OptimizerConfig(**rest | changes)
+
+
+def objective(**changes: Any) -> EmmaObjective:
+  """One noise a picture; the logits of a micro batch in one chunk."""
+  return EmmaObjective(**dict(draws=1, loss_chunk=1024) | changes)

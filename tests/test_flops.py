@@ -10,9 +10,9 @@ from configs import models
 from emma_jax import flops, flow, optimizer, rules
 from emma_jax.build import model as build_model
 from emma_jax.data.batching.packing import Layout, pack
-from emma_jax.training import objectives, state
+from emma_jax.training import state
 from emma_jax.training.step import make_step
-from tests import tiny
+from tests import neutral, tiny
 from tests.goldens import machines, store
 
 LAYOUT = Layout(
@@ -60,7 +60,7 @@ def wide() -> ml_collections.ConfigDict:
 def test_the_formula_is_what_xla_counts(layout, policy):
   """Within 5%: the rest is arithmetic between the products."""
   model = build_model.model(wide())
-  objective = objectives.EmmaObjective(
+  objective = neutral.objective(
     model=model.module,
     route="versatile",
     text_weight=0.25,
@@ -69,7 +69,7 @@ def test_the_formula_is_what_xla_counts(layout, policy):
     flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0),
   )
   adam = optimizer.build(
-    optimizer.OptimizerConfig(learning_rate=1e-3, total_steps=2), ((".*", 1.0),)
+    neutral.optimizer_config(learning_rate=1e-3, total_steps=2), ((".*", 1.0),)
   )
   begin = lambda p: state.begin(p, POLICIES[policy], adam)
   batch, _ = pack([], layout)

@@ -9,11 +9,12 @@ import optax
 import pytest
 
 from emma_jax import optimizer, rules
+from tests import neutral
 
 
 def config(**changes) -> optimizer.OptimizerConfig:
   base = dict(learning_rate=0.1, total_steps=110, warmup_steps=10)
-  return optimizer.OptimizerConfig(**(base | changes))
+  return neutral.optimizer_config(**(base | changes))
 
 
 def test_docstrings():

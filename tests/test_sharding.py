@@ -25,16 +25,16 @@ SCRIPT = """
 import dataclasses, json, sys
 import jax, numpy as np
 from emma_jax import flow, optimizer, rules, sharding
-from emma_jax.training import objectives, state, step
-from tests import tiny
+from emma_jax.training import state, step
+from tests import neutral, tiny
 
 samples = [s(i) for i in range(8)
            for s in (tiny.understanding, tiny.drawing, tiny.editing)]
 batch = tiny.packed(samples, rows=8)
-adam = optimizer.build(optimizer.OptimizerConfig(
+adam = optimizer.build(neutral.optimizer_config(
     learning_rate=1e-2, total_steps=3), ((".*", 1.0),))
 policy = (("autoencoder/.*", "frozen"), (".*", "train"))
-objective = objectives.EmmaObjective(
+objective = neutral.objective(
     model=tiny.emma(remat="full"), route="versatile", text_weight=0.25,
     velocity_weight=1.0, time_bins=2, loss_chunk=24,
     flow=flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0))

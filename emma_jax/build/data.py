@@ -205,7 +205,7 @@ def batches(
     samples_per_batch=section["samples_per_batch"],
     layout=sizes,
     preprocess=seen,
-    latents=latents,
+    latent_settings=latents,
   )
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
   sharding.check_rows(sizes.rows, where, mesh)

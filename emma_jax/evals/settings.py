@@ -14,7 +14,7 @@ class EvalSettings:
   """The section `evaluate` of a config. All counts are of samples."""
 
   samples: int  # per task
-  stage_samples: int = 48  # the same after a stage that is not the last
+  stage_samples: int  # the same after a stage that is not the last
   held_out_samples: int  # per held-out set
   batch: int
   seed: int

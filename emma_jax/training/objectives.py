@@ -37,8 +37,8 @@ class EmmaObjective:
   text_weight: float
   velocity_weight: float
   time_bins: int
-  draws: int = 1
-  loss_chunk: int = 1024
+  draws: int
+  loss_chunk: int
 
   def __post_init__(self):
     for name in ("draws", "loss_chunk"):

@@ -25,7 +25,7 @@ from emma_jax.checkpoints.checkpointer import Checkpointer
 from emma_jax.checkpoints.integrity import checksums, kind_of, sealed
 from emma_jax.training import state
 from emma_jax.training.state import TrainState
-from tests import tiny
+from tests import neutral, tiny
 from tests.goldens import store
 
 ARCHIVE = store.DATA / "checkpoint.tar.xz"
@@ -51,7 +51,7 @@ def abstract() -> TrainState:
   """Shapes of the state of the stage that trains all but the autoencoder."""
   stage = tiny_config.tiny_stages(model())["3_quality"]
   adam = optimizer.build(
-    optimizer.OptimizerConfig(learning_rate=1e-3, total_steps=9),
+    neutral.optimizer_config(learning_rate=1e-3, total_steps=9),
     stage.lr_multipliers,
   )
   return jax.eval_shape(

@@ -23,7 +23,7 @@ from emma_jax.training import objectives, state
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TrainState
 from emma_jax.training.step import abstract_step, make_step
-from tests import tiny
+from tests import neutral, tiny
 from tests.goldens import store
 
 KEPT = 10
@@ -140,7 +140,7 @@ def summary(begin: dict, after: TrainState, measured: list[dict]) -> dict:
 
 
 def objective(variant: str) -> objectives.EmmaObjective:
-  return objectives.EmmaObjective(
+  return neutral.objective(
     model=tiny.emma(variant),
     route="versatile",
     text_weight=0.25,
@@ -162,7 +162,7 @@ def varied(variant: str) -> tuple[TrainState, list[dict]]:
   step with the same times and noise."""
   policy = tiny_config.tiny_stages(tiny.model(variant))["3_quality"].policy
   transformation = optimizer.build(
-    optimizer.OptimizerConfig(learning_rate=1e-3, total_steps=STEPS, eps=1e-3),
+    neutral.optimizer_config(learning_rate=1e-3, total_steps=STEPS, eps=1e-3),
     ((".*", 1.0),),
   )
   s = state.begin(

@@ -18,7 +18,7 @@ from emma_jax.models.emma import Emma
 from emma_jax.models.experts import VisionTower
 from emma_jax.structs import Batch
 from emma_jax.training import objectives
-from tests import tiny
+from tests import neutral, tiny
 from tests.models.test_flash import largest
 
 # Room for 12 cells of understanding pictures in a row.
@@ -85,7 +85,7 @@ def packed(samples: list[Sample], variant: str = "paper", **changes) -> Batch:
 
 
 def objective(variant: str, route: str = "versatile"):
-  return objectives.EmmaObjective(
+  return neutral.objective(
     model=tiny.emma(variant),
     route=route,
     text_weight=0.25,

@@ -14,10 +14,10 @@ from emma_jax.models.emma import Emma
 from emma_jax.structs import Mean
 from emma_jax.training import objectives
 from emma_jax.training.step import stream
-from tests import tiny
+from tests import neutral, tiny
 
 FLOW = flow.FlowConfig(time_mean=0.0, time_std=1.0, shift=1.0)
-OBJECTIVE = objectives.EmmaObjective(
+OBJECTIVE = neutral.objective(
   model=tiny.emma(),
   flow=FLOW,
   route="versatile",

@@ -348,7 +348,7 @@ def open_pipeline(
         continue
       try:
         opened[name] = sources.open_source(
-          config.sources[name], latents=config.latents
+          config.sources[name], latents=config.latent_settings
         )
       except (OSError, ValueError) as e:
         raise ValueError(f"The source {name!r} does not open: {e}") from e
