@@ -26,7 +26,7 @@ class DataConfig:
       best, and every host reads all.
     preprocess: to the layout's picture size; understanding pictures of a
       layout with `und_patches` to sizes of their own (native).
-    latent_settings: `records.latents.Settings` where sources bring latents along.
+    latent_settings: `records.latents.Settings` where sources have latents.
     text_dropout, reference_dropout: share of generation samples without.
     max_turns: turns kept of a conversation; None keeps all.
     max_pixels: larger pictures are bad records.
