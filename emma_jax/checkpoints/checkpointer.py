@@ -13,11 +13,7 @@ which sums its own shards.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import contextlib
-import json
 import pathlib
-import re
-import sys
 from typing import Any
 
 import jax
@@ -26,17 +22,14 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from emma_jax import rules
+from emma_jax.checkpoints import sound
 from emma_jax.checkpoints.integrity import (
   CheckpointDamaged,
   CheckpointError,
   ContradictionError,
-  checksums,
   config_differences,
-  digest,
-  kind_of,
   sealed,
 )
-from emma_jax.checkpoints.renamed_keys import current_meta
 
 __all__ = (
   "CheckpointDamaged",
@@ -47,10 +40,6 @@ __all__ = (
   "restore_params",
   "save_params",
 )
-
-
-def _warn(text: str):
-  print(f"WARNING: {text}", file=sys.stderr, flush=True)
 
 
 class Checkpointer:
@@ -141,20 +130,20 @@ class Checkpointer:
     """
 
     def load(number: int) -> tuple[Any, dict]:
-      content = _read_content(self.directory / str(number))
+      content = sound.read_content(self.directory / str(number))
       target = abstract(content["meta"]) if callable(abstract) else abstract
-      target = _placed(target)
-      _compare_structure(content["leaves"], _kinds(target), number)
-      with _as_damage():
+      target = sound.placed(target)
+      sound.compare_structure(content["leaves"], sound.kinds(target), number)
+      with sound.as_damage():
         restored = self._manager.restore(
           number,
           args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
         )
-      _verify(restored["state"], content["leaves"])
+      sound.verify(restored["state"], content["leaves"])
       return restored["state"], content["meta"]
 
     self.wait()
-    return _newest_sound(
+    return sound.newest_sound(
       self.steps(), step, load, self.directory, self._damaged
     )
 
@@ -164,7 +153,7 @@ class Checkpointer:
     step = self.latest_step() if step is None else step
     if step is None:
       raise CheckpointError(f"{self.directory} holds no checkpoint.")
-    return _read_content(self.directory / str(step))["meta"]
+    return sound.read_content(self.directory / str(step))["meta"]
 
   def wait(self):
     """Until everything saved is committed; raises what went wrong."""
@@ -185,7 +174,7 @@ class Checkpointer:
         while path.exists():
           path, n = self.directory / f"damaged_{step}_{n}", n + 1
         (self.directory / str(step)).rename(path)
-        _warn(f"kept the damaged checkpoint as {path}")
+        sound.warn(f"kept the damaged checkpoint as {path}")
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
 
@@ -255,7 +244,7 @@ def restore_params(
   directory = pathlib.Path(directory).absolute()
 
   def load(number: int) -> tuple[dict, dict]:
-    content = _read_content(directory / str(number))
+    content = sound.read_content(directory / str(number))
     missing = [key for key in keys if key not in content["roots"]]
     if missing:
       raise CheckpointError(
@@ -270,144 +259,30 @@ def restore_params(
     if not leaves:
       return empty, content["meta"]
     if abstract is None:
-      item = rules.unflatten({p: _abstract(k) for p, k in leaves.items()})
+      item = rules.unflatten(
+        {p: sound.abstract_leaf(k) for p, k in leaves.items()}
+      )
       args = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
       )
     else:
-      item = _placed({key: abstract[key] for key in keys})
-      _compare_structure(leaves, _kinds(item), number)
+      item = sound.placed({key: abstract[key] for key in keys})
+      sound.compare_structure(leaves, sound.kinds(item), number)
       args = ocp.checkpoint_utils.construct_restore_args(item)
     # A fresh checkpointer: a manager that restored the whole state cannot
     # restore a part of it.
-    with _as_damage(), ocp.PyTreeCheckpointer() as checkpointer:
+    with sound.as_damage(), ocp.PyTreeCheckpointer() as checkpointer:
       tree = checkpointer.restore(
         directory / str(number) / "state",
         args=ocp.args.PyTreeRestore(
           item=item, restore_args=args, partial_restore=True
         ),
       )
-    _verify(tree, leaves)
+    sound.verify(tree, leaves)
     return empty | tree, content["meta"]
 
   steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
-  found = _newest_sound(sorted(steps), step, load, directory, set())
+  found = sound.newest_sound(sorted(steps), step, load, directory, set())
   if found is None:
     raise CheckpointError(f"{directory} holds no checkpoint.")
   return found
-
-
-def _newest_sound(steps, step, load, directory, damaged: set[int]):
-  """`load` of the newest step that is not damaged; None without steps."""
-  if step is not None and step not in steps:
-    raise CheckpointError(
-      f"{directory} holds no step {step}, only {steps or 'nothing'}."
-    )
-  for number in reversed(steps) if step is None else [step]:
-    result, error = None, None
-    try:
-      result = load(number)
-    except CheckpointDamaged as e:
-      error = e
-    if not _all_agree(error is None):
-      damaged.add(number)
-      _warn(
-        f"checkpoint {directory / str(number)} is damaged: "
-        f"{error or 'another process says so'}. It is left as it is."
-      )
-      continue
-    if number != (steps[-1] if step is None else step):
-      _warn(f"went back to the checkpoint of step {number}")
-    return result
-  if steps:
-    raise CheckpointDamaged(
-      f"No sound checkpoint in {directory}: tried "
-      f"{list(reversed(steps)) if step is None else step}. Restore a copy, "
-      "or start in a new working directory."
-    )
-  return None
-
-
-def _all_agree(good: bool) -> bool:
-  """All processes fall back together, or they would train different steps."""
-  if jax.process_count() == 1:
-    return good
-  from jax.experimental import multihost_utils
-
-  return bool(np.all(multihost_utils.process_allgather(np.int32(good))))
-
-
-@contextlib.contextmanager
-def _as_damage():
-  """What Orbax raises once the structure is known to fit means damage."""
-  try:
-    yield
-  except Exception as error:  # pylint: disable=broad-except
-    reason = str(error).strip().split("\n")[0][:200]
-    raise CheckpointDamaged(f"{type(error).__name__}: {reason}") from error
-
-
-def _read_content(path: pathlib.Path) -> dict:
-  with _as_damage():
-    content = json.loads((path / "meta" / "metadata").read_text())
-    stored = content.pop("sha256")
-  if stored != digest(content):
-    raise CheckpointDamaged("the metadata does not match its checksum")
-  return content | {"meta": current_meta(content["meta"])}
-
-
-def _placed(abstract: Any) -> Any:
-  """Gives every leaf a sharding; Orbax would else look for the saved one."""
-  default: jax.sharding.Sharding
-  default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  if jax.process_count() > 1:
-    # One array of all processes, or each would sum up a copy of its own.
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("all",))
-    default = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-
-  def place(x: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(x, "sharding", None) or default
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-
-  return jax.tree.map(place, abstract)
-
-
-def _kinds(tree: Any) -> dict[str, str]:
-  return {p: kind_of(p, leaf) for p, leaf in rules.flatten(tree).items()}
-
-
-def _abstract(entry: str) -> jax.ShapeDtypeStruct:
-  """The leaf of a checksum entry: "float32[2,3]:..." -> float32[2,3]."""
-  match = re.fullmatch(r"(\w+)\[([\d,]*)\]:\w+", entry)
-  assert match is not None  # the metadata, that hold it, match their checksum
-  dtype, shape = match.groups()
-  return jax.ShapeDtypeStruct(
-    [int(n) for n in shape.split(",") if n], jax.numpy.dtype(dtype)
-  )
-
-
-def _compare_structure(stored: Mapping, wanted: Mapping, step: int):
-  stored = {path: entry.rsplit(":", 1)[0] for path, entry in stored.items()}
-  lines = [
-    f"{path}: checkpoint {stored.get(path, 'nothing')}, "
-    f"program {wanted.get(path, 'nothing')}"
-    for path in sorted(stored.keys() | wanted.keys())
-    if stored.get(path) != wanted.get(path)
-  ]
-  if lines:
-    more = f"\n  and {len(lines) - 12} more" if len(lines) > 12 else ""
-    raise CheckpointError(
-      f"The checkpoint of step {step} does not fit the program:\n  "
-      + "\n  ".join(lines[:12])
-      + more
-    )
-
-
-def _verify(tree: Any, leaves: Mapping[str, str]):
-  found = checksums(tree)
-  bad = [path for path in leaves if found.get(path) != leaves[path]]
-  if bad:
-    raise CheckpointDamaged(
-      f"wrong checksum of {', '.join(bad[:4])}"
-      + (f" and {len(bad) - 4} more" if bad[4:] else "")
-    )
