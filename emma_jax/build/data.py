@@ -60,7 +60,7 @@ def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
   """The one preprocessing of training and sampling."""
   keys = ("height", "width", "native", "min_tokens", "max_tokens")
   # Checkpoints of before there was a choice were read by Pillow.
-  codec = {"codec": data["codec"]} if "codec" in data else {}
+  codec = {"codec": data.get("codec", "pillow")}
   return make(images.Preprocess, {k: data[k] for k in keys} | codec, "data")
 
 

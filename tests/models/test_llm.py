@@ -79,13 +79,15 @@ def branches_alike(tree: dict) -> dict:
 
 
 @functools.partial(
-  jax.jit, static_argnames=("config", "collect"), compiler_options=tiny.QUICK
+  jax.jit, static_argnames=("config", "return_kv"), compiler_options=tiny.QUICK
 )
-def run(config, params, und, gen, und_ids, gen_ids, cache=None, collect=False):
+def run(
+  config, params, und, gen, und_ids, gen_ids, cache=None, return_kv=False
+):
   """Words (B, L) of each buffer, or None -> (und, gen, cache)."""
   llm = Llm(config).bind({"params": params})
   embed = lambda t: None if t is None else llm.embed(t)
-  return llm(embed(und), embed(gen), und_ids, gen_ids, cache, collect)
+  return llm(embed(und), embed(gen), und_ids, gen_ids, cache, return_kv)
 
 
 def halves(config=CONFIG, tree=None, run=run):

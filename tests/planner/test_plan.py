@@ -81,7 +81,9 @@ def test_the_compiler_computes_what_it_is_asked_for(plan):
 
 def test_the_models_flops_are_the_formulas(monkeypatch):
   """Also where a program multiplies more than that, as on TPUs."""
-  monkeypatch.setattr(partition, "for_tpu", lambda: not partition.counted())
+  monkeypatch.setattr(
+    partition, "for_tpu", lambda: not partition.counting_flops()
+  )
   c = config(remat="none")
   job = jobs.train(c, STAGE, jax.devices()[:1])
   assert job.model == job.asked
