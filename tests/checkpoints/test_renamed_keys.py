@@ -1,10 +1,14 @@
 """Old configs are read by today's names; today's are left as they are."""
 
+import json
+import pathlib
+
 import pytest
 
 from configs import defaults, stages, tiny
 from emma_jax.build import sections
 from emma_jax.checkpoints import renamed_keys
+from emma_jax.checkpoints.integrity import config_differences
 
 
 def test_todays_configs_are_left_alone():
@@ -22,6 +26,16 @@ def test_every_new_name_is_a_key_and_no_old_one_is(old, new):
   for name in outer:
     section = section[name]
   assert new in section and last not in section
+
+
+def test_the_config_of_an_older_run_is_the_one_of_today():
+  """As commit a6fb85d wrote it: json.dumps(build.plain(tiny.get_config()))."""
+  file = pathlib.Path(__file__).parent / "data" / "tiny_before_renaming.json"
+  saved = json.loads(file.read_text())
+  today = sections.plain(tiny.get_config())
+  differences = config_differences(saved, today)
+  assert differences  # it is an older one
+  assert not config_differences(renamed_keys.current(saved), today)
 
 
 def test_names_that_are_alike_elsewhere_stay():
