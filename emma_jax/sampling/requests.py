@@ -62,6 +62,15 @@ class Requests:
       out.append(preprocess.read(raw, where, self.max_pixels))
     return out
 
+  def fit_all(
+    self, pictures: Sequence[Sequence[RawPicture]]
+  ) -> list[list[np.ndarray]]:
+    """Each conversation's pictures, uint8 (Y, X, 3)."""
+    return [
+      [f.pixels_YXC for f in self.fit(shown, self.preprocess)]
+      for shown in pictures
+    ]
+
   def drawings(
     self, prompts: Sequence[str], contexts: Sequence[Context]
   ) -> list[list[Sample]]:
@@ -113,6 +122,14 @@ class Requests:
       id=f"conversation {i}",
     )
     return self.to_sample(record)
+
+  def computed_together(self, questions: Sequence[Sample]) -> list[list[int]]:
+    """Places of the questions in one layout: all, or native ones as large."""
+    groups: dict[Layout | None, list[int]] = {}
+    for i, question in enumerate(questions):
+      own = self.layout([question]) if self.preprocess.native else None
+      groups.setdefault(own, []).append(i)
+    return list(groups.values())
 
   def further_turns(
     self, members: Sequence[int], turns: Sequence[Sequence[str]]

@@ -12,6 +12,7 @@ from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
 from emma_jax.sampling.context import SampleError, static_size
+from emma_jax.structs import WithLatent
 
 Pixels = np.ndarray  # uint8 (Y, X, 3)
 # Encoded at once at native size: four pictures of 1024 x 1024.
@@ -108,11 +109,13 @@ class Runner:
       out |= dict(zip(chunk, np.asarray(made)))
     return out
 
-  def encode(self, pictures: Sequence[Pixels]) -> list[np.ndarray]:
-    """Latents (h, w, C) of pictures of any sizes."""
-    return latents.encode_all(
-      self.model, self.params["autoencoder"], pictures, _PIXELS
-    )
+  def with_latents(
+    self, shown: Sequence[Sequence[Pixels]]
+  ) -> list[list[WithLatent]]:
+    """Fitted pictures of any sizes, by conversation, with their latents."""
+    weights, every = self.params["autoencoder"], [p for x in shown for p in x]
+    made = iter(latents.encode_all(self.model, weights, every, _PIXELS))
+    return [[WithLatent(p, next(made)) for p in x] for x in shown]
 
   def answers(
     self,
@@ -170,6 +173,23 @@ class Runner:
     for start in range(0, len(items), self.batch):
       chunk = list(items[start : start + self.batch])
       yield chunk, static_size(len(chunk))
+
+
+def answer_options(
+  limit: int, temperature: float, top_p: float
+) -> dict[str, Any]:
+  """What `text.answer` takes; SampleError for numbers that cannot be."""
+  if limit < 1 or temperature < 0 or not 0 < top_p <= 1:
+    raise SampleError(
+      f"max_tokens={limit} must be positive, {temperature=} not negative, "
+      f"{top_p=} in (0, 1]."
+    )
+  return dict(
+    temperature=np.float32(temperature),
+    top_p=np.float32(top_p),
+    limit=np.int32(limit),
+    room=static_size(limit, 16),
+  )
 
 
 def _filled(chunk: list[int], rows: int) -> list[int]:

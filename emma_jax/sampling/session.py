@@ -8,17 +8,14 @@ import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures import images
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.sampling import context, image
-from emma_jax.sampling.context import SampleError, static_size
+from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.requests import Requests, by_size
-from emma_jax.sampling.runner import Pixels, Runner
-from emma_jax.structs import RawPicture, WithLatent
+from emma_jax.sampling.runner import Pixels, Runner, answer_options
+from emma_jax.structs import RawPicture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +58,6 @@ class Session:
   def route(self) -> str:
     """The expert that pictures in questions take."""
     return self.runner.route
-
-  @property
-  def batch(self) -> int:
-    """Samples that are computed at once."""
-    return self.runner.batch
 
   # ------------------------------------------------------------ pictures out
 
@@ -169,28 +161,18 @@ class Session:
     """
     context.same_length(pictures=pictures, turns=turns)
     limit = int(self._given("max_tokens", max_tokens))
-    if limit < 1 or temperature < 0 or not 0 < top_p <= 1:
-      raise SampleError(
-        f"max_tokens={limit} must be positive, {temperature=} not negative, "
-        f"{top_p=} in (0, 1]."
-      )
-    questions = []
-    groups: dict[Layout | None, list[int]] = {}
-    for i, (shown, asked) in enumerate(zip(self._seen(pictures), turns)):
-      question = self.requests.question(i, shown, asked)
-      questions.append(question)
-      alike = None  # native ones are computed with others as large
-      if self.requests.preprocess.native:
-        alike = self.requests.layout([question])
-      groups.setdefault(alike, []).append(i)
-    options = dict(
-      temperature=np.float32(temperature),
-      top_p=np.float32(top_p),
-      limit=np.int32(limit),
-      room=static_size(limit, 16),
-    )
+    options = answer_options(limit, temperature, top_p)
+    fitted = self.requests.fit_all(pictures)
+    shown: Sequence[Sequence[RawPicture]] = fitted
+    if self.requests.preprocess.native:
+      # Only SigLIP2 takes many sizes in one program.
+      shown = self.runner.with_latents(fitted)
+    questions = [
+      self.requests.question(i, *given)
+      for i, given in enumerate(zip(shown, turns))
+    ]
     out: list[list[str]] = [[] for _ in questions]
-    for members in groups.values():
+    for members in self.requests.computed_together(questions):
       found = self.runner.answers(
         questions,
         self.requests.further_turns(members, turns),
@@ -204,24 +186,6 @@ class Session:
         kept = answers[: len(turns[i])]
         out[i] = [self.tokenizer.decode(ids) for ids in kept]
     return out
-
-  def _seen(
-    self, pictures: Sequence[Sequence[RawPicture]]
-  ) -> Sequence[Sequence[RawPicture]]:
-    """Each conversation's pictures as the model sees them.
-
-    Those of native sizes with their latents: only SigLIP2 takes many sizes in
-    one program.
-    """
-    preprocess = self.requests.preprocess
-    fitted = [
-      [f.pixels_YXC for f in self.requests.fit(shown, preprocess)]
-      for shown in pictures
-    ]
-    if not preprocess.native:
-      return fitted
-    made = iter(self.runner.encode([p for shown in fitted for p in shown]))
-    return [[WithLatent(p, next(made)) for p in shown] for shown in fitted]
 
   def _given(self, key: str, value: float | None) -> float:
     """`value`, or the default where it is None; finite."""
