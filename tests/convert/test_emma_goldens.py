@@ -94,7 +94,7 @@ def test_the_same_drawing(session, made):
 def test_the_same_edit(session, made, name):
   """In "image" the contexts without the instruction outweigh the first."""
   text, image_guidance = golden.GUIDANCE[name]
-  count = session.batch  # what tests of sampling have compiled
+  count = session.runner.batch  # what tests of sampling have compiled
   session.edit(
     [golden.picture()] * count,
     [golden.INSTRUCTION] * count,
