@@ -7,7 +7,8 @@ have none. What stands here changes nothing: no dropout, no limit that is met.
 from typing import Any
 
 from emma_jax.data.loading.config import DataConfig
-from emma_jax.data.pictures.images import MAX_PIXELS, Preprocess
+from emma_jax.data.pictures.images import MAX_PIXELS
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.transforms import ToSample
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training.objectives import EmmaObjective

@@ -19,7 +19,8 @@ from emma_jax.build import sections
 from emma_jax.checkpoints.integrity import config_differences
 from emma_jax.cli import common
 from emma_jax.data.loading.config import DataConfig
-from emma_jax.data.pictures import aspect_buckets, images
+from emma_jax.data.pictures import aspect_buckets
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.transforms import ToSample
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.training import objectives
@@ -358,7 +359,7 @@ def test_parameters_of_the_decoder_are_the_hand_formula(size, shallow):
   "cls, section",
   [
     (DataConfig, "data"),
-    (images.Preprocess, "data"),
+    (Preprocess, "data"),
     (ToSample, "data"),
     (optimizer.OptimizerConfig, "optimizer"),
     (sharding.MeshConfig, "mesh"),

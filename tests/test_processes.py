@@ -16,7 +16,7 @@ TIMEOUT = 60  # seconds for what takes ten; a hang fails
 PROGRAM = """
 import multiprocessing, os, sys, time
 from emma_jax.data.loading import dataset
-from emma_jax.data.pictures.images import Preprocess
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.packing import Layout
 from emma_jax.data.text.tokenizer import TinyTokenizer

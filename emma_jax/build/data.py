@@ -15,7 +15,7 @@ from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import mixture
 from emma_jax.data.batching.packing import Layout
 from emma_jax.data.loading import dataset
-from emma_jax.data.pictures import images
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records.latents import Settings
 from emma_jax.data.text import tokenizer as tokenizer_lib
 from emma_jax.data.transforms import ToSample
@@ -56,12 +56,12 @@ def tokenizer(
   return made
 
 
-def preprocess(data: Mapping[str, Any]) -> images.Preprocess:
+def preprocess(data: Mapping[str, Any]) -> Preprocess:
   """The one preprocessing of training and sampling."""
   keys = ("height", "width", "native", "min_tokens", "max_tokens")
   # Checkpoints of before there was a choice were read by Pillow.
   codec = {"codec": data.get("codec", "pillow")}
-  return make(images.Preprocess, {k: data[k] for k in keys} | codec, "data")
+  return make(Preprocess, {k: data[k] for k in keys} | codec, "data")
 
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from emma_jax.data.pictures import images
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.text import chat
 from emma_jax.data.text import tokenizer as tokens_lib
 from emma_jax.structs import (
@@ -91,7 +92,7 @@ class ToSample:
   targets too, unless `frame` says otherwise (native sizes are for
   understanding alone).
 
-  >>> from emma_jax.data.pictures.images import Preprocess
+  >>> from emma_jax.data.pictures.preprocess import Preprocess
   >>> t = tokens_lib.TinyTokenizer(["red"])
   >>> p = Preprocess(height=32, width=32, native=False, min_tokens=1,
   ...                max_tokens=64, codec="pillow")
@@ -150,12 +151,12 @@ class ToSample:
   """
 
   tokenizer: tokens_lib.Tokenizer
-  preprocess: images.Preprocess
+  preprocess: Preprocess
   text_dropout: float
   reference_dropout: float
   max_turns: int | None
   max_pixels: int
-  frame: images.Preprocess | None = None
+  frame: Preprocess | None = None
 
   def __post_init__(self):
     for name in ("text_dropout", "reference_dropout"):
@@ -267,7 +268,7 @@ class ToSample:
       self, preprocess=fit(self.preprocess), frame=fit(self.frame)
     )
 
-  def of(self, role: Role) -> images.Preprocess:
+  def of(self, role: Role) -> Preprocess:
     """What pictures of a role go through."""
     return self.preprocess if role == "und" else self.frame or self.preprocess
 

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from emma_jax.data.batching.row_layout import Layout
-from emma_jax.data.pictures import images
+from emma_jax.data.pictures.preprocess import Fitted, Preprocess
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.data.transforms import IMAGE_MARK, Sample, ToSample, further_turn
 from emma_jax.sampling import context
@@ -31,8 +31,8 @@ class Requests:
   """
 
   tokenizer: Tokenizer
-  preprocess: images.Preprocess
-  frame: images.Preprocess
+  preprocess: Preprocess
+  frame: Preprocess
   to_sample: ToSample
   row: Layout
   max_pixels: int
@@ -49,8 +49,8 @@ class Requests:
     return context.row_layout(samples, self.row, size or self.size)
 
   def fit(
-    self, pictures: Sequence[RawPicture], preprocess: images.Preprocess
-  ) -> list[images.Fitted]:
+    self, pictures: Sequence[RawPicture], preprocess: Preprocess
+  ) -> list[Fitted]:
     """Pictures of any kind, preprocessed.
 
     Raises:
@@ -82,7 +82,7 @@ class Requests:
 
   def edits(
     self,
-    pictures: Sequence[images.Fitted],
+    pictures: Sequence[Fitted],
     instructions: Sequence[str],
     contexts: Sequence[Context],
     places: Sequence[int],
@@ -152,7 +152,7 @@ class Requests:
     return blocks
 
 
-def by_size(fitted: Sequence[images.Fitted]) -> dict[tuple, list[int]]:
+def by_size(fitted: Sequence[Fitted]) -> dict[tuple, list[int]]:
   """(height, width) -> places of the pictures of that size."""
   groups: dict[tuple[int, ...], list[int]] = {}
   for i, f in enumerate(fitted):

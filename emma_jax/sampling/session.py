@@ -8,7 +8,7 @@ import dataclasses
 import math
 from typing import Any
 
-from emma_jax.data.pictures import images
+from emma_jax.data.pictures.preprocess import restore
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.sampling import context, image
@@ -111,7 +111,7 @@ class Session:
         contexts, samples, size, members, steps, shift, seed
       )
       for i, picture in zip(members, made):
-        out[i] = images.restore(fitted[i], picture)
+        out[i] = restore(fitted[i], picture)
     return [out[i] for i in range(len(fitted))]
 
   def reconstruct(self, pictures: Sequence[RawPicture]) -> list[Pixels]:
@@ -121,7 +121,7 @@ class Session:
     made: dict[int, Pixels] = {}
     for members in by_size(fitted).values():
       made |= self.runner.reconstruct(pixels, members)
-    return [images.restore(f, made[i]) for i, f in enumerate(fitted)]
+    return [restore(f, made[i]) for i, f in enumerate(fitted)]
 
   def _pictures(
     self, contexts, samples, size, indices, steps, shift, seed

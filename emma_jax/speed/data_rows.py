@@ -20,6 +20,7 @@ from emma_jax.data.batching.packing import Layout
 from emma_jax.data.ingest import job, part
 from emma_jax.data.loading import dataset
 from emma_jax.data.pictures import images
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.text.tokenizer import TinyTokenizer
 
 ROW = "data"
@@ -139,9 +140,9 @@ def _tokenizer() -> TinyTokenizer:
 Batches = Callable[[], Iterator[np.ndarray]]
 
 
-def _preprocess(settings: Settings, codec: Any) -> images.Preprocess:
+def _preprocess(settings: Settings, codec: Any) -> Preprocess:
   """It checks `codec` itself."""
-  return images.Preprocess(
+  return Preprocess(
     height=settings.height,
     width=settings.width,
     native=False,

@@ -30,7 +30,8 @@ from emma_jax.data.curation.base import Construction
 from emma_jax.data.curation.text_pictures import TextPictures
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part, sequences
-from emma_jax.data.pictures import codecs, images
+from emma_jax.data.pictures import codecs
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
@@ -65,7 +66,7 @@ def test_preprocessing_of_one_size(monkeypatch):
   monkeypatch.setattr(codecs, "libraries", lambda: None)
   check(
     neutral.preprocess(height=64, width=96),
-    images.Preprocess.fingerprint,
+    Preprocess.fingerprint,
     dict(height=32, width=64, native=True, codec="fast"),
     dict(min_tokens=2, max_tokens=99),
   )
@@ -75,7 +76,7 @@ def test_preprocessing_of_native_sizes(monkeypatch):
   monkeypatch.setattr(codecs, "libraries", lambda: None)
   check(
     neutral.preprocess(height=64, width=96, native=True),
-    images.Preprocess.fingerprint,
+    Preprocess.fingerprint,
     dict(min_tokens=2, max_tokens=99, native=False, codec="fast"),
     dict(height=32, width=32),
   )

@@ -19,7 +19,8 @@ from emma_jax.data.batching.row_layout import (
   Layout,
 )
 from emma_jax.data.pictures import aspect_buckets as buckets_lib
-from emma_jax.data.pictures.images import GRID, Preprocess
+from emma_jax.data.pictures.images import GRID
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Lengths
 

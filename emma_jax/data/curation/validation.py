@@ -12,6 +12,7 @@ from emma_jax.data.loading import sources
 from emma_jax.data.loading.batch_stats import Bad
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import card as card_lib
 from emma_jax.data.records import latents
 from emma_jax.data.records.lengths import Lengths, Measure
@@ -22,7 +23,7 @@ from emma_jax.data.transforms import ToSample
 # Elements that a process looks at in one go, and errors it brings back of them.
 _STRETCH, _MOST = 1000, 1000
 # Pictures keep their size here.
-_NATIVE = images.Preprocess(
+_NATIVE = Preprocess(
   height=images.GRID,
   width=images.GRID,
   native=True,

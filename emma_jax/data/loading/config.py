@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from emma_jax.data.batching import mixture, packing, row_cost
-from emma_jax.data.pictures import images
+from emma_jax.data.pictures.preprocess import Preprocess
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class DataConfig:
   phases: Sequence[mixture.Phase]
   samples_per_batch: int
   layout: packing.Layout
-  preprocess: images.Preprocess
+  preprocess: Preprocess
   buckets: tuple[tuple[int, int], ...]
   latent_settings: Any = None
   packing_groups: int

@@ -30,8 +30,8 @@ import jax
 import numpy as np
 
 from emma_jax import files
-from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import card as card_lib
 from emma_jax.data.records import schema
 from emma_jax.data.records.shard import OPTIONS, Stretch
@@ -54,8 +54,8 @@ class Settings:
     buckets: (height, width) in place of the one size; see `aspect_buckets`.
   """
 
-  understanding: images.Preprocess
-  generation: images.Preprocess
+  understanding: Preprocess
+  generation: Preprocess
   autoencoder: str
   dtype: str
   buckets: tuple[tuple[int, int], ...] = ()
@@ -75,7 +75,7 @@ class Settings:
     """Of the pictures to draw."""
     return self.buckets or ((self.generation.height, self.generation.width),)
 
-  def _sizes(self, preprocess: images.Preprocess) -> str:
+  def _sizes(self, preprocess: Preprocess) -> str:
     if preprocess.native or not self.buckets:
       return _words(preprocess)
     return " or ".join(
@@ -84,7 +84,7 @@ class Settings:
     )
 
 
-def _words(preprocess: images.Preprocess) -> str:
+def _words(preprocess: Preprocess) -> str:
   p = preprocess
   size = f"{p.height}x{p.width}"
   if p.native:

@@ -26,6 +26,7 @@ import numpy as np
 
 from emma_jax import files
 from emma_jax.data.pictures import images
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import schema
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.data.transforms import Picture, Sample, Text, ToSample
@@ -151,7 +152,7 @@ class Measure:
   @classmethod
   def of(cls, tokenizer: Tokenizer) -> "Measure":
     """With blank pictures of one cell, whose size counts for nothing."""
-    blank = images.Preprocess(
+    blank = Preprocess(
       height=images.GRID,
       width=images.GRID,
       native=False,

@@ -10,7 +10,8 @@ pytest.importorskip("cv2", reason="needs the extra fast")
 pytest.importorskip("simplejpeg", reason="needs the extra fast")
 
 from emma_jax.data.pictures import codecs
-from emma_jax.data.pictures.images import BadRecord, Preprocess
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.speed.data_rows import photo
 from tests import neutral
 from tests.data import hostile, made
