@@ -9,11 +9,10 @@ import pytest
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import (
   BadRecord,
-  Preprocess,
   load_picture,
   measure_picture,
-  restore,
 )
+from emma_jax.data.pictures.preprocess import Preprocess, restore
 from tests import neutral
 from tests.data import hostile, made
 
