@@ -317,53 +317,6 @@ def _processes() -> tuple[jax.sharding.Mesh, Callable]:
   return _cached[0]
 
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-  """Which of `count` equal stretches of a batch's rows a process feeds.
-
-  `first`: no process with a smaller number feeds the same stretch.
-  """
-
-  index: int = 0
-  count: int = 1
-  first: bool = True
-
-
-def share_of_rows(sharding: jax.sharding.Sharding, rows: int) -> Share:
-  """This process's share of the leading axis of a sharded batch.
-
-  Devices may be laid out in any order over the mesh, and processes may hold
-  the same rows (a tensor axis across hosts), so the sharding is asked.
-
-  Raises:
-    ValueError: a process whose rows do not follow each other.
-  """
-  held: dict[int, set[tuple[int, int]]] = {}
-  # JAX's own type of a device is that of a variable.
-  placed: Mapping[Any, tuple[slice, ...]] = sharding.devices_indices_map(
-    (rows,)
-  )
-  for device, index in placed.items():
-    start, stop, _ = index[0].indices(rows)
-    held.setdefault(device.process_index, set()).add((start, stop))
-  spans = {}
-  for process, pieces in held.items():
-    start, stop = min(pieces)[0], max(pieces)[1]
-    if sum(b - a for a, b in pieces) != stop - start:
-      raise ValueError(
-        f"Process {process} would feed the rows {sorted(pieces)}, which do "
-        "not follow each other; put the axes that split rows first in the "
-        "mesh."
-      )
-    spans[process] = (start, stop)
-  start, stop = spans[jax.process_index()]
-  size = stop - start
-  if start % size or any(b - a != size for a, b in spans.values()):
-    raise ValueError(f"Processes would feed unequal stretches: {spans}.")
-  first = min(p for p, span in spans.items() if span == (start, stop))
-  return Share(start // size, rows // size, first == jax.process_index())
-
-
 def whole(tree: Any) -> Any:
   """Arrays that a process may use alone: of several, copies on its host.
 

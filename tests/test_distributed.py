@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from emma_jax import distributed
+from emma_jax import distributed, sharding
 from emma_jax.distributed import Settings, StartError, settings
 
 pytestmark = pytest.mark.smoke
@@ -163,7 +163,7 @@ def test_who_finds_nobody_says_where_it_looked(process_id, words, repo):
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
   program = (
-    "import os; from emma_jax import distributed as d; "
+    "import os; from emma_jax import distributed, sharding as d; "
     "d.start(d.settings(os.environ))"
   )
   done = subprocess.run(
@@ -233,16 +233,16 @@ class Sharding:
   ],
 )
 def test_shares_follow_the_sharding(owners, shares, monkeypatch):
-  sharding = Sharding(np.array(owners))
+  where = Sharding(np.array(owners))
   for process, share in enumerate(shares):
     monkeypatch.setattr("jax.process_index", lambda p=process: p)
-    got = distributed.share_of_rows(sharding, 8)
+    got = sharding.share_of_rows(where, 8)
     assert (got.index, got.count, got.first) == share
 
 
 def test_rows_of_a_process_follow_each_other(monkeypatch):
   monkeypatch.setattr("jax.process_index", lambda: 0)
   with pytest.raises(ValueError, match="do not follow each other"):
-    distributed.share_of_rows(Sharding(np.array([[0], [1], [0], [1]])), 8)
+    sharding.share_of_rows(Sharding(np.array([[0], [1], [0], [1]])), 8)
   with pytest.raises(ValueError, match="unequal"):
-    distributed.share_of_rows(Sharding(np.array([[0], [1], [1], [1]])), 8)
+    sharding.share_of_rows(Sharding(np.array([[0], [1], [1], [1]])), 8)

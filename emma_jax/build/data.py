@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from emma_jax import distributed, sharding
+from emma_jax import sharding
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import mixture
 from emma_jax.data.batching.packing import Layout
@@ -166,7 +166,7 @@ def batches(
   config: Mapping[str, Any],
   name: str,
   plans: str | None = None,
-  share: distributed.Share | None = None,
+  share: sharding.Share | None = None,
 ) -> dataset.BatchDataset:
   """The data of a stage, without the model.
 
@@ -209,7 +209,7 @@ def batches(
   )
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
   sharding.check_rows(sizes.rows, where, mesh)
-  share = share or distributed.share_of_rows(sharding.rows(mesh), sizes.rows)
+  share = share or sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
   return dataset.open_pipeline(
     settings,
     tokenizer(data),

@@ -12,8 +12,9 @@ from emma_jax import rules
 from emma_jax.build.sections import ConfigError, make
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.dcae import Autoencoder, DcaeConfig
-from emma_jax.models.emma import Emma, EmmaConfig, boxed_params
+from emma_jax.models.emma import Emma, EmmaConfig
 from emma_jax.models.experts import TowerConfig
+from emma_jax.models.initial import boxed_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 

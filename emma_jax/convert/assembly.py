@@ -18,7 +18,8 @@ import numpy as np
 from emma_jax import rules
 from emma_jax.convert import dcae, qwen3, siglip
 from emma_jax.convert.files import Folder
-from emma_jax.models.emma import EmmaConfig, init_params
+from emma_jax.models.emma import EmmaConfig
+from emma_jax.models.initial import init_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.qwen3 import Qwen3Config
 

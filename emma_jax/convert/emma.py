@@ -27,8 +27,9 @@ from emma_jax.convert import table
 from emma_jax.convert.files import Folder, FolderError, write_folder
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.dcae import DcaeConfig
-from emma_jax.models.emma import EmmaConfig, init_params
+from emma_jax.models.emma import EmmaConfig
 from emma_jax.models.experts import TowerConfig
+from emma_jax.models.initial import init_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 

@@ -16,7 +16,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from emma_jax.models import convolution, layers
+from emma_jax.models import convolution
 from emma_jax.models import dcae_blocks as blocks
 from emma_jax.models.tiling import Tiling, decode_tiles, encode_tiles
 
@@ -301,32 +301,6 @@ class Decoder(nn.Module):
     return y, tuple(states)
 
 
-class LatentNorm(nn.Module):
-  """Per-channel weights `shift` and `scale` that give latents unit variance."""
-
-  channels: int
-
-  def setup(self):
-    """Declares both weights."""
-    shape = (self.channels,)
-    self.shift = layers.weight(self, "shift", shape, (None,), layers.zeros)
-    self.scale = layers.weight(self, "scale", shape, (None,), layers.ones)
-
-  def __call__(self, raw_PhwC: jax.Array) -> jax.Array:
-    """(raw - shift) * scale, in float32, in the dtype of the input."""
-    y = raw_PhwC.astype(self.shift.dtype)
-    y = y - layers.along_last(self.shift, y)
-    y = y * layers.along_last(self.scale, y)
-    return y.astype(raw_PhwC.dtype)
-
-  def inverse(self, latent_PhwC: jax.Array) -> jax.Array:
-    """latent / scale + shift."""
-    y = latent_PhwC.astype(self.shift.dtype)
-    y = y / layers.along_last(self.scale, y)
-    y = y + layers.along_last(self.shift, y)
-    return y.astype(latent_PhwC.dtype)
-
-
 class Autoencoder(nn.Module):
   """Encoder, decoder and the normalisation of the latents between them.
 
@@ -345,7 +319,7 @@ class Autoencoder(nn.Module):
     """Declares the submodules."""
     self.encoder = Encoder(self.config)
     self.decoder = Decoder(self.config)
-    self.latent = LatentNorm(self.config.latent_channels)
+    self.latent = blocks.LatentNorm(self.config.latent_channels)
 
   def __call__(self, pixels_PYXC: jax.Array) -> jax.Array:
     """The reconstruction, by way of normalised latents (so init sees all)."""

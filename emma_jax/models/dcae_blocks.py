@@ -361,3 +361,29 @@ class Up(nn.Module):
       return y
     repeated = convolution.repeat_channels(x_PhwC, 4 * self.features)
     return y + convolution.depth_to_space(repeated)
+
+
+class LatentNorm(nn.Module):
+  """Per-channel weights `shift` and `scale` that give latents unit variance."""
+
+  channels: int
+
+  def setup(self):
+    """Declares both weights."""
+    shape = (self.channels,)
+    self.shift = layers.weight(self, "shift", shape, (None,), layers.zeros)
+    self.scale = layers.weight(self, "scale", shape, (None,), layers.ones)
+
+  def __call__(self, raw_PhwC: jax.Array) -> jax.Array:
+    """(raw - shift) * scale, in float32, in the dtype of the input."""
+    y = raw_PhwC.astype(self.shift.dtype)
+    y = y - layers.along_last(self.shift, y)
+    y = y * layers.along_last(self.scale, y)
+    return y.astype(raw_PhwC.dtype)
+
+  def inverse(self, latent_PhwC: jax.Array) -> jax.Array:
+    """latent / scale + shift."""
+    y = latent_PhwC.astype(self.shift.dtype)
+    y = y / layers.along_last(self.scale, y)
+    y = y + layers.along_last(self.shift, y)
+    return y.astype(latent_PhwC.dtype)

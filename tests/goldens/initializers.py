@@ -16,7 +16,8 @@ import numpy as np
 
 from configs import models
 from emma_jax.build import model as build_model
-from emma_jax.models.emma import EmmaConfig, boxed_params
+from emma_jax.models.emma import EmmaConfig
+from emma_jax.models.initial import boxed_params
 from tests import tiny
 
 CUT = 0.87962566103423978  # deviation of a unit normal that is cut at two

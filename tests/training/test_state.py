@@ -11,7 +11,7 @@ from configs import stages as stage_configs
 from configs import tiny as tiny_config
 from emma_jax import rules
 from emma_jax.build import model as build_model
-from emma_jax.models.emma import init_params
+from emma_jax.models.initial import init_params
 from emma_jax.training import state
 from emma_jax.training.state import LoadError
 from tests import tiny

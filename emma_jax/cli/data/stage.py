@@ -46,10 +46,10 @@ def source(
   count: int = 1,
 ) -> Any:
   """The data of a stage on one of `count` hosts; UserError where it fails."""
-  from emma_jax import distributed
+  from emma_jax import sharding
   from emma_jax.build import data as build_data
 
-  share = distributed.Share(index, count)
+  share = sharding.Share(index, count)
   try:
     return build_data.batches(config, name, plans, share)
   except (ValueError, OSError) as error:

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax import distributed
+from emma_jax import sharding
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.checkpoints.weight_files import save_weights
@@ -72,7 +72,7 @@ def test_batches_hold_what_was_planned_with_latents_of_their_size(config):
 def test_hosts_read_one_stream(config):
   whole = build_data.batches(config, "3_quality")[2]
   parts = [
-    build_data.batches(config, "3_quality", share=distributed.Share(i, 2))[2]
+    build_data.batches(config, "3_quality", share=sharding.Share(i, 2))[2]
     for i in (0, 1)
   ]
   joined = jax.tree.map(lambda *x: np.concatenate(x), *(p.batch for p in parts))
