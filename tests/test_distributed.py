@@ -163,7 +163,7 @@ def test_who_finds_nobody_says_where_it_looked(process_id, words, repo):
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
   program = (
-    "import os; from emma_jax import distributed, sharding as d; "
+    "import os; from emma_jax import distributed as d; "
     "d.start(d.settings(os.environ))"
   )
   done = subprocess.run(
