@@ -48,19 +48,20 @@ def read(name: str, change: Change | None = None) -> Source:
       or tokenizer than the training's.
     CheckpointError: nothing is there, or it is damaged.
   """
-  configs: list[dict] = []
+  config: dict = {}
 
   def choose(meta: Mapping[str, Any]) -> bool:
-    configs.append(_checked(name, meta, change or (lambda config: config)))
-    return configs[-1]["sample"]["averaged"]
+    nonlocal config  # of the step that is read in the end
+    config = _checked(name, meta, change or (lambda config: config))
+    return config["sample"]["averaged"]
 
   found = locate.read(name, choose)
   return Source(
-    config=configs[-1],
+    config=config,
     params=found.params,
     name=name,
     step=found.meta["step"],
-    route=_route(configs[-1], found.meta["routed"]),
+    route=_route(config, found.meta["routed"]),
   )
 
 

@@ -35,12 +35,10 @@ class Weights:
 
   params: nested dicts of float32 arrays.
   meta: the config, fingerprints and the like; of a weight file perhaps less.
-  name: as it was asked for.
   """
 
   params: dict
   meta: Mapping[str, Any]
-  name: str
 
 
 # The metadata of weights -> whether a run's averaged ones (EMA) are wanted. It
@@ -71,16 +69,16 @@ def read(name: str, choose: Choose = lambda meta: True) -> Weights:
       )
     files = importlib.resources.files("emma_jax.assets")
     with importlib.resources.as_file(files / SHIPPED[name]) as path:
-      return _of_file(path, name, choose)
+      return _of_file(path, choose)
   path = pathlib.Path(name).expanduser()
   if path.is_file():
-    return _of_file(path, name, choose)
+    return _of_file(path, choose)
   if (path / "config.json").is_file():
-    return _of_export(path, name, choose)
+    return _of_export(path, choose)
   if (path / "checkpoints").is_dir():
     path = path / "checkpoints"
   if path.name.isdigit() and (path / "state").is_dir():
-    return _of_step(path.parent, int(path.name), name, choose)
+    return _of_step(path.parent, int(path.name), choose)
   steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit())
   if not steps:
     raise NoWeights(
@@ -90,32 +88,28 @@ def read(name: str, choose: Choose = lambda meta: True) -> Weights:
     )
   for step in reversed(steps):
     try:
-      return _of_step(path, step, name, choose)
+      return _of_step(path, step, choose)
     except CheckpointDamaged as error:  # said aloud where it was found
       damage = error
   raise damage
 
 
-def _of_file(path: pathlib.Path, name: str, choose: Choose) -> Weights:
+def _of_file(path: pathlib.Path, choose: Choose) -> Weights:
   params, meta = load_weights(path, dtype="float32")
   choose(meta)
-  return Weights(params=params, meta=meta, name=name)
+  return Weights(params=params, meta=meta)
 
 
-def _of_step(
-  directory: pathlib.Path, step: int, name: str, choose: Choose
-) -> Weights:
+def _of_step(directory: pathlib.Path, step: int, choose: Choose) -> Weights:
   _, meta = restore_params(directory, (), step)
   # As a weight file says it. Before its stage the router is random.
   meta = meta | {"step": step, "routed": meta["stage"].startswith("4b")}
   learned = "ema" if choose(meta) else "trained"
   parts, _ = restore_params(directory, (learned, "frozen"), step)
-  return Weights(
-    params=rules.merge(parts[learned], parts["frozen"]), meta=meta, name=name
-  )
+  return Weights(params=rules.merge(parts[learned], parts["frozen"]), meta=meta)
 
 
-def _of_export(path: pathlib.Path, name: str, choose: Choose) -> Weights:
+def _of_export(path: pathlib.Path, choose: Choose) -> Weights:
   found = exported.load(path)
   meta = {
     "config": current(found.config),
@@ -124,4 +118,4 @@ def _of_export(path: pathlib.Path, name: str, choose: Choose) -> Weights:
     "exported": True,
   }
   choose(meta)
-  return Weights(params=found.params, meta=meta, name=name)
+  return Weights(params=found.params, meta=meta)
