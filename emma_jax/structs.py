@@ -87,17 +87,17 @@ Record = Understanding | Drawing | Editing
 
 
 @struct.dataclass
-class Ids:
+class TokenIds:
   """What the attention mask is made of; see `models.masks.allow`.
 
-  All int32, shape (B, L), in buffer order (any order: the slot tells where a
-  token stands in reading order).
+  All int32, shape (B, L), as the buffer holds them (in any order: `order` tells
+  where a token stands when read).
   """
 
   segment: Array  # sample in the row, 1, 2, ...; 0 is padding
-  slot: Array  # place in reading order within the row
-  end: Array  # last slot this token may see
-  noisy: Array  # id of its noisy picture, 0 where clean
+  order: Array  # place in reading order within the row
+  last_visible: Array  # the greatest order this token may see
+  noise_group: Array  # its noisy picture in the row, 1, 2, ...; 0 where clean
   position: Array  # RoPE position: place within the sample
 
 
@@ -144,8 +144,8 @@ class Batch:
   visual_BU: Array  # int32 index into the row's Und visual tokens, -1: text
   targets_BU: Array  # int32 token to predict here
   weights_BU: Array  # float32 1 where the target counts
-  und_ids: Ids  # (B, U)
-  gen_ids: Ids  # (B, G)
+  und_ids: TokenIds  # (B, U)
+  gen_ids: TokenIds  # (B, G)
   und_pixels_BNYXC: Array  # uint8 understanding pictures
   und_valid_BN: Array  # bool
   stem_BN: Array  # int32 STEM label per understanding picture
@@ -168,7 +168,7 @@ class KvCache:
 
   key_LBSKE: Array  # L: layers, shallow then deep
   value_LBSKE: Array
-  ids: Ids  # (B, S)
+  ids: TokenIds  # (B, S)
 
 
 # ---------------------------------------------------------------- means

@@ -9,7 +9,8 @@ import pytest
 from configs import models
 from emma_jax import flops, flow, optimizer, rules
 from emma_jax.build import model as build_model
-from emma_jax.data.batching.packing import Layout, pack
+from emma_jax.data.batching.packing import pack
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.training import state
 from emma_jax.training.step import make_step
 from tests import neutral, tiny

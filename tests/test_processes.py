@@ -18,7 +18,7 @@ import multiprocessing, os, sys, time
 from emma_jax.data.loading import dataset
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.packing import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.text.tokenizer import TinyTokenizer
 
 def main():

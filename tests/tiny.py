@@ -12,7 +12,8 @@ import numpy as np
 from configs import defaults, models
 from emma_jax import rules
 from emma_jax.build import model as build_model
-from emma_jax.data.batching.packing import Layout, pack
+from emma_jax.data.batching.packing import pack
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models.emma import Emma, Latents
 from emma_jax.structs import Batch

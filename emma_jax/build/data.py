@@ -13,7 +13,7 @@ from typing import Any
 from emma_jax import sharding
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import mixture
-from emma_jax.data.batching.packing import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import dataset
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records.latents import Settings
@@ -119,8 +119,8 @@ def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
     "tokenizer": tokenizer(data).fingerprint(),
   }
   if seen.native:  # in questions; what is drawn and edited has one size
-    frame = dataclasses.replace(seen, native=False)
-    out["frame"] = frame.fingerprint()
+    drawn = dataclasses.replace(seen, native=False)
+    out["frame"] = drawn.fingerprint()
   return out
 
 
@@ -237,13 +237,13 @@ def _phases(
   ):
     if stop <= start:
       continue
-    told = {"unit": section["mixture_unit"]}
+    merged = {"unit": section["mixture_unit"]}
     for option in options:
-      told |= option
+      merged |= option
     out.append(
       make(
         mixture.Phase,
-        told,
+        merged,
         f"{where}.mixture",
         weights=dict(parts),
         steps=stop - start,

@@ -137,15 +137,15 @@ def session(
 def requests(config: Mapping[str, Any]) -> Requests:
   """How a model of this config sees what it is asked."""
   data = config["data"]
-  preprocess = frame = build_data.preprocess(data)
+  preprocess = drawn = build_data.preprocess(data)
   if _trained_native(config):
-    frame = dataclasses.replace(preprocess, native=False)
+    drawn = dataclasses.replace(preprocess, native=False)
   return Requests(
     tokenizer=build_data.tokenizer(data, config["model"]),
     preprocess=preprocess,
-    frame=frame,
+    generation_preprocess=drawn,
     to_sample=dataclasses.replace(
-      build_data.to_sample(data, training=False), frame=frame
+      build_data.to_sample(data, training=False), generation_preprocess=drawn
     ),
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],

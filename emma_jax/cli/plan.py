@@ -241,7 +241,7 @@ def _sweep(args, config, topology, devices, console) -> int:
 
   def report(outcome) -> None:
     p = outcome.plan
-    said = (
+    state = (
       outcome.error.splitlines()[0]
       if p is None
       else (
@@ -249,7 +249,7 @@ def _sweep(args, config, topology, devices, console) -> int:
         f"{p.hbm_bytes / 2**30:.2f} GiB, {p.tokens_per_second:,.0f} tokens/s"
       )
     )
-    print(f"{outcome.candidate}: {said}", file=sys.stderr, flush=True)
+    print(f"{outcome.candidate}: {state}", file=sys.stderr, flush=True)
 
   outcomes = sweep.run(
     config,

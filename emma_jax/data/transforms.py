@@ -89,8 +89,8 @@ class ToSample:
   """Record -> Sample. Raises images.BadRecord where the record is broken.
 
   Understanding pictures become what `preprocess` makes of them; references and
-  targets too, unless `frame` says otherwise (native sizes are for
-  understanding alone).
+  targets what `generation_preprocess` makes, where it is given (native sizes
+  are for understanding alone).
 
   >>> from emma_jax.data.pictures.preprocess import Preprocess
   >>> t = tokens_lib.TinyTokenizer(["red"])
@@ -156,7 +156,7 @@ class ToSample:
   reference_dropout: float
   max_turns: int | None
   max_pixels: int
-  frame: Preprocess | None = None
+  generation_preprocess: Preprocess | None = None
 
   def __post_init__(self):
     for name in ("text_dropout", "reference_dropout"):
@@ -193,8 +193,8 @@ class ToSample:
       pictures = []
       if not drop_reference:
         pictures = [self._picture(record.source, "ref", record.id)]
-      said = "" if drop_text else record.instruction
-      head = self._user([*pictures, said])
+      instruction = "" if drop_text else record.instruction
+      head = self._user([*pictures, instruction])
       head += self._special(tokens_lib.VISION_START)
       task, parts = "editing", head + self._target(record.target, record.id)
     else:
@@ -227,10 +227,10 @@ class ToSample:
     return parts
 
   def _user(
-    self, said: Sequence[Picture | str], first: bool = True
+    self, content: Sequence[Picture | str], first: bool = True
   ) -> list[Part]:
     """A user's turn up to and with "<|im_start|>assistant\\n"."""
-    pieces = chat.to_ids(self.tokenizer, chat.question(said, first))
+    pieces = chat.to_ids(self.tokenizer, chat.question(content, first))
     return [Text(p) if isinstance(p, tuple) else p for p in pieces]
 
   def _special(self, name: str) -> list[Part]:
@@ -265,12 +265,16 @@ class ToSample:
     """The same for pictures of another size; native ones keep theirs."""
     fit = lambda x: x and dataclasses.replace(x, height=height, width=width)
     return dataclasses.replace(
-      self, preprocess=fit(self.preprocess), frame=fit(self.frame)
+      self,
+      preprocess=fit(self.preprocess),
+      generation_preprocess=fit(self.generation_preprocess),
     )
 
   def of(self, role: Role) -> Preprocess:
     """What pictures of a role go through."""
-    return self.preprocess if role == "und" else self.frame or self.preprocess
+    if role == "und":
+      return self.preprocess
+    return self.generation_preprocess or self.preprocess
 
 
 def further_turn(

@@ -106,7 +106,7 @@ class _Evaluation:
 
   def result(self) -> Evaluation:
     self.scores |= {
-      "settings": self.settings.told(),
+      "settings": self.settings.options(),
       "checkpoint": self.session.name,
       "step": int(self.session.step),
       "seconds": time.monotonic() - self.begin,

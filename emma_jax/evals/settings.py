@@ -60,7 +60,7 @@ class EvalSettings:
     named = [t for t in TASKS if t in self.tasks]
     return tuple(t for t in named if not self.sources or t in self.sources)
 
-  def told(self) -> dict[str, Any]:
+  def options(self) -> dict[str, Any]:
     """What decides the scores, as JSON."""
     fields = dataclasses.asdict(self)
     del fields["stage_samples"], fields["reference"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from emma_jax.models import flash, masks, partition
 from emma_jax.models.flash_xla import MASKED
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 # The choices of the config key `attention`; see `attend`.
 PATHS = ("auto", "plain", "chunked", "kernel", "cudnn")
@@ -52,8 +52,8 @@ def attend(
   q_BLHE: jax.Array,
   k_BSKE: jax.Array,
   v_BSKE: jax.Array,
-  query: Ids | None,
-  key: Ids | None,
+  query: TokenIds | None,
+  key: TokenIds | None,
   path: str = "auto",
 ) -> jax.Array:
   """Grouped-query attention; each key head serves H / K consecutive heads.
@@ -92,8 +92,8 @@ def attend_each(
   qs: Sequence[jax.Array],
   k_BSKE: jax.Array,
   v_BSKE: jax.Array,
-  queries: Sequence[Ids],
-  key: Ids,
+  queries: Sequence[TokenIds],
+  key: TokenIds,
   path: str = "auto",
 ) -> Sequence[jax.Array]:
   """`attend` for queries that lie in several buffers, (B, L, H, E) each.

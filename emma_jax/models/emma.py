@@ -27,7 +27,7 @@ from emma_jax.models.dcae import Autoencoder, DcaeConfig
 from emma_jax.models.experts import SHUFFLE, TowerConfig, VisionTower
 from emma_jax.models.layers import Linear, zeros
 from emma_jax.models.llm import Llm, LlmConfig
-from emma_jax.structs import Array, Batch, Ids, KvCache, Latents, Patches
+from emma_jax.structs import Array, Batch, KvCache, Latents, Patches, TokenIds
 
 # Pixels per token and side: the autoencoder's factor, and SigLIP2's patch of
 # 16 times the 2x2 pixel shuffle.
@@ -288,7 +288,7 @@ class Emma(nn.Module):
     return self.llm.head()
 
   def extend(
-    self, tokens_BL: Array, ids: Ids, cache: KvCache
+    self, tokens_BL: Array, ids: TokenIds, cache: KvCache
   ) -> tuple[jax.Array, KvCache]:
     """Text after a cached context: hidden states, and the new keys/values."""
     x = self.llm.embed(tokens_BL).astype(self.config.dtype)
@@ -300,7 +300,7 @@ class Emma(nn.Module):
     noisy_BTC: jax.Array,
     time_B: jax.Array,
     grid: tuple[int, int],
-    ids: Ids,
+    ids: TokenIds,
     cache: KvCache,
   ) -> jax.Array:
     """Velocity (B, T, C) of one target per row behind a cached context.

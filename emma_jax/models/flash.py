@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from emma_jax.models import flash_gpu, flash_tpu, flash_xla, partition
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 # Multiple and most of a head's width, and the least compute capability, that
 # cuDNN's attention takes.
@@ -117,8 +117,8 @@ def attention(
   qs: tuple[jax.Array, ...],
   k_BSKE: jax.Array,
   v_BSKE: jax.Array,
-  queries: tuple[Ids, ...],
-  key: Ids,
+  queries: tuple[TokenIds, ...],
+  key: TokenIds,
   path: Path,
 ) -> tuple[jax.Array, ...]:
   """Grouped-query attention under `masks.allow(query, key)`, for queries in any
@@ -129,7 +129,7 @@ def attention(
   return _forward(qs, k_BSKE, v_BSKE, queries, key, path)[0]
 
 
-def _forward(qs, k_BSKE, v_BSKE, queries, key: Ids, path: Path):
+def _forward(qs, k_BSKE, v_BSKE, queries, key: TokenIds, path: Path):
   forward = on_mesh(path.forward, *k_BSKE.shape[::2])
   outs, sums = [], []
   for q_BLHE, query in zip(qs, queries):

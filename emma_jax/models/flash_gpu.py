@@ -28,22 +28,22 @@ import jax.numpy as jnp
 
 from emma_jax.models import hopper, masks
 from emma_jax.models.flash_xla import FLOOR, MASKED, delta
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 # (queries, keys) of a tile in the forward pass, for dq, and for dk and dv: the
 # more products a step has, the fewer registers each may take.
 FORWARD_TILE, QUERY_TILE, KEY_TILE = (128, 128), (128, 64), (64, 128)
 UNIT = 128  # tokens are padded to multiples of it, hence to whole tiles
 WIDEST = 128  # heads; the sums of wider ones do not fit the registers
-ID_NAMES = ("segment", "slot", "end", "noisy")
+ID_NAMES = ("segment", "order", "last_visible", "noise_group")
 
 
 def forward(
   q_BLHE: jax.Array,
   k_BSKE: jax.Array,
   v_BSKE: jax.Array,
-  query: Ids,
-  key: Ids,
+  query: TokenIds,
+  key: TokenIds,
   interpret: Any = False,
 ) -> tuple[jax.Array, jax.Array]:
   """`flash_xla.forward` of token-major arrays: (out (B, L, H, E), log-sum-exp
@@ -76,8 +76,8 @@ def backward(
   q_BLHE: jax.Array,
   k_BSKE: jax.Array,
   v_BSKE: jax.Array,
-  query: Ids,
-  key: Ids,
+  query: TokenIds,
+  key: TokenIds,
   out_BLHE: jax.Array,
   lse_BHL: jax.Array,
   dout_BLHE: jax.Array,
@@ -448,8 +448,8 @@ def _call(
   *,
   outer: str,
   tile: tuple[int, int],
-  query: Ids,
-  key: Ids,
+  query: TokenIds,
+  key: TokenIds,
   inputs,
   outputs,
   buffers: Callable,
@@ -534,7 +534,7 @@ def _call(
   )(order, counts, _stack(query), _stack(key), *inputs)
 
 
-def _stack(ids: Ids) -> jax.Array:
+def _stack(ids: TokenIds) -> jax.Array:
   return jnp.stack([getattr(ids, name) for name in ID_NAMES], axis=1)
 
 

@@ -28,21 +28,21 @@ import jax.numpy as jnp
 
 from emma_jax.models import masks, partition
 from emma_jax.models.flash_xla import FLOOR, MASKED
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 LANES = partition.TPU_LANES  # of a vector register: the least tile
 SUBLANES = 8  # of a vector register: rows of the array that carries the ids
 TILE = 512  # at G = 4 all of a step fits in 16 MB of VMEM
 # The first rows of that array; the rest is unused.
-ID_NAMES = ("segment", "slot", "end", "noisy")
+ID_NAMES = ("segment", "order", "last_visible", "noise_group")
 
 
 def forward(
   q_BLHE: jax.Array,
   k_BSKE: jax.Array,
   v_BSKE: jax.Array,
-  query: Ids,
-  key: Ids,
+  query: TokenIds,
+  key: TokenIds,
   interpret: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
   """`flash_xla.forward` of token-major arrays: (out (B, L, H, E), log-sum-exp
@@ -69,8 +69,8 @@ def backward(
   q_BLHE: jax.Array,
   k_BSKE: jax.Array,
   v_BSKE: jax.Array,
-  query: Ids,
-  key: Ids,
+  query: TokenIds,
+  key: TokenIds,
   out_BLHE: jax.Array,
   lse_BHL: jax.Array,
   dout_BLHE: jax.Array,
@@ -320,8 +320,8 @@ def _call(
   kernel: functools.partial,
   *,
   outer: str,
-  query: Ids,
-  key: Ids,
+  query: TokenIds,
+  key: TokenIds,
   heads: tuple[int, int, int],
   inputs,
   outputs,
@@ -414,7 +414,7 @@ def _length(length: int) -> int:
   return length + -length % _tile(length)
 
 
-def _stack(ids: Ids) -> jax.Array:
+def _stack(ids: TokenIds) -> jax.Array:
   x_BIL = jnp.stack([getattr(ids, name) for name in ID_NAMES], axis=1)
   return jnp.pad(x_BIL, ((0, 0), (0, SUBLANES - len(ID_NAMES)), (0, 0)))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax.models import masks
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 # Finite, so that a row of padding gives no NaN. FLOOR is what a row's maximum
 # starts from, so that exp(MASKED - maximum) is 0 also where all is masked.
@@ -21,7 +21,11 @@ SCORES = 2**20
 
 
 def forward(
-  q_BHLE: jax.Array, k_BKSE: jax.Array, v_BKSE: jax.Array, query: Ids, key: Ids
+  q_BHLE: jax.Array,
+  k_BKSE: jax.Array,
+  v_BKSE: jax.Array,
+  query: TokenIds,
+  key: TokenIds,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns (out (B, H, L, E), float32 log-sum-exp (B, H, L)).
 
@@ -51,8 +55,8 @@ def backward(
   q_BHLE: jax.Array,
   k_BKSE: jax.Array,
   v_BKSE: jax.Array,
-  query: Ids,
-  key: Ids,
+  query: TokenIds,
+  key: TokenIds,
   out_BHLE: jax.Array,
   lse_BHL: jax.Array,
   dout_BHLE: jax.Array,
@@ -111,7 +115,7 @@ def chunk_size(queries: int, keys: int) -> int:
   return min(queries, max(8, SCORES // keys // 8 * 8))
 
 
-def _tie(ids: Ids, x: jax.Array) -> tuple[Ids, jax.Array]:
+def _tie(ids: TokenIds, x: jax.Array) -> tuple[TokenIds, jax.Array]:
   """The same, but nothing can be computed from the ids before x is there.
 
   In a scan over layers the ids are constants: jax would compute what depends on
@@ -120,7 +124,7 @@ def _tie(ids: Ids, x: jax.Array) -> tuple[Ids, jax.Array]:
   return jax.lax.optimization_barrier((ids, x))
 
 
-def _scores(q_BKGCE, k_BKSE, query: Ids, key: Ids) -> jax.Array:
+def _scores(q_BKGCE, k_BKSE, query: TokenIds, key: TokenIds) -> jax.Array:
   s_BKGCS = _dot("BKGCE,BKSE->BKGCS", q_BKGCE, k_BKSE)
   s_BKGCS *= np.float32(q_BKGCE.shape[-1] ** -0.5)
   mask_BCS = masks.allow(query, key)
@@ -139,7 +143,7 @@ def _split(x_BHLE: jax.Array, key_heads: int, size: int) -> jax.Array:
   return jnp.moveaxis(x, 3, 0)
 
 
-def _split_ids(ids: Ids, size: int) -> Ids:
+def _split_ids(ids: TokenIds, size: int) -> TokenIds:
   length = ids.segment.shape[1]
   padded = masks.pad(ids, length + -length % size)
   return jax.tree.map(

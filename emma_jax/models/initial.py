@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma, EmmaConfig
-from emma_jax.structs import Batch, Ids
+from emma_jax.structs import Batch, TokenIds
 
 
 def _smallest_batch(config: EmmaConfig) -> Batch:
@@ -13,9 +13,11 @@ def _smallest_batch(config: EmmaConfig) -> Batch:
   cost = 2 if config.fusion.mode == "token" else 1
   gen = 1 + (cost if config.fusion.reference_branch == "gen" else 0)
 
-  def ids(n: int) -> Ids:
+  def ids(n: int) -> TokenIds:
     x = jnp.ones((1, n), jnp.int32)
-    return Ids(segment=x, slot=x, end=x, noisy=x, position=x)
+    return TokenIds(
+      segment=x, order=x, last_visible=x, noise_group=x, position=x
+    )
 
   pixels = jnp.zeros((1, 1, PIXELS_PER_TOKEN, PIXELS_PER_TOKEN, 3), jnp.uint8)
   one = jnp.zeros((1, 1), jnp.int32)

@@ -19,7 +19,7 @@ from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend_each
 from emma_jax.models.layers import RmsNorm, normal, weight
 from emma_jax.models.qwen3 import PARTS, Parts, Qwen3Config
-from emma_jax.structs import Array, Ids, KvCache
+from emma_jax.structs import Array, KvCache, TokenIds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,8 +187,8 @@ class Llm(nn.Module):
     self,
     und_BUD: jax.Array | None,
     gen_BGD: jax.Array | None,
-    und_ids: Ids | None,
-    gen_ids: Ids | None,
+    und_ids: TokenIds | None,
+    gen_ids: TokenIds | None,
     cache: KvCache | None = None,
     return_kv: bool = False,
   ):

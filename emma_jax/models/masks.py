@@ -1,6 +1,6 @@
 """EMMA's attention mask, made from small id vectors.
 
-A row holds several samples. Reading order (`slot`) and buffer order differ, so
+A row holds several samples. Reading order (`order`) and buffer order differ, so
 nothing here may depend on where in a buffer a token lies. Paper section 3:
 text and understanding pictures are causal, references and targets see
 everything before them and themselves in both directions. A noisy target is
@@ -29,25 +29,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 # What `tiles` says of a query tile and a key tile.
 NOTHING, SOME, ALL = 0, 1, 2
 
 
 class RuleIds(NamedTuple):
-  """Those of `structs.Ids` that `rule` compares, of any library's arrays."""
+  """What `rule` compares of `structs.TokenIds`, in any library's arrays."""
 
   segment: Any
-  slot: Any
-  end: Any
-  noisy: Any
+  order: Any
+  last_visible: Any
+  noise_group: Any
 
 
-def allow(query: Ids, key: Ids) -> jax.Array:
+def allow(query: TokenIds, key: TokenIds) -> jax.Array:
   """True where a query may see a key: bool (B, Lq, Lk).
 
-  `segment equal and slot_k <= end_q and (k clean or k in q's own picture)`;
+  `segment equal, order_k <= last_visible_q, and k clean or of q's noise group`;
   padding (segment 0) sees nothing and is seen by nothing.
   """
   return rule(
@@ -56,15 +56,15 @@ def allow(query: Ids, key: Ids) -> jax.Array:
   )
 
 
-def rule(q: Ids | RuleIds, k: Ids | RuleIds) -> Any:
+def rule(q: TokenIds | RuleIds, k: TokenIds | RuleIds) -> Any:
   """`allow` of ids that broadcast against each other, as kernels hold them."""
   same_sample = (q.segment == k.segment) & (k.segment > 0)
-  reached = k.slot <= q.end
-  visible = (k.noisy == 0) | (k.noisy == q.noisy)
+  reached = k.order <= q.last_visible
+  visible = (k.noise_group == 0) | (k.noise_group == q.noise_group)
   return same_sample & reached & visible
 
 
-def tiles(query: Ids, key: Ids, rows: int, columns: int) -> jax.Array:
+def tiles(query: TokenIds, key: TokenIds, rows: int, columns: int) -> jax.Array:
   """What a flash kernel may skip: int32 (B, Lq / rows, Lk / columns).
 
   Per tile of the mask: NOTHING is allowed in it, ALL is, or SOME (perhaps) is.
@@ -77,10 +77,13 @@ def tiles(query: Ids, key: Ids, rows: int, columns: int) -> jax.Array:
   some = (
     (q.low.segment <= k.high.segment)
     & (k.low.segment <= q.high.segment)
-    & (k.low.slot <= q.high.end)
+    & (k.low.order <= q.high.last_visible)
     & (
       k.any_clean
-      | ((q.low.noisy <= k.high.noisy) & (k.low.noisy <= q.high.noisy))
+      | (
+        (q.low.noise_group <= k.high.noise_group)
+        & (k.low.noise_group <= q.high.noise_group)
+      )
     )
   )
   one_segment = (
@@ -90,14 +93,17 @@ def tiles(query: Ids, key: Ids, rows: int, columns: int) -> jax.Array:
     & ~q.any_padding
     & ~k.any_padding
   )
-  all_clean = (k.low.noisy == 0) & (k.high.noisy == 0)
+  all_clean = (k.low.noise_group == 0) & (k.high.noise_group == 0)
   one_picture = (
-    (q.low.noisy == q.high.noisy)
-    & (k.low.noisy == k.high.noisy)
-    & (q.low.noisy == k.low.noisy)
+    (q.low.noise_group == q.high.noise_group)
+    & (k.low.noise_group == k.high.noise_group)
+    & (q.low.noise_group == k.low.noise_group)
   )
   every = (
-    some & one_segment & (k.high.slot <= q.low.end) & (all_clean | one_picture)
+    some
+    & one_segment
+    & (k.high.order <= q.low.last_visible)
+    & (all_clean | one_picture)
   )
   return jnp.where(every, ALL, jnp.where(some, SOME, NOTHING)).astype(jnp.int32)
 
@@ -106,13 +112,13 @@ def tiles(query: Ids, key: Ids, rows: int, columns: int) -> jax.Array:
 class _Bounds:
   """Least and greatest ids of each tile's tokens, padding left out."""
 
-  low: Ids
-  high: Ids
+  low: TokenIds
+  high: TokenIds
   any_padding: jax.Array
   any_clean: jax.Array
 
 
-def _bounds(ids: Ids, size: int) -> _Bounds:
+def _bounds(ids: TokenIds, size: int) -> _Bounds:
   tiled = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, size), ids)
   real = tiled.segment > 0
   limits = np.iinfo(np.int32)
@@ -124,38 +130,44 @@ def _bounds(ids: Ids, size: int) -> _Bounds:
       lambda x: jnp.where(real, x, limits.min).max(axis=-1), tiled
     ),
     any_padding=(~real).any(axis=-1),
-    any_clean=(real & (tiled.noisy == 0)).any(axis=-1),
+    any_clean=(real & (tiled.noise_group == 0)).any(axis=-1),
   )
 
 
-def pad(ids: Ids, length: int) -> Ids:
+def pad(ids: TokenIds, length: int) -> TokenIds:
   """The ids with padding appended up to `length` tokens."""
   more = length - ids.segment.shape[1]
   return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, more))), ids)
 
 
-def join(*ids: Ids | None) -> Ids:
+def join(*ids: TokenIds | None) -> TokenIds:
   """Concatenates ids along the token axis; None parts are left out."""
   parts = [i for i in ids if i is not None]
   return jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *parts)
 
 
-def together(segment_BL: jax.Array) -> Ids:
+def together(segment_BL: jax.Array) -> TokenIds:
   """Ids of tokens that see all of their segment, in both directions."""
   segment_BL = segment_BL.astype(jnp.int32)
   zero = jnp.zeros_like(segment_BL)
-  return Ids(segment=segment_BL, slot=zero, end=zero, noisy=zero, position=zero)
+  return TokenIds(
+    segment=segment_BL,
+    order=zero,
+    last_visible=zero,
+    noise_group=zero,
+    position=zero,
+  )
 
 
-def causal(segment_BL: jax.Array, position_BL: jax.Array) -> Ids:
-  """Ids of plain causal text: slot = position within the row's buffer."""
-  slot = jnp.broadcast_to(
+def causal(segment_BL: jax.Array, position_BL: jax.Array) -> TokenIds:
+  """Ids of plain causal text: order = place in the row's buffer."""
+  order = jnp.broadcast_to(
     jnp.arange(segment_BL.shape[1], dtype=jnp.int32), segment_BL.shape
   )
-  return Ids(
+  return TokenIds(
     segment=segment_BL,
-    slot=slot,
-    end=slot,
-    noisy=jnp.zeros_like(slot),
+    order=order,
+    last_visible=order,
+    noise_group=jnp.zeros_like(order),
     position=position_BL,
   )

@@ -14,7 +14,7 @@ from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend, check_path
 from emma_jax.models.layers import RmsNorm, fan_in, linear, normal, ones, weight
 from emma_jax.models.norm_rope import norm_rope
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 # What a block is made of; `llm.Block` says which of it two branches share.
 PARTS = ("attn_norm", "qk", "v", "o", "mlp_norm", "mlp")
@@ -190,7 +190,7 @@ class Qwen3Block(nn.Module):
 
   @nn.compact
   def __call__(self, x_BLD, ids):
-    """(B, L, D) and its `Ids` -> the output, twice: a scan's body."""
+    """(B, L, D) and its `TokenIds` -> the output, twice: a scan's body."""
     p = Parts(self.config, PARTS, name="block")
     h_BLD = p.attn_norm(x_BLD)
     q_BLHE, k_BLKE = p.qk(h_BLD, ids.position)
@@ -221,7 +221,7 @@ class Qwen3(nn.Module):
     tokens_BL: jax.Array,
     position_BL: jax.Array | None = None,
     segment_BL: jax.Array | None = None,
-    ids: Ids | None = None,
+    ids: TokenIds | None = None,
   ) -> tuple[jax.Array, list[jax.Array]]:
     """The logits and the hidden states; see the class."""
     c = self.config

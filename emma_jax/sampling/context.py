@@ -16,7 +16,7 @@ from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
 from emma_jax.models.emma import Emma
-from emma_jax.structs import Batch, Ids, KvCache
+from emma_jax.structs import Batch, KvCache, TokenIds
 
 
 class SampleError(ValueError):
@@ -123,12 +123,14 @@ def _empty_cache(emma: Emma, rows: int) -> KvCache:
     (c.num_layers, rows, 0, c.num_kv_heads, c.head_dim), emma.config.dtype
   )
   none = jnp.zeros((rows, 0), jnp.int32)
-  ids = Ids(segment=none, slot=none, end=none, noisy=none, position=none)
+  ids = TokenIds(
+    segment=none, order=none, last_visible=none, noise_group=none, position=none
+  )
   return KvCache(key_LBSKE=kv, value_LBSKE=kv, ids=ids)
 
 
 def used(cache: KvCache) -> jax.Array:
-  """Tokens a row holds (B,): the slot and the position of its next one."""
+  """Tokens a row holds (B,): order and position of its next one."""
   return (cache.ids.segment > 0).sum(axis=1, dtype=np.int32)
 
 

@@ -25,7 +25,7 @@ from emma_jax import flow
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit
 from emma_jax.sampling.context import static_size, used
-from emma_jax.structs import Ids, KvCache
+from emma_jax.structs import KvCache, TokenIds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,17 +88,17 @@ def integrate(
   return jax.lax.fori_loop(0, steps, step, x)
 
 
-def target_ids(cache: KvCache, tokens: int) -> Ids:
-  """Ids (B, T) of a noisy target that follows the cached context."""
+def target_ids(cache: KvCache, tokens: int) -> TokenIds:
+  """TokenIds (B, T) of a noisy target that follows the cached context."""
   first_B1 = used(cache)[:, None]
-  slot_BT = first_B1 + jnp.arange(tokens, dtype=jnp.int32)[None]
-  one_BT = jnp.ones_like(slot_BT)
-  return Ids(
+  order_BT = first_B1 + jnp.arange(tokens, dtype=jnp.int32)[None]
+  one_BT = jnp.ones_like(order_BT)
+  return TokenIds(
     segment=one_BT,
-    slot=slot_BT,
-    end=slot_BT[:, -1:] * one_BT,
-    noisy=one_BT,
-    position=slot_BT,
+    order=order_BT,
+    last_visible=order_BT[:, -1:] * one_BT,
+    noise_group=one_BT,
+    position=order_BT,
   )
 
 

@@ -23,16 +23,17 @@ class Requests:
   """How a model sees what it is asked.
 
   preprocess: of pictures in questions.
-  frame: of what is drawn and edited; other than `preprocess` where a model was
-    trained on native pictures, which it saw in questions alone.
-  to_sample: with `frame`, and nothing dropped at random.
+  generation_preprocess: of what is drawn and edited; other than `preprocess`
+    where a model was trained on native pictures, which it saw in questions
+    alone.
+  to_sample: with `generation_preprocess`, and nothing dropped at random.
   row: a layout of one row, with room for nothing, of the trained size.
   max_pixels: larger pictures are refused.
   """
 
   tokenizer: Tokenizer
   preprocess: Preprocess
-  frame: Preprocess
+  generation_preprocess: Preprocess
   to_sample: ToSample
   row: Layout
   max_pixels: int

@@ -103,7 +103,7 @@ class Session:
       self._given("edit_text_guidance", text_guidance),
       self._given("edit_image_guidance", image_guidance),
     )
-    fitted = self.requests.fit(pictures, self.requests.frame)
+    fitted = self.requests.fit(pictures, self.requests.generation_preprocess)
     out: dict[int, Pixels] = {}
     for size, members in by_size(fitted).items():
       samples = self.requests.edits(fitted, instructions, contexts, members)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from emma_jax.models.emma import Emma
 from emma_jax.sampling.context import prefill, used
-from emma_jax.structs import Batch, Ids, KvCache
+from emma_jax.structs import Batch, KvCache, TokenIds
 
 
 @struct.dataclass
@@ -26,7 +26,7 @@ class Dialogue:
 
   cache: KvCache
   column: jax.Array  # () int32, the first column that nobody uses
-  length_B: jax.Array  # int32, slot and position of the next token
+  length_B: jax.Array  # int32, order and position of the next token
   logits_BV: jax.Array  # float32, of the next token
 
 
@@ -156,13 +156,13 @@ def pick(
 def _append(emma, params, d: Dialogue, tokens_BQ, count_B):
   """Runs causal text and stores its keys and values; (dialogue, hidden)."""
   place_1Q = jnp.arange(tokens_BQ.shape[1], dtype=jnp.int32)[None]
-  slot_BQ = d.length_B[:, None] + place_1Q
-  ids = Ids(
+  order_BQ = d.length_B[:, None] + place_1Q
+  ids = TokenIds(
     segment=(place_1Q < count_B[:, None]).astype(jnp.int32),
-    slot=slot_BQ,
-    end=slot_BQ,
-    noisy=jnp.zeros_like(slot_BQ),
-    position=slot_BQ,
+    order=order_BQ,
+    last_visible=order_BQ,
+    noise_group=jnp.zeros_like(order_BQ),
+    position=order_BQ,
   )
   hidden_BQD, new = emma.apply(
     {"params": params}, tokens_BQ, ids, d.cache, method=Emma.extend

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.packing import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.ingest import job, part
 from emma_jax.data.loading import dataset
 from emma_jax.data.pictures import images

@@ -22,7 +22,7 @@ from emma_jax.models.qwen3 import PARTS
 from emma_jax.models.siglip2_vision import SiglipVision
 from emma_jax.sampling import text
 from emma_jax.speed.sizes import Sizes
-from emma_jax.structs import Batch, Ids
+from emma_jax.structs import Batch, TokenIds
 
 Work = Callable[[], None]
 
@@ -116,11 +116,11 @@ def _prompt(sizes: Sizes) -> Batch:
   """One row of text and nothing else."""
   length, side = sizes.prompt, sizes.side
   place = np.arange(length, dtype=np.int32)[None]
-  ids = Ids(
+  ids = TokenIds(
     segment=np.ones_like(place),
-    slot=place,
-    end=place,
-    noisy=np.zeros_like(place),
+    order=place,
+    last_visible=place,
+    noise_group=np.zeros_like(place),
     position=place,
   )
   none = jax.tree.map(lambda x: x[:, :0], ids)
@@ -150,7 +150,13 @@ def _qwen3(sizes: Sizes, dtype: str):
   """(EMMA, parameters, () -> the dialogue after the prompt)."""
   emma, batch = _emma(sizes, dtype), _prompt(sizes)
   empty = jnp.zeros((1, 1), jnp.int32)
-  ids = Ids(segment=empty, slot=empty, end=empty, noisy=empty, position=empty)
+  ids = TokenIds(
+    segment=empty,
+    order=empty,
+    last_visible=empty,
+    noise_group=empty,
+    position=empty,
+  )
   decoder = lambda m: m.logits(m.llm(m.llm.embed(empty), None, ids, None)[0])
   params = params_of(emma, dtype, method=decoder)
   return (

@@ -10,7 +10,7 @@ import numpy as np
 
 from emma_jax import optimizer as optim
 from emma_jax import rules
-from emma_jax.data.batching import packing
+from emma_jax.data.batching import pack_info, packing
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models import masks
@@ -24,7 +24,7 @@ _QUERIES_AT_ONCE = 1024  # of a mask, when its pairs are counted
 
 def batch(
   layout: Layout, vocab_size: int, seed: int = 0
-) -> tuple[Batch, packing.PackInfo]:
+) -> tuple[Batch, pack_info.PackInfo]:
   """A batch that fills every picture's place, and most of the text's.
 
   Each reference has an edit, other targets a drawing, understanding pictures a

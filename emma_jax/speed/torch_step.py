@@ -52,9 +52,11 @@ class Decoder(emma_torch.Llm):
     self._again = c["remat"] != "none"
 
   def __call__(self, xs: dict, ids: Mapping[str, Any]) -> dict:  # type: ignore[override]  # no cache in training
-    """Final hidden states (B, L, D) of each branch; `ids` are `structs.Ids`."""
+    """Final hidden states (B, L, D) of each branch; `ids`: structs.TokenIds."""
     stacked = {
-      b: torch.stack([i.segment, i.slot, i.end, i.noisy, i.position])
+      b: torch.stack(
+        [i.segment, i.order, i.last_visible, i.noise_group, i.position]
+      )
       for b, i in ids.items()
     }
     mask = self.mask(torch.cat([stacked[b] for b in xs], 2))

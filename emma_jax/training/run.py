@@ -8,7 +8,7 @@ import optax
 
 from emma_jax import optimizer as optim
 from emma_jax import sharding
-from emma_jax.data.batching import packing
+from emma_jax.data.batching import row_layout
 from emma_jax.data.loading import dataset
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
@@ -28,7 +28,7 @@ class Stage:
   next_stage_weights: str
   ema_decay: float
   frozen_dtype: str
-  layout: packing.Layout  # of a batch of all processes
+  layout: row_layout.Layout  # of a batch of all processes
   source: dataset.BatchDataset | None
 
   def __post_init__(self):

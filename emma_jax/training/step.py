@@ -13,7 +13,7 @@ import optax
 
 from emma_jax import optimizer as optim
 from emma_jax import rules, sharding
-from emma_jax.data.batching import packing
+from emma_jax.data.batching import packing, row_layout
 from emma_jax.structs import Batch, Mean
 from emma_jax.training.objectives import Objective
 from emma_jax.training.run import Run, Stage
@@ -94,7 +94,7 @@ def abstract_state(run: Run, stage: Stage, mesh: Mesh) -> TrainState:
   return jax.tree.map(_placed, state, places)
 
 
-def abstract_batch(layout: packing.Layout, mesh: Mesh) -> Batch:
+def abstract_batch(layout: row_layout.Layout, mesh: Mesh) -> Batch:
   """The shapes of a global batch, its rows split over the mesh."""
   one, _ = packing.pack([], dataclasses.replace(layout, rows=1))
   rows = sharding.rows(mesh)

@@ -18,7 +18,7 @@ from emma_jax.build import session as build_session
 from emma_jax.models import dcae_sizes
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.emma import Emma, Latents
-from emma_jax.structs import Batch, Ids
+from emma_jax.structs import Batch, TokenIds
 from tests import tiny
 
 # Millions in paper.md, exact here; per layer of Qwen3-4B.
@@ -115,7 +115,7 @@ def test_encoders_and_adapters_of_the_4b(full):
 def test_a_picture_of_512_costs_the_4b_256_tokens(full):
   """One pass over a drawing and a question, in shapes alone."""
   S = lambda *shape, dtype="int32": jax.ShapeDtypeStruct(shape, dtype)
-  ids = lambda n: Ids(*(S(1, n) for _ in range(5)))
+  ids = lambda n: TokenIds(*(S(1, n) for _ in range(5)))
   pictures = S(1, 1, 512, 512, 3, dtype="uint8")
   batch = Batch(
     tokens_BU=S(1, 300),

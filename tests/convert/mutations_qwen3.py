@@ -186,13 +186,19 @@ def bf16_angles(a: Attempt) -> None:
 def strictly_causal(a: Attempt) -> None:
   """Off by one: a token does not see itself (the first one still does)."""
   allow = masks.allow
-  before = lambda q, k: allow(q.replace(end=jnp.maximum(q.end - 1, 0)), k)
+  before = lambda q, k: allow(
+    q.replace(last_visible=jnp.maximum(q.last_visible - 1, 0)), k
+  )
   a.patch(masks, "allow", before)
 
 
 def not_causal(a: Attempt) -> None:
   allow = masks.allow
-  a.patch(masks, "allow", lambda q, k: allow(q.replace(end=q.end + 999), k))
+  a.patch(
+    masks,
+    "allow",
+    lambda q, k: allow(q.replace(last_visible=q.last_visible + 999), k),
+  )
 
 
 def gelu(a: Attempt) -> None:

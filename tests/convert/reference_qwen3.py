@@ -17,7 +17,7 @@ import transformers
 from emma_jax.convert import qwen3
 from emma_jax.models import masks
 from emma_jax.models.qwen3 import Qwen3, Qwen3Config
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 from tests.tiny import QUICK
 
 TOLERANCE = 5e-6  # of the reference's maximum
@@ -102,7 +102,7 @@ class Case:
   theirs: dict
   position: np.ndarray | None = None
   segment: np.ndarray | None = None
-  ids: Ids | None = None
+  ids: TokenIds | None = None
   valid: np.ndarray | None = None
   tolerance: float = TOLERANCE
 
@@ -171,7 +171,7 @@ def bidirectional(tokens, rng) -> Case:
   additive = np.where(allowed, 0, np.finfo(np.float32).min)
   additive = np.broadcast_to(additive, (BATCH, 1, LENGTH, LENGTH))
   whole = lambda x: np.broadcast_to(x, (BATCH, LENGTH)).astype(np.int32)
-  ids = masks.causal(whole(1), whole(place)).replace(end=whole(end))
+  ids = masks.causal(whole(1), whole(place)).replace(last_visible=whole(end))
   mask = torch.from_numpy(additive.astype(np.float32))
   return Case(tokens, dict(attention_mask=mask), ids=ids)
 

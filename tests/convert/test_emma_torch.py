@@ -152,7 +152,9 @@ def test_decoder_on_packed_rows(both):
   for b, i in (("und", batch.und_ids), ("gen", batch.gen_ids)):
     xs[b] = rng.normal(size=(*i.segment.shape, 32)).astype(np.float32)
     ids[b] = tensor(
-      np.stack([i.segment, i.slot, i.end, i.noisy, i.position]).astype(np.int64)
+      np.stack(
+        [i.segment, i.order, i.last_visible, i.noise_group, i.position]
+      ).astype(np.int64)
     )
     used[b] = i.segment > 0
 

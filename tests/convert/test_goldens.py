@@ -116,7 +116,9 @@ def test_decoding_behind_a_cache(tmp_path: Path):
 
   def step(m, tokens, start, cache):
     at = jnp.arange(start, start + tokens.shape[1])[None] + 0 * tokens
-    ids = masks.causal(jnp.ones_like(tokens), at).replace(slot=at, end=at)
+    ids = masks.causal(jnp.ones_like(tokens), at).replace(
+      order=at, last_visible=at
+    )
     hidden, _, new = m(m.embed(tokens), None, ids, None, cache, True)
     return m.logits(hidden), new
 

@@ -19,7 +19,7 @@ from emma_jax.models.attention import rope
 from emma_jax.models.layers import rms_norm
 from emma_jax.models.llm import Llm, LlmConfig
 from emma_jax.models.qwen3 import PARTS
-from emma_jax.structs import Ids, KvCache
+from emma_jax.structs import KvCache, TokenIds
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -194,11 +194,11 @@ def greedy(config, params, c, room: int) -> tuple[np.ndarray, KvCache]:
   for i in range(room):
     out.append(jnp.argmax(logits, axis=-1)[:, None])
     slot = ones * (length + i)
-    ids = Ids(
+    ids = TokenIds(
       segment=ones,
-      slot=slot,
-      end=slot,
-      noisy=ones * 0,
+      order=slot,
+      last_visible=slot,
+      noise_group=ones * 0,
       position=int32(c.position[:, -1:]) + i + 1,
     )
     logits, new = step(tree, int32(out[-1]), ids, cache)

@@ -11,7 +11,7 @@ import numpy as np
 
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
-from emma_jax.structs import Batch, Ids, Latents, Patches
+from emma_jax.structs import Batch, Latents, Patches, TokenIds
 
 CELL, PATCH = 32, 16  # pixels
 
@@ -205,11 +205,11 @@ def pack(
   B, U = layout.rows, layout.und_tokens
   whole = lambda size, value=0: np.full((B, size), value, np.int32)
   ids = {
-    name: Ids(
+    name: TokenIds(
       segment=whole(size),
-      slot=whole(size, slots),
-      end=whole(size),
-      noisy=whole(size),
+      order=whole(size, slots),
+      last_visible=whole(size),
+      noise_group=whole(size),
       position=whole(size),
     )
     for name, size in (("und", U), ("gen", gen_size))
@@ -226,9 +226,9 @@ def pack(
       at = gen_place(token, layout) if token.gen else place
       of = ids["gen" if token.gen else "und"]
       of.segment[b, at] = token.sample
-      of.slot[b, at] = slot
-      of.end[b, at] = start + token.last_of if both_ways else slot
-      of.noisy[b, at] = token.picture + 1 if token.role == "target" else 0
+      of.order[b, at] = slot
+      of.last_visible[b, at] = start + token.last_of if both_ways else slot
+      of.noise_group[b, at] = token.picture + 1 if token.role == "target" else 0
       of.position[b, at] = token.position
       if token.gen:
         continue

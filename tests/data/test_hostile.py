@@ -10,7 +10,7 @@ import re
 import pytest
 
 from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.packing import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.curation import validation
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part

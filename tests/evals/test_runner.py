@@ -147,7 +147,7 @@ def test_fidelity_is_a_mean_over_pictures_by_hand():
 def test_settings_are_told_but_for_what_decides_no_score(config):
   """So that an equal `settings` in two scores.json means comparable ones."""
   names = {f.name for f in dataclasses.fields(EvalSettings)}
-  told = EvalSettings.of(config).told()
+  told = EvalSettings.of(config).options()
   assert names - told.keys() == {"stage_samples", "reference"}
   assert told == json.loads(json.dumps(told))
   assert told["samples"] == 12 and told["held_out_samples"] == 6

@@ -5,20 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax.models import attention, convolution, layers, norm_rope
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 from tests import fixed
 
 KEPT = 6
 
 
-def ids(queries: int | None = None) -> Ids:
+def ids(queries: int | None = None) -> TokenIds:
   """The drawing of `masks`: an edit r r i i n n, a question p p q, padding."""
   x = lambda *v: jnp.array([v, v[::-1]], jnp.int32)[:, :queries]
-  return Ids(
+  return TokenIds(
     segment=x(1, 1, 1, 1, 1, 1, 2, 2, 2, 0),
-    slot=x(0, 1, 2, 3, 4, 5, 6, 7, 8, 0),
-    end=x(1, 1, 2, 3, 5, 5, 6, 7, 8, 0),
-    noisy=x(0, 0, 0, 0, 1, 1, 0, 0, 0, 0),
+    order=x(0, 1, 2, 3, 4, 5, 6, 7, 8, 0),
+    last_visible=x(1, 1, 2, 3, 5, 5, 6, 7, 8, 0),
+    noise_group=x(0, 0, 0, 0, 1, 1, 0, 0, 0, 0),
     position=x(0, 1, 2, 3, 4, 5, 0, 1, 2, 0),
   )
 

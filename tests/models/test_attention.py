@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax.models import attention, masks
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 
 THETA = 1e4
 RNG = np.random.default_rng(0)
@@ -53,9 +53,9 @@ def test_attention_equals_a_loop():
   """Key head h serves the query heads [h * G, (h + 1) * G)."""
   B, L, S, H, K, E = 2, 3, 5, 4, 2, 8
   q, k, v = heads(B, L, H, E), heads(B, S, K, E), heads(B, S, K, E)
-  make = lambda n: Ids(*(RNG.integers(0, 2, (B, n)) for _ in range(5)))
+  make = lambda n: TokenIds(*(RNG.integers(0, 2, (B, n)) for _ in range(5)))
   query, key = make(L), make(S)
-  query = query.replace(end=np.full((B, L), 9))  # most see something
+  query = query.replace(last_visible=np.full((B, L), 9))  # most see something
   mask = np.asarray(masks.allow(query, key))
   out = np.asarray(jax.jit(attend)(q, k, v, query, key))
   checked = 0
@@ -90,7 +90,13 @@ def test_scores_and_softmax_are_float32():
   v = jnp.array([0.0, 1.0], jnp.bfloat16).reshape(1, 2, 1, 1)
   v = jnp.broadcast_to(v, (1, 2, 1, 16))
   one = np.ones((1, 2), np.int32)
-  ids = Ids(segment=one, slot=0 * one, end=one, noisy=0 * one, position=one)
+  ids = TokenIds(
+    segment=one,
+    order=0 * one,
+    last_visible=one,
+    noise_group=0 * one,
+    position=one,
+  )
   out = jax.jit(attend)(q, k, v, jax.tree.map(lambda x: x[:, :1], ids), ids)
   assert out.dtype == jnp.bfloat16
   expected = 1 / (1 + np.exp(-10 * 0.5 / 4))

@@ -18,7 +18,7 @@ from emma_jax.models.emma import (
   to_unit,
   token_grid,
 )
-from emma_jax.structs import Ids, KvCache
+from emma_jax.structs import KvCache, TokenIds
 from tests import tiny
 
 T = tiny.GRID[0] * tiny.GRID[1]
@@ -100,7 +100,7 @@ def test_gradient_goes_where_the_mask_says(variant):
     """Reach of the input behind buffer place j."""
     if j >= U:  # references of the Gen buffer, then targets
       j -= U
-      in_gen = batch.gen_ids.slot.shape[1] - noisy.shape[1]
+      in_gen = batch.gen_ids.order.shape[1] - noisy.shape[1]
       return ref[:, j] if j < in_gen else noisy[:, j - in_gen]
     visual = batch.visual_BU[0, j]
     if visual < 0:
@@ -229,8 +229,12 @@ def test_an_extended_cache_equals_one_pass():
   )
   cache, one = out.cache, np.ones((2, 1), np.int32)
   for i in range(7, 10):
-    ids = Ids(
-      segment=one, slot=i * one, end=i * one, noisy=0 * one, position=i * one
+    ids = TokenIds(
+      segment=one,
+      order=i * one,
+      last_visible=i * one,
+      noise_group=0 * one,
+      position=i * one,
     )
     hidden, new = extend(params, batch.tokens_BU[:, i : i + 1], ids, cache)
     np.testing.assert_allclose(hidden[:, 0], whole[:, i], atol=2e-5)

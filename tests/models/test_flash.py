@@ -21,11 +21,11 @@ from emma_jax.models import (
   masks,
   partition,
 )
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 from tests import tiny
 
 B, UND, GEN = 2, 150, 200
-FIELDS = [x.name for x in dataclasses.fields(Ids)]
+FIELDS = [x.name for x in dataclasses.fields(TokenIds)]
 
 
 def interpreted(kernel) -> flash.Path:
@@ -79,15 +79,15 @@ def packed_row(rng: np.random.Generator) -> np.ndarray:
   return np.concatenate([*buffers[0], *buffers[1]], axis=1).astype(np.int32)
 
 
-def packed(seed: int) -> Ids:
+def packed(seed: int) -> TokenIds:
   rng = np.random.default_rng(seed)
-  return Ids(*np.stack([packed_row(rng) for _ in range(B)], axis=1))
+  return TokenIds(*np.stack([packed_row(rng) for _ in range(B)], axis=1))
 
 
-def anything(seed: int, length: int) -> Ids:
-  """Ids without any order."""
+def anything(seed: int, length: int) -> TokenIds:
+  """TokenIds without any order."""
   rng = np.random.default_rng(seed)
-  return Ids(
+  return TokenIds(
     *(
       rng.integers(0, high, (B, length)).astype(np.int32)
       for high in (3, 9, 9, 3, 9)
@@ -257,7 +257,7 @@ def test_only_the_plain_path_holds_S_x_S(path, monkeypatch):
   monkeypatch.undo()
   S, H, K, E = 8192, 4, 1, 128
   shape = lambda *x: jax.ShapeDtypeStruct(x, jnp.bfloat16)
-  ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
+  ids = TokenIds(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
   program = jax.make_jaxpr(training(path))(
     shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids
   )
@@ -269,7 +269,7 @@ def test_the_compiled_program_has_no_room_for_S_x_S(monkeypatch):
   monkeypatch.undo()
   S, H, K, E = 8192, 2, 1, 16
   shape = lambda *x: jax.ShapeDtypeStruct(x, np.float32)
-  ids = Ids(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
+  ids = TokenIds(*[jax.ShapeDtypeStruct((1, S), np.int32)] * 5)
   compiled = (
     jax.jit(training("auto"))
     .lower(shape(1, S, H, E), shape(1, S, K, E), shape(1, S, K, E), ids)

@@ -10,7 +10,7 @@ from tests import programs
 MESH = """
 import functools, json, jax, numpy as np
 from emma_jax.models import attention, flash, flash_tpu, norm_rope
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 from tests.models import test_flash as t
 
 t.B, flash_tpu.TILE = 4, 128
@@ -66,14 +66,14 @@ TPU = """
 import json, jax, jax.numpy as jnp
 from jax.experimental import topologies
 from emma_jax.models import attention
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 device = topologies.get_topology_desc("v5e:2x2", "tpu").devices[0]
 def shape(dtype, *x):
   return jax.ShapeDtypeStruct(
       x, dtype, sharding=jax.sharding.SingleDeviceSharding(device))
 S, H, K, E = 2048, 8, 2, 128
 q, k = (shape(jnp.bfloat16, 1, S, n, E) for n in (H, K))
-ids = Ids(*[shape(jnp.int32, 1, S)] * 5)
+ids = TokenIds(*[shape(jnp.int32, 1, S)] * 5)
 def run(q, k, v, dout, ids):
   out, back = jax.vjp(
       lambda *x: attention.attend(*x, ids, ids, "auto"), q, k, v)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from emma_jax.models import attention, flash, flash_gpu, masks, partition
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 from tests import programs
 from tests.models import test_flash as t
 
@@ -57,7 +57,7 @@ def shapes(S: int, E: int, dtype: str, sharding=None):
   """Queries, keys and ids as `t.arrays` and `t.packed` make them."""
   make = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
   q, k = (make((1, S, n, E), jnp.dtype(dtype)) for n in (2, 1))
-  return q, k, k, q, Ids(*[make((1, S), jnp.int32)] * 5)
+  return q, k, k, q, TokenIds(*[make((1, S), jnp.int32)] * 5)
 
 
 def program(platform, capability, masked: bool = True, path: str = "auto"):

@@ -14,7 +14,7 @@ from emma_jax import rules
 from emma_jax.models import masks
 from emma_jax.models.llm import Block, Llm, LlmConfig
 from emma_jax.models.qwen3 import PARTS, Qwen3, Qwen3Config
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 from tests import tiny
 
 CONFIG = LlmConfig(
@@ -44,7 +44,7 @@ COPIES = (
 )
 
 
-def part(ids: Ids, where) -> Ids:
+def part(ids: TokenIds, where) -> TokenIds:
   return jax.tree.map(lambda x: np.asarray(x)[:, where], ids)
 
 

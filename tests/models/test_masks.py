@@ -9,7 +9,7 @@ import pytest
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.transforms import Sample, Text
 from emma_jax.models import masks
-from emma_jax.structs import Batch, Ids
+from emma_jax.structs import Batch, TokenIds
 from tests import tiny
 from tests.data import oracle
 from tests.laws import laws
@@ -17,12 +17,14 @@ from tests.laws import laws
 pytestmark = pytest.mark.smoke
 
 
-def row_ids(batch: Batch) -> Ids:
+def row_ids(batch: Batch) -> TokenIds:
   """Ids of both buffers of row 0 in reading order, padding last."""
   ids = masks.join(batch.und_ids, batch.gen_ids)
-  order = np.argsort(np.asarray(ids.slot[0]), kind="stable")
+  order = np.argsort(np.asarray(ids.order[0]), kind="stable")
   pick = lambda x: np.asarray(x)[:1, order]
-  return Ids(*(pick(getattr(ids, n)) for n in Ids.__dataclass_fields__))
+  return TokenIds(
+    *(pick(getattr(ids, n)) for n in TokenIds.__dataclass_fields__)
+  )
 
 
 def drawn() -> tuple[list[str], np.ndarray]:
@@ -43,11 +45,11 @@ def drawn() -> tuple[list[str], np.ndarray]:
 def test_the_drawing_in_the_docstring():
   letters, table = drawn()
   assert "".join(letters) == "rriinnppqa"
-  ids = Ids(
+  ids = TokenIds(
     segment=np.array([[1] * 6 + [2] * 4]),
-    slot=np.arange(10)[None],
-    end=np.array([[1, 1, 2, 3, 5, 5, 6, 7, 8, 9]]),
-    noisy=np.array([[0] * 4 + [1] * 2 + [0] * 4]),
+    order=np.arange(10)[None],
+    last_visible=np.array([[1, 1, 2, 3, 5, 5, 6, 7, 8, 9]]),
+    noise_group=np.array([[0] * 4 + [1] * 2 + [0] * 4]),
     position=np.array([[*range(6), *range(4)]]),
   )
   np.testing.assert_array_equal(np.asarray(masks.allow(ids, ids))[0], table)
@@ -114,11 +116,11 @@ def test_samples_of_a_row_do_not_see_each_other():
 def test_the_buffers_order_does_not_matter():
   """Permuted queries and keys give the permuted mask."""
   ids = row_ids(tiny.packed([tiny.editing(), tiny.understanding()]))
-  n = ids.slot.shape[1]
+  n = ids.order.shape[1]
   rng = np.random.default_rng(0)
   a, b = rng.permutation(n), rng.permutation(n)
-  take = lambda p: Ids(
-    *(getattr(ids, name)[:, p] for name in Ids.__dataclass_fields__)
+  take = lambda p: TokenIds(
+    *(getattr(ids, name)[:, p] for name in TokenIds.__dataclass_fields__)
   )
   np.testing.assert_array_equal(
     np.asarray(masks.allow(take(a), take(b)))[0],
@@ -148,10 +150,10 @@ _NUMBERS = st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=8, max_size=8)
 _jitted = jax.jit(lambda q, k: (masks.allow(q, k), masks.tiles(q, k, 4, 2)))
 
 
-def _ids(numbers: list[tuple[int, ...]]) -> Ids:
+def _ids(numbers: list[tuple[int, ...]]) -> TokenIds:
   """One row of (segment, slot, end, noisy)."""
   columns = [np.array([c], np.int32) for c in zip(*numbers)]
-  return Ids(*columns, position=np.zeros((1, len(numbers)), np.int32))
+  return TokenIds(*columns, position=np.zeros((1, len(numbers)), np.int32))
 
 
 @laws(60)
@@ -187,18 +189,18 @@ def test_who_sees_whom_in_packed_rows_by_brute_force(data):
     )
   ]
   batch, info = pack(samples, layout)
-  ids = Ids(
+  ids = TokenIds(
     *(
       np.concatenate(
         [getattr(x, name) for x in (batch.und_ids, batch.gen_ids)], axis=1
       )
-      for name in Ids.__dataclass_fields__
+      for name in TokenIds.__dataclass_fields__
     )
   )
   allow = masks.allow(ids, ids)
   for row, placed in enumerate(info.placed):
     flat = oracle.row_tokens([samples[i] for i in placed], layout)
-    order = np.argsort(ids.slot[row], kind="stable")[: len(flat)]
+    order = np.argsort(ids.order[row], kind="stable")[: len(flat)]
     for i, query in enumerate(flat):
       for j, key in enumerate(flat):
         same = query.sample == key.sample

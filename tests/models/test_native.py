@@ -11,7 +11,8 @@ import pytest
 
 from emma_jax import flow
 from emma_jax.data.batching import patches
-from emma_jax.data.batching.packing import Layout, pack
+from emma_jax.data.batching.packing import pack
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models.adapters import sincos_2d, sincos_at
 from emma_jax.models.emma import Emma

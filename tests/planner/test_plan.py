@@ -20,7 +20,7 @@ from emma_jax.build import sections
 from emma_jax.models import attention, dcae, partition
 from emma_jax.planner import chips, counts, jobs, sweep, table
 from emma_jax.planner import plan as plan_lib
-from emma_jax.structs import Ids
+from emma_jax.structs import TokenIds
 from tests import tiny
 
 STAGE = "3_quality"
@@ -261,7 +261,7 @@ def test_gpu_kernels_count_as_if_no_tile_were_skipped():
   """Also heads that are padded, and what autodiff asks for."""
   S, H, E = 1024, 2, 72
   shape = lambda *x: jax.ShapeDtypeStruct(x, jnp.bfloat16)
-  ids = Ids(*[jax.ShapeDtypeStruct((1, S), jnp.int32)] * 5)
+  ids = TokenIds(*[jax.ShapeDtypeStruct((1, S), jnp.int32)] * 5)
 
   def run(q, k, v, ids):
     with partition.compiled_for("gpu", (9, 0)):

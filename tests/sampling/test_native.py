@@ -56,6 +56,6 @@ def test_only_what_was_trained_so_is_drawn_at_native_size():
     batch=4,
   )
   assert trained.requests.preprocess.native
-  assert not trained.requests.frame.native
+  assert not trained.requests.generation_preprocess.native
   np.testing.assert_array_equal(edit(trained), edit(small.session()))
-  assert _native().requests.frame.native
+  assert _native().requests.generation_preprocess.native

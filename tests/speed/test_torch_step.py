@@ -207,7 +207,7 @@ def test_tiles_follow_the_masks_rule():
     torch.from_numpy(
       np.concatenate([getattr(i, n) for i in (batch.und_ids, batch.gen_ids)], 1)
     )
-    for n in ("segment", "slot", "end", "noisy", "position")
+    for n in ("segment", "order", "last_visible", "noise_group", "position")
   ]
   stacked = torch.stack(ids)
   w = torch_step.tree({"norm_und.weight": torch.ones(2)})

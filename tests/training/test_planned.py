@@ -61,7 +61,7 @@ def test_steps_have_both_sizes_and_realised_shares_are_logged(undisturbed):
   assert {k for k in log[0] if k.startswith("realised/tokens/")} == {
     f"realised/tokens/{name}" for name in recorded.COUNTS
   }
-  assert all(x["data/unfit"] == x["data/cut"] == 0 for x in log)
+  assert all(x["data/oversized"] == x["data/truncated"] == 0 for x in log)
 
 
 @pytest.mark.parametrize("when", [1, 5])

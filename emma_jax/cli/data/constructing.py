@@ -114,13 +114,13 @@ def _client(args: argparse.Namespace, kind: str, name: str) -> Any:
   from emma_jax.data.curation import client
   from emma_jax.data.ingest import job
 
-  said = client.PROMPTS[kind]
+  prompt = client.PROMPTS[kind]
   for pair in args.prompt:
     key, _, path = pair.partition("=")
     if key == name:
       try:
         with open(path, encoding="utf-8") as file:
-          said = file.read()
+          prompt = file.read()
       except (OSError, UnicodeDecodeError) as error:
         raise common.UserError(f"--prompt {pair}: {error}") from error
   cache = args.cache or str(common.cache_directory() / "replies")
@@ -128,7 +128,7 @@ def _client(args: argparse.Namespace, kind: str, name: str) -> Any:
     return client.Client(
       url=args.url,
       model=args.model,
-      prompt=said,
+      prompt=prompt,
       cache=os.path.abspath(cache),
       key_env=args.key_env,
       timeout=args.timeout,

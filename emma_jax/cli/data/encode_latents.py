@@ -121,7 +121,7 @@ class Work:
     self.settings = build_data.latent_settings(config)
     whole = dataclasses.replace(
       build_data.to_sample(config["data"], training=False),
-      frame=self.settings.generation,
+      generation_preprocess=self.settings.generation,
     )
     # One for each size of drawn pictures.
     self.to_sample = [whole.sized(y, x) for y, x in self.settings.sizes]

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
         samples += count
         if args.each:
           print(f"{step} {digest}", flush=True)
-  told = {
+  report = {
     "stage": name,
     "start": args.start,
     "steps": args.steps,
@@ -115,10 +115,10 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     "sha256": whole.hexdigest(),
   }
   if args.json:
-    print(json.dumps(told))
+    print(json.dumps(report))
   else:
     print(
-      f"{told['sha256']}  batches {args.start} to {end - 1} of {name}, "
+      f"{report['sha256']}  batches {args.start} to {end - 1} of {name}, "
       f"{samples} samples"
     )
   return 0

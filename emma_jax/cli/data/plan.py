@@ -57,10 +57,10 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   size = sum(entry.stat().st_size for entry in os.scandir(source.plan.folder))
   _print(found, source.plan.key, seconds, size)
   if args.json:
-    told = dataclasses.asdict(found)
-    told |= {"plan": source.plan.key, "seconds": seconds, "bytes": size}
+    report = dataclasses.asdict(found)
+    report |= {"plan": source.plan.key, "seconds": seconds, "bytes": size}
     with open(args.json, "w", encoding="utf-8") as file:
-      json.dump(told, file, indent=1)
+      json.dump(report, file, indent=1)
       file.write("\n")
   return 0
 
@@ -95,13 +95,13 @@ def _print(found: Any, key: str, seconds: float, size: int) -> None:
           f"{phase.tokens[name]:8.5f}"
         )
   print(
-    f"\nToo long for a row so far: {found.cut:,} samples cut after the "
+    f"\nToo long for a row so far: {found.truncated:,} samples cut after the "
     f"turns that fit, {found.passed:,} left out. In an epoch:"
   )
-  for name, told in found.sources.items():
-    reasons = ", ".join(f"{k} {n:,}" for k, n in told["too much of"].items())
+  for name, source in found.sources.items():
+    reasons = ", ".join(f"{k} {n:,}" for k, n in source["too much of"].items())
     reasons = f" (too much of: {reasons})" if reasons else ""
     print(
-      f"  {name}: {told['elements']:,} records, {told['cut']:,} cut, "
-      f"{told['dropped']:,} left out{reasons}"
+      f"  {name}: {source['elements']:,} records, {source['truncated']:,} cut, "
+      f"{source['dropped']:,} left out{reasons}"
     )

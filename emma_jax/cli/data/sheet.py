@@ -164,24 +164,24 @@ def read_row(batch: Batch, row: int, layout: Layout) -> Slots:
   und, gen = one.und_ids, one.gen_ids
   ids = jax.tree.map(np.asarray, masks.join(und, gen))
   used = np.flatnonzero(ids.segment[0])
-  order = used[np.argsort(ids.slot[0, used])]
+  order = used[np.argsort(ids.order[0, used])]
   pick = lambda x: x[0, order]
   size = und.segment.shape[1]
-  visual = np.concatenate([one.visual_BU[0], np.full(gen.slot.shape[1], -1)])
+  visual = np.concatenate([one.visual_BU[0], np.full(gen.order.shape[1], -1)])
   number, pictures = _pictures(one, layout)
   picture = np.where(
     order < size,
     number["und"][visual[order]] * (visual[order] >= 0) - (visual[order] < 0),
     number["gen"][np.maximum(order - size, 0)],
   )
-  token = np.concatenate([one.tokens_BU[0], np.zeros(gen.slot.shape[1], int)])
-  weight = np.concatenate([one.weights_BU[0], np.zeros(gen.slot.shape[1])])
+  token = np.concatenate([one.tokens_BU[0], np.zeros(gen.order.shape[1], int)])
+  weight = np.concatenate([one.weights_BU[0], np.zeros(gen.order.shape[1])])
   # The weight stands where the next token is predicted.
   follows = np.concatenate([[False], pick(weight[None])[:-1] > 0])
-  seen = pick(ids.noisy)
+  seen = pick(ids.noise_group)
   return Slots(
     segment=pick(ids.segment),
-    slot=pick(ids.slot),
+    slot=pick(ids.order),
     token=np.where(picture < 0, token[order], -1),
     picture=picture,
     noisy=seen,

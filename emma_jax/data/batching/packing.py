@@ -5,10 +5,10 @@ instruction i, target S), pictures of two tokens, references in the Gen buffer:
 
   reading order   p p p T T | R' R R i i S S | . .      R': <|vision_start|>
   segment         1 1 1 1 1 | 2  2 2 2 2 2 2 | 0 0
-  slot            0 1 2 3 4 | 5  6 7 8 9 . . | S S      S: slots of a row
+  order           0 1 2 3 4 | 5  6 7 8 9 . . | S S      S: slots of a row
   position        0 1 2 3 4 | 0  1 2 3 4 5 6 | 0 0
-  end             0 1 2 4 4 | 5  7 7 8 9 e e | 0 0      e: last slot of S S
-  noisy           0 0 0 1 1 | 0  0 0 0 0 2 2 | 0 0
+  last_visible    0 1 2 4 4 | 5  7 7 8 9 e e | 0 0      e: order of the last S
+  noise_group     0 0 0 1 1 | 0  0 0 0 0 2 2 | 0 0
   Und buffer      p p p       R'     i i       . .
   Gen buffer      R R | . . . . | T T | S S             references, targets
 """
@@ -20,71 +20,16 @@ from typing import Any
 import numpy as np
 
 from emma_jax.data.batching import patches
+from emma_jax.data.batching.pack_info import Dropped, PackInfo
 from emma_jax.data.batching.row_layout import (
   CAPACITIES,
   PATCHES_PER_CELL,
   Layout,
 )
 from emma_jax.data.transforms import Picture, Sample, Text
-from emma_jax.structs import DRAWING, EDITING, STEM_UNKNOWN, Batch, Ids
+from emma_jax.structs import DRAWING, EDITING, STEM_UNKNOWN, Batch, TokenIds
 
 _GEN_TASK = {"drawing": DRAWING, "editing": EDITING}
-
-
-@dataclasses.dataclass(frozen=True)
-class Dropped:
-  """A sample that was not placed; `never`: no empty row could hold it."""
-
-  index: int
-  id: str
-  reason: str
-  never: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PackInfo:
-  """What went where. Indices are those of the samples given to `pack`."""
-
-  placed: tuple[tuple[int, ...], ...]  # per row, in reading order
-  dropped: tuple[Dropped, ...]
-  samples_per_task: dict[str, int]
-  tokens_per_task: dict[str, int]  # of both buffers
-  und_tokens: int  # used, over all rows
-  gen_tokens: int
-  fill: float  # used share of all slots
-
-  def shifted(self, start: int) -> "PackInfo":
-    """The same, for samples that are a list's from `start` on."""
-    move = lambda d: dataclasses.replace(d, index=d.index + start)
-    return dataclasses.replace(
-      self,
-      placed=tuple(tuple(i + start for i in row) for row in self.placed),
-      dropped=tuple(map(move, self.dropped)),
-    )
-
-
-def joined(parts: Sequence[PackInfo], slots: int) -> PackInfo:
-  """What lies in several stretches of rows; `slots` of each row."""
-
-  def total(name: str) -> dict[str, int]:
-    out: dict[str, int] = {}
-    for part in parts:
-      for task, count in getattr(part, name).items():
-        out[task] = out.get(task, 0) + count
-    return out
-
-  placed = tuple(row for part in parts for row in part.placed)
-  und = sum(part.und_tokens for part in parts)
-  gen = sum(part.gen_tokens for part in parts)
-  return PackInfo(
-    placed=placed,
-    dropped=tuple(d for part in parts for d in part.dropped),
-    samples_per_task=total("samples_per_task"),
-    tokens_per_task=total("tokens_per_task"),
-    und_tokens=und,
-    gen_tokens=gen,
-    fill=(und + gen) / max(len(placed) * slots, 1),
-  )
 
 
 def pack(
@@ -115,7 +60,7 @@ def pack(
     tasks[task] = tasks.get(task, 0) + 1
     tokens[task] = tokens.get(task, 0) + length
   gen = int(flat.gen.sum())
-  used = flat.slot.size
+  used = flat.order.size
   info = PackInfo(
     placed=tuple(map(tuple, rows)),
     dropped=tuple(dropped),
@@ -138,9 +83,9 @@ def _first_fit(
   for i, sample in enumerate(samples):
     if sample is None:
       continue
-    misfit = layout.too_large_reason(sample)
-    if misfit:
-      dropped.append(Dropped(i, sample.id, misfit, True))
+    reason = layout.too_large_reason(sample)
+    if reason:
+      dropped.append(Dropped(i, sample.id, reason, True))
       continue
     u, n, r, m, w = layout.row_cost(sample).values()
     for row, left in zip(rows, free):
@@ -209,11 +154,11 @@ class _Placed:
   segment: int
   length: int
   position: int  # of its first token in the sample
-  slot: int  # of its first token in the row
+  order: int  # of its first token in the row
   gen: bool  # in the Gen buffer
   offset: int  # of its first token in its buffer
   visual: int  # index of its first visual token in the row; -1 for text
-  noisy: int
+  noise_group: int
   both_ways: bool
   picture: int  # place among the row's pictures of its role
   cell: int  # of an understanding picture: its first cell among the row's
@@ -299,9 +244,9 @@ class _Flat:
 
   row: np.ndarray
   segment: np.ndarray
-  slot: np.ndarray
-  end: np.ndarray
-  noisy: np.ndarray
+  order: np.ndarray
+  last_visible: np.ndarray
+  noise_group: np.ndarray
   position: np.ndarray
   gen: np.ndarray
   place: np.ndarray  # in its buffer
@@ -319,11 +264,11 @@ def _flatten(parts: Sequence[_Placed]) -> _Flat:
         p.segment,
         p.length,
         p.position,
-        p.slot,
+        p.order,
         p.gen,
         p.offset,
         p.visual,
-        p.noisy,
+        p.noise_group,
         p.both_ways,
         isinstance(p.part, Text) and p.part.loss,
       )
@@ -339,11 +284,11 @@ def _flatten(parts: Sequence[_Placed]) -> _Flat:
     segment,
     length,
     position,
-    slot,
+    first,
     gen,
     offset,
     visual,
-    noisy,
+    noise_group,
     both,
     loss,
   ) = np.repeat(table, length, axis=0).T
@@ -365,9 +310,9 @@ def _flatten(parts: Sequence[_Placed]) -> _Flat:
   return _Flat(
     row=row,
     segment=segment,
-    slot=slot + within,
-    end=slot + np.where(both, length - 1, within),
-    noisy=noisy,
+    order=first + within,
+    last_visible=first + np.where(both, length - 1, within),
+    noise_group=noise_group,
     position=position + within,
     gen=gen != 0,
     place=offset + within,
@@ -387,12 +332,12 @@ def _fill(flat: _Flat, parts: Sequence[_Placed], layout: Layout) -> Batch:
     out[flat.row[where], flat.place[where]] = values[where]
     return out
 
-  def ids(where, size: int) -> Ids:
-    return Ids(
+  def ids(where, size: int) -> TokenIds:
+    return TokenIds(
       segment=spread(flat.segment, where, size),
-      slot=spread(flat.slot, where, size, empty=layout.slots),
-      end=spread(flat.end, where, size),
-      noisy=spread(flat.noisy, where, size),
+      order=spread(flat.order, where, size, empty=layout.slots),
+      last_visible=spread(flat.last_visible, where, size),
+      noise_group=spread(flat.noise_group, where, size),
       position=spread(flat.position, where, size),
     )
 

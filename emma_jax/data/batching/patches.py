@@ -84,7 +84,7 @@ def put_latent(
 ) -> None:
   """Writes a picture's latents; the numbers are those of `put`."""
   latent_TC = part.latent_TC
-  assert latent_TC is not None  # Layout.misfit has looked
+  assert latent_TC is not None  # Layout.too_large_reason has looked
   if part.role == "und" and out.native_BJC is not None:
     out.native_BJC[row, cell : cell + len(latent_TC)] = latent_TC
     return

@@ -71,7 +71,7 @@ class PlanConfig:
     layouts = [
       dataclasses.asdict(x) | {"rows": self.rows} for x in self.rules.layouts
     ]
-    told = {
+    settings = {
       "version": VERSION,
       "seed": self.seed,
       "rows": self.rows,
@@ -83,7 +83,7 @@ class PlanConfig:
       "max_turns": self.rules.max_turns,
       "native": [c.min_tokens, c.max_tokens] if self.rules.native else None,
     }
-    text = json.dumps(told, sort_keys=True)
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

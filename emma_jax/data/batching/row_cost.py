@@ -88,7 +88,7 @@ class RowCost:
     return RowCost(**{name: getattr(self, name)[rows] for name in fields})
 
   @property
-  def cut(self) -> int:
+  def truncated(self) -> int:
     """Conversations that lose turns so that they fit."""
     return int(np.count_nonzero(self.turns[self.fits]))
 

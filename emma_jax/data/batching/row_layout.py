@@ -171,12 +171,12 @@ class Layout:
         )
     for part in sample.parts:
       if isinstance(part, Picture):
-        why = self._misfit(part)
+        why = self._too_large(part)
         if why:
           return why
     return ""
 
-  def _misfit(self, picture: Picture) -> str:
+  def _too_large(self, picture: Picture) -> str:
     y, x, c = picture.pixels_YXC.shape
     if self.und_patches and picture.role == "und":
       if y % GRID or x % GRID or c != 3:

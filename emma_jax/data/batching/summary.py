@@ -33,11 +33,11 @@ class Summary:
   fill: Mapping[str, float]
   buckets: Mapping[str, int]  # "HEIGHTxWIDTH" -> batches
   phases: tuple[Shares, ...]
-  # By source: elements of an epoch, those cut and left out, and too much of
-  # what.
+  # By source: elements of an epoch, those truncated and left out, and too much
+  # of what.
   sources: Mapping[str, Mapping[str, Any]]
   passed: int  # left out so far, over all epochs
-  cut: int
+  truncated: int
 
 
 def summarise(
@@ -62,7 +62,7 @@ class _Tally:
       np.zeros(K, np.int64),
       np.zeros(len(c.rules.layouts), np.int64),
     )
-    self.batches = self._passed = self._cut = 0
+    self.batches = self._passed = self._truncated = 0
     shape = (len(c.phases), len(self._d.names))
     self._samples = np.zeros(shape, np.int64)
     self._tokens = np.zeros(shape, np.int64)
@@ -89,7 +89,7 @@ class _Tally:
       segment.bucket[:use], minlength=self._buckets.size
     )
     self._passed += int(segment.passed[:use].sum())
-    self._cut += int(np.count_nonzero(s.turns))
+    self._truncated += int(np.count_nonzero(s.turns))
     number = segment.first + np.arange(use)
     phase = np.searchsorted(self._d.ends[:-1], number, side="right")
     phase = np.repeat(phase, counts[:use])
@@ -133,14 +133,14 @@ class _Tally:
       sources={
         name: {
           "elements": len(t),
-          "cut": t.cut,
+          "truncated": t.truncated,
           "dropped": t.dropped,
           "too much of": t.reasons(c.rules),
         }
         for name, t in zip(d.names, d.tables)
       },
       passed=self._passed,
-      cut=self._cut,
+      truncated=self._truncated,
     )
 
   def _shares(self, i: int) -> Shares | None:

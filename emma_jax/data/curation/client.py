@@ -131,10 +131,10 @@ class Client:
       "text": "\n".join(base.texts_of(record)),
     }
     # At once: what a record says is no template.
-    said = re.sub(
+    prompt = re.sub(
       r"\{(instruction|prompt|text)\}", lambda m: values[m[1]], self.prompt
     )
-    content: list[dict[str, Any]] = [{"type": "text", "text": said}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
     for data in stored.pictures:
       url = f"data:image/jpeg;base64,{self._jpeg(data, where)}"
       content.append({"type": "image_url", "image_url": {"url": url}})
@@ -162,8 +162,8 @@ class Client:
       try:
         return self._post(body)
       except urllib.error.HTTPError as error:
-        said = error.read(500).decode("utf-8", "replace")
-        problem = f"{error.code} {error.reason}: {said[:200]}"
+        reply = error.read(500).decode("utf-8", "replace")
+        problem = f"{error.code} {error.reason}: {reply[:200]}"
         if error.code in _RECORD:
           raise NoAnswer(where, f"{self.url} refuses it: {problem}") from error
         if error.code not in _LATER:

@@ -70,12 +70,12 @@ class Dedup(Construction):
     stored = made.stored
     asked = stored.task in ("understanding", "text")
     with_text = self.text == "always" or (self.text == "auto" and asked)
-    said = (
+    text = (
       json.dumps([stored.task, *texts_of(stored.record)])
       if (with_text or not stored.pictures)
       else stored.task
     )
-    group = hash64(f"{len(stored.pictures)} {said}")
+    group = hash64(f"{len(stored.pictures)} {text}")
     decoded = self.exact == "pixels" or self.perceptual
     arrays = [pixels(p, where) for p in stored.pictures] if decoded else []
     digest = hashlib.blake2b(group.to_bytes(8, "little"), digest_size=8)

@@ -76,11 +76,11 @@ class EditPairs(Construction):
     yield made
     if not self.reverse or record.id.endswith(REVERSED):
       return
-    said, by = self.reversed_instruction(made.stored, where, given)
-    if not said:
+    instruction, by = self.reversed_instruction(made.stored, where, given)
+    if not instruction:
       yield Skipped("no reversal", f"nothing undoes {record.instruction!r}")
       return
-    back = turned(made, said, by)
+    back = turned(made, instruction, by)
     out = None
     if self.judge:
       back, out = self.judge.check(back, where, self.missing)

@@ -56,13 +56,13 @@ def _listed(language: str) -> list[str]:
       "fc-list is not installed, which lists the system's fonts. Install "
       "fontconfig, or name folders of fonts: --fonts DIR."
     )
-  said = subprocess.run(
+  output = subprocess.run(
     ["fc-list", f":lang={language}", "file"],
     capture_output=True,
     text=True,
     check=True,
   ).stdout
-  files = [line.rstrip().removesuffix(":") for line in said.splitlines()]
+  files = [line.rstrip().removesuffix(":") for line in output.splitlines()]
   return [f for f in files if f.lower().endswith(_SUFFIXES)]
 
 

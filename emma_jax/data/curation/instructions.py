@@ -70,30 +70,30 @@ def reverse(instruction: str) -> str | None:
   >>> reverse("make it look better") is None
   True
   """
-  said = _bare(instruction)
-  if m := _REPLACE_TEXT.match(said):
+  bare = _bare(instruction)
+  if m := _REPLACE_TEXT.match(bare):
     return f'Replace the text "{m["new"]}" with "{m["old"]}".'
-  if m := _REMOVE_TEXT.match(said):
+  if m := _REMOVE_TEXT.match(bare):
     place = f" to {m['place']}" if m["place"] else ""
     return f'Add the text "{m["old"]}"{place}.'
-  if m := _ADD_TEXT.match(said):
+  if m := _ADD_TEXT.match(bare):
     place = f" from {m['place']}" if m["place"] else ""
     return f'Remove the text "{m["new"]}"{place}.'
-  if re.search(r" and (?:add|remove|replace|change|make|turn)\b", said, re.I):
+  if re.search(r" and (?:add|remove|replace|change|make|turn)\b", bare, re.I):
     return None  # several edits: the rules know of one
-  if m := _COLOUR.match(said):
+  if m := _COLOUR.match(bare):
     return f"Change the colour of {m['what']} from {m['new']} to {m['old']}."
-  if m := _TURN.match(said):
+  if m := _TURN.match(bare):
     return f"Change {m['what']} from {m['new']} to {m['old']}."
-  if m := _REPLACE.match(said):
+  if m := _REPLACE.match(bare):
     return f"Replace {m['new']} with {m['old']}."
-  if m := _ADD.match(said):
+  if m := _ADD.match(bare):
     # "in a hat" tells which man; "to the table" where he goes.
     word = m["word"] or ""
     word = "from" if word.lower() in ("to", "onto", "into") else word
     place = f" {word} {m['place']}" if m["place"] else ""
     return f"Remove the {m['what']}{place}."
-  if m := _REMOVE.match(said):
+  if m := _REMOVE.match(bare):
     place = f" to {m['place']}" if m["place"] else ""
     return f"Add {m['what']}{place}."
   return None
@@ -107,9 +107,9 @@ def text_edit(instruction: str) -> TextEdit | None:
   >>> text_edit("add a dog") is None
   True
   """
-  said = _bare(instruction)
+  bare = _bare(instruction)
   for pattern in (_REPLACE_TEXT, _REMOVE_TEXT, _ADD_TEXT):
-    if m := pattern.match(said):
+    if m := pattern.match(bare):
       found = m.groupdict()
       return TextEdit(found.get("old"), found.get("new"))
   return None

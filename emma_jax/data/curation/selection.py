@@ -149,17 +149,17 @@ def _choose(
       f"There is no group {unknown[0]!r}; there are {sorted(groups)}."
     )
   chosen: list[np.ndarray] = []
-  told: dict[str, dict[str, float]] = {}
+  table: dict[str, dict[str, float]] = {}
   for name, parts in sorted(groups.items()):
     score, tie, place = map(np.concatenate, zip(*parts))
     order = np.lexsort([place, tie, -score])
     best = order[: select.counts.get(name, select.count)]
     chosen.append(place[best])
-    told[name] = {"records": int(score.size), "chosen": int(best.size)}
+    table[name] = {"records": int(score.size), "chosen": int(best.size)}
     if best.size:
-      told[name]["lowest score"] = float(score[best[-1]])
+      table[name]["lowest score"] = float(score[best[-1]])
   with files.atomic_write(report, "w") as file:
-    json.dump(told, file, indent=1, ensure_ascii=False)
+    json.dump(table, file, indent=1, ensure_ascii=False)
   with files.atomic_write(plan) as file:
     np.savez(file, chosen=np.concatenate([np.zeros(0, np.uint64), *chosen]))
 

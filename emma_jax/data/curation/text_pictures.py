@@ -122,9 +122,9 @@ class TextPictures(Construction):
     rng = np.random.default_rng([self.seed, index])
     height, width = self.sizes[rng.integers(len(self.sizes))]
     language = self.languages[rng.integers(len(self.languages))]
-    said = self.phrases.get(language) or words_lib.PHRASES[language]
+    phrases = self.phrases.get(language) or words_lib.PHRASES[language]
     count = int(rng.integers(1, self.max_texts + 1))
-    chosen = [said[i] for i in rng.permutation(len(said))[:count]]
+    chosen = [phrases[i] for i in rng.permutation(len(phrases))[:count]]
     ground, ink = _colours(rng)
     picture, look = _ground(rng, height, width, ground)
     bands = _bands(rng, height, width, len(chosen))

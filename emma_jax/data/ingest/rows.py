@@ -90,11 +90,11 @@ def _conversations(row: Row, where: str, resolve: Resolve) -> Understanding:
   images = row["images"] if row.get("images") is not None else row.get("image")
   values = [] if images is None else images
   values = list(values) if isinstance(values, (list, tuple)) else [values]
-  said = _listed(row["conversations"])
-  if not isinstance(said, list) or not said or len(said) % 2:
+  turns = _listed(row["conversations"])
+  if not isinstance(turns, list) or not turns or len(turns) % 2:
     raise BadRecord(where, "conversations are not pairs of turns")
   texts = []
-  for i, turn in enumerate(said):
+  for i, turn in enumerate(turns):
     speakers = _MODEL if i % 2 else _HUMAN
     if not isinstance(turn, dict) or turn.get("from") not in speakers:
       raise BadRecord(where, f"conversations[{i}] is not from {speakers[0]}")
@@ -107,19 +107,19 @@ def _conversations(row: Row, where: str, resolve: Resolve) -> Understanding:
 
 
 def _finevision(row: Row, where: str, resolve: Resolve) -> Understanding:
-  said, values = _listed(row["texts"]), row["images"] or []
-  if not isinstance(said, list) or not said:
+  turns, values = _listed(row["texts"]), row["images"] or []
+  if not isinstance(turns, list) or not turns:
     raise BadRecord(where, "texts is not a list of turns")
   if not isinstance(values, list):
     raise BadRecord(where, f"images is a {type(values).__name__}, not a list")
-  for turn in said:
+  for turn in turns:
     if not isinstance(turn, dict):
       raise BadRecord(where, f"texts holds {turn!r}, not user and assistant")
   return Understanding(
     pictures=tuple(resolve(v, "images", where) for v in values),
     turns=tuple(
       (_text(turn, "user", where), _text(turn, "assistant", where))
-      for turn in said
+      for turn in turns
     ),
     stem=stem_of(row, where),
   )
@@ -140,15 +140,15 @@ def _editing(row: Row, where: str, resolve: Resolve) -> Editing:
 
 
 def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
-  said = row["edited_prompt_list"]
-  said = [said] if isinstance(said, str) else said
-  if not isinstance(said, list) or not said:
+  prompts = row["edited_prompt_list"]
+  prompts = [prompts] if isinstance(prompts, str) else prompts
+  if not isinstance(prompts, list) or not prompts:
     raise BadRecord(where, "edited_prompt_list holds no instruction")
   # Paraphrases of one edit, of which the last is the most detailed.
   return Editing(
     source=resolve(row["src_img"], "src_img", where),
     instruction=_text(
-      {"edited_prompt_list": said[-1]}, "edited_prompt_list", where
+      {"edited_prompt_list": prompts[-1]}, "edited_prompt_list", where
     ),
     target=resolve(row["edited_img"], "edited_img", where),
   )
@@ -157,7 +157,7 @@ def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
 def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
   given = row.get("input_images") or []
   given = list(given) if isinstance(given, (list, tuple)) else [given]
-  said = _text(row, "instruction", where)
+  instruction = _text(row, "instruction", where)
   if len(given) > 1:
     raise BadRecord(
       where, f"{len(given)} input_images; an edit here has one reference"
@@ -167,9 +167,9 @@ def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
     output = output[0]
   target = resolve(output, "output_image", where)
   if not given:
-    return Drawing(prompt=said, picture=target)
+    return Drawing(prompt=instruction, picture=target)
   source = resolve(given[0], "input_images", where)
-  return Editing(source=source, instruction=said, target=target)
+  return Editing(source=source, instruction=instruction, target=target)
 
 
 def _listed(value: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
-from emma_jax.data.batching import packing
+from emma_jax.data.batching import pack_info
 from emma_jax.structs import TASKS, Mean
 
 
@@ -22,7 +22,7 @@ class BatchStats:
   step: int
   drawn: int  # samples, bad ones included
   bad: tuple[Bad, ...]
-  packed: packing.PackInfo
+  packed: pack_info.PackInfo
   slots: int  # of the batch, used or not
   # Of each row this host holds, what is in it: "name/epoch/element".
   ids: tuple[tuple[str, ...], ...] = ()
@@ -72,8 +72,8 @@ def means(counts: Mapping[str, int]) -> dict[str, Mean]:
     "data/fill": Mean(tokens, counts["slots"]),
     "data/bad": Mean(counts["bad"], drawn),
     "data/dropped": Mean(counts["dropped"], drawn),
-    "data/cut": Mean(counts["num_truncated"], drawn),
-    "data/unfit": Mean(
+    "data/truncated": Mean(counts["num_truncated"], drawn),
+    "data/oversized": Mean(
       counts["num_oversized"], drawn + counts["num_oversized"]
     ),
   }

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from emma_jax.data.batching import mixture, packing, row_cost
+from emma_jax.data.batching import mixture, row_cost, row_layout
 from emma_jax.data.pictures.preprocess import Preprocess
 
 
@@ -42,7 +42,7 @@ class DataConfig:
   sources: Mapping[str, str]
   phases: Sequence[mixture.Phase]
   samples_per_batch: int
-  layout: packing.Layout
+  layout: row_layout.Layout
   preprocess: Preprocess
   buckets: tuple[tuple[int, int], ...]
   latent_settings: Any = None
@@ -105,7 +105,7 @@ class DataConfig:
     return self.samples_per_batch == 0
 
   @property
-  def layouts(self) -> tuple[packing.Layout, ...]:
+  def layouts(self) -> tuple[row_layout.Layout, ...]:
     """Of the batches: one per bucket."""
     if not self.buckets:
       return (self.layout,)

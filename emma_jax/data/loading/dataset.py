@@ -15,7 +15,13 @@ import jax
 import numpy as np
 
 from emma_jax.data import transforms
-from emma_jax.data.batching import mixture, packing, row_cost
+from emma_jax.data.batching import (
+  mixture,
+  pack_info,
+  packing,
+  row_cost,
+  row_layout,
+)
 from emma_jax.data.batching import plan as plan_lib
 from emma_jax.data.loading import sources
 
@@ -53,7 +59,7 @@ class _Part(NamedTuple):
   first: int  # of its rows
   start: int  # place of its first draw among the batch's
   draws: Sequence[mixture.Draw]
-  layout: packing.Layout
+  layout: row_layout.Layout
   planned: Sequence[range] | None  # draws of each row; None: first fit
   passed: int  # records passed over since the batch before
 
@@ -109,7 +115,7 @@ class BatchDataset:
     self.to_sample = transforms.ToSample(
       tokenizer=tokenizer,
       preprocess=config.preprocess,
-      frame=(
+      generation_preprocess=(
         dataclasses.replace(config.preprocess, native=False)
         if config.layout.und_patches
         else None
@@ -170,7 +176,7 @@ class BatchDataset:
       num_truncated=num_truncated,
       num_oversized=num_oversized,
       sources=placed,
-      packed=packing.joined(counted, parts[0].layout.slots),
+      packed=pack_info.joined(counted, parts[0].layout.slots),
       ids=tuple(ids[start : start + len(self._rows)]),
     )
     mine = lambda *x: np.concatenate(x)[start : start + len(self._rows)]
@@ -223,7 +229,7 @@ class BatchDataset:
     return samples, bad
 
   def _to_sample(
-    self, layout: packing.Layout, draw: mixture.Draw
+    self, layout: row_layout.Layout, draw: mixture.Draw
   ) -> transforms.ToSample:
     """As the plan wants this draw: of the bucket's size, with its turns."""
     out = self.to_sample
@@ -236,7 +242,7 @@ class BatchDataset:
     if self.config.planned:
       self.plan.look_ahead(step)
 
-  def layout(self, step: int) -> packing.Layout:
+  def layout(self, step: int) -> row_layout.Layout:
     """That of a batch: of its bucket."""
     if not self.config.planned:
       return self.config.layout

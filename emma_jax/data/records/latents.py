@@ -229,8 +229,9 @@ class StoredLatents:
     command = f"`emma-data encode-latents {folder} --config C --weights W`"
     if not os.path.isdir(self.folder):
       raise ValueError(
-        f"{folder} has no latents for {_said(wanted)}{_others(folder)}; make "
-        f"them with {command}, or set config.data.latents=step."
+        f"{folder} has no latents for {_described(wanted)}"
+        f"{_others(folder)}; make them with {command}, or set "
+        "config.data.latents=step."
       )
     parts = {s.file: Part.load(marker(self.folder, s)) for s in card.shards}
     missing = [file for file, part in parts.items() if part is None]
@@ -292,7 +293,7 @@ def damaged(folder: str) -> Iterator[tuple[str, str]]:
       yield file, f"cannot be read: {error}"
 
 
-def _said(settings: Mapping[str, str]) -> str:
+def _described(settings: Mapping[str, str]) -> str:
   return ", ".join(f"{key} {value}" for key, value in sorted(settings.items()))
 
 
@@ -303,5 +304,5 @@ def _others(folder: str) -> str:
     path = os.path.join(folder, name, "settings.json")
     if name.startswith("latents-") and os.path.isfile(path):
       with open(path, encoding="utf-8") as file:
-        found.append(_said(json.load(file)))
+        found.append(_described(json.load(file)))
   return f" (there are some for {'; '.join(found)})" if found else ""

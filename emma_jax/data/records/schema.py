@@ -262,7 +262,7 @@ def _record(
     raise BadRecord(where, f"stem is {stem!r}, not true or false")
   label = STEM_SCIENCE if stem else STEM_GENERAL
   turns = tuple((question, answer) for question, answer in header["turns"])
-  if not all(isinstance(said, str) for turn in turns for said in turn):
+  if not all(isinstance(text, str) for turn in turns for text in turn):
     raise BadRecord(where, "turns are not pairs of texts")
   return Understanding(
     pictures=pictures,

@@ -132,8 +132,8 @@ class RecordsSource:
   @property
   def digest(self) -> str:
     """A hash of the content, side files included, wherever it lies."""
-    told = [(s.records, s.sha256, s.lengths_sha256) for s in self.card.shards]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    shards = [(s.records, s.sha256, s.lengths_sha256) for s in self.card.shards]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
 
   def __getstate__(self):
     # The side files are read again where they are asked for.

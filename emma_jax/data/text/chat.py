@@ -53,15 +53,17 @@ class Turn:
   """Texts (str) and pictures (anything else) in reading order."""
 
   role: Role
-  said: tuple[Any, ...]
+  content: tuple[Any, ...]
 
   def __post_init__(self):
     if self.role not in ("system", "user", "assistant"):
       raise ValueError(
         f"{self.role=} is unknown; use 'system', 'user' or 'assistant'."
       )
-    if isinstance(self.said, str):
-      raise ValueError(f"{self.said=} must be a tuple of texts and pictures.")
+    if isinstance(self.content, str):
+      raise ValueError(
+        f"{self.content=} must be a tuple of texts and pictures."
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Mark:
   name: str
 
 
-def turn(role: Role, said: Iterable[Any]) -> list[Any]:
+def turn(role: Role, content: Iterable[Any]) -> list[Any]:
   """A turn from its <|im_start|> to its <|im_end|>.
 
   A layout is a list of texts, each split into tokens by itself, Marks, and
@@ -83,7 +85,7 @@ def turn(role: Role, said: Iterable[Any]) -> list[Any]:
     # An answer's first token follows a prompt that has been split already.
     out.append(text)
     text = ""
-  for piece in said:
+  for piece in content:
     if isinstance(piece, str):
       text += piece
       continue
@@ -93,13 +95,13 @@ def turn(role: Role, said: Iterable[Any]) -> list[Any]:
   return [*out, text, Mark(tokens_lib.IM_END)]
 
 
-def question(said: Iterable[Any], first: bool = True) -> list[Any]:
+def question(content: Iterable[Any], first: bool = True) -> list[Any]:
   """A user's turn up to where the answer begins.
 
   `first` False: the line break that follows an answer's <|im_end|> as well.
   """
   before = [] if first else ["\n"]
-  return [*before, *turn("user", said), "\n", *_begin("text")]
+  return [*before, *turn("user", content), "\n", *_begin("text")]
 
 
 def layout(turns: Iterable[Turn], answer: Answer = "text") -> list[Any]:
@@ -107,7 +109,7 @@ def layout(turns: Iterable[Turn], answer: Answer = "text") -> list[Any]:
   out: list[Any] = []
   for one in turns:
     out += ["\n"] if out else []
-    out += turn(one.role, one.said)
+    out += turn(one.role, one.content)
   if answer is not None:
     out += ["\n"] if out else []
     out += _begin(answer)

@@ -222,7 +222,7 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
       assert table.tokens[i] == len(oracle.tokens_of(sample, mine))
     samples.append(sample)
   assert table.dropped == (~table.fits).sum()
-  assert table.cut == (table.turns[table.fits] > 0).sum()
+  assert table.truncated == (table.turns[table.fits] > 0).sum()
   if table.fits.any():
     _assert_planned_is_packed(table, samples, rules)
 

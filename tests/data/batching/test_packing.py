@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from emma_jax.data.batching.packing import Layout, pack
+from emma_jax.data.batching.packing import pack
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 
 pytestmark = pytest.mark.smoke
@@ -55,15 +56,15 @@ def _understanding(first: int = 30) -> Sample:
 
 
 def _reading_order(batch, layout: Layout, row: int) -> dict[str, list]:
-  """Both buffers laid out by slot; '.' where nothing stands."""
+  """Both buffers in reading order; '.' where nothing stands."""
   out = {
     n: ["."] * layout.slots
-    for n in ("what", "segment", "end", "noisy", "position")
+    for n in ("what", "segment", "last_visible", "noise_group", "position")
   }
   for name, ids in (("und", batch.und_ids), ("gen", batch.gen_ids)):
-    for i, slot in enumerate(ids.slot[row]):
+    for i, slot in enumerate(ids.order[row]):
       if ids.segment[row, i] == 0:
-        assert (slot, ids.end[row, i]) == (layout.slots, 0)
+        assert (slot, ids.last_visible[row, i]) == (layout.slots, 0)
         continue
       assert out["what"][slot] == "."  # no slot is taken twice
       what = "g" + str(i)
@@ -71,7 +72,7 @@ def _reading_order(batch, layout: Layout, row: int) -> dict[str, list]:
         v = batch.visual_BU[row, i]
         what = "v" + str(v) if v >= 0 else str(batch.tokens_BU[row, i])
       out["what"][slot] = what
-      for key in ("segment", "end", "noisy", "position"):
+      for key in ("segment", "last_visible", "noise_group", "position"):
         out[key][slot] = int(getattr(ids, key)[row, i])
   used = sum(w != "." for w in out["what"])
   assert "." not in out["what"][:used]
@@ -84,8 +85,8 @@ def test_a_row_in_reading_order():
   assert _reading_order(batch, LAYOUT, 0) == {
     "what": "10 11 12 g2 g3 20 g0 g1 21 22 g4 g5".split(),
     "segment": [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2],
-    "end": [0, 1, 2, 4, 4, 5, 7, 7, 8, 9, 11, 11],
-    "noisy": [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 2, 2],
+    "last_visible": [0, 1, 2, 4, 4, 5, 7, 7, 8, 9, 11, 11],
+    "noise_group": [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 2, 2],
     "position": [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6],
   }
   assert batch.gen_task_BM.tolist() == [[1, 2], [0, 0]]
@@ -103,8 +104,8 @@ def test_understanding_is_causal_and_learned_where_it_can_be_predicted():
   assert _reading_order(batch, LAYOUT, 0) == {
     "what": "10 11 12 g2 g3 30 v0 v1 31 32 33 34 35".split(),
     "segment": [1] * 5 + [2] * 8,
-    "end": [0, 1, 2, 4, 4, *range(5, 13)],
-    "noisy": [0, 0, 0, 1, 1] + [0] * 8,
+    "last_visible": [0, 1, 2, 4, 4, *range(5, 13)],
+    "noise_group": [0, 0, 0, 1, 1] + [0] * 8,
     "position": [0, 1, 2, 3, 4, *range(8)],
   }
   # 31 predicts 32, 32 predicts 33, 34 predicts 35.
@@ -141,7 +142,7 @@ def test_references_in_the_und_branch():
   assert drawn["what"] == (
     "30 v0 v1 31 32 33 34 35 20 v2 v3 21 22 g0 g1".split()
   )
-  assert drawn["end"][8:] == [8, 10, 10, 11, 12, 14, 14]
+  assert drawn["last_visible"][8:] == [8, 10, 10, 11, 12, 14, 14]
 
 
 def test_token_fusion_doubles_clean_pictures():
@@ -153,7 +154,7 @@ def test_token_fusion_doubles_clean_pictures():
     "30 v0 v1 v2 v3 31 32 33 34 35 20 g0 g1 g2 g3 21 22 g4 g5".split()
   )
   # The reference is one bidirectional picture of four tokens.
-  assert drawn["end"][10:] == [10, 14, 14, 14, 14, 15, 16, 18, 18]
+  assert drawn["last_visible"][10:] == [10, 14, 14, 14, 14, 15, 16, 18, 18]
 
 
 def test_what_does_not_fit_is_dropped_and_counted():
@@ -183,8 +184,8 @@ def _own_ids(batch, layout: Layout, row: int, segment: int):
   return [
     (
       text[i],
-      drawn["end"][i] - at[0],
-      drawn["noisy"][i] > 0,
+      drawn["last_visible"][i] - at[0],
+      drawn["noise_group"][i] > 0,
       drawn["position"][i],
     )
     for i in at
@@ -217,7 +218,7 @@ def test_holes_shift_nothing():
   full, _ = pack(samples, LAYOUT)
   holed, info = pack([None, samples[0], None, *samples[1:], None], LAYOUT)
   np.testing.assert_array_equal(full.tokens_BU, holed.tokens_BU)
-  np.testing.assert_array_equal(full.gen_ids.slot, holed.gen_ids.slot)
+  np.testing.assert_array_equal(full.gen_ids.order, holed.gen_ids.order)
   assert info.placed == ((1, 3, 4), ())
 
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from emma_jax.data.batching.packing import joined, pack
+from emma_jax.data.batching.pack_info import joined
+from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import CAPACITIES, Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from tests.data import oracle

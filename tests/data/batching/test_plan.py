@@ -217,11 +217,11 @@ def test_long_conversations_are_cut_and_counted(tmp_path):
   made.use(simulated.drawer(config, SMALL))
   found = summary.summarise(made, batches=20)
   told = found.sources["understanding"]
-  assert told["dropped"] > 0 and told["cut"] > 0
+  assert told["dropped"] > 0 and told["truncated"] > 0
   assert set(told["too much of"]) == {"und_pictures", "und_tokens"}
   epochs = found.samples / (told["elements"] - told["dropped"])
   assert abs(found.passed - epochs * told["dropped"]) < 20
-  assert 0 < found.cut <= (epochs + 1) * told["cut"]
+  assert 0 < found.truncated <= (epochs + 1) * told["truncated"]
   assert sum(made.batch(s).passed for s in range(20)) == found.passed
 
 

@@ -61,7 +61,7 @@ def test_all_of_a_summary(made, batches):
     samples,
     tokens,
   )
-  assert (found.passed, found.cut) == (passed, cut)
+  assert (found.passed, found.truncated) == (passed, cut)
   names = [f"{y}x{x}" for y, x in rules.buckets]
   assert found.buckets == dict(zip(names, buckets))
   room = 3 * batches * np.array(rules.capacities)
@@ -88,13 +88,13 @@ def test_all_of_a_summary(made, batches):
 
 def test_what_is_left_out_of_an_epoch(made):
   found = summary.summarise(made, batches=13)
-  assert found.passed > 0 and found.cut > 0
+  assert found.passed > 0 and found.truncated > 0
   for name, table in zip(made.drawer.names, made.drawer.tables):
     told = found.sources[name]
     assert told["elements"] == COUNTS[name] == len(table)
     out = [i for i in range(len(table)) if not table.fits[i]]
     assert told["dropped"] == len(out)
-    assert told["cut"] == sum(
+    assert told["truncated"] == sum(
       table.turns[i] > 0 for i in range(len(table)) if table.fits[i]
     )
     why = {

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from emma_jax.cli import common, data
 from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.packing import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.ingest import containers, sequences, tfds_builders
 from emma_jax.data.loading import dataset, sources
 from emma_jax.data.records.source import RecordsSource

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from emma_jax.data.batching.packing import Dropped, PackInfo
+from emma_jax.data.batching.pack_info import Dropped, PackInfo
 from emma_jax.data.curation import statistics, validation
 from emma_jax.data.loading import batch_stats
 from emma_jax.data.loading.batch_stats import (

@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 
 from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.packing import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.text.tokenizer import TinyTokenizer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.packing import Layout
+from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import dataset, sources
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import lengths, schema

@@ -166,7 +166,7 @@ def _template(path):
   template = jinja2.from_string(text)
 
   def render(turns: list[Turn], **kw) -> str:
-    messages = [{"role": t.role, "content": "".join(t.said)} for t in turns]
+    messages = [{"role": t.role, "content": "".join(t.content)} for t in turns]
     return template.render(messages=messages, **kw)
 
   return render
