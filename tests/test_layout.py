@@ -25,7 +25,7 @@ PACKAGE = REPO / "emma_jax"
 # Floor by floor: a module imports from lower floors, and from its own room.
 FLOORS = (
   ("__init__", "assets", "files", "processes", "rules", "structs", "xla_flags"),
-  ("flow", "models", "world"),
+  ("flow", "models", "pages", "world"),
   ("data.pictures", "data.text"),
   ("data.transforms",),
   ("data.records",),

@@ -8,6 +8,8 @@ import tomllib
 
 import pytest
 
+from emma_jax.pages import render
+
 REPO = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 
@@ -83,9 +85,13 @@ for name in ("tiny", "tiny:no_experts", "emma_4b:stage1,v5e-256", "files"):
     **path,
   )
   assert "world_autoencoder" in listed
-  # The shipped weights are there too.
-  program = """
+  # The shipped weights are there too, and what pages are made from.
+  templates = sorted(p.name for p in render.TEMPLATES.iterdir())
+  program = f"""
 from emma_jax.checkpoints import locate
+from emma_jax.pages import render
 assert all(map(locate.installed, locate.SHIPPED))
+assert sorted(p.name for p in render.TEMPLATES.iterdir()) == {templates}
+assert render.render("statistics.html.j2", sets=[]).count("<style>") == 1
 """
   run(sys.executable, "-c", program, cwd=tmp_path, **path)

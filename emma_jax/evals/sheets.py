@@ -1,20 +1,17 @@
-"""Contact sheets as HTML: what came out, what was asked, whether it is right.
+"""Contact sheets: what came out, what was asked, whether it is right.
 
 The first samples in their order, never a choice of the best.
 """
 
-import base64
 from collections.abc import Sequence
-import functools
-import html
-import io
+import dataclasses
 
 import numpy as np
-from PIL import Image
 
 from emma_jax.data.pictures.images import load_picture
 from emma_jax.evals.files import plain_question, resized
 from emma_jax.evals.outcomes import Outcome, pixels
+from emma_jax.pages.pictures import Picture, embedded
 from emma_jax.structs import Drawing, Editing, Understanding
 from emma_jax.world import scoring
 from emma_jax.world.detector import read
@@ -23,37 +20,58 @@ from emma_jax.world.detector import read
 SIDE = 192
 _MARKS = {True: "right", False: "wrong", None: "open"}
 
-escape = functools.partial(html.escape, quote=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Turn:
+  """A question, what was answered, and the truth where that is another."""
+
+  question: str
+  answer: str
+  truth: str | None
+  mark: str
 
 
-def picture(picture_YXC: np.ndarray, alt: str = "", classes: str = "") -> str:
-  """An <img> that holds its picture."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Card:
+  """An outcome: pictures with a caption, or else with a conversation."""
+
+  classes: str
+  pictures: Sequence[Picture]
+  arrow: bool = False  # from the first picture to the others
+  caption: str | None = None
+  turns: Sequence[Turn] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+  """Cards; the classes say how wide they are."""
+
+  classes: str
+  cards: Sequence[Card]
+
+
+def picture(
+  picture_YXC: np.ndarray, alt: str = "", classes: str = ""
+) -> Picture:
+  """A picture for a page, shrunk to SIDE."""
   y, x, _ = picture_YXC.shape
   scale = min(1.0, SIDE / max(y, x))
   size = (max(1, round(y * scale)), max(1, round(x * scale)))
-  buffer = io.BytesIO()
-  image = Image.fromarray(np.ascontiguousarray(resized(picture_YXC, size)))
-  image.save(buffer, format="PNG", optimize=True)
-  data = base64.b64encode(buffer.getvalue()).decode()
-  return (
-    f'<img class="{classes}" alt="{escape(alt)}" title="{escape(alt)}" '
-    f'src="data:image/png;base64,{data}">'
-  )
+  return Picture(embedded(resized(picture_YXC, size)), alt, classes)
 
 
-def sheet(outcomes: Sequence[Outcome], most: int = 24) -> str:
+def sheet(outcomes: Sequence[Outcome], most: int = 24) -> Sheet:
   """The first `most` outcomes, each by its kind of record."""
-  cards = [_card(outcome) for outcome in outcomes[:most]]
   first = outcomes[0].record
   classes = "sheet"
   if isinstance(first, (Editing, Understanding)):
     classes += " wide"
   elif _has_original(first):
     classes += " pairs"
-  return f'<div class="{classes}">{"".join(cards)}</div>'
+  return Sheet(classes, [_card(outcome) for outcome in outcomes[:most]])
 
 
-def _card(outcome: Outcome) -> str:
+def _card(outcome: Outcome) -> Card:
   if isinstance(outcome.record, Understanding):
     return _understanding(outcome)
   if isinstance(outcome.record, Editing):
@@ -76,47 +94,41 @@ def _has_original(record: Drawing) -> bool:
   return record.picture is not None and not (record.truth and record.prompt)
 
 
-def _drawing(outcome: Outcome[Drawing]) -> str:
+def _drawing(outcome: Outcome[Drawing]) -> Card:
   record = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
-  truth = ""
+  shown = [picture(pixels(outcome.picture), _seen(outcome), mark)]
   if record.picture is not None and _has_original(record):
-    truth = picture(load_picture(record.picture), "the original", "small")
-  return (
-    f'<figure class="{mark}"><div class="row">'
-    f"{picture(pixels(outcome.picture), _seen(outcome), mark)}{truth}</div>"
-    f"<figcaption>{escape(record.prompt)}</figcaption></figure>"
-  )
+    shown.append(picture(load_picture(record.picture), "the original", "small"))
+  return Card(classes=mark, pictures=shown, caption=record.prompt)
 
 
-def _editing(outcome: Outcome[Editing]) -> str:
+def _editing(outcome: Outcome[Editing]) -> Card:
   record = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
-  source = picture(load_picture(record.source), "source")
-  target = ""
+  shown = [
+    picture(load_picture(record.source), "source"),
+    picture(pixels(outcome.picture), _seen(outcome), mark),
+  ]
   if record.target is not None:
-    target = picture(load_picture(record.target), "target", "small")
-  return (
-    f'<figure class="{mark}"><div class="row">{source}<b>&rarr;</b>'
-    f"{picture(pixels(outcome.picture), _seen(outcome), mark)}{target}</div>"
-    f"<figcaption>{escape(record.instruction)}</figcaption></figure>"
+    shown.append(picture(load_picture(record.target), "target", "small"))
+  return Card(
+    classes=mark, pictures=shown, arrow=True, caption=record.instruction
   )
 
 
-def _understanding(outcome: Outcome[Understanding]) -> str:
+def _understanding(outcome: Outcome[Understanding]) -> Card:
   record = outcome.record
-  pictures = "".join(picture(load_picture(p)) for p in record.pictures)
-  rows = []
-  for (question, truth), answer, (_, right) in zip(
-    record.turns, outcome.answers, outcome.marks
-  ):
-    shown = escape(answer) or "<em>nothing</em>"
-    correct = "" if right else f' <span class="truth">{escape(truth)}</span>'
-    rows.append(
-      f"<dt>{escape(plain_question(question))}</dt>"
-      f'<dd class="{_MARKS[right]}"><span>{shown}</span>{correct}</dd>'
+  turns = [
+    Turn(
+      question=plain_question(question),
+      answer=answer,
+      truth=None if right else truth,
+      mark=_MARKS[right],
     )
-  return (
-    f'<figure class="asked"><div class="row">{pictures}</div>'
-    f"<dl>{''.join(rows)}</dl></figure>"
-  )
+    for (question, truth), answer, (_, right) in zip(
+      record.turns, outcome.answers, outcome.marks
+    )
+  ]
+  shown = [picture(load_picture(p)) for p in record.pictures]
+  return Card(classes="asked", pictures=shown, turns=turns)

@@ -9,6 +9,7 @@ import rich.table
 import rich.text
 
 from emma_jax.evals.outcomes import Scores
+from emma_jax.pages.formats import score
 from emma_jax.structs import TASKS
 
 NAMES = {
@@ -27,15 +28,6 @@ NAMES = {
 
 # What has a place of its own in scores, in this order.
 MAIN = (*TASKS, "autoencoder")
-
-
-def number(value: float | None) -> str:
-  """A score to three digits; nothing where there is none.
-
-  >>> number(0.5), number(None)
-  ('0.500', '')
-  """
-  return "" if value is None else f"{value:.3f}"
 
 
 def plain_kind(kind: str) -> str:
@@ -91,13 +83,13 @@ def _row(
 ):
   cells: list[rich.text.Text | str] = [
     rich.text.Text(name),
-    number(entry["score"]),
+    score(entry["score"]),
     str(entry["n"]),
-    number(entry.get("baseline")),
-    number(others["ceiling"].get("score")),
+    score(entry.get("baseline")),
+    score(others["ceiling"].get("score")),
   ]
   if referenced:
-    cells.append(number(others["reference"].get("score")))
+    cells.append(score(others["reference"].get("score")))
   grid.add_row(*cells, style=style)
 
 
@@ -147,7 +139,7 @@ def show(scores: Scores, console: rich.console.Console | None = None):
 def summary(scores: Scores) -> str:
   """One line: "understanding 0.71 (120), text to image 0.16 (48), ..."."""
   return ", ".join(
-    f"{NAMES[t].lower()} {number(scores[t]['score']) or 'unscored'} "
+    f"{NAMES[t].lower()} {score(scores[t]['score']) or 'unscored'} "
     f"({scores[t]['n']})"
     for t in MAIN
     if t in scores

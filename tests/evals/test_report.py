@@ -10,26 +10,19 @@ import re
 import numpy as np
 import pytest
 
-from emma_jax.evals import (
-  charts,
-  files,
-  outcomes,
-  report,
-  runner,
-  sheets,
-  table,
-)
+from emma_jax.evals import files, outcomes, report, runner, sheets
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import TASKS
 from tests.goldens import evals as goldens
 from tests.goldens import store
+from tests.pages import reading
 
 from .conftest import CONFIG
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
 
-@pytest.mark.parametrize("module", [charts, files, outcomes, table])
+@pytest.mark.parametrize("module", [files, outcomes])
 def test_docstrings(module):
   assert doctest.testmod(module).failed == 0
 
@@ -89,13 +82,14 @@ def page(tmp_path_factory, blind) -> str:
     config=config | {"note": EVIL},
   )
   page = (tmp_path / "report.html").read_text()
+  text = reading.check(page).text
   for outcome in drawn:
-    assert html.escape(outcome.record.prompt) in page
+    assert outcome.record.prompt in text
   for outcome in done.outcomes["editing"]:
-    assert html.escape(outcome.record.instruction) in page
+    assert outcome.record.instruction in text
   for outcome in asked:
     for question, _ in outcome.record.turns:
-      assert html.escape(question) in page
+      assert question in text
   return page
 
 
@@ -103,15 +97,10 @@ def test_texts_are_escaped(page):
   assert "<script" not in page and page.count("&lt;script&gt;") >= 5
 
 
-def test_nothing_is_loaded(page):
-  assert "http" not in page and "url(" not in page and "@import" not in page
-  sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-  assert sources and all(s.startswith("data:image/png") for s in sources)
-
-
 def test_curves_tables_and_frames_are_there(page):
   for words in (
     "Scores over time",
+    "data:image/png;base64,",
     "Velocity error by flow time",
     "Editing",
     "Tokens per second",
@@ -125,10 +114,6 @@ def test_curves_tables_and_frames_are_there(page):
   ):
     assert words in page
   assert "nan" not in re.sub(r'"[^"]*"|<pre>.*</pre>', "", page, flags=re.S)
-  tags = re.findall(r"<(/?)(div|figure|table|details|svg|dl|tr)\b", page)
-  for name in {tag for _, tag in tags}:
-    opened = sum(1 for slash, tag in tags if tag == name and not slash)
-    assert opened == sum(1 for slash, tag in tags if tag == name and slash)
 
 
 def test_metrics_alone_make_a_report(tmp_path):
@@ -137,32 +122,9 @@ def test_metrics_alone_make_a_report(tmp_path):
   assert "<svg" in text and "Contact sheets" not in text
 
 
-def test_charts_bear_what_training_gives():
-  series = lambda *points: [charts.Series("a", points)]
-  assert charts.chart("t", series()) == ""
-  assert charts.chart("t", series((1, "nan"))) == ""
-  assert "<circle" in charts.chart("t", series((5, 1.0)))
-  flat = charts.chart("t", series((0, 2.0), (9, 2.0)))
-  assert "<polyline" in flat
-  assert "<polyline" in charts.chart("t", series((0, -1.0), (9, 5.0)), log=True)
-  zero = charts.chart("t", series((0, 0.0), (9, 0.0)))
-  assert "<polyline" in zero
-  long = charts.chart("t", series(*((i, i / 9) for i in range(5000))))
-  assert len(long) < 30_000 and "faint" in long
-
-
-def test_running_means_keep_to_their_stage():
-  points = [(x, 0.0 if x < 50 else 8.0) for x in range(100)]
-  assert charts.smooth(points, [0, 50]) == points
-  assert charts.smooth(points)[50][1] < 8.0
-  line = [(x, 3.0 * x) for x in range(200)]  # no lag
-  gaps = [b - a for (_, a), (_, b) in zip(charts.smooth(line, [40]), line)]
-  assert max(map(abs, gaps)) < 1e-9
-
-
 def test_large_pictures_are_shrunk():
   noise = np.random.default_rng(0).integers(0, 256, (900, 300, 3), np.uint8)
-  assert len(sheets.picture(noise)) < 100_000
+  assert len(sheets.picture(noise).src) < 100_000
 
 
 def test_json_of_config_is_readable(page):

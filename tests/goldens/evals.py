@@ -5,14 +5,17 @@ text (tags stripped) and, where drawings are, as digests of the markup.
 """
 
 import io
+from pathlib import Path
 import re
+import tempfile
 from typing import Any
 
 import numpy as np
 import rich.console
 
-from emma_jax.evals import charts, report, sheets, style, table
+from emma_jax.evals import report, sheets, table
 from emma_jax.evals.outcomes import Outcome
+from emma_jax.pages import charts, formats, render
 from emma_jax.structs import Drawing, Editing, Understanding
 from tests.goldens import store
 
@@ -120,9 +123,28 @@ def metrics() -> list[dict]:
 
 def plain(html: str) -> str:
   """The text of a page, one line an element that ends."""
+  html = " ".join(html.split())
   html = re.sub(r"</(?:tr|p|div|h\d|figcaption|li|dd|th|td)>", "\n", html)
   lines = re.sub(r"<[^>]*>", " ", html).splitlines()
   return "|".join(filter(None, (" ".join(x.split()) for x in lines)))
+
+
+def sections(**values) -> dict[str, str]:
+  """Markup of a report's sections by heading; "tiles", and "head" before."""
+  with tempfile.TemporaryDirectory() as folder:
+    report.write(Path(folder, "r.html"), **values)
+    page = Path(folder, "r.html").read_text()
+  body = page.partition("<body>")[2].partition("</body>")[0]
+  parts = re.split(r'(?=<h2>|<div class="tiles">)', body)
+  names = re.findall(r'<h2>(.*?)</h2>|<div class="(tiles)">', body)
+  names = ["head", *(a or b for a, b in names)]
+  return {name: tight(part) for name, part in zip(names, parts, strict=True)}
+
+
+def macro(template: str, name: str, value: Any) -> str:
+  """What a template's macro makes of a chart or a contact sheet."""
+  module = render.environment().get_template(template).module
+  return tight(str(getattr(module, name)(value)))
 
 
 def shown(scores: dict) -> str:
@@ -157,20 +179,72 @@ def outcomes() -> dict[str, Outcome]:
   }
 
 
+def tight(html: str) -> str:
+  """Without the ends of lines between tags, which show nothing."""
+  return re.sub(r"(?<=>)\s*\n\s*(?=<)", "", html).strip()
+
+
 def markup(html: str) -> str:
   """Without the pictures' bytes, which are another Pillow's business."""
   return re.sub(r"base64,[^\"]*", "base64,", html)
 
 
-def cases() -> dict[str, dict]:
-  lines = metrics()
+def _charts() -> dict[str, str]:
+  lines = lambda *x, **options: macro(
+    "charts.html.j2", "lines", charts.chart(*x, **options)
+  )
   points = [(x, (x % 7) + 0.5 * x) for x in range(0, 130, 2)]
-  long = charts.chart(
+  long = lines(
     "long <t>",
     [charts.Series("a&b", points), charts.Series("one", [(3, 2.0)])],
     stages=[(0, "0"), (50, "1"), (52, "2"), (999, "3")],
     note="n & m",
   )
+  return {
+    "long": store.digest(long),
+    "long, ticks": plain(long.replace("</text>", "</p>")),
+    "log": lines(
+      "log", [charts.Series("x", [(0, 0.02), (5, 0.3), (9, 4.0)])], log=True
+    ),
+    "percent": lines(
+      "p",
+      [charts.Series("x", [(0, 0.25), (4, 0.5)])],
+      top=1.0,
+      label=formats.percent,
+      mean=False,
+    ),
+    "bars": macro(
+      "charts.html.j2",
+      "bars",
+      charts.bars("b", {"one": 3, "two <": 1, "none": 0}),
+    ),
+    "no bars": str(charts.bars("b", {"none": 0})),
+    "ticks": str(
+      [
+        charts.linear_ticks(0, 1),
+        charts.linear_ticks(-3, 7),
+        charts.linear_ticks(0.1, 0.13),
+        charts.log_ticks(0.1, 2.5),
+        charts.log_ticks(1, 9e5),
+        charts.log_ticks(3, 4),
+      ]
+    ),
+    "short": " ".join(
+      formats.short(x) for x in (0, 0.012345, 9999, 10000, 999999, 1e6, 2.5e9)
+    ),
+  }
+
+
+def cases() -> dict[str, dict]:
+  each = {k: [o] for k, o in outcomes().items()}
+  page = sections(
+    title="a & b",
+    scores=SCORES,
+    outcomes=each,
+    history=HISTORY,
+    metrics=metrics(),
+  )
+  autoencoder = sections(title="a", scores=AUTOENCODER)
   return {
     "terminal": {
       "scores": shown(SCORES),
@@ -180,52 +254,26 @@ def cases() -> dict[str, dict]:
       "names": str(table.NAMES),
     },
     "page": {
-      "head": plain(report._head("a & b", SCORES, lines)),
-      "tiles": plain(report._tiles(SCORES)),
-      "tiles of an autoencoder": plain(report._tiles(AUTOENCODER)),
-      "history": plain(report._history(HISTORY)),
-      "tables": plain(report._tables(SCORES)),
-      "curves": plain(report._curves(lines)),
-      "sheets": plain(report._sheets({k: [o] for k, o in outcomes().items()})),
+      "head": plain(page["head"]),
+      "tiles": plain(page["tiles"]),
+      "tiles of an autoencoder": plain(autoencoder["tiles"]),
+      "history": plain(page["Scores over time"]),
+      "tables": plain(page["Scores by kind"]),
+      "curves": plain(page["Training"]),
+      "sheets": plain(page["Contact sheets"]),
     },
     "markup": {
-      "tables": store.digest(report._tables(SCORES)),
-      "tiles": store.digest(report._tiles(SCORES)),
-      "history": store.digest(report._history(HISTORY)),
-      "curves": store.digest(report._curves(lines)),
+      "tables": store.digest(page["Scores by kind"]),
+      "tiles": store.digest(page["tiles"]),
+      "history": store.digest(page["Scores over time"]),
+      "curves": store.digest(page["Training"]),
       "cards": {
-        k: store.digest(markup(sheets.sheet([o])))
-        for k, o in outcomes().items()
+        k: store.digest(
+          markup(macro("pictures.html.j2", "sheet", sheets.sheet(o)))
+        )
+        for k, o in each.items()
       },
-      "css": store.digest(style.CSS),
+      "css": store.digest((render.TEMPLATES / "style.css").read_bytes()),
     },
-    "charts": {
-      "long": store.digest(long),
-      "long, ticks": plain(long.replace("</text>", "</p>")),
-      "log": charts.chart(
-        "log", [charts.Series("x", [(0, 0.02), (5, 0.3), (9, 4.0)])], log=True
-      ),
-      "percent": charts.chart(
-        "p",
-        [charts.Series("x", [(0, 0.25), (4, 0.5)])],
-        top=1.0,
-        label=charts.percent,
-        mean=False,
-      ),
-      "bars": charts.bars("b", {"one": 3, "two <": 1, "none": 0}),
-      "no bars": charts.bars("b", {"none": 0}),
-      "ticks": str(
-        [
-          charts.linear_ticks(0, 1),
-          charts.linear_ticks(-3, 7),
-          charts.linear_ticks(0.1, 0.13),
-          charts.log_ticks(0.1, 2.5),
-          charts.log_ticks(1, 9e5),
-          charts.log_ticks(3, 4),
-        ]
-      ),
-      "short": " ".join(
-        charts.short(x) for x in (0, 0.012345, 9999, 10000, 999999, 1e6, 2.5e9)
-      ),
-    },
+    "charts": _charts(),
   }

@@ -4,11 +4,8 @@ Everything is read back from the arrays that training gets (structs.Batch), not
 from the samples they were made of: what is wrong there is seen here.
 """
 
-import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import dataclasses
-import html
-import io
 
 import jax
 import numpy as np
@@ -17,9 +14,12 @@ from PIL import Image
 from emma_jax.data.batching import patches
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.loading import dataset
+from emma_jax.data.loading.batch_stats import BatchStats
 from emma_jax.data.text.tokenizer import Tokenizer
-from emma_jax.evals import sheets, style
+from emma_jax.evals import sheets
 from emma_jax.models import masks
+from emma_jax.pages.pictures import Picture, embedded
+from emma_jax.pages.render import render
 from emma_jax.structs import Batch
 
 # A drawing of the attention has at most so many pixels a side.
@@ -34,25 +34,6 @@ _COLOURS = np.array(
   ],
   np.uint8,
 )
-_CSS = """
-.flow { line-height: 1.9; overflow-wrap: anywhere; font-size: 13.5px; }
-.flow .segment { border-left: 4px solid; padding: 2px 0 6px 10px;
-  margin: 8px 0; }
-.flow .t { white-space: pre-wrap; }
-.flow .m { color: var(--soft); font-size: 11px; }
-.flow .l { background: color-mix(in srgb, var(--right) 28%, transparent);
-  border-radius: 3px; }
-.flow figure { display: inline-block; margin: 2px 6px; text-align: center;
-  vertical-align: middle; font-size: 11px; line-height: 1.3; }
-.flow img { height: 96px; display: block; image-rendering: pixelated;
-  outline: 1px solid var(--line); }
-.flow figcaption { margin-top: 5px; }
-.flow .learned img { outline: 3px solid var(--right); }
-.mask { display: flex; gap: 22px; flex-wrap: wrap; align-items: start; }
-.mask .flow { flex: 1 1 420px; }
-.mask > img { width: min(420px, 100%); image-rendering: pixelated;
-  border: 1px solid var(--line); background: #fff; }
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +50,46 @@ class Slots:
   pictures: list[tuple[str, np.ndarray]]  # role, pixels
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+  """A token as text, or a picture with its caption."""
+
+  text: str
+  learned: bool
+  mark: bool = False  # of the layout
+  picture: Picture | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """A sample in its row, with the colour of its square."""
+
+  name: str
+  colour: str
+  parts: Sequence[Part]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrawnRow:
+  """A row; `attention` is an address of its square, "" where it is empty."""
+
+  number: int
+  used: int
+  slots: int
+  segments: Sequence[Segment]
+  attention: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnBatch:
+  """A batch's account, why samples are not in it, and its rows."""
+
+  step: int
+  stats: BatchStats
+  notes: Sequence[str]
+  rows: Sequence[DrawnRow]
+
+
 @dataclasses.dataclass(frozen=True)
 class Page:
   """Draws batches of a source."""
@@ -78,84 +99,56 @@ class Page:
 
   def html(self, steps: Iterable[int], rows: int, title: str) -> str:
     """The page as text: of each step its account and first `rows` rows."""
-    parts = []
-    for step in steps:
-      host = self.source[step]
-      parts.append(self._account(host, step))
-      for row in range(min(rows, host.batch.tokens_BU.shape[0])):
-        parts.append(self._row(host, step, row))
-    return (
-      '<!doctype html><html lang="en"><meta charset="utf-8">'
-      f"<title>What the model sees</title><style>{style.CSS}{_CSS}</style>"
-      f"<h1>What the model sees</h1><p>{html.escape(title)}. In a row: text "
-      "as it is split into tokens, marks of the layout in grey, "
-      '<span class="flow"><span class="l">learned tokens</span></span> and '
-      "learned pictures in green. In the square: each line is a token, and "
-      "what is coloured it may attend to; text, clean and noisy pictures in "
-      f"three shades, a sample in one colour.</p>{''.join(parts)}</html>\n"
-    )
+    batches = [self._batch(step, rows) for step in steps]
+    return render("data_sheet.html.j2", about=title, batches=batches)
 
-  def _account(self, host: dataset.HostBatch, step: int) -> str:
-    info = host.info
-    notes = [f"{b.where}: {b.reason}" for b in info.bad]
-    notes += [f"{d.id}: {d.reason}" for d in info.packed.dropped]
-    listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    return (
-      f"<h2>Batch {step}</h2><p>{info.drawn} samples drawn, "
-      f"{info.drawn - len(notes)} placed, {len(info.bad)} bad, "
-      f"{len(info.packed.dropped)} without room; "
-      f"{100 * info.packed.fill:.1f}% of {info.slots} slots used.</p>"
-      + (
-        f"<details><summary>Not placed</summary><ul>{listed}</ul></details>"
-        if notes
-        else ""
-      )
-    )
+  def _batch(self, step: int, rows: int) -> DrawnBatch:
+    host = self.source[step]
+    notes = [f"{b.where}: {b.reason}" for b in host.info.bad]
+    notes += [f"{d.id}: {d.reason}" for d in host.info.packed.dropped]
+    most = min(rows, host.batch.tokens_BU.shape[0])
+    drawn = [self._row(host, step, row) for row in range(most)]
+    return DrawnBatch(step, host.info, notes, drawn)
 
-  def _row(self, host: dataset.HostBatch, step: int, row: int) -> str:
+  def _row(self, host: dataset.HostBatch, step: int, row: int) -> DrawnRow:
     layout = self.source.layout(step)
     slots = read_row(host.batch, row, layout)
     placed = host.info.packed.placed[row]
     names = self.source.names(step)
-    segments = [
-      self._segment(slots, number, names[index])
-      for number, index in enumerate(placed, start=1)
-    ]
-    return (
-      f"<h3>Row {row}: {slots.slot.size} of {layout.slots} slots</h3>"
-      f'<div class="mask"><div class="flow">{"".join(segments)}</div>'
-      f"{attention(slots)}</div>"
+    return DrawnRow(
+      number=row,
+      used=slots.slot.size,
+      slots=layout.slots,
+      segments=[
+        self._segment(slots, number, names[index])
+        for number, index in enumerate(placed, start=1)
+      ],
+      attention=attention(slots),
     )
 
-  def _segment(self, slots: Slots, number: int, name: str) -> str:
+  def _segment(self, slots: Slots, number: int, name: str) -> Segment:
     colour = "rgb({},{},{})".format(*_COLOURS[(number - 1) % 4, 0])
     parts, at = [], np.flatnonzero(slots.segment == number)
     while at.size:
-      picture = slots.picture[at[0]]
+      picture, learned = slots.picture[at[0]], bool(slots.learned[at[0]])
       if picture < 0:
-        parts.append(self._token(int(slots.token[at[0]]), slots.learned[at[0]]))
+        parts.append(self._token(int(slots.token[at[0]]), learned))
         at = at[1:]
         continue
       same = int((slots.picture[at] == picture).sum())
       role, pixels = slots.pictures[picture]
       y, x, _ = pixels.shape
-      learned = ' class="learned"' if slots.learned[at[0]] else ""
-      parts.append(
-        f"<figure{learned}>{sheets.picture(pixels, role)}<figcaption>{role}, "
-        f"{x}x{y}, {same} tokens</figcaption></figure>"
-      )
+      text = f"{role}, {x}x{y}, {same} tokens"
+      shown = sheets.picture(pixels, role)
+      parts.append(Part(text=text, learned=learned, picture=shown))
       at = at[same:]
-    return (
-      f'<div class="segment" style="border-color:{colour}">'
-      f"<small>{html.escape(name)}</small>{''.join(parts)}</div>"
-    )
+    return Segment(name, colour, parts)
 
-  def _token(self, token: int, learned: bool) -> str:
+  def _token(self, token: int, learned: bool) -> Part:
     names = {i: name for name, i in self.tokenizer.special.items()}
     text = names.get(token) or self.tokenizer.decode([token])
-    text = html.escape(text.replace("\n", "⏎\n"))
-    classes = "t" + (" m" if token in names else "") + (" l" if learned else "")
-    return f'<span class="{classes}">{text}</span>'
+    text = text.replace("\n", "⏎\n")
+    return Part(text=text, learned=learned, mark=token in names)
 
 
 def read_row(batch: Batch, row: int, layout: Layout) -> Slots:
@@ -224,7 +217,7 @@ def _pictures(
 
 
 def attention(slots: Slots) -> str:
-  """The square of allowed pairs as an <img>; large ones are shrunk."""
+  """The address of the square of allowed pairs; large ones are shrunk."""
   S = slots.slot.size
   if not S:
     return ""
@@ -236,7 +229,4 @@ def attention(slots: Slots) -> str:
   image = Image.fromarray(drawn)
   if S > _SIDE:
     image = image.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-  buffer = io.BytesIO()
-  image.save(buffer, "PNG", optimize=True)
-  data = base64.b64encode(buffer.getvalue()).decode()
-  return f'<img alt="attention" src="data:image/png;base64,{data}">'
+  return embedded(np.asarray(image))

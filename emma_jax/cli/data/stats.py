@@ -76,6 +76,8 @@ def _print(data: str, stats: Any) -> None:
   import rich.console
   import rich.table
 
+  from emma_jax.pages import formats
+
   table = rich.table.Table(
     title=data, box=rich.box.SIMPLE, show_header=False, title_justify="left"
   )
@@ -90,31 +92,20 @@ def _print(data: str, stats: Any) -> None:
     counts = getattr(stats, name)
     total = sum(counts.values()) or 1
     shares = ", ".join(
-      f"{k}: {n:,} ({100 * n / total:.1f}%)" for k, n in counts.items()
+      f"{k}: {n:,} ({formats.share(n / total)})" for k, n in counts.items()
     )
     table.add_row(title, shares or "none")
   rich.console.Console().print(table)
 
 
 def _page(found: dict[str, Any]) -> str:
-  import html
+  from emma_jax.pages import charts, render
 
-  from emma_jax.evals import charts, style
-
-  parts = []
+  sets = []
   for data, stats in found.items():
-    parts.append(
-      f"<h2>{html.escape(data)}</h2><p>{stats.records:,} records, "
-      f"{stats.shown:,} an epoch, {stats.total_text_tokens:,} text tokens, "
-      f"{stats.bad:,} bad.</p>"
-    )
     bars = [
       charts.bars(title, getattr(stats, name), note=note)
       for name, (title, note) in _CHARTS.items()
     ]
-    parts.append(f'<div class="charts">{"".join(bars)}</div>')
-  return (
-    '<!doctype html><html lang="en"><meta charset="utf-8">'
-    f"<title>Data</title><style>{style.CSS}</style>"
-    f"<h1>Data</h1>{''.join(parts)}</html>\n"
-  )
+    sets.append((data, stats, [chart for chart in bars if chart]))
+  return render.render("statistics.html.j2", sets=sets)

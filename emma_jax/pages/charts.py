@@ -1,19 +1,27 @@
-"""Line charts as inline SVG; colours and fonts come from the page's CSS."""
+"""Charts for pages: where lines, ticks and bars lie in a drawing.
 
-from collections.abc import Callable, Mapping, Sequence
+`charts.html.j2` draws them as SVG; colours and fonts are the style sheet's.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import html
 import math
+from typing import ClassVar
+
+from emma_jax.pages import formats
 
 # Of the drawing, in its own units; CSS scales it.
 WIDTH, HEIGHT = 480, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 20, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, WIDTH - 10, 20, HEIGHT - 26
+# A bar's name stands left of it, its count right; from one bar to the next.
+_NAMES, _COUNTS, _RISE = 100, 120, 18
 # A polyline of more points than pixels only makes the file larger.
 _MAX_POINTS = 480
 # Longer curves are noisy: draw them thin, and their running mean above.
 _SMOOTH_FROM = 60
 
 Points = Sequence[tuple[float, float]]
+Format = Callable[[float], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,24 +32,59 @@ class Series:
   points: Points
 
 
-def short(value: float) -> str:
-  """A number for an axis.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stroke:
+  """A drawn curve: a dot at (x, y), or else a polyline."""
 
-  >>> [short(v) for v in (0, 0.05, 1.5, 20, 12000, 3e6)]
-  ['0', '0.05', '1.5', '20', '12k', '3M']
-  >>> short(999_999)
-  '1M'
-  """
-  value = float(f"{value:.4g}")  # what is rounded up may need another letter
-  for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-    if abs(value) >= size:
-      return f"{value / (1e3 if letter == 'k' else size):.4g}{letter}"
-  return f"{value:.4g}"
+  classes: str
+  dot: tuple[float, float] | None = None
+  points: str = ""  # "x,y x,y"
+  title: str = ""
 
 
-def percent(value: float) -> str:
-  """A share in percent, to four digits: 0.5 -> "50%"."""
-  return f"{100 * value:.4g}%"
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lines:
+  """A chart of curves; texts are plain, places in units of the drawing."""
+
+  title: str
+  note: str
+  y_ticks: Sequence[tuple[float, str]]
+  x_ticks: Sequence[tuple[float, str]]
+  stages: Sequence[tuple[float, str]]  # "" where the name has no room
+  curves: Sequence[Stroke]
+  legend: Sequence[tuple[str, str]]  # (class, name), where curves are several
+
+  width: ClassVar = WIDTH
+  height: ClassVar = HEIGHT
+  left: ClassVar = _LEFT
+  right: ClassVar = _RIGHT
+  top: ClassVar = _TOP
+  bottom: ClassVar = _BOTTOM
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bar:
+  """A line of a chart of bars: `label` begins at `end`."""
+
+  name: str
+  label: str
+  y: int
+  width: float
+  end: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bars:
+  """A chart of a bar per name; texts are plain."""
+
+  title: str
+  note: str
+  height: int
+  bars: Sequence[Bar]
+
+  width: ClassVar = WIDTH
+  left: ClassVar = _NAMES
+  legend: ClassVar = ()
 
 
 def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -78,16 +121,16 @@ def chart(
   *,
   stages: Sequence[tuple[float, str]] = (),
   log: bool = False,
-  label: Callable[[float], str] = short,
+  label: Format = formats.short,
   top: float | None = None,
   note: str = "",
   mean: bool = True,
-) -> str:
-  """A figure with axes, a legend where there are several curves, and stages.
+) -> Lines | None:
+  """A chart with axes, a legend where there are several curves, and stages.
 
   Args:
-    title: plain text, as every text here; it is escaped.
-    series: those without points are left out; "" comes back if none is left.
+    title: above the chart.
+    series: those without points are left out; None comes back if none is left.
     stages: (first x, label) of each, drawn as dashed lines.
     log: a logarithmic y axis, where all values are positive.
     label: how ticks of y are written.
@@ -97,50 +140,55 @@ def chart(
   """
   series = [s for s in (_finite(s) for s in series) if s.points]
   if not series:
-    return ""
+    return None
   frame = _Frame.around(series, log, top)
-  parts = [_axes(frame, label), _boundaries(frame, stages)]
+  ticks = log_ticks if frame.log else linear_ticks
   starts = [x for x, _ in stages] if mean else None
-  for i, curve in enumerate(series):
-    parts.append(_curve(frame, curve, i, starts))
-  legend = ""
-  if len(series) > 1:
-    keys = "".join(
-      f'<span><i class="c{i % 8}"></i>{html.escape(s.name)}</span>'
-      for i, s in enumerate(series)
-    )
-    legend = f'<div class="legend">{keys}</div>'
-  small = f"<small>{html.escape(note)}</small>" if note else ""
-  return (
-    f'<figure class="chart"><figcaption>{html.escape(title)}{small}'
-    f'</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-    f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
-    f"{legend}</figure>"
+  return Lines(
+    title=title,
+    note=note,
+    y_ticks=[(frame.y(v), label(v)) for v in ticks(frame.low, frame.high)],
+    x_ticks=[
+      (frame.x(v), formats.short(v))
+      for v in linear_ticks(frame.left, frame.right)
+    ],
+    stages=_boundaries(frame, stages),
+    curves=[
+      stroke
+      for i, curve in enumerate(series)
+      for stroke in _strokes(frame, curve, _colour(i), starts)
+    ],
+    legend=[(_colour(i), s.name) for i, s in enumerate(series)]
+    if len(series) > 1
+    else [],
   )
 
 
-def bars(title: str, counts: Mapping[str, int], *, note: str = "") -> str:
-  """A figure with a bar per name, its count and its share; "" without any."""
+def bars(
+  title: str, counts: Mapping[str, int], *, note: str = ""
+) -> Bars | None:
+  """A chart with a bar per name, its count and its share; None without any."""
   total = sum(counts.values())
   if not total:
-    return ""
-  most, parts, rise = max(counts.values()), [], 18
+    return None
+  most, drawn = max(counts.values()), []
   for i, (name, count) in enumerate(counts.items()):
-    y, width = rise * i, (WIDTH - 220) * count / most
-    text = f"{count:,} ({percent(round(count / total, 4))})"
-    parts.append(
-      f'<text x="92" y="{y + 12}" text-anchor="end">{html.escape(name)}'
-      f'</text><rect class="c0" x="100" y="{y + 3}" height="12" '
-      f'width="{width:.1f}"/><text x="{106 + width:.1f}" y="{y + 12}">'
-      f"{text}</text>"
+    width = (WIDTH - _NAMES - _COUNTS) * count / most
+    part = formats.percent(round(count / total, 4))
+    drawn.append(
+      Bar(
+        name=name,
+        label=f"{formats.thousands(count)} ({part})",
+        y=_RISE * i,
+        width=round(width, 1),
+        end=round(_NAMES + width + 6, 1),
+      )
     )
-  small = f"<small>{html.escape(note)}</small>" if note else ""
-  return (
-    f'<figure class="chart"><figcaption>{html.escape(title)}{small}'
-    f'</figcaption><svg viewBox="0 0 {WIDTH} {rise * len(counts)}" '
-    f'role="img" aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
-    "</figure>"
-  )
+  return Bars(title=title, note=note, height=_RISE * len(drawn), bars=drawn)
+
+
+def _colour(index: int) -> str:
+  return f"c{index % 8}"
 
 
 def _finite(series: Series) -> Series:
@@ -179,83 +227,53 @@ class _Frame:
 
   def x(self, value: float) -> float:
     share = (value - self.left) / (self.right - self.left)
-    return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
+    return round(_LEFT + share * (_RIGHT - _LEFT), 1)
 
   def y(self, value: float) -> float:
     scale = math.log if self.log else float
     low, high = scale(self.low), scale(self.high)
     share = (scale(value) - low) / (high - low)
-    return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
+    return round(_BOTTOM - share * (_BOTTOM - _TOP), 1)
 
 
-def _axes(frame: _Frame, label: Callable[[float], str]) -> str:
-  ticks = log_ticks if frame.log else linear_ticks
-  parts = []
-  for value in ticks(frame.low, frame.high):
-    y = frame.y(value)
-    parts.append(
-      f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" '
-      f'y2="{y}"/><text x="{_LEFT - 6}" y="{y + 3.5}" '
-      f'text-anchor="end">{label(value)}</text>'
-    )
-  bottom = HEIGHT - _BOTTOM
-  for value in linear_ticks(frame.left, frame.right):
-    parts.append(
-      f'<text x="{frame.x(value)}" y="{bottom + 15}" '
-      f'text-anchor="middle">{short(value)}</text>'
-    )
-  parts.append(
-    f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" '
-    f'y2="{bottom}"/>'
-  )
-  return "".join(parts)
-
-
-def _boundaries(frame: _Frame, stages: Sequence[tuple[float, str]]) -> str:
-  parts, free = [], 0.0
+def _boundaries(
+  frame: _Frame, stages: Sequence[tuple[float, str]]
+) -> list[tuple[float, str]]:
+  drawn, free = [], 0.0
   for start, name in stages:
     if not frame.left <= start <= frame.right:
       continue
     x = frame.x(start)
-    line = (
-      f'<line class="stage" x1="{x}" x2="{x}" y1="{_TOP - 6}" '
-      f'y2="{HEIGHT - _BOTTOM}"/>'
-    )
     # Short stages stand close together; their names must not overlap.
-    text = ""
+    drawn.append((x, name if x >= free else ""))
     if x >= free:
-      text = f'<text x="{x + 3}" y="{_TOP - 6}">{html.escape(name)}</text>'
       free = x + 8 + 7 * len(name)
-    parts.append(line + text)
-  return "".join(parts)
+  return drawn
 
 
-def _curve(
-  frame: _Frame, curve: Series, index: int, starts: Sequence[float] | None
-) -> str:
+def _strokes(
+  frame: _Frame, curve: Series, colour: str, starts: Sequence[float] | None
+) -> Iterator[Stroke]:
   """Smoothed within the stages that begin at `starts`; None: as it is."""
   points = list(curve.points)
-  colour = f"c{index % 8}"
   if len(points) == 1:
     x, y = points[0]
-    at = f'cx="{frame.x(x)}" cy="{frame.y(y)}"'
-    return f'<circle class="{colour}" {at} r="3"/>'
-  faint = ""
+    yield Stroke(classes=colour, dot=(frame.x(x), frame.y(y)))
+    return
   if starts is not None and len(points) >= _SMOOTH_FROM:
-    faint = _polyline(frame, points, f"{colour} faint")
+    yield Stroke(classes=f"{colour} faint", points=_polyline(frame, points))
     points = smooth(points, starts)
-  return faint + _polyline(frame, points, colour, curve.name)
+  yield Stroke(
+    classes=colour,
+    points=_polyline(frame, points),
+    title=f"{curve.name}: {points[-1][1]:.4g}" if curve.name else "",
+  )
 
 
-def _polyline(
-  frame: _Frame, points: Points, classes: str, name: str = ""
-) -> str:
+def _polyline(frame: _Frame, points: Points) -> str:
   stride = max(1, math.ceil(len(points) / _MAX_POINTS))
   kept = [*points[:-1:stride], points[-1]]
-  text = " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in kept)
-  last = points[-1][1]
-  title = f"<title>{html.escape(name)}: {last:.4g}</title>" if name else ""
-  return f'<polyline class="{classes}" points="{text}">{title}</polyline>'
+  return " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in kept)
 
 
 def smooth(points: Points, starts: Sequence[float] = ()) -> list:

@@ -1,0 +1,138 @@
+"""Curves of a training run for its report, from the lines of metrics.jsonl."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import re
+from typing import Any
+
+from emma_jax.evals.table import plain_kind
+from emma_jax.pages import charts, formats
+from emma_jax.structs import TASKS
+
+Entry = Mapping[str, Any]  # of metrics.jsonl
+Stages = Sequence[tuple[float, str]]
+
+_LOSSES = {
+  "understanding": "Understanding: nats per answer token",
+  "drawing": "Text to image: velocity error",
+  "editing": "Editing: velocity error",
+  "router": "Router: nats per picture",
+  "l1": "Autoencoder: L1",
+  "l2": "Autoencoder: squared error",
+}
+# Samples of a mixture, or their tokens: data/drawing, data/tokens/drawing.
+_MIXTURE = re.compile(rf"data/(?:(\w+)[/_])?({'|'.join(TASKS)})$")
+
+
+def curves(metrics: Sequence[Entry]) -> list[charts.Lines]:
+  """Charts over global steps, of what was logged."""
+  stages = _stages(metrics)
+  drawn = [
+    *_losses(metrics, stages),
+    _by_time(metrics, stages),
+    _accuracies(metrics, stages),
+    *_mixtures(metrics, stages),
+    *_speeds(metrics, stages),
+  ]
+  return [chart for chart in drawn if chart]
+
+
+def _series(
+  metrics: Sequence[Entry], key: str, name: str, timing: bool = False
+) -> charts.Series:
+  """One key over steps; lines without it are skipped."""
+  rows = [(e["step"], e.get("timing", {}) if timing else e) for e in metrics]
+  return charts.Series(name, [(s, row[key]) for s, row in rows if key in row])
+
+
+def _keys(metrics: Sequence[Entry], prefix: str) -> list[str]:
+  found = dict.fromkeys(k for e in metrics for k in e if k.startswith(prefix))
+  return sorted(found)
+
+
+def _stages(metrics: Sequence[Entry]) -> list[tuple[float, str]]:
+  """First logged step of each stage, and what stands before its first "_"."""
+  starts: dict[str, float] = {}
+  for entry in metrics:
+    if "stage" in entry:
+      starts.setdefault(entry["stage"], entry["step"])
+  return [(step, name.split("_")[0]) for name, step in starts.items()]
+
+
+def _losses(
+  metrics: Sequence[Entry], stages: Stages
+) -> Iterator[charts.Lines | None]:
+  order = list(_LOSSES)
+  place = lambda key: (*order, key[5:]).index(key[5:])
+  for key in sorted(_keys(metrics, "loss/"), key=place):
+    name = key.removeprefix("loss/")
+    if name != "total":
+      series = [_series(metrics, key, name)]
+      title = _LOSSES.get(name, name)
+      yield charts.chart(title, series, stages=stages, log=True)
+
+
+def _by_time(metrics: Sequence[Entry], stages: Stages) -> charts.Lines | None:
+  bins = [
+    _series(metrics, key, key.split("/time_")[-1].replace("_", " – "))
+    for key in _keys(metrics, "loss_by_time/")
+  ]
+  return charts.chart(
+    "Velocity error by flow time",
+    bins,
+    stages=stages,
+    log=True,
+    note="0 is the clean picture, 1 pure noise",
+  )
+
+
+def _accuracies(
+  metrics: Sequence[Entry], stages: Stages
+) -> charts.Lines | None:
+  accuracies = [
+    _series(metrics, key, key.removeprefix("accuracy/"))
+    for key in _keys(metrics, "accuracy/")
+  ]
+  return charts.chart(
+    "Accuracy in training",
+    accuracies,
+    stages=stages,
+    top=1.0,
+    label=formats.percent,
+    note="tokens of answers, labels of the router",
+  )
+
+
+def _mixtures(
+  metrics: Sequence[Entry], stages: Stages
+) -> list[charts.Lines | None]:
+  groups: dict[str, list[charts.Series]] = {}
+  for key in _keys(metrics, "data/"):
+    match = _MIXTURE.match(key)
+    if match:
+      series = _series(metrics, key, match[2])
+      groups.setdefault(match[1] or "samples", []).append(series)
+  return [
+    charts.chart(
+      f"Realised mixture, share of {plain_kind(unit)}",
+      series,
+      stages=stages,
+      top=1.0,
+      label=formats.percent,
+      mean=False,
+    )
+    for unit, series in groups.items()
+  ]
+
+
+def _speeds(
+  metrics: Sequence[Entry], stages: Stages
+) -> Iterator[charts.Lines | None]:
+  rate = [_series(metrics, "learning_rate", "learning rate")]
+  yield charts.chart("Learning rate", rate, stages=stages, mean=False)
+  speed = [_series(metrics, "tokens_per_second", "tokens/s", timing=True)]
+  yield charts.chart("Tokens per second", speed, stages=stages)
+  seconds = [
+    _series(metrics, "step_seconds", "a step", timing=True),
+    _series(metrics, "data_seconds", "of it waiting for data", timing=True),
+  ]
+  yield charts.chart("Seconds per step", seconds, stages=stages)

@@ -1,0 +1,122 @@
+"""Pages are one file each, whose values are text whatever they hold."""
+
+import ast
+import re
+
+import jinja2
+import pytest
+
+from emma_jax.pages import render
+
+from . import reading
+
+EVIL = "</p></style><script>alert('x')</script> & \"quotes\""
+NAMES = sorted(p.name for p in render.TEMPLATES.iterdir())
+PAGES = [n for n in NAMES if "extends" in (render.TEMPLATES / n).read_text()]
+SHEET = {"classes": "sheet", "cards": []}
+PART = {"text": EVIL, "learned": True, "mark": False, "picture": None}
+ROW = {
+  "number": 0,
+  "used": 1,
+  "slots": 2,
+  "segments": [{"name": EVIL, "colour": "red", "parts": [PART]}],
+  "attention": "",
+}
+STATS = {
+  "drawn": 3,
+  "bad": [],
+  "packed": {"dropped": [1], "fill": 0.5},
+  "slots": 8,
+}
+VALUES = {
+  "data_sheet.html.j2": {
+    "about": EVIL,
+    "batches": [{"step": 1, "stats": STATS, "notes": [EVIL], "rows": [ROW]}],
+  },
+  "report.html.j2": {
+    "title": EVIL,
+    "facts": [EVIL],
+    "tiles": [{"name": EVIL, "value": EVIL, "beside": [EVIL]}],
+    "notes": [EVIL, EVIL],
+    "history": None,
+    "tables": [{"title": EVIL, "columns": [EVIL], "rows": []}],
+    "sheets": [{"title": EVIL, "about": EVIL, "sheet": SHEET}],
+    "marked": False,
+    "curves": [],
+    "config": EVIL,
+  },
+  "statistics.html.j2": {
+    "sets": [
+      (
+        EVIL,
+        dict.fromkeys(("records", "shown", "total_text_tokens", "bad"), 1234),
+        [],
+      )
+    ]
+  },
+}
+
+
+def test_every_page_is_tried():
+  assert PAGES == sorted(VALUES)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_one_file_whose_values_are_text(name):
+  page = render.render(name, **VALUES[name])
+  read = reading.check(page)
+  assert page.startswith("<!doctype html>\n") and page.endswith("</html>\n")
+  tags = [tag for tag, _ in read.tags]
+  assert tags[:3] == ["html", "head", "meta"] and tags.count("h1") == 1
+  style = (render.TEMPLATES / "style.css").read_text()
+  assert page.count(style) == 1 and page.count("</style>") == 1
+  # A title stands in the head and above the page.
+  given = str(VALUES[name]).count("<script>") + ("title" in VALUES[name])
+  assert read.text.count(EVIL) == given > 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_value_that_is_missing_is_an_error(name):
+  for missing in VALUES[name]:
+    values = {k: v for k, v in VALUES[name].items() if k != missing}
+    with pytest.raises(jinja2.UndefinedError, match=missing):
+      render.render(name, **values)
+
+
+def test_an_unknown_page_is_an_error():
+  with pytest.raises(jinja2.TemplateNotFound, match=r"none\.html\.j2"):
+    render.render("none.html.j2")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_template_lets_markup_through(name):
+  text = (render.TEMPLATES / name).read_text()
+  if name == "style.css":  # it is a template, too, when it is included
+    assert not re.search(r"\{[{%#]", text)
+    return
+  assert "safe" not in re.findall(r"\w+", text)
+  assert "autoescape" not in text
+  # Without quotes a space would begin another attribute.
+  assert not re.search(r"=\s*\{\{", text)
+  render.environment().get_template(name)  # parses
+
+
+def test_filters_write_numbers():
+  made = render.environment().from_string(
+    "{{ none | score }} {{ 0.5 | score }} {{ 1234 | thousands }} "
+    "{{ (1 / 8) | share }}"
+  )
+  assert made.render(none=None) == " 0.500 1,234 12.5%"
+
+
+def test_markup_stands_in_templates_alone(repo):
+  """Nothing escapes what Python puts together."""
+  tag = re.compile(
+    r"</?(?:a|body|div|figure|h[1-6]|head|html|img|p|pre|script|span|style|svg"
+    r"|table|t[dhr]|title|ul)\b[^<>]*>"
+  )
+  for path in sorted((repo / "emma_jax").rglob("*.py")):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        assert not tag.search(node.value), f"{path}:{node.lineno}"
