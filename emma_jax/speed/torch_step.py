@@ -1,6 +1,6 @@
 """EMMA's train step in PyTorch: what ours is measured against.
 
-Made of the parts of convert/emma_torch.py, with the same batch, loss, average
+Made of the parts of convert/emma_torch, with the same batch, loss, average
 and optimizer as ours: AdamW on float32 weights, of which each step takes a copy
 in the dtype of the computation. A block is computed again in the backward pass
 where ours is, in whole (PyTorch has no names to keep). Run in a process of its
@@ -28,6 +28,9 @@ from emma_jax import rules
 from emma_jax.build import model as build_model
 from emma_jax.convert import emma as names
 from emma_jax.convert import emma_torch
+from emma_jax.convert.emma_torch import pictures
+from emma_jax.convert.emma_torch.model import EXACT
+from emma_jax.convert.emma_torch.primitives import layers, linear, rms_norm
 from emma_jax.models import masks
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.structs import Batch
@@ -62,7 +65,7 @@ class Decoder(emma_torch.Llm):
       xs = self._run(block, xs, stacked, mask)
     w, eps = vars(self.w), self.c["norm_eps"]
     return {
-      b: emma_torch.rms_norm(w.get("norm_shared") or w[f"norm_{b}"], x, eps)
+      b: rms_norm(w.get("norm_shared") or w[f"norm_{b}"], x, eps)
       for b, x in xs.items()
     }
 
@@ -114,7 +117,7 @@ class Tower(emma_torch.VisionTower):
       x for n, x in vars(w).items() if n in ("lower", "versatile", "stem")
     ]
     self._stacks = [
-      (x, [SimpleNamespace(**{"0": block}) for block in emma_torch.layers(x)])
+      (x, [SimpleNamespace(**{"0": block}) for block in layers(x)])
       for x in stacks
     ]
 
@@ -134,7 +137,7 @@ class Tower(emma_torch.VisionTower):
 class Model(emma_torch.Emma):
   """EMMA over packed batches.
 
-  config: a run's whole one. w: weights, a tree as emma_torch.py has it.
+  config: a run's whole one. w: weights, a tree as emma_torch has it.
   """
 
   def __init__(
@@ -165,7 +168,7 @@ class Model(emma_torch.Emma):
     )
     counts = [g.shape[0] * g.shape[1] for g in groups]
     B, _, Y, X, _ = groups[0].shape
-    grid = (Y // emma_torch.GRID, X // emma_torch.GRID)
+    grid = (Y // pictures.GRID, X // pictures.GRID)
     pixels = torch.cat([g.flatten(0, 1) for g in groups])
     pixels = (pixels.float() / 127.5 - 1).to(self.dtype).movedim(-1, 1)
     with torch.no_grad():
@@ -203,7 +206,7 @@ class Model(emma_torch.Emma):
     )
     if counts[2]:
       tokens = hidden["gen"][:, -eps_BMTC[0, :, :, 0].numel() :].float()
-      v = emma_torch.linear(self.w.heads.velocity, tokens)
+      v = linear(self.w.heads.velocity, tokens)
       error = v.reshape(eps_BMTC.shape) - (eps_BMTC - clean_BMTC)
       real = (batch.gen_task_BM > 0).float()
       mse = (error.square().mean((2, 3)) * real).sum()
@@ -257,7 +260,7 @@ class Trainer:
   Args:
     config: a run's whole one.
     stage: whose step it is.
-    tensors: name in emma_torch.py -> float32 weight, on the device.
+    tensors: name in emma_torch -> float32 weight, on the device.
     mode: one of MODES.
 
   Raises:
@@ -305,7 +308,7 @@ class Trainer:
       self.loss = torch.compile(model.loss, dynamic=False)
 
   def _low(self, name: str, x: torch.Tensor) -> torch.Tensor:
-    exact = self.dtype == x.dtype or name.startswith(emma_torch.EXACT)
+    exact = self.dtype == x.dtype or name.startswith(EXACT)
     return x.detach() if exact else x.detach().to(self.dtype)
 
   def _adam(self, c: OptimizerConfig):
@@ -368,7 +371,7 @@ class Trainer:
 
 
 def trained_names(config: Mapping[str, Any], policy: tuple) -> Collection[str]:
-  """Names in emma_torch.py of the weights that a stage's policy trains."""
+  """Names in emma_torch of the weights that a stage's policy trains."""
   entries = names.entries(build_model.emma_config(config["model"]))
   decided = rules.resolve(policy, [e.ours for e in entries], "policy")
   return {n for e in entries if decided[e.ours] == "train" for n in e.theirs}
