@@ -153,6 +153,7 @@ def test_importing_everything_leaves_torch_alone_and_starts_no_backend():
   apart = {
     "__main__",
     "emma_torch",
+    "torch_model",
     "torch_step",
     "torch_measure",
     "tfds_builders",
