@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     choices=("und", "vision", "autoencoder", "emma"),
     help="und: transformers' Qwen3ForCausalLM; vision: SiglipVisionModel; "
     "autoencoder: diffusers' AutoencoderDC; emma: everything, with a "
-    "PyTorch implementation in one file",
+    "PyTorch implementation beside it",
   )
   export.add_argument(
     "--checkpoint",
