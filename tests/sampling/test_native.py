@@ -55,7 +55,7 @@ def test_only_what_was_trained_so_is_drawn_at_native_size():
     0,
     batch=4,
   )
-  assert trained.requests.preprocess.native
-  assert not trained.requests.generation_preprocess.native
+  assert trained.requests.framing.understanding.native
+  assert not trained.requests.framing.generation.native
   np.testing.assert_array_equal(edit(trained), edit(small.session()))
-  assert _native().requests.generation_preprocess.native
+  assert _native().requests.framing.generation.native

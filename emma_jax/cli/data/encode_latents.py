@@ -121,10 +121,10 @@ class Work:
     self.settings = build_data.latent_settings(config)
     whole = dataclasses.replace(
       build_data.to_sample(config["data"], training=False),
-      generation_preprocess=self.settings.generation,
+      framing=self.settings.framing,
     )
     # One for each size of drawn pictures.
-    self.to_sample = [whole.sized(y, x) for y, x in self.settings.sizes]
+    self.to_sample = [whole.sized(y, x) for y, x in self.settings.framing.sizes]
     self.channels = config["model"]["autoencoder"]["latent_channels"]
 
   def encode(self, source: Any, shards: Sequence[int]) -> None:
@@ -177,15 +177,15 @@ class _Shard:
     lengths = [source.lengths[row] for row in rows]
     bucket = row_cost.bucket_of(
       Lengths.of(lengths, ""),
-      work.settings.sizes,
-      work.settings.understanding.native,
+      work.settings.framing.sizes,
+      work.settings.framing.understanding.native,
     )
     # Those of no bucket have no picture that depends on it.
     fits = [work.to_sample[max(b, 0)] for b in bucket.tolist()]
     # Of every picture of the shard: record, place in it, role, what fits it,
     # its size then.
     self.pictures = [
-      (row, place, role, fit, fit.of(role).size(*size)[1])
+      (row, place, role, fit, fit.framing.of(role).place(*size).full)
       for row, fit, length in zip(rows, fits, lengths)
       for place, (role, size) in enumerate(
         zip(_roles(length.task, len(length.sizes)), length.sizes)
@@ -289,7 +289,8 @@ class _Shard:
     try:
       where = self.source.where_row(row)
       raw = self.source.stored_row(row).pictures[place]
-      pixels = fit.fit(raw, role, where)
+      fitted = fit.framing.of(role).read(raw, where, fit.max_pixels)
+      pixels = fitted.pixels_YXC
       if pixels.shape[:2] == size:
         return pixels
     except BadRecord:
