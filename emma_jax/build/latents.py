@@ -32,14 +32,14 @@ def encoder(
   settings = build_data.latent_settings(config)
   whole = dataclasses.replace(
     build_data.to_sample(config["data"], training=False),
-    generation_preprocess=settings.generation,
+    framing=settings.framing,
   )
   return Encoder(
     emma=Emma(build_model.emma_config(config["model"])),
     autoencoder=jax.tree.map(jnp.asarray, autoencoder),
     weights=fingerprint(dict(autoencoder)),
     settings=settings,
-    to_sample=[whole.sized(y, x) for y, x in settings.sizes],
+    to_sample=[whole.sized(y, x) for y, x in settings.framing.sizes],
     dtype=dtype,
     pixels=pixels,
     threads=threads,

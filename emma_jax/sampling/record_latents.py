@@ -127,15 +127,15 @@ class _Shard:
     lengths = [source.lengths[row] for row in rows]
     bucket = row_cost.bucket_of(
       Lengths.of(lengths, ""),
-      work.settings.sizes,
-      work.settings.understanding.native,
+      work.settings.framing.sizes,
+      work.settings.framing.understanding.native,
     )
     # Those of no bucket have no picture that depends on it.
     fits = [work.to_sample[max(b, 0)] for b in bucket.tolist()]
     # Of every picture of the shard: record, place in it, role, what fits it,
     # its size then.
     self.pictures = [
-      (row, place, role, fit, fit.of(role).size(*size)[1])
+      (row, place, role, fit, fit.framing.of(role).place(*size).full)
       for row, fit, length in zip(rows, fits, lengths)
       for place, (role, size) in enumerate(
         zip(_roles(length.task, len(length.sizes)), length.sizes)
@@ -223,7 +223,8 @@ class _Shard:
     try:
       where = self.source.where_row(row)
       raw = self.source.stored_row(row).pictures[place]
-      pixels = fit.fit(raw, role, where)
+      fitted = fit.framing.of(role).read(raw, where, fit.max_pixels)
+      pixels = fitted.pixels_YXC
       if pixels.shape[:2] == size:
         return pixels
     except BadRecord:

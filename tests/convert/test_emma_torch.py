@@ -243,7 +243,7 @@ def test_the_tokenizer_and_other_sizes_of_pictures(root):
   ids = ours.encode(text)
   assert theirs.encode(text) == ids and theirs.decode(ids) == text
   assert theirs.decode([1, *ids, 5000]) == text  # a special, a stranger
-  fit = build_data.preprocess(config()["data"])
+  fit = build_data.framing(config()["data"]).generation
   for size in ((32, 64), (9, 7), (100, 310)):
     picture = pixels(1, *size)[0]
     made, (width, height), original = model.fit(picture)
@@ -312,7 +312,7 @@ def test_bfloat16_runs(root):
 def test_native_sizes(root):
   _module, model = load(files(root, "paper"))
   data = config()["data"] | {"native": True, "max_tokens": 4}
-  model.data, fit = data, build_data.preprocess(data)
+  model.data, fit = data, build_data.framing(data).generation
   picture = pixels(1, 33, 50)[0]
   np.testing.assert_array_equal(model.fit(picture)[0], fit(picture).pixels_YXC)
   assert model.edit(picture, "do", steps=1).shape == (33, 50, 3)
