@@ -140,3 +140,18 @@ def test_fingerprints_are_those_of_before_where_nothing_changed():
   )
   seen = [dataclasses.replace(COVER, **c).fingerprints() for c in changes]
   assert all(x != COVER.fingerprints() for x in seen)
+
+
+def test_a_result_of_another_shape_is_its_centre():
+  picture = _ramps(96, 96)
+  made = preprocess.covering(picture, (40, 80))
+  assert made.shape == (40, 80, 3)
+  # The rows of the middle half; all columns.
+  np.testing.assert_allclose(
+    made[[2, -3], :, 0].mean(axis=1) / 255,
+    [0.25 + 2.5 / 80, 0.75 - 2.5 / 80],
+    atol=0.02,
+  )
+  np.testing.assert_allclose(
+    made[:, [2, -3], 1].mean(axis=0) / 255, [2.5 / 80, 1 - 2.5 / 80], atol=0.02
+  )
