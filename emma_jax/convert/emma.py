@@ -37,7 +37,16 @@ FORMAT = "emma-torch-1"  # emma_torch refuses any other
 IMPLEMENTATION = "emma_torch"  # a package, copied as it stands here
 TOKENIZER = "tokenizer.json"
 # What it needs of a run's config beside the model.
-_DATA = ("height", "width", "native", "min_tokens", "max_tokens")
+_DATA = (
+  "height",
+  "width",
+  "native",
+  "min_tokens",
+  "max_tokens",
+  "fit",
+  "max_crop",
+  "buckets",
+)
 _SAMPLE = (
   "steps",
   "shift",

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from .autoencoder import Autoencoder
 from .llm import Llm
-from .pictures import GRID, fit, to_image
+from .pictures import GRID, centre, drawn_size, fit, nearest, resized, to_image
 from .primitives import layer_norm, linear, two_layers
 from .tokenizer import Tokenizer
 from .vision import VisionTower
@@ -56,7 +56,10 @@ class Emma:
     The pictures, one or a list, stand before the first."""
     one = isinstance(questions, str)
     pictures = pictures if isinstance(pictures, (list, tuple)) else [pictures]
-    shown = [("und", self.fit(picture)[0]) for picture in pictures]
+    bucket, shown = None, []
+    for picture in pictures:  # all in the bucket of the first
+      shown.append(("und", self.fit(picture, "und", bucket)[0]))
+      bucket = bucket or tuple(shown[0][1].shape[:2])
     head = vars(self.w.llm).get("lm_head", self.w.llm.embed)  # may be tied
     eos = self.tokenizer.special("<|im_end|>")
     answers, parts, cache = [], [], None
@@ -75,18 +78,21 @@ class Emma:
     return answers[0] if one else answers
 
   def draw(self, prompt: str, *, size=None, noise=None, seed=0, **changes):
-    """A picture of `size` (rows, columns). noise: (T, C), instead of `seed`;
-    changes: of config.sample (steps, shift, text_guidance)."""
-    size = size or (self.data["height"], self.data["width"])
+    """A picture of `size` (rows, columns), drawn in the trained size of the
+    nearest shape. noise: (T, C), instead of `seed`; changes: of config.sample
+    (steps, shift, text_guidance)."""
+    y, x = size = size or (self.data["height"], self.data["width"])
+    rows, columns = nearest(y, x, self.data)
+    frame = drawn_size(y, x, rows, columns, self.data)
     s = self.sample | changes
     g = s["text_guidance"]
     contexts = [(g, self.message(prompt)), (1 - g, self.message(""))]
-    made = self.generate(contexts, size, s, noise, seed)
-    return made[: size[0], : size[1]]
+    made = self.generate(contexts, frame, s, noise, seed)
+    return resized(made, size, centre(frame[0], frame[1], y, x))
 
   def edit(self, picture, instruction: str, *, noise=None, seed=0, **changes):
     """The picture after the instruction, in its own size; see `draw`."""
-    pixels, content, original = self.fit(picture)
+    pixels, content, original = self.fit(picture, "ref")
     s, shown = self.sample | changes, ("ref", pixels)
     text, image = s["edit_text_guidance"], s["edit_image_guidance"]
     contexts = [
@@ -94,10 +100,9 @@ class Emma:
       (image - text, self.message(shown, "")),
       (1 - image, self.message("")),
     ]
-    made = self.generate(contexts, pixels.shape[:2], s, noise, seed)
-    made = made[: content[1], : content[0]].movedim(-1, 0)[None]
-    made = F.interpolate(made, original[::-1], mode="bicubic", antialias=True)
-    return made[0].movedim(0, -1).clamp(0, 1)
+    frame = content[::-1] if self.data["fit"] == "pad" else pixels.shape[:2]
+    made = self.generate(contexts, frame, s, noise, seed)
+    return resized(made[: content[1], : content[0]], original[::-1])
 
   def message(self, *said) -> list:
     """A user's turn, up to where the answer begins."""
@@ -205,8 +210,8 @@ class Emma:
     one = torch.ones_like(slot)
     return torch.stack([one, slot, end, noisy * one, slot])
 
-  def fit(self, picture):
+  def fit(self, picture, role="und", bucket=None):
     """As in training, see `pictures.fit`."""
-    return fit(picture, self.data)
+    return fit(picture, self.data, role, bucket)
 
   to_image = staticmethod(to_image)
