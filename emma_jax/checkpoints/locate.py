@@ -15,7 +15,6 @@ from typing import Any
 from emma_jax import rules
 from emma_jax.checkpoints.checkpointer import restore_params
 from emma_jax.checkpoints.integrity import CheckpointDamaged, CheckpointError
-from emma_jax.checkpoints.renamed_keys import current
 from emma_jax.checkpoints.weight_files import load_weights
 from emma_jax.convert import emma as exported
 
@@ -112,7 +111,7 @@ def _of_step(directory: pathlib.Path, step: int, choose: Choose) -> Weights:
 def _of_export(path: pathlib.Path, choose: Choose) -> Weights:
   found = exported.load(path)
   meta = {
-    "config": current(found.config),
+    "config": found.config,
     "step": found.step,
     "routed": found.route == "router",
     "exported": True,

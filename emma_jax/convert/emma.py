@@ -23,6 +23,9 @@ import jax
 import numpy as np
 
 from emma_jax import rules
+from emma_jax.build import sections
+from emma_jax.build.model import emma_config
+from emma_jax.checkpoints.renamed_keys import current
 from emma_jax.convert import table
 from emma_jax.convert.files import Folder, FolderError, write_folder
 from emma_jax.models.adapters import FusionConfig
@@ -208,38 +211,12 @@ def model_config(model: Mapping[str, Any]) -> EmmaConfig:
       f"model.kind={model.get('kind')!r}: only a whole EMMA is exported here;"
       " an autoencoder goes to diffusers."
     )
-
-  def make(cls: type, section: Mapping[str, Any], **more: Any) -> Any:
-    return cls(**{k: _tuples(v) for k, v in section.items()} | more)
-
-  vision = dict(model["vision"])
   try:
-    return EmmaConfig(
-      llm=make(LlmConfig, model["llm"]),
-      vision=make(
-        TowerConfig, vision, encoder=make(SiglipConfig, vision["encoder"])
-      ),
-      autoencoder=make(DcaeConfig, model["autoencoder"]),
-      fusion=make(FusionConfig, model["fusion"]),
-      dtype=model["dtype"],
-    )
+    return emma_config(model)
+  except sections.ConfigError as error:
+    raise ExportError(str(error)) from error
   except (KeyError, TypeError, ValueError) as error:
     raise ExportError(f"config.model: {error!r}.") from error
-
-
-def _tuples(value: Any) -> Any:
-  if isinstance(value, (list, tuple)):
-    return tuple(_tuples(v) for v in value)
-  return value
-
-
-def _plain(value: Any) -> Any:
-  """ConfigDicts as dicts and sequences as lists: what JSON gives back."""
-  if hasattr(value, "items"):
-    return {k: _plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(v) for v in value]
-  return value
 
 
 def _check_supported(part: Any) -> None:
@@ -314,7 +291,7 @@ def _tokenizer_file(tokenizer: Any) -> bytes:
 class Exported:
   """What a folder holds: `save` and `load` are inverses.
 
-  config: all sections of the run's config, as JSON gives them.
+  config: all sections of the run's config, as JSON gives them, by today's keys.
   params: nested dicts of numpy arrays.
   step: how long the weights were trained.
   route: the expert understanding pictures take.
@@ -351,7 +328,7 @@ def save(
     table.ConversionError: parameters that do not belong to the config.
     FolderError: the folder holds weights already.
   """
-  config = _plain(config)
+  config = sections.plain(config)
   sizes = model_config(config["model"])
   _check_supported(sizes)
   _check_run(config)
@@ -389,11 +366,12 @@ def load(path: str | os.PathLike) -> Exported:
       " that the export of a whole EMMA wrote."
     )
   about = folder.config
-  sizes = model_config(about["config"]["model"])
+  config = current(about["config"])
+  sizes = model_config(config["model"])
   leaves = table.read(folder, entries(sizes), shapes(sizes))
   flat: dict[str, np.ndarray] = dict(leaves)
   return Exported(
-    config=about["config"],
+    config=config,
     params=rules.unflatten(flat),
     step=about["step"],
     route=about["route"],
