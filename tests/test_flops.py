@@ -9,13 +9,13 @@ import pytest
 from configs import models
 from emma_jax import flops, flow, optimizer, rules
 from emma_jax.build import model as build_model
-from emma_jax.data.batching.packing import Layout, pack
+from emma_jax.data.batching.packing import pack
 from emma_jax.training import state
 from emma_jax.training.step import make_step
 from tests import neutral, tiny
 from tests.goldens import machines, store
 
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=64,
   und_pictures=2,
@@ -71,7 +71,7 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   adam = optimizer.build(
     neutral.optimizer_config(learning_rate=1e-3, total_steps=2), ((".*", 1.0),)
   )
-  begin = lambda p: state.begin(p, POLICIES[policy], adam)
+  begin = lambda p: state.begin(p, POLICIES[policy], adam, "float32")
   batch, _ = pack([], layout)
   lowered = make_step(objective, adam, ema_decay=0.9, seed=0, name="s").lower(
     jax.eval_shape(begin, model.shapes), batch
@@ -79,7 +79,9 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   counted = lowered.cost_analysis()
   decided = rules.resolve(POLICIES[policy], rules.flatten(model.shapes))
   trained = [p for p, value in decided.items() if value == "train"]
-  parts = flops.step(model.module.config, layout, trained)
+  parts = flops.step(
+    model.module.config, layout, trained, draws=1, route="versatile"
+  )
   assert counted["flops"] == pytest.approx(flops.total(parts), rel=0.05)
 
 

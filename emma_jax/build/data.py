@@ -58,10 +58,8 @@ def tokenizer(
 
 def preprocess(data: Mapping[str, Any]) -> Preprocess:
   """The one preprocessing of training and sampling."""
-  keys = ("height", "width", "native", "min_tokens", "max_tokens")
-  # Checkpoints of before there was a choice were read by Pillow.
-  codec = {"codec": data.get("codec", "pillow")}
-  return make(Preprocess, {k: data[k] for k in keys} | codec, "data")
+  keys = ("height", "width", "native", "min_tokens", "max_tokens", "codec")
+  return make(Preprocess, {k: data[k] for k in keys}, "data")
 
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
@@ -75,6 +73,7 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
     "data",
     tokenizer=tokenizer(data),
     preprocess=preprocess(data),
+    frame=None,
   )
 
 
@@ -84,7 +83,10 @@ def layout(
   name: str,
   **changes: Any,
 ) -> Layout:
-  """Static shapes of a batch: capacities of `section`, the config's sizes."""
+  """Static shapes of a batch: capacities of `section`, the config's sizes.
+
+  `changes` of fields; without, the step makes the latents.
+  """
   keys = (
     "rows",
     "und_tokens",
@@ -97,9 +99,13 @@ def layout(
   sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])
   if config["model"]["kind"] == "emma":
     fusion = config["model"]["fusion"]
-    sizes |= dict(
-      fusion=fusion["mode"], reference_branch=fusion["reference_branch"]
-    )
+  else:  # it has targets alone, which all look alike
+    fusion = dict(mode="channel", reference_branch="gen")
+  sizes |= dict(
+    latent_channels=0,
+    fusion=fusion["mode"],
+    reference_branch=fusion["reference_branch"],
+  )
   return make(Layout, sizes | changes, name)
 
 
@@ -192,6 +198,7 @@ def batches(
     "threads",
     "prefetch_batches",
     "packing_groups",
+    "plan_segment",
     "buckets",
   )
   settings = make(
@@ -237,7 +244,10 @@ def _phases(
   ):
     if stop <= start:
       continue
-    told = {"unit": section["mixture_unit"]}
+    told = {
+      "unit": section["mixture_unit"],
+      "even_buckets": section["mixture_even_buckets"],
+    }
     for option in options:
       told |= option
     out.append(

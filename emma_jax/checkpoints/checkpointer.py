@@ -45,9 +45,7 @@ __all__ = (
 class Checkpointer:
   """Steps of a run in a directory, newest `keep` and optionally each n-th."""
 
-  def __init__(
-    self, directory: str | pathlib.Path, keep: int = 3, keep_every: int = 0
-  ):
+  def __init__(self, directory: str | pathlib.Path, keep: int, keep_every: int):
     """Opens or creates `directory`.
 
     Args:

@@ -40,7 +40,7 @@ FORMAT = "emma-torch-1"  # emma_torch.py refuses any other
 IMPLEMENTATION = "emma_torch.py"
 TOKENIZER = "tokenizer.json"
 # What the PyTorch file needs of a run's config beside the model.
-_DATA = ("height", "width", "native", "min_tokens", "max_tokens")
+_DATA = ("height", "width", "native", "min_tokens", "max_tokens", "codec")
 _SAMPLE = (
   "steps",
   "shift",
@@ -50,7 +50,7 @@ _SAMPLE = (
   "max_tokens",
 )
 # Fields of the model's config that emma_torch.py reads, and those that change
-# nothing it computes. Another one must have its default value.
+# nothing it computes. A model with another one is refused.
 _HONOURED = {
   LlmConfig: """vocab_size width mlp_width num_layers num_heads num_kv_heads
         head_dim rope_theta norm_eps tie_embeddings num_shallow shallow_shared
@@ -227,10 +227,10 @@ def _check_supported(part: Any) -> None:
     if field.name in honoured:
       if type(value) in _HONOURED:
         _check_supported(value)
-    elif value != field.default:
+    else:
       raise ExportError(
         f"{type(part).__name__}.{field.name}={value!r} is not implemented in"
-        f" {IMPLEMENTATION}; only {field.default!r} can be exported."
+        f" {IMPLEMENTATION}; models that have it cannot be exported."
       )
 
 
@@ -241,7 +241,7 @@ def _check_run(config: Mapping[str, Any]) -> None:
       raise ExportError(
         f"config.{section} lacks {missing}, which sampling needs."
       )
-  codec = config["data"].get("codec", "pillow")  # older ones had no other
+  codec = config["data"]["codec"]
   if codec != "pillow":
     raise ExportError(
       f"config.data.codec={codec!r}: the PyTorch file reads pictures by "

@@ -89,15 +89,16 @@ class ToSample:
   """Record -> Sample. Raises images.BadRecord where the record is broken.
 
   Understanding pictures become what `preprocess` makes of them; references and
-  targets too, unless `frame` says otherwise (native sizes are for
-  understanding alone).
+  targets too, unless `frame` is given (native sizes are for understanding
+  alone).
 
   >>> from emma_jax.data.pictures.preprocess import Preprocess
   >>> t = tokens_lib.TinyTokenizer(["red"])
   >>> p = Preprocess(height=32, width=32, native=False, min_tokens=1,
   ...                max_tokens=64, codec="pillow")
-  >>> to_sample = ToSample(tokenizer=t, preprocess=p, text_dropout=0.0,
-  ...     reference_dropout=0.0, max_turns=None, max_pixels=10**6)
+  >>> to_sample = ToSample(tokenizer=t, preprocess=p, frame=None,
+  ...     text_dropout=0.0, reference_dropout=0.0, max_turns=None,
+  ...     max_pixels=10**6)
   >>> picture = np.zeros((32, 32, 3), np.uint8)
   >>> def show(record, **kw):
   ...   print(to_sample(record, **kw).show(t))
@@ -156,7 +157,7 @@ class ToSample:
   reference_dropout: float
   max_turns: int | None
   max_pixels: int
-  frame: Preprocess | None = None
+  frame: Preprocess | None
 
   def __post_init__(self):
     for name in ("text_dropout", "reference_dropout"):

@@ -7,10 +7,9 @@ import pytest
 from emma_jax.build import data as build_data
 from emma_jax.build import session as build_session
 from emma_jax.checkpoints import locate
-from emma_jax.checkpoints.checkpointer import Checkpointer
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.convert import emma as exported
-from tests import tiny
+from tests import neutral, tiny
 from tests.sampling import small
 
 
@@ -27,7 +26,7 @@ def meta(**changes) -> dict:
 
 def run(root, params):
   state = {"trained": params, "ema": params, "frozen": {}}
-  with Checkpointer(root / "checkpoints") as checkpoints:
+  with neutral.checkpointer(root / "checkpoints") as checkpoints:
     more = meta(stage="4b_router", stage_step=7)
     checkpoints.save(7, state, more, wait=True)
 

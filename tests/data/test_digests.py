@@ -16,8 +16,6 @@ from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli.data import hash as hash_command
 from emma_jax.data.batching import first_fit, plan, row_cost
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.curation import (
   answers,
   client,
@@ -85,7 +83,7 @@ def test_preprocessing_of_native_sizes(monkeypatch):
 # ----------------------------------------------------------------------- plan
 
 NATIVE = neutral.preprocess(height=64, width=64, native=True)
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=64,
   und_pictures=2,
@@ -100,7 +98,7 @@ SOURCE = plan.PlannedSource(name="a", folder="/a", digest="1")
 PLAN = plan.PlanConfig(
   seed=1,
   sources=(SOURCE,),
-  phases=(Phase({"a": 1.0}),),
+  phases=(neutral.phase({"a": 1.0}),),
   rules=RULES,
   rows=2,
   segment=5,
@@ -115,7 +113,7 @@ def test_a_plan():
     dict(
       seed=2,
       sources=(dataclasses.replace(SOURCE, digest="2"),),
-      phases=(Phase({"a": 2.0}),),
+      phases=(neutral.phase({"a": 2.0}),),
       rows=4,
       segment=6,
       rules=dataclasses.replace(RULES, max_turns=3),
@@ -287,7 +285,11 @@ def test_the_content_of_a_folder_of_records(tmp_path):
 def _settings(**more) -> latents.Settings:
   return latents.Settings(
     **dict(
-      understanding=NATIVE, generation=PIXELS, autoencoder="a", dtype="float32"
+      understanding=NATIVE,
+      generation=PIXELS,
+      autoencoder="a",
+      dtype="float32",
+      buckets=(),
     )
     | more
   )

@@ -143,6 +143,7 @@ def _stretch(
   to_sample = ToSample(
     tokenizer=tokenizer,
     preprocess=_NATIVE,
+    frame=None,
     text_dropout=0.0,
     reference_dropout=0.0,
     max_turns=None,

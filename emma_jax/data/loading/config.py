@@ -26,7 +26,8 @@ class DataConfig:
       best, and every host reads all.
     preprocess: to the layout's picture size; understanding pictures of a
       layout with `und_patches` to sizes of their own (native).
-    latent_settings: `records.latents.Settings` where sources have latents.
+    latent_settings: `records.latents.Settings` where sources have latents;
+      None: the step makes them.
     text_dropout, reference_dropout: share of generation samples without.
     max_turns: turns kept of a conversation; None keeps all.
     max_pixels: larger pictures are bad records.
@@ -35,7 +36,7 @@ class DataConfig:
     workers: processes that read ahead; 0 reads in threads of this one.
     threads: per worker; 0 reads in the loop itself (only without workers).
     prefetch_batches: batches read ahead, per worker.
-    segment: batches that are planned at a time.
+    plan_segment: batches that are planned at a time.
   """
 
   seed: int
@@ -45,7 +46,7 @@ class DataConfig:
   layout: packing.Layout
   preprocess: Preprocess
   buckets: tuple[tuple[int, int], ...]
-  latent_settings: Any = None
+  latent_settings: Any
   packing_groups: int
   text_dropout: float
   reference_dropout: float
@@ -56,7 +57,7 @@ class DataConfig:
   workers: int
   threads: int
   prefetch_batches: int
-  segment: int = 1000
+  plan_segment: int
 
   def __post_init__(self):
     if not 0 <= self.max_bad_share <= 1:
@@ -70,7 +71,7 @@ class DataConfig:
     ):
       if getattr(self, name) < 0:
         raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
-    for name in ("packing_groups", "segment"):
+    for name in ("packing_groups", "plan_segment"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} must be positive.")
     groups = self.packing_groups

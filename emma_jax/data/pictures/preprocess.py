@@ -77,9 +77,7 @@ class Preprocess:
         "1 <= min_tokens <= max_tokens is needed."
       )
 
-  def read(
-    self, raw: RawPicture, where: str = "", max_pixels: int = images.MAX_PIXELS
-  ) -> Fitted:
+  def read(self, raw: RawPicture, where: str, max_pixels: int) -> Fitted:
     """Decodes and fits; BadRecord(where, reason) as load_picture raises it."""
     if isinstance(raw, np.ndarray):
       return self(images.load_picture(raw, where))

@@ -58,7 +58,7 @@ class Settings:
   generation: Preprocess
   autoencoder: str
   dtype: str
-  buckets: tuple[tuple[int, int], ...] = ()
+  buckets: tuple[tuple[int, int], ...]
 
   def of(self, card: card_lib.Card) -> dict[str, str]:
     """Those that matter for a data set's records, in words."""

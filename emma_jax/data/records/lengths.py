@@ -163,6 +163,7 @@ class Measure:
     to_sample = ToSample(
       tokenizer=tokenizer,
       preprocess=blank,
+      frame=None,
       text_dropout=0.0,
       reference_dropout=0.0,
       max_turns=None,

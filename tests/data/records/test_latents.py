@@ -22,6 +22,7 @@ SETTINGS = latents.Settings(
   generation=neutral.preprocess(height=32, width=64),
   autoencoder="a" * 12,
   dtype="float32",
+  buckets=(),
 )
 
 
