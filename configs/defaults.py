@@ -49,6 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
       # A batch is packed in so many groups of rows; a host reads the groups of
       # its own rows. 1: each host reads all, which only a few hosts can afford.
       packing_groups=1,
+      plan_segment=1000,  # batches planned at a time, where they are planned
       workers=0,  # data processes; 0 reads in threads
       threads=1,
       prefetch_batches=4,  # batches read ahead

@@ -139,6 +139,8 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       # records:DIR.
       samples_per_batch=1024,
       mixture_unit="samples",  # or tokens (planned): what weights count
+      # Each source's pictures come from all aspect ratios alike (planned).
+      mixture_even_buckets=False,
       learning_rate=0.0,
       schedule="constant",
       warmup_steps=0,

@@ -101,7 +101,7 @@ def config_from_hf(config: Mapping[str, Any]) -> DcaeConfig:
     c["downsample_block_type"] = "conv"
   if c["upsample_block_type"] != "interpolate":
     c["upsample_block_type"] = "pixel_shuffle"
-  return DcaeConfig(**c)
+  return DcaeConfig(**c, residual_gain=1.0)
 
 
 def _columns(side: str) -> tuple[str, ...]:

@@ -40,6 +40,11 @@ def _published(
     rope_theta=1e6,
     norm_eps=1e-6,
     tie_embeddings=tie,
+    embed_std=0.02,
+    residual_gain=1.0,
+    scan_unroll=1,
+    remat="none",
+    attention="auto",
   )
 
 
@@ -99,6 +104,11 @@ def config_from_hf(config: dict[str, Any]) -> Qwen3Config:
     rope_theta=_theta(config),
     norm_eps=float(value["rms_norm_eps"]),
     tie_embeddings=bool(value["tie_word_embeddings"]),
+    embed_std=0.02,
+    residual_gain=1.0,
+    scan_unroll=1,
+    remat="none",
+    attention="auto",
   )
 
 

@@ -40,12 +40,12 @@ class SiglipConfig:
   num_heads: int
   patch_size: int
   native_grid: int
-  norm_eps: float = 1e-6
-  num_channels: int = 3
-  position_resize: str = "bicubic"
-  scan_unroll: int = 1
-  remat: str = "none"
-  attention: str = "auto"
+  norm_eps: float
+  num_channels: int
+  position_resize: str
+  scan_unroll: int
+  remat: str
+  attention: str
 
   def __post_init__(self):
     check_path(self.attention)
@@ -71,6 +71,12 @@ SO400M_PATCH16_512 = SiglipConfig(
   num_heads=16,
   patch_size=16,
   native_grid=32,
+  norm_eps=1e-6,
+  num_channels=3,
+  position_resize="bicubic",
+  scan_unroll=1,
+  remat="none",
+  attention="auto",
 )
 SO400M_PATCH14_384 = dataclasses.replace(
   SO400M_PATCH16_512, patch_size=14, native_grid=27

@@ -102,6 +102,7 @@ def test_the_models_flops_are_the_formulas(monkeypatch):
       stage.layout,
       trained,
       draws=stage.objective.draws,
+      route=stage.objective.route,
     )
   )
   # The formula takes the padding of convolutions for data.
