@@ -14,6 +14,7 @@ import math
 import os
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -307,8 +308,8 @@ def _grouped(ours: str, theirs: str, size: int) -> Entry:
   return Entry(
     f"{ours}/kernel",
     (f"{theirs}.weight",),
-    lambda x: x.reshape(-1, size, size).transpose(0, 2, 1),
-    lambda x: x.transpose(0, 2, 1).reshape(-1, size, 1, 1),
+    lambda x: einops.rearrange(x, "(g o) i 1 1 -> g i o", o=size),
+    lambda x: einops.rearrange(x, "g i o -> (g o) i 1 1"),
   )
 
 

@@ -19,6 +19,7 @@ import pathlib
 import re
 from typing import Any
 
+import einops
 import jax
 import numpy as np
 
@@ -118,10 +119,9 @@ def _depthwise(shape: Sequence[int]) -> tuple:
 
 def _grouped(shape: Sequence[int]) -> tuple:
   """(groups, in, out) <-> a grouped 1x1 convolution (groups out, in, 1, 1)."""
-  groups, wide, out = shape
   return (
-    lambda x: x.transpose(0, 2, 1).reshape(groups * out, wide, 1, 1),
-    lambda y: y.reshape(groups, out, wide).transpose(0, 2, 1),
+    lambda x: einops.rearrange(x, "g i o -> (g o) i 1 1"),
+    lambda y: einops.rearrange(y, "(g o) i 1 1 -> g i o", g=shape[0]),
   )
 
 

@@ -12,6 +12,7 @@ patches, T tokens (h * w, row-major), D width, H heads, E head width.
 import dataclasses
 from typing import TypeVar
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -95,11 +96,11 @@ def patches(pixels_PYXC: _Either, size: int) -> _Either:
   Within a patch the order is (row, column, channel). Rows and columns beyond a
   whole patch are dropped, as a convolution without padding does.
   """
-  P, Y, X, C = pixels_PYXC.shape
-  h, w = Y // size, X // size
-  x = pixels_PYXC[:, : h * size, : w * size]
-  x = x.reshape(P, h, size, w, size, C).transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(P, h, w, size * size * C)
+  _, Y, X, _ = pixels_PYXC.shape
+  whole = pixels_PYXC[:, : Y // size * size, : X // size * size]
+  return einops.rearrange(
+    whole, "P (h y) (w x) C -> P h w (y x C)", y=size, x=size
+  )
 
 
 def pixel_shuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
@@ -108,18 +109,16 @@ def pixel_shuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
   Channel fastest: output channel (dy * factor + dx) * C + c, so each of the
   merged tokens stays in one piece.
   """
-  P, h, w, C = x_PhwC.shape
-  x = x_PhwC.reshape(P, h // factor, factor, w // factor, factor, C)
-  x = x.transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(P, h // factor, w // factor, factor**2 * C)
+  return einops.rearrange(
+    x_PhwC, "P (h y) (w x) C -> P h w (y x C)", y=factor, x=factor
+  )
 
 
 def pixel_unshuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
   """The inverse of `pixel_shuffle`."""
-  P, h, w, C = x_PhwC.shape
-  x = x_PhwC.reshape(P, h, w, factor, factor, C // factor**2)
-  x = x.transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(P, h * factor, w * factor, C // factor**2)
+  return einops.rearrange(
+    x_PhwC, "P h w (y x C) -> P (h y) (w x) C", y=factor, x=factor
+  )
 
 
 class Embed(nn.Module):

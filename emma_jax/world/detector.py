@@ -10,6 +10,7 @@ score can't be met by rubble.
 
 import functools
 
+import einops
 import numpy as np
 
 from emma_jax.world.render import coverage
@@ -115,12 +116,9 @@ def read(picture_YXC: np.ndarray) -> Scene:
     )
   ground_C = _median(_border(picture_YXC))
   background = _nearest(ground_C, BACKGROUND_RGB, BACKGROUND_REACH)
-  pixels_hwLC = (
-    picture_YXC.reshape(GRID, CELL, GRID, CELL, 3)
-    .swapaxes(1, 2)
-    .reshape(GRID, GRID, CELL * CELL, 3)
-    .astype(np.float32)
-  )
+  pixels_hwLC = einops.rearrange(
+    picture_YXC, "(h y) (w x) C -> h w (y x) C", y=CELL, x=CELL
+  ).astype(np.float32)
   distance_hwL = np.sqrt(((pixels_hwLC - ground_C) ** 2).sum(-1))
   area_hw = _area(pixels_hwLC - ground_C)
   things = []
