@@ -27,8 +27,8 @@ class Target:
 
   topology: as `--topology` of the planner names it; of each of the slices.
   mesh: devices along slice, data, fsdp and tensor.
-  tokens: of a batch, in both buffers, padding included; rounded down to whole
-    rows on every device, of which each holds at least one.
+  tokens: of a micro-batch, in both buffers, padding included; rounded down to
+    whole rows on every device, of which each holds at least one.
   loss_chunk: tokens whose logits a device holds at once.
   remat, vision_remat: what the LLM and the vision tower keep, see
     models/partition.py; of stages at 1024 pixels `remat_1024`,

@@ -11,7 +11,7 @@ from emma_jax.data.pictures.images import MAX_PIXELS
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.transforms import ToSample
 from emma_jax.optimizer import OptimizerConfig
-from emma_jax.training.objectives import EmmaObjective
+from emma_jax.training.objectives import EmmaObjective, TaskWeights
 
 
 def preprocess(**changes: Any) -> Preprocess:
@@ -65,5 +65,14 @@ def optimizer_config(**changes: Any) -> OptimizerConfig:
 
 
 def objective(**changes: Any) -> EmmaObjective:
-  """One noise a picture; the logits of a micro batch in one chunk."""
-  return EmmaObjective(**dict(draws=1, loss_chunk=1024) | changes)
+  """One noise a picture; every picture counts alike; the logits of a micro
+  batch in one chunk."""
+  rest = dict(draws=1, loss_chunk=1024, task_weights=task_weights())
+  return EmmaObjective(**rest | changes)
+
+
+def task_weights(**changes: float) -> TaskWeights:
+  """Each task's loss as it is."""
+  return TaskWeights(
+    **dict(understanding=1.0, drawing=1.0, editing=1.0) | changes
+  )

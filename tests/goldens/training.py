@@ -169,7 +169,12 @@ def varied(variant: str) -> tuple[TrainState, list[dict]]:
     jax.tree.map(jnp.array, tiny.params(variant)), policy, transformation
   )
   step = make_step(
-    objective(variant), transformation, ema_decay=0.9, seed=0, name="all"
+    objective(variant),
+    transformation,
+    ema_decay=0.9,
+    seed=0,
+    name="all",
+    accumulation=1,
   )
   step = step.lower(s, batch(variant)).compile(compiler_options=tiny.QUICK)
   measured = []

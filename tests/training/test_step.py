@@ -36,7 +36,10 @@ def toy(params, batch, draw):
 def toy_step(decay: float = 0.5, seed: int = 0, name: str = "stage"):
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5))
   begin = state.begin(jax.tree.map(jnp.array, PARAMS), POLICY, optimizer)
-  return make_step(toy, optimizer, ema_decay=decay, seed=seed, name=name), begin
+  step = make_step(
+    toy, optimizer, ema_decay=decay, seed=seed, name=name, accumulation=1
+  )
+  return step, begin
 
 
 @pytest.mark.smoke
