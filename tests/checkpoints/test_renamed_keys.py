@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from configs import defaults, stages, tiny
+from configs import defaults, stages, tiny, world_autoencoder
 from emma_jax.build import sections
 from emma_jax.checkpoints import renamed_keys
 from emma_jax.checkpoints.integrity import config_differences
@@ -38,13 +38,32 @@ def test_the_config_of_an_older_run_is_the_one_of_today():
   assert not config_differences(renamed_keys.current(saved), today)
 
 
+@pytest.mark.parametrize("key", renamed_keys.ADDED)
+def test_every_added_key_is_one_of_today_and_completes_older_files(key):
+  *outer, last = key.replace("*", "3_quality").split(".")
+  section = tiny.get_config()
+  for name in outer:
+    section = section[name]
+  assert sections.plain(section)[last] == renamed_keys.ADDED[key]
+  older = sections.plain(tiny.get_config())
+  for at in older["stages"] if outer[0] == "stages" else [outer[-1]]:
+    (older["stages"] if outer[0] == "stages" else older)[at].pop(last)
+  today = sections.plain(tiny.get_config())
+  assert not config_differences(renamed_keys.current(older), today)
+
+
+def test_a_stage_without_tasks_gets_no_weights_of_tasks():
+  plain = sections.plain(world_autoencoder.get_config())
+  assert renamed_keys.current(plain) == plain
+
+
 def test_names_that_are_alike_elsewhere_stay():
   other = {"parts": 1, "model": {"parts": 2, "data": {"parts": 3}}}
   assert renamed_keys.current(other) == other
   stage = {"stages": {"a": {"hand_over": "raw", "inner": {"hand_over": 1}}}}
-  assert renamed_keys.current(stage) == {
-    "stages": {"a": {"next_stage_weights": "raw", "inner": {"hand_over": 1}}}
-  }
+  found = renamed_keys.current(stage)["stages"]["a"]
+  assert found["next_stage_weights"] == "raw" and "hand_over" not in found
+  assert found["inner"] == {"hand_over": 1}
 
 
 def test_a_key_by_both_names_is_refused():

@@ -49,9 +49,7 @@ def batch() -> Batch:
   return jax.tree.map(lambda *x: np.concatenate(x), *packed)
 
 
-@functools.partial(
-  jax.jit, static_argnums=(0, 1), compiler_options=tiny.QUICK
-)
+@functools.partial(jax.jit, static_argnums=(0, 1), compiler_options=tiny.QUICK)
 def run(name: str, parts: int, params: dict, data: Batch, weights=None):
   """(metrics, gradients by all weights)."""
   draw = lambda key: stream(0, key, 3)
@@ -98,17 +96,6 @@ def test_micro_batches_sum_to_the_batch(name, parts):
     assert counts["loss/understanding"] == 9  # answer tokens
     assert (counts["loss/drawing"], counts["loss/editing"]) == (8, 2)
   assert counts["loss/total"] == 1
-
-
-def test_a_mean_of_micro_batches_would_be_another_loss():
-  """So the law above is not met by chance."""
-  parts = accumulation.split_rows(batch(), 4)
-  each = [
-    run("emma", 1, tiny.params(), jax.tree.map(lambda x: x[i], parts))[0]
-    for i in range(4)
-  ]
-  mean = np.mean([m["loss/total"].value for m in each])
-  assert abs(mean / of("emma", 1)[0]["loss/total"].value - 1) > 0.05
 
 
 def test_noise_is_that_of_the_whole_batch():
