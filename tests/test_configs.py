@@ -310,7 +310,7 @@ def test_a_stage_starts_where_the_one_before_ended():
 
 
 def recipes(target: str):
-  """(stage's name, its section) of the 4B on a machine, alone and in one run."""
+  """(stage's name, its section) of the 4B on a machine, alone and in a run."""
   for word in ("", *(f"{word}," for word in WORDS)):
     c = common.load_config(f"emma_4b.py:{word}{target}")
     yield from c.stages.items()

@@ -306,11 +306,12 @@ def advice(job: Job, hbm: Mapping[str, int]) -> tuple[str, ...]:
       f"recompute more: --config.model.llm.remat=full (now {job.remat})"
     )
   shards = max(1, job.mesh.size // shape.get("tensor", 1))
-  if job.name.startswith("train"):
+  r = job.recipe
+  if r and r.rows > r.accumulation * shards:
     flexible.append(
-      "the same batch in more micro-batches: raise --config.stages."
-      f"{job.name.removeprefix('train ')}.accumulation (now "
-      f"{job.recipe.accumulation if job.recipe else 1})"
+      "the same batch in more micro-batches: raise "
+      f"--config.stages.{r.stage}.accumulation (now {r.accumulation}), up to "
+      f"{r.rows // shards}"
     )
   flexible.append(
     f"fewer rows a device: the batch needs {shards} at least, one for each"
