@@ -29,6 +29,11 @@ def stream(seed: int, name: str, step) -> jax.Array:
   return jax.random.fold_in(root, step)
 
 
+def _streams(seed: int, stage: str, step) -> Callable[[str], jax.Array]:
+  """Name -> the random key of one step of a stage."""
+  return lambda name: stream(seed, f"{stage}/{name}", step)
+
+
 def make_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
@@ -51,7 +56,7 @@ def make_step(
   """
 
   def update(state: TrainState, batch: Batch):
-    draw = lambda key: stream(seed, f"{name}/{key}", state.step)
+    draw = _streams(seed, name, state.step)
     metrics, grads = gradients(
       objective,
       state.trained,
@@ -106,7 +111,7 @@ def make_task_norms(
   """
 
   def norm(state: TrainState, batch: Batch, only: dict[str, jax.Array]):
-    draw = lambda key: stream(seed, f"{name}/{key}", state.step)
+    draw = _streams(seed, name, state.step)
     with sharding.program(mesh):
       _, grads = gradients(
         objective,
