@@ -6,7 +6,7 @@ neither:
 
   --config configs/emma_4b.py                 all stages at 512 pixels
   --config configs/emma_4b.py:8xh100          the same on 8 H100
-  --config configs/emma_1_7b.py:stage2,h100   one stage, at its own resolution
+  --config configs/emma_1_7b.py:stage2,8xh100 one stage, at its own resolution
   --config configs/emma_4b.py:stage2,native   pictures to be understood at their
                                               own sizes; latents are to be
                                               made by `emma-data` first
