@@ -22,7 +22,7 @@ from emma_jax.models.llm import LlmConfig
 from emma_jax.models.qwen3 import Qwen3Config
 from emma_jax.models.siglip2 import SiglipConfig
 from emma_jax.optimizer import OptimizerConfig
-from emma_jax.training.objectives import EmmaObjective
+from emma_jax.training.objectives import EmmaObjective, TaskWeights
 
 
 def preprocess(**changes: Any) -> Preprocess:
@@ -154,5 +154,14 @@ def optimizer_config(**changes: Any) -> OptimizerConfig:
 
 
 def objective(**changes: Any) -> EmmaObjective:
-  """One noise a picture; the logits of a micro batch in one chunk."""
-  return EmmaObjective(**dict(draws=1, loss_chunk=1024) | changes)
+  """One noise a picture; every picture counts alike; the logits of a micro
+  batch in one chunk."""
+  rest = dict(draws=1, loss_chunk=1024, task_weights=task_weights())
+  return EmmaObjective(**rest | changes)
+
+
+def task_weights(**changes: float) -> TaskWeights:
+  """Each task's loss as it is."""
+  return TaskWeights(
+    **dict(understanding=1.0, drawing=1.0, editing=1.0) | changes
+  )

@@ -73,9 +73,10 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   )
   begin = lambda p: state.begin(p, POLICIES[policy], adam, "float32")
   batch, _ = pack([], layout)
-  lowered = make_step(objective, adam, ema_decay=0.9, seed=0, name="s").lower(
-    jax.eval_shape(begin, model.shapes), batch
+  step = make_step(
+    objective, adam, ema_decay=0.9, seed=0, name="s", accumulation=1
   )
+  lowered = step.lower(jax.eval_shape(begin, model.shapes), batch)
   counted = lowered.cost_analysis()
   decided = rules.resolve(POLICIES[policy], rules.flatten(model.shapes))
   trained = [p for p, value in decided.items() if value == "train"]

@@ -227,7 +227,7 @@ def batches(
     latent_settings=latents,
   )
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
-  sharding.check_rows(sizes.rows, where, mesh)
+  sharding.check_rows(sizes.rows, where, mesh, section["accumulation"])
   share = share or sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
   return dataset.open_pipeline(
     settings,

@@ -36,20 +36,34 @@ ADDED = {
   "model.llm.attention": "auto",
   "model.vision.encoder.attention": "auto",
   "model.vision.encoder.remat": "none",
+  "stages.*.accumulation": 1,
+  "stages.*.batch_samples": 0,
   "stages.*.mixture_even_buckets": False,
   "stages.*.mixture_unit": "samples",
+  "stages.*.rate_factor": 1.0,
+  "stages.*.row_samples": 0,
+  "stages.*.task_weights": {
+    "understanding": 1.0,
+    "drawing": 1.0,
+    "editing": 1.0,
+  },
   "stages.*.und_patches": 0,
   "train.frozen_dtype": "float32",
+  "train.gradient_shares_every": 500,
 }
+# New keys that only sections with another key have: an autoencoder's stage has
+# no tasks.
+BESIDE = {"stages.*.task_weights": "text_weight"}
 
 
 def current(config: Mapping[str, Any]) -> dict[str, Any]:
   """A copy of a saved config with today's keys: renamed ones in their old
   place, new ones behind the others of their section.
 
-  >>> current({"stages": {"a": {"hand_over": "raw", "und_patches": 4}}})
-  {'stages': {'a': {'next_stage_weights': 'raw', 'und_patches': 4,
-  'mixture_even_buckets': False, 'mixture_unit': 'samples'}}}
+  >>> current({"stages": {"a": {"hand_over": "raw"}}})["stages"]["a"].popitem()
+  ('und_patches', 0)
+  >>> current({"data": {"seed": 1}})["data"]["fit"]
+  'pad_learned'
 
   Raises:
     ValueError: a key is there by both names, with different values.
@@ -90,6 +104,7 @@ def _completed(section: dict, path: tuple[str, ...]) -> dict:
     key.rpartition(".")[2]: json.loads(json.dumps(value))
     for key, value in ADDED.items()
     if _matches(key.rpartition(".")[0], path)
+    and BESIDE.get(key, "") in {"", *section}
   }
   return section | inner | {k: v for k, v in new.items() if k not in section}
 

@@ -105,6 +105,11 @@ def test_a_key_that_is_there_stays():
   assert saved == {"data": {"codec": "fast"}, "evaluate": {}}
 
 
+def test_a_stage_without_tasks_gets_no_weights_of_tasks():
+  plain = sections.plain(world_autoencoder.get_config())
+  assert renamed_keys.current(plain) == plain
+
+
 def test_names_that_are_alike_elsewhere_stay():
   other = {"parts": 1, "model": {"parts": 2, "data": {"parts": 3}}}
   assert renamed_keys.current(other) == other

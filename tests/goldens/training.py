@@ -172,7 +172,12 @@ def varied(variant: str) -> tuple[TrainState, list[dict]]:
     "float32",
   )
   step = make_step(
-    objective(variant), transformation, ema_decay=0.9, seed=0, name="all"
+    objective(variant),
+    transformation,
+    ema_decay=0.9,
+    seed=0,
+    name="all",
+    accumulation=1,
   )
   step = step.lower(s, batch(variant)).compile(compiler_options=tiny.QUICK)
   measured = []
