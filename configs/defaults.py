@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
       # The autoencoder's latents: made in the "step", or "stored" beside the
       # records by `emma-data encode-latents`, which native sizes need.
       latents="step",
-      max_turns=3,  # question-answer pairs kept of a conversation
+      max_turns=0,  # question-answer pairs kept of a conversation; 0: all
       text_dropout=0.1,  # [D] prompt left out, for guidance
       reference_dropout=0.1,  # [D] reference left out, for guidance
       max_bad_share=0.01,  # more broken records than this end the run
@@ -107,7 +107,9 @@ def get_config() -> ml_collections.ConfigDict:
       text_guidance=4.0,  # [D] drawing
       edit_text_guidance=4.0,  # [D] editing, instruction
       edit_image_guidance=1.5,  # [D] editing, reference
-      max_tokens=32,  # of an answer
+      # Of an answer: longer ones are cut. Descriptions of documents and charts
+      # in LLaVA-OneVision and FineVision take a few hundred.
+      max_tokens=1024,
       averaged=True,  # use the EMA weights
     )
   )
@@ -119,7 +121,7 @@ def get_config() -> ml_collections.ConfigDict:
       held_out_samples=64,  # per held-out set
       batch=32,
       seed=0,
-      steps=20,  # Euler steps when scoring; 0: sample.steps
+      steps=0,  # Euler steps when scoring; 0: sample.steps, as it is used
       split="test",
       tasks=("understanding", "drawing", "editing"),
       held_out=True,  # the world's held-out sets

@@ -86,6 +86,11 @@ def framing(data: Mapping[str, Any], native: bool | None = None) -> Framing:
   )
 
 
+def _turns(data: Mapping[str, Any]) -> int | None:
+  """Turns kept of a conversation; the config says 0 for all."""
+  return data["max_turns"] or None
+
+
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
   """Records to sequences; conditions are dropped in training only."""
   dropout = dict.fromkeys(("text_dropout", "reference_dropout"), 0.0)
@@ -93,7 +98,7 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
     dropout = {k: data[k] for k in dropout}
   return make(
     ToSample,
-    {k: data[k] for k in ("max_turns", "max_pixels")} | dropout,
+    {"max_pixels": data["max_pixels"], "max_turns": _turns(data)} | dropout,
     "data",
     tokenizer=tokenizer(data),
     framing=framing(data),
@@ -203,7 +208,6 @@ def batches(
   keys = (
     "text_dropout",
     "reference_dropout",
-    "max_turns",
     "max_pixels",
     "max_bad_share",
     "min_samples",
@@ -215,7 +219,7 @@ def batches(
   )
   settings = make(
     dataset.DataConfig,
-    {k: data[k] for k in keys},
+    {k: data[k] for k in keys} | {"max_turns": _turns(data)},
     "data",
     # Every stage draws other samples of an endless source.
     seed=data["seed"] + 1000 * list(config["stages"]).index(name),

@@ -64,6 +64,7 @@ class Sample:
   task: str  # one of structs.TASKS
   parts: tuple[Part, ...]
   id: str = ""
+  truncated: bool = False  # a conversation that lost turns
 
   @property
   def cropped(self) -> list[float]:
@@ -205,7 +206,10 @@ class ToSample:
       task, parts = "editing", head + self._target(record.target, record.id)
     else:
       raise TypeError(f"No layout for a record of type {type(record)}.")
-    return Sample(task=task, parts=_join(parts), id=record.id)
+    truncated = self.max_turns is not None and (
+      isinstance(record, Understanding) and len(record.turns) > self.max_turns
+    )
+    return Sample(task, _join(parts), record.id, truncated)
 
   def _understanding(self, record: Understanding) -> list[Part]:
     turns = record.turns[: self.max_turns]

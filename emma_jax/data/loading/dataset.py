@@ -151,7 +151,7 @@ class BatchDataset:
         continue
       counted.append(packed.shifted(part.start))
       bad += broken
-      num_truncated += sum(draw.turns > 0 for draw in part.draws)
+      num_truncated += sum(s is not None and s.truncated for s in samples)
       num_oversized, drawn = (
         num_oversized + part.passed,
         drawn + len(part.draws),
