@@ -64,7 +64,8 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     )
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
-  writing.write(args, maker, writing.files(args.inputs))
+  if writing.write(args, maker, writing.files(args.inputs)) is None:
+    return 0
   with open(os.path.join(args.out, selection.REPORT), encoding="utf-8") as file:
     for group, numbers in json.load(file).items():
       print(f"{numbers['chosen']:8d} of {numbers['records']:8d}  {group}")
