@@ -5,12 +5,12 @@
   emma-data chain --config data/synthetic_edits --out data/edits \\
       "pictures/*.tar" --config.servers.vlm.url=http://gpu1:8000/v1
 
-The chains are in configs/data/. Every step is a folder of records in --out,
-named by all that decides it; * marks those that the chain is for. The same
-command again goes on after any interruption, without asking anything twice
-that was answered. --dry-run says for every step how many records go in, what is
-asked and what it costs (config.servers.*.price), and sends nothing. The table
-at the end is also chain.json.
+The chains are in configs/data/ (--config list shows them). Every step is a
+folder of records in --out, named by all that decides it; * marks those that the
+chain is for. The same command again goes on after any interruption, without
+asking anything twice that was answered. --dry-run says for every step how many
+records go in, what is asked and what it costs (config.servers.*.price), and
+sends nothing. The table at the end is also chain.json.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  common.add_config_arguments(parser)
+  common.add_config_arguments(parser, folder="data")
   add = parser.add_argument
   add(
     "inputs",

@@ -13,7 +13,7 @@ import io
 import json
 import math
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -38,6 +38,8 @@ class Client(Remote):
       ({"temperature": None} for models that have one temperature).
     answer_tokens: of a usual reply, for estimates.
   """
+
+  WANTED: ClassVar[str] = "chat completion"
 
   prompt: str
   side: int = 768
@@ -136,7 +138,7 @@ def _reply(reply: Any) -> dict[str, Any]:
     reason = message.get("refusal") or "by its content filter"
     return {"refused": f"refused: {reason}", "usage": reply.get("usage")}
   if not isinstance(message["content"], str):
-    raise TypeError(f"no chat completion: content {message['content']!r:.80}")
+    raise TypeError(f"content is {message['content']!r:.80}")
   return {
     "reply": message["content"],
     "finish": finish,

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -35,6 +35,8 @@ class Painter(Remote):
     side: pictures are sent at most so large, as PNG.
     picture_tokens: of a picture made, for estimates where tokens are sold.
   """
+
+  WANTED: ClassVar[str] = "picture"
 
   timeout: float = 300.0
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)

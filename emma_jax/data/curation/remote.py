@@ -17,7 +17,7 @@ import http.client
 import json
 import os
 import time
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 import urllib.error
 import urllib.request
 
@@ -58,6 +58,8 @@ class Remote:
     price: of its calls.
     ledger: file of the calls; `ready` names the one of the new data set.
   """
+
+  WANTED: ClassVar[str] = "reply"  # what a right reply is called in errors
 
   url: str
   model: str
@@ -190,7 +192,7 @@ class Remote:
       except NoAnswer:
         raise
       except (ValueError, LookupError, TypeError) as error:
-        problem = f"no such reply: {type(error).__name__}: {error}"
+        problem = f"no {self.WANTED}: {type(error).__name__}: {error}"
         reason = "malformed"
       self._failed(reason)
     raise ConversionError(
