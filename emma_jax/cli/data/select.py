@@ -5,6 +5,8 @@
 
 A group is a task, or with --by a value of the records' provenance within a
 task. groups.json in the new folder tells how many there were and were chosen.
+A score that is asked of a model is asked in a first pass, by one request a
+process: for many records let `filter --score` ask and note it before.
 """
 
 import argparse

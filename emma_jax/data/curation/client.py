@@ -9,6 +9,7 @@ tries: what is done is kept, and the same command goes on.
 import base64
 from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -79,12 +80,26 @@ class Client(Remote):
     self, values: Mapping[str, str], pictures: Sequence[bytes], where: str
   ) -> Mapping[str, Any]:
     """The same for texts that replace the prompt's words in braces."""
-    body = self._body(values, pictures, where)
+    prompt = self._prompt(values)
+    # Of the pictures as they are stored: what encodes them for the request may
+    # write other bytes after an upgrade.
+    content = json.dumps(
+      [
+        self._request(prompt),
+        self.side,
+        [hashlib.sha256(data).hexdigest() for data in pictures],
+      ],
+      sort_keys=True,
+    )
     kept = self.once(
-      body,
+      content.encode(),
       where,
       lambda: self.post(
-        "chat/completions", body, "application/json", _reply, where
+        "chat/completions",
+        self._body(prompt, pictures, where),
+        "application/json",
+        _reply,
+        where,
       ),
     )
     if kept.get("finish") == "length":
@@ -98,19 +113,15 @@ class Client(Remote):
       )
     return found
 
-  def _body(
-    self, values: Mapping[str, str], pictures: Sequence[bytes], where: str
-  ) -> bytes:
+  def _prompt(self, values: Mapping[str, str]) -> str:
     # At once: what a record says is no template.
-    prompt = re.sub(
+    return re.sub(
       r"\{(instruction|prompt|text)\}",
       lambda m: values.get(m[1], ""),
       self.prompt,
     )
-    content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
-    for data in pictures:
-      url = f"data:image/jpeg;base64,{self._jpeg(data, where)}"
-      content.append({"type": "image_url", "image_url": {"url": url}})
+
+  def _request(self, content: Any) -> dict[str, Any]:
     request = {
       "model": self.model,
       "temperature": 0,
@@ -118,9 +129,14 @@ class Client(Remote):
       "messages": [{"role": "user", "content": content}],
       **self.options,
     }
-    return json.dumps(
-      {k: v for k, v in request.items() if v is not None}
-    ).encode()
+    return {k: v for k, v in request.items() if v is not None}
+
+  def _body(self, prompt: str, pictures: Sequence[bytes], where: str) -> bytes:
+    content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
+    for data in pictures:
+      url = f"data:image/jpeg;base64,{self._jpeg(data, where)}"
+      content.append({"type": "image_url", "image_url": {"url": url}})
+    return json.dumps(self._request(content)).encode()
 
   def _jpeg(self, data: bytes, where: str) -> str:
     image = Image.fromarray(base.pixels(data, where))

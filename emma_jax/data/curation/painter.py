@@ -6,7 +6,7 @@ expire). The picture is kept on disk with its request's hash, as replies are.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import hashlib
 import io
@@ -59,14 +59,15 @@ class Painter(Remote):
     self, picture: bytes, instruction: str, where: str
   ) -> tuple[bytes, tuple[int, int]]:
     """(encoded result, its (y, x)); NoAnswer where there is none."""
-    data = self._png(picture, where)
     fields = {"model": self.model, "prompt": instruction, "n": 1}
     fields |= self.options
-    content = (
-      b"images/edits\n" + _stable(fields) + hashlib.sha256(data).digest()
+    # Of the picture as it is stored, and not as it is sent: see client.py.
+    content = b"images/edits\n" + _stable(
+      fields | {"picture": hashlib.sha256(picture).hexdigest()}
     )
-    body, kind = form({k: str(v) for k, v in fields.items()}, "image", data)
-    return self._made("images/edits", content, body, kind, where)
+    texts = {key: str(value) for key, value in fields.items()}
+    body = lambda: form(texts, "image", self._png(picture, where))
+    return self._made("images/edits", content, body, where)
 
   def draw(self, prompt: str, where: str) -> tuple[bytes, tuple[int, int]]:
     """(encoded picture, its (y, x)); NoAnswer where there is none."""
@@ -74,16 +75,21 @@ class Painter(Remote):
     body = _stable(fields)
     content = b"images/generations\n" + body
     return self._made(
-      "images/generations", content, body, "application/json", where
+      "images/generations", content, lambda: (body, "application/json"), where
     )
 
   def _made(
-    self, path: str, content: bytes, body: bytes, kind: str, where: str
+    self,
+    path: str,
+    content: bytes,
+    body: Callable[[], tuple[bytes, str]],
+    where: str,
   ) -> tuple[bytes, tuple[int, int]]:
+    """`body`: what is sent, and its type, where it has to be."""
     kept = self.once(
-      content,
+      content + f"\n{self.side}".encode(),
       where,
-      lambda: self.post(path, body, kind, _entry, where),
+      lambda: self.post(path, *body(), _entry, where),
       lambda reply: self._kept(reply, where),
     )
     data = base64.b64decode(kept["picture"])

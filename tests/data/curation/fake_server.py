@@ -131,9 +131,11 @@ class Fake:
       said = re.search(r'Prompt: "(.*?)" Reply', asked)
       assert said is not None
       return {"prompt": f"{said[1]}, in great detail"}
-    if "how similar their faces" in asked:
-      return {"score": None}
     digest = hashlib.sha256(f"{asked} {seen}".encode()).digest()
+    if "how similar their faces" in asked:
+      return {"score": (0.1, None, 0.9)[digest[1] % 3]}
+    if '"stem":' in asked:
+      return {"stem": "triangle" in asked}
     return {"score": 9.0 if digest[0] % 3 else 2.0}
 
   # --------------------------------------------------------------- pictures

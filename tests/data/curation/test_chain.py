@@ -102,11 +102,11 @@ def test_a_chain_from_end_to_end(tmp_path, inputs):
   assert counts["5_edited"] == (5, 5)
   assert reports[1].left_out == {"min_side": 1}
   last = reports[-1]
-  assert set(last.left_out) == {"judge", "reverse: judge"}
+  assert set(last.left_out) == {"face", "judge", "reverse: judge"}
   pairs = common.read(Path(last.folder))
   # Every edit, and every reverse of one that stays, stays or is counted.
   forward = [s for s in pairs if not s.record.id.endswith("-reversed")]
-  assert len(forward) + last.left_out["judge"] == 5
+  assert len(forward) + last.left_out["judge"] + last.left_out["face"] == 5
   assert len(pairs) + last.left_out["reverse: judge"] == 2 * len(forward)
   assert last.records_out == len(pairs)
   for stored in pairs:
@@ -165,7 +165,7 @@ def test_what_a_setting_changes_is_made_anew_and_nothing_else(tmp_path, inputs):
     first = build(config(url), tmp_path / "out", inputs)
     chain_lib.run(first)
     asked = fake.number
-    other = config(url, _6_pairs={"min_judge": 1.0})
+    other = config(url, _6_pairs={"min_judge": 1.0, "min_face": 0.0})
     second = build(other, tmp_path / "out", inputs)
     told = []
     reports = chain_lib.run(second, begin=lambda r: told.append(r.name))
@@ -260,6 +260,7 @@ def test_killed_and_resumed(tmp_path, inputs, at, repo):
     )
     processes.append(start())
     assert processes[0].wait(300) == -signal.SIGKILL
+    processes[0].stdout.close()
     assert 0 < fake.answered.total() < whole.number
     second = start()
     said, _ = second.communicate(timeout=300)

@@ -164,9 +164,25 @@ def test_equal_questions_at_the_same_time_are_one(tmp_path):
   assert moved.answer(DRAWING, "here") == found[0]
 
 
+def test_replies_are_found_whatever_encodes_the_pictures(tmp_path, monkeypatch):
+  """A key is of the stored picture: an upgrade may write other JPEG or PNG."""
+  fake = Fake()
+  with serve(fake) as url:
+    one, two = ask(url, tmp_path), paint(url, tmp_path)
+    one.answer(DRAWING, "here")
+    two.edit(made.picture(), "add a hat", "here")
+    assert fake.number == 2
+    other = lambda *unused: pytest.fail("encoded for nothing")
+    monkeypatch.setattr(client.Client, "_jpeg", other)
+    monkeypatch.setattr(painter.Painter, "_png", other)
+    one.answer(DRAWING, "here")
+    two.edit(made.picture(), "add a hat", "here")
+  assert fake.number == 2
+
+
 def test_options_change_the_request(tmp_path):
   one = ask("http://a", tmp_path, options={"temperature": None, "top_p": 0.5})
-  body = json.loads(one._body({}, (), "here"))
+  body = json.loads(one._body("a", (), "here"))
   assert "temperature" not in body and body["top_p"] == 0.5
 
 
