@@ -95,6 +95,27 @@ def test_captions_and_portraits(fake, flags, folder, tmp_path, capsys):
   ]
 
 
+def test_labels_by_rule_and_by_a_server(fake, flags, tmp_path, capsys):
+  """A chart is general or STEM by the reading; what no rule knows is asked."""
+  talk = lambda name, part, text: schema.Stored(
+    record=Understanding(
+      pictures=(made.picture(),), turns=((text, "y"),), id=name
+    ),
+    provenance={"data_source": part},
+  )
+  folder = made.dataset(
+    tmp_path / "talk",
+    [talk("a", "chartqa", "what?"), talk("b", "mine", "the triangle's area?")],
+  )
+  for reading, wanted in (("figure", [0, 1]), ("summary", [1, 1])):
+    out = tmp_path / reading
+    command = ("label-stem", folder, "--out", out, "--answers", "ask")
+    assert _run(*command, "--reading", reading, *flags) == 0
+    assert [s.record.stem for s in _records(out)] == wanted
+  assert fake.number == 2  # each reading has a prompt of its own
+  assert "2 stem" in capsys.readouterr().out
+
+
 def test_edits_of_pictures_and_of_text(fake, flags, folder, tmp_path, capsys):
   for kind, more in (("any", ()), ("text", ("--text", "--remove", 0))):
     proposed, edited, pairs = (

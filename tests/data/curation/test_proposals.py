@@ -12,6 +12,9 @@ from tests.data.curation.fake_server import Fake, png, serve
 from tests.data.curation.test_remote import paint
 
 
+WIDE = (64, 40)
+
+
 def _draw(name: str, picture: bytes, **noted) -> schema.Stored:
   return schema.Stored(
     record=Drawing(prompt="p", picture=picture, id=name), provenance=noted
@@ -100,7 +103,7 @@ def test_from_words_to_checked_pairs(tmp_path):
   fake = Fake()
   said = {"a": "SALE", "b": "Bakery", "c": "出口"}
   folder = made.dataset(
-    tmp_path / "set", [_draw(k, fake.say(v)) for k, v in said.items()]
+    tmp_path / "set", [_draw(k, fake.say(v, WIDE)) for k, v in said.items()]
   )
   read = _file(
     tmp_path / "r.jsonl", **{k: {"texts": [v]} for k, v in said.items()}
@@ -123,8 +126,8 @@ def test_from_words_to_checked_pairs(tmp_path):
     record = stored.record
     assert isinstance(record, Editing)
     edit = instructions.text_edit(record.instruction)
-    assert record.source == fake.say(said[record.id])
-    assert record.target == fake.say(edit.new)
+    assert record.source == fake.say(said[record.id], WIDE)
+    assert record.target == fake.say(edit.new, WIDE)
     assert stored.provenance["edited_by"] == "p"
     new[record.id] = edit.new
   wrong = {"a": new["a"], "b": "Bakey"}
