@@ -418,6 +418,7 @@ CALLS = dict(
   pause=9.0,
   price=Price(1.0, 2.0),
   ledger="l",
+  bill=("a", "b"),
 )
 CONSTRUCTIONS = [
   (filters.Filter(base=RECIPE, scores=(RULE,)), {}),

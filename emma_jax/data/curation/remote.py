@@ -20,6 +20,7 @@ import time
 from typing import Any, ClassVar, TypeVar
 import urllib.error
 import urllib.request
+import uuid
 
 from emma_jax.data.curation import replies
 from emma_jax.data.curation.answers import NoAnswer, Refused
@@ -57,6 +58,7 @@ class Remote:
     tries: of one request, with pauses from `pause` seconds on, doubled.
     price: of its calls.
     ledger: file of the calls; `ready` names the one of the new data set.
+    bill: (id of the ledger, of this run over it), by `billed`.
   """
 
   WANTED: ClassVar[str] = "reply"  # what a right reply is called in errors
@@ -72,6 +74,7 @@ class Remote:
   pause: float = 1.0
   price: Price = UNKNOWN
   ledger: str = ""
+  bill: tuple[str, str] = ("", "")
 
   def __post_init__(self):
     if not self.url.startswith(("http://", "https://")):
@@ -88,8 +91,12 @@ class Remote:
   def ready(self, first: FirstPass) -> Any:
     """Itself with the ledger of the new set; the folder of replies is there."""
     os.makedirs(self.cache, exist_ok=True)
-    ledger = os.path.join(first.folder, replies.LEDGER)
-    return dataclasses.replace(self, ledger=ledger)
+    return self.billed(os.path.join(first.folder, replies.LEDGER))
+
+  def billed(self, ledger: str) -> Any:
+    """Itself with a ledger, for one run; called once, before any process."""
+    bill = replies.open_ledger(ledger), uuid.uuid4().hex
+    return dataclasses.replace(self, ledger=ledger, bill=bill)
 
   def once(
     self,
@@ -101,26 +108,54 @@ class Remote:
     """What is given for this content, from the disk if it ever was.
 
     `call` asks the server: {"usage": ..., "pictures": n, ...}; `complete` turns
-    that, once it is in the ledger, into what is kept. Refused where a content
-    filter has refused it, now or before: {"refused": reason}.
+    that into what is kept. Refused where a content filter has refused it, now
+    or before: {"refused": reason}.
     """
     head = f"{self.known_as or self.url}\n".encode()
     key = hashlib.sha256(head + content).hexdigest()
     with replies.lock_of(key):
       kept = replies.read(self.cache, key)
       if kept is None:
-        try:
-          kept = call()
-        except Refused as error:
-          self._failed("refused")
-          kept = {"refused": error.reason}
-        else:
-          self._paid(key, kept)
-          kept = complete(kept)
-        replies.keep(self.cache, key, kept)
+        kept = self._asked(key, call, complete)
+      elif self._unbilled(key, kept):
+        self._paid(key, kept)
     if "refused" in kept:
       raise Refused(where, kept["refused"])
     return kept
+
+  def _asked(
+    self,
+    key: str,
+    call: Callable[[], dict[str, Any]],
+    complete: Callable[[dict[str, Any]], dict[str, Any]],
+  ) -> dict[str, Any]:
+    try:
+      reply = call()
+    except Refused as error:
+      self._failed("refused")
+      kept = {"refused": error.reason}
+      replies.keep(self.cache, key, kept)
+      return kept
+    if reply.get("url"):  # to be fetched, which may fail: the bill comes first
+      self._paid(key, reply)
+      kept = complete(reply)
+      replies.keep(self.cache, key, kept)
+      return kept
+    kept = complete(reply) | {"bill": self.bill}
+    replies.keep(self.cache, key, kept)
+    self._paid(key, kept)
+    return kept
+
+  def _unbilled(self, key: str, kept: Mapping[str, Any]) -> bool:
+    """Whether an earlier run over this ledger died before it noted a reply."""
+    ledger, run = kept.get("bill") or ("", "")
+    if not ledger or ledger != self.bill[0] or run == self.bill[1]:
+      return False
+    known = replies.noted(self.ledger, self.bill[1])
+    if key[:16] in known:
+      return False
+    known.add(key[:16])
+    return True
 
   def _paid(self, key: str, kept: Mapping[str, Any]) -> None:
     usage, pictures = kept.get("usage") or {}, kept.get("pictures", 0)

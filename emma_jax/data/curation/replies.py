@@ -8,18 +8,21 @@ has a line per reply that a server sent and per try that failed:
    "output_tokens": 96, "pictures": 0, "cost": 0.0007}
   {"name": "caption", "model": "m", "failed": "429"}
 
-A line is written before its reply is kept, so a process that dies in between
-leaves two lines of one key: both calls were paid. cost is null where no price
-was given, tokens are null where the server told no usage.
+A reply is kept first and then noted, with the ledger's id (its first line) and
+the run's: the next run of the same data set notes what a process that died in
+between did not, so nothing is paid twice and nothing is missing on the bill.
+cost is null where no price was given, tokens are null where the server told no
+usage.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 import dataclasses
+import functools
 import json
 import os
 import threading
 from typing import Any, NamedTuple
+import uuid
 import weakref
 
 from emma_jax import files
@@ -110,6 +113,21 @@ def note(ledger: str, **words: Any) -> None:
     os.close(file)
 
 
+def open_ledger(ledger: str) -> str:
+  """The id of a ledger, which is begun if it is not there."""
+  if not os.path.exists(ledger):
+    note(ledger, bill=uuid.uuid4().hex)
+  found = [line["bill"] for line in _lines(ledger) if "bill" in line]
+  return found[0] if found else ""
+
+
+@functools.lru_cache(maxsize=16)
+def noted(ledger: str, run: str) -> set[str]:
+  """Keys in a ledger, as it was when this run began to look at it."""
+  del run
+  return {line["key"] for line in _lines(ledger) if "key" in line}
+
+
 @dataclasses.dataclass
 class Spent:
   """What a ledger says of one kind of call. `failed`: tries by reason."""
@@ -122,12 +140,13 @@ class Spent:
   cost: float = 0.0
   without_usage: int = 0  # calls whose tokens the server did not tell
   without_price: int = 0  # calls whose cost is not in `cost`
-  failed: Counter[str] = dataclasses.field(default_factory=Counter)
+  failed: dict[str, int] = dataclasses.field(default_factory=dict)
 
   def add(self, line: Mapping[str, Any]) -> None:
     """One line of the ledger more."""
     if "failed" in line:
-      self.failed[str(line["failed"])] += 1
+      reason = str(line["failed"])
+      self.failed[reason] = self.failed.get(reason, 0) + 1
       return
     self.calls += 1
     self.pictures += line["pictures"]
@@ -144,6 +163,8 @@ def spent(ledger: str) -> dict[str, Spent]:
   """Name of a call -> what it cost so far; empty without a ledger."""
   out: dict[str, Spent] = {}
   for line in _lines(ledger):
+    if "bill" in line:
+      continue
     name = str(line["name"])
     out.setdefault(name, Spent(str(line["model"]))).add(line)
   return out

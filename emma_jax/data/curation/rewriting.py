@@ -6,7 +6,6 @@ A line of the new file is the old one with the new "prompt", and the old one as
 
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-import dataclasses
 import json
 import os
 from typing import Any
@@ -78,7 +77,7 @@ def rewrite(
     ConversionError: of the server, or of a prompt that is not rewritten.
   """
   os.makedirs(client.cache, exist_ok=True)
-  client = dataclasses.replace(client, ledger=ledger_of(out))
+  client = client.billed(ledger_of(out))
   kept = 0
   with futures.ThreadPoolExecutor(requests) as pool:
     asked = [

@@ -218,12 +218,18 @@ def test_as_many_at_a_time_as_asked_for(tmp_path, inputs):
   def wait(n, path):
     if n < 4:
       together.wait(60)
+    return error(429) if n in (1, 6) else None
 
   fake = Fake(fail=wait)
   with serve(fake) as url:
     chain = build(config(url), tmp_path / "out", inputs, requests=3)
     chain_lib.run(chain)
   assert set(fake.answered.values()) == {1}
+  written = json.loads((tmp_path / "out" / chain_lib.REPORT).read_text())
+  failed = [
+    spent["failed"] for s in written["steps"] for spent in s["spent"].values()
+  ]
+  assert sum(f.get("429", 0) for f in failed) == 2
 
 
 @pytest.mark.parametrize("at", [9])

@@ -11,7 +11,6 @@ from tests.data.curation import common
 from tests.data.curation.fake_server import Fake, png, serve
 from tests.data.curation.test_remote import paint
 
-
 WIDE = (64, 40)
 
 

@@ -180,6 +180,27 @@ def test_replies_are_found_whatever_encodes_the_pictures(tmp_path, monkeypatch):
   assert fake.number == 2
 
 
+def test_what_was_kept_and_not_yet_noted_is_billed_by_the_next_run(tmp_path):
+  """Killed in between: the reply is used, and stands on the bill once."""
+  fake = Fake()
+  ledger = str(tmp_path / replies.LEDGER)
+  with serve(fake) as url:
+    run = lambda: ask(url, tmp_path).billed(ledger)
+    run().answer(DRAWING, "here")
+    head, _ = (tmp_path / replies.LEDGER).read_text().split("\n\n")
+    (tmp_path / replies.LEDGER).write_text(f"{head}\n")
+    assert not replies.spent(ledger)
+    second = run()
+    for one in (second, second, run()):
+      one.answer(DRAWING, "here")
+      assert bill(tmp_path).calls == 1
+      assert bill(tmp_path).cost == pytest.approx(COST)
+    # Another data set that finds it has not paid for it.
+    other = str(tmp_path / "other.jsonl")
+    ask(url, tmp_path).billed(other).answer(DRAWING, "here")
+  assert fake.number == 1 and not replies.spent(other)
+
+
 def test_options_change_the_request(tmp_path):
   one = ask("http://a", tmp_path, options={"temperature": None, "top_p": 0.5})
   body = json.loads(one._body("a", (), "here"))
