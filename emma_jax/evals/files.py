@@ -131,7 +131,10 @@ def run(
   if task == "drawing":
     data = session.config["data"]
     size = (data["height"], data["width"])
-    drawn = drawing.run(session, only(Drawing, samples), size=size, **flow)
+    size_of = lambda record: size
+    drawn = drawing.run(
+      session, only(Drawing, samples), size_of=size_of, **flow
+    )
     return _unscored(drawn), drawn
   edited = editing.run(session, only(Editing, samples), **flow)
   return _unscored(edited) | _distances(edited), edited

@@ -16,7 +16,7 @@ import emma_jax
 from emma_jax import structs
 from emma_jax.world import captions, edits, scoring, vocabulary
 from emma_jax.world.language import CHINESE, ENGLISH
-from emma_jax.world.scene import HELD_OUT, Scene, pairs_of
+from emma_jax.world.scene import CANVASES, HELD_OUT, PLAIN, Scene, pairs_of
 from emma_jax.world.tasks import SPLITS, TASKS, WorldSource, sample
 
 # What the first test prompts are, and one instruction.
@@ -96,9 +96,34 @@ def test_every_split_is_a_stream_of_its_own(task):
       record = sample(task, split, index)
       assert record.id == f"{task}/{split}/{index}"
       for picture in pictures(record):
-        assert picture.shape == (96, 96, 3) and picture.dtype == np.uint8
+        assert picture.dtype == np.uint8
+        if not task.endswith("_shapes"):
+          assert picture.shape == (96, 96, 3)
       seen.add(digest(record))
   assert len(seen) >= 0.95 * 60
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if t.endswith("_shapes")])
+def test_shapes_and_kinds_go_round_together(task):
+  """Each canvas equally often, and each with each kind of picture task."""
+  kinds = {"drawing_shapes": 6, "editing_shapes": 6}.get(task, 1)
+  val = [sample(task, "val", index) for index in range(10 * kinds)]
+  pictured = task not in ("understanding_shapes", "stem_shapes")
+  counts = collections.Counter(
+    (scoring.canvas_of(r), r.kind if pictured else "") for r in val
+  )
+  assert len(counts) == 5 * kinds and set(counts.values()) == {2}
+  assert {canvas for canvas, _ in counts} == set(CANVASES)
+  train = [sample(task, "train", index) for index in range(500)]
+  counts = collections.Counter(scoring.canvas_of(r) for r in train)
+  assert set(counts) == set(CANVASES) and min(counts.values()) > 70
+  # No stride of the index sees fewer.
+  assert {scoring.canvas_of(r) for r in train[::30]} == set(CANVASES)
+  for record in val:
+    sizes = {picture.shape[:2] for picture in pictures(record)}
+    assert sizes == {scoring.canvas_of(record)}
+    marked = scoring.canvas_of(record) != PLAIN and pictured
+    assert bool(re.search(r" of \d+x\d+", scoring.truth_text(record))) == marked
 
 
 def _held_out_in(record: structs.Record) -> bool:
@@ -171,7 +196,7 @@ def test_chinese_only_where_allowed(task):
       assert all(chinese)
       latin = (re.search("[a-z]", texts(record)[0]) for record in records)
       assert not any(latin)
-    elif "understanding" in task or task == "stem":
+    elif task.startswith(("understanding", "stem")):
       assert 0.18 < np.mean(chinese) < 0.32
     else:
       assert not any(chinese)
@@ -211,7 +236,14 @@ def test_every_phrasing_is_complete_in_both_languages():
 
 
 @pytest.mark.parametrize(
-  "task", ["understanding", "stem", "understanding_pairs"]
+  "task",
+  [
+    "understanding",
+    "stem",
+    "understanding_pairs",
+    "understanding_shapes",
+    "stem_shapes",
+  ],
 )
 def test_majority_baselines_are_low(task):
   records = [sample(task, "test", index) for index in range(2500)]
@@ -224,7 +256,8 @@ def test_majority_baselines_are_low(task):
     assert share < 0.55, (kind, share)
   assert 1.8 < len(pairs) / len(records) < 2.5
   science = np.mean([r.stem == structs.STEM_SCIENCE for r in records])
-  low, high = {"understanding": (0.3, 0.4), "stem": (1, 1)}.get(task, (0, 0))
+  shares = {"understanding": (0.3, 0.4), "stem": (1, 1)}
+  low, high = shares.get(task.removesuffix("_shapes"), (0, 0))
   assert low <= science <= high
 
 
