@@ -80,7 +80,9 @@ def _decoded(record: Record) -> Record:
   if isinstance(record, Drawing):
     return dataclasses.replace(record, picture=load(record.picture))
   return dataclasses.replace(
-    record, source=load(record.source), target=load(record.target)
+    record,
+    sources=tuple(load(source) for source in record.sources),
+    target=load(record.target),
   )
 
 

@@ -15,7 +15,13 @@ from emma_jax.data.transforms import IMAGE_MARK, Sample, ToSample, further_turn
 from emma_jax.sampling import context
 from emma_jax.sampling.context import SampleError, static_size
 from emma_jax.sampling.image import Context
-from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
+from emma_jax.structs import (
+  Drawing,
+  Editing,
+  RawPicture,
+  Understanding,
+  WithLatent,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +65,39 @@ class Requests:
     """
     out = []
     for i, raw in enumerate(pictures):
-      where = raw if isinstance(raw, str) else f"picture {i}"
+      where = _where(raw, f"picture {i}")
       out.append(preprocess.read(raw, where, self.max_pixels))
+    return out
+
+  def fit_sources(
+    self, sources: Sequence[Sequence[RawPicture]]
+  ) -> list[list[Fitted]]:
+    """Each edit's source pictures; the further ones in the size of the first.
+
+    Raises:
+      SampleError: an edit without one.
+      BadRecord: as `fit`.
+    """
+    out = []
+    for i, raw in enumerate(sources):
+      if not raw:
+        raise SampleError(
+          f"Edit {i} has no picture; give it one or more, or draw."
+        )
+      first = self.generation_preprocess.read(
+        raw[0], _where(raw[0], f"picture {i}"), self.max_pixels
+      )
+      y, x, _ = first.pixels_YXC.shape
+      further = dataclasses.replace(
+        self.generation_preprocess, native=False, height=y, width=x
+      )
+      rest = [
+        further.read(
+          picture, _where(picture, f"picture {n} of edit {i}"), self.max_pixels
+        )
+        for n, picture in enumerate(raw[1:], start=1)
+      ]
+      out.append([first, *rest])
     return out
 
   def fit_all(
@@ -83,17 +120,17 @@ class Requests:
 
   def edits(
     self,
-    pictures: Sequence[Fitted],
+    sources: Sequence[Sequence[Fitted]],
     instructions: Sequence[str],
     contexts: Sequence[Context],
     places: Sequence[int],
   ) -> list[list[Sample]]:
-    """samples[context][n] of the picture and instruction at places[n]."""
+    """samples[context][n] of the sources and instruction at places[n]."""
     return [
       [
         self.to_sample(
           Editing(
-            source=pictures[i].pixels_YXC,
+            sources=tuple(f.pixels_YXC for f in sources[i]),
             instruction=instructions[i],
             id=f"picture {i}",
           ),
@@ -151,6 +188,19 @@ class Requests:
         tokens[i, : len(ids)], count[i] = ids, len(ids)
       blocks.append((tokens, count))
     return blocks
+
+
+def sources_of(
+  pictures: Sequence[RawPicture | Sequence[RawPicture]],
+) -> list[Sequence[RawPicture]]:
+  """Of each edit all pictures, where one may stand for a list of one."""
+  one = (np.ndarray, str, bytes, WithLatent)
+  return [[p] if isinstance(p, one) else p for p in pictures]
+
+
+def _where(picture: RawPicture, name: str) -> str:
+  """What errors call a picture: its path, or else the name."""
+  return picture if isinstance(picture, str) else name
 
 
 def by_size(fitted: Sequence[Fitted]) -> dict[tuple, list[int]]:

@@ -20,6 +20,8 @@ Stated simplifications, none of which the model knows of:
   - The `*_shapes` tasks are the same on wide and tall canvases too, from 2:1
     to 1:2 (`scene.CANVASES`), with more or fewer cells of 32 px; things keep
     their size, STEM pictures go by the shorter side.
+  - `editing_two` has two sources: the things of the first picture are placed on
+    the background of the second, whose own things are no part of the result.
   - "Left of" and "above" compare columns and rows strictly; places are nine,
     the ninths of a canvas: four cells in a row are left, two between, right.
   - A caption names everything there is: what it leaves open (colour, size,

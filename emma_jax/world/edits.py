@@ -6,7 +6,7 @@ from typing import Literal
 
 from emma_jax.world import draws
 from emma_jax.world.draws import Rng, chance, pick
-from emma_jax.world.language import Language
+from emma_jax.world.language import ENGLISH, LATER, Language
 from emma_jax.world.questions import refer, say
 from emma_jax.world.scene import (
   BACKGROUNDS,
@@ -29,19 +29,26 @@ Reach = Literal["cell", "place", "canvas"]
 KINDS = ("recolour", "add", "remove", "replace", "move", "background")
 # The kinds whose instruction involves a colour-shape pair.
 PAIR_KINDS = KINDS[:5]
+# Of edits with two sources: things in the first.
+TWO_KINDS = ("one", "several")
 
 
 @dataclasses.dataclass(frozen=True)
 class EditingTruth:
-  """The source, the rendered target, and every scene accepted as a result.
+  """The sources, the rendered target, and every scene accepted as a result.
 
   Several are accepted where the instruction leaves the place open. Scenes
   compare without jitter.
   """
 
-  source: Scene
+  sources: tuple[Scene, ...]
   target: Scene
   accepted: frozenset[Scene]
+
+  @property
+  def source(self) -> Scene:
+    """The first one."""
+    return self.sources[0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,7 +214,7 @@ def editing(
     done = step(rng, words, kind, source, pair=pair)
     if done:
       results = done.apply(source)
-      return done.text, EditingTruth(source, results[0], frozenset(results))
+      return done.text, EditingTruth((source,), results[0], frozenset(results))
 
 
 def editing_multi(
@@ -231,4 +238,22 @@ def editing_multi(
     targets = second.apply(middles[0])
     accepted = {end for middle in middles for end in second.apply(middle)}
     text = say(rng, words, "then", first=first.text, second=second.text)
-    return text, EditingTruth(source, targets[0], frozenset(accepted))
+    return text, EditingTruth((source,), targets[0], frozenset(accepted))
+
+
+def editing_two(rng: Rng, kind: str) -> tuple[str, EditingTruth]:
+  """ "Place the star of the first picture on the background of the second".
+
+  What is in the first stays where and as it is; nothing of the second comes
+  along but the colour of its background, which is another than the first's.
+  """
+  if kind not in TWO_KINDS:
+    raise ValueError(f"{kind=} is none of {TWO_KINDS}.")
+  least, most = (1, 1) if kind == "one" else (2, 3)
+  first = draws.scene(rng, least=least, most=most)
+  others = [name for name in BACKGROUNDS if name != first.background]
+  second = dataclasses.replace(draws.scene(rng), background=pick(rng, others))
+  noun = refer(rng, ENGLISH, first.things, first.things[0])
+  text = pick(rng, LATER[f"two {kind}"]).format(thing=noun)
+  target = dataclasses.replace(first, background=second.background)
+  return text, EditingTruth((first, second), target, frozenset({target}))

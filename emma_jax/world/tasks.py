@@ -39,6 +39,7 @@ TASKS = (
   "stem_shapes",
   "drawing_shapes",
   "editing_shapes",
+  "editing_two",
 )
 SPLITS = ("train", "val", "test")
 
@@ -123,6 +124,9 @@ def _editing(rng: Rng, task: str, split: str, index: int, name: str):
     both = _kind(rng, _TWO_KINDS, split, index)
     kind = "+".join(both)
     text, truth = edits.editing_multi(rng, words, both)
+  elif task == "editing_two":
+    kind = _kind(rng, edits.TWO_KINDS, split, index)
+    text, truth = edits.editing_two(rng, kind)
   else:
     held_out = task == "editing_pairs"
     kinds = edits.PAIR_KINDS if held_out else edits.KINDS
@@ -132,7 +136,7 @@ def _editing(rng: Rng, task: str, split: str, index: int, name: str):
       rng, words, kind, held_out=held_out, canvas=canvas
     )
   return structs.Editing(
-    source=render(truth.source),
+    sources=tuple(map(render, truth.sources)),
     instruction=text,
     target=render(truth.target),
     kind=kind,

@@ -29,7 +29,7 @@ def _pictures(record: structs.Record) -> list[np.ndarray]:
     return list(record.pictures)
   if isinstance(record, structs.Drawing):
     return [record.picture]
-  return [record.source, record.target]
+  return [*record.sources, record.target]
 
 
 def _sample(task: str, split: str, index: int) -> str:

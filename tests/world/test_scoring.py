@@ -129,7 +129,8 @@ def test_editing_scorer(task):
   for index in range(60):
     record = sample(task, "test", index)
     assert scoring.score_editing(record, record.target), record.instruction
-    assert not scoring.score_editing(record, record.source)
+    for source in record.sources:
+      assert not scoring.score_editing(record, source)
     for fault, scene in faults(record.truth.target).items():
       # A fault may be another accepted cell of an added thing, or of a moved
       # one where a place has several cells.

@@ -314,6 +314,6 @@ class _Shard:
 
 def _roles(task: str, pictures: int) -> tuple[str, ...]:
   """What the pictures of a record are to the model."""
-  if task == "drawing":
-    return ("target",)
-  return ("ref", "target") if task == "editing" else ("und",) * pictures
+  if task in ("drawing", "editing"):
+    return (*("ref",) * (pictures - 1), "target")
+  return ("und",) * pictures
