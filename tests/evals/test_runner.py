@@ -14,6 +14,7 @@ from emma_jax.evals import (
   editing,
   outcomes,
   runner,
+  sheets,
   table,
   understanding,
   world,
@@ -240,6 +241,20 @@ def test_pictures_of_many_sizes_are_asked_for_and_scored_by_size(config):
   assert {e["score"] for e in scores["drawing"]["sizes"].values()} == {0.0}
   plain = runner.evaluate(Perfect(), EvalSettings.of(config))
   assert not any("sizes" in plain[task] for task in TASKS)
+
+
+def test_edits_of_two_sources_are_asked_for_with_both_and_scored(config):
+  samples = world.records("editing_two", "test", 12)
+  sources = {"editing": "world:editing_two:test"}
+  settings = EvalSettings.of(config, samples=12, sources=sources)
+  entry = runner.evaluate(Perfect(records=samples), settings)["editing"]
+  assert entry["score"] == 1.0 and entry["n"] == 12
+  assert set(entry["kinds"]) == {"one", "several"}
+  blind = runner.evaluate(Blind(records=samples), settings)["editing"]
+  assert blind["score"] == 0.0  # the first picture is not the answer
+  done = runner.run(Perfect(records=samples), settings).outcomes["editing"]
+  (card, *_) = sheets.sheet(done).cards
+  assert card.arrow == 2 and len(card.pictures) == 4  # sources, made, target
 
 
 def test_an_autoencoder_is_scored_by_what_can_be_read(perfect, config):
