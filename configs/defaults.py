@@ -17,10 +17,16 @@ def get_config() -> ml_collections.ConfigDict:
     dict(
       seed=0,  # of shuffling, dropout and packing
       tokenizer="tiny",  # the embedded world's; or "qwen3:FOLDER"
-      # Picture sides in pixels: multiples of 32. Pictures of another size are
-      # resized to fit and padded, never distorted.
+      # Picture sides in pixels: multiples of 32. Pictures in questions are
+      # resized to fit and padded with white; none is distorted.
       height=96,
       width=96,
+      # Pictures to draw and to edit: "cover" resizes them to cover the size,
+      # and crops the rest, centred [D PixArt's, SANA's]; "pad" pads them, by
+      # whole tokens that no loss counts. ("pad_learned": as before there was a
+      # choice, with white bars that are learned; for runs begun then.)
+      fit="cover",
+      max_crop=0.5,  # a picture that would lose more of its area is left out
       # (height, width) of the pictures of a batch, the nearest by aspect ratio:
       # at most 8, of the table in aspect_buckets.py or others (planned only);
       # (): height x width.

@@ -4,9 +4,11 @@ The product has one place for defaults, configs/defaults.py, and its classes
 have none. What stands here changes nothing: no dropout, no limit that is met.
 """
 
+import dataclasses
 from typing import Any
 
 from emma_jax.data.loading.config import DataConfig
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.images import MAX_PIXELS
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.transforms import ToSample
@@ -16,8 +18,30 @@ from emma_jax.training.objectives import EmmaObjective
 
 def preprocess(**changes: Any) -> Preprocess:
   """To one size, as Pillow reads pictures."""
-  rest = dict(native=False, min_tokens=1, max_tokens=4096, codec="pillow")
+  rest = dict(
+    native=False,
+    min_tokens=1,
+    max_tokens=4096,
+    codec="pillow",
+    fit="pad",
+    max_crop=0.0,
+  )
   return Preprocess(**rest | changes)
+
+
+def framing(buckets: Any = (), **changes: Any) -> Framing:
+  """Pictures of all roles go through `preprocess`; none to draw is native."""
+  return Framing(
+    understanding=preprocess(**changes | dict(fit="pad", max_crop=0.0)),
+    generation=preprocess(**changes | dict(native=False)),
+    buckets=buckets,
+  )
+
+
+def framed(seen: Preprocess, buckets: Any = ()) -> Framing:
+  """Pictures of all roles go through `seen`; none to draw is native."""
+  drawn = dataclasses.replace(seen, native=False)
+  return Framing(understanding=seen, generation=drawn, buckets=buckets)
 
 
 def to_sample(**changes: Any) -> ToSample:
@@ -34,7 +58,6 @@ def to_sample(**changes: Any) -> ToSample:
 def data_config(**changes: Any) -> DataConfig:
   """Read in this process, two threads ahead; a hundredth may be broken."""
   rest = dict(
-    buckets=(),
     packing_groups=1,
     text_dropout=0.1,
     reference_dropout=0.1,

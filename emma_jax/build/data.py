@@ -15,10 +15,15 @@ from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import mixture
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import dataset
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records.latents import Settings
 from emma_jax.data.text import tokenizer as tokenizer_lib
 from emma_jax.data.transforms import ToSample
+
+# data.fit -> how `Preprocess` fits what is drawn. "pad_learned": as runs of
+# before there was a choice, whose targets' padding is learned like the rest.
+_FITS = {"cover": "cover", "pad": "pad_cells", "pad_learned": "pad"}
 
 
 def tokenizer(
@@ -56,12 +61,30 @@ def tokenizer(
   return made
 
 
-def preprocess(data: Mapping[str, Any]) -> Preprocess:
-  """The one preprocessing of training and sampling."""
+def framing(data: Mapping[str, Any], native: bool | None = None) -> Framing:
+  """How pictures are framed, in training and in sampling.
+
+  `native`: whether pictures in questions keep their sizes, where that is not as
+  `data.native` says (a stage without `und_patches` has all of one size).
+  """
   keys = ("height", "width", "native", "min_tokens", "max_tokens")
   # Checkpoints of before there was a choice were read by Pillow.
-  codec = {"codec": data.get("codec", "pillow")}
-  return make(Preprocess, {k: data[k] for k in keys} | codec, "data")
+  values = {k: data[k] for k in keys} | {"codec": data.get("codec", "pillow")}
+  if native is not None:
+    values["native"] = native
+  if data["fit"] not in _FITS:
+    raise ConfigError(
+      f"config.data.fit={data['fit']!r}: choose one of {tuple(_FITS)}."
+    )
+  whole: dict[str, Any] = dict(fit="pad", max_crop=0.0)
+  drawn: dict[str, Any] = dict(native=False, fit=_FITS[data["fit"]])
+  if data["fit"] != "pad_learned":
+    drawn["max_crop"] = data["max_crop"]
+  return Framing(
+    understanding=make(Preprocess, values | whole, "data"),
+    generation=make(Preprocess, values | whole | drawn, "data"),
+    buckets=tuple(map(tuple, data["buckets"])),
+  )
 
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
@@ -74,7 +97,7 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
     {k: data[k] for k in ("max_turns", "max_pixels")} | dropout,
     "data",
     tokenizer=tokenizer(data),
-    preprocess=preprocess(data),
+    framing=framing(data),
   )
 
 
@@ -113,27 +136,18 @@ def row(config: Mapping[str, Any], height: int, width: int) -> Layout:
 
 def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
   """Hashes of what a sampler must share with the training."""
-  seen = preprocess(data)
-  out = {
-    "preprocess": seen.fingerprint(),
-    "tokenizer": tokenizer(data).fingerprint(),
-  }
-  if seen.native:  # in questions; what is drawn and edited has one size
-    drawn = dataclasses.replace(seen, native=False)
-    out["frame"] = drawn.fingerprint()
-  return out
+  out = {"tokenizer": tokenizer(data).fingerprint()}
+  return framing(data).fingerprints() | out
 
 
 def latent_settings(config: Mapping[str, Any]) -> Settings:
   """What the latents of a config's pictures must have been made for."""
-  seen, model = preprocess(config["data"]), config["model"]
+  model = config["model"]
   sizes = json.dumps(plain(model["autoencoder"]), sort_keys=True)
   return Settings(
-    understanding=seen,
-    generation=dataclasses.replace(seen, native=False),
+    framing=framing(config["data"]),
     autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
     dtype=model["dtype"],
-    buckets=tuple(map(tuple, config["data"]["buckets"])),
   )
 
 
@@ -175,12 +189,11 @@ def batches(
   """
   data, section = config["data"], config["stages"][name]
   where = f"stages.{name}"
-  sizes, seen = stage_layout(config, name), preprocess(data)
-  if not sizes.und_patches:  # all of one size
-    seen = dataclasses.replace(seen, native=False)
+  sizes = stage_layout(config, name)
+  seen = framing(data, native=sizes.und_patches > 0)
   latents = None
   if sizes.latent_channels:
-    latents = dataclasses.replace(latent_settings(config), understanding=seen)
+    latents = dataclasses.replace(latent_settings(config), framing=seen)
   keys = (
     "text_dropout",
     "reference_dropout",
@@ -192,7 +205,6 @@ def batches(
     "threads",
     "prefetch_batches",
     "packing_groups",
-    "buckets",
   )
   settings = make(
     dataset.DataConfig,
@@ -204,7 +216,7 @@ def batches(
     phases=_phases(section, where),
     samples_per_batch=section["samples_per_batch"],
     layout=sizes,
-    preprocess=seen,
+    framing=seen,
     latent_settings=latents,
   )
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))

@@ -137,15 +137,17 @@ def session(
 def requests(config: Mapping[str, Any]) -> Requests:
   """How a model of this config sees what it is asked."""
   data = config["data"]
-  preprocess = drawn = build_data.preprocess(data)
-  if _trained_native(config):
-    drawn = dataclasses.replace(preprocess, native=False)
+  framing = build_data.framing(data)
+  if data["native"] and not _trained_native(config):
+    # The sampler's own choice, for all that it shows.
+    framing = dataclasses.replace(
+      framing, generation=dataclasses.replace(framing.understanding), buckets=()
+    )
   return Requests(
     tokenizer=build_data.tokenizer(data, config["model"]),
-    preprocess=preprocess,
-    generation_preprocess=drawn,
+    framing=framing,
     to_sample=dataclasses.replace(
-      build_data.to_sample(data, training=False), generation_preprocess=drawn
+      build_data.to_sample(data, training=False), framing=framing
     ),
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],

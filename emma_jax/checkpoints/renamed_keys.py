@@ -16,17 +16,28 @@ RENAMED = {
   "stages.*.hand_over": "next_stage_weights",
 }
 
+# Keys that older configs lack, and what their runs did.
+ADDED = {"data.fit": "pad_learned", "data.max_crop": 0.0}
+
 
 def current(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A copy of a saved config with today's keys, each in its old place.
+  """A copy of a saved config with today's keys, each in its old place; what it
+  lacks behind them.
 
-  >>> current({"data": {"seed": 1, "parts": 2}, "name": "x"})
-  {'data': {'seed': 1, 'packing_groups': 2}, 'name': 'x'}
+  >>> current({"stages": {"a": {"hand_over": "raw"}}, "name": "x"})
+  {'stages': {'a': {'next_stage_weights': 'raw'}}, 'name': 'x'}
+  >>> current({"data": {"seed": 1}})["data"]["fit"]
+  'pad_learned'
 
   Raises:
     ValueError: a key is there by both names, with different values.
   """
-  return _renamed(config, ())
+  out = _renamed(config, ())
+  for path, value in ADDED.items():
+    section, key = path.split(".")
+    if isinstance(out.get(section), dict):
+      out[section].setdefault(key, value)
+  return out
 
 
 def current_meta(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A whole EMMA as a folder that plain PyTorch runs, and back, bit for bit.
 
 The folder holds model.safetensors (or shards), config.json, tokenizer.json and
-`emma_torch.py`, which needs nothing of ours. Names are our paths with dots;
+`emma_torch/`, which needs nothing of ours. Names are our paths with dots;
 stacked layers are numbered; layouts are torch's: Linear (out, in), convolution
 (out, in / groups, rows, columns).
 
@@ -33,11 +33,20 @@ from emma_jax.models.initial import init_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 
-FORMAT = "emma-torch-1"  # emma_torch.py refuses any other
-IMPLEMENTATION = "emma_torch.py"
+FORMAT = "emma-torch-1"  # emma_torch refuses any other
+IMPLEMENTATION = "emma_torch"  # a package, copied as it stands here
 TOKENIZER = "tokenizer.json"
-# What the PyTorch file needs of a run's config beside the model.
-_DATA = ("height", "width", "native", "min_tokens", "max_tokens")
+# What it needs of a run's config beside the model.
+_DATA = (
+  "height",
+  "width",
+  "native",
+  "min_tokens",
+  "max_tokens",
+  "fit",
+  "max_crop",
+  "buckets",
+)
 _SAMPLE = (
   "steps",
   "shift",
@@ -46,7 +55,7 @@ _SAMPLE = (
   "edit_image_guidance",
   "max_tokens",
 )
-# Fields of the model's config that emma_torch.py reads, and those that change
+# Fields of the model's config that emma_torch reads, and those that change
 # nothing it computes. Another one must have its default value.
 _HONOURED = {
   LlmConfig: """vocab_size width mlp_width num_layers num_heads num_kv_heads
@@ -243,7 +252,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check_supported(part: Any) -> None:
-  """Raises ExportError for a field that emma_torch.py would not follow."""
+  """Raises ExportError for a field that emma_torch would not follow."""
   honoured = _HONOURED[type(part)].split()
   for field in dataclasses.fields(part):
     value = getattr(part, field.name)
@@ -267,7 +276,7 @@ def _check_run(config: Mapping[str, Any]) -> None:
   codec = config["data"].get("codec", "pillow")  # older ones had no other
   if codec != "pillow":
     raise ExportError(
-      f"config.data.codec={codec!r}: the PyTorch file reads pictures by "
+      f"config.data.codec={codec!r}: emma_torch reads pictures by "
       "Pillow, so the model would see others than in training. Fine-tune "
       "some steps with codec=pillow first."
     )
@@ -335,7 +344,7 @@ def save(
   step: int = 0,
   route: str = "versatile",
 ) -> None:
-  """Writes weights, config, tokenizer and `emma_torch.py` into a folder.
+  """Writes weights, config, tokenizer and `emma_torch/` into a folder.
 
   Args:
     path: the folder, made if missing.
@@ -347,7 +356,7 @@ def save(
       "router" (once it is trained).
 
   Raises:
-    ExportError: what the PyTorch file does not implement.
+    ExportError: what emma_torch does not implement.
     table.ConversionError: parameters that do not belong to the config.
     FolderError: the folder holds weights already.
   """
@@ -359,19 +368,16 @@ def save(
     ("versatile", "stem", "router") if sizes.vision.experts else ("versatile",)
   ):
     raise ExportError(f"{route=} is no expert of this model.")
-  here = pathlib.Path(__file__).with_name(IMPLEMENTATION)
   tensors = table.write(params, entries(sizes))
   vocabulary = _tokenizer_file(tokenizer)
-  about = {
-    "format": FORMAT,
-    "step": int(step),
-    "route": route,
-    "config": config,
-  }
+  about = dict(format=FORMAT, step=int(step), route=route, config=config)
   write_folder(path, about, tensors)
   path = pathlib.Path(path)
   (path / TOKENIZER).write_bytes(vocabulary)
-  (path / IMPLEMENTATION).write_bytes(here.read_bytes())
+  code = path / IMPLEMENTATION
+  code.mkdir(exist_ok=True)
+  for file in pathlib.Path(__file__).with_name(IMPLEMENTATION).glob("*.py"):
+    (code / file.name).write_bytes(file.read_bytes())
 
 
 def load(path: str | os.PathLike) -> Exported:

@@ -5,6 +5,7 @@ Metrics are `structs.Mean`s by name and stay on the device until logged.
 
 from collections.abc import Callable
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -78,8 +79,12 @@ class EmmaObjective:
     metrics = {"loss/understanding": text, "accuracy/tokens": right}
     total = self.text_weight * text.value
     if time_BM is not None:
+      # What is no token of its picture is padding.
+      segment_BG = batch.gen_ids.segment
+      start = segment_BG.shape[1] - math.prod(clean_BMTC.shape[1:3])
+      valid_BMT = segment_BG[:, start:].reshape(clean_BMTC.shape[:3]) > 0
       error_BM = losses.squared_error(
-        out.velocity_BMTC, flow.velocity(clean_BMTC, eps_BMTC)
+        out.velocity_BMTC, flow.velocity(clean_BMTC, eps_BMTC), valid_BMT
       )
       tasks = losses.per_task(error_BM, batch.gen_task_BM)
       both = tasks["drawing"] + tasks["editing"]

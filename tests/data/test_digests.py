@@ -31,6 +31,7 @@ from emma_jax.data.curation.text_pictures import TextPictures
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part, sequences
 from emma_jax.data.pictures import codecs
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
@@ -67,8 +68,8 @@ def test_preprocessing_of_one_size(monkeypatch):
   check(
     neutral.preprocess(height=64, width=96),
     Preprocess.fingerprint,
-    dict(height=32, width=64, native=True, codec="fast"),
-    dict(min_tokens=2, max_tokens=99),
+    dict(height=32, width=64, native=True, codec="fast", fit="cover"),
+    dict(min_tokens=2, max_tokens=99, max_crop=0.5),
   )
 
 
@@ -78,7 +79,24 @@ def test_preprocessing_of_native_sizes(monkeypatch):
     neutral.preprocess(height=64, width=96, native=True),
     Preprocess.fingerprint,
     dict(min_tokens=2, max_tokens=99, native=False, codec="fast"),
-    dict(height=32, width=32),
+    dict(height=32, width=32, fit="cover", max_crop=0.5),
+  )
+
+
+def test_preprocessing_that_crops(monkeypatch):
+  monkeypatch.setattr(codecs, "libraries", lambda: None)
+  check(
+    neutral.preprocess(height=64, width=96, fit="cover", max_crop=0.5),
+    Preprocess.fingerprint,
+    dict(
+      height=32,
+      width=64,
+      native=True,
+      codec="fast",
+      fit="pad_cells",
+      max_crop=0.25,
+    ),
+    dict(min_tokens=2, max_tokens=99),
   )
 
 
@@ -95,7 +113,9 @@ LAYOUT = Layout(
   width=64,
   und_patches=32,
 )
-RULES = row_cost.RowLimits(layouts=(LAYOUT,), preprocess=NATIVE, max_turns=None)
+RULES = row_cost.RowLimits(
+  layouts=(LAYOUT,), framing=neutral.framed(NATIVE), max_turns=None
+)
 SOURCE = plan.PlannedSource(name="a", folder="/a", digest="1")
 PLAN = plan.PlanConfig(
   seed=1,
@@ -133,7 +153,7 @@ def test_a_plans_rules():
     dict(
       max_turns=3,
       layouts=(other,),
-      preprocess=dataclasses.replace(NATIVE, min_tokens=2),
+      framing=neutral.framed(dataclasses.replace(NATIVE, min_tokens=2)),
     ),
     {},
   )
@@ -180,31 +200,32 @@ def test_a_plans_layout():
 def test_a_plans_native_sizes(monkeypatch):
   monkeypatch.setattr(codecs, "libraries", lambda: None)
   of = lambda p: dataclasses.replace(
-    PLAN, rules=dataclasses.replace(RULES, preprocess=p)
+    PLAN, rules=dataclasses.replace(RULES, framing=neutral.framed(p))
   ).fingerprint()
   check(
     NATIVE,
     of,
-    dict(min_tokens=2, max_tokens=99),
-    dict(height=32, width=32, codec="fast", native=False),
+    dict(min_tokens=2, max_tokens=99, fit="cover"),
+    dict(height=32, width=32, codec="fast", native=False, max_crop=0.5),
   )
   # Without native pictures, they decide nothing.
   fixed = dataclasses.replace(
     PLAN,
     rules=row_cost.RowLimits(
       layouts=(dataclasses.replace(LAYOUT, und_patches=0),),
-      preprocess=PIXELS,
+      framing=neutral.framed(PIXELS),
       max_turns=None,
     ),
   )
   of = lambda p: dataclasses.replace(
-    fixed, rules=dataclasses.replace(fixed.rules, preprocess=p)
+    fixed, rules=dataclasses.replace(fixed.rules, framing=neutral.framed(p))
   ).fingerprint()
   check(
     PIXELS,
     of,
-    {},
+    dict(fit="cover"),
     dict(
+      max_crop=0.5,
       min_tokens=2,
       max_tokens=99,
       height=32,
@@ -287,39 +308,58 @@ def test_the_content_of_a_folder_of_records(tmp_path):
 def _settings(**more) -> latents.Settings:
   return latents.Settings(
     **dict(
-      understanding=NATIVE, generation=PIXELS, autoencoder="a", dtype="float32"
+      framing=Framing(understanding=NATIVE, generation=PIXELS),
+      autoencoder="a",
+      dtype="float32",
     )
     | more
   )
 
 
+def _folder(*tasks):
+  """Settings -> where the latents of a data set of such tasks lie."""
+  card = SimpleNamespace(tasks=dict.fromkeys(tasks, 1))
+  return lambda s: latents.folder_of("d", s.of(card))
+
+
 def test_the_folder_of_latents():
-  """By the tasks that a data set has."""
+  small = dataclasses.replace(PIXELS, height=32)
+  for task in ("understanding", "drawing"):
+    check(
+      _settings(),
+      _folder(task),
+      dict(
+        framing=Framing(understanding=small, generation=small),
+        autoencoder="b",
+        dtype="bfloat16",
+      ),
+      {},
+    )
 
-  def of(*tasks):
-    card = SimpleNamespace(tasks=dict.fromkeys(tasks, 1))
-    return lambda s: latents.folder_of("d", s.of(card))
 
+def test_the_folder_of_latents_by_the_framing_of_a_data_sets_tasks():
   small = dataclasses.replace(PIXELS, height=32)
   narrow = dataclasses.replace(NATIVE, max_tokens=9)
   buckets = ((32, 64), (64, 32))
   drawn = dict(generation=small, buckets=buckets)
-  both = dict(autoencoder="b", dtype="bfloat16")
+
+  def of(*tasks):
+    return lambda framing: _folder(*tasks)(_settings(framing=framing))
+
+  framing = _settings().framing
+  check(framing, of("understanding"), dict(understanding=narrow), drawn)
+  check(framing, of("drawing"), drawn, dict(understanding=narrow))
   check(
-    _settings(), of("understanding"), both | dict(understanding=narrow), drawn
-  )
-  check(_settings(), of("drawing"), both | drawn, dict(understanding=narrow))
-  check(
-    _settings(),
+    framing,
     of("editing", "understanding"),
-    both | drawn | dict(understanding=narrow),
+    drawn | dict(understanding=narrow),
     {},
   )
   # Pictures of one size go to a bucket, too.
   check(
-    _settings(understanding=PIXELS),
+    dataclasses.replace(framing, understanding=PIXELS),
     of("understanding"),
-    both | dict(understanding=small, buckets=buckets),
+    dict(understanding=small, buckets=buckets),
     dict(generation=small),
   )
 
@@ -342,7 +382,10 @@ def test_latents_of_a_config():
     "data": config["data"] | {"buckets": ((32, 64), (64, 32))},
   }
   assert build_data.latent_settings(other).dtype == "float64"
-  assert build_data.latent_settings(other).buckets == ((32, 64), (64, 32))
+  assert build_data.latent_settings(other).framing.buckets == (
+    (32, 64),
+    (64, 32),
+  )
 
 
 # -------------------------------------------------------------- conversions

@@ -45,7 +45,7 @@ def _batches(spec: str, count: int) -> dataset.BatchDataset:
       height=64,
       width=64,
     ),
-    preprocess=neutral.preprocess(height=64, width=64),
+    framing=neutral.framing(height=64, width=64),
   )
   return dataset.open_pipeline(config, made.TOKENIZER)
 

@@ -14,7 +14,7 @@ from tests import neutral
 TOKENIZER = tokens_lib.TinyTokenizer(["red"])
 PICTURE = np.zeros((32, 32, 3), np.uint8)
 TO_SAMPLE = neutral.to_sample(
-  tokenizer=TOKENIZER, preprocess=neutral.preprocess(height=32, width=32)
+  tokenizer=TOKENIZER, framing=neutral.framing(height=32, width=32)
 )
 
 
@@ -59,7 +59,7 @@ def test_a_conversation_grows_by_further_turns():
 
 def test_max_turns():
   few = neutral.to_sample(
-    tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=1
+    tokenizer=TOKENIZER, framing=TO_SAMPLE.framing, max_turns=1
   )
   talk = _ask(("q", "a"), ("r", "b"))
   assert _ids(few(talk)) == _ids(TO_SAMPLE(_ask(("q", "a"))))
@@ -95,7 +95,7 @@ def test_text_without_pictures_and_broken_turns():
 def test_dropout_shares_and_independence():
   to_sample = neutral.to_sample(
     tokenizer=TOKENIZER,
-    preprocess=TO_SAMPLE.preprocess,
+    framing=TO_SAMPLE.framing,
     text_dropout=0.3,
     reference_dropout=0.5,
   )
@@ -137,7 +137,7 @@ def test_sources_stand_before_the_instruction_and_are_dropped_at_once():
 def test_understanding_is_never_dropped():
   to_sample = neutral.to_sample(
     tokenizer=TOKENIZER,
-    preprocess=TO_SAMPLE.preprocess,
+    framing=TO_SAMPLE.framing,
     text_dropout=0.9,
     reference_dropout=0.9,
   )
@@ -149,9 +149,9 @@ def test_understanding_is_never_dropped():
 def test_constructor_checks():
   with pytest.raises(ValueError, match="text_dropout=1"):
     neutral.to_sample(
-      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, text_dropout=1
+      tokenizer=TOKENIZER, framing=TO_SAMPLE.framing, text_dropout=1
     )
   with pytest.raises(ValueError, match="max_turns=0"):
     neutral.to_sample(
-      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=0
+      tokenizer=TOKENIZER, framing=TO_SAMPLE.framing, max_turns=0
     )

@@ -101,7 +101,7 @@ def planned(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
         height=32,
         width=64,
       ),
-      preprocess=neutral.preprocess(height=32, width=64),
+      framing=neutral.framing(height=32, width=64),
       buckets=SIZES,
     )
     | more

@@ -50,7 +50,7 @@ def _samples(tokenizer: Tokenizer) -> dict[str, str]:
   p = np.zeros((32, 32, 3), np.uint8)
   to_sample = neutral.to_sample(
     tokenizer=tokenizer,
-    preprocess=neutral.preprocess(height=32, width=32),
+    framing=neutral.framing(height=32, width=32),
     max_turns=2,
   )
   said = (("<image>\nred <image> hello", "yes"), ("and?", "no."), ("x", "y"))
@@ -91,7 +91,7 @@ def _dropped(tokenizer: Tokenizer) -> str:
   p = np.zeros((32, 32, 3), np.uint8)
   to_sample = neutral.to_sample(
     tokenizer=tokenizer,
-    preprocess=neutral.preprocess(height=32, width=32),
+    framing=neutral.framing(height=32, width=32),
     text_dropout=0.4,
     reference_dropout=0.3,
   )

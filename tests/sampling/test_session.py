@@ -121,7 +121,7 @@ def test_native_size_is_the_samplers_choice_and_height_is_not(tmp_path, model):
   save_weights(path, params, metadata(config))
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
   native = build_session.load(str(path), change=with_data(native=True))
-  assert native.requests.preprocess.native
+  assert native.requests.framing.understanding.native
   with pytest.raises(SampleError, match="preprocess"):
     build_session.load(str(path), change=with_data(height=96))
 
@@ -134,9 +134,9 @@ def test_a_native_training_fixes_the_size_of_what_is_drawn(tmp_path, model):
   save_weights(path, params, metadata(native))
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
   fixed = build_session.load(str(path), change=with_data(native=False))
-  assert not fixed.requests.preprocess.native
+  assert not fixed.requests.framing.understanding.native
   for change, key in (
-    (dict(height=96), "frame"),
+    (dict(height=96), "generation"),
     (dict(max_tokens=5), "preprocess"),
   ):
     with pytest.raises(SampleError, match=f"{key}: trained with"):

@@ -1,18 +1,16 @@
-"""What every command that writes a data set shares: inputs, options, a bar."""
+"""What every command that writes a data set shares: inputs and options."""
 
 import argparse
 import glob
 import os
 import shlex
-import time
 from typing import Any
 
 from emma_jax.cli import common
+from emma_jax.cli.data.progress import Progress
 from emma_jax.structs import STEM_GENERAL, STEM_SCIENCE, STEM_UNKNOWN
 
 STEM = {"unknown": STEM_UNKNOWN, "general": STEM_GENERAL, "stem": STEM_SCIENCE}
-# Seconds between two lines where nobody watches.
-_QUIET = 10.0
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +149,7 @@ def write(
       provenance={"licence": args.licence or "not stated"},
       **more,
     )
-    with _Progress() as progress:
+    with Progress() as progress:
       card = job_lib.run(job, progress)
   except (job_lib.ConversionError, pool.WorkerDied) as error:
     raise common.UserError(str(error)) from error
@@ -198,52 +196,3 @@ def files(patterns: list[str]) -> list[str]:
       raise common.UserError(f"No such file: {(missing or [pattern])[0]}")
     out += map(os.path.abspath, found)
   return out
-
-
-class _Progress:
-  """A bar where a person watches, a line now and then where not."""
-
-  def __enter__(self) -> "_Progress":
-    import rich.console
-    import rich.progress
-
-    self._console = rich.console.Console(stderr=True)
-    self._start = self._told = time.monotonic()
-    self._first: int | None = None
-    self._bar = self._task = None
-    if self._console.is_terminal:
-      self._bar = rich.progress.Progress(
-        "{task.description}",
-        rich.progress.BarColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=self._console,
-      )
-      self._bar.start()
-      self._task = self._bar.add_task("converting", total=None)
-    return self
-
-  def __exit__(self, *unused) -> None:
-    if self._bar:
-      self._bar.stop()
-
-  def __call__(self, state: Any) -> None:
-    now = time.monotonic()
-    if self._first is None:
-      self._first = state.rows  # what an earlier run has done costs no time
-    rate = (state.rows - self._first) / max(now - self._start, 1e-3)
-    text = (
-      f"{state.parts_done}/{state.parts} parts, {state.rows} rows, "
-      f"{state.rejected} rejected, {state.bytes / 1e6:.0f} MB, "
-      f"{rate:.0f} rows/s"
-    )
-    if self._bar and self._task is not None:
-      known = state.rows_known
-      self._bar.update(
-        self._task,
-        description=text,
-        total=known or state.parts,
-        completed=state.rows if known else state.parts_done,
-      )
-    elif now - self._told >= _QUIET:
-      self._told = now
-      self._console.print(text)

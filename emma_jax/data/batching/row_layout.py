@@ -121,9 +121,12 @@ class Layout:
     return self.und_tokens + self.gen_tokens
 
   def num_grid_cells(self, picture: Picture) -> int:
-    """Cells of 32x32 pixels of a picture."""
+    """Cells of 32x32 pixels of a picture; a target's padding has none."""
     if self.und_patches and picture.role == "und":
       y, x, _ = picture.pixels_YXC.shape
+      return (y // GRID) * (x // GRID)
+    if picture.role == "target" and picture.content is not None:
+      y, x = picture.content
       return (y // GRID) * (x // GRID)
     return self.tokens_per_picture
 
@@ -196,7 +199,7 @@ class Layout:
         "has a picture without latents; make them with `emma-data "
         "encode-latents`, or set data.latents=step"
       )
-    want = (self.num_grid_cells(picture), self.latent_channels)
+    want = ((y // GRID) * (x // GRID), self.latent_channels)
     if picture.latent_TC.shape != want:
       return (
         f"a picture of {y}x{x} pixels with latents {picture.latent_TC.shape} "

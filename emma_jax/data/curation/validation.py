@@ -11,6 +11,7 @@ from emma_jax.data.ingest import pool
 from emma_jax.data.loading import sources
 from emma_jax.data.loading.batch_stats import Bad
 from emma_jax.data.pictures import images
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import card as card_lib
@@ -30,7 +31,10 @@ _NATIVE = Preprocess(
   min_tokens=1,
   max_tokens=images.MAX_PIXELS,
   codec="pillow",
+  fit="pad",
+  max_crop=0.0,
 )
+_FRAMING = Framing(understanding=_NATIVE, generation=_NATIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +146,7 @@ def _stretch(
   source = _opened(name, spec)
   to_sample = ToSample(
     tokenizer=tokenizer,
-    preprocess=_NATIVE,
+    framing=_FRAMING,
     text_dropout=0.0,
     reference_dropout=0.0,
     max_turns=None,

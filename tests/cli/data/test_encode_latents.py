@@ -37,6 +37,7 @@ def get_config():
   c = tiny.config()
   c.name = "latents"
   c.data.update(max_tokens=6, text_dropout=0.0, reference_dropout=0.0,
+                max_crop=0.9,
                 sources=dict(files="records:nowhere"), max_bad_share=1.0)
   c.train.update(log_every=1, evaluate=False)
   c.stages = {"s": stages.stage(

@@ -94,7 +94,7 @@ def config(
     layouts=tuple(
       dataclasses.replace(layout, height=y, width=x) for y, x in sizes
     ),
-    preprocess=NATIVE,
+    framing=neutral.framed(NATIVE),
     max_turns=None,
   )
   return plan.PlanConfig(

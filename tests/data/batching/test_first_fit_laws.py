@@ -135,17 +135,19 @@ def records(draw, native: bool) -> Length:
   )
 
 
-def sample_of(record: Length, layout: Layout, preprocess, turns) -> Sample:
+def sample_of(record: Length, layout: Layout, framing, turns) -> Sample:
   """The sample that a record becomes, as far as its lengths go."""
   parts: list[Text | Picture] = []
-  frame = (layout.height, layout.width, 3)
+  frame = (layout.height, layout.width)
   asked = record.task in ("understanding", "text")
 
   def picture(size, role):
-    shape = frame
-    if role == "und" and preprocess.native:
-      shape = (*preprocess.size(*size)[1], 3)
-    return Picture(np.zeros(shape, np.uint8), role)
+    shape, content = frame, None
+    if role == "und" and framing.understanding.native:
+      shape = framing.understanding.place(*size).full
+    elif role == "target" and framing.generation.fit == "pad_cells":
+      content = framing.sized(*frame).generation.place(*size).content
+    return Picture(np.zeros((*shape, 3), np.uint8), role, content=content)
 
   for i, (before, answer) in enumerate(record.turn_tokens[:turns]):
     parts.append(Text((1,) * before))
@@ -154,10 +156,11 @@ def sample_of(record: Length, layout: Layout, preprocess, turns) -> Sample:
     if answer:
       parts += [Text((2,) * answer, loss=True)]
   if record.task == "editing":
-    parts += [picture(None, "ref") for _ in record.sizes[1:]]
-    parts += [picture(None, "target")]
+    *sources, target = record.sizes
+    parts += [picture(source, "ref") for source in sources]
+    parts += [picture(target, "target")]
   if record.task == "drawing":
-    parts.append(picture(None, "target"))
+    parts.append(picture(record.sizes[0], "target"))
   task = "understanding" if asked else record.task
   return Sample(task, tuple(parts))
 
@@ -198,14 +201,20 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     reference_branch=branch,
     und_patches=4 * data.draw(st.integers(4, 12)) if native else 0,
   )
-  preprocess = neutral.preprocess(
-    height=32, width=32, native=native, min_tokens=2, max_tokens=9
+  framing = neutral.framing(
+    height=32,
+    width=32,
+    native=native,
+    min_tokens=2,
+    max_tokens=9,
+    fit=data.draw(st.sampled_from(["pad", "pad_cells", "cover"])),
+    max_crop=data.draw(st.sampled_from([0.0, 0.2, 0.5])),
   )
   rules = row_cost.RowLimits(
     layouts=tuple(
       dataclasses.replace(layout, height=y, width=x) for y, x in sizes
     ),
-    preprocess=preprocess,
+    framing=framing,
     max_turns=max_turns,
   )
   found = data.draw(st.lists(records(native), min_size=1, max_size=8))
@@ -215,9 +224,16 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     bucket = bucket_of(record, sizes, native)
     assert table.bucket[i] == bucket
     mine = rules.layouts[bucket]
-    sample, turns = _cut(record, mine, preprocess, max_turns)
+    sample, turns = _cut(record, mine, framing, max_turns)
     assert table.turns[i] == turns
-    assert table.fits[i] == oracle.possible(sample, mine)
+    lost = _lost(record, mine, framing)
+    assert table.cropped[i] == np.float32(lost[-1] if lost else 0)
+    assert table.too_cropped[i] == any(
+      x > framing.generation.max_crop for x in lost
+    )
+    assert table.fits[i] == (
+      oracle.possible(sample, mine) and not table.too_cropped[i]
+    )
     if table.fits[i]:
       assert dict(zip(CAPACITIES, table.need[i])) == oracle.need(sample, mine)
       assert table.tokens[i] == len(oracle.tokens_of(sample, mine))
@@ -228,15 +244,23 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     _assert_planned_is_packed(table, samples, rules)
 
 
-def _cut(record, layout, preprocess, max_turns):
+def _lost(record, layout, framing) -> list[float]:
+  """Of the pictures to draw and to edit, the share that is cropped."""
+  if record.task in ("understanding", "text"):
+    return []
+  fit = framing.sized(layout.height, layout.width).generation
+  return [fit.cropped(*size) for size in record.sizes]
+
+
+def _cut(record, layout, framing, max_turns):
   """(sample, turns kept or 0): the leading turns that fit, if one does."""
-  whole = sample_of(record, layout, preprocess, max_turns)
+  whole = sample_of(record, layout, framing, max_turns)
   if record.task not in ("understanding", "text") or (
     oracle.need(whole, layout)["und_tokens"] <= layout.und_tokens
   ):
     return whole, 0
   for turns in range(len(record.turn_tokens[:max_turns]), 0, -1):
-    sample = sample_of(record, layout, preprocess, turns)
+    sample = sample_of(record, layout, framing, turns)
     if oracle.need(sample, layout)["und_tokens"] <= layout.und_tokens:
       return sample, turns
   return whole, 0
@@ -273,6 +297,8 @@ def _table(tokens, fits) -> row_cost.RowCost:
     tokens=np.array(tokens, np.int32),
     bucket=np.zeros(n, np.int8),
     turns=np.zeros(n, np.int32),
+    cropped=np.zeros(n, np.float32),
+    too_cropped=np.zeros(n, bool),
     fits=np.array(fits, bool),
   )
 

@@ -61,7 +61,10 @@ def samples(draw, layout: Layout) -> tuple:
       size = (32 * draw(st.integers(1, 2)), 32 * draw(st.integers(1, 3)))
     elif draw(st.integers(0, 19)) == 19:
       size = (96, 96)  # no row holds it
-    return role, size, draw(st.sampled_from([-1, 0, 1]))
+    content = None
+    if role == "target" and draw(st.booleans()):  # padded by whole cells
+      content = tuple(32 * draw(st.integers(1, n // 32)) for n in size)
+    return role, size, draw(st.sampled_from([-1, 0, 1])), content
 
   task = draw(st.sampled_from(["understanding", "drawing", "editing"]))
   if task == "understanding":
@@ -86,7 +89,7 @@ def build(spec: tuple | None, latents: bool) -> Sample | None:
     return None
   task, parts, seed = spec
   rng, out = np.random.default_rng(seed), []
-  for kind, size, *stem in parts:
+  for kind, size, *more in parts:
     if kind in ("text", "loss"):
       ids = tuple(rng.integers(1, 999, size).tolist())
       out.append(Text(ids, kind == "loss"))
@@ -98,8 +101,9 @@ def build(spec: tuple | None, latents: bool) -> Sample | None:
       Picture(
         pixels,
         kind,
-        stem[0] if kind == "und" else -1,
+        more[0] if kind == "und" else -1,
         latent if latents else None,
+        more[1] if more[1:] else None,
       )
     )
   return Sample(task, tuple(out), f"{task} {seed}")

@@ -32,7 +32,7 @@ def _rules(max_turns=3, **changes) -> row_cost.RowLimits:
       dataclasses.replace(layout, height=y, width=x)
       for y, x in recorded.BUCKETS
     ),
-    preprocess=FIT,
+    framing=neutral.framed(FIT),
     max_turns=max_turns,
   )
 
@@ -58,9 +58,7 @@ def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
     to_sample = neutral.to_sample(
       tokenizer=TinyTokenizer(),
       max_turns=turns or rules.max_turns,
-      preprocess=dataclasses.replace(
-        FIT, height=layout.height, width=layout.width
-      ),
+      framing=neutral.framed(FIT).sized(layout.height, layout.width),
     )
     sample = to_sample(source[i])
     told = dict(zip(CAPACITIES, table.need[i].tolist()))
@@ -109,8 +107,8 @@ def test_native_pictures_cost_what_they_measure():
   rules = _rules(und_tokens=100, und_patches=64)
   rules = dataclasses.replace(
     rules,
-    preprocess=dataclasses.replace(
-      FIT, native=True, min_tokens=2, max_tokens=12
+    framing=neutral.framed(
+      dataclasses.replace(FIT, native=True, min_tokens=2, max_tokens=12)
     ),
   )
   sizes = [(64, 96), (33, 32)]
@@ -143,4 +141,6 @@ def test_native_sizes_are_those_of_the_preprocessing():
 def test_layouts_differ_in_size_only():
   other = dataclasses.replace(LAYOUT, targets=2, height=64, width=32)
   with pytest.raises(ValueError, match="of one kind"):
-    row_cost.RowLimits(layouts=(LAYOUT, other), preprocess=FIT, max_turns=None)
+    row_cost.RowLimits(
+      layouts=(LAYOUT, other), framing=neutral.framed(FIT), max_turns=None
+    )

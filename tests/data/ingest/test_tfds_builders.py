@@ -189,7 +189,7 @@ def test_published_files_become_records_and_train(
       height=32,
       width=32,
     ),
-    preprocess=neutral.preprocess(height=32, width=32),
+    framing=neutral.framing(height=32, width=32),
   )
   opened = dataset.open_pipeline(config, made.TOKENIZER)
   with dataset.stream(opened) as batches:  # in a process of its own

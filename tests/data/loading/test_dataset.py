@@ -36,7 +36,7 @@ CONFIG = neutral.data_config(
     height=96,
     width=96,
   ),
-  preprocess=neutral.preprocess(height=96, width=96),
+  framing=neutral.framing(height=96, width=96),
 )
 
 
@@ -239,7 +239,8 @@ def test_info_gives_means(source):
 
 def test_native_pictures_of_the_layouts_size_are_as_good():
   native = neutral.preprocess(height=32, width=32, native=True)
-  config = dataclasses.replace(CONFIG, preprocess=native)
+  framing = dataclasses.replace(CONFIG.framing, understanding=native)
+  config = dataclasses.replace(CONFIG, framing=framing)
   one, two = (
     dataset.open_pipeline(c, TOKENIZER)[1].batch for c in (config, CONFIG)
   )
@@ -295,7 +296,7 @@ def test_samples_too_large_for_every_row_count_as_unusable(files):
     ),
     (
       dict(layout=dataclasses.replace(CONFIG.layout, height=64)),
-      "preprocess.height/width",
+      "framing makes pictures of 96x96",
     ),
     (dict(max_bad_share=2), "max_bad_share=2"),
     (dict(prefetch_batches=-1), "prefetch_batches=-1"),

@@ -17,6 +17,7 @@ from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Lengths
 from emma_jax.data.text.tokenizer import TinyTokenizer
+from tests import neutral
 from tests.data import made, recorded
 
 TOKENIZER = TinyTokenizer()
@@ -189,12 +190,19 @@ def test_workers_get_no_lengths(config):
   assert b"turn_tokens" not in pickle.dumps(source)
 
 
+def _buckets(sizes) -> dict:
+  """A change of a config: its framing with other buckets."""
+  return dict(
+    framing=neutral.framing(buckets=tuple(sizes), height=32, width=64)
+  )
+
+
 @pytest.mark.parametrize(
   "change, words",
   [
     (dict(samples_per_batch=3), "need lengths: set samples_per_batch=0"),
-    (dict(buckets=tuple((32, 32 * n) for n in range(1, 10))), "at most 8"),
-    (dict(buckets=((30, 64),)), "height=30 is not a positive multiple"),
+    (_buckets((32, 32 * n) for n in range(1, 10)), "at most 8"),
+    (_buckets([(30, 64)]), "height=30 is not a positive multiple"),
     (
       dict(
         sources={

@@ -16,10 +16,7 @@ from tests import neutral
 from tests.data import made
 
 SETTINGS = latents.Settings(
-  understanding=neutral.preprocess(
-    height=32, width=64, native=True, max_tokens=6
-  ),
-  generation=neutral.preprocess(height=32, width=64),
+  framing=neutral.framing(height=32, width=64, native=True, max_tokens=6),
   autoencoder="a" * 12,
   dtype="float32",
 )
@@ -123,7 +120,10 @@ def test_a_picture_without_latents_is_a_bad_record(folder):
 def _other_size(folder, out):
   del folder, out
   return dataclasses.replace(
-    SETTINGS, generation=neutral.preprocess(height=32, width=96)
+    SETTINGS,
+    framing=dataclasses.replace(
+      SETTINGS.framing, generation=neutral.preprocess(height=32, width=96)
+    ),
   )
 
 
@@ -179,7 +179,10 @@ def test_settings_that_play_no_part_are_left_out(tmp_path):
   folder = made.dataset(tmp_path / "set", stored)
   _written(folder)
   other = dataclasses.replace(
-    SETTINGS, understanding=neutral.preprocess(height=64, width=64)
+    SETTINGS,
+    framing=dataclasses.replace(
+      SETTINGS.framing, understanding=neutral.preprocess(height=64, width=64)
+    ),
   )
   assert RecordsSource(str(folder), latents=other).latents.weights == "w"
 

@@ -151,7 +151,7 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
       height=64,
       width=64,
     ),
-    preprocess=neutral.preprocess(height=64, width=64),
+    framing=neutral.framing(height=64, width=64),
     max_bad_share=1.0,
   )
   source = dataset.open_pipeline(config, made.TOKENIZER)
