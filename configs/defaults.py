@@ -49,6 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
       # A batch is packed in so many groups of rows; a host reads the groups of
       # its own rows. 1: each host reads all, which only a few hosts can afford.
       packing_groups=1,
+      plan_segment=1000,  # batches planned at a time, where they are planned
       workers=0,  # data processes; 0 reads in threads
       threads=1,
       prefetch_batches=4,  # batches read ahead
@@ -72,6 +73,10 @@ def get_config() -> ml_collections.ConfigDict:
       evaluate=True,  # score after every stage, and write the report
       frozen_dtype="float32",  # of the matrices a stage does not train
       loss_chunk=4096,  # tokens of a device whose logits are held at a time
+      # Steps between measures of each task's gradient, which cost as much as
+      # three steps, and a program to compile; 0: never. So 0.6% of the time,
+      # and four measures in the longest stages of the demo.
+      gradient_shares_every=500,
     )
   )
 

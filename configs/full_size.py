@@ -6,7 +6,7 @@ neither:
 
   --config configs/emma_4b.py                 all stages at 512 pixels
   --config configs/emma_4b.py:8xh100          the same on 8 H100
-  --config configs/emma_1_7b.py:stage2,h100   one stage, at its own resolution
+  --config configs/emma_1_7b.py:stage2,8xh100 one stage, at its own resolution
   --config configs/emma_4b.py:stage2,native   pictures to be understood at their
                                               own sizes; latents are to be
                                               made by `emma-data` first
@@ -16,14 +16,16 @@ A stage by itself starts from the working directory of the one before.
 
 import ml_collections
 
-from configs import defaults, stages, targets
+from configs import batches, defaults, stages, targets
 
 # A row by stage: capacities that samples of the stage's mixture fill evenly.
 # Pictures of 512 pixels are 256 tokens, those of 1024 pixels 1024; a text
 # beside a picture is counted with 100 to 250 tokens [D]. Batches are planned
-# from lengths; `samples` is what a row is expected to hold, for the steps.
+# from lengths; `samples` is what a row is expected to hold, for the batch.
+# Short rows of pictures and captions: of longer ones large machines would hold
+# many times the recipe's batch.
 _ALIGN = dict(
-  samples=24, und_tokens=8192, und_pictures=24, references=0, targets=0
+  samples=3, und_tokens=1024, und_pictures=3, references=0, targets=0
 )
 _PAIRS = dict(
   samples=16, und_tokens=4096, und_pictures=8, references=0, targets=8
@@ -103,6 +105,7 @@ def get(
       evaluate=False,
       loss_chunk=target.loss_chunk,
       frozen_dtype="bfloat16",
+      gradient_shares_every=1000,  # 0.3% of the time
     )
   )
   c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))
@@ -171,22 +174,24 @@ def _all(target: targets.Target) -> ml_collections.ConfigDict:
 
 
 def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
-  """A stage whose batch fits the machine; it sees the paper's samples."""
+  """A stage with the recipe's batch, on this machine; see batches.py."""
+  row = dict(row)
+  samples = row.pop("samples")
   picture = (side // 32) ** 2
   tokens = row["und_tokens"] + picture * (row["references"] + row["targets"])
   shards = target.row_shards
-  rows = shards * max(1, target.tokens // (tokens * shards))
-  row = dict(row)
-  samples = rows * row.pop("samples")
-  of_paper = stages.stage(name)
-  scale = of_paper.samples_per_batch / samples
-  steps = max(1, round(of_paper.steps * scale))
+  batch = stages.RECIPE[name]["batch"]
+  rows, accumulation = batches.fit(
+    batch / samples, shards, most=max(1, target.tokens // (tokens * shards))
+  )
   return stages.stage(
     name,
+    **stages.recipe(name, rows * samples),
     rows=rows,
+    row_samples=samples,
+    batch_samples=batch,
+    accumulation=accumulation,
     samples_per_batch=0,
-    steps=steps,
-    warmup_steps=min(steps, round(of_paper.warmup_steps * scale)),
     policy=stages.policies(experts=True)[name],
     **row,
     **changes,

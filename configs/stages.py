@@ -8,6 +8,8 @@ line must decide something.
 
 import ml_collections
 
+from configs import batches
+
 NAMES = (
   "0_alignment",
   "1_pretraining",
@@ -64,39 +66,100 @@ KEEP_AND_COPY = (
   (".*", "keep"),
 )
 
-# Steps are for 1,024 samples a step; learning rates and schedules [P].
-_PAPER = {
+# Learning rates, schedules and numbers of samples [P]. The paper records
+# neither batch nor warm-up nor average [D]; all three are in samples, so that
+# they are the same on every machine (batches.py). What peers publish, samples
+# a step:
+#
+#   LLaVA-OneVision  512 for alignment on the same 558K pairs, at the same
+#                    1e-3; 256 for finetuning (its scripts: 128 GPUs, 1 a GPU,
+#                    accumulation 2); warm-up 3% of each stage
+#   VILA             1,024 for alignment and pretraining, 2,048 for finetuning
+#                    (its scripts)
+#   Show-o2          512: 64 GPUs of 6 drawings and 2 questions, 128 of 2 and 2
+#                    (its configs); warm-up 2,000 steps, then 3%
+#   Janus-Pro        256, 512, 128 (its report), at rates of 1e-3, 1e-4, 4e-5
+#   SANA             64 pictures a GPU (its configs): 1,024 on 16, 4,096 on 64
+#   BAGEL            packed: 12.5M tokens in pretraining, 4.9M in finetuning
+#                    (its report) of some 1,200 to 13,000 a sample, so about
+#                    5,000 and 500 to 2,000; 2,000 to 2,500 steps of warm-up;
+#                    averages of 0.9999, in finetuning 0.995
+#
+# Batches are those in this range that rows of full_size.py fill on 256 devices.
+# Half-lives: 28.4M is a decay of 0.9999 a step of 4,096, 7.1M of 1,024, 212K is
+# 0.995 a step of 1,536. (The average follows faster in the first steps, so it
+# is never older than a tenth of a stage.)
+RECIPE = {
   "0_alignment": dict(
-    steps=547, learning_rate=1e-3, schedule="cosine", warmup_steps=16
+    samples=560_000,
+    batch=768,
+    warmup=16_800,
+    half_life=7_100_000,
+    learning_rate=1e-3,
+    schedule="cosine",
   ),
   "1_pretraining": dict(
-    steps=976_562, learning_rate=1e-4, schedule="constant", warmup_steps=2500
-  ),
-  "2_finetuning": dict(
-    steps=231_445,
-    learning_rate=4e-5,
-    schedule="constant",
-    warmup_steps=500,
-    ema_decay=0.995,
-  ),
-  "3_quality": dict(
-    steps=1_465, learning_rate=1e-5, schedule="cosine", warmup_steps=500
-  ),
-  "4a_expert": dict(
-    steps=14_648,
-    learning_rate=4e-6,
-    schedule="cosine",
-    warmup_steps=500,
-    route="stem",
-  ),
-  "4b_router": dict(
-    steps=2_930,
+    samples=1_000_000_000,
+    batch=4096,
+    warmup=10_240_000,  # 2,500 steps
+    half_life=28_400_000,
     learning_rate=1e-4,
     schedule="constant",
-    warmup_steps=500,
-    objective="router",
+  ),
+  "2_finetuning": dict(
+    samples=237_000_000,
+    batch=1536,
+    warmup=768_000,  # 500 steps
+    half_life=212_000,
+    learning_rate=4e-5,
+    schedule="constant",
+  ),
+  # 3% of the samples from here on.
+  "3_quality": dict(
+    samples=1_500_000,
+    batch=1536,
+    warmup=45_000,
+    half_life=7_100_000,
+    learning_rate=1e-5,
+    schedule="cosine",
+  ),
+  "4a_expert": dict(
+    samples=15_000_000,
+    batch=1536,
+    warmup=450_000,
+    half_life=7_100_000,
+    learning_rate=4e-6,
+    schedule="cosine",
+  ),
+  "4b_router": dict(
+    samples=3_000_000,
+    batch=1536,
+    warmup=90_000,
+    half_life=7_100_000,
+    learning_rate=1e-4,
+    schedule="constant",
   ),
 }
+_OBJECTIVES = {
+  "4a_expert": dict(route="stem"),
+  "4b_router": dict(objective="router"),
+}
+
+
+def recipe(name: str, samples: float) -> dict:
+  """Keys of a stage of `samples` a step: what follows from RECIPE."""
+  r = RECIPE[name]
+  factor = batches.rate_factor(samples / r["batch"])
+  steps = max(1, round(r["samples"] / samples))
+  return dict(
+    steps=steps,
+    learning_rate=factor * r["learning_rate"],
+    rate_factor=factor,
+    schedule=r["schedule"],
+    warmup_steps=min(steps, max(1, round(r["warmup"] / samples))),
+    ema_decay=batches.decay(samples, r["half_life"]),
+  )
+
 
 # Finetuning's three phases [P], of 237M samples: one epoch of questions and
 # drawings; about 50M and 50M of them, balanced; then the 12M edits, 1:1:1. That
@@ -137,14 +200,23 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       steps=0,
       # 0: as many as fill the rows, planned from lengths; all sources must be
       # records:DIR.
-      samples_per_batch=1024,
+      samples_per_batch=RECIPE[name]["batch"],
+      # Planned rows are expected to hold so many samples each, and the recipe's
+      # batch has so many: what the rate was multiplied with is for the
+      # difference, see batches.py. 0: not said.
+      row_samples=0,
+      batch_samples=0,
+      rate_factor=1.0,
+      accumulation=1,  # micro-batches of a step, of equally many rows
       mixture_unit="samples",  # or tokens (planned): what weights count
+      # Each source's pictures come from all aspect ratios alike (planned).
+      mixture_even_buckets=False,
       learning_rate=0.0,
       schedule="constant",
       warmup_steps=0,
       final_ratio=0.0,  # the cosine ends at this share of the rate
       lr_multipliers=((".*", 1.0),),
-      ema_decay=0.9999,  # [D]
+      ema_decay=0.0,
       mixture=_MIXTURES[name],
       policy=(),
       load=KEEP,
@@ -152,6 +224,9 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       route="versatile",  # the expert understanding pictures take
       text_weight=0.25,  # [D] CE : MSE = 0.25 : 1
       velocity_weight=1.0,
+      # On the losses of tasks. Drawings and edits are pooled: at 1 : 1 every
+      # picture counts alike [D].
+      task_weights=dict(understanding=1.0, drawing=1.0, editing=1.0),
       time_mean=0.0,  # [D] t = sigmoid(N(mean, std)), then shifted
       time_std=1.0,
       shift=1.0,  # [D] 1 at 512 pixels, 3 at 1K
@@ -166,6 +241,6 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       targets=0,
     )
   )
-  c.update(_PAPER[name])
+  c.update(recipe(name, RECIPE[name]["batch"]) | _OBJECTIVES.get(name, {}))
   c.update(changes)
   return c

@@ -27,8 +27,8 @@ class Target:
 
   topology: as `--topology` of the planner names it; of each of the slices.
   mesh: devices along slice, data, fsdp and tensor.
-  tokens: of a batch, in both buffers, padding included; rounded down to whole
-    rows on every device, of which each holds at least one.
+  tokens: of a micro-batch, in both buffers, padding included; rounded down to
+    whole rows on every device, of which each holds at least one.
   loss_chunk: tokens whose logits a device holds at once.
   remat, vision_remat: what the LLM and the vision tower keep, see
     models/partition.py; of stages at 1024 pixels `remat_1024`,
@@ -51,8 +51,9 @@ class Target:
 
 
 TARGETS = {
-  # Stages 1 to 3 of the 4B do not fit one H100: weights, gradients, moments
-  # and averages take 150 GB. Those of the smaller two, and 0 and 4 of all do.
+  # Stages 1 to 3 of the 4B and the 1.7B do not fit one H100: weights, moments,
+  # averages, gradients and their sum over micro-batches take 177 and 79 GiB.
+  # Those of the 0.6B, 32 GiB, and stages 0 and 4 of all do.
   "h100": Target(
     topology="h100:1",
     mesh=(1, 1, 1, 1),

@@ -27,6 +27,10 @@ def get_config() -> ml_collections.ConfigDict:
         objective="autoencoder",
         steps=8000,
         samples_per_batch=8,  # 32 learns far slower per second
+        row_samples=0,
+        batch_samples=0,
+        rate_factor=1.0,
+        accumulation=1,
         learning_rate=1e-3,
         schedule="cosine",
         warmup_steps=500,  # without it 1e-3 stalls at the mean picture
@@ -35,6 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
         ema_decay=0.999,
         mixture=((0.0, dict(pictures=1.0)),),
         mixture_unit="samples",
+        mixture_even_buckets=False,
         # The latent norm is measured when the weights are packed.
         policy=(("autoencoder/latent/.*", "frozen"), (".*", "train")),
         load=((".*", "random"),),

@@ -237,6 +237,12 @@ def label(
   logits_BN2: jax.Array, label_BN: Array, valid_BN: Array
 ) -> tuple[Mean, Mean]:
   """Router cross-entropy over labelled pictures (label >= 0), and accuracy."""
+  weight_BN = labelled(label_BN, valid_BN)
+  return next_token(logits_BN2, jnp.maximum(label_BN, 0), weight_BN)
+
+
+def labelled(label_BN: Array, valid_BN: Array) -> jax.Array:
+  """1 where there is a picture with a label, else 0; float32."""
   chex.assert_equal_shape((label_BN, valid_BN))
-  weight = (valid_BN.astype(bool) & (label_BN >= 0)).astype(jnp.float32)
-  return next_token(logits_BN2, jnp.maximum(label_BN, 0), weight)
+  valid_BN = jnp.asarray(valid_BN, bool)
+  return (valid_BN & (label_BN >= 0)).astype(jnp.float32)

@@ -263,13 +263,23 @@ def row_shards(mesh: Mesh) -> int:
   return math.prod(mesh.shape[a] for a in dict(TABLE)["rows"])
 
 
-def check_rows(count: int, name: str, mesh: Mesh) -> None:
-  """Raises ValueError unless `count` rows split over the mesh."""
+def check_rows(
+  count: int, name: str, mesh: Mesh, accumulation: int = 1
+) -> None:
+  """Raises ValueError unless `count` rows split over the mesh, and those of a
+  device into `accumulation` micro-batches."""
   shards = row_shards(mesh)
   if count % shards:
     raise ValueError(
       f"{name}.rows={count} do not split over {shards} devices; make it a "
-      f"multiple of {shards}."
+      f"multiple of {shards * accumulation}."
+    )
+  if count // shards % accumulation:
+    raise ValueError(
+      f"{name}.accumulation={accumulation} does not divide the "
+      f"{count // shards} rows of each of {shards} devices; make it a divisor "
+      f"of {count // shards}, or {name}.rows={count} a multiple of "
+      f"{shards * accumulation}."
     )
 
 

@@ -1,7 +1,6 @@
 """Every shipped config is complete, and says what the paper says."""
 
 import ast
-import dataclasses
 import math
 import re
 
@@ -10,7 +9,7 @@ from jax.sharding import AbstractMesh
 import ml_collections
 import pytest
 
-from configs import defaults, emma_4b, models, stages, targets
+from configs import batches, defaults, emma_4b, models, stages, targets
 from emma_jax import optimizer, rules, sharding
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
@@ -18,14 +17,8 @@ from emma_jax.build import run as build_run
 from emma_jax.build import sections
 from emma_jax.checkpoints.integrity import config_differences
 from emma_jax.cli import common
-from emma_jax.data.loading.config import DataConfig
 from emma_jax.data.pictures import aspect_buckets
-from emma_jax.data.pictures.preprocess import Preprocess
-from emma_jax.data.transforms import ToSample
-from emma_jax.evals.settings import EvalSettings
-from emma_jax.training import objectives
 from emma_jax.training import step as step_lib
-from emma_jax.training.run import Run, Stage
 from tests.goldens import configs as goldens
 from tests.goldens import machines, store
 
@@ -271,8 +264,8 @@ def test_every_stage_fits_the_mesh_of_every_machine(
     mesh = AbstractMesh(machine.mesh, sharding.AXES)
     assert run.mesh.shape(mesh.size) == machine.mesh
     (stage,) = run.stages
-    sharding.check_rows(stage.layout.rows, word, mesh)
-    tokens = stage.layout.rows * stage.layout.slots
+    sharding.check_rows(stage.layout.rows, word, mesh, stage.accumulation)
+    tokens = stage.layout.rows * stage.layout.slots // stage.accumulation
     least = stage.layout.slots * machine.row_shards
     assert least <= tokens <= max(least, machine.tokens)
     batch = step_lib.abstract_batch(stage.layout, mesh)
@@ -309,14 +302,67 @@ def test_a_stage_starts_where_the_one_before_ended():
     before = f"runs/{c.name}"
 
 
+def recipes(target: str):
+  """(stage's name, its section) of the 4B on a machine, alone and in a run."""
+  for word in ("", *(f"{word}," for word in WORDS)):
+    c = common.load_config(f"emma_4b.py:{word}{target}")
+    yield from c.stages.items()
+
+
 @pytest.mark.parametrize("target", targets.TARGETS)
-def test_a_machine_changes_the_batch_not_the_samples(target):
-  c = common.load_config(f"emma_4b.py:{target}")
-  for name, section in c.stages.items():
-    seen = section.steps * section.rows * 4 / 1e6  # four samples a row
+def test_a_machine_changes_neither_batch_nor_samples(target):
+  """Or the rate, by the root of the batch's ratio; warm-up and average keep
+  their samples in any case."""
+  for name, section in recipes(target):
+    recipe = stages.RECIPE[name]
+    samples = section.rows * section.row_samples
     assert section.samples_per_batch == 0  # planned
-    assert abs(seen / SAMPLES[name] - 1) < 0.02
-    assert section.warmup_steps <= section.steps
+    assert section.batch_samples == recipe["batch"]
+    ratio = samples / recipe["batch"]
+    factor = 1.0 if abs(ratio - 1) <= 0.1 else math.sqrt(ratio)
+    assert section.rate_factor == pytest.approx(factor)
+    assert section.learning_rate == pytest.approx(
+      factor * recipe["learning_rate"]
+    )
+    if factor != 1:  # only where each device holds the one row that it must
+      shards = targets.TARGETS[target].row_shards
+      assert ratio > 1 and section.accumulation == 1
+      assert section.rows - shards < recipe["batch"] / section.row_samples
+    seen = section.steps * samples / 1e6
+    assert abs(seen / SAMPLES[name] - 1) < 0.01
+    warm = section.warmup_steps * samples
+    assert abs(warm - recipe["warmup"]) <= samples / 2
+    assert warm < 0.04 * seen * 1e6
+    half_life = math.log(0.5) / math.log(section.ema_decay) * samples
+    assert half_life == pytest.approx(recipe["half_life"], rel=1e-6)
+
+
+def test_a_small_machine_takes_the_batch_in_micro_batches():
+  """Of as many rows as it had room for before there were any."""
+  parts = {
+    t: next(iter(common.load_config(f"emma_4b.py:stage1,{t}").stages.values()))
+    for t in ("h100", "8xh100", "v5p-128", "v6e-256")
+  }
+  assert {t: (s.rows, s.accumulation) for t, s in parts.items()} == {
+    "h100": (256, 128),
+    "8xh100": (256, 16),
+    "v5p-128": (256, 2),
+    "v6e-256": (256, 1),
+  }
+
+
+@pytest.mark.parametrize(
+  "rows, shards, most, found",
+  [
+    (256, 64, 8, (256, 1)),
+    (256, 64, 3, (256, 2)),  # the fewest that come close
+    (100, 8, 4, (96, 3)),
+    (3, 8, 4, (8, 1)),  # a row each, at least
+    (1.4, 1, 1, (1, 1)),
+  ],
+)
+def test_rows_are_the_closest_that_split(rows, shards, most, found):
+  assert batches.fit(rows, shards, most) == found
 
 
 @pytest.mark.parametrize(
@@ -353,35 +399,3 @@ def test_parameters_of_the_decoder_are_the_hand_formula(size, shallow):
   qk = D * 128 * (H + K) + 2 * 128
   layer = qk + D * 128 * (H + K) + 3 * D * F + 2 * D
   assert count == 151936 * D + 2 * (L * layer + D) - shallow * qk
-
-
-@pytest.mark.parametrize(
-  "cls, section",
-  [
-    (DataConfig, "data"),
-    (Preprocess, "data"),
-    (ToSample, "data"),
-    (optimizer.OptimizerConfig, "optimizer"),
-    (sharding.MeshConfig, "mesh"),
-    (EvalSettings, "evaluate"),
-    (objectives.EmmaObjective, "train"),
-    (Run, "train"),
-    (Stage, "train"),
-  ],
-)
-def test_a_knob_has_one_default(cls, section):
-  """In configs/defaults.py. Where a class has one too, for files that are older
-  than the key, it is the same."""
-  values = sections.plain(defaults.get_config()[section])
-  for field in dataclasses.fields(cls):
-    if field.name in values and field.default is not dataclasses.MISSING:
-      kept = sections.plain(field.default)
-      assert kept == values[field.name], field.name
-
-
-def test_what_a_stage_chooses_has_no_default_anywhere_else():
-  section = stages.stage("3_quality")
-  for cls in (Stage, objectives.EmmaObjective, optimizer.OptimizerConfig):
-    for field in dataclasses.fields(cls):
-      if field.name in section:
-        assert field.default is dataclasses.MISSING, field.name

@@ -22,10 +22,14 @@ from tests import conftest
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "emma_jax"
 
-# Floor by floor: a module imports from lower floors, and from its own room.
+# Floor by floor: a module imports from lower floors, and from its own room. A
+# room may have parts on lower floors, which are named with their room: whoever
+# reads a saved config needs its keys and sizes, not what makes runs of it.
 FLOORS = (
   ("__init__", "assets", "files", "processes", "rules", "structs", "xla_flags"),
+  ("build.sections", "checkpoints.renamed_keys"),
   ("flow", "models", "pages", "world"),
+  ("build.model",),
   ("data.pictures", "data.text"),
   ("data.transforms",),
   ("data.records",),
@@ -41,7 +45,6 @@ FLOORS = (
   ("cli",),
 )
 LEVELS = {room: n for n, floor in enumerate(FLOORS) for room in floor}
-DATA = {room.removeprefix("data.") for room in LEVELS if "." in room}
 TORCH = {"accelerate", "diffusers", "torch", "torchvision", "transformers"}
 
 
@@ -58,8 +61,8 @@ def name_of(path: Path) -> str:
 def unit_of(name: str) -> str:
   """emma_jax.models.llm -> models; emma_jax.data.text.chat -> data.text"""
   room, inner, *_ = [*name.split(".")[1:], "__init__", "__init__"]
-  if room == "data" and inner in DATA:
-    return f"data.{inner}"
+  if f"{room}.{inner}" in LEVELS:
+    return f"{room}.{inner}"
   return "__init__" if room == "data" else room
 
 
@@ -204,6 +207,8 @@ def test_smoke_tests_touch_every_room():
   tests = REPO / "tests"
   # What has no tests of its own: weights are data, structs go through all.
   rooms = set(LEVELS) - {"__init__", "assets", "structs"}
+  # Files of rooms that are looked at as a whole.
+  rooms -= {"build.model", "build.sections", "checkpoints.renamed_keys"}
   for room in sorted(rooms):
     place = room.replace(".", "/")
     files = [

@@ -17,6 +17,7 @@ from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models.emma import Emma, Latents
 from emma_jax.structs import Batch
+from tests import neutral
 
 HEIGHT, WIDTH = 32, 64
 GRID = (1, 2)
@@ -167,7 +168,7 @@ def editing(seed: int = 0, sources: int = 1) -> Sample:
 def layout(variant: str = "paper", **changes) -> Layout:
   fusion = model(variant).fusion
   sizes = dict(rows=2, und_tokens=32, und_pictures=1, references=2, targets=2)
-  return Layout(
+  return neutral.layout(
     **sizes | changes,
     height=HEIGHT,
     width=WIDTH,

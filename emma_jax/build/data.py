@@ -67,9 +67,8 @@ def framing(data: Mapping[str, Any], native: bool | None = None) -> Framing:
   `native`: whether pictures in questions keep their sizes, where that is not as
   `data.native` says (a stage without `und_patches` has all of one size).
   """
-  keys = ("height", "width", "native", "min_tokens", "max_tokens")
-  # Checkpoints of before there was a choice were read by Pillow.
-  values = {k: data[k] for k in keys} | {"codec": data.get("codec", "pillow")}
+  keys = ("height", "width", "native", "min_tokens", "max_tokens", "codec")
+  values = {k: data[k] for k in keys}
   if native is not None:
     values["native"] = native
   if data["fit"] not in _FITS:
@@ -107,7 +106,10 @@ def layout(
   name: str,
   **changes: Any,
 ) -> Layout:
-  """Static shapes of a batch: capacities of `section`, the config's sizes."""
+  """Static shapes of a batch: capacities of `section`, the config's sizes.
+
+  `changes` of fields; without, the step makes the latents.
+  """
   keys = (
     "rows",
     "und_tokens",
@@ -120,9 +122,13 @@ def layout(
   sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])
   if config["model"]["kind"] == "emma":
     fusion = config["model"]["fusion"]
-    sizes |= dict(
-      fusion=fusion["mode"], reference_branch=fusion["reference_branch"]
-    )
+  else:  # it has targets alone, which all look alike
+    fusion = dict(mode="channel", reference_branch="gen")
+  sizes |= dict(
+    latent_channels=0,
+    fusion=fusion["mode"],
+    reference_branch=fusion["reference_branch"],
+  )
   return make(Layout, sizes | changes, name)
 
 
@@ -205,6 +211,7 @@ def batches(
     "threads",
     "prefetch_batches",
     "packing_groups",
+    "plan_segment",
   )
   settings = make(
     dataset.DataConfig,
@@ -220,7 +227,7 @@ def batches(
     latent_settings=latents,
   )
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
-  sharding.check_rows(sizes.rows, where, mesh)
+  sharding.check_rows(sizes.rows, where, mesh, section["accumulation"])
   share = share or sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
   return dataset.open_pipeline(
     settings,
@@ -249,7 +256,10 @@ def _phases(
   ):
     if stop <= start:
       continue
-    merged = {"unit": section["mixture_unit"]}
+    merged = {
+      "unit": section["mixture_unit"],
+      "even_buckets": section["mixture_even_buckets"],
+    }
     for option in options:
       merged |= option
     out.append(

@@ -55,6 +55,7 @@ def run(
     save_every=train["save_every"],
     keep=train["keep"],
     keep_every=train["keep_every"],
+    gradient_shares_every=train["gradient_shares_every"],
     config=plain(config),
     fingerprints=_fingerprints(config, stages) if data else {},
   )
@@ -111,6 +112,7 @@ def _stage(
     next_stage_weights=section["next_stage_weights"],
     ema_decay=section["ema_decay"],
     frozen_dtype=config["train"]["frozen_dtype"],
+    accumulation=section["accumulation"],
     layout=layout,
     source=source,
   )
@@ -166,6 +168,9 @@ def _objective(
       where,
       model=model.module,
       loss_chunk=loss_chunk,
+      task_weights=make(
+        objectives.TaskWeights, section["task_weights"], f"{where}.task_weights"
+      ),
       flow=make(flow.FlowConfig, {k: section[k] for k in times}, where),
     )
   raise ConfigError(

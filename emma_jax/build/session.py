@@ -156,9 +156,8 @@ def requests(config: Mapping[str, Any]) -> Requests:
 
 def _trained_native(config: Mapping[str, Any]) -> bool:
   """Whether a stage of the training saw native understanding pictures."""
-  # Weights from elsewhere know no stages, and older ones no native sizes.
-  stages = config.get("stages", {}).values()
-  return any(stage.get("und_patches", 0) for stage in stages)
+  stages = config.get("stages", {}).values()  # weights from elsewhere have none
+  return any(stage["und_patches"] for stage in stages)
 
 
 def _route(config: Mapping[str, Any], routed: bool) -> str:

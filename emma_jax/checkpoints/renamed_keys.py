@@ -1,11 +1,12 @@
-"""Config keys by their former names, as older checkpoints and files hold them.
+"""Configs of older checkpoints and files, with today's keys.
 
 A checkpoint keeps the config of its run, which is compared with that of the
 command that continues it, and is what a sampler works with. So a key that gets
-another name gets a line here, and old files go on being read.
+another name, or is new, gets a line here, and old files go on being read.
 """
 
 from collections.abc import Mapping
+import json
 from typing import Any
 
 # Dotted, from the top of a config; `*` stands for any one name.
@@ -16,28 +17,58 @@ RENAMED = {
   "stages.*.hand_over": "next_stage_weights",
 }
 
-# Keys that older configs lack, and what their runs did.
-ADDED = {"data.fit": "pad_learned", "data.max_crop": 0.0}
+# Keys that came later than files that are still read, and what the code did
+# before there was a choice: history, so no value changes with the defaults of
+# today's configs. A section that a file lacks stays out.
+ADDED = {
+  "data.buckets": (),
+  "data.codec": "pillow",
+  "data.fit": "pad_learned",
+  "data.latents": "step",
+  "data.max_crop": 0.0,
+  "data.packing_groups": 1,
+  "data.plan_segment": 1000,
+  "evaluate.ceiling": True,
+  "evaluate.held_out": True,
+  "evaluate.reference": False,
+  "evaluate.sources": {},
+  "evaluate.tasks": ("understanding", "drawing", "editing"),
+  "model.llm.attention": "auto",
+  "model.vision.encoder.attention": "auto",
+  "model.vision.encoder.remat": "none",
+  "stages.*.accumulation": 1,
+  "stages.*.batch_samples": 0,
+  "stages.*.mixture_even_buckets": False,
+  "stages.*.mixture_unit": "samples",
+  "stages.*.rate_factor": 1.0,
+  "stages.*.row_samples": 0,
+  "stages.*.task_weights": {
+    "understanding": 1.0,
+    "drawing": 1.0,
+    "editing": 1.0,
+  },
+  "stages.*.und_patches": 0,
+  "train.frozen_dtype": "float32",
+  "train.gradient_shares_every": 500,
+}
+# New keys that only sections with another key have: an autoencoder's stage has
+# no tasks.
+BESIDE = {"stages.*.task_weights": "text_weight"}
 
 
 def current(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A copy of a saved config with today's keys, each in its old place; what it
-  lacks behind them.
+  """A copy of a saved config with today's keys: renamed ones in their old
+  place, new ones behind the others of their section.
 
-  >>> current({"stages": {"a": {"hand_over": "raw"}}, "name": "x"})
-  {'stages': {'a': {'next_stage_weights': 'raw'}}, 'name': 'x'}
+  >>> current({"stages": {"a": {"hand_over": "raw"}}})["stages"]["a"].popitem()
+  ('und_patches', 0)
   >>> current({"data": {"seed": 1}})["data"]["fit"]
   'pad_learned'
 
   Raises:
     ValueError: a key is there by both names, with different values.
   """
-  out = _renamed(config, ())
-  for path, value in ADDED.items():
-    section, key = path.split(".")
-    if isinstance(out.get(section), dict):
-      out[section].setdefault(key, value)
-  return out
+  return _completed(_renamed(config, ()), ())
 
 
 def current_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +91,22 @@ def _renamed(section: Mapping[str, Any], path: tuple[str, ...]) -> dict:
       )
     out[name] = value
   return out
+
+
+def _completed(section: dict, path: tuple[str, ...]) -> dict:
+  """The section, its new keys as JSON gives them back."""
+  inner = {
+    key: _completed(value, (*path, key))
+    for key, value in section.items()
+    if isinstance(value, dict)
+  }
+  new = {
+    key.rpartition(".")[2]: json.loads(json.dumps(value))
+    for key, value in ADDED.items()
+    if _matches(key.rpartition(".")[0], path)
+    and BESIDE.get(key, "") in {"", *section}
+  }
+  return section | inner | {k: v for k, v in new.items() if k not in section}
 
 
 def _matches(pattern: str, path: tuple[str, ...]) -> bool:

@@ -10,6 +10,8 @@
       --topology v5e:16x16 --quick --sweep --sweep-fsdp 64 256
   python -m emma_jax.cli.plan --config configs/emma_4b.py:stage3 \\
       --topology v5e:4x4 --what sample --task edit
+  python -m emma_jax.cli.plan --config configs/emma_4b.py \\
+      --topology v5e:16x16 --what recipe
 
 TPUs need libtpu (extra "tpu"), GPUs XLA's part for them (extra "cuda"); nothing
 needs a TPU, a GPU or a driver. Exit codes: 0 it fits, 1 it does not, 2 a
@@ -42,10 +44,11 @@ def _parser() -> argparse.ArgumentParser:
   add("--slices", type=int, default=1, help="TPU slices joined by the network")
   add(
     "--what",
-    choices=("train", "sample"),
+    choices=("train", "sample", "recipe"),
     default="train",
     help="train: a train step. sample: a denoising step and the decoding of "
-    "a token",
+    "a token. recipe: every stage's batch, micro-batches, rate and average on "
+    "the machine, at once: nothing is compiled",
   )
   add("--stage", help="of the config; needed where it has several")
   add("--json", action="store_true", help="one line instead of tables")
@@ -122,8 +125,10 @@ def _main(argv: list[str]) -> int:
 
   topology = chips.topology(args.topology, args.slices)
   config = _config(args, overrides, topology)
-  devices = chips.describe(topology)
   console = Console(width=max(Console().width, 100))
+  if args.what == "recipe":
+    return _recipe(args, config, console)
+  devices = chips.describe(topology)
   if args.quick and topology.chip.platform != "tpu":
     raise common.UserError("--quick is for TPUs: leave it out.")
   if args.sweep:
@@ -211,6 +216,20 @@ def _plans(args, config, topology, devices) -> list:
       )
     )
   return out
+
+
+def _recipe(args, config, console) -> int:
+  from emma_jax.planner import recipe, table
+
+  found = [
+    recipe.of_stage(config, name)
+    for name in ([_stage(args, config)] if args.stage else config["stages"])
+  ]
+  if args.json:
+    print(json.dumps({r.stage: r.as_json() for r in found}))
+  else:
+    table.show_recipes(found, console)
+  return 0
 
 
 def _sweep(args, config, topology, devices, console) -> int:

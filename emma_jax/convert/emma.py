@@ -19,10 +19,14 @@ import pathlib
 import re
 from typing import Any
 
+import einops
 import jax
 import numpy as np
 
 from emma_jax import rules
+from emma_jax.build import sections
+from emma_jax.build.model import emma_config
+from emma_jax.checkpoints.renamed_keys import current
 from emma_jax.convert import table
 from emma_jax.convert.files import Folder, FolderError, write_folder
 from emma_jax.models.adapters import FusionConfig
@@ -36,13 +40,14 @@ from emma_jax.models.siglip2 import SiglipConfig
 FORMAT = "emma-torch-1"  # emma_torch refuses any other
 IMPLEMENTATION = "emma_torch"  # a package, copied as it stands here
 TOKENIZER = "tokenizer.json"
-# What it needs of a run's config beside the model.
+# What emma_torch needs of a run's config beside the model.
 _DATA = (
   "height",
   "width",
   "native",
   "min_tokens",
   "max_tokens",
+  "codec",
   "fit",
   "max_crop",
   "buckets",
@@ -56,7 +61,7 @@ _SAMPLE = (
   "max_tokens",
 )
 # Fields of the model's config that emma_torch reads, and those that change
-# nothing it computes. Another one must have its default value.
+# nothing it computes. A model with another one is refused.
 _HONOURED = {
   LlmConfig: """vocab_size width mlp_width num_layers num_heads num_kv_heads
         head_dim rope_theta norm_eps tie_embeddings num_shallow shallow_shared
@@ -114,10 +119,9 @@ def _depthwise(shape: Sequence[int]) -> tuple:
 
 def _grouped(shape: Sequence[int]) -> tuple:
   """(groups, in, out) <-> a grouped 1x1 convolution (groups out, in, 1, 1)."""
-  groups, wide, out = shape
   return (
-    lambda x: x.transpose(0, 2, 1).reshape(groups * out, wide, 1, 1),
-    lambda y: y.reshape(groups, out, wide).transpose(0, 2, 1),
+    lambda x: einops.rearrange(x, "g i o -> (g o) i 1 1"),
+    lambda y: einops.rearrange(y, "(g o) i 1 1 -> g i o", g=shape[0]),
   )
 
 
@@ -217,38 +221,12 @@ def model_config(model: Mapping[str, Any]) -> EmmaConfig:
       f"model.kind={model.get('kind')!r}: only a whole EMMA is exported here;"
       " an autoencoder goes to diffusers."
     )
-
-  def make(cls: type, section: Mapping[str, Any], **more: Any) -> Any:
-    return cls(**{k: _tuples(v) for k, v in section.items()} | more)
-
-  vision = dict(model["vision"])
   try:
-    return EmmaConfig(
-      llm=make(LlmConfig, model["llm"]),
-      vision=make(
-        TowerConfig, vision, encoder=make(SiglipConfig, vision["encoder"])
-      ),
-      autoencoder=make(DcaeConfig, model["autoencoder"]),
-      fusion=make(FusionConfig, model["fusion"]),
-      dtype=model["dtype"],
-    )
+    return emma_config(model)
+  except sections.ConfigError as error:
+    raise ExportError(str(error)) from error
   except (KeyError, TypeError, ValueError) as error:
     raise ExportError(f"config.model: {error!r}.") from error
-
-
-def _tuples(value: Any) -> Any:
-  if isinstance(value, (list, tuple)):
-    return tuple(_tuples(v) for v in value)
-  return value
-
-
-def _plain(value: Any) -> Any:
-  """ConfigDicts as dicts and sequences as lists: what JSON gives back."""
-  if hasattr(value, "items"):
-    return {k: _plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(v) for v in value]
-  return value
 
 
 def _check_supported(part: Any) -> None:
@@ -259,10 +237,10 @@ def _check_supported(part: Any) -> None:
     if field.name in honoured:
       if type(value) in _HONOURED:
         _check_supported(value)
-    elif value != field.default:
+    else:
       raise ExportError(
         f"{type(part).__name__}.{field.name}={value!r} is not implemented in"
-        f" {IMPLEMENTATION}; only {field.default!r} can be exported."
+        f" {IMPLEMENTATION}; models that have it cannot be exported."
       )
 
 
@@ -273,7 +251,7 @@ def _check_run(config: Mapping[str, Any]) -> None:
       raise ExportError(
         f"config.{section} lacks {missing}, which sampling needs."
       )
-  codec = config["data"].get("codec", "pillow")  # older ones had no other
+  codec = config["data"]["codec"]
   if codec != "pillow":
     raise ExportError(
       f"config.data.codec={codec!r}: emma_torch reads pictures by "
@@ -323,7 +301,7 @@ def _tokenizer_file(tokenizer: Any) -> bytes:
 class Exported:
   """What a folder holds: `save` and `load` are inverses.
 
-  config: all sections of the run's config, as JSON gives them.
+  config: all sections of the run's config, as JSON gives them, by today's keys.
   params: nested dicts of numpy arrays.
   step: how long the weights were trained.
   route: the expert understanding pictures take.
@@ -360,7 +338,7 @@ def save(
     table.ConversionError: parameters that do not belong to the config.
     FolderError: the folder holds weights already.
   """
-  config = _plain(config)
+  config = sections.plain(config)
   sizes = model_config(config["model"])
   _check_supported(sizes)
   _check_run(config)
@@ -395,11 +373,12 @@ def load(path: str | os.PathLike) -> Exported:
       " that the export of a whole EMMA wrote."
     )
   about = folder.config
-  sizes = model_config(about["config"]["model"])
+  config = current(about["config"])
+  sizes = model_config(config["model"])
   leaves = table.read(folder, entries(sizes), shapes(sizes))
   flat: dict[str, np.ndarray] = dict(leaves)
   return Exported(
-    config=about["config"],
+    config=config,
     params=rules.unflatten(flat),
     step=about["step"],
     route=about["route"],

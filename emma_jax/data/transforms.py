@@ -101,8 +101,8 @@ class ToSample:
   >>> t = tokens_lib.TinyTokenizer(["red"])
   >>> p = Preprocess(height=32, width=32, native=False, min_tokens=1,
   ...                max_tokens=64, codec="pillow", fit="pad", max_crop=0.0)
-  >>> to_sample = ToSample(
-  ...     tokenizer=t, framing=Framing(understanding=p, generation=p),
+  >>> framing = Framing(understanding=p, generation=p, buckets=())
+  >>> to_sample = ToSample(tokenizer=t, framing=framing,
   ...     text_dropout=0.0, reference_dropout=0.0, max_turns=None,
   ...     max_pixels=10**6)
   >>> picture = np.zeros((32, 32, 3), np.uint8)

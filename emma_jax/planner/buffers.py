@@ -4,11 +4,12 @@ The compiler lets buffers share memory over time, and does not write down which
 ones: sums over these would exceed what a step needs at once.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 import dataclasses
 
 from emma_jax.planner.hlo import Array, Computation, Instruction
 from emma_jax.planner.program import Program
+from emma_jax.training.accumulation import SCOPE
 
 _NO_BUFFER = (
   "tuple",
@@ -87,14 +88,15 @@ def square(program: Program, lengths: Collection[int]) -> list[Buffer]:
 
 
 def kept(program: Program, backward: bool) -> int:
-  """Bytes of what the entry's loops stack up: one piece for each round.
+  """Bytes of what the loops over layers stack up: one piece for each round.
 
   Forward loops stack up what the backward pass needs of every layer
-  (activations), backward loops the gradients of every layer's weights.
+  (activations), backward loops the gradients of every layer's weights. They
+  are the entry's, or those of the loop over micro-batches.
   """
-  total, entry = 0, program.module.entry
-  for loop in entry:
-    if loop.opcode != "while" or ("transpose(" in loop.op_name) != backward:
+  total = 0
+  for loop in _loops(program, program.module.entry):
+    if ("transpose(" in loop.op_name) != backward:
       continue
     body = program.module.computations[loop.called("body")[0]]
     carried = body.root.operands if body.root.opcode == "tuple" else ()
@@ -102,6 +104,20 @@ def kept(program: Program, backward: bool) -> int:
       if array.space == 0 and _is_updated(program, body, name, index):
         total += array.padded_bytes
   return total
+
+
+def _loops(program: Program, computation: Computation) -> Iterator[Instruction]:
+  """Loops over layers; those inside of the loop over micro-batches in its
+  place."""
+  for x in computation:
+    if x.opcode != "while":
+      continue
+    if x.op_name.endswith(f"{SCOPE}/while"):
+      yield from _loops(
+        program, program.module.computations[x.called("body")[0]]
+      )
+    else:
+      yield x
 
 
 def _made(program: Program) -> Iterable[tuple[Instruction, Array]]:

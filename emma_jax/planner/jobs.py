@@ -21,8 +21,9 @@ from emma_jax.build import run as build_run
 from emma_jax.build import sections
 from emma_jax.models import partition
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
-from emma_jax.planner import counts
+from emma_jax.planner import counts, recipe
 from emma_jax.planner.chips import PlanError
+from emma_jax.planner.recipe import Recipe
 from emma_jax.sampling import context, image, text
 from emma_jax.structs import Batch
 from emma_jax.training import state
@@ -35,8 +36,9 @@ WHOLE_WEIGHT = 2**20  # bytes that no device should hold in full
 class Job:
   """One program, traced.
 
-  `arguments` are bytes on a device by kind; `tokens` those of one round over
-  all devices; `lengths` what a row's tokens may be counted as (to find arrays
+  `arguments` are bytes on a device by kind, `accumulated` those of the sums of
+  gradients that micro-batches add to; `tokens` those of one round over all
+  devices; `lengths` what a row's tokens may be counted as (to find arrays
   of their square); `model` is without recomputation, `asked` with it, both of
   train steps without what a TPU multiplies in excess (`partition.for_tpu`).
   """
@@ -52,6 +54,8 @@ class Job:
   asked: counts.Counts
   whole_weights: tuple[str, ...]
   remat: str
+  accumulated: int = 0
+  recipe: Recipe | None = None  # of a train step
 
 
 def train(
@@ -93,6 +97,11 @@ def train(
       rules.merge(train_state.trained, train_state.frozen), mesh
     ),
     remat=_remat(config),
+    # Float32, as the trained weights are.
+    accumulated=(
+      _bytes(train_state.trained) if of_stage.accumulation > 1 else 0
+    ),
+    recipe=recipe.of_stage(config, stage),
   )
 
 
@@ -168,7 +177,7 @@ def sample(
     places = sharding.weights(run.shapes, run.axes, mesh)
   except ValueError as error:
     raise PlanError(str(error)) from error
-  dtype = config["train"].get("frozen_dtype", "float32")
+  dtype = config["train"]["frozen_dtype"]
   params = rules.unflatten(
     {
       path: jax.ShapeDtypeStruct(

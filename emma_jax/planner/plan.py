@@ -13,6 +13,7 @@ from emma_jax.planner import collectives as collectives_lib
 from emma_jax.planner import program as program_lib
 from emma_jax.planner.chips import PlanError, Topology
 from emma_jax.planner.jobs import Job
+from emma_jax.planner.recipe import Recipe
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -46,6 +47,7 @@ class Plan:
   advice: tuple[str, ...]
   whole_weights: tuple[str, ...]
   quick: bool = False  # without the code's size
+  recipe: Recipe | None = None  # of a train step
   # What only a compiled program tells; empty where it does not fit.
   matmul_flops: int = 0
   step_seconds_bound: float = 0.0
@@ -77,7 +79,8 @@ class Plan:
 
   def as_json(self) -> dict[str, Any]:
     """All fields by name, and the redundancy."""
-    return dataclasses.asdict(self) | {"redundancy": self.redundancy}
+    out = dataclasses.asdict(self) | {"redundancy": self.redundancy}
+    return out | {"recipe": self.recipe and self.recipe.as_json()}
 
 
 def make(
@@ -119,6 +122,7 @@ def make(
     asked_flops=job.asked.matmul,
     kernel_flops=job.asked.kernel,
     whole_weights=job.whole_weights,
+    recipe=job.recipe,
   )
   lowered, options = job.traced.lower(), _options(flags, chip.platform)
   try:
@@ -183,6 +187,8 @@ def _memory(job: Job, stats: Any, program: program_lib.Program) -> dict:
   if padding > 0:
     out["padding"] = padding
   temporary = stats.temp_size_in_bytes
+  out["accumulated gradients"] = min(job.accumulated, temporary)
+  temporary -= out["accumulated gradients"]
   activations = min(buffers.kept(program, backward=False), temporary)
   gradients = min(buffers.kept(program, backward=True), temporary - activations)
   out["activations"] = activations
@@ -300,6 +306,13 @@ def advice(job: Job, hbm: Mapping[str, int]) -> tuple[str, ...]:
       f"recompute more: --config.model.llm.remat=full (now {job.remat})"
     )
   shards = max(1, job.mesh.size // shape.get("tensor", 1))
+  r = job.recipe
+  if r and r.rows > r.accumulation * shards:
+    flexible.append(
+      "the same batch in more micro-batches: raise "
+      f"--config.stages.{r.stage}.accumulation (now {r.accumulation}), up to "
+      f"{r.rows // shards}"
+    )
   flexible.append(
     f"fewer rows a device: the batch needs {shards} at least, one for each"
   )

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from emma_jax.planner.plan import Plan
+from emma_jax.planner.recipe import Recipe
 from emma_jax.planner.sweep import Outcome
 
 _METHODS = """\
@@ -29,6 +31,8 @@ def show(plan: Plan, console: Console) -> None:
     f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_capacity_bytes)} a device; "
     f"compiled in {plan.compile_seconds:.0f} s"
   )
+  if plan.recipe:
+    show_recipes([plan.recipe], console)
   _memory(plan, console)
   if plan.causes and not plan.fits:
     _list(console, "Largest causes", plan.causes)
@@ -120,7 +124,7 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
 def line(outcome: Outcome) -> str:
   """What became of a candidate, while others are still tried."""
   p = outcome.plan
-  said = (
+  state = (
     outcome.error.splitlines()[0]
     if p is None
     else (
@@ -128,7 +132,7 @@ def line(outcome: Outcome) -> str:
       f"{p.hbm_bytes / 2**30:.2f} GiB, {p.tokens_per_second:,.0f} tokens/s"
     )
   )
-  return f"{outcome.candidate}: {said}"
+  return f"{outcome.candidate}: {state}"
 
 
 def as_json(plans: Sequence[Plan]) -> dict[str, Any]:
@@ -146,6 +150,61 @@ def sweep_as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     }
     for o in outcomes
   ]
+
+
+def show_recipes(recipes: Sequence[Recipe], console: Console) -> None:
+  """A line a stage: batch, length, rate, average; then what was rescaled."""
+  table = Table(
+    title="The recipe on this machine", box=box.SIMPLE_HEAD, padding=(0, 0)
+  )
+  table.add_column("stage", no_wrap=True)
+  for name in (  # narrow, so that a line fits a terminal
+    "samples\na step",
+    "micro-\nbatches",
+    "rows\nof each",
+    "steps",
+    "samples",
+    "warm-up\nsteps",
+    "warm-up\nsamples",
+    "rate",
+    "EMA\nhalf-life",
+    "EMA\ndecay",
+  ):
+    table.add_column(name, justify="right", no_wrap=True)
+  for r in recipes:
+    known = bool(r.samples)
+    table.add_row(
+      r.stage,
+      _samples(r.samples) if known else "planned",
+      str(r.accumulation),
+      str(r.rows // r.accumulation),
+      f"{r.steps:,}",
+      _samples(r.all_samples) if known else "-",
+      f"{r.warmup_steps:,}",
+      _samples(r.warmup_samples) if known else "-",
+      f"{r.learning_rate:.3g}",
+      _samples(r.ema_half_life) if known else "-",
+      f"{r.ema_decay:.6g}",
+    )
+  console.print(table)
+  for r in recipes:
+    if r.rescaled:
+      _list(console, f"Rescaled in {r.stage}", r.rescaled)
+    elif r.batch:
+      console.print(
+        f"{r.stage}: nothing rescaled; the recipe's batch is {r.batch:,} "
+        "samples",
+        highlight=False,
+      )
+
+
+def _samples(n: float) -> str:
+  """In full up to six digits, then in millions.
+
+  >>> _samples(4096), _samples(28_400_000)
+  ('4,096', '28.4 M')
+  """
+  return f"{n:,.0f}" if n < 1e6 else f"{n / 1e6:,.4g} M"
 
 
 def _memory(plan: Plan, console: Console) -> None:

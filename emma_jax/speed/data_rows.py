@@ -163,7 +163,7 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
   config = dataset.DataConfig(
     seed=0,
     sources={"a": f"records:{folder}/records"},
-    phases=(Phase({"a": 1}),),
+    phases=(Phase({"a": 1}, steps=None, unit="samples", even_buckets=False),),
     samples_per_batch=s.batch,
     layout=Layout(
       rows=1,
@@ -173,9 +173,17 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
       targets=0,
       height=s.height,
       width=s.width,
+      und_patches=0,
+      latent_channels=0,
+      fusion="channel",
+      reference_branch="gen",
     ),
+    latent_settings=None,
+    plan_segment=1,
     framing=Framing(
-      understanding=_preprocess(s, side), generation=_preprocess(s, side)
+      understanding=_preprocess(s, side),
+      generation=_preprocess(s, side),
+      buckets=(),
     ),
     packing_groups=1,
     text_dropout=0.0,

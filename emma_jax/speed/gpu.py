@@ -48,9 +48,13 @@ def jobs(
 ) -> Iterator[Job]:
   """What is run, in order; see `emma-speed gpu --help`.
 
+  A train step is one of a single micro-batch: the others of a stage's batch
+  would take as long each, and one GPU takes a hundred of them.
+
   Raises:
     ValueError: no way of attention.
   """
+  config = _one_micro_batch(config, stage)
   every = dict(warmup=warmup, steps=steps)
   of_stage = dict(every, stage=stage)
   for part in parts:
@@ -65,9 +69,7 @@ def jobs(
         )
     elif part == "torch":
       for mode in modes:
-        yield dict(
-          of_stage, part=part, variant=mode, config=sections.plain(config)
-        )
+        yield dict(of_stage, part=part, variant=mode, config=config)
     else:
       for task in tasks:
         yield dict(
@@ -77,6 +79,15 @@ def jobs(
           side=side,
           config=sections.plain(denoised),
         )
+
+
+def _one_micro_batch(config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+  """The config with the first micro-batch of a stage's batch as its batch."""
+  out = copy.deepcopy(sections.plain(config))
+  section = out["stages"][stage]
+  section["rows"] //= section["accumulation"]
+  section["accumulation"] = 1
+  return out
 
 
 def _attending(config: Mapping[str, Any], way: str) -> dict[str, Any]:

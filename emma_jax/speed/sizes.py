@@ -128,5 +128,5 @@ def micro(config: Mapping[str, Any]) -> dict[str, Any]:
   out["data"] |= dict(height=64, width=64)
   out["sample"] |= dict(steps=5)
   for stage in out["stages"].values():
-    stage |= dict(rows=1, und_tokens=512)
+    stage |= dict(rows=1, und_tokens=512, accumulation=1)
   return out

@@ -11,6 +11,7 @@ of which each step takes a copy in the dtype of the computation; the model is
 """
 
 from collections.abc import Collection, Mapping
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,12 +55,14 @@ class Trainer:
     if (
       not isinstance(objective, EmmaObjective)
       or objective.draws != 1
+      or set(dataclasses.astuple(objective.task_weights)) != {1.0}
+      or stage.accumulation != 1
       or (stage.layout.references and objective.route != "versatile")
     ):
       raise ValueError(
         f"Stage {stage.name}: PyTorch's step is that of the "
-        "objective emma with draws=1, and of the versatile "
-        "expert where there are references."
+        "objective emma with draws=1, task_weights of 1 and accumulation=1, "
+        "and of the versatile expert where there are references."
       )
     self.stage, self.objective = stage, objective
     self.dtype = getattr(torch, config["model"]["dtype"])

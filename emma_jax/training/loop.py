@@ -22,7 +22,7 @@ from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.signals import StopRequest
-from emma_jax.training.step import abstract_state, abstract_step
+from emma_jax.training.step import abstract_state, abstract_step, task_norms
 
 __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 
@@ -31,11 +31,13 @@ __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 FREE_KEYS = (
   r"name",
   r"train\.(log_every|save_every|keep|keep_every|evaluate)",
+  r"train\.gradient_shares_every",
   r"data\.(workers|threads|prefetch_batches)",
   r"sample\..*",
   r"evaluate\..*",
   r"mesh\..*",
   r"train\.loss_chunk",
+  r"stages\.[^.]*\.accumulation",
   r"(.*\.)?(remat|scan_unroll|attention)",
 )
 
@@ -210,6 +212,7 @@ class _StageLoop:
     if start >= stage.steps:
       return state
     step_fn, _, _ = abstract_step(self.r, stage, self.mesh)
+    norms_fn = task_norms(self.r, stage, self.mesh)
     data = dataset.stream(stage.source, start)
     self.writer.note(f"Stage {stage.name}: {stage.steps} steps.")
     try:
@@ -217,8 +220,9 @@ class _StageLoop:
         with self.timer.waiting(), self.ledger.of("data"):
           host = next(data)
         batch = sharding.place_rows(host.batch, self.mesh)
+        shares = self._gradient_shares(step, norms_fn, state, batch)
         state, measured = self._step(step, step_fn, state, batch)
-        self._count(measured, host.info)
+        self._count(measured | shares, host.info)
         last = step == stage.steps
         if step % self.r.log_every == 0 or last:
           self._log(step)
@@ -252,6 +256,23 @@ class _StageLoop:
     if self.profile:
       self.profile.after(self.first + step, measured)
     return state, measured
+
+  def _gradient_shares(self, step: int, norms_fn, state, batch):
+    """Of the gradients of the tasks' losses, at their steps: each one's norm,
+    and its share of the sum of all norms. Before the step: it takes the state.
+    """
+    every = self.r.gradient_shares_every
+    if norms_fn is None or not every or step % every:
+      return {}
+    with self.timer.excluded(), self.ledger.of("gradient shares"):
+      norms = jax.device_get(norms_fn(state, batch))
+    total = sum(norms.values())
+    return {
+      f"norm/gradient_{task}": Mean(norm, 1.0) for task, norm in norms.items()
+    } | {
+      f"gradient_share/{task}": Mean(norm, total)
+      for task, norm in norms.items()
+    }
 
   def _count(self, measured: dict, info: dataset.BatchStats) -> None:
     """Counts a step. Its device values are fetched one step later, so that

@@ -3,32 +3,114 @@
 Metrics are `structs.Mean`s by name and stay on the device until logged.
 """
 
+import abc
 from collections.abc import Callable
 import dataclasses
 import math
 from typing import Any
 
+from flax import struct
 import jax
 import jax.numpy as jnp
 
 from emma_jax import flow, losses
 from emma_jax.models import masks
 from emma_jax.models.dcae import Autoencoder
-from emma_jax.models.emma import Emma, to_unit
+from emma_jax.models.emma import Emma, to_unit, token_grid
 from emma_jax.models.experts import ROUTES
-from emma_jax.structs import Batch, Mean
+from emma_jax.structs import Array, Batch, Mean
 
 Metrics = dict[str, Mean]
 Objective = Callable[[dict, Batch, Callable], tuple[jax.Array, Metrics]]
 
 
+@struct.dataclass
+class Scale:
+  """What losses are divided by and multiplied with: known before any pass.
+
+  `counts` are of a whole batch, float32, by what is counted; `weights` are
+  factors on the losses of tasks, by task.
+  """
+
+  counts: dict[str, Array]
+  weights: dict[str, Any]
+
+
+class SummedObjective(abc.ABC):
+  """A loss that is a sum over rows, divided by counts of the whole batch.
+
+  So a batch can be computed in parts: their losses, their gradients and, as
+  `Mean`s, their metrics sum to those of the whole, whatever the rows hold.
+  """
+
+  def __call__(
+    self, params: dict, batch: Batch, stream: Callable
+  ) -> tuple[jax.Array, Metrics]:
+    """(loss, metrics) of a whole batch; `stream`: name -> random key."""
+    loss, metrics = self.part(
+      params, batch, self.random(batch, stream), self.scale(batch)
+    )
+    return loss, metrics | {"loss/total": Mean(loss, jnp.float32(1))}
+
+  def random(self, batch: Batch, stream: Callable) -> Any:
+    """Random arrays of a whole batch, row by row; None where none are drawn."""
+    del batch, stream
+
+  @abc.abstractmethod
+  def scale(self, batch: Batch) -> Scale:
+    """Counts of a whole batch, and the weights of its tasks."""
+
+  @abc.abstractmethod
+  def part(
+    self, params: dict, batch: Batch, random: Any, scale: Scale
+  ) -> tuple[jax.Array, Metrics]:
+    """Some rows' part of the loss, and their metrics but for "loss/total".
+
+    Args:
+      params: all weights, nested.
+      batch: those rows.
+      random: of `random`, those rows.
+      scale: of the whole batch.
+    """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EmmaObjective:
+class TaskWeights:
+  """Factors on the losses of tasks; at 1 each every picture counts alike."""
+
+  understanding: float
+  drawing: float
+  editing: float
+
+  def __post_init__(self):
+    values = dataclasses.asdict(self)
+    for name, value in values.items():
+      if value < 0:
+        raise ValueError(f"{name}={value} must not be negative.")
+    if not any(values.values()):
+      raise ValueError("All weights are 0: nothing would be learned.")
+
+
+@struct.dataclass
+class FlowNoise:
+  """Flow times and noises of a batch's targets, `draws` of each."""
+
+  time_BM: jax.Array
+  eps_BMTC: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmmaObjective(SummedObjective):
   """Next token on answers and velocity on targets, weighted (paper sec. 5).
 
-  `route` is the expert understanding pictures take: "versatile", or "stem" in
-  the expert's own stage. `draws` noisy versions of every target, each of its
-  own time and noise, share one pass over the context.
+    text_weight * u * CE per answer token
+      + velocity_weight * (d * MSE of drawings + e * MSE of edits) per picture
+
+  with `task_weights` u, d, e. Pictures are pooled: where edits join drawings
+  in a batch, drawing's part of the second sum falls to its part of the
+  pictures. `route` is the expert understanding pictures take: "versatile", or
+  "stem" in the expert's own stage. `draws` noisy versions of every target,
+  each of its own time and noise, share one pass over the context.
   Logits are made for `loss_chunk` tokens of a device at a time.
   """
 
@@ -37,6 +119,7 @@ class EmmaObjective:
   route: str
   text_weight: float
   velocity_weight: float
+  task_weights: TaskWeights
   time_bins: int
   draws: int
   loss_chunk: int
@@ -49,25 +132,48 @@ class EmmaObjective:
     if self.route not in known:
       raise ValueError(f"{self.route=}: choose one of {known}.")
 
-  def __call__(
-    self, params: dict, batch: Batch, stream: Callable
+  def random(self, batch: Batch, stream: Callable) -> FlowNoise | None:
+    """Times and noises; None without targets."""
+    B, M, Y, X, _ = batch.gen_pixels_BMYXC.shape
+    if not M:
+      return None
+    h, w = token_grid(Y, X)
+    channels = self.model.config.autoencoder.latent_channels
+    shape = (B, M * self.draws)
+    return FlowNoise(
+      time_BM=flow.sample_time(stream("flow_time"), shape, self.flow),
+      eps_BMTC=jax.random.normal(
+        stream("flow_noise"), (*shape, h * w, channels)
+      ),
+    )
+
+  def scale(self, batch: Batch) -> Scale:
+    """Answer tokens, targets with their draws, and the tasks' weights."""
+    filled = (batch.gen_task_BM > 0).astype(jnp.float32)
+    return Scale(
+      counts={
+        "answers": jnp.sum(batch.weights_BU),
+        "pictures": self.draws * jnp.sum(filled),
+      },
+      weights=dataclasses.asdict(self.task_weights),
+    )
+
+  def part(
+    self, params: dict, batch: Batch, random: FlowNoise | None, scale: Scale
   ) -> tuple[jax.Array, Metrics]:
-    """The weighted loss, and the losses by task and by flow time."""
+    """The weighted loss, and losses and weights by task and by flow time."""
     apply: Callable[..., Any] = lambda *a, **k: self.model.apply(
       {"params": params}, *a, **k
     )
     latents = apply(batch, method=Emma.latents)
     noisy_BMTC = time_BM = None
-    if latents.gen_BMTC is not None:
+    if random is not None:
       batch = self.repeat_targets(batch, latents.gen_BMTC.shape[2])
       clean_BMTC = jnp.tile(
         latents.gen_BMTC.astype(jnp.float32), (1, self.draws, 1, 1)
       )
-      time_BM = flow.sample_time(
-        stream("flow_time"), clean_BMTC.shape[:2], self.flow
-      )
-      eps_BMTC = jax.random.normal(stream("flow_noise"), clean_BMTC.shape)
-      noisy_BMTC = flow.interpolate(clean_BMTC, eps_BMTC, time_BM)
+      time_BM = random.time_BM
+      noisy_BMTC = flow.interpolate(clean_BMTC, random.eps_BMTC, time_BM)
     out = apply(batch, latents, noisy_BMTC, time_BM, self.route)
     text, right = losses.next_token_of(
       out.hidden_BUD,
@@ -77,24 +183,45 @@ class EmmaObjective:
       chunk=self.loss_chunk,
     )
     metrics = {"loss/understanding": text, "accuracy/tokens": right}
-    total = self.text_weight * text.value
-    if time_BM is not None:
+    total = self.text_weight * _over(
+      scale.weights["understanding"] * text.total, scale.counts["answers"]
+    )
+    tasks: dict[str, Mean] = {}
+    if random is not None:
       # What is no token of its picture is padding.
       segment_BG = batch.gen_ids.segment
       start = segment_BG.shape[1] - math.prod(clean_BMTC.shape[1:3])
       valid_BMT = segment_BG[:, start:].reshape(clean_BMTC.shape[:3]) > 0
       error_BM = losses.squared_error(
-        out.velocity_BMTC, flow.velocity(clean_BMTC, eps_BMTC), valid_BMT
+        out.velocity_BMTC, flow.velocity(clean_BMTC, random.eps_BMTC), valid_BMT
       )
       tasks = losses.per_task(error_BM, batch.gen_task_BM)
-      both = tasks["drawing"] + tasks["editing"]
-      total += self.velocity_weight * both.value
+      pooled = sum(scale.weights[k] * mean.total for k, mean in tasks.items())
+      total += self.velocity_weight * _over(pooled, scale.counts["pictures"])
       metrics |= {f"loss/{k}": v for k, v in tasks.items()}
       times = losses.per_time(
-        error_BM, time_BM, batch.gen_task_BM, self.time_bins
+        error_BM, random.time_BM, batch.gen_task_BM, self.time_bins
       )
       metrics |= {f"loss_by_time/{k}": v for k, v in times.items()}
-    return total, metrics | {"loss/total": Mean(total, jnp.float32(1))}
+    return total, metrics | self._weights(text, tasks, scale)
+
+  def _weights(
+    self, text: Mean, tasks: dict[str, Mean], scale: Scale
+  ) -> Metrics:
+    """What multiplies each task's own mean loss in the total: its weights,
+    and of a picture task its part of the pictures."""
+    own = {"understanding": (self.text_weight, text.count, text.count)} | {
+      k: (
+        self.velocity_weight,
+        mean.count,
+        sum(m.count for m in tasks.values()),
+      )
+      for k, mean in tasks.items()
+    }
+    return {
+      f"weight/{k}": Mean(weight * scale.weights[k] * count, of)
+      for k, (weight, count, of) in own.items()
+    }
 
   def repeat_targets(self, batch: Batch, tokens: int) -> Batch:
     """The batch with every target `draws` times, M slots after M slots.
@@ -119,28 +246,32 @@ class EmmaObjective:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RouterObjective:
+class RouterObjective(SummedObjective):
   """Cross-entropy of the router on STEM/general labels (stage 4b)."""
 
   model: Emma
 
-  def __call__(
-    self, params: dict, batch: Batch, stream: Callable
+  def scale(self, batch: Batch) -> Scale:
+    """Pictures with a label."""
+    labelled_BN = losses.labelled(batch.stem_BN, batch.und_valid_BN)
+    return Scale(counts={"labels": jnp.sum(labelled_BN)}, weights={})
+
+  def part(
+    self, params: dict, batch: Batch, random: None, scale: Scale
   ) -> tuple[jax.Array, Metrics]:
     """The router's cross-entropy, and its accuracy."""
     logits_BN2: Any = self.model.apply(
       {"params": params}, batch, method=Emma.router_logits
     )
     loss, right = losses.label(logits_BN2, batch.stem_BN, batch.und_valid_BN)
-    return loss.value, {
+    return _over(loss.total, scale.counts["labels"]), {
       "loss/router": loss,
       "accuracy/router": right,
-      "loss/total": Mean(loss.value, jnp.float32(1)),
     }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AutoencoderObjective:
+class AutoencoderObjective(SummedObjective):
   """L1 and squared error of reconstructed targets; no adversary."""
 
   model: Autoencoder
@@ -148,8 +279,13 @@ class AutoencoderObjective:
   l1_weight: float
   l2_weight: float
 
-  def __call__(
-    self, params: dict, batch: Batch, stream: Callable
+  def scale(self, batch: Batch) -> Scale:
+    """Pictures."""
+    filled = (batch.gen_task_BM > 0).astype(jnp.float32)
+    return Scale(counts={"pictures": jnp.sum(filled)}, weights={})
+
+  def part(
+    self, params: dict, batch: Batch, random: None, scale: Scale
   ) -> tuple[jax.Array, Metrics]:
     """The weighted error, and its two parts; means over pictures."""
     pixels = batch.gen_pixels_BMYXC
@@ -164,9 +300,12 @@ class AutoencoderObjective:
       jnp.sum(jnp.mean(e, axis=(1, 2, 3)) * valid), jnp.sum(valid)
     )
     l1, l2 = of_picture(jnp.abs(error)), of_picture(error * error)
-    loss = self.l1_weight * l1.value + self.l2_weight * l2.value
-    return loss, {
-      "loss/l1": l1,
-      "loss/l2": l2,
-      "loss/total": Mean(loss, jnp.float32(1)),
-    }
+    count = scale.counts["pictures"]
+    loss = self.l1_weight * _over(l1.total, count)
+    loss += self.l2_weight * _over(l2.total, count)
+    return loss, {"loss/l1": l1, "loss/l2": l2}
+
+
+def _over(total: Any, count: Array) -> Any:
+  """The mean of a total over a count of a whole batch; 0 of nothing."""
+  return Mean(total, count).value

@@ -28,6 +28,7 @@ class Stage:
   next_stage_weights: str
   ema_decay: float
   frozen_dtype: str
+  accumulation: int  # micro-batches of a step
   layout: row_layout.Layout  # of a batch of all processes
   source: dataset.BatchDataset | None
 
@@ -36,6 +37,14 @@ class Stage:
       raise ValueError(f"{self.next_stage_weights=}: choose ema or raw.")
     if self.frozen_dtype not in ("float32", "bfloat16"):
       raise ValueError(f"{self.frozen_dtype=}: choose float32 or bfloat16.")
+    if self.accumulation < 1:
+      raise ValueError(f"{self.accumulation=} must be at least 1.")
+    rows = self.layout.rows
+    if rows % self.accumulation:
+      raise ValueError(
+        f"accumulation={self.accumulation} does not divide rows={rows}; make "
+        f"it a divisor of {rows}, or rows a multiple of {self.accumulation}."
+      )
 
   def begin(self, params: dict) -> state_lib.TrainState:
     """The state at the stage's step 0, of all parameters as nested dicts."""
@@ -64,6 +73,7 @@ class Run:
   save_every: int
   keep: int
   keep_every: int
+  gradient_shares_every: int
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
   fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
 
@@ -73,6 +83,7 @@ class Run:
       ("save_every", 1),
       ("keep", 2),
       ("keep_every", 0),
+      ("gradient_shares_every", 0),
     ):
       if getattr(self, name) < least:
         raise ValueError(f"{name}={getattr(self, name)} is below {least}.")

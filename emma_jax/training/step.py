@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 import optax
 
 from emma_jax import optimizer as optim
-from emma_jax import rules, sharding
+from emma_jax import sharding
 from emma_jax.data.batching import packing, row_layout
-from emma_jax.structs import Batch, Mean
-from emma_jax.training.objectives import Objective
+from emma_jax.structs import TASKS, Batch, Mean
+from emma_jax.training.accumulation import gradients
+from emma_jax.training.objectives import EmmaObjective, Objective
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TrainState
 
@@ -28,6 +29,11 @@ def stream(seed: int, name: str, step) -> jax.Array:
   return jax.random.fold_in(root, step)
 
 
+def _streams(seed: int, stage: str, step) -> Callable[[str], jax.Array]:
+  """Name -> the random key of one step of a stage."""
+  return lambda name: stream(seed, f"{stage}/{name}", step)
+
+
 def make_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
@@ -35,29 +41,31 @@ def make_step(
   ema_decay: float,
   seed: int,
   name: str,
+  accumulation: int,
   mesh: Mesh | None = None,
   shardings: Any = None,
 ) -> Step:
   """The jitted step of one stage; the state is donated.
 
   With a `mesh` the batch's rows are split over it, the state lies as
-  `shardings` (a TrainState of them) says, and so do gradients.
+  `shardings` (a TrainState of them) says, and so do gradients. The batch's
+  gradient is summed over `accumulation` micro-batches, see `gradients`.
 
   Frozen weights are absent from the gradient, the clipping norm, the optimizer
   and the average.
   """
 
   def update(state: TrainState, batch: Batch):
-    draw = lambda key: stream(seed, f"{name}/{key}", state.step)
-
-    def loss_of(trained: dict):
-      params = rules.merge(trained, state.frozen)
-      return objective(params, batch, draw)
-
-    grad_of = jax.value_and_grad(loss_of, has_aux=True)
-    (_, metrics), grads = grad_of(state.trained)
-    if mesh is not None and mesh.size > 1:
-      grads = jax.lax.with_sharding_constraint(grads, shardings.trained)
+    draw = _streams(seed, name, state.step)
+    metrics, grads = gradients(
+      objective,
+      state.trained,
+      state.frozen,
+      batch,
+      draw,
+      accumulation=accumulation,
+      place=_place(mesh, shardings),
+    )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
     trained = optax.apply_updates(state.trained, updates)
     ema = optim.ema_update(state.ema, trained, ema_decay, state.step)
@@ -83,6 +91,56 @@ def make_step(
     donate_argnums=0,
     in_shardings=(shardings, sharding.rows(mesh)),
     out_shardings=(shardings, sharding.whole(mesh)),
+  )
+
+
+def make_task_norms(
+  objective: EmmaObjective,
+  *,
+  seed: int,
+  name: str,
+  accumulation: int,
+  mesh: Mesh,
+  shardings: Any,
+) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
+  """(state, batch) -> task -> norm of its own loss's gradient.
+
+  The loss is the task's part of the step's, weights included; the norm is over
+  all trained weights, with the times and noise of the step that comes next. One
+  program, which runs once a task; nothing is donated.
+  """
+
+  def norm(state: TrainState, batch: Batch, only: dict[str, jax.Array]):
+    draw = _streams(seed, name, state.step)
+    with sharding.program(mesh):
+      _, grads = gradients(
+        objective,
+        state.trained,
+        state.frozen,
+        batch,
+        draw,
+        accumulation=accumulation,
+        place=_place(mesh, shardings),
+        weights=only,
+      )
+      return optax.tree.norm(grads)
+
+  whole = sharding.whole(mesh)
+  run = jax.jit(
+    norm,
+    in_shardings=(shardings, sharding.rows(mesh), whole),
+    out_shardings=whole,
+  )
+  alone = lambda task: {t: jnp.float32(t == task) for t in TASKS}
+  return lambda state, batch: {t: run(state, batch, alone(t)) for t in TASKS}
+
+
+def _place(mesh: Mesh | None, shardings: Any) -> Callable[[dict], dict]:
+  """Lays gradients where the weights lie."""
+  if mesh is None or mesh.size == 1:
+    return lambda grads: grads
+  return lambda grads: jax.lax.with_sharding_constraint(
+    grads, shardings.trained
   )
 
 
@@ -118,7 +176,9 @@ def abstract_step(
     ValueError: rows that do not split over the mesh, or weights that every
       device would hold whole.
   """
-  sharding.check_rows(stage.layout.rows, f"stages.{stage.name}", mesh)
+  sharding.check_rows(
+    stage.layout.rows, f"stages.{stage.name}", mesh, stage.accumulation
+  )
   state = abstract_state(run, stage, mesh)
   jitted = make_step(
     stage.objective,
@@ -126,10 +186,28 @@ def abstract_step(
     ema_decay=stage.ema_decay,
     seed=run.seed,
     name=stage.name,
+    accumulation=stage.accumulation,
     mesh=mesh,
     shardings=jax.tree.map(lambda x: x.sharding, state),
   )
   return jitted, state, abstract_batch(stage.layout, mesh)
+
+
+def task_norms(
+  run: Run, stage: Stage, mesh: Mesh
+) -> Callable[[TrainState, Batch], dict[str, jax.Array]] | None:
+  """`make_task_norms` of a stage; None where it has one task at most."""
+  if not isinstance(stage.objective, EmmaObjective) or not stage.layout.targets:
+    return None
+  state = abstract_state(run, stage, mesh)
+  return make_task_norms(
+    stage.objective,
+    seed=run.seed,
+    name=stage.name,
+    accumulation=stage.accumulation,
+    mesh=mesh,
+    shardings=jax.tree.map(lambda x: x.sharding, state),
+  )
 
 
 def _placed(x: Any, where: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

@@ -10,6 +10,7 @@ score can't be met by rubble.
 
 import functools
 
+import einops
 import numpy as np
 
 from emma_jax.world.render import coverage
@@ -119,12 +120,9 @@ def read(picture_YXC: np.ndarray) -> Scene:
   background = _nearest(ground_C, BACKGROUND_RGB, BACKGROUND_REACH)
   top, left = corner((0, 0), canvas)
   inner_YXC = picture_YXC[top : top + rows * CELL, left : left + columns * CELL]
-  pixels_hwLC = (
-    inner_YXC.reshape(rows, CELL, columns, CELL, 3)
-    .swapaxes(1, 2)
-    .reshape(rows, columns, CELL * CELL, 3)
-    .astype(np.float32)
-  )
+  pixels_hwLC = einops.rearrange(
+    inner_YXC, "(h y) (w x) C -> h w (y x) C", y=CELL, x=CELL
+  ).astype(np.float32)
   distance_hwL = np.sqrt(((pixels_hwLC - ground_C) ** 2).sum(-1))
   area_hw = _area(pixels_hwLC - ground_C)
   things = []

@@ -1,5 +1,7 @@
 """Mistakes at the planner's command line are one line, before any compiling."""
 
+import json
+
 import pytest
 
 from emma_jax.cli import plan
@@ -36,6 +38,20 @@ def test_several_stages_need_a_choice():
   args = plan._parser().parse_args([*TINY, "--topology", "v5e:2x2"])
   with pytest.raises(common.UserError, match="choose one of 0_alignment"):
     plan._stage(args, config)
+
+
+def test_a_recipe_is_printed_at_once(capsys):
+  """Of every stage; nothing is compiled, no compiler is needed."""
+  arguments = ["--config", "configs/emma_4b.py", "--topology", "h100:8"]
+  assert plan.main([*arguments, "--what", "recipe", "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert list(found)[:2] == ["0_alignment", "1_pretraining"]
+  assert found["1_pretraining"]["samples"] == 4096
+  assert found["1_pretraining"]["accumulation"] == 32
+  more = ["--what", "recipe", "--stage", "3_quality"]
+  assert plan.main([*arguments, *more]) == 0
+  shown = capsys.readouterr().out
+  assert "3_quality" in shown and "1,536" in shown and "0_align" not in shown
 
 
 def test_a_config_that_knows_machines_gets_the_topology():

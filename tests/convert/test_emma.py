@@ -103,7 +103,14 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
   [
     *(
       ("data", k)
-      for k in ("height", "width", "native", "min_tokens", "max_tokens")
+      for k in (
+        "height",
+        "width",
+        "native",
+        "min_tokens",
+        "max_tokens",
+        "codec",
+      )
     ),
     *(
       ("sample", k)
@@ -145,9 +152,7 @@ def test_theirs_says_the_names_and_shapes_that_are_written(tmp_path):
   }
 
 
-def test_a_field_that_the_file_does_not_know_must_be_at_its_default(
-  monkeypatch,
-):
+def test_a_field_that_the_file_does_not_know_is_refused(monkeypatch):
   sizes = convert.model_config(config()["model"])
   convert._check_supported(sizes)
   known = convert._HONOURED[convert.LlmConfig]

@@ -235,7 +235,7 @@ def test_the_same_answers_and_pictures(root, variant, unrounded):
   made = model.edit(picture, "make it red", noise=noise, steps=3)
   same_pictures(made, ours, "edit")
   # Of several pictures, of other shapes than the first.
-  several = [picture, pixels(2, 50, 40)[0], pixels(3, 20, 70)[0]]
+  several = [picture, pixels(2, 50, 70)[0], pixels(3, 20, 70)[0]]
   (ours,) = session.edit([several], ["make it red"], **options)
   made = model.edit(several, "make it red", noise=noise, steps=3)
   same_pictures(made, ours, "edit of three pictures")

@@ -16,8 +16,6 @@ from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli.data import hash as hash_command
 from emma_jax.data.batching import first_fit, plan, row_cost
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.curation import (
   answers,
   client,
@@ -31,7 +29,6 @@ from emma_jax.data.curation.text_pictures import TextPictures
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part, sequences
 from emma_jax.data.pictures import codecs
-from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
@@ -103,7 +100,7 @@ def test_preprocessing_that_crops(monkeypatch):
 # ----------------------------------------------------------------------- plan
 
 NATIVE = neutral.preprocess(height=64, width=64, native=True)
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=64,
   und_pictures=2,
@@ -120,7 +117,7 @@ SOURCE = plan.PlannedSource(name="a", folder="/a", digest="1")
 PLAN = plan.PlanConfig(
   seed=1,
   sources=(SOURCE,),
-  phases=(Phase({"a": 1.0}),),
+  phases=(neutral.phase({"a": 1.0}),),
   rules=RULES,
   rows=2,
   segment=5,
@@ -135,7 +132,7 @@ def test_a_plan():
     dict(
       seed=2,
       sources=(dataclasses.replace(SOURCE, digest="2"),),
-      phases=(Phase({"a": 2.0}),),
+      phases=(neutral.phase({"a": 2.0}),),
       rows=4,
       segment=6,
       rules=dataclasses.replace(RULES, max_turns=3),
@@ -307,11 +304,7 @@ def test_the_content_of_a_folder_of_records(tmp_path):
 
 def _settings(**more) -> latents.Settings:
   return latents.Settings(
-    **dict(
-      framing=Framing(understanding=NATIVE, generation=PIXELS),
-      autoencoder="a",
-      dtype="float32",
-    )
+    **dict(framing=neutral.framed(NATIVE), autoencoder="a", dtype="float32")
     | more
   )
 
@@ -328,11 +321,7 @@ def test_the_folder_of_latents():
     check(
       _settings(),
       _folder(task),
-      dict(
-        framing=Framing(understanding=small, generation=small),
-        autoencoder="b",
-        dtype="bfloat16",
-      ),
+      dict(framing=neutral.framed(small), autoencoder="b", dtype="bfloat16"),
       {},
     )
 

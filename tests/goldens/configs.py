@@ -21,7 +21,15 @@ from tests.goldens import store
 
 FOLDER = Path(full_size.__file__).parent
 # What others are made of; each has a case of its own, or none is needed.
-PARTS = ("defaults", "full_size", "models", "stages", "targets", "variants")
+PARTS = (
+  "batches",
+  "defaults",
+  "full_size",
+  "models",
+  "stages",
+  "targets",
+  "variants",
+)
 SIZES = ("emma_4b", "emma_1_7b", "emma_0_6b")
 WORDS = ("", "stage0", "stage1", "stage2", "stage3", "stage4a", "stage4b")
 NATIVE = ("stage2", "stage3", "stage4a", "stage4b")

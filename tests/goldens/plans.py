@@ -8,6 +8,7 @@ import rich.console
 
 from emma_jax.planner import chips, plan, sweep, table
 from emma_jax.planner.buffers import Buffer
+from emma_jax.planner.recipe import Recipe
 
 GIB = 2**30
 
@@ -34,6 +35,7 @@ def made(**changes) -> plan.Plan:
       causes=(),
       advice=(),
       whole_weights=("llm/embed float32[9,9]",),
+      recipe=recipe(),
       matmul_flops=int(2.75e14),
       step_seconds_bound=1.2345,
       step_seconds_estimate=1.6789,
@@ -69,6 +71,35 @@ def made(**changes) -> plan.Plan:
   )
 
 
+def recipe(**changes) -> Recipe:
+  """Twice the batch that it should be, on 32 devices, or as `changes`."""
+  return Recipe(
+    **dict(
+      stage="3_quality",
+      rows=64,
+      accumulation=2,
+      samples=3072,
+      batch=1536,
+      steps=488,
+      warmup_steps=15,
+      learning_rate=1.4142e-5,
+      rate_factor=2**0.5,
+      ema_decay=0.99,
+      rescaled=("the batch: 2 times the recipe's",),
+    )
+    | changes
+  )
+
+
+def recipes() -> str:
+  """Of one as it should be, and one whose rows hold what a plan finds."""
+  other = dict(stage="2_finetuning", rescaled=(), rate_factor=1.0, steps=10**6)
+  return printed(
+    table.show_recipes,
+    [recipe(**other), recipe(samples=0, batch=0, rescaled=())],
+  )
+
+
 def printed(show, *args) -> str:
   """Words and numbers line by line, without the frames of tables."""
   out = io.StringIO()
@@ -90,6 +121,7 @@ def advice() -> dict[str, str]:
         mesh=types.SimpleNamespace(shape=shape, size=size),
         remat=remat,
         name="train x",
+        recipe=recipe(),
       )
       for kind in ("optimizer", "activations"):
         hbm = {"parameters": 5, kind: 9, "temporary": 2}
@@ -121,6 +153,7 @@ def cases() -> dict[str, dict]:
       "fits": printed(table.show, made()),
       "not": printed(table.show, made(fits=False, **few)),
       "quick": printed(table.show, made(quick=True)).splitlines()[-1],
+      "recipes": recipes(),
     },
     "sweep": {
       "table": ranking(),

@@ -166,10 +166,18 @@ def varied(variant: str) -> tuple[TrainState, list[dict]]:
     ((".*", 1.0),),
   )
   s = state.begin(
-    jax.tree.map(jnp.array, tiny.params(variant)), policy, transformation
+    jax.tree.map(jnp.array, tiny.params(variant)),
+    policy,
+    transformation,
+    "float32",
   )
   step = make_step(
-    objective(variant), transformation, ema_decay=0.9, seed=0, name="all"
+    objective(variant),
+    transformation,
+    ema_decay=0.9,
+    seed=0,
+    name="all",
+    accumulation=1,
   )
   step = step.lower(s, batch(variant)).compile(compiler_options=tiny.QUICK)
   measured = []

@@ -18,7 +18,7 @@ from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
 from emma_jax.models import attention, dcae, partition
-from emma_jax.planner import chips, counts, jobs, sweep, table
+from emma_jax.planner import chips, counts, jobs, recipe, sweep, table
 from emma_jax.planner import plan as plan_lib
 from emma_jax.structs import TokenIds
 from tests import tiny
@@ -73,6 +73,49 @@ def test_a_plan_of_a_train_step_is_whole(plan):
   assert not plan.whole_weights and not plan.square
 
 
+def test_a_batch_in_micro_batches_is_planned_as_it_runs():
+  """As many FLOPs, the activations of one part, and a sum of gradients."""
+  c = config(remat="full")
+  c["stages"][STAGE].update(rows=8)
+  once = jobs.train(c, STAGE, jax.devices()[:1])
+  c["stages"][STAGE].update(accumulation=4)
+  parts = jobs.train(c, STAGE, jax.devices()[:1])
+  assert parts.model.matmul == pytest.approx(once.model.matmul, rel=0.01)
+  assert parts.tokens == once.tokens and parts.recipe.accumulation == 4
+  whole, found = (plan_lib.make(j, ONE, tiny.QUICK) for j in (once, parts))
+  assert found.hbm["accumulated gradients"] == found.hbm["average"]
+  assert "accumulated gradients" not in whole.hbm
+  assert 0 < found.hbm["activations"] < 0.5 * whole.hbm["activations"]
+  assert 0.85 < found.redundancy <= 1.05
+  c["stages"][STAGE].update(accumulation=3)
+  with pytest.raises(chips.PlanError, match="a divisor of 8"):
+    jobs.train(c, STAGE, jax.devices()[:1])
+
+
+def test_a_recipe_says_what_is_rescaled_and_why():
+  from emma_jax.cli import common
+
+  of = lambda spec, **more: recipe.of_stage(
+    common.load_config(f"emma_4b.py:stage3,{spec}", more), "3_quality"
+  )
+  as_it_is, small, large = of("v5e-256"), of("h100"), of("2xv6e-256")
+  assert as_it_is.rescaled == small.rescaled == ()
+  assert (small.samples, small.accumulation) == (as_it_is.samples, 256)
+  assert small.steps == as_it_is.steps == 977
+  batch, rate, rest = large.rescaled
+  assert "2 times the recipe's 1,536 samples" in batch
+  assert "each of 512 devices holds one row" in batch
+  assert "1.41 times the recipe's 1e-05" in rate and "as many samples" in rest
+  for r in (as_it_is, large):
+    assert r.all_samples == pytest.approx(1.5e6, rel=0.01)
+    assert r.warmup_samples == pytest.approx(45_000, rel=0.04)
+    assert r.ema_half_life == pytest.approx(7.1e6)
+  own = of("v5e-256", **{"stages.3_quality.rows": "512"})
+  assert "NOT the learning rate" in own.rescaled[1]
+  tiny_stage = recipe.of_stage(sections.plain(tiny_config.get_config()), STAGE)
+  assert tiny_stage.rescaled == () and tiny_stage.samples == 48
+
+
 def test_the_compiler_computes_what_it_is_asked_for(plan):
   """Recomputation included; it may drop what it sees twice."""
   assert plan.model_flops < plan.asked_flops
@@ -102,6 +145,7 @@ def test_the_models_flops_are_the_formulas(monkeypatch):
       stage.layout,
       trained,
       draws=stage.objective.draws,
+      route=stage.objective.route,
     )
   )
   # The formula takes the padding of convolutions for data.

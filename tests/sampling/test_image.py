@@ -160,7 +160,7 @@ def test_edits_have_the_size_of_their_picture():
 def test_an_edit_has_one_source_or_several():
   """The size of the first, and each of them counts; so does their order."""
   s = small.session()
-  shapes = [(70, 50), (70, 50), (9, 64)]
+  shapes = [(70, 50), (70, 50), (40, 64)]
   a, b, c = (small.picture(i, *n) for i, n in enumerate(shapes))
   alone = lambda edit: s.edit([edit], ["do"])[0]
   _close(alone(a), alone([a]))
@@ -169,12 +169,12 @@ def test_an_edit_has_one_source_or_several():
     changed = alone(other)
     assert changed.shape == want.shape == (70, 50, 3)
     assert np.abs(changed.astype(int) - want).max() > 1
-  assert alone([c, a]).shape == (9, 64, 3)
+  assert alone([c, a]).shape == (40, 64, 3)
   # Whatever is asked beside it, of however many sources.
   for edit in (a, [a, b], [a, b, c]):
     out = s.edit([edit, [b], (b, a, c), c], ["do"] * 4)
     _close(out[0], alone(edit))
-    assert [p.shape[:2] for p in out[1:]] == [(70, 50), (70, 50), (9, 64)]
+    assert [p.shape[:2] for p in out[1:]] == [(70, 50), (70, 50), (40, 64)]
 
 
 def test_guidance_by_pictures_is_by_all_of_them(monkeypatch):

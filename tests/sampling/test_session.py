@@ -10,9 +10,9 @@ from emma_jax import rules
 from emma_jax.build import data as build_data
 from emma_jax.build import session as build_session
 from emma_jax.checkpoints import locate
-from emma_jax.checkpoints.checkpointer import Checkpointer
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.sampling.context import SampleError
+from tests import neutral
 from tests.data import qwen
 from tests.sampling import small, test_text
 
@@ -28,7 +28,7 @@ def metadata(config: dict, **changes) -> dict:
 def save_run(workdir, config: dict, params: dict, stage: str):
   """Two checkpoints as a training writes them: all but the vision trained."""
   trained, frozen = rules.split(params, lambda p: not p.startswith("vision/"))
-  with Checkpointer(workdir / "checkpoints") as checkpoints:
+  with neutral.checkpointer(workdir / "checkpoints") as checkpoints:
     for step in (5, 9):
       state = {
         "trained": trained,

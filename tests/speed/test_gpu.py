@@ -15,7 +15,7 @@ from emma_jax.models import masks
 from emma_jax.speed import clock, gpu, sizes, synthetic, trace, train
 from emma_jax.structs import DRAWING, EDITING
 from emma_jax.training import goodput
-from tests import tiny
+from tests import neutral, tiny
 
 
 def micro(spec: str = "stage3,h100") -> dict:
@@ -47,7 +47,7 @@ def test_a_step_is_timed_from_end_to_end_with_one_in_flight():
 def test_random_samples_fill_the_real_layouts(spec: str):
   config = common.load_config(f"emma_0_6b.py:{spec}")
   (section,) = config.stages.values()
-  layout = synthetic.Layout(
+  layout = neutral.layout(
     height=64,
     width=64,
     **{
@@ -124,6 +124,19 @@ def test_jobs_are_of_the_parts_and_ways_asked_for():
   json.dumps(jobs)
   with pytest.raises(ValueError, match="Unknown attention='fast'"):
     list(gpu.jobs(config, stage, config, **every | dict(attention=["fast"])))
+
+
+def test_a_step_is_timed_on_one_micro_batch():
+  """Of the 128 that one GPU takes a batch of stage 1 in."""
+  config = common.load_config("emma_0_6b.py:stage1,h100")
+  name, section = next(iter(config.stages.items()))
+  every = dict(attention=["auto"], modes=["eager"], tasks=[], side=64)
+  parts = ("train", "torch")
+  rest = dict(parts=parts, warmup=1, steps=2, profile="")
+  for job in gpu.jobs(config, name, None, **every | rest):
+    timed = job["config"]["stages"][name]
+    assert (timed["rows"], timed["accumulation"]) == (2, 1)
+  assert (section.rows, section.accumulation) == (256, 128)
 
 
 def test_flags_are_the_chips_and_pytorchs_process_leaves_the_gpu_alone(

@@ -127,6 +127,46 @@ def test_steps_are_logged_with_their_stage_and_rate(undisturbed):
   assert all(x["data/drawing"] == 1 for x in log)
 
 
+def test_an_accumulation_that_does_not_divide_is_refused_with_the_remedy():
+  with pytest.raises(sections.ConfigError) as error:
+    make_run(**{"stages.3_quality.accumulation": 3})
+  said = str(error.value)
+  assert "config.stages.3_quality" in said and "accumulation=3" in said
+  assert "a divisor of 2" in said and "a multiple of 3" in said
+  with pytest.raises(sections.ConfigError, match="accumulation=0.*at least 1"):
+    make_run(**{"stages.3_quality.accumulation": 0})
+
+
+def test_shares_of_tasks_in_the_gradient_are_measured_at_their_steps(
+  tmp_path, monkeypatch
+):
+  """Before the step that they are logged with; the norms are the step's own."""
+  seen = []
+
+  def norms(run, stage, mesh):
+    def measure(state, batch):
+      seen.append((stage.name, int(state.step)))
+      return {
+        "understanding": jnp.float32(1.0),
+        "drawing": jnp.float32(3.0),
+        "editing": jnp.float32(0.0),
+      }
+
+    return measure
+
+  monkeypatch.setattr(loop, "task_norms", norms)
+  loop.train(make_run(train__gradient_shares_every=2), tmp_path)
+  assert seen == [
+    (n, i) for n in ("1_pretraining", "3_quality") for i in (1, 3)
+  ]
+  measured = [x for x in logged(tmp_path) if "gradient_share/drawing" in x]
+  assert [x["step"] for x in measured] == [2, 4, 7, 9]
+  for x in measured:
+    assert x["gradient_share/drawing"] == 0.75
+    assert x["gradient_share/editing"] == 0.0
+    assert x["norm/gradient_understanding"] == 1.0
+
+
 def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
   """Of two stages of five steps every third; `keep` newest, and multiples."""
   saved = []

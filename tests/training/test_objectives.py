@@ -187,6 +187,33 @@ def test_several_noises_in_one_pass_equal_a_pass_each():
     np.testing.assert_allclose(hidden[text], plain[text], atol=1e-5)
 
 
+def test_weights_of_tasks_are_factors_and_are_measured():
+  """Pooled over pictures: an edit of three pictures weighs a third, times its
+  own weight; at 1 each nothing changes."""
+  batch = tiny.packed([QUESTIONS[0], *PICTURES])
+  weights = neutral.task_weights(understanding=2.0, drawing=0.5, editing=3.0)
+  other = dataclasses.replace(OBJECTIVE, task_weights=weights)
+  loss, metrics = gradient(other, tiny.params(), batch)[0]
+  plain = gradients("both")[1]
+  for name in ("understanding", "drawing", "editing"):
+    np.testing.assert_allclose(
+      metrics[f"loss/{name}"].value, plain[f"loss/{name}"].value, rtol=1e-6
+    )
+  of = lambda m: {
+    k.removeprefix("weight/"): float(m[k].value)
+    for k in m
+    if k.startswith("weight/")
+  }
+  assert of(plain) == pytest.approx(
+    dict(understanding=0.25, drawing=2 / 3, editing=1 / 3)
+  )
+  assert of(metrics) == pytest.approx(
+    dict(understanding=0.5, drawing=1 / 3, editing=1.0)
+  )
+  total = sum(w * metrics[f"loss/{k}"].value for k, w in of(metrics).items())
+  np.testing.assert_allclose(loss, total, rtol=1e-6)
+
+
 def test_draws_average_their_losses():
   batch = tiny.packed([QUESTIONS[0], *PICTURES])
   many = dataclasses.replace(OBJECTIVE, draws=4)

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from emma_jax import rules
+from emma_jax import optimizer, rules, sharding
 from emma_jax.structs import Mean
 from emma_jax.training import state
-from emma_jax.training.step import evaluate_loss, make_step, stream
+from emma_jax.training.step import evaluate_loss, make_step, stream, task_norms
 from tests import tiny
 from tests.goldens import store
 from tests.goldens import training as goldens
@@ -35,8 +35,13 @@ def toy(params, batch, draw):
 
 def toy_step(decay: float = 0.5, seed: int = 0, name: str = "stage"):
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5))
-  begin = state.begin(jax.tree.map(jnp.array, PARAMS), POLICY, optimizer)
-  return make_step(toy, optimizer, ema_decay=decay, seed=seed, name=name), begin
+  begin = state.begin(
+    jax.tree.map(jnp.array, PARAMS), POLICY, optimizer, "float32"
+  )
+  step = make_step(
+    toy, optimizer, ema_decay=decay, seed=seed, name=name, accumulation=1
+  )
+  return step, begin
 
 
 @pytest.mark.smoke
@@ -49,6 +54,19 @@ def test_frozen_weights_are_absent_from_the_norm_and_the_clipping():
   np.testing.assert_allclose(metrics["norm/update"].value, 0.5, rtol=1e-6)
   np.testing.assert_array_equal(after.frozen["b"], PARAMS["b"])
   assert after.step == 1 and after.ema.keys() == {"a"}
+
+
+def test_the_average_forgets_half_in_its_half_life():
+  """Behind the first steps, in which it follows faster; in samples, so that a
+  step of twice as many forgets twice as much."""
+  for samples in (128, 256, 1024):
+    decay = 0.5 ** (samples / 4096)
+    average = {"a": np.float32(1.0)}
+    for step in range(4096 // samples):
+      average = optimizer.ema_update(
+        average, {"a": np.float32(0.0)}, decay, step + 10**6
+      )
+    np.testing.assert_allclose(average["a"], 0.5, rtol=1e-5)
 
 
 def test_the_average_follows_the_weights():
@@ -161,6 +179,28 @@ def test_the_long_stages_are_the_third_with_other_numbers(name):
   assert c.total_steps == one.steps == section["steps"]
   for key in ("learning_rate", "schedule", "warmup_steps", "final_ratio"):
     assert getattr(c, key) == section[key]
+
+
+def test_norms_of_tasks_are_of_each_ones_own_loss():
+  """With the step's own noise. The batch's gradient is their sum, so its norm
+  is no more than theirs; a stage without targets has one task, and no norms."""
+  run, mesh = goldens.run(), one_device()
+  stage = run.stage("3_quality")
+  state = stage.begin(jax.tree.map(jnp.array, goldens.start("3_quality")))
+  batch = stage.source[0].batch
+  norms = task_norms(run, stage, mesh)(state, batch)
+  assert norms.keys() == {"understanding", "drawing", "editing"}
+  whole = goldens.trained("3_quality")[1][0]["norm/gradient"].value
+  assert min(norms.values()) > 0
+  assert max(norms.values()) < whole * 3
+  assert whole <= sum(norms.values()) * (1 + 1e-5)
+  assert not state.trained["heads"]["velocity"]["kernel"].is_deleted()
+  assert task_norms(run, run.stage("0_alignment"), mesh) is None
+  assert task_norms(run, run.stage("4b_router"), mesh) is None
+
+
+def one_device():
+  return sharding.make_mesh(goldens.run().mesh, jax.devices()[:1])
 
 
 def test_expert_and_router_stages_leave_drawings_and_edits_alone():

@@ -30,7 +30,9 @@ class Layout:
   bring along; 0: the step makes them.
 
   >>> layout = Layout(rows=2, und_tokens=64, und_pictures=1, references=1,
-  ...                 targets=2, height=96, width=96)
+  ...                 targets=2, height=96, width=96, und_patches=0,
+  ...                 latent_channels=0, fusion="channel",
+  ...                 reference_branch="gen")
   >>> layout.tokens_per_picture, layout.gen_tokens, layout.slots
   (9, 27, 91)
   """
@@ -42,11 +44,11 @@ class Layout:
   targets: int
   height: int
   width: int
-  und_patches: int = 0
-  latent_channels: int = 0
+  und_patches: int
+  latent_channels: int
   # "token": a clean picture is its semantic tokens, then its latent tokens.
-  fusion: Literal["channel", "token"] = "channel"
-  reference_branch: Literal["gen", "und"] = "gen"
+  fusion: Literal["channel", "token"]
+  reference_branch: Literal["gen", "und"]
 
   def __post_init__(self):
     for name in ("rows", "und_tokens"):

@@ -34,7 +34,7 @@ _NATIVE = Preprocess(
   fit="pad",
   max_crop=0.0,
 )
-_FRAMING = Framing(understanding=_NATIVE, generation=_NATIVE)
+_FRAMING = Framing(understanding=_NATIVE, generation=_NATIVE, buckets=())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,8 @@ class DataConfig:
     framing: to the layout's picture size, or with buckets (planned streams
       only) to the batch's; understanding pictures of a layout with
       `und_patches` to sizes of their own (native).
-    latent_settings: `records.latents.Settings` where sources have latents.
+    latent_settings: `records.latents.Settings` where sources have latents;
+      None: the step makes them.
     text_dropout, reference_dropout: share of generation samples without.
     max_turns: turns kept of a conversation; None keeps all.
     max_pixels: larger pictures are bad records.
@@ -34,7 +35,7 @@ class DataConfig:
     workers: processes that read ahead; 0 reads in threads of this one.
     threads: per worker; 0 reads in the loop itself (only without workers).
     prefetch_batches: batches read ahead, per worker.
-    segment: batches that are planned at a time.
+    plan_segment: batches that are planned at a time.
   """
 
   seed: int
@@ -43,7 +44,7 @@ class DataConfig:
   samples_per_batch: int
   layout: row_layout.Layout
   framing: Framing
-  latent_settings: Any = None
+  latent_settings: Any
   packing_groups: int
   text_dropout: float
   reference_dropout: float
@@ -54,7 +55,7 @@ class DataConfig:
   workers: int
   threads: int
   prefetch_batches: int
-  segment: int = 1000
+  plan_segment: int
 
   def __post_init__(self):
     if not 0 <= self.max_bad_share <= 1:
@@ -68,7 +69,7 @@ class DataConfig:
     ):
       if getattr(self, name) < 0:
         raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
-    for name in ("packing_groups", "segment"):
+    for name in ("packing_groups", "plan_segment"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} must be positive.")
     groups = self.packing_groups

@@ -317,7 +317,7 @@ def _plan_config(
     sources=tuple(found),
     phases=tuple(config.phases),
     rows=config.layout.rows,
-    segment=config.segment,
+    segment=config.plan_segment,
     rules=config.rules,
   )
 

@@ -31,7 +31,7 @@ class Framing:
 
   understanding: Preprocess
   generation: Preprocess
-  buckets: tuple[tuple[int, int], ...] = ()
+  buckets: tuple[tuple[int, int], ...]
 
   def of(self, role: Role) -> Preprocess:
     """What pictures of a role go through, those of one size."""
@@ -46,7 +46,9 @@ class Framing:
     """The same for pictures of one size; native ones keep theirs."""
     fit = lambda x: dataclasses.replace(x, height=height, width=width)
     return Framing(
-      understanding=fit(self.understanding), generation=fit(self.generation)
+      understanding=fit(self.understanding),
+      generation=fit(self.generation),
+      buckets=(),
     )
 
   def nearest(self, y: int, x: int) -> "Framing":

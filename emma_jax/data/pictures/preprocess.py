@@ -126,9 +126,7 @@ class Preprocess:
         "1 <= min_tokens <= max_tokens is needed."
       )
 
-  def read(
-    self, raw: RawPicture, where: str = "", max_pixels: int = images.MAX_PIXELS
-  ) -> Fitted:
+  def read(self, raw: RawPicture, where: str, max_pixels: int) -> Fitted:
     """Decodes and fits.
 
     Raises:

@@ -165,7 +165,7 @@ class Measure:
     )
     to_sample = ToSample(
       tokenizer=tokenizer,
-      framing=Framing(understanding=blank, generation=blank),
+      framing=Framing(understanding=blank, generation=blank, buckets=()),
       text_dropout=0.0,
       reference_dropout=0.0,
       max_turns=None,

@@ -189,7 +189,7 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     )
   )
   max_turns = data.draw(st.sampled_from([None, 2]))
-  layout = Layout(
+  layout = neutral.layout(
     rows=2,
     und_tokens=data.draw(st.integers(20, 90)),
     und_pictures=2,

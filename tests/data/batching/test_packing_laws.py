@@ -16,6 +16,7 @@ from emma_jax.data.batching.pack_info import joined
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import CAPACITIES, Layout
 from emma_jax.data.transforms import Picture, Sample, Text
+from tests import neutral
 from tests.data import oracle
 from tests.laws import laws
 
@@ -32,7 +33,7 @@ def layouts(draw, fusion: str, branch: str) -> Layout:
   height, width = draw(st.sampled_from([(32, 32), (32, 64), (64, 32)]))
   pictures = draw(st.integers(0, 3))
   native = pictures > 0 and draw(st.booleans())
-  return Layout(
+  return neutral.layout(
     rows=draw(st.integers(1, 3)),
     und_tokens=draw(st.integers(12, 64)),
     und_pictures=pictures,
@@ -179,7 +180,7 @@ def _alike(spec: tuple) -> tuple:
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("latents", [False, True])
 def test_full_rows_are_those_of_brute_force(fusion, branch, native, latents):
-  layout = Layout(
+  layout = neutral.layout(
     rows=2,
     und_tokens=120,
     und_pictures=6,
@@ -307,7 +308,7 @@ def _kept(row, given_, layout: Layout) -> list[int]:
 
 def test_stretches_are_joined():
   """`joined` and `shifted` say of two batches what one says of both."""
-  layout = Layout(
+  layout = neutral.layout(
     rows=2,
     und_tokens=6,
     und_pictures=0,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from emma_jax.data.batching import row_cost
-from emma_jax.data.batching.row_layout import CAPACITIES, Layout
+from emma_jax.data.batching.row_layout import CAPACITIES
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests import neutral
 from tests.data import recorded
 
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=40,
   und_pictures=2,

@@ -9,8 +9,6 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.text.tokenizer import TinyTokenizer
@@ -25,9 +23,9 @@ CONFIG = neutral.data_config(
     "draw": "world:drawing:train",
     "edit": "world:editing:train",
   },
-  phases=(Phase({"und": 1, "draw": 1, "edit": 1}),),
+  phases=(neutral.phase({"und": 1, "draw": 1, "edit": 1}),),
   samples_per_batch=12,
-  layout=Layout(
+  layout=neutral.layout(
     rows=4,
     und_tokens=256,
     und_pictures=1,
@@ -159,7 +157,7 @@ def _of_files(spec: str, **kw) -> dataset.DataConfig:
   return dataclasses.replace(
     CONFIG,
     sources={"web": spec},
-    phases=(Phase({"web": 1}),),
+    phases=(neutral.phase({"web": 1}),),
     samples_per_batch=10,
     layout=layout,
     text_dropout=0.0,
@@ -277,7 +275,7 @@ def test_samples_too_large_for_every_row_count_as_unusable(files):
 @pytest.mark.parametrize(
   "change, match",
   [
-    (dict(phases=(Phase({"nix": 1}),)), "names the source 'nix'"),
+    (dict(phases=(neutral.phase({"nix": 1}),)), "names the source 'nix'"),
     (
       dict(sources={"und": "jsonl:/nowhere", "draw": "", "edit": ""}),
       "'und' does not open",

@@ -12,7 +12,6 @@ import pytest
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.data.batching import plan as plan_lib
-from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Lengths
@@ -29,7 +28,7 @@ def config(tmp_path_factory) -> dataset.DataConfig:
   folders = recorded.folders(tmp_path_factory.mktemp("records"))
   plain = sections.plain(recorded.config(folders))
   source = build_data.batches(plain, "3_quality")
-  return dataclasses.replace(source.config, segment=4)
+  return dataclasses.replace(source.config, plan_segment=4)
 
 
 def _open(config, index=0, count=1, **more) -> dataset.BatchDataset:
@@ -124,7 +123,7 @@ def test_a_bad_record_is_a_counted_hole_and_nothing_shifts(tmp_path):
   ]
   measure = made.Measure.of(TOKENIZER)
   folder = made.dataset(tmp_path / "d", stored, 1, measure)
-  phases = (Phase({"d": 1}),)
+  phases = (neutral.phase({"d": 1}),)
 
   def opened():
     c = recorded.config({"d": f"records:{folder}"}, mixture=((0.0, {"d": 1}),))
@@ -164,7 +163,9 @@ def test_lengths_that_lie_cost_a_sample_and_not_the_batch(config, tmp_path):
     )
     short.save(folder / shard.lengths)
   changed = dataclasses.replace(
-    config, sources={"u": f"records:{folder}"}, phases=(Phase({"u": 1}),)
+    config,
+    sources={"u": f"records:{folder}"},
+    phases=(neutral.phase({"u": 1}),),
   )
   info = _open(changed)[0].info
   reasons = {d.reason for d in info.packed.dropped}
@@ -222,13 +223,17 @@ def test_mistakes_are_named(config, change, words):
 
 def test_sources_must_have_lengths_of_this_tokenizer(config, tmp_path):
   world = dataclasses.replace(
-    config, sources={"d": "world:drawing:train"}, phases=(Phase({"d": 1}),)
+    config,
+    sources={"d": "world:drawing:train"},
+    phases=(neutral.phase({"d": 1}),),
   )
   with pytest.raises(ValueError, match="no lengths to plan by; convert it"):
     _open(world)
   folder = made.dataset(tmp_path / "d", made.samples()[:1])
   other = dataclasses.replace(
-    config, sources={"d": f"records:{folder}"}, phases=(Phase({"d": 1}),)
+    config,
+    sources={"d": f"records:{folder}"},
+    phases=(neutral.phase({"d": 1}),),
   )
   with pytest.raises(ValueError, match="emma-data lengths .*/d --tokenizer"):
     _open(other)
