@@ -147,13 +147,18 @@ def drawing(seed: int = 0) -> Sample:
   )
 
 
-def editing(seed: int = 0) -> Sample:
+def editing(seed: int = 0, sources: int = 1) -> Sample:
+  """Words first, first + 10, ... stand before the sources."""
   first = 500 + 20 * seed
+  further: list[Text | Picture] = []
+  for i in range(1, sources):
+    further += [Text((first + 9 + i,)), picture(3 * seed + 2 + 50 * i, "ref")]
   return Sample(
     "editing",
     (
       Text((first,)),
       picture(3 * seed + 2, "ref"),
+      *further,
       Text(tuple(range(first + 1, first + 4))),
       picture(3 * seed + 1, "target"),
     ),

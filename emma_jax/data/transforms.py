@@ -123,12 +123,20 @@ class ToSample:
   <|im_start|>assistant
   <|vision_start|>
 
-  Editing: a dropped reference leaves with its marks (conditions are dropped in
-  training by chance, when sampling to guide).
+  Editing: each source is a reference, in their order; dropped ones leave all at
+  once and with their marks (conditions are dropped in training by chance, when
+  sampling to guide).
 
-  >>> edit = Editing(source=picture, instruction="do", target=picture)
+  >>> edit = Editing(sources=(picture,), instruction="do", target=picture)
   >>> show(edit)
   <|im_start|>user
+  <|vision_start|>[ref]<|vision_end|>do<|im_end|>
+  <|im_start|>assistant
+  <|vision_start|>[target]
+  >>> two = to_sample(dataclasses.replace(edit, sources=(picture, picture)))
+  >>> print(two.show(t).replace("|><|", "|>\\n<|"))
+  <|im_start|>user
+  <|vision_start|>[ref]<|vision_end|>
   <|vision_start|>[ref]<|vision_end|>do<|im_end|>
   <|im_start|>assistant
   <|vision_start|>[target]
@@ -199,7 +207,7 @@ class ToSample:
     elif isinstance(record, Editing):
       pictures = []
       if not drop_reference:
-        pictures = [self._picture(record.source, "ref", record.id)]
+        pictures = [self._picture(s, "ref", record.id) for s in record.sources]
       instruction = "" if drop_text else record.instruction
       head = self._user([*pictures, instruction])
       head += self._special(tokens_lib.VISION_START)

@@ -248,4 +248,6 @@ def _roles(task: str, pictures: int) -> tuple[str, ...]:
   """What the pictures of a record are to the model."""
   if task == "drawing":
     return ("target",)
-  return ("ref", "target") if task == "editing" else ("und",) * pictures
+  if task == "editing":
+    return (*("ref",) * (pictures - 1), "target")
+  return ("und",) * pictures

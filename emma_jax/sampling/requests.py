@@ -23,7 +23,13 @@ from emma_jax.data.transforms import (
 from emma_jax.sampling import context
 from emma_jax.sampling.context import SampleError, static_size
 from emma_jax.sampling.image import Context
-from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
+from emma_jax.structs import (
+  Drawing,
+  Editing,
+  RawPicture,
+  Understanding,
+  WithLatent,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +91,33 @@ class Requests:
       out.append(self.framing.read(raw, role, where, self.max_pixels))
     return out
 
+  def fit_sources(
+    self, sources: Sequence[Sequence[RawPicture]]
+  ) -> list[list[Fitted]]:
+    """Each edit's source pictures; the further ones in the size of the first.
+
+    Raises:
+      SampleError: an edit without one.
+      BadRecord: as `fit`.
+    """
+    for i, pictures in enumerate(sources):
+      if not pictures:
+        raise SampleError(
+          f"Edit {i} has no picture; give it one or more, or draw."
+        )
+    out = []
+    for first, (_, *others) in zip(
+      self.fit([first for first, *_ in sources], "ref"), sources
+    ):
+      framing = self.framing.sized(*first.pixels_YXC.shape[:2])
+      framing = dataclasses.replace(
+        framing,
+        generation=dataclasses.replace(framing.generation, native=False),
+      )
+      further = dataclasses.replace(self, framing=framing).fit(others, "ref")
+      out.append([first, *further])
+    return out
+
   def fit_all(
     self, pictures: Sequence[Sequence[RawPicture]]
   ) -> list[list[np.ndarray]]:
@@ -113,22 +146,22 @@ class Requests:
 
   def edits(
     self,
-    pictures: Sequence[Fitted],
+    sources: Sequence[Sequence[Fitted]],
     instructions: Sequence[str],
     contexts: Sequence[Context],
     places: Sequence[int],
   ) -> list[list[Sample]]:
-    """samples[context][n] of the picture and instruction at places[n].
+    """samples[context][n] of the sources and instruction at places[n].
 
     All of one size.
     """
-    height, width = pictures[places[0]].pixels_YXC.shape[:2]
+    height, width = sources[places[0]][0].pixels_YXC.shape[:2]
     to_sample = self.to_sample.sized(height, width)
     return [
       [
         to_sample(
           Editing(
-            source=pictures[i].pixels_YXC,
+            sources=tuple(f.pixels_YXC for f in sources[i]),
             instruction=instructions[i],
             id=f"picture {i}",
           ),
@@ -196,6 +229,14 @@ class Requests:
         tokens[i, : len(ids)], count[i] = ids, len(ids)
       blocks.append((tokens, count))
     return blocks
+
+
+def sources_of(
+  pictures: Sequence[RawPicture | Sequence[RawPicture]],
+) -> list[Sequence[RawPicture]]:
+  """Of each edit all pictures, where one may stand for a list of one."""
+  one = (np.ndarray, str, bytes, WithLatent)
+  return [[p] if isinstance(p, one) else p for p in pictures]
 
 
 def shown_size(sample: Sample) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, image
 from emma_jax.sampling.context import SampleError
-from emma_jax.sampling.requests import Requests, by_size
+from emma_jax.sampling.requests import Requests, by_size, sources_of
 from emma_jax.sampling.runner import Pixels, Runner, answer_options
 from emma_jax.structs import RawPicture
 
@@ -89,7 +89,7 @@ class Session:
 
   def edit(
     self,
-    pictures: Sequence[RawPicture],
+    pictures: Sequence[RawPicture | Sequence[RawPicture]],
     instructions: Sequence[str],
     *,
     steps: int | None = None,
@@ -101,16 +101,21 @@ class Session:
     """Each picture after its instruction, in exactly the picture's size.
 
     It is edited as training saw it, in the nearest bucket.
+
+    In place of a picture may stand a sequence of them: the sources of one edit,
+    in the order in which its instruction counts them. The result has exactly
+    the size of the first, and the image guidance is that of all of them.
     """
     context.same_length(pictures=pictures, instructions=instructions)
     contexts = image.editing_contexts(
       self._given("edit_text_guidance", text_guidance),
       self._given("edit_image_guidance", image_guidance),
     )
-    fitted = self.requests.fit(pictures, "ref")
+    sources = self.requests.fit_sources(sources_of(pictures))
+    fitted = [first for first, *_ in sources]
     out: dict[int, Pixels] = {}
     for (full, content), members in by_size(fitted).items():
-      samples = self.requests.edits(fitted, instructions, contexts, members)
+      samples = self.requests.edits(sources, instructions, contexts, members)
       made = self._pictures(
         contexts,
         samples,

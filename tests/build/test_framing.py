@@ -15,6 +15,7 @@ from emma_jax.build import sections
 from emma_jax.build import session as build_session
 from emma_jax.data.batching import row_cost
 from emma_jax.data.pictures.framing import Framing
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.data.transforms import Picture, ToSample
 from emma_jax.structs import STEM_UNKNOWN, Drawing, Editing, Understanding
@@ -64,7 +65,7 @@ def _trained(config: dict, to_samples: list[ToSample], role: str, picture):
   )
   record = {
     "und": Understanding(pictures=(picture,), turns=(("red", "red"),)),
-    "ref": Editing(source=picture, instruction="red", target=picture),
+    "ref": Editing(sources=(picture,), instruction="red", target=picture),
     "target": Drawing(prompt="red", picture=picture),
   }[role]
   sample = to_samples[max(bucket, 0)](record)
@@ -102,13 +103,38 @@ def test_all_see_the_same_pixels(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_further_sources_have_the_size_of_the_first(rule):
+  """As in training, where the result has the shape of the first."""
+  config = _config(rule)
+  framing = build_data.framing(config["data"])
+  trained = _sized(build_data.to_sample(config["data"], training=True), framing)
+  requests = build_session.requests(config)
+  first, *others = _pictures()
+  for other in others[:50]:
+    bucket = framing.sizes.index(framing.nearest(*first.shape[:2]).sizes[0])
+    edit = Editing(sources=(first, other), instruction="red", target=first)
+    try:
+      parts = trained[bucket](edit).parts
+    except BadRecord as error:  # max_crop
+      with pytest.raises(BadRecord, match=r"would lose \d+%"):
+        requests.fit_sources([[first, other]])
+      assert "would lose" in error.reason
+      continue
+    want = [p.pixels_YXC for p in parts if getattr(p, "role", "") == "ref"]
+    (fitted,) = requests.fit_sources([[first, other]])
+    for mine, theirs in zip(fitted, want, strict=True):
+      np.testing.assert_array_equal(mine.pixels_YXC, theirs)
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_the_exported_file_sees_the_same_pixels(rule):
   pytest.importorskip("torch")
   from emma_jax.convert.emma_torch import pictures as theirs
 
   config = _config(rule)
   requests = build_session.requests(config)
-  for picture in _pictures():
+  pictures = _pictures()
+  for picture in pictures:
     for role in ("und", "ref"):
       (want,) = requests.fit([picture], role)
       made, content, original = theirs.fit(picture, config["data"], role)
@@ -119,6 +145,13 @@ def test_the_exported_file_sees_the_same_pixels(rule):
     frame = theirs.nearest(*size, config["data"])
     drawn = theirs.drawn_size(*size, *frame, config["data"])
     assert drawn == requests.drawn_size(*size)
+    try:
+      ((first, want),) = requests.fit_sources([[pictures[0], picture]])
+    except BadRecord:  # max_crop: see below
+      continue
+    bucket = first.pixels_YXC.shape[:2]
+    made, *_ = theirs.fit(picture, config["data"], "ref", bucket)
+    np.testing.assert_array_equal(made, want.pixels_YXC)
 
 
 def test_a_frame_that_loses_too_much_is_refused_by_the_exported_file():

@@ -234,6 +234,15 @@ def test_the_same_answers_and_pictures(root, variant, unrounded):
   noise = noise_of(session, 4, 0, 2)
   made = model.edit(picture, "make it red", noise=noise, steps=3)
   same_pictures(made, ours, "edit")
+  # Of several pictures, of other shapes than the first.
+  several = [picture, pixels(2, 50, 70)[0], pixels(3, 20, 70)[0]]
+  (ours,) = session.edit([several], ["make it red"], **options)
+  made = model.edit(several, "make it red", noise=noise, steps=3)
+  same_pictures(made, ours, "edit of three pictures")
+  swapped = model.edit(
+    [*several[:1], *several[:0:-1]], "make it red", noise=noise, steps=3
+  )
+  assert np.abs(np.asarray(swapped) - np.asarray(made)).max() > 10 * PICTURES
 
 
 def test_the_tokenizer_and_other_sizes_of_pictures(root):
@@ -335,6 +344,9 @@ def test_the_command_line(root, monkeypatch, capsys):
   run("ask", "what?", "--image", picture)
   assert capsys.readouterr().out.strip() == model.ask(str(picture), "what?")
   run("edit", "do", "--image", picture, "--out", to)
+  with Image.open(to) as made:
+    assert made.size == (64, 32)
+  run("edit", "do", "--image", picture, "--image", to, "--out", to)
   with Image.open(to) as made:
     assert made.size == (64, 32)
   with pytest.raises(SystemExit):

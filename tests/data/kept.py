@@ -59,7 +59,9 @@ def stored() -> list[schema.Stored]:
       weight=0.5,
     ),
     schema.Stored(record=Drawing(prompt="red", picture=a, id="d"), weight=2),
-    schema.Stored(record=Editing(source=a, instruction="do", target=b, id="e")),
+    schema.Stored(
+      record=Editing(sources=(a,), instruction="do", target=b, id="e")
+    ),
   ]
 
 

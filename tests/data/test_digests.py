@@ -405,6 +405,7 @@ def test_a_recipe():
       keep=("k",),
       check="header",
       max_pixels=9,
+      max_sources=3,
       options=sequences.Options(data_dir="/d"),
     ),
     {},

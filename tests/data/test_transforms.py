@@ -1,5 +1,7 @@
 """Laws of the sequence layouts beyond the examples in their docstrings."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -30,8 +32,8 @@ def _ask(*turns, pictures: int = 1, **kw) -> Understanding:
   [
     (Drawing(prompt="a", picture=PICTURE), Drawing(prompt="a")),
     (
-      Editing(source=PICTURE, instruction="a", target=PICTURE),
-      Editing(source=PICTURE, instruction="a"),
+      Editing(sources=(PICTURE,), instruction="a", target=PICTURE),
+      Editing(sources=(PICTURE,), instruction="a"),
     ),
   ],
 )
@@ -97,7 +99,7 @@ def test_dropout_shares_and_independence():
     text_dropout=0.3,
     reference_dropout=0.5,
   )
-  edit = Editing(source=PICTURE, instruction="zebra", target=PICTURE)
+  edit = Editing(sources=(PICTURE,), instruction="zebra", target=PICTURE)
   rng = np.random.default_rng(0)
   shown = [to_sample(edit, rng).show(TOKENIZER) for _ in range(2000)]
   text = np.array(["zebra" not in s for s in shown])
@@ -106,6 +108,30 @@ def test_dropout_shares_and_independence():
   assert abs(reference.mean() - 0.5) < 0.03
   assert abs((text & reference).mean() - 0.15) < 0.03
   assert "zebra" in to_sample(edit).show(TOKENIZER)  # without rng: never
+
+
+def test_sources_stand_before_the_instruction_and_are_dropped_at_once():
+  shades = [np.full((32, 32, 3), n, np.uint8) for n in (1, 2, 3)]
+  edit = Editing(sources=tuple(shades), instruction="red", target=PICTURE)
+  sample = TO_SAMPLE(edit)
+  shown = "<|vision_start|>[ref]<|vision_end|>"
+  assert sample.show(TOKENIZER) == (
+    f"<|im_start|>user\n{3 * shown}red<|im_end|>\n<|im_start|>assistant\n"
+    "<|vision_start|>[target]"
+  )
+  refs = [p.pixels_YXC for p in sample.parts if getattr(p, "role", "") == "ref"]
+  np.testing.assert_array_equal(refs, shades)
+  to_sample = dataclasses.replace(TO_SAMPLE, reference_dropout=0.5)
+  rng = np.random.default_rng(0)
+  counts = [
+    to_sample(edit, rng).show(TOKENIZER).count("[ref]") for _ in "x" * 99
+  ]
+  assert set(counts) == {0, 3}
+  # By the numbers of the stream that an edit of one source takes.
+  one = dataclasses.replace(edit, sources=edit.sources[:1])
+  rng = np.random.default_rng(0)
+  alone = [to_sample(one, rng).show(TOKENIZER).count("[ref]") for _ in "x" * 99]
+  assert [3 * n for n in alone] == counts
 
 
 def test_understanding_is_never_dropped():

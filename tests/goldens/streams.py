@@ -54,7 +54,7 @@ def folders(root: Path) -> dict[str, str]:
     )
     stored["edit"].append(
       Editing(
-        source=_picture(rng, size),
+        sources=(_picture(rng, size),),
         instruction=f"do {i}",
         target=picture,
         id=f"e{i}",

@@ -61,8 +61,8 @@ def _samples(tokenizer: Tokenizer) -> dict[str, str]:
     "asked": Understanding(pictures=(p,), turns=(("q", None),)),
     "drawing": Drawing(prompt="a red circle", picture=p),
     "prompt": Drawing(prompt="a red circle"),
-    "editing": Editing(source=p, instruction="remove it", target=p),
-    "to edit": Editing(source=p, instruction="remove it"),
+    "editing": Editing(sources=(p,), instruction="remove it", target=p),
+    "to edit": Editing(sources=(p,), instruction="remove it"),
   }
   out = {name: _flat(to_sample(r)) for name, r in records.items()}
   for name in ("drawing", "editing"):
@@ -95,7 +95,7 @@ def _dropped(tokenizer: Tokenizer) -> str:
     text_dropout=0.4,
     reference_dropout=0.3,
   )
-  record = Editing(source=p, instruction="remove it", target=p)
+  record = Editing(sources=(p,), instruction="remove it", target=p)
   with_text = tokenizer.encode("remove it")[0]
   out = ""
   for i in range(40):

@@ -4,6 +4,9 @@
   python -m emma_torch draw "a red star" --out star.png
   python -m emma_torch edit "make the star blue" --image star.png --out blue.png
 
+An edit of several pictures takes an --image for each, in the order in which the
+instruction counts them.
+
 config.json, model*.safetensors and tokenizer.json lie beside this folder, where
 these commands are given; torch, safetensors and pillow are all it needs. From
 Python: `from emma_torch import Emma`, then `Emma.load(folder)`.

@@ -17,14 +17,17 @@ def main():
   parser.add_argument("--out", default="out.png", type=Path)
   parser.add_argument("--seed", default=0, type=int)
   args = parser.parse_args()
-  if args.task != "ask" and len(args.image) != (args.task == "edit"):
-    parser.error("edit takes one --image and draw takes none.")
+  if args.task != "ask" and bool(args.image) != (args.task == "edit"):
+    parser.error("edit takes an --image, or several, and draw takes none.")
   model = Emma.load(Path(__file__).parent.parent)
   if args.task == "ask":
     print(model.ask(args.image, args.text))
+    return
+  if args.task == "edit":
+    made = model.edit(args.image, args.text, seed=args.seed)
   else:
-    make = getattr(model, args.task)
-    model.to_image(make(*args.image, args.text, seed=args.seed)).save(args.out)
+    made = model.draw(args.text, seed=args.seed)
+  model.to_image(made).save(args.out)
 
 
 if __name__ == "__main__":

@@ -90,14 +90,21 @@ class Emma:
     made = self.generate(contexts, frame, s, noise, seed)
     return resized(made, size, centre(frame[0], frame[1], y, x))
 
-  def edit(self, picture, instruction: str, *, noise=None, seed=0, **changes):
-    """The picture after the instruction, in its own size; see `draw`."""
-    pixels, content, original = self.fit(picture, "ref")
-    s, shown = self.sample | changes, ("ref", pixels)
+  def edit(self, pictures, instruction: str, *, noise=None, seed=0, **changes):
+    """The picture after the instruction, in its own size; see `draw`. Of a list
+    of pictures, in the order in which the instruction counts them, one picture
+    is made, in the size of the first."""
+    one = not isinstance(pictures, (list, tuple))
+    first, *others = [pictures] if one else pictures
+    pixels, content, original = self.fit(first, "ref")
+    bucket = tuple(pixels.shape[:2])
+    shown = [("ref", pixels)]
+    shown += [("ref", self.fit(x, "ref", bucket)[0]) for x in others]
+    s = self.sample | changes
     text, image = s["edit_text_guidance"], s["edit_image_guidance"]
     contexts = [
-      (text, self.message(shown, instruction)),
-      (image - text, self.message(shown, "")),
+      (text, self.message(*shown, instruction)),
+      (image - text, self.message(*shown, "")),
       (1 - image, self.message("")),
     ]
     frame = content[::-1] if self.data["fit"] == "pad" else pixels.shape[:2]

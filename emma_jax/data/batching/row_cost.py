@@ -144,11 +144,13 @@ def count(lengths: Lengths, rules: RowLimits) -> RowCost:
     shown = lengths.pictures * clean
   shown = np.where(asked, shown, 0)
   in_gen = rules.layouts[0].reference_branch == "gen"
-  reference = np.where(editing, clean, 0)
+  # All but the last of an edit's pictures.
+  references = np.where(editing, lengths.pictures - 1, 0).astype(np.int64)
+  reference = references * clean
   besides = shown if in_gen else shown + reference
   text, turns = _cut(lengths, rules, besides, asked)
   need = np.stack(
-    [text + besides, pictures, editing, drawing | editing, patches], axis=1
+    [text + besides, pictures, references, drawing | editing, patches], axis=1
   )
   T, cropped, too_cropped = _framed(lengths, rules, bucket)
   gen = np.where(asked, 0, T) + (reference if in_gen else 0)
@@ -223,8 +225,8 @@ def bucket_of(
 ) -> np.ndarray:
   """(n,) int8: that of the picture to draw; of questions that of the first.
 
-  In an edit it is the result's, to whose size the reference is fitted. `native`
-  questions, and those without a picture, are of none: ANY_BUCKET.
+  In an edit it is the result's, to whose size the references are fitted.
+  `native` questions, and those without a picture, are of none: ANY_BUCKET.
   """
   out = np.full(len(lengths), ANY_BUCKET, np.int8)
   asked = ~np.isin(lengths.task, _DRAWN)

@@ -8,7 +8,9 @@
 
 The reversed instruction is the row's own (column "reverse_instruction"), or of
 the rules in instructions.py, or a model's. Each check is asked of the pair; a
-reverse pair shows the same two pictures, so only its judge is asked again.
+reverse pair shows the same two pictures, so only its judge is asked again. An
+edit with several sources has no reverse, nor what these checks are asked of: it
+is left out, and counted as that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -72,6 +74,12 @@ class EditPairs(Construction):
   ) -> Iterator[Converted | Skipped]:
     """The pair and its reverse, or why not; `given`: reversed instruction."""
     record = need_editing(made, where)
+    if len(record.sources) > 1:
+      yield Skipped(
+        "several sources",
+        f"{len(record.sources)} sources: checks and reverses are of one",
+      )
+      return
     out = self.misread(made.stored, where)
     for rule in (self.face, self.judge):
       if rule and not out:
@@ -142,7 +150,7 @@ def turned(made: Converted, instruction: str, by: str) -> Converted:
   record = _edit(made.stored)
   assert record.target is not None  # a stored edit has both pictures
   back = Editing(
-    source=record.target,
+    sources=(record.target,),
     instruction=instruction,
     target=record.source,
     id=f"{record.id}{REVERSED}",

@@ -22,6 +22,10 @@ from emma_jax.structs import STEM_UNKNOWN, Understanding
 # Columns of the public formats that tell where a row comes from or what it is.
 _ORIGIN = ("data_source", "task", "task_type", "edit_type")
 _MAX_NOTE = 300  # characters of a provenance value
+# Of an edit that `emma-data convert` keeps. Each is a group of tokens as large
+# as the result: eight of 1K take the 8,192 tokens that the longest rows of the
+# full-size configs have for text. What a stage's rows hold is its `references`.
+MAX_SOURCES = 8
 
 
 # Told after every row: (rejected?, bytes written). May raise, to stop.
@@ -112,6 +116,8 @@ class Recipe:
     keep: further columns to keep in the provenance.
     check: "decode" reads every picture whole, "header" its size only.
     max_pixels: larger pictures are rejected.
+    max_sources: edits with more sources are left out, and counted; None: no
+      limit.
     options: of the containers.
   """
 
@@ -125,6 +131,7 @@ class Recipe:
   keep: tuple[str, ...] = ()
   check: Literal["decode", "header"] = "decode"
   max_pixels: int = images.MAX_PIXELS
+  max_sources: int | None = None
   options: sequences.Options = dataclasses.field(
     default_factory=sequences.Options
   )
@@ -162,9 +169,18 @@ class Recipe:
   ) -> Iterator[Converted | Skipped]:
     """The one record of the row; BadRecord where it cannot be used."""
     if self.form == "records":
-      yield Converted(_restore(row["stored"], self), row["sizes"])
+      made = Converted(_restore(row["stored"], self), row["sizes"])
     else:
-      yield Converted(*stored_of(row, self, where, path))
+      made = Converted(*stored_of(row, self, where, path))
+    count = len(getattr(made.stored.record, "sources", ()))
+    if self.max_sources is not None and count > self.max_sources:
+      yield Skipped(
+        "sources",
+        f"{count} sources of an edit, {self.max_sources} are the most; raise "
+        "--max-sources",
+      )
+    else:
+      yield made
 
 
 @dataclasses.dataclass(frozen=True)

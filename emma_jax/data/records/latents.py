@@ -199,7 +199,7 @@ def attach(
     return dataclasses.replace(record, pictures=both)
   if isinstance(record, Drawing):
     return dataclasses.replace(record, picture=both[0])
-  return dataclasses.replace(record, source=both[0], target=both[1])
+  return dataclasses.replace(record, sources=both[:-1], target=both[-1])
 
 
 # ---------------------------------------------------------------- reading

@@ -193,7 +193,8 @@ def _blanked(record: Record) -> Record:
     blanks = (_BLANK,) * len(record.pictures)
     return dataclasses.replace(record, pictures=blanks)
   if isinstance(record, Editing):
-    return dataclasses.replace(record, source=_BLANK, target=_BLANK)
+    blanks = (_BLANK,) * len(record.sources)
+    return dataclasses.replace(record, sources=blanks, target=_BLANK)
   return dataclasses.replace(record, picture=_BLANK)
 
 

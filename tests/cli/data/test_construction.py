@@ -43,7 +43,7 @@ def folder(tmp_path):
       ),
       schema.Stored(
         record=Editing(
-          source=small, instruction="add a hat", target=large, id="e"
+          sources=(small,), instruction="add a hat", target=large, id="e"
         )
       ),
     ],

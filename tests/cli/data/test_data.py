@@ -38,7 +38,7 @@ def _stored(count: int = 6, texts: str = "") -> list[schema.Stored]:
     record = [
       Understanding(pictures=(a,), turns=(turn,), id=f"{i}"),
       Drawing(prompt=f"blue {i}{texts}", picture=b, id=f"{i}"),
-      Editing(source=a, instruction=f"do {i}", target=b, id=f"{i}"),
+      Editing(sources=(a,), instruction=f"do {i}", target=b, id=f"{i}"),
     ][i % 3]
     out.append(schema.Stored(record=record))
   return out

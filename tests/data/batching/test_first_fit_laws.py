@@ -116,9 +116,9 @@ def test_so_many_rows_are_open_and_not_one_fewer(rows, most):
 def records(draw, native: bool) -> Length:
   task = draw(st.sampled_from(["understanding", "text", "drawing", "editing"]))
   side = st.integers(20, 150)
-  pictures = {"text": 0, "drawing": 1, "editing": 2}.get(task)
+  pictures = {"text": 0, "drawing": 1}.get(task)
   if pictures is None:
-    pictures = draw(st.integers(1, 3))
+    pictures = draw(st.integers(1, 3)) + (task == "editing")
   turns = draw(st.integers(1, 4)) if task in ("understanding", "text") else 1
   return Length(
     task=task,
@@ -156,8 +156,9 @@ def sample_of(record: Length, layout: Layout, framing, turns) -> Sample:
     if answer:
       parts += [Text((2,) * answer, loss=True)]
   if record.task == "editing":
-    source, target = record.sizes
-    parts += [picture(source, "ref"), picture(target, "target")]
+    *sources, target = record.sizes
+    parts += [picture(source, "ref") for source in sources]
+    parts += [picture(target, "target")]
   if record.task == "drawing":
     parts.append(picture(record.sizes[0], "target"))
   task = "understanding" if asked else record.task
@@ -192,7 +193,7 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     rows=2,
     und_tokens=data.draw(st.integers(20, 90)),
     und_pictures=2,
-    references=1,
+    references=data.draw(st.integers(1, 3)),
     targets=2,
     height=32,
     width=32,

@@ -78,7 +78,7 @@ def samples(draw, layout: Layout) -> tuple:
     parts = [text(), picture("target")]
   else:
     parts = [text()]
-    for _ in range(draw(st.integers(1, 2))):
+    for _ in range(draw(st.integers(1, 3))):
       parts += [picture("ref"), text()]
     parts += [picture("target")]
   return task, tuple(parts), draw(st.integers(0, 99))
@@ -148,6 +148,20 @@ EDIT = (
   (("text", 1), ("ref", (32, 64), -1), ("text", 2), ("target", (32, 64), -1)),
   2,
 )
+MANY = (
+  "editing",
+  (
+    ("text", 1),
+    ("ref", (32, 64), -1),
+    ("text", 2),
+    ("ref", (32, 64), -1),
+    ("text", 2),
+    ("ref", (32, 64), -1),
+    ("text", 1),
+    ("target", (32, 64), -1),
+  ),
+  5,
+)
 DRAW = ("drawing", (("text", 4), ("target", (32, 64), -1)), 3)
 LARGE = ("drawing", (("text", 400), ("target", (32, 64), -1)), 4)
 
@@ -184,6 +198,33 @@ def test_full_rows_are_those_of_brute_force(fusion, branch, native, latents):
     specs = [x and _alike(x) for x in specs]
   given_ = [build(x, latents) for x in specs]
   assert _check(given_, layout)[0][:3] == [0, 1, 3]
+
+
+@pytest.mark.parametrize("fusion, branch", VARIANTS)
+def test_edits_of_one_and_of_three_sources_by_brute_force(fusion, branch):
+  """Two rows of both kinds; a third edit of three finds no room, and one of a
+  row that has places for two alone never will."""
+  layout = Layout(
+    rows=2,
+    und_tokens=60,
+    und_pictures=0,
+    references=4,
+    targets=3,
+    height=32,
+    width=64,
+    fusion=fusion,
+    reference_branch=branch,
+    latent_channels=CHANNELS,
+  )
+  given_ = [build(x, True) for x in (EDIT, MANY, MANY, DRAW, EDIT, MANY)]
+  assert _check(given_, layout) == [[0, 1, 3], [2, 4]]
+  batch, _ = pack(given_, layout)
+  assert batch.ref_valid_BR.sum(1).tolist() == [4, 4]
+  narrow = dataclasses.replace(layout, references=2)
+  info = pack([build(MANY, True)], narrow)[1]
+  (left_out,) = info.dropped
+  assert left_out.never and "raise layout.references" in left_out.reason
+  assert "references=3 of a row but the layout has 2" in left_out.reason
 
 
 @pytest.mark.parametrize("fusion, branch", VARIANTS)

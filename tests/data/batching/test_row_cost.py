@@ -40,11 +40,16 @@ def _rules(max_turns=3, **changes) -> row_cost.RowLimits:
 @pytest.mark.parametrize(
   "branch, fusion", [("gen", "channel"), ("und", "channel"), ("gen", "token")]
 )
-@pytest.mark.parametrize("task", recorded.COUNTS)
+@pytest.mark.parametrize("task", [*recorded.COUNTS, "sources"])
 def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
   source = RecordsSource(recorded.folder(tmp_path / "d", task, 12))
-  rules = _rules(reference_branch=branch, fusion=fusion)
+  more = dict(references=2, und_tokens=60) if task == "sources" else {}
+  rules = _rules(reference_branch=branch, fusion=fusion, **more)
   table = row_cost.count(source.lengths, rules)
+  if task == "sources":  # of three, of which a row has room for two
+    few = [len(source[i].sources) < 3 for i in range(12)]
+    assert table.fits.tolist() == few
+    assert table.reasons(rules) == {"references": 4}
   seen = set()
   for i in range(12):
     bucket, turns = int(table.bucket[i]), int(table.turns[i])

@@ -9,7 +9,7 @@ import pytest
 
 from emma_jax.data.curation import validation
 from emma_jax.data.pictures.images import BadRecord
-from emma_jax.data.records import latents
+from emma_jax.data.records import latents, schema
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.structs import WithLatent
 from tests import neutral
@@ -101,13 +101,7 @@ def test_records_bring_their_latents(folder):
   assert source.latents.weights == "w" and len(source) == 5  # one counts twice
   for i in range(len(source)):
     got, want, row = source[i], plain[i], source.row(i)
-    names = [
-      f.name
-      for f in dataclasses.fields(got)
-      if isinstance(getattr(want, f.name), bytes)
-    ]
-    pairs = [(getattr(got, n), getattr(want, n)) for n in names]
-    pairs += zip(getattr(got, "pictures", ()), getattr(want, "pictures", ()))
+    pairs = zip(*map(schema.pictures_of, (got, want)), strict=True)
     for k, (picture, raw) in enumerate(pairs):
       assert isinstance(picture, WithLatent) and picture.picture == raw
       np.testing.assert_allclose(

@@ -123,7 +123,7 @@ def test_training_sees_the_same_layout(tokenizer):
   assert flat(first) == encode([Turn("user", (PICTURE, "q"))], 1, "text")
   draw = [Turn("user", ("a cat",))]
   assert flat(Drawing(prompt="a cat")) == encode(draw, 0, "picture")
-  edit = Editing(source=PIXELS, instruction="do")
+  edit = Editing(sources=(PIXELS,), instruction="do")
   assert flat(edit) == encode([Turn("user", (PICTURE, "do"))], 1, "picture")
 
 
