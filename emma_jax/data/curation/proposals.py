@@ -183,7 +183,9 @@ class ApplyEdits(Construction):
     if stretch > self.max_stretch:
       yield Skipped("aspect ratio", f"{x}x{y} became {u}x{v}")
       return
-    edit = Editing(source=source, instruction=said, target=target, id=record.id)
+    edit = Editing(
+      sources=(source,), instruction=said, target=target, id=record.id
+    )
     stored = dataclasses.replace(made.stored, record=edit)
     stored = noted(stored, edited_by=self.painter.model)
     yield Converted(stored, [made.sizes[0], size])
