@@ -17,10 +17,16 @@ def get_config() -> ml_collections.ConfigDict:
     dict(
       seed=0,  # of shuffling, dropout and packing
       tokenizer="tiny",  # the embedded world's; or "qwen3:FOLDER"
-      # Picture sides in pixels: multiples of 32. Pictures of another size are
-      # resized to fit and padded, never distorted.
+      # Picture sides in pixels: multiples of 32. Pictures in questions are
+      # resized to fit and padded with white; none is distorted.
       height=96,
       width=96,
+      # Pictures to draw and to edit: "cover" resizes them to cover the size,
+      # and crops the rest, centred [D PixArt's, SANA's]; "pad" pads them, by
+      # whole tokens that no loss counts. ("pad_learned": as before there was a
+      # choice, with white bars that are learned; for runs begun then.)
+      fit="cover",
+      max_crop=0.5,  # a picture that would lose more of its area is left out
       # (height, width) of the pictures of a batch, the nearest by aspect ratio:
       # at most 8, of the table in aspect_buckets.py or others (planned only);
       # (): height x width.
@@ -35,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
       # The autoencoder's latents: made in the "step", or "stored" beside the
       # records by `emma-data encode-latents`, which native sizes need.
       latents="step",
-      max_turns=3,  # question-answer pairs kept of a conversation
+      max_turns=0,  # question-answer pairs kept of a conversation; 0: all
       text_dropout=0.1,  # [D] prompt left out, for guidance
       reference_dropout=0.1,  # [D] reference left out, for guidance
       max_bad_share=0.01,  # more broken records than this end the run
@@ -43,6 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
       # A batch is packed in so many groups of rows; a host reads the groups of
       # its own rows. 1: each host reads all, which only a few hosts can afford.
       packing_groups=1,
+      plan_segment=1000,  # batches planned at a time, where they are planned
       workers=0,  # data processes; 0 reads in threads
       threads=1,
       prefetch_batches=4,  # batches read ahead
@@ -100,7 +107,9 @@ def get_config() -> ml_collections.ConfigDict:
       text_guidance=4.0,  # [D] drawing
       edit_text_guidance=4.0,  # [D] editing, instruction
       edit_image_guidance=1.5,  # [D] editing, reference
-      max_tokens=32,  # of an answer
+      # Of an answer: longer ones are cut. Descriptions of documents and charts
+      # in LLaVA-OneVision and FineVision take a few hundred.
+      max_tokens=1024,
       averaged=True,  # use the EMA weights
     )
   )
@@ -112,7 +121,7 @@ def get_config() -> ml_collections.ConfigDict:
       held_out_samples=64,  # per held-out set
       batch=32,
       seed=0,
-      steps=20,  # Euler steps when scoring; 0: sample.steps
+      steps=0,  # Euler steps when scoring; 0: sample.steps, as it is used
       split="test",
       tasks=("understanding", "drawing", "editing"),
       held_out=True,  # the world's held-out sets

@@ -39,6 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
         ema_decay=0.999,
         mixture=((0.0, dict(pictures=1.0)),),
         mixture_unit="samples",
+        mixture_even_buckets=False,
         # The latent norm is measured when the weights are packed.
         policy=(("autoencoder/latent/.*", "frozen"), (".*", "train")),
         load=((".*", "random"),),

@@ -37,10 +37,10 @@ def step(
   layout: Layout,
   trained: Collection[str],
   *,
+  draws: int,
+  route: str,
   live: float = 1.0,
   live_patches: float = 1.0,
-  draws: int = 1,
-  route: str = "versatile",
 ) -> dict[str, Part]:
   """A training step of `EmmaObjective`, by part of the model.
 
@@ -48,12 +48,12 @@ def step(
     config: sizes of the model.
     layout: the batch's static shapes; padding counts, it is computed.
     trained: paths of the weights that move.
+    draws: noisy versions of every target.
+    route: the expert that understanding pictures take.
     live: share of all pairs of slots of a row that may attend, of the two
       buffers together (about 0.15 in rows of 8,192 slots).
     live_patches: the same of the patches of a row, where understanding
       pictures have native sizes and share it.
-    draws: noisy versions of every target.
-    route: the expert that understanding pictures take.
   """
   moves = lambda *parts: any(p.startswith(parts) for p in trained)
   c, B = config.llm, layout.rows

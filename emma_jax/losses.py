@@ -190,12 +190,23 @@ def _local(
   return (loss, right), (grad_BUD, grad_VD.astype(head_VD.dtype))
 
 
-def squared_error(predicted_BMTC: jax.Array, target_BMTC: jax.Array):
-  """Mean squared error per picture (B, M), float32."""
+def squared_error(
+  predicted_BMTC: jax.Array, target_BMTC: jax.Array, valid_BMT: Array
+):
+  """Mean squared error per picture (B, M), float32, over its valid tokens.
+
+  0 for a picture without any.
+  """
   chex.assert_rank(predicted_BMTC, 4)
   chex.assert_equal_shape((predicted_BMTC, target_BMTC))
+  chex.assert_equal_shape_prefix((predicted_BMTC, valid_BMT), 3)
   error = predicted_BMTC.astype(jnp.float32) - target_BMTC
-  return jnp.mean(error * error, axis=(-2, -1))
+  valid_BMT = valid_BMT.astype(jnp.float32)
+  used_BM = jnp.maximum(jnp.sum(valid_BMT, axis=-1), 1.0)
+  # A whole picture's mean is multiplied by 1: not another sum, rounded
+  # otherwise.
+  error_BM = jnp.mean(error * error * valid_BMT[..., None], axis=(-2, -1))
+  return error_BM * (valid_BMT.shape[-1] / used_BM)
 
 
 def per_task(error_BM: jax.Array, task_BM: Array) -> dict[str, Mean]:

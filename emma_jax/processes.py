@@ -1,15 +1,23 @@
-"""Processes that read: they end with their parent, and say how they died."""
+"""Processes of this machine: who ends with whom, and what they leave.
+
+First those that read data for a trainer, then groups of processes, such as a
+trainer with its readers.
+"""
 
 import contextlib
+import ctypes
 import glob
 import multiprocessing
 from multiprocessing import connection, shared_memory, util
 import os
+import pathlib
 import re
 import secrets
 import shlex
+import signal
 import sys
 import threading
+import time
 from typing import Any
 
 # Names what a trainer's workers share; of the supervisor, or the trainer.
@@ -104,3 +112,68 @@ def sweep(name: str) -> None:
   for path in glob.glob(_FOLDER + glob.escape(_prefix(name)) + "*"):
     with contextlib.suppress(OSError):  # the tracker was faster
       os.unlink(path)
+
+
+# ----------------------------------------------------------------- groups
+
+
+def stop_with_parent() -> None:
+  """Call in a child before it becomes another program (`preexec_fn`): the
+  kernel (Linux) sends it SIGTERM when its parent dies."""
+  if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def end_group(leader: int, patience: float = 5.0) -> None:
+  """Kills what is left of a session, and lets it clean up shared memory.
+
+  `leader` is its first process, `patience` in seconds that clean-up may take.
+  Python's resource tracker unlinks the shared memory of its parents once they
+  are all gone; so it is the last one to be killed.
+  """
+  members = _members(leader)
+  for pid in members:
+    if not _is_tracker(pid):
+      _kill(pid)
+  end = time.monotonic() + patience
+  while any(map(_is_tracker, _members(leader))) and time.monotonic() < end:
+    time.sleep(0.02)
+  # Where nothing is left, there is nothing to do.
+  with contextlib.suppress(ProcessLookupError, PermissionError):
+    os.killpg(leader, signal.SIGKILL)
+
+
+def _members(leader: int) -> list[int]:
+  """Living processes of a session; only the leader where /proc is missing."""
+  found = []
+  for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    try:
+      # pid (name) state parent group session ...; names may hold anything.
+      fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+      continue  # ended meanwhile
+    if int(fields[3]) == leader and fields[0] != "Z":
+      found.append(int(stat.parent.name))
+  return found
+
+
+def _is_tracker(pid: int) -> bool:
+  try:
+    words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+  except OSError:
+    return False
+  return b"resource_tracker" in words
+
+
+def _kill(pid: int) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.kill(pid, signal.SIGKILL)
+
+
+def signal_of(code: int) -> str:
+  """The signal that an exit code stands for, to be put behind it; or "".
+
+  >>> signal_of(-9), signal_of(2)
+  (' (SIGKILL)', '')
+  """
+  return f" ({signal.Signals(-code).name})" if code < 0 else ""

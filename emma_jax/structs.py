@@ -70,14 +70,35 @@ class Drawing:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Editing:
-  """A source picture, an instruction, and the result (None when sampling)."""
+  """Source pictures, an instruction, and the result (None when sampling).
 
-  source: RawPicture
+  One source or more, in the order in which the instruction counts them; the
+  result has the size of the first.
+  """
+
+  sources: tuple[RawPicture, ...]
   instruction: str
   target: RawPicture | None = None
   kind: str = ""
   id: str = ""
   truth: Any = None
+
+  def __post_init__(self):
+    if not isinstance(self.sources, tuple):
+      raise TypeError(
+        f"sources is a {type(self.sources).__name__}; make it a tuple of "
+        "pictures, of one where there is one."
+      )
+    if not self.sources:
+      raise ValueError(
+        f"The edit {self.id!r} has no source; give it one or more, or make it "
+        "a Drawing."
+      )
+
+  @property
+  def source(self) -> RawPicture:
+    """The first one, whose size the result has."""
+    return self.sources[0]
 
 
 Record = Understanding | Drawing | Editing

@@ -19,10 +19,7 @@ On several machines start one on each, with the same --coordinator and
 
 import argparse
 from collections.abc import Sequence
-import contextlib
-import ctypes
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -169,7 +166,7 @@ class _Supervisor:
         time.sleep(_POLL)
     finally:
       for child, name in zip(self.children, self.names):
-        end_group(child.pid)
+        processes.end_group(child.pid)
         child.wait()
         processes.sweep(name)
 
@@ -186,7 +183,10 @@ class _Supervisor:
     else:
       env["EMMA_STOPPED_CODE"] = str(STOPPED)
     return subprocess.Popen(
-      self.command, env=env, start_new_session=True, preexec_fn=_end_with_parent
+      self.command,
+      env=env,
+      start_new_session=True,
+      preexec_fn=processes.stop_with_parent,
     )
 
   def _failed(self, codes: Sequence[int | None]) -> int | None:
@@ -194,7 +194,7 @@ class _Supervisor:
       if code not in (None, 0, STOPPED):
         _say(
           f"process {self.args.first_process + i} ended with {code}"
-          f"{_meaning(code)}; ending the others."
+          f"{processes.signal_of(code)}; ending the others."
         )
     return MISTAKE if MISTAKE in codes else None
 
@@ -205,65 +205,10 @@ class _Supervisor:
     return STOPPED if self.asked or set(codes) <= {0, STOPPED} else None
 
 
-def end_group(leader: int, patience: float = 5.0) -> None:
-  """Kills what is left of a session, and lets it clean up shared memory.
-
-  Python's resource tracker unlinks the shared memory of its parents once they
-  are all gone; so it is the last one to be killed.
-  """
-  members = _members(leader)
-  for pid in members:
-    if not _is_tracker(pid):
-      _kill(pid)
-  end = time.monotonic() + patience
-  while any(map(_is_tracker, _members(leader))) and time.monotonic() < end:
-    time.sleep(0.02)
-  # Where nothing is left, there is nothing to do.
-  with contextlib.suppress(ProcessLookupError, PermissionError):
-    os.killpg(leader, signal.SIGKILL)
-
-
-def _members(leader: int) -> list[int]:
-  """Living processes of a session; only the leader where /proc is missing."""
-  found = []
-  for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-    try:
-      # pid (name) state parent group session ...; names may hold anything.
-      fields = stat.read_text().rpartition(")")[2].split()
-    except OSError:
-      continue  # ended meanwhile
-    if int(fields[3]) == leader and fields[0] != "Z":
-      found.append(int(stat.parent.name))
-  return found
-
-
-def _is_tracker(pid: int) -> bool:
-  try:
-    words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-  except OSError:
-    return False
-  return b"resource_tracker" in words
-
-
-def _kill(pid: int) -> None:
-  with contextlib.suppress(ProcessLookupError):
-    os.kill(pid, signal.SIGKILL)
-
-
-def _end_with_parent() -> None:
-  """Asks the kernel (Linux) for SIGTERM when the supervisor itself dies."""
-  if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
 def _free_port() -> int:
   with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     return probe.getsockname()[1]
-
-
-def _meaning(code: int) -> str:
-  return f" ({signal.Signals(-code).name})" if code < 0 else ""
 
 
 def _say(text: str) -> None:

@@ -203,6 +203,23 @@ def variables(
   return {variable: " ".join(flags)} | out
 
 
+def pairs(
+  chip: str, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+  """Flags as names and values, for a compiler that takes them as options.
+
+  Args:
+    chip: a key of TABLE.
+    environ: as in `variables`, of TPUs' flags only: XLA_FLAGS, the variable of
+      GPUs, has in this process those of its own CPU in it.
+  """
+  variable, text = next(iter(variables(chip, environ).items()))
+  if variable == "XLA_FLAGS":
+    text = variables(chip)[variable]
+  parts = (f.removeprefix("--").partition("=") for f in text.split())
+  return {name: value or "true" for name, _, value in parts}
+
+
 def main(argv: list[str] | None = None) -> int:
   """Prints `export` lines, or the table; returns the exit code."""
   parser = argparse.ArgumentParser(

@@ -10,13 +10,12 @@ from configs import models
 from emma_jax import flops, flow, optimizer, rules
 from emma_jax.build import model as build_model
 from emma_jax.data.batching.packing import pack
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.training import state
 from emma_jax.training.step import make_step
 from tests import neutral, tiny
 from tests.goldens import machines, store
 
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=64,
   und_pictures=2,
@@ -72,7 +71,7 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   adam = optimizer.build(
     neutral.optimizer_config(learning_rate=1e-3, total_steps=2), ((".*", 1.0),)
   )
-  begin = lambda p: state.begin(p, POLICIES[policy], adam)
+  begin = lambda p: state.begin(p, POLICIES[policy], adam, "float32")
   batch, _ = pack([], layout)
   step = make_step(
     objective, adam, ema_decay=0.9, seed=0, name="s", accumulation=1
@@ -81,7 +80,9 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   counted = lowered.cost_analysis()
   decided = rules.resolve(POLICIES[policy], rules.flatten(model.shapes))
   trained = [p for p, value in decided.items() if value == "train"]
-  parts = flops.step(model.module.config, layout, trained)
+  parts = flops.step(
+    model.module.config, layout, trained, draws=1, route="versatile"
+  )
   assert counted["flops"] == pytest.approx(flops.total(parts), rel=0.05)
 
 
@@ -145,7 +146,8 @@ def test_the_4b_is_the_papers_arithmetic():
 
 def test_only_what_gradients_need_is_counted_again():
   config = build_model.emma_config(tiny.model())
-  of = lambda *trained, **k: flops.step(config, LAYOUT, trained, **k)
+  usual = dict(draws=1, route="versatile")
+  of = lambda *trained, **k: flops.step(config, LAYOUT, trained, **usual | k)
   expert = of("vision/stem/mlp", route="stem")
   assert (expert["vision_lower"].inputs, expert["vision_lower"].weights) == (
     False,
@@ -166,7 +168,10 @@ def test_only_what_gradients_need_is_counted_again():
 def test_native_pictures_cost_what_they_show():
   """Patches and their pairs; no encoder where latents were made beforehand."""
   config = build_model.emma_config(tiny.model())
-  of = lambda layout, **k: flops.step(config, layout, ["vision/lower"], **k)
+  usual = dict(draws=1, route="versatile")
+  of = lambda layout, **k: flops.step(
+    config, layout, ["vision/lower"], **usual | k
+  )
   static, native = of(LAYOUT), of(NATIVE, live_patches=0.5)
   assert static["autoencoder"].forward > 0 == native["autoencoder"].forward
   # A row of 256 patches that see half of all pairs, and a reference.

@@ -113,9 +113,24 @@ def test_unweighted_tokens_have_no_gradient():
 
 def test_squared_error_is_per_picture():
   a, b = RNG.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
-  error = losses.squared_error(a, b)
+  error = losses.squared_error(a, b, np.ones(a.shape[:3]))
   assert error.shape == (2, 3)
   np.testing.assert_allclose(error, ((a - b) ** 2).mean((2, 3)), rtol=1e-5)
+
+
+def test_tokens_of_padding_are_in_no_error():
+  a, b = RNG.normal(size=(2, 2, 3, 6, 4)).astype(np.float32)
+  valid = np.ones((2, 3, 6), np.float32)
+  valid[0, 1, 2:] = 0
+  valid[1, 2] = 0
+  error = losses.squared_error(jnp.asarray(a), b, valid)
+  want = ((a - b) ** 2).mean(axis=-1)
+  np.testing.assert_allclose(error[0, 1], want[0, 1, :2].mean(), rtol=1e-6)
+  np.testing.assert_allclose(error[1, 1], want[1, 1].mean(), rtol=1e-6)
+  assert error[1, 2] == 0
+  # What is predicted, or wanted, for padding changes nothing.
+  other = np.where(valid[..., None] > 0, a, 9)
+  np.testing.assert_array_equal(losses.squared_error(other, b, valid), error)
 
 
 def test_tasks_and_times_partition_the_velocity_error():
@@ -158,8 +173,10 @@ def test_the_router_learns_from_labelled_pictures_only():
     lambda: losses.next_token_of(
       LOGITS, LOGITS[0], TARGETS[:1], WEIGHTS, chunk=4
     ),
-    lambda: losses.squared_error(LOGITS, LOGITS),
-    lambda: losses.squared_error(LOGITS[..., None], LOGITS[:1, ..., None]),
+    lambda: losses.squared_error(LOGITS, LOGITS, LOGITS),
+    lambda: losses.squared_error(
+      LOGITS[..., None], LOGITS[:1, ..., None], LOGITS
+    ),
     lambda: losses.per_task(ERROR, TASK[:1]),
     lambda: losses.per_time(ERROR, TIME[:1], TASK, 2),
     lambda: losses.label(LOGITS, TARGETS, TARGETS[:1]),
@@ -204,7 +221,7 @@ def test_errors_by_time_leave_out_empty_slots_and_are_named_by_their_bin():
 def test_a_velocity_error_is_summed_in_float32():
   a, b = RNG.normal(size=(2, 1, 1, 64, 32)).astype(np.float32)
   low = jnp.asarray(a, jnp.bfloat16)
-  error = losses.squared_error(low, b)
+  error = losses.squared_error(low, b, np.ones(b.shape[:3]))
   assert error.dtype == jnp.float32
   want = ((np.asarray(low, np.float64) - b) ** 2).mean()
   np.testing.assert_allclose(error, [[want]], rtol=1e-5)

@@ -16,22 +16,30 @@ TIMEOUT = 60  # seconds for what takes ten; a hang fails
 PROGRAM = """
 import multiprocessing, os, sys, time
 from emma_jax.data.loading import dataset
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.text.tokenizer import TinyTokenizer
 
+FIT = Preprocess(
+    height=64, width=64, native=False, min_tokens=1, max_tokens=4,
+    codec="pillow", fit="pad", max_crop=0.0)
+
 def main():
   config = dataset.DataConfig(
-      seed=0, sources={"a": sys.argv[1]}, phases=(Phase({"a": 1}),),
-      samples_per_batch=4, preprocess=Preprocess(
-          height=64, width=64, native=False, min_tokens=1, max_tokens=4,
-          codec="pillow"),
-      buckets=(), packing_groups=1, text_dropout=0.1, reference_dropout=0.1,
+      seed=0, sources={"a": sys.argv[1]}, phases=(Phase(
+          {"a": 1}, steps=None, unit="samples", even_buckets=False),),
+      samples_per_batch=4, framing=Framing(
+          understanding=FIT, generation=FIT, buckets=()),
+      latent_settings=None, packing_groups=1,
+      plan_segment=1, text_dropout=0.1, reference_dropout=0.1,
       max_turns=None, max_pixels=10**6, max_bad_share=0.01, min_samples=1000,
       workers=0, threads=2, prefetch_batches=4,
       layout=Layout(rows=2, und_tokens=200, und_pictures=0, references=0,
-                    targets=2, height=64, width=64))
+                    targets=2, height=64, width=64, und_patches=0,
+                    latent_channels=0, fusion="channel",
+                    reference_branch="gen"))
   source = dataset.open_pipeline(config, TinyTokenizer(["red"]))
   with dataset.stream(source, num_workers=2, buffer=2) as batches:
     next(batches)

@@ -42,7 +42,7 @@ model = tiny.build_model.model(tiny.model())
 
 
 def train(mesh):
-  begin = lambda params: state.begin(params, policy, adam)
+  begin = lambda params: state.begin(params, policy, adam, "float32")
   where = sharding.weights(model.shapes, model.axes, mesh)
   places = sharding.like_weights(
       jax.eval_shape(begin, model.shapes), where, mesh)
@@ -127,7 +127,8 @@ from emma_jax.training import state
 shapes = {"w": jax.ShapeDtypeStruct((8, 6), jnp.float32),
           "scale": jax.ShapeDtypeStruct((6,), jnp.float32)}
 axes = {"w": ("embed", "mlp"), "scale": (None,)}
-begin = lambda p: state.begin(p, ((".*", "train"),), optax.adam(1e-3))
+begin = lambda p: state.begin(
+    p, ((".*", "train"),), optax.adam(1e-3), "float32")
 abstract = jax.eval_shape(begin, shapes)
 
 
@@ -145,9 +146,9 @@ four = jax.device_put(begin(params), places(4, fsdp=2, tensor=2))
 two = places(2, fsdp=2)
 target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(
     x.shape, x.dtype, sharding=s), abstract, two)
-with Checkpointer(sys.argv[1]) as saved:
+with Checkpointer(sys.argv[1], 2, 0) as saved:
   saved.save(3, four, {"mesh": 4}, wait=True)
-with Checkpointer(sys.argv[1]) as saved:
+with Checkpointer(sys.argv[1], 2, 0) as saved:
   read, meta = saved.restore(target)
 chex.assert_trees_all_equal(read, four)
 assert meta == {"mesh": 4}

@@ -17,6 +17,7 @@ from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models.emma import Emma, Latents
 from emma_jax.structs import Batch
+from tests import neutral
 
 HEIGHT, WIDTH = 32, 64
 GRID = (1, 2)
@@ -146,13 +147,18 @@ def drawing(seed: int = 0) -> Sample:
   )
 
 
-def editing(seed: int = 0) -> Sample:
+def editing(seed: int = 0, sources: int = 1) -> Sample:
+  """Words first, first + 10, ... stand before the sources."""
   first = 500 + 20 * seed
+  further: list[Text | Picture] = []
+  for i in range(1, sources):
+    further += [Text((first + 9 + i,)), picture(3 * seed + 2 + 50 * i, "ref")]
   return Sample(
     "editing",
     (
       Text((first,)),
       picture(3 * seed + 2, "ref"),
+      *further,
       Text(tuple(range(first + 1, first + 4))),
       picture(3 * seed + 1, "target"),
     ),
@@ -162,7 +168,7 @@ def editing(seed: int = 0) -> Sample:
 def layout(variant: str = "paper", **changes) -> Layout:
   fusion = model(variant).fusion
   sizes = dict(rows=2, und_tokens=32, und_pictures=1, references=2, targets=2)
-  return Layout(
+  return neutral.layout(
     **sizes | changes,
     height=HEIGHT,
     width=WIDTH,

@@ -15,10 +15,15 @@ from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import mixture
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import dataset
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records.latents import Settings
 from emma_jax.data.text import tokenizer as tokenizer_lib
 from emma_jax.data.transforms import ToSample
+
+# data.fit -> how `Preprocess` fits what is drawn. "pad_learned": as runs of
+# before there was a choice, whose targets' padding is learned like the rest.
+_FITS = {"cover": "cover", "pad": "pad_cells", "pad_learned": "pad"}
 
 
 def tokenizer(
@@ -56,12 +61,34 @@ def tokenizer(
   return made
 
 
-def preprocess(data: Mapping[str, Any]) -> Preprocess:
-  """The one preprocessing of training and sampling."""
-  keys = ("height", "width", "native", "min_tokens", "max_tokens")
-  # Checkpoints of before there was a choice were read by Pillow.
-  codec = {"codec": data.get("codec", "pillow")}
-  return make(Preprocess, {k: data[k] for k in keys} | codec, "data")
+def framing(data: Mapping[str, Any], native: bool | None = None) -> Framing:
+  """How pictures are framed, in training and in sampling.
+
+  `native`: whether pictures in questions keep their sizes, where that is not as
+  `data.native` says (a stage without `und_patches` has all of one size).
+  """
+  keys = ("height", "width", "native", "min_tokens", "max_tokens", "codec")
+  values = {k: data[k] for k in keys}
+  if native is not None:
+    values["native"] = native
+  if data["fit"] not in _FITS:
+    raise ConfigError(
+      f"config.data.fit={data['fit']!r}: choose one of {tuple(_FITS)}."
+    )
+  whole: dict[str, Any] = dict(fit="pad", max_crop=0.0)
+  drawn: dict[str, Any] = dict(native=False, fit=_FITS[data["fit"]])
+  if data["fit"] != "pad_learned":
+    drawn["max_crop"] = data["max_crop"]
+  return Framing(
+    understanding=make(Preprocess, values | whole, "data"),
+    generation=make(Preprocess, values | whole | drawn, "data"),
+    buckets=tuple(map(tuple, data["buckets"])),
+  )
+
+
+def _turns(data: Mapping[str, Any]) -> int | None:
+  """Turns kept of a conversation; the config says 0 for all."""
+  return data["max_turns"] or None
 
 
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
@@ -71,10 +98,10 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
     dropout = {k: data[k] for k in dropout}
   return make(
     ToSample,
-    {k: data[k] for k in ("max_turns", "max_pixels")} | dropout,
+    {"max_pixels": data["max_pixels"], "max_turns": _turns(data)} | dropout,
     "data",
     tokenizer=tokenizer(data),
-    preprocess=preprocess(data),
+    framing=framing(data),
   )
 
 
@@ -84,7 +111,10 @@ def layout(
   name: str,
   **changes: Any,
 ) -> Layout:
-  """Static shapes of a batch: capacities of `section`, the config's sizes."""
+  """Static shapes of a batch: capacities of `section`, the config's sizes.
+
+  `changes` of fields; without, the step makes the latents.
+  """
   keys = (
     "rows",
     "und_tokens",
@@ -97,9 +127,13 @@ def layout(
   sizes |= dict(height=config["data"]["height"], width=config["data"]["width"])
   if config["model"]["kind"] == "emma":
     fusion = config["model"]["fusion"]
-    sizes |= dict(
-      fusion=fusion["mode"], reference_branch=fusion["reference_branch"]
-    )
+  else:  # it has targets alone, which all look alike
+    fusion = dict(mode="channel", reference_branch="gen")
+  sizes |= dict(
+    latent_channels=0,
+    fusion=fusion["mode"],
+    reference_branch=fusion["reference_branch"],
+  )
   return make(Layout, sizes | changes, name)
 
 
@@ -113,27 +147,18 @@ def row(config: Mapping[str, Any], height: int, width: int) -> Layout:
 
 def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
   """Hashes of what a sampler must share with the training."""
-  seen = preprocess(data)
-  out = {
-    "preprocess": seen.fingerprint(),
-    "tokenizer": tokenizer(data).fingerprint(),
-  }
-  if seen.native:  # in questions; what is drawn and edited has one size
-    drawn = dataclasses.replace(seen, native=False)
-    out["frame"] = drawn.fingerprint()
-  return out
+  out = {"tokenizer": tokenizer(data).fingerprint()}
+  return framing(data).fingerprints() | out
 
 
 def latent_settings(config: Mapping[str, Any]) -> Settings:
   """What the latents of a config's pictures must have been made for."""
-  seen, model = preprocess(config["data"]), config["model"]
+  model = config["model"]
   sizes = json.dumps(plain(model["autoencoder"]), sort_keys=True)
   return Settings(
-    understanding=seen,
-    generation=dataclasses.replace(seen, native=False),
+    framing=framing(config["data"]),
     autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
     dtype=model["dtype"],
-    buckets=tuple(map(tuple, config["data"]["buckets"])),
   )
 
 
@@ -175,16 +200,14 @@ def batches(
   """
   data, section = config["data"], config["stages"][name]
   where = f"stages.{name}"
-  sizes, seen = stage_layout(config, name), preprocess(data)
-  if not sizes.und_patches:  # all of one size
-    seen = dataclasses.replace(seen, native=False)
+  sizes = stage_layout(config, name)
+  seen = framing(data, native=sizes.und_patches > 0)
   latents = None
   if sizes.latent_channels:
-    latents = dataclasses.replace(latent_settings(config), understanding=seen)
+    latents = dataclasses.replace(latent_settings(config), framing=seen)
   keys = (
     "text_dropout",
     "reference_dropout",
-    "max_turns",
     "max_pixels",
     "max_bad_share",
     "min_samples",
@@ -192,11 +215,11 @@ def batches(
     "threads",
     "prefetch_batches",
     "packing_groups",
-    "buckets",
+    "plan_segment",
   )
   settings = make(
     dataset.DataConfig,
-    {k: data[k] for k in keys},
+    {k: data[k] for k in keys} | {"max_turns": _turns(data)},
     "data",
     # Every stage draws other samples of an endless source.
     seed=data["seed"] + 1000 * list(config["stages"]).index(name),
@@ -204,7 +227,7 @@ def batches(
     phases=_phases(section, where),
     samples_per_batch=section["samples_per_batch"],
     layout=sizes,
-    preprocess=seen,
+    framing=seen,
     latent_settings=latents,
   )
   mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
@@ -237,7 +260,10 @@ def _phases(
   ):
     if stop <= start:
       continue
-    merged = {"unit": section["mixture_unit"]}
+    merged = {
+      "unit": section["mixture_unit"],
+      "even_buckets": section["mixture_even_buckets"],
+    }
     for option in options:
       merged |= option
     out.append(

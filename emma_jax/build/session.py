@@ -137,15 +137,17 @@ def session(
 def requests(config: Mapping[str, Any]) -> Requests:
   """How a model of this config sees what it is asked."""
   data = config["data"]
-  preprocess = drawn = build_data.preprocess(data)
-  if _trained_native(config):
-    drawn = dataclasses.replace(preprocess, native=False)
+  framing = build_data.framing(data)
+  if data["native"] and not _trained_native(config):
+    # The sampler's own choice, for all that it shows.
+    framing = dataclasses.replace(
+      framing, generation=dataclasses.replace(framing.understanding), buckets=()
+    )
   return Requests(
     tokenizer=build_data.tokenizer(data, config["model"]),
-    preprocess=preprocess,
-    generation_preprocess=drawn,
+    framing=framing,
     to_sample=dataclasses.replace(
-      build_data.to_sample(data, training=False), generation_preprocess=drawn
+      build_data.to_sample(data, training=False), framing=framing
     ),
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],
@@ -154,9 +156,8 @@ def requests(config: Mapping[str, Any]) -> Requests:
 
 def _trained_native(config: Mapping[str, Any]) -> bool:
   """Whether a stage of the training saw native understanding pictures."""
-  # Weights from elsewhere know no stages, and older ones no native sizes.
-  stages = config.get("stages", {}).values()
-  return any(stage.get("und_patches", 0) for stage in stages)
+  stages = config.get("stages", {}).values()  # weights from elsewhere have none
+  return any(stage["und_patches"] for stage in stages)
 
 
 def _route(config: Mapping[str, Any], routed: bool) -> str:

@@ -37,6 +37,7 @@ __all__ = (
   "Checkpointer",
   "ContradictionError",
   "config_differences",
+  "read_step",
   "restore_params",
   "save_params",
 )
@@ -45,9 +46,7 @@ __all__ = (
 class Checkpointer:
   """Steps of a run in a directory, newest `keep` and optionally each n-th."""
 
-  def __init__(
-    self, directory: str | pathlib.Path, keep: int = 3, keep_every: int = 0
-  ):
+  def __init__(self, directory: str | pathlib.Path, keep: int, keep_every: int):
     """Opens or creates `directory`.
 
     Args:
@@ -242,47 +241,62 @@ def restore_params(
     CheckpointDamaged: every step is damaged, or `step` is.
   """
   directory = pathlib.Path(directory).absolute()
-
-  def load(number: int) -> tuple[dict, dict]:
-    content = sound.read_content(directory / str(number))
-    missing = [key for key in keys if key not in content["roots"]]
-    if missing:
-      raise CheckpointError(
-        f"Step {number} holds {content['roots']}, not {missing}."
-      )
-    leaves = {
-      p: entry
-      for p, entry in content["leaves"].items()
-      if p.split("/")[0] in keys
-    }
-    empty: dict[str, Any] = {key: {} for key in keys}  # all frozen, or nothing
-    if not leaves:
-      return empty, content["meta"]
-    if abstract is None:
-      item = rules.unflatten(
-        {p: sound.abstract_leaf(k) for p, k in leaves.items()}
-      )
-      args = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
-      )
-    else:
-      item = sound.placed({key: abstract[key] for key in keys})
-      sound.compare_structure(leaves, sound.kinds(item), number)
-      args = ocp.checkpoint_utils.construct_restore_args(item)
-    # A fresh checkpointer: a manager that restored the whole state cannot
-    # restore a part of it.
-    with sound.as_damage(), ocp.PyTreeCheckpointer() as checkpointer:
-      tree = checkpointer.restore(
-        directory / str(number) / "state",
-        args=ocp.args.PyTreeRestore(
-          item=item, restore_args=args, partial_restore=True
-        ),
-      )
-    sound.verify(tree, leaves)
-    return empty | tree, content["meta"]
-
-  steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
-  found = sound.newest_sound(sorted(steps), step, load, directory, set())
+  load = lambda number: read_step(directory, number, keys, abstract)
+  steps = sound.saved_steps(directory)
+  found = sound.newest_sound(steps, step, load, directory, set())
   if found is None:
     raise CheckpointError(f"{directory} holds no checkpoint.")
   return found
+
+
+def read_step(
+  directory: pathlib.Path,
+  step: int,
+  keys: Sequence[str],
+  abstract: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], dict]:
+  """What `restore_params` gives, of exactly one step.
+
+  Says nothing of damage: whoever walks back over steps (`sound.newest_sound`)
+  tells of each, once, however often it reads the step.
+
+  Raises:
+    CheckpointError: the step has no such subtrees, or is of another structure.
+    CheckpointDamaged: its stored bytes are not what was saved.
+  """
+  content = sound.read_content(directory / str(step))
+  missing = [key for key in keys if key not in content["roots"]]
+  if missing:
+    raise CheckpointError(
+      f"Step {step} holds {content['roots']}, not {missing}."
+    )
+  leaves = {
+    p: entry
+    for p, entry in content["leaves"].items()
+    if p.split("/")[0] in keys
+  }
+  empty: dict[str, Any] = {key: {} for key in keys}  # all frozen, or nothing
+  if not leaves:
+    return empty, content["meta"]
+  if abstract is None:
+    item = rules.unflatten(
+      {p: sound.abstract_leaf(k) for p, k in leaves.items()}
+    )
+    args = jax.tree.map(
+      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item
+    )
+  else:
+    item = sound.placed({key: abstract[key] for key in keys})
+    sound.compare_structure(leaves, sound.kinds(item), step)
+    args = ocp.checkpoint_utils.construct_restore_args(item)
+  # A fresh checkpointer: a manager that restored the whole state cannot
+  # restore a part of it.
+  with sound.as_damage(), ocp.PyTreeCheckpointer() as checkpointer:
+    tree = checkpointer.restore(
+      directory / str(step) / "state",
+      args=ocp.args.PyTreeRestore(
+        item=item, restore_args=args, partial_restore=True
+      ),
+    )
+  sound.verify(tree, leaves)
+  return empty | tree, content["meta"]

@@ -13,9 +13,9 @@ import pathlib
 from typing import Any
 
 from emma_jax import rules
-from emma_jax.checkpoints.checkpointer import restore_params
-from emma_jax.checkpoints.integrity import CheckpointDamaged, CheckpointError
-from emma_jax.checkpoints.renamed_keys import current
+from emma_jax.checkpoints import sound
+from emma_jax.checkpoints.checkpointer import read_step
+from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.weight_files import load_weights
 from emma_jax.convert import emma as exported
 
@@ -78,20 +78,14 @@ def read(name: str, choose: Choose = lambda meta: True) -> Weights:
   if (path / "checkpoints").is_dir():
     path = path / "checkpoints"
   if path.name.isdigit() and (path / "state").is_dir():
-    return _of_step(path.parent, int(path.name), choose)
-  steps = sorted(int(p.name) for p in path.glob("*") if p.name.isdigit())
-  if not steps:
+    return _of_run(path.parent, int(path.name), choose)
+  if not sound.saved_steps(path):
     raise NoWeights(
       f"No weights at {name}: name one of {sorted(SHIPPED)}, a .safetensors "
       "file, the working directory of a training that has saved a checkpoint, "
       "or a folder that `emma-convert export emma` wrote."
     )
-  for step in reversed(steps):
-    try:
-      return _of_step(path, step, choose)
-    except CheckpointDamaged as error:  # said aloud where it was found
-      damage = error
-  raise damage
+  return _of_run(path, None, choose)
 
 
 def _of_file(path: pathlib.Path, choose: Choose) -> Weights:
@@ -100,19 +94,29 @@ def _of_file(path: pathlib.Path, choose: Choose) -> Weights:
   return Weights(params=params, meta=meta)
 
 
-def _of_step(directory: pathlib.Path, step: int, choose: Choose) -> Weights:
-  _, meta = restore_params(directory, (), step)
-  # As a weight file says it. Before its stage the router is random.
-  meta = meta | {"step": step, "routed": meta["stage"].startswith("4b")}
-  learned = "ema" if choose(meta) else "trained"
-  parts, _ = restore_params(directory, (learned, "frozen"), step)
-  return Weights(params=rules.merge(parts[learned], parts["frozen"]), meta=meta)
+def _of_run(
+  directory: pathlib.Path, step: int | None, choose: Choose
+) -> Weights:
+  """Of the newest sound step, or of exactly `step`."""
+
+  def load(number: int) -> Weights:
+    _, meta = read_step(directory, number, ())
+    # As a weight file says it. Before its stage the router is random.
+    meta = meta | {"step": number, "routed": meta["stage"].startswith("4b")}
+    learned = "ema" if choose(meta) else "trained"
+    parts, _ = read_step(directory, number, (learned, "frozen"))
+    params = rules.merge(parts[learned], parts["frozen"])
+    return Weights(params=params, meta=meta)
+
+  directory = directory.absolute()  # Orbax takes no other
+  steps = sound.saved_steps(directory)
+  return sound.newest_sound(steps, step, load, directory, set())
 
 
 def _of_export(path: pathlib.Path, choose: Choose) -> Weights:
   found = exported.load(path)
   meta = {
-    "config": current(found.config),
+    "config": found.config,
     "step": found.step,
     "routed": found.route == "router",
     "exported": True,

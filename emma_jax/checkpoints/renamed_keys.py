@@ -21,8 +21,25 @@ RENAMED = {
 # before there was a choice: history, so no value changes with the defaults of
 # today's configs. A section that a file lacks stays out.
 ADDED = {
+  "data.buckets": (),
+  "data.codec": "pillow",
+  "data.fit": "pad_learned",
+  "data.latents": "step",
+  "data.max_crop": 0.0,
+  "data.packing_groups": 1,
+  "data.plan_segment": 1000,
+  "evaluate.ceiling": True,
+  "evaluate.held_out": True,
+  "evaluate.reference": False,
+  "evaluate.sources": {},
+  "evaluate.tasks": ("understanding", "drawing", "editing"),
+  "model.llm.attention": "auto",
+  "model.vision.encoder.attention": "auto",
+  "model.vision.encoder.remat": "none",
   "stages.*.accumulation": 1,
   "stages.*.batch_samples": 0,
+  "stages.*.mixture_even_buckets": False,
+  "stages.*.mixture_unit": "samples",
   "stages.*.rate_factor": 1.0,
   "stages.*.row_samples": 0,
   "stages.*.task_weights": {
@@ -30,6 +47,8 @@ ADDED = {
     "drawing": 1.0,
     "editing": 1.0,
   },
+  "stages.*.und_patches": 0,
+  "train.frozen_dtype": "float32",
   "train.gradient_shares_every": 500,
 }
 # New keys that only sections with another key have: an autoencoder's stage has
@@ -41,9 +60,10 @@ def current(config: Mapping[str, Any]) -> dict[str, Any]:
   """A copy of a saved config with today's keys: renamed ones in their old
   place, new ones behind the others of their section.
 
-  >>> current({"train": {"seed": 1}, "data": {"seed": 1, "parts": 2}})
-  {'train': {'seed': 1, 'gradient_shares_every': 500},
-  'data': {'seed': 1, 'packing_groups': 2}}
+  >>> current({"stages": {"a": {"hand_over": "raw"}}})["stages"]["a"].popitem()
+  ('und_patches', 0)
+  >>> current({"data": {"seed": 1}})["data"]["fit"]
+  'pad_learned'
 
   Raises:
     ValueError: a key is there by both names, with different values.

@@ -27,6 +27,11 @@ def warn(text: str) -> None:
   print(f"WARNING: {text}", file=sys.stderr, flush=True)
 
 
+def saved_steps(directory: pathlib.Path) -> list[int]:
+  """All steps in a run's folder of checkpoints, oldest first."""
+  return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
+
+
 def newest_sound(
   steps: Sequence[int],
   step: int | None,
@@ -34,7 +39,19 @@ def newest_sound(
   directory: pathlib.Path,
   damaged: set[int],
 ) -> Any:
-  """`load` of the newest step that is not damaged; None without steps."""
+  """`load` of the newest step that is not damaged; None without steps.
+
+  Args:
+    steps: all there are, oldest first.
+    step: exactly this one; None: the newest, and on damage the one before.
+    load: of a step; raises CheckpointDamaged, and nothing is told of it there.
+    directory: of the steps, for what is said.
+    damaged: gets the steps that are.
+
+  Raises:
+    CheckpointError: there is no such step.
+    CheckpointDamaged: all are damaged, or `step` is.
+  """
   if step is not None and step not in steps:
     raise CheckpointError(
       f"{directory} holds no step {step}, only {steps or 'nothing'}."

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     choices=("und", "vision", "autoencoder", "emma"),
     help="und: transformers' Qwen3ForCausalLM; vision: SiglipVisionModel; "
     "autoencoder: diffusers' AutoencoderDC; emma: everything, with a "
-    "PyTorch implementation in one file",
+    "PyTorch implementation beside it",
   )
   export.add_argument(
     "--checkpoint",
@@ -113,35 +113,16 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   config = common.load_config(args.config, overrides)
   if args.out.exists() and any(args.out.iterdir()):
     raise common.UserError(f"--out {args.out} is not empty; name a new folder.")
-  import jax
+  from emma_jax.build import exchange
 
-  from emma_jax.build import data as build_data
-  from emma_jax.build import model as build_model
-  from emma_jax.build import sections
-  from emma_jax.checkpoints.checkpointer import save_params
-  from emma_jax.convert import assembly
-
-  if config.model.kind != "emma":
-    raise common.UserError(
-      f"config.model.kind={config.model.kind!r}: init makes an emma."
-    )
-  fingerprints = build_data.fingerprints(config.data)
-  params, origins = assembly.assemble(
-    build_model.emma_config(config.model),
+  origins = exchange.first_weights(
+    config,
+    args.out,
     qwen3_folder=args.qwen3,
     siglip2_folder=args.siglip2,
     dcae_folder=args.dcae,
     dtype=args.dtype,
-    key=jax.random.key(config.train.seed),
   )
-  meta = {
-    "config": sections.plain(config),
-    "fingerprints": fingerprints,
-    "stage": "init",
-    "stage_step": 0,
-    "origins": [[o.subtree, o.source, o.parameters] for o in origins],
-  }
-  save_params(args.out / "checkpoints", {"ema": params, "frozen": {}}, meta)
   _show_origins(origins)
   print(
     f"Wrote {args.out}; train from it with weights:{args.out} in the first "
@@ -165,40 +146,11 @@ def _show_origins(origins: list[Any]) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-  from emma_jax.build import data as build_data
-  from emma_jax.build import model as build_model
+  from emma_jax.build import exchange
   from emma_jax.build import session as build_session
-  from emma_jax.convert import assembly, dcae, emma, qwen3, siglip
 
   found = build_session.read(args.checkpoint)
-  config, params = found.config, found.params
-  if config["model"]["kind"] != "emma" and args.part != "autoencoder":
-    raise common.UserError(
-      f"{args.checkpoint} holds an autoencoder alone; export autoencoder."
-    )
-  if args.part == "autoencoder":
-    dcae.save(
-      args.out, build_model.dcae_config(config["model"]), params["autoencoder"]
-    )
-  elif args.part == "emma":
-    emma.save(
-      args.out,
-      config,
-      params,
-      build_data.tokenizer(config["data"]),
-      step=found.step,
-      route=found.route,
-    )
-  elif args.part == "und":
-    sizes = build_model.emma_config(config["model"])
-    qwen3.save(args.out, *assembly.und_branch(sizes.llm, params["llm"]))
-  else:
-    tower = build_model.emma_config(config["model"]).vision
-    siglip.save(
-      args.out,
-      siglip.expert_config(tower),
-      siglip.from_tower(params["vision"], tower, args.expert),
-    )
+  exchange.export(found, args.part, args.out, expert=args.expert)
   print(f"Wrote {args.out}.")
   return 0
 

@@ -134,11 +134,11 @@ def _main(argv: list[str]) -> int:
   if args.sweep:
     return _sweep(args, config, topology, devices, console)
   plans = _plans(args, config, topology, devices)
-  if args.json:
-    print(_line(plans))
-  else:
-    from emma_jax.planner import table
+  from emma_jax.planner import table
 
+  if args.json:
+    print(json.dumps(table.as_json(plans)))
+  else:
     for plan in plans:
       table.show(plan, console)
   code = 0 if all(p.fits for p in plans) else 1
@@ -181,13 +181,7 @@ def _flags(args, topology) -> dict[str, str]:
     return {}
   from emma_jax import xla_flags
 
-  variable, text = next(
-    iter(xla_flags.variables(topology.chip.name, os.environ).items())
-  )
-  if variable == "XLA_FLAGS":  # this process has those of the CPU in it
-    text = xla_flags.variables(topology.chip.name)[variable]
-  pairs = (f.removeprefix("--").partition("=") for f in text.split())
-  return {name: value or "true" for name, _, value in pairs}
+  return xla_flags.pairs(topology.chip.name, os.environ)
 
 
 def _plans(args, config, topology, devices) -> list:
@@ -238,13 +232,6 @@ def _recipe(args, config, console) -> int:
   return 0
 
 
-def _line(plans) -> str:
-  """JSON of the first plan; others (decoding) under their names."""
-  first = plans[0].as_json()
-  rest = {p.name: p.as_json() for p in plans[1:]}
-  return json.dumps(first | rest)
-
-
 def _sweep(args, config, topology, devices, console) -> int:
   from emma_jax.planner import sweep, table
 
@@ -259,16 +246,7 @@ def _sweep(args, config, topology, devices, console) -> int:
   )
 
   def report(outcome) -> None:
-    p = outcome.plan
-    state = (
-      outcome.error.splitlines()[0]
-      if p is None
-      else (
-        f"{'fits' if p.fits else 'does not fit'}, "
-        f"{p.hbm_bytes / 2**30:.2f} GiB, {p.tokens_per_second:,.0f} tokens/s"
-      )
-    )
-    print(f"{outcome.candidate}: {state}", file=sys.stderr, flush=True)
+    print(table.line(outcome), file=sys.stderr, flush=True)
 
   outcomes = sweep.run(
     config,
@@ -281,18 +259,7 @@ def _sweep(args, config, topology, devices, console) -> int:
     quick=args.quick,
   )
   if args.json:
-    print(
-      json.dumps(
-        [
-          {
-            "candidate": str(o.candidate),
-            "error": o.error,
-            "plan": o.plan and o.plan.as_json(),
-          }
-          for o in outcomes
-        ]
-      )
-    )
+    print(json.dumps(table.sweep_as_json(outcomes)))
   else:
     table.show_sweep(outcomes, console)
   return 0 if outcomes[0].plan and outcomes[0].plan.fits else 1

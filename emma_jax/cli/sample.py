@@ -32,13 +32,16 @@ _DRAW = """Draws a picture for each prompt, all of them at once.
   emma-sample draw --prompt "a bell" --size 64x128 --steps 20 --seed 3 \\
       --out bell.webp --checkpoint runs/emoji
 """
-_EDIT = """Edits pictures; a result has exactly its picture's size.
+_EDIT = """Edits pictures; a result has exactly its (first) picture's size.
 
   emma-sample edit --image in.jpg --instruction "remove the ball" --out out.png
   emma-sample edit --image a.png --image b.png --instruction "make it red" \\
       --text-guidance 5 --image-guidance 2 --out red/
+  emma-sample edit --image cat.png beach.png --out both.png \\
+      --instruction "place the cat of the first picture on the second"
 
-Either as many instructions as pictures, or one of them for all of the other.
+Every --image is an edit, of one picture or of several. Either as many
+instructions as edits, or one of them for all of the other.
 """
 _ASK = """Asks about pictures; every further question remembers what was said.
 
@@ -105,9 +108,11 @@ def _parser() -> argparse.ArgumentParser:
   edit.add_argument(
     "--image",
     action="append",
+    nargs="+",
     required=True,
     metavar="FILE",
-    help="picture to edit; may be given several times",
+    help="picture to edit, or all those that one edit is made of; may be given "
+    "several times, for an edit each",
   )
   edit.add_argument(
     "--instruction",
@@ -205,10 +210,11 @@ def _edit(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   )
   if len(sources) != len(instructions):
     raise common.UserError(
-      f"{len(sources)} pictures and {len(instructions)} instructions: give "
-      "equally many, or one of either."
+      f"{len(sources)} --image and {len(instructions)} instructions: give "
+      "equally many, or one of either. Pictures of one edit follow one --image."
     )
-  _check_pictures(sources)
+  for pictures in sources:
+    _check_pictures(pictures)
   _check_words("--instruction", instructions)
   files = _files(args.out, count)
   pictures = _session(args, overrides).edit(

@@ -14,6 +14,7 @@ import math
 import os
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,7 +102,7 @@ def config_from_hf(config: Mapping[str, Any]) -> DcaeConfig:
     c["downsample_block_type"] = "conv"
   if c["upsample_block_type"] != "interpolate":
     c["upsample_block_type"] = "pixel_shuffle"
-  return DcaeConfig(**c)
+  return DcaeConfig(**c, residual_gain=1.0)
 
 
 def _columns(side: str) -> tuple[str, ...]:
@@ -307,8 +308,8 @@ def _grouped(ours: str, theirs: str, size: int) -> Entry:
   return Entry(
     f"{ours}/kernel",
     (f"{theirs}.weight",),
-    lambda x: x.reshape(-1, size, size).transpose(0, 2, 1),
-    lambda x: x.transpose(0, 2, 1).reshape(-1, size, 1, 1),
+    lambda x: einops.rearrange(x, "(g o) i 1 1 -> g i o", o=size),
+    lambda x: einops.rearrange(x, "g i o -> (g o) i 1 1"),
   )
 
 

@@ -1,7 +1,7 @@
 """A whole EMMA as a folder that plain PyTorch runs, and back, bit for bit.
 
 The folder holds model.safetensors (or shards), config.json, tokenizer.json and
-`emma_torch.py`, which needs nothing of ours. Names are our paths with dots;
+`emma_torch/`, which needs nothing of ours. Names are our paths with dots;
 stacked layers are numbered; layouts are torch's: Linear (out, in), convolution
 (out, in / groups, rows, columns).
 
@@ -19,10 +19,14 @@ import pathlib
 import re
 from typing import Any
 
+import einops
 import jax
 import numpy as np
 
 from emma_jax import rules
+from emma_jax.build import sections
+from emma_jax.build.model import emma_config
+from emma_jax.checkpoints.renamed_keys import current
 from emma_jax.convert import table
 from emma_jax.convert.files import Folder, FolderError, write_folder
 from emma_jax.models.adapters import FusionConfig
@@ -33,11 +37,21 @@ from emma_jax.models.initial import init_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 
-FORMAT = "emma-torch-1"  # emma_torch.py refuses any other
-IMPLEMENTATION = "emma_torch.py"
+FORMAT = "emma-torch-1"  # emma_torch refuses any other
+IMPLEMENTATION = "emma_torch"  # a package, copied as it stands here
 TOKENIZER = "tokenizer.json"
-# What the PyTorch file needs of a run's config beside the model.
-_DATA = ("height", "width", "native", "min_tokens", "max_tokens")
+# What emma_torch needs of a run's config beside the model.
+_DATA = (
+  "height",
+  "width",
+  "native",
+  "min_tokens",
+  "max_tokens",
+  "codec",
+  "fit",
+  "max_crop",
+  "buckets",
+)
 _SAMPLE = (
   "steps",
   "shift",
@@ -46,8 +60,8 @@ _SAMPLE = (
   "edit_image_guidance",
   "max_tokens",
 )
-# Fields of the model's config that emma_torch.py reads, and those that change
-# nothing it computes. Another one must have its default value.
+# Fields of the model's config that emma_torch reads, and those that change
+# nothing it computes. A model with another one is refused.
 _HONOURED = {
   LlmConfig: """vocab_size width mlp_width num_layers num_heads num_kv_heads
         head_dim rope_theta norm_eps tie_embeddings num_shallow shallow_shared
@@ -105,10 +119,9 @@ def _depthwise(shape: Sequence[int]) -> tuple:
 
 def _grouped(shape: Sequence[int]) -> tuple:
   """(groups, in, out) <-> a grouped 1x1 convolution (groups out, in, 1, 1)."""
-  groups, wide, out = shape
   return (
-    lambda x: x.transpose(0, 2, 1).reshape(groups * out, wide, 1, 1),
-    lambda y: y.reshape(groups, out, wide).transpose(0, 2, 1),
+    lambda x: einops.rearrange(x, "g i o -> (g o) i 1 1"),
+    lambda y: einops.rearrange(y, "(g o) i 1 1 -> g i o", g=shape[0]),
   )
 
 
@@ -208,52 +221,26 @@ def model_config(model: Mapping[str, Any]) -> EmmaConfig:
       f"model.kind={model.get('kind')!r}: only a whole EMMA is exported here;"
       " an autoencoder goes to diffusers."
     )
-
-  def make(cls: type, section: Mapping[str, Any], **more: Any) -> Any:
-    return cls(**{k: _tuples(v) for k, v in section.items()} | more)
-
-  vision = dict(model["vision"])
   try:
-    return EmmaConfig(
-      llm=make(LlmConfig, model["llm"]),
-      vision=make(
-        TowerConfig, vision, encoder=make(SiglipConfig, vision["encoder"])
-      ),
-      autoencoder=make(DcaeConfig, model["autoencoder"]),
-      fusion=make(FusionConfig, model["fusion"]),
-      dtype=model["dtype"],
-    )
+    return emma_config(model)
+  except sections.ConfigError as error:
+    raise ExportError(str(error)) from error
   except (KeyError, TypeError, ValueError) as error:
     raise ExportError(f"config.model: {error!r}.") from error
 
 
-def _tuples(value: Any) -> Any:
-  if isinstance(value, (list, tuple)):
-    return tuple(_tuples(v) for v in value)
-  return value
-
-
-def _plain(value: Any) -> Any:
-  """ConfigDicts as dicts and sequences as lists: what JSON gives back."""
-  if hasattr(value, "items"):
-    return {k: _plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(v) for v in value]
-  return value
-
-
 def _check_supported(part: Any) -> None:
-  """Raises ExportError for a field that emma_torch.py would not follow."""
+  """Raises ExportError for a field that emma_torch would not follow."""
   honoured = _HONOURED[type(part)].split()
   for field in dataclasses.fields(part):
     value = getattr(part, field.name)
     if field.name in honoured:
       if type(value) in _HONOURED:
         _check_supported(value)
-    elif value != field.default:
+    else:
       raise ExportError(
         f"{type(part).__name__}.{field.name}={value!r} is not implemented in"
-        f" {IMPLEMENTATION}; only {field.default!r} can be exported."
+        f" {IMPLEMENTATION}; models that have it cannot be exported."
       )
 
 
@@ -264,10 +251,10 @@ def _check_run(config: Mapping[str, Any]) -> None:
       raise ExportError(
         f"config.{section} lacks {missing}, which sampling needs."
       )
-  codec = config["data"].get("codec", "pillow")  # older ones had no other
+  codec = config["data"]["codec"]
   if codec != "pillow":
     raise ExportError(
-      f"config.data.codec={codec!r}: the PyTorch file reads pictures by "
+      f"config.data.codec={codec!r}: emma_torch reads pictures by "
       "Pillow, so the model would see others than in training. Fine-tune "
       "some steps with codec=pillow first."
     )
@@ -314,7 +301,7 @@ def _tokenizer_file(tokenizer: Any) -> bytes:
 class Exported:
   """What a folder holds: `save` and `load` are inverses.
 
-  config: all sections of the run's config, as JSON gives them.
+  config: all sections of the run's config, as JSON gives them, by today's keys.
   params: nested dicts of numpy arrays.
   step: how long the weights were trained.
   route: the expert understanding pictures take.
@@ -335,7 +322,7 @@ def save(
   step: int = 0,
   route: str = "versatile",
 ) -> None:
-  """Writes weights, config, tokenizer and `emma_torch.py` into a folder.
+  """Writes weights, config, tokenizer and `emma_torch/` into a folder.
 
   Args:
     path: the folder, made if missing.
@@ -347,11 +334,11 @@ def save(
       "router" (once it is trained).
 
   Raises:
-    ExportError: what the PyTorch file does not implement.
+    ExportError: what emma_torch does not implement.
     table.ConversionError: parameters that do not belong to the config.
     FolderError: the folder holds weights already.
   """
-  config = _plain(config)
+  config = sections.plain(config)
   sizes = model_config(config["model"])
   _check_supported(sizes)
   _check_run(config)
@@ -359,19 +346,16 @@ def save(
     ("versatile", "stem", "router") if sizes.vision.experts else ("versatile",)
   ):
     raise ExportError(f"{route=} is no expert of this model.")
-  here = pathlib.Path(__file__).with_name(IMPLEMENTATION)
   tensors = table.write(params, entries(sizes))
   vocabulary = _tokenizer_file(tokenizer)
-  about = {
-    "format": FORMAT,
-    "step": int(step),
-    "route": route,
-    "config": config,
-  }
+  about = dict(format=FORMAT, step=int(step), route=route, config=config)
   write_folder(path, about, tensors)
   path = pathlib.Path(path)
   (path / TOKENIZER).write_bytes(vocabulary)
-  (path / IMPLEMENTATION).write_bytes(here.read_bytes())
+  code = path / IMPLEMENTATION
+  code.mkdir(exist_ok=True)
+  for file in pathlib.Path(__file__).with_name(IMPLEMENTATION).glob("*.py"):
+    (code / file.name).write_bytes(file.read_bytes())
 
 
 def load(path: str | os.PathLike) -> Exported:
@@ -389,11 +373,12 @@ def load(path: str | os.PathLike) -> Exported:
       " that the export of a whole EMMA wrote."
     )
   about = folder.config
-  sizes = model_config(about["config"]["model"])
+  config = current(about["config"])
+  sizes = model_config(config["model"])
   leaves = table.read(folder, entries(sizes), shapes(sizes))
   flat: dict[str, np.ndarray] = dict(leaves)
   return Exported(
-    config=about["config"],
+    config=config,
     params=rules.unflatten(flat),
     step=about["step"],
     route=about["route"],

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import os
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +41,11 @@ def _published(
     rope_theta=1e6,
     norm_eps=1e-6,
     tie_embeddings=tie,
+    embed_std=0.02,
+    residual_gain=1.0,
+    scan_unroll=1,
+    remat="none",
+    attention="auto",
   )
 
 
@@ -99,6 +105,11 @@ def config_from_hf(config: dict[str, Any]) -> Qwen3Config:
     rope_theta=_theta(config),
     norm_eps=float(value["rms_norm_eps"]),
     tie_embeddings=bool(value["tie_word_embeddings"]),
+    embed_std=0.02,
+    residual_gain=1.0,
+    scan_unroll=1,
+    remat="none",
+    attention="auto",
   )
 
 
@@ -201,16 +212,16 @@ def config_to_hf(config: Qwen3Config, dtype: str = "float32") -> dict[str, Any]:
 def _to_heads(heads: int) -> tuple[Change, Change]:
   """(heads * E, D) <-> (D, heads, E)."""
   return (
-    lambda x: x.reshape(heads, -1, x.shape[1]).transpose(2, 0, 1),
-    lambda x: x.transpose(1, 2, 0).reshape(-1, x.shape[0]),
+    lambda x: einops.rearrange(x, "(h e) d -> d h e", h=heads),
+    lambda x: einops.rearrange(x, "d h e -> (h e) d"),
   )
 
 
 def _from_heads(heads: int) -> tuple[Change, Change]:
   """(D, heads * E) <-> (heads, E, D)."""
   return (
-    lambda x: x.reshape(x.shape[0], heads, -1).transpose(1, 2, 0),
-    lambda x: x.transpose(2, 0, 1).reshape(x.shape[2], -1),
+    lambda x: einops.rearrange(x, "d (h e) -> h e d", h=heads),
+    lambda x: einops.rearrange(x, "h e d -> d (h e)"),
   )
 
 

@@ -102,6 +102,9 @@ def config_from_hf(config: Mapping[str, Any]) -> SiglipVisionConfig:
     norm_eps=c["layer_norm_eps"],
     num_channels=c["num_channels"],
     position_resize=RESIZE[family],
+    scan_unroll=1,
+    remat="none",
+    attention="auto",
   )
   return SiglipVisionConfig(
     encoder=encoder, pool_head=c["vision_use_head"], margin=margin
@@ -320,7 +323,7 @@ def save(
 
 def expert_config(config: experts.TowerConfig) -> SiglipVisionConfig:
   """What `from_tower` returns the parameters of: a tower without a head."""
-  return SiglipVisionConfig(encoder=config.encoder, pool_head=False)
+  return SiglipVisionConfig(encoder=config.encoder, pool_head=False, margin=0)
 
 
 def to_tower(params: Mapping[str, Any], config: experts.TowerConfig) -> dict:

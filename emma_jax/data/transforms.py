@@ -7,12 +7,11 @@ target gives the prefix that ends right before what is to be generated.
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
 from emma_jax.data.pictures import images
-from emma_jax.data.pictures.preprocess import Preprocess
+from emma_jax.data.pictures.framing import Framing, Role
 from emma_jax.data.text import chat
 from emma_jax.data.text import tokenizer as tokens_lib
 from emma_jax.structs import (
@@ -25,7 +24,6 @@ from emma_jax.structs import (
   WithLatent,
 )
 
-Role = Literal["und", "ref", "target"]
 # Where a picture stands in a question, as in LLaVA's files.
 IMAGE_MARK = "<image>"
 
@@ -43,12 +41,17 @@ class Picture:
   """A preprocessed picture, uint8; a target is learned, the others are not.
 
   latent_TC: its normalised latents, row-major, where they were made before.
+  content: (y, x) of its pixels that are no padding; None: all. A target's other
+    cells are no tokens.
+  cropped: share of the picture's area that framing left out.
   """
 
   pixels_YXC: np.ndarray
   role: Role
   stem: int = STEM_UNKNOWN
   latent_TC: np.ndarray | None = None
+  content: tuple[int, int] | None = None
+  cropped: float = 0.0
 
 
 Part = Text | Picture
@@ -61,6 +64,13 @@ class Sample:
   task: str  # one of structs.TASKS
   parts: tuple[Part, ...]
   id: str = ""
+  truncated: bool = False  # a conversation that lost turns
+
+  @property
+  def cropped(self) -> list[float]:
+    """Of each picture to draw, the share of its area that framing left out."""
+    pictures = (part for part in self.parts if isinstance(part, Picture))
+    return [p.cropped for p in pictures if p.role == "target"]
 
   def show(self, tokenizer: tokens_lib.Tokenizer) -> str:
     """One line for people: learned text in braces, pictures by role."""
@@ -88,16 +98,14 @@ class Sample:
 class ToSample:
   """Record -> Sample. Raises images.BadRecord where the record is broken.
 
-  Understanding pictures become what `preprocess` makes of them; references and
-  targets what `generation_preprocess` makes, where it is given (native sizes
-  are for understanding alone).
-
   >>> from emma_jax.data.pictures.preprocess import Preprocess
   >>> t = tokens_lib.TinyTokenizer(["red"])
   >>> p = Preprocess(height=32, width=32, native=False, min_tokens=1,
-  ...                max_tokens=64, codec="pillow")
-  >>> to_sample = ToSample(tokenizer=t, preprocess=p, text_dropout=0.0,
-  ...     reference_dropout=0.0, max_turns=None, max_pixels=10**6)
+  ...                max_tokens=64, codec="pillow", fit="pad", max_crop=0.0)
+  >>> framing = Framing(understanding=p, generation=p, buckets=())
+  >>> to_sample = ToSample(tokenizer=t, framing=framing,
+  ...     text_dropout=0.0, reference_dropout=0.0, max_turns=None,
+  ...     max_pixels=10**6)
   >>> picture = np.zeros((32, 32, 3), np.uint8)
   >>> def show(record, **kw):
   ...   print(to_sample(record, **kw).show(t))
@@ -115,12 +123,20 @@ class ToSample:
   <|im_start|>assistant
   <|vision_start|>
 
-  Editing: a dropped reference leaves with its marks (conditions are dropped in
-  training by chance, when sampling to guide).
+  Editing: each source is a reference, in their order; dropped ones leave all at
+  once and with their marks (conditions are dropped in training by chance, when
+  sampling to guide).
 
-  >>> edit = Editing(source=picture, instruction="do", target=picture)
+  >>> edit = Editing(sources=(picture,), instruction="do", target=picture)
   >>> show(edit)
   <|im_start|>user
+  <|vision_start|>[ref]<|vision_end|>do<|im_end|>
+  <|im_start|>assistant
+  <|vision_start|>[target]
+  >>> two = to_sample(dataclasses.replace(edit, sources=(picture, picture)))
+  >>> print(two.show(t).replace("|><|", "|>\\n<|"))
+  <|im_start|>user
+  <|vision_start|>[ref]<|vision_end|>
   <|vision_start|>[ref]<|vision_end|>do<|im_end|>
   <|im_start|>assistant
   <|vision_start|>[target]
@@ -151,12 +167,11 @@ class ToSample:
   """
 
   tokenizer: tokens_lib.Tokenizer
-  preprocess: Preprocess
+  framing: Framing
   text_dropout: float
   reference_dropout: float
   max_turns: int | None
   max_pixels: int
-  generation_preprocess: Preprocess | None = None
 
   def __post_init__(self):
     for name in ("text_dropout", "reference_dropout"):
@@ -192,14 +207,17 @@ class ToSample:
     elif isinstance(record, Editing):
       pictures = []
       if not drop_reference:
-        pictures = [self._picture(record.source, "ref", record.id)]
+        pictures = [self._picture(s, "ref", record.id) for s in record.sources]
       instruction = "" if drop_text else record.instruction
       head = self._user([*pictures, instruction])
       head += self._special(tokens_lib.VISION_START)
       task, parts = "editing", head + self._target(record.target, record.id)
     else:
       raise TypeError(f"No layout for a record of type {type(record)}.")
-    return Sample(task=task, parts=_join(parts), id=record.id)
+    truncated = self.max_turns is not None and (
+      isinstance(record, Understanding) and len(record.turns) > self.max_turns
+    )
+    return Sample(task, _join(parts), record.id, truncated)
 
   def _understanding(self, record: Understanding) -> list[Part]:
     turns = record.turns[: self.max_turns]
@@ -245,36 +263,31 @@ class ToSample:
     latent_hwC = None
     if isinstance(raw, WithLatent):
       latent_hwC, raw = raw.latent_hwC, raw.picture
-    pixels_YXC = self.fit(raw, role, where)
+    fit = self.framing.of(role)
+    fitted = fit.read(raw, where, self.max_pixels)
+    # By the other rules padding is no whole cells, and a part of the picture.
+    whole = fitted.whole or fit.fit != "pad_cells"
+    pixels_YXC = fitted.pixels_YXC
+    made = Picture(
+      pixels_YXC,
+      role,
+      stem,
+      content=None if whole else fitted.content_size,
+      cropped=fitted.cropped,
+    )
     if latent_hwC is None:
-      return Picture(pixels_YXC, role, stem)
+      return made
     y, x, _ = pixels_YXC.shape
     h, w, channels = latent_hwC.shape
     if (h * images.GRID, w * images.GRID) != (y, x):
       raise images.BadRecord(
         where, f"latents of {h}x{w} cells for a picture of {y}x{x} pixels"
       )
-    latent_TC = latent_hwC.reshape(-1, channels)
-    return Picture(pixels_YXC, role, stem, latent_TC)
-
-  def fit(self, raw: RawPicture, role: Role, where: str) -> np.ndarray:
-    """A picture's pixels (Y, X, 3) as the model sees them in its role."""
-    return self.of(role).read(raw, where, self.max_pixels).pixels_YXC
+    return dataclasses.replace(made, latent_TC=latent_hwC.reshape(-1, channels))
 
   def sized(self, height: int, width: int) -> "ToSample":
-    """The same for pictures of another size; native ones keep theirs."""
-    fit = lambda x: x and dataclasses.replace(x, height=height, width=width)
-    return dataclasses.replace(
-      self,
-      preprocess=fit(self.preprocess),
-      generation_preprocess=fit(self.generation_preprocess),
-    )
-
-  def of(self, role: Role) -> Preprocess:
-    """What pictures of a role go through."""
-    if role == "und":
-      return self.preprocess
-    return self.generation_preprocess or self.preprocess
+    """The same for pictures of one size; native ones keep theirs."""
+    return dataclasses.replace(self, framing=self.framing.sized(height, width))
 
 
 def further_turn(

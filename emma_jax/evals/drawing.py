@@ -16,27 +16,34 @@ def run(
   records: Sequence[Drawing],
   *,
   judge: Judge,
-  size: tuple[int, int],
+  size_of: Callable[[Drawing], tuple[int, int]],
   batch: int,
   seed: int,
   steps: int,
   progress: Progress,
   name: str = "drawing",
 ) -> list[Outcome[Drawing]]:
-  """Draws each prompt once; `size` is (y, x), 0 `steps` is the model's own."""
+  """Draws each prompt once, at `size_of(record)`, (y, x).
+
+  0 `steps` is the model's own.
+  """
   outcomes = []
   for start, part in batches(records, batch):
     progress(name, start, len(records))
-    drawn = session.draw(
-      # A seed of its own: no two batches start from the same noise.
-      [r.prompt for r in part],
-      size=size,
-      steps=steps or None,
-      seed=seed + start,
-    )
-    for record, picture in zip(part, drawn):
-      mark = (record.kind or "drawing", judge(record, picture))
-      outcomes.append(Outcome(record=record, marks=(mark,), picture=picture))
+    drawn: dict[int, np.ndarray] = {}
+    for size in dict.fromkeys(map(size_of, part)):
+      places = [i for i, r in enumerate(part) if size_of(r) == size]
+      made = session.draw(
+        # A seed of its own: no two batches start from the same noise.
+        [part[i].prompt for i in places],
+        size=size,
+        steps=steps or None,
+        seed=seed + start,
+      )
+      drawn |= zip(places, made)
+    for i, record in enumerate(part):
+      mark = (record.kind or "drawing", judge(record, drawn[i]))
+      outcomes.append(Outcome(record=record, marks=(mark,), picture=drawn[i]))
   progress(name, len(records), len(records))
   return outcomes
 

@@ -22,12 +22,12 @@ def run(
   progress: Progress,
   name: str = "editing",
 ) -> list[Outcome[Editing]]:
-  """Edits each source once; 0 `steps` is the model's own."""
+  """Makes each edit once, of all its sources; 0 `steps` is the model's own."""
   outcomes = []
   for start, part in batches(records, batch):
     progress(name, start, len(records))
     edited = session.edit(
-      [r.source for r in part],
+      [r.sources for r in part],
       [r.instruction for r in part],
       steps=steps or None,
       seed=seed + start,

@@ -80,7 +80,9 @@ def _decoded(record: Record) -> Record:
   if isinstance(record, Drawing):
     return dataclasses.replace(record, picture=load(record.picture))
   return dataclasses.replace(
-    record, source=load(record.source), target=load(record.target)
+    record,
+    sources=tuple(load(source) for source in record.sources),
+    target=load(record.target),
   )
 
 
@@ -131,7 +133,10 @@ def run(
   if task == "drawing":
     data = session.config["data"]
     size = (data["height"], data["width"])
-    drawn = drawing.run(session, only(Drawing, samples), size=size, **flow)
+    size_of = lambda record: size
+    drawn = drawing.run(
+      session, only(Drawing, samples), size_of=size_of, **flow
+    )
     return _unscored(drawn), drawn
   edited = editing.run(session, only(Editing, samples), **flow)
   return _unscored(edited) | _distances(edited), edited

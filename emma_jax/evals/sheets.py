@@ -37,7 +37,7 @@ class Card:
 
   classes: str
   pictures: Sequence[Picture]
-  arrow: bool = False  # from the first picture to the others
+  arrow: int = 0  # stands behind so many of the pictures
   caption: str | None = None
   turns: Sequence[Turn] = ()
 
@@ -106,14 +106,15 @@ def _drawing(outcome: Outcome[Drawing]) -> Card:
 def _editing(outcome: Outcome[Editing]) -> Card:
   record = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
-  shown = [
-    picture(load_picture(record.source), "source"),
-    picture(pixels(outcome.picture), _seen(outcome), mark),
-  ]
+  shown = [picture(load_picture(s), "source") for s in record.sources]
+  shown.append(picture(pixels(outcome.picture), _seen(outcome), mark))
   if record.target is not None:
     shown.append(picture(load_picture(record.target), "target", "small"))
   return Card(
-    classes=mark, pictures=shown, arrow=True, caption=record.instruction
+    classes=mark,
+    pictures=shown,
+    arrow=len(record.sources),
+    caption=record.instruction,
   )
 
 

@@ -17,7 +17,7 @@ from emma_jax.evals.outcomes import (
 )
 from emma_jax.structs import Drawing, Editing, RawPicture, Record, Understanding
 from emma_jax.world import scoring, tasks
-from emma_jax.world.scene import CANVAS
+from emma_jax.world.scene import name_of
 
 # What no training split holds: pairs of colour and shape, Chinese prompts for
 # pictures, two edits at once.
@@ -46,7 +46,11 @@ def run(
   steps: int,
   progress: Progress,
 ) -> tuple[Scores, list[Outcome]]:
-  """Scores and outcomes of a task or held-out set named `task`."""
+  """Scores and outcomes of a task or held-out set named `task`.
+
+  Where the samples are of several sizes, "sizes" holds {"64x128": {"score",
+  "n"}} and so on beside the kinds.
+  """
   family = task.split("_")[0]
   if family == "understanding":
     asked = understanding.run(
@@ -56,7 +60,7 @@ def run(
       progress=progress,
       name=task,
     )
-    return understanding.score(asked), asked
+    return _scores(understanding, asked), asked
   flow: dict[str, Any] = dict(
     batch=batch, seed=seed, steps=steps, progress=progress, name=task
   )
@@ -65,14 +69,29 @@ def run(
       session,
       only(Drawing, samples),
       judge=scoring.score_drawing,
-      size=(CANVAS, CANVAS),
+      size_of=scoring.canvas_of,
       **flow,
     )
-    return drawing.score(drawn), drawn
+    return _scores(drawing, drawn), drawn
   edited = editing.run(
     session, only(Editing, samples), judge=scoring.score_editing, **flow
   )
-  return editing.score(edited), edited
+  return _scores(editing, edited), edited
+
+
+def _scores(family: Any, outcomes: Sequence[Outcome]) -> Scores:
+  """Of an evaluator's outcomes: all together, and by size where they differ."""
+  scores = family.score(outcomes)
+  sizes: dict[str, list[Outcome]] = {}
+  for outcome in outcomes:
+    name = name_of(scoring.canvas_of(outcome.record))
+    sizes.setdefault(name, []).append(outcome)
+  if len(sizes) > 1:
+    scores["sizes"] = {
+      name: {key: family.score(part)[key] for key in ("score", "n")}
+      for name, part in sorted(sizes.items())
+    }
+  return scores
 
 
 def ceiling(
@@ -99,7 +118,7 @@ def ceiling(
     Outcome(record=r, marks=((r.kind, _judge(r, p)),), picture=p)
     for r, p in zip(pictured, made)
   ]
-  return family.score(done) | fidelity(list(zip(made, true))), done
+  return _scores(family, done) | fidelity(list(zip(made, true))), done
 
 
 def _target(record: Drawing | Editing) -> RawPicture | None:

@@ -5,6 +5,7 @@ channels. Dense kernels are (rows, columns, in, out), depthwise kernels (rows,
 columns, channels).
 """
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -129,19 +130,16 @@ def space_to_depth(x_PYXC: jax.Array, factor: int = 2) -> jax.Array:
   (P, Y, X, C) -> (P, Y / factor, X / factor, C * factor**2); output channel
   c * factor**2 + dy * factor + dx (`torch.nn.PixelUnshuffle`).
   """
-  P, Y, X, C = x_PYXC.shape
-  x = x_PYXC.reshape(P, Y // factor, factor, X // factor, factor, C)
-  x = x.transpose(0, 1, 3, 5, 2, 4)
-  return x.reshape(P, Y // factor, X // factor, C * factor**2)
+  return einops.rearrange(
+    x_PYXC, "P (Y y) (X x) C -> P Y X (C y x)", y=factor, x=factor
+  )
 
 
 def depth_to_space(x_PYXC: jax.Array, factor: int = 2) -> jax.Array:
   """The inverse of `space_to_depth` (`torch.nn.PixelShuffle`)."""
-  P, Y, X, C = x_PYXC.shape
-  C //= factor**2
-  x = x_PYXC.reshape(P, Y, X, C, factor, factor)
-  x = x.transpose(0, 1, 4, 2, 5, 3)
-  return x.reshape(P, Y * factor, X * factor, C)
+  return einops.rearrange(
+    x_PYXC, "P Y X (C y x) -> P (Y y) (X x) C", y=factor, x=factor
+  )
 
 
 def group_mean(x: jax.Array, features: int) -> jax.Array:

@@ -65,7 +65,7 @@ class DcaeConfig:
   the norms that end residual branches; it matters to training from scratch.
   """
 
-  in_channels: int = 3
+  in_channels: int
   latent_channels: int
   attention_head_dim: int
   encoder_block_types: tuple[str, ...]
@@ -73,7 +73,7 @@ class DcaeConfig:
   encoder_layers_per_block: tuple[int, ...]
   encoder_qkv_multiscales: tuple[tuple[int, ...], ...]
   downsample_block_type: str
-  encoder_out_shortcut: bool = True
+  encoder_out_shortcut: bool
   decoder_block_types: tuple[str, ...]
   decoder_block_out_channels: tuple[int, ...]
   decoder_layers_per_block: tuple[int, ...]
@@ -81,9 +81,9 @@ class DcaeConfig:
   decoder_norm_types: tuple[str, ...]
   decoder_act_fns: tuple[str, ...]
   upsample_block_type: str
-  decoder_in_shortcut: bool = True
-  decoder_conv_act_fn: str = "relu"
-  residual_gain: float = 1.0
+  decoder_in_shortcut: bool
+  decoder_conv_act_fn: str
+  residual_gain: float
 
   def __post_init__(self):
     for field in dataclasses.fields(self):

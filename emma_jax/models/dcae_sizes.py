@@ -10,6 +10,7 @@ _SCALES = ((), (), (), (5,), (5,), (5,))
 
 # mit-han-lab/dc-ae-f32c32-sana-1.0 and -1.1; scaling factor 0.41407.
 SANA_F32C32 = DcaeConfig(
+  in_channels=3,
   latent_channels=32,
   attention_head_dim=32,
   encoder_block_types=_TYPES,
@@ -17,6 +18,7 @@ SANA_F32C32 = DcaeConfig(
   encoder_layers_per_block=(2, 2, 2, 3, 3, 3),
   encoder_qkv_multiscales=_SCALES,
   downsample_block_type="conv",
+  encoder_out_shortcut=True,
   decoder_block_types=_TYPES,
   decoder_block_out_channels=_CHANNELS,
   decoder_layers_per_block=(3,) * 6,
@@ -24,10 +26,14 @@ SANA_F32C32 = DcaeConfig(
   decoder_norm_types=("rms_norm",) * 6,
   decoder_act_fns=("silu",) * 6,
   upsample_block_type="interpolate",
+  decoder_in_shortcut=True,
+  decoder_conv_act_fn="relu",
+  residual_gain=1.0,
 )
 
 # mit-han-lab/dc-ae-f32c32-in-1.0 (scaling factor 0.3189) and -mix-1.0 (0.4552).
 IN_F32C32 = DcaeConfig(
+  in_channels=3,
   latent_channels=32,
   attention_head_dim=32,
   encoder_block_types=_TYPES,
@@ -35,6 +41,7 @@ IN_F32C32 = DcaeConfig(
   encoder_layers_per_block=(0, 4, 8, 2, 2, 2),
   encoder_qkv_multiscales=((),) * 6,
   downsample_block_type="pixel_unshuffle",
+  encoder_out_shortcut=True,
   decoder_block_types=_TYPES,
   decoder_block_out_channels=_CHANNELS,
   decoder_layers_per_block=(0, 5, 10, 2, 2, 2),
@@ -42,6 +49,9 @@ IN_F32C32 = DcaeConfig(
   decoder_norm_types=("batch_norm",) * 3 + ("rms_norm",) * 3,
   decoder_act_fns=("relu",) * 3 + ("silu",) * 3,
   upsample_block_type="pixel_shuffle",
+  decoder_in_shortcut=True,
+  decoder_conv_act_fn="relu",
+  residual_gain=1.0,
 )
 
 # dc-ai/dc-ae-lite-f32c32: the encoder of sana, a smaller decoder; 0.41407.

@@ -33,9 +33,9 @@ class LlmConfig(Qwen3Config):
   """
 
   num_shallow: int
-  shallow_shared: tuple[str, ...] = ("qk",)
-  deep_shared: tuple[str, ...] = ()
-  final_norm_shared: bool = False
+  shallow_shared: tuple[str, ...]
+  deep_shared: tuple[str, ...]
+  final_norm_shared: bool
 
   def __post_init__(self):
     super().__post_init__()

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 
 from emma_jax.models import flash, partition
 from emma_jax.models.attention import rope, rotations
-from emma_jax.models.flash_tpu import LANES
 from emma_jax.models.layers import rms_norm
 
 TILE = 2**19  # values: a megabyte of bfloat16, of which six fit in 16 of VMEM
@@ -36,7 +35,9 @@ def norm_rope(
   On TPUs, if heads fill whole lanes, a kernel: float32 within, rounded once.
   """
   if (
-    partition.platform() != "tpu" or x_BLHE.shape[-1] % LANES or not x_BLHE.size
+    partition.platform() != "tpu"
+    or x_BLHE.shape[-1] % partition.TPU_LANES
+    or not x_BLHE.size
   ):
     return rope(rms_norm(x_BLHE, scale_E, eps), position_BL, theta)
   return fused(x_BLHE, scale_E, position_BL, eps, theta)
@@ -130,7 +131,9 @@ def _per_head(x, cos):
   return lambda head: jax.lax.fori_loop(
     0,
     x.shape[-1] // width,
-    lambda h, _: head(h, pl.ds(pl.multiple_of(h * width, LANES), width)),
+    lambda h, _: head(
+      h, pl.ds(pl.multiple_of(h * width, partition.TPU_LANES), width)
+    ),
     None,
   )
 

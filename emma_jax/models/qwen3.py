@@ -41,11 +41,11 @@ class Qwen3Config:
   rope_theta: float
   norm_eps: float
   tie_embeddings: bool
-  embed_std: float = 0.02
-  residual_gain: float = 1.0
-  scan_unroll: int = 1
-  remat: str = "none"  # see `partition.remat`
-  attention: str = "auto"
+  embed_std: float
+  residual_gain: float
+  scan_unroll: int
+  remat: str  # see `partition.remat`
+  attention: str
 
   def __post_init__(self):
     check_path(self.attention)

@@ -12,6 +12,7 @@ patches, T tokens (h * w, row-major), D width, H heads, E head width.
 import dataclasses
 from typing import TypeVar
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,12 +41,12 @@ class SiglipConfig:
   num_heads: int
   patch_size: int
   native_grid: int
-  norm_eps: float = 1e-6
-  num_channels: int = 3
-  position_resize: str = "bicubic"
-  scan_unroll: int = 1
-  remat: str = "none"
-  attention: str = "auto"
+  norm_eps: float
+  num_channels: int
+  position_resize: str
+  scan_unroll: int
+  remat: str
+  attention: str
 
   def __post_init__(self):
     check_path(self.attention)
@@ -71,6 +72,12 @@ SO400M_PATCH16_512 = SiglipConfig(
   num_heads=16,
   patch_size=16,
   native_grid=32,
+  norm_eps=1e-6,
+  num_channels=3,
+  position_resize="bicubic",
+  scan_unroll=1,
+  remat="none",
+  attention="auto",
 )
 SO400M_PATCH14_384 = dataclasses.replace(
   SO400M_PATCH16_512, patch_size=14, native_grid=27
@@ -89,11 +96,11 @@ def patches(pixels_PYXC: _Either, size: int) -> _Either:
   Within a patch the order is (row, column, channel). Rows and columns beyond a
   whole patch are dropped, as a convolution without padding does.
   """
-  P, Y, X, C = pixels_PYXC.shape
-  h, w = Y // size, X // size
-  x = pixels_PYXC[:, : h * size, : w * size]
-  x = x.reshape(P, h, size, w, size, C).transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(P, h, w, size * size * C)
+  _, Y, X, _ = pixels_PYXC.shape
+  whole = pixels_PYXC[:, : Y // size * size, : X // size * size]
+  return einops.rearrange(
+    whole, "P (h y) (w x) C -> P h w (y x C)", y=size, x=size
+  )
 
 
 def pixel_shuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
@@ -102,18 +109,16 @@ def pixel_shuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
   Channel fastest: output channel (dy * factor + dx) * C + c, so each of the
   merged tokens stays in one piece.
   """
-  P, h, w, C = x_PhwC.shape
-  x = x_PhwC.reshape(P, h // factor, factor, w // factor, factor, C)
-  x = x.transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(P, h // factor, w // factor, factor**2 * C)
+  return einops.rearrange(
+    x_PhwC, "P (h y) (w x) C -> P h w (y x C)", y=factor, x=factor
+  )
 
 
 def pixel_unshuffle(x_PhwC: jax.Array, factor: int = 2) -> jax.Array:
   """The inverse of `pixel_shuffle`."""
-  P, h, w, C = x_PhwC.shape
-  x = x_PhwC.reshape(P, h, w, factor, factor, C // factor**2)
-  x = x.transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(P, h * factor, w * factor, C // factor**2)
+  return einops.rearrange(
+    x_PhwC, "P h w (y x C) -> P (h y) (w x) C", y=factor, x=factor
+  )
 
 
 class Embed(nn.Module):

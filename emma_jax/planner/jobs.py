@@ -177,7 +177,7 @@ def sample(
     places = sharding.weights(run.shapes, run.axes, mesh)
   except ValueError as error:
     raise PlanError(str(error)) from error
-  dtype = config["train"].get("frozen_dtype", "float32")
+  dtype = config["train"]["frozen_dtype"]
   params = rules.unflatten(
     {
       path: jax.ShapeDtypeStruct(

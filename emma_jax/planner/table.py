@@ -1,6 +1,7 @@
-"""Plans as tables for people."""
+"""Plans as tables and lines for people, and as JSON."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -118,6 +119,37 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
       style="dim",
       highlight=False,
     )
+
+
+def line(outcome: Outcome) -> str:
+  """What became of a candidate, while others are still tried."""
+  p = outcome.plan
+  state = (
+    outcome.error.splitlines()[0]
+    if p is None
+    else (
+      f"{'fits' if p.fits else 'does not fit'}, "
+      f"{p.hbm_bytes / 2**30:.2f} GiB, {p.tokens_per_second:,.0f} tokens/s"
+    )
+  )
+  return f"{outcome.candidate}: {state}"
+
+
+def as_json(plans: Sequence[Plan]) -> dict[str, Any]:
+  """The first plan's fields; other plans (decoding) under their names."""
+  return plans[0].as_json() | {p.name: p.as_json() for p in plans[1:]}
+
+
+def sweep_as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+  """Candidates, best first, each with its plan or why there is none."""
+  return [
+    {
+      "candidate": str(o.candidate),
+      "error": o.error,
+      "plan": o.plan and o.plan.as_json(),
+    }
+    for o in outcomes
+  ]
 
 
 def show_recipes(recipes: Sequence[Recipe], console: Console) -> None:

@@ -5,35 +5,45 @@ Nothing here is computed on a device; see `runner`.
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from emma_jax.data.batching.row_layout import Layout
-from emma_jax.data.pictures.preprocess import Fitted, Preprocess
+from emma_jax.data.pictures.framing import Framing, Role
+from emma_jax.data.pictures.preprocess import Fitted
 from emma_jax.data.text.tokenizer import Tokenizer
-from emma_jax.data.transforms import IMAGE_MARK, Sample, ToSample, further_turn
+from emma_jax.data.transforms import (
+  IMAGE_MARK,
+  Picture,
+  Sample,
+  ToSample,
+  further_turn,
+)
 from emma_jax.sampling import context
 from emma_jax.sampling.context import SampleError, static_size
 from emma_jax.sampling.image import Context
-from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
+from emma_jax.structs import (
+  Drawing,
+  Editing,
+  RawPicture,
+  Understanding,
+  WithLatent,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Requests:
   """How a model sees what it is asked.
 
-  preprocess: of pictures in questions.
-  generation_preprocess: of what is drawn and edited; other than `preprocess`
-    where a model was trained on native pictures, which it saw in questions
-    alone.
-  to_sample: with `generation_preprocess`, and nothing dropped at random.
+  framing: of pictures by their role, as in training.
+  to_sample: with it, and nothing dropped at random.
   row: a layout of one row, with room for nothing, of the trained size.
   max_pixels: larger pictures are refused.
   """
 
   tokenizer: Tokenizer
-  preprocess: Preprocess
-  generation_preprocess: Preprocess
+  framing: Framing
   to_sample: ToSample
   row: Layout
   max_pixels: int
@@ -43,16 +53,34 @@ class Requests:
     """Rows and columns of a picture in training, where all have one size."""
     return self.row.height, self.row.width
 
+  def drawn_size(self, rows: int, columns: int) -> tuple[int, int]:
+    """The trained (height, width) in which a picture of a size is drawn.
+
+    Where the sampler asked for native sizes: its own, in whole tokens.
+    """
+    placed = self.framing.nearest(rows, columns).generation.place(rows, columns)
+    return self.target_size(placed.full, placed.content)
+
+  def target_size(
+    self, full: tuple[int, int], content: tuple[int, int]
+  ) -> tuple[int, int]:
+    """(height, width) of a result: padding is no part of it (pad_cells)."""
+    return content if self.framing.generation.fit == "pad_cells" else full
+
+  def size_of(self, question: Sample) -> tuple[int, int] | None:
+    """(height, width) of the layout of a question; None: as trained."""
+    if self.framing.understanding.native:
+      return None
+    return shown_size(question)
+
   def layout(
     self, samples: Sequence[Sample], size: tuple[int, int] | None = None
   ) -> Layout:
     """One row for any one of the samples; `size` of pictures, or trained."""
     return context.row_layout(samples, self.row, size or self.size)
 
-  def fit(
-    self, pictures: Sequence[RawPicture], preprocess: Preprocess
-  ) -> list[Fitted]:
-    """Pictures of any kind, preprocessed.
+  def fit(self, pictures: Sequence[RawPicture], role: Role) -> list[Fitted]:
+    """Pictures of any kind, each in the bucket that is nearest to it.
 
     Raises:
       BadRecord: what is no picture, or has more than `max_pixels`.
@@ -60,17 +88,52 @@ class Requests:
     out = []
     for i, raw in enumerate(pictures):
       where = raw if isinstance(raw, str) else f"picture {i}"
-      out.append(preprocess.read(raw, where, self.max_pixels))
+      out.append(self.framing.read(raw, role, where, self.max_pixels))
+    return out
+
+  def fit_sources(
+    self, sources: Sequence[Sequence[RawPicture]]
+  ) -> list[list[Fitted]]:
+    """Each edit's source pictures; the further ones in the size of the first.
+
+    Raises:
+      SampleError: an edit without one.
+      BadRecord: as `fit`.
+    """
+    for i, pictures in enumerate(sources):
+      if not pictures:
+        raise SampleError(
+          f"Edit {i} has no picture; give it one or more, or draw."
+        )
+    out = []
+    for first, (_, *others) in zip(
+      self.fit([first for first, *_ in sources], "ref"), sources
+    ):
+      framing = self.framing.sized(*first.pixels_YXC.shape[:2])
+      framing = dataclasses.replace(
+        framing,
+        generation=dataclasses.replace(framing.generation, native=False),
+      )
+      further = dataclasses.replace(self, framing=framing).fit(others, "ref")
+      out.append([first, *further])
     return out
 
   def fit_all(
     self, pictures: Sequence[Sequence[RawPicture]]
   ) -> list[list[np.ndarray]]:
-    """Each conversation's pictures, uint8 (Y, X, 3)."""
-    return [
-      [f.pixels_YXC for f in self.fit(shown, self.preprocess)]
-      for shown in pictures
-    ]
+    """Each conversation's pictures, uint8 (Y, X, 3).
+
+    As in training all get the bucket of the first, where they are not native.
+    """
+    out = []
+    for shown in pictures:
+      first = [f.pixels_YXC for f in self.fit(shown[:1], "und")]
+      framing = self.framing
+      if first and framing.buckets:
+        framing = framing.sized(*first[0].shape[:2])
+      rest = dataclasses.replace(self, framing=framing).fit(shown[1:], "und")
+      out.append([*first, *(f.pixels_YXC for f in rest)])
+    return out
 
   def drawings(
     self, prompts: Sequence[str], contexts: Sequence[Context]
@@ -83,17 +146,22 @@ class Requests:
 
   def edits(
     self,
-    pictures: Sequence[Fitted],
+    sources: Sequence[Sequence[Fitted]],
     instructions: Sequence[str],
     contexts: Sequence[Context],
     places: Sequence[int],
   ) -> list[list[Sample]]:
-    """samples[context][n] of the picture and instruction at places[n]."""
+    """samples[context][n] of the sources and instruction at places[n].
+
+    All of one size.
+    """
+    height, width = sources[places[0]][0].pixels_YXC.shape[:2]
+    to_sample = self.to_sample.sized(height, width)
     return [
       [
-        self.to_sample(
+        to_sample(
           Editing(
-            source=pictures[i].pixels_YXC,
+            sources=tuple(f.pixels_YXC for f in sources[i]),
             instruction=instructions[i],
             id=f"picture {i}",
           ),
@@ -122,13 +190,23 @@ class Requests:
       turns=((questions[0], None),),  # type: ignore[arg-type]  # `structs` lacks None: to be made
       id=f"conversation {i}",
     )
-    return self.to_sample(record)
+    return self._as_shown(shown)(record)
+
+  def _as_shown(self, shown: Sequence[RawPicture]) -> ToSample:
+    """Lets fitted pictures through as they are."""
+    if self.framing.understanding.native or not shown:
+      return self.to_sample
+    (first, *_) = shown
+    assert isinstance(first, np.ndarray)  # only native ones bring latents
+    return self.to_sample.sized(*first.shape[:2])
 
   def computed_together(self, questions: Sequence[Sample]) -> list[list[int]]:
-    """Places of the questions in one layout: all, or native ones as large."""
-    groups: dict[Layout | None, list[int]] = {}
+    """Places of the questions in one layout: of one size, or as large."""
+    groups: dict[Any, list[int]] = {}
     for i, question in enumerate(questions):
-      own = self.layout([question]) if self.preprocess.native else None
+      own: Any = self.size_of(question)
+      if self.framing.understanding.native:
+        own = self.layout([question])
       groups.setdefault(own, []).append(i)
     return list(groups.values())
 
@@ -153,9 +231,27 @@ class Requests:
     return blocks
 
 
+def sources_of(
+  pictures: Sequence[RawPicture | Sequence[RawPicture]],
+) -> list[Sequence[RawPicture]]:
+  """Of each edit all pictures, where one may stand for a list of one."""
+  one = (np.ndarray, str, bytes, WithLatent)
+  return [[p] if isinstance(p, one) else p for p in pictures]
+
+
+def shown_size(sample: Sample) -> tuple[int, int] | None:
+  """(height, width) of its first picture; None without one."""
+  for part in sample.parts:
+    if isinstance(part, Picture):
+      height, width, _ = part.pixels_YXC.shape
+      return height, width
+  return None
+
+
 def by_size(fitted: Sequence[Fitted]) -> dict[tuple, list[int]]:
-  """(height, width) -> places of the pictures of that size."""
-  groups: dict[tuple[int, ...], list[int]] = {}
+  """(height, width), content's (height, width) -> places of such pictures."""
+  groups: dict[tuple[tuple[int, ...], tuple[int, int]], list[int]] = {}
   for i, f in enumerate(fitted):
-    groups.setdefault(f.pixels_YXC.shape[:2], []).append(i)
+    size = f.pixels_YXC.shape[:2]
+    groups.setdefault((size, f.content_size), []).append(i)
   return groups

@@ -60,19 +60,20 @@ class Runner:
     layout: Layout,
     indices: Sequence[int],
     *,
+    size: tuple[int, int],
     steps: int,
     shift: float,
     seed: int,
   ) -> list[Pixels]:
-    """Pictures of the layout's size for samples[context][n].
+    """Pictures of `size`, multiples of 32 pixels, for samples[context][n].
 
-    The noise is of the seed and indices[n].
+    The noise is of the seed and indices[n]. References have the layout's size.
     """
     if steps < 1 or shift <= 0:
       raise SampleError(f"{steps=} and {shift=} must be positive.")
     if not indices:
       return []
-    emma, grid = self.model, token_grid(layout.height, layout.width)
+    emma, grid = self.model, token_grid(*size)
     times_S = image.padded_times(steps, shift)
     weights_K = np.array([c.weight for c in contexts], np.float32)
     out: list[Pixels] = []

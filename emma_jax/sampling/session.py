@@ -8,12 +8,12 @@ import dataclasses
 import math
 from typing import Any
 
-from emma_jax.data.pictures.preprocess import restore
+from emma_jax.data.pictures.preprocess import covering, restore
 from emma_jax.data.text.tokenizer import Tokenizer
-from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
+from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, image
 from emma_jax.sampling.context import SampleError
-from emma_jax.sampling.requests import Requests, by_size
+from emma_jax.sampling.requests import Requests, by_size, sources_of
 from emma_jax.sampling.runner import Pixels, Runner, answer_options
 from emma_jax.structs import RawPicture
 
@@ -71,24 +71,25 @@ class Session:
     guidance: float | None = None,
     seed: int = 0,
   ) -> list[Pixels]:
-    """Pictures of exactly `size` (rows, columns); None: as trained."""
-    rows, columns = self.requests.size if size is None else size
-    size = (rows, columns)
+    """Pictures of exactly `size` (rows, columns); None: as trained.
+
+    They are drawn in the trained size whose shape is nearest: its centre of the
+    shape asked for is resized.
+    """
+    size = self.requests.size if size is None else size
     if min(size) < 1:
       raise SampleError(f"{size=} must be positive.")
-    full = tuple(
-      math.ceil(n / PIXELS_PER_TOKEN) * PIXELS_PER_TOKEN for n in size
-    )
+    full = self.requests.drawn_size(*size)
     contexts = image.drawing_contexts(self._given("text_guidance", guidance))
     samples = self.requests.drawings(prompts, contexts)
     drawn = self._pictures(
-      contexts, samples, full, range(len(prompts)), steps, shift, seed
+      contexts, samples, full, full, range(len(prompts)), steps, shift, seed
     )
-    return [picture[:rows, :columns] for picture in drawn]
+    return [covering(picture, size) for picture in drawn]
 
   def edit(
     self,
-    pictures: Sequence[RawPicture],
+    pictures: Sequence[RawPicture | Sequence[RawPicture]],
     instructions: Sequence[str],
     *,
     steps: int | None = None,
@@ -97,18 +98,33 @@ class Session:
     image_guidance: float | None = None,
     seed: int = 0,
   ) -> list[Pixels]:
-    """Each picture after its instruction, in exactly the picture's size."""
+    """Each picture after its instruction, in exactly the picture's size.
+
+    It is edited as training saw it, in the nearest bucket.
+
+    In place of a picture may stand a sequence of them: the sources of one edit,
+    in the order in which its instruction counts them. The result has exactly
+    the size of the first, and the image guidance is that of all of them.
+    """
     context.same_length(pictures=pictures, instructions=instructions)
     contexts = image.editing_contexts(
       self._given("edit_text_guidance", text_guidance),
       self._given("edit_image_guidance", image_guidance),
     )
-    fitted = self.requests.fit(pictures, self.requests.generation_preprocess)
+    sources = self.requests.fit_sources(sources_of(pictures))
+    fitted = [first for first, *_ in sources]
     out: dict[int, Pixels] = {}
-    for size, members in by_size(fitted).items():
-      samples = self.requests.edits(fitted, instructions, contexts, members)
+    for (full, content), members in by_size(fitted).items():
+      samples = self.requests.edits(sources, instructions, contexts, members)
       made = self._pictures(
-        contexts, samples, size, members, steps, shift, seed
+        contexts,
+        samples,
+        full,
+        self.requests.target_size(full, content),
+        members,
+        steps,
+        shift,
+        seed,
       )
       for i, picture in zip(members, made):
         out[i] = restore(fitted[i], picture)
@@ -116,7 +132,7 @@ class Session:
 
   def reconstruct(self, pictures: Sequence[RawPicture]) -> list[Pixels]:
     """Pictures through the autoencoder and back, in their exact sizes."""
-    fitted = self.requests.fit(pictures, self.requests.preprocess)
+    fitted = self.requests.fit(pictures, "und")
     pixels = [f.pixels_YXC for f in fitted]
     made: dict[int, Pixels] = {}
     for members in by_size(fitted).values():
@@ -124,15 +140,25 @@ class Session:
     return [restore(f, made[i]) for i, f in enumerate(fitted)]
 
   def _pictures(
-    self, contexts, samples, size, indices, steps, shift, seed
+    self, contexts, samples, full, size, indices, steps, shift, seed
   ) -> list[Pixels]:
-    """Pictures of `size` for samples[context][n], noise by indices[n]."""
+    """Pictures of `size` for samples[context][n], noise by indices[n].
+
+    `full`: of the references.
+    """
     steps = int(self._given("steps", steps))
     shift = self._given("shift", shift)
     every = [s for of_context in samples for s in of_context]
-    layout = self.requests.layout(every, size) if every else self.requests.row
+    layout = self.requests.layout(every, full) if every else self.requests.row
     return self.runner.pictures(
-      contexts, samples, layout, indices, steps=steps, shift=shift, seed=seed
+      contexts,
+      samples,
+      layout,
+      indices,
+      size=size,
+      steps=steps,
+      shift=shift,
+      seed=seed,
     )
 
   # ------------------------------------------------------------ text out
@@ -164,7 +190,7 @@ class Session:
     options = answer_options(limit, temperature, top_p)
     fitted = self.requests.fit_all(pictures)
     shown: Sequence[Sequence[RawPicture]] = fitted
-    if self.requests.preprocess.native:
+    if self.requests.framing.understanding.native:
       # Only SigLIP2 takes many sizes in one program.
       shown = self.runner.with_latents(fitted)
     questions = [
@@ -177,7 +203,10 @@ class Session:
         questions,
         self.requests.further_turns(members, turns),
         members,
-        self.requests.layout([questions[i] for i in members]),
+        self.requests.layout(
+          [questions[i] for i in members],
+          self.requests.size_of(questions[members[0]]),
+        ),
         self.tokenizer.eos,
         seed,
         options,

@@ -20,6 +20,7 @@ from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.ingest import job, part
 from emma_jax.data.loading import dataset
 from emma_jax.data.pictures import images
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.text.tokenizer import TinyTokenizer
 
@@ -149,6 +150,8 @@ def _preprocess(settings: Settings, codec: Any) -> Preprocess:
     min_tokens=1,
     max_tokens=4096,
     codec=codec,
+    fit="pad",
+    max_crop=0.0,
   )
 
 
@@ -160,7 +163,7 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
   config = dataset.DataConfig(
     seed=0,
     sources={"a": f"records:{folder}/records"},
-    phases=(Phase({"a": 1}),),
+    phases=(Phase({"a": 1}, steps=None, unit="samples", even_buckets=False),),
     samples_per_batch=s.batch,
     layout=Layout(
       rows=1,
@@ -170,9 +173,18 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
       targets=0,
       height=s.height,
       width=s.width,
+      und_patches=0,
+      latent_channels=0,
+      fusion="channel",
+      reference_branch="gen",
     ),
-    preprocess=_preprocess(s, side),
-    buckets=(),
+    latent_settings=None,
+    plan_segment=1,
+    framing=Framing(
+      understanding=_preprocess(s, side),
+      generation=_preprocess(s, side),
+      buckets=(),
+    ),
     packing_groups=1,
     text_dropout=0.0,
     reference_dropout=0.0,
@@ -219,7 +231,7 @@ def _loader(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
       row = rows[index]
       with Image.open(os.path.join(folder, "jpeg", row["image"])) as file:
         image = file.convert("RGB")
-      (y, x), _ = fit.size(image.height, image.width)
+      y, x = fit.place(image.height, image.width).content
       # Resized as an image: no copy to an array and back.
       if (y, x) != (image.height, image.width):
         image = image.resize((x, y), Image.Resampling.BICUBIC)

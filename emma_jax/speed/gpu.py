@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import copy
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import traceback
@@ -151,6 +152,46 @@ def ratio(rows: Sequence[Mapping[str, Any]]) -> float | None:
   ]
   ours, theirs = of("train"), of("torch")
   return min(theirs) / min(ours) if ours and theirs else None
+
+
+def lines(row: Mapping[str, Any], plan: pathlib.Path | None) -> list[str]:
+  """A part's result, what matters most first.
+
+  plan: what `emma-plan --json` printed for a train step, to compare memory.
+  """
+  name = f"{row['part']} {row['variant']}:"
+  if "error" in row:
+    return [f"{name} {row['error']}"]
+  spread = f"{1e3 * row['fastest']:.1f} to {1e3 * row['slowest']:.1f}"
+  out = [
+    f"{name} {1e3 * row['seconds']:.1f} ms a step ({spread}, "
+    f"{row['steps']} timed), {row['tokens_per_second']:,.0f} tokens/s"
+  ]
+  if "flops_per_second" in row:
+    share = "" if row["mfu"] is None else f", {row['mfu']:.1%} of the peak"
+    out.append(
+      f"{row['model_flops'] / 1e12:.2f} TFLOP a step, "
+      f"{row['flops_per_second'] / 1e12:.1f} TFLOP/s{share}"
+    )
+  parts = [f"{_gib(row['peak_bytes'])} at the peak"]
+  if "compiled_bytes" in row:
+    parts.append(f"{_gib(row['compiled_bytes'])} as compiled")
+  if row["part"] == "train" and plan:
+    planned = json.loads(plan.read_text())
+    parts.append(f"{_gib(planned['hbm_bytes'])} planned")
+  out.append(
+    f"memory: {', '.join(parts)}; compiled in {row['compile_seconds']:.0f} s"
+  )
+  for kernel in row.get("kernels", ()):
+    out.append(
+      f"{1e3 * kernel['seconds']:9.2f} ms {kernel['calls']:7.0f} x "
+      f"{kernel['kernel'][:60]}"
+    )
+  return out
+
+
+def _gib(size: float | None) -> str:
+  return "unknown" if size is None else f"{size / 2**30:.2f} GiB"
 
 
 # --------------------------------------------------------------- in the child

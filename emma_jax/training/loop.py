@@ -247,7 +247,7 @@ class _StageLoop:
       self.profile.before(self.first + step)
     shape = tuple(x.shape for x in jax.tree.leaves(batch))
     new = shape not in self.shapes
-    if new and self.source.config.buckets:
+    if new and self.source.config.framing.buckets:
       y, x = batch.gen_pixels_BMYXC.shape[2:4]
       self.writer.note(f"Stage {self.stage.name}: compiling for {y}x{x}.")
     self.shapes.add(shape)

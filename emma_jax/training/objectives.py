@@ -6,6 +6,7 @@ Metrics are `structs.Mean`s by name and stay on the device until logged.
 import abc
 from collections.abc import Callable
 import dataclasses
+import math
 from typing import Any
 
 from flax import struct
@@ -187,8 +188,12 @@ class EmmaObjective(SummedObjective):
     )
     tasks: dict[str, Mean] = {}
     if random is not None:
+      # What is no token of its picture is padding.
+      segment_BG = batch.gen_ids.segment
+      start = segment_BG.shape[1] - math.prod(clean_BMTC.shape[1:3])
+      valid_BMT = segment_BG[:, start:].reshape(clean_BMTC.shape[:3]) > 0
       error_BM = losses.squared_error(
-        out.velocity_BMTC, flow.velocity(clean_BMTC, random.eps_BMTC)
+        out.velocity_BMTC, flow.velocity(clean_BMTC, random.eps_BMTC), valid_BMT
       )
       tasks = losses.per_task(error_BM, batch.gen_task_BM)
       pooled = sum(scale.weights[k] * mean.total for k, mean in tasks.items())

@@ -43,7 +43,7 @@ def begin(
   params: dict,
   policy: tuple,
   optimizer: optax.GradientTransformation,
-  frozen_dtype: str = "float32",
+  frozen_dtype: str,
 ) -> TrainState:
   """The state at step 0 of a stage. `policy`: (regex, "train" | "frozen").
 

@@ -8,13 +8,15 @@ from emma_jax.world.language import Language
 from emma_jax.world.questions import related, say
 from emma_jax.world.scene import (
   BACKGROUNDS,
-  CELLS,
   HELD_OUT,
   ORDINARY,
+  PLAIN,
   SHAPES,
   SIZES,
+  Canvas,
   Picture,
   Scene,
+  cells_of,
 )
 
 TAGS = (
@@ -43,15 +45,20 @@ class Wanted:
 class DrawingTruth:
   """What a drawing must show: exactly `wanted`, so related, so backed.
 
-  `relation` is between the first and the second wanted thing. `scene` is what
-  the record's own picture shows; where `wanted` is None (autoencoder records),
-  that picture itself is the demand.
+  It must be of the size of `canvas`. `relation` is between the first and the
+  second wanted thing. `scene` is what the record's own picture shows; where
+  `wanted` is None (autoencoder records), that picture itself is the demand.
   """
 
   scene: Picture
   wanted: tuple[Wanted, ...] | None
   relation: str | None = None
   background: str = "white"
+
+  @property
+  def canvas(self) -> Canvas:
+    """(rows, columns) in pixels to draw at: the record's own picture's."""
+    return self.scene.canvas
 
 
 def _wanted(rng: Rng, tag: str, pair: tuple[str, str] | None) -> list[Wanted]:
@@ -100,7 +107,12 @@ def _caption(rng: Rng, words: Language, truth: DrawingTruth) -> str:
 
 
 def drawing(
-  rng: Rng, words: Language, tag: str, *, held_out: bool = False
+  rng: Rng,
+  words: Language,
+  tag: str,
+  *,
+  held_out: bool = False,
+  canvas: Canvas = PLAIN,
 ) -> tuple[str, DrawingTruth]:
   """A caption of `tag` and its truth, with a scene that fulfils it."""
   if tag not in TAGS or (held_out and tag not in PAIR_TAGS):
@@ -117,7 +129,9 @@ def drawing(
     draws.thing(
       rng, cell, shape=item.shape, colour=item.colour or same, size=item.size
     )
-    for item, cell in zip(items, draws.several(rng, CELLS, len(items)))
+    for item, cell in zip(
+      items, draws.several(rng, cells_of(canvas), len(items))
+    )
   ]
   relation = None
   if tag == "position":
@@ -126,7 +140,7 @@ def drawing(
   named = chance(rng, 0.25)
   background = pick(rng, BACKGROUNDS) if named else "white"
   truth = DrawingTruth(
-    scene=Scene(tuple(things), background),
+    scene=Scene(tuple(things), background, canvas),
     wanted=tuple(items),
     relation=relation,
     background=background,

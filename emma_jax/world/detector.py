@@ -10,20 +10,21 @@ score can't be met by rubble.
 
 import functools
 
+import einops
 import numpy as np
 
 from emma_jax.world.render import coverage
 from emma_jax.world.scene import (
   BACKGROUND_RGB,
-  CANVAS,
   CELL,
-  GRID,
   RGB,
   SHAPES,
   SIZES,
   UNKNOWN,
   Scene,
   Thing,
+  corner,
+  grid,
 )
 
 # A pixel is foreground where it's this far (RGB distance) from the background.
@@ -78,7 +79,8 @@ def _border(picture_YXC: np.ndarray) -> np.ndarray:
 def _area(difference_hwLC: np.ndarray) -> np.ndarray:
   """(h, w) foreground pixels of each cell, by 2x2 means: noise halves."""
   half = CELL // 2
-  pooled = difference_hwLC.reshape(GRID, GRID, half, 2, half, 2, 3)
+  rows, columns = difference_hwLC.shape[:2]
+  pooled = difference_hwLC.reshape(rows, columns, half, 2, half, 2, 3)
   pooled = pooled.mean((3, 5))
   return 4 * ((pooled**2).sum(-1) > FOREGROUND**2).sum((2, 3))
 
@@ -104,23 +106,23 @@ def _thing(pixels_LC, ground_C, distance_L, cell: tuple[int, int]) -> Thing:
 
 
 def read(picture_YXC: np.ndarray) -> Scene:
-  """(96, 96, 3) uint8 -> the scene it shows, jitter left out.
+  """(Y, X, 3) uint8 -> the scene it shows on a canvas of that size, jitter
+  left out.
 
-  Raises ValueError for another shape: the world has one canvas size.
+  Raises ValueError where a side is too short for a canvas of the world.
   """
-  if picture_YXC.shape != (CANVAS, CANVAS, 3):
-    raise ValueError(
-      f"A picture of shape {picture_YXC.shape} is not of the world; draw at"
-      f" {CANVAS}x{CANVAS} to score it."
-    )
+  y, x, channels = picture_YXC.shape
+  canvas = (y, x)
+  if channels != 3:
+    raise ValueError(f"A picture of shape {picture_YXC.shape} is not RGB.")
+  rows, columns = grid(canvas)
   ground_C = _median(_border(picture_YXC))
   background = _nearest(ground_C, BACKGROUND_RGB, BACKGROUND_REACH)
-  pixels_hwLC = (
-    picture_YXC.reshape(GRID, CELL, GRID, CELL, 3)
-    .swapaxes(1, 2)
-    .reshape(GRID, GRID, CELL * CELL, 3)
-    .astype(np.float32)
-  )
+  top, left = corner((0, 0), canvas)
+  inner_YXC = picture_YXC[top : top + rows * CELL, left : left + columns * CELL]
+  pixels_hwLC = einops.rearrange(
+    inner_YXC, "(h y) (w x) C -> h w (y x) C", y=CELL, x=CELL
+  ).astype(np.float32)
   distance_hwL = np.sqrt(((pixels_hwLC - ground_C) ** 2).sum(-1))
   area_hw = _area(pixels_hwLC - ground_C)
   things = []
@@ -133,4 +135,4 @@ def read(picture_YXC: np.ndarray) -> Scene:
         (int(row), int(column)),
       )
     )
-  return Scene(tuple(things), background)
+  return Scene(tuple(things), background, canvas)

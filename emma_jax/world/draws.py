@@ -8,13 +8,15 @@ import numpy as np
 
 from emma_jax.world.scene import (
   BACKGROUNDS,
-  CELLS,
   COLOURS,
   MAX_THINGS,
   ORDINARY,
+  PLAIN,
   POLYGONS,
   SHAPES,
   SIZES,
+  Canvas,
+  Cell,
   Chart,
   Digit,
   Polygon,
@@ -22,6 +24,7 @@ from emma_jax.world.scene import (
   StemPicture,
   Sum,
   Thing,
+  cells_of,
 )
 
 T = TypeVar("T")
@@ -66,7 +69,7 @@ def colour_for(rng: Rng, shape: str, but: str | None = None) -> str:
 
 def thing(
   rng: Rng,
-  cell: tuple[int, int],
+  cell: Cell,
   *,
   shape: str | None = None,
   colour: str | None = None,
@@ -84,24 +87,29 @@ def thing(
 
 
 def scene(
-  rng: Rng, *, least: int = 1, most: int = MAX_THINGS, repeat: float = 0.3
+  rng: Rng,
+  *,
+  least: int = 1,
+  most: int = MAX_THINGS,
+  repeat: float = 0.3,
+  canvas: Canvas = PLAIN,
 ) -> Scene:
   """`least`..`most` ordinary things; each repeats a shape with `repeat`."""
   number = int(rng.integers(least, most + 1))
   things: list[Thing] = []
-  for cell in several(rng, CELLS, number):
+  for cell in several(rng, cells_of(canvas), number):
     # Repeated shapes give counting something to count.
     again = things and chance(rng, repeat)
     shape = pick(rng, things).shape if again else None
     things.append(thing(rng, cell, shape=shape))
-  return Scene(tuple(things), pick(rng, BACKGROUNDS))
+  return Scene(tuple(things), pick(rng, BACKGROUNDS), canvas)
 
 
 def with_pair(rng: Rng, pair: tuple[str, str], *, most: int = 4) -> Scene:
   """A scene whose only thing of that colour or that shape is the pair."""
   colour, shape = pair
   number = int(rng.integers(1, most + 1))
-  first, *cells = several(rng, CELLS, number)
+  first, *cells = several(rng, cells_of(PLAIN), number)
   others = [p for p in ORDINARY if p[0] != colour and p[1] != shape]
   things = [thing(rng, first, shape=shape, colour=colour)]
   for cell in cells:
@@ -110,31 +118,30 @@ def with_pair(rng: Rng, pair: tuple[str, str], *, most: int = 4) -> Scene:
   return Scene(tuple(things), pick(rng, BACKGROUNDS))
 
 
-def chart(rng: Rng) -> Chart:
+def chart(rng: Rng, canvas: Canvas = PLAIN) -> Chart:
   """Three bars of different colours, one of them alone the tallest."""
   tallest = int(rng.integers(2, 6))
   values = [tallest, *(int(v) for v in rng.integers(1, tallest, size=2))]
   colours = several(rng, COLOURS, 3)
   bars = zip(colours, several(rng, values, 3))
-  return Chart(tuple(bars), pick(rng, BACKGROUNDS))
+  return Chart(tuple(bars), pick(rng, BACKGROUNDS), canvas)
 
 
-def stem_picture(rng: Rng) -> StemPicture:
+def stem_picture(rng: Rng, canvas: Canvas = PLAIN) -> StemPicture:
   """A chart, digit, sum or polygon, each as often."""
   kind = int(rng.integers(4))
   if kind == 0:
-    return chart(rng)
+    return chart(rng, canvas)
   background = pick(rng, BACKGROUNDS)
   if kind == 1:
     down, right = (int(v) for v in rng.integers(-4, 5, size=2))
-    return Digit(
-      int(rng.integers(10)), pick(rng, COLOURS), background, (down, right)
-    )
+    value, colour = int(rng.integers(10)), pick(rng, COLOURS)
+    return Digit(value, colour, background, (down, right), canvas)
   if kind == 2:
     # Uniform results, not uniform addends: the majority baseline stays low.
     total = int(rng.integers(10))
     left = int(rng.integers(total + 1))
-    return Sum(left, total - left, pick(rng, COLOURS), background)
+    return Sum(left, total - left, pick(rng, COLOURS), background, canvas)
   sides = int(rng.integers(3, 7))
   return Polygon(
     sides,
@@ -142,4 +149,5 @@ def stem_picture(rng: Rng) -> StemPicture:
     background,
     radius=int(rng.integers(30, 43)),
     turn=int(rng.integers(-2, 3)) * 5,
+    canvas=canvas,
   )

@@ -219,4 +219,18 @@ CHINESE = Language(
   },
 )
 
+# English alone, and younger than the tiny tokenizer's ids, which the shipped
+# weights know: their words are no part of the world's vocabulary, so that no id
+# moves. A tokenizer has "first" and "picture" of open text.
+LATER = {
+  "two one": (
+    "place the {thing} of the first picture on the background of the second",
+    "move the {thing} of the first picture to the background of the second",
+  ),
+  "two several": (
+    "place the things of the first picture on the background of the second",
+    "move the things of the first picture to the background of the second",
+  ),
+}
+
 LANGUAGES = (ENGLISH, CHINESE)

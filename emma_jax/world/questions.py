@@ -23,7 +23,6 @@ from emma_jax.world.scene import (
   StemPicture,
   Sum,
   Thing,
-  place,
 )
 
 Turn = tuple[str, str, str]
@@ -131,7 +130,7 @@ def position(
   item, noun = nouns[0]
   if len(nouns) == 1 or chance(rng, 0.5):
     question = say(rng, words, "where", thing=noun)
-    return "position", question, words.places[place(item.cell)]
+    return "position", question, words.places[scene.place(item.cell)]
   other, other_noun = nouns[1]
   truth = chance(rng, 0.5)
   names = [r for r, holds in related(item, other).items() if holds == truth]

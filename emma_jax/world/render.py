@@ -14,12 +14,15 @@ from emma_jax.world.scene import (
   CELL,
   RADIUS,
   RGB,
+  Canvas,
   Chart,
   Digit,
   Picture,
   Polygon,
   Scene,
   Sum,
+  corner,
+  grid,
 )
 
 SUB = 4
@@ -114,12 +117,12 @@ def coverage(shape: str, size: str, shift: tuple[int, int]) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=512)
-def _polygon(sides: int, radius: int, turn: int) -> np.ndarray:
-  """(CANVAS, CANVAS) float32 coverage of a large regular polygon."""
+def _polygon(sides: int, radius: float, turn: int, side: int) -> np.ndarray:
+  """(side, side) float32 coverage of a large regular polygon."""
   # A square stands on a side, not on a corner.
   upright = np.pi / sides if sides % 2 == 0 else 0.0
   outline = _regular(sides, (radius,), upright + np.deg2rad(turn))
-  y, x = _points(CANVAS)[:, None], _points(CANVAS)[None, :]
+  y, x = _points(side)[:, None], _points(side)[None, :]
   return _pool(_inside(outline, y, x))
 
 
@@ -148,10 +151,11 @@ def _glyph(glyph: int | str, height: int, width: int, pen: int) -> np.ndarray:
   return mask
 
 
-def _canvas(background: str) -> np.ndarray:
-  canvas = np.empty((CANVAS, CANVAS, 3), np.uint8)
-  canvas[:] = BACKGROUND_RGB[background]
-  return canvas
+def _canvas(background: str, canvas: Canvas) -> np.ndarray:
+  grid(canvas)  # complains about one that is too small
+  pixels_YXC = np.empty((*canvas, 3), np.uint8)
+  pixels_YXC[:] = BACKGROUND_RGB[background]
+  return pixels_YXC
 
 
 def _blend(canvas, top: int, left: int, coverage_YX, colour: str, ground: str):
@@ -164,41 +168,70 @@ def _blend(canvas, top: int, left: int, coverage_YX, colour: str, ground: str):
 
 
 def _draw_chart(canvas: np.ndarray, chart: Chart) -> None:
-  """Bars 20 px wide, 15 px a unit, over a dark base line with unit marks."""
-  base, unit, width = 88, 15, 20
+  """Bars over a dark base line with unit marks.
+
+  On a plain canvas they are 20 px wide and 15 px a unit; what five units and
+  three bars need else follows from the sides.
+  """
+  y, x = chart.canvas
+  base, unit, pitch = y - 8, (y - 21) // 5, x // 3
+  width = pitch - 12
   for value in range(1, 6):
     # Thin marks behind the bars make the values countable.
-    canvas[base - unit * value, 4:92] = canvas[0, 0] * 0.8
+    canvas[base - unit * value, 4 : x - 4] = canvas[0, 0] * 0.8
   for column, (colour, value) in enumerate(chart.bars):
-    left = column * CELL + (CELL - width) // 2
+    left = column * pitch + (pitch - width) // 2
     canvas[base - unit * value : base, left : left + width] = RGB[colour]
-  canvas[base : base + 2, 4:92] = (60, 60, 60)
+  canvas[base : base + 2, 4 : x - 4] = (60, 60, 60)
+
+
+def _draw_sum(canvas: np.ndarray, picture: Sum) -> None:
+  """Three glyphs, each in the middle of its third of the width."""
+  y, x = picture.canvas
+  for column, glyph in enumerate((picture.left, "+", picture.right)):
+    size = (22, 22, 6) if glyph == "+" else (44, 24, 6)
+    mask = _glyph(glyph, *_scaled(picture.canvas, size))
+    top = (y - mask.shape[0]) // 2
+    left = column * (x // 3) + (x // 3 - mask.shape[1]) // 2
+    _blend(canvas, top, left, mask, picture.colour, picture.background)
+
+
+def _scaled(canvas: Canvas, lengths: tuple[int, ...]) -> tuple[int, ...]:
+  """Lengths on a plain canvas -> by the shorter side; heights, widths, pens
+  stay even where they were, so that arms and middles stay in the middle."""
+  side = min(canvas)
+  return tuple(2 * round(n * side / CANVAS / 2) for n in lengths)
 
 
 def render(picture: Picture) -> np.ndarray:
-  """A scene, chart, digit, sum or polygon -> (96, 96, 3) uint8."""
-  canvas, ground = _canvas(picture.background), picture.background
+  """A scene, chart, digit, sum or polygon -> (*its canvas, 3) uint8.
+
+  Things keep their size on every canvas; STEM pictures fill it.
+  """
+  ground = picture.background
+  canvas = _canvas(ground, picture.canvas)
+  y, x = picture.canvas
   match picture:
     case Scene():
       for thing in picture.things:
         mask = coverage(thing.shape, thing.size, thing.shift)
-        top, left = thing.cell[0] * CELL, thing.cell[1] * CELL
+        top, left = corner(thing.cell, picture.canvas)
         _blend(canvas, top, left, mask, thing.colour, ground)
     case Chart():
       _draw_chart(canvas, picture)
     case Digit():
-      mask = _glyph(picture.value, 72, 42, 10)
-      top, left = 12 + picture.shift[0], 27 + picture.shift[1]
+      mask = _glyph(picture.value, *_scaled(picture.canvas, (72, 42, 10)))
+      top = (y - mask.shape[0]) // 2 + picture.shift[0]
+      left = (x - mask.shape[1]) // 2 + picture.shift[1]
       _blend(canvas, top, left, mask, picture.colour, ground)
     case Sum():
-      for column, glyph in enumerate((picture.left, "+", picture.right)):
-        mask = _glyph(glyph, *((22, 22, 6) if glyph == "+" else (44, 24, 6)))
-        top = (CANVAS - mask.shape[0]) // 2
-        left = column * CELL + (CELL - mask.shape[1]) // 2
-        _blend(canvas, top, left, mask, picture.colour, ground)
+      _draw_sum(canvas, picture)
     case Polygon():
-      mask = _polygon(picture.sides, picture.radius, picture.turn)
-      _blend(canvas, 0, 0, mask, picture.colour, ground)
+      side = min(y, x)
+      radius = picture.radius * side / CANVAS
+      mask = _polygon(picture.sides, radius, picture.turn, side)
+      top, left = (y - side) // 2, (x - side) // 2
+      _blend(canvas, top, left, mask, picture.colour, ground)
     case _:
       raise TypeError(f"Can't render {type(picture).__name__}.")
   return canvas

@@ -1,13 +1,26 @@
 """What a picture holds, as data: names, palette, things, scenes, STEM pictures.
 
 Everything here is hashable and compares by content; where a thing stands
-within its cell (its jitter) is not content.
+within its cell (its jitter) is not content. A canvas is its (rows, columns) in
+pixels; it holds as many whole cells as fit, in its middle. Where scores tell of
+a picture by its `repr`, they name a canvas beside it that is not the plain one.
 """
 
 import dataclasses
 
-CANVAS, CELL, GRID = 96, 32, 3
+CANVAS, CELL = 96, 32
 MAX_THINGS = 4
+Canvas = tuple[int, int]
+Cell = tuple[int, int]
+PLAIN: Canvas = (CANVAS, CANVAS)  # of every task but the `*_shapes` ones
+# Of those, equally often: at most 2:1, sides multiples of the autoencoder's 32.
+CANVASES: tuple[Canvas, ...] = (
+  PLAIN,
+  (64, 128),
+  (128, 64),
+  (96, 128),
+  (128, 96),
+)
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
 RGB = {
@@ -42,7 +55,6 @@ PLACES = (
   "bottom",
   "bottom right",
 )
-CELLS = tuple((row, column) for row in range(GRID) for column in range(GRID))
 POLYGONS = {3: "triangle", 4: "square", 5: "pentagon", 6: "hexagon"}
 # What the detector says of something it can't name; never in a sample.
 UNKNOWN = "unknown"
@@ -63,9 +75,50 @@ ORDINARY = tuple(
 )
 
 
-def place(cell: tuple[int, int]) -> str:
-  """(row, column) -> its English name: (0, 2) -> "top right"."""
-  return PLACES[cell[0] * GRID + cell[1]]
+def grid(canvas: Canvas) -> tuple[int, int]:
+  """Rows and columns of cells; ValueError for a canvas of fewer than 2x2."""
+  if min(canvas) < 2 * CELL:
+    raise ValueError(
+      f"A canvas of {name_of(canvas)} has no room for {MAX_THINGS} things; "
+      f"make both sides at least {2 * CELL} pixels."
+    )
+  return canvas[0] // CELL, canvas[1] // CELL
+
+
+def cells_of(canvas: Canvas) -> tuple[Cell, ...]:
+  """Its cells as (row, column), in reading order."""
+  rows, columns = grid(canvas)
+  return tuple((row, col) for row in range(rows) for col in range(columns))
+
+
+def corner(cell: Cell, canvas: Canvas) -> tuple[int, int]:
+  """(top, left) of a cell in pixels: what no cell covers is a margin.
+
+  >>> corner((0, 1), (96, 96)), corner((0, 1), (100, 71))
+  ((0, 32), (2, 35))
+  """
+  top, left = canvas[0] % CELL // 2, canvas[1] % CELL // 2
+  return top + cell[0] * CELL, left + cell[1] * CELL
+
+
+def place(cell: Cell, canvas: Canvas = PLAIN) -> str:
+  """English name of the ninth of the canvas that a cell's centre lies in.
+
+  Where more than three cells stand in a row, the middle ones share a place;
+  where there are two, nothing is in the middle.
+
+  >>> place((0, 2)), place((0, 1), (64, 128)), place((0, 2), (64, 128))
+  ('top right', 'top', 'top')
+  """
+  row, column = (
+    (6 * at + 3) // (2 * n) for at, n in zip(cell, grid(canvas), strict=True)
+  )
+  return PLACES[row * 3 + column]
+
+
+def name_of(canvas: Canvas) -> str:
+  """Rows times columns: "64x128"."""
+  return f"{canvas[0]}x{canvas[1]}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +128,7 @@ class Thing:
   shape: str
   colour: str
   size: str
-  cell: tuple[int, int]
+  cell: Cell
   shift: tuple[int, int] = dataclasses.field(default=(0, 0), compare=False)
 
   def __post_init__(self):
@@ -83,10 +136,11 @@ class Thing:
       ("shape", self.shape, SHAPES),
       ("colour", self.colour, COLOURS),
       ("size", self.size, SIZES),
-      ("cell", self.cell, CELLS),
     ):
       if value not in known and value != UNKNOWN:
         raise ValueError(f"{name}={value!r} is none of {known}.")
+    if min(self.cell) < 0:
+      raise ValueError(f"cell={self.cell} is negative; cells start at (0, 0).")
 
   @property
   def pair(self) -> tuple[str, str]:
@@ -100,9 +154,16 @@ class Scene:
 
   things: tuple[Thing, ...]
   background: str = "white"
+  canvas: Canvas = dataclasses.field(default=PLAIN, repr=False)
 
   def __post_init__(self):
     cells = [thing.cell for thing in self.things]
+    outside = sorted(set(cells) - set(cells_of(self.canvas)))
+    if outside:
+      raise ValueError(
+        f"The cells {outside} are outside of the {grid(self.canvas)} cells of "
+        f"a canvas of {name_of(self.canvas)}."
+      )
     if len(set(cells)) < len(cells):
       raise ValueError(f"Two things share a cell: {sorted(cells)}.")
     if self.background not in (*BACKGROUNDS, UNKNOWN):
@@ -113,10 +174,14 @@ class Scene:
     object.__setattr__(self, "things", ordered)
 
   @property
-  def free(self) -> tuple[tuple[int, int], ...]:
+  def free(self) -> tuple[Cell, ...]:
     """The empty cells, in reading order."""
     taken = {thing.cell for thing in self.things}
-    return tuple(cell for cell in CELLS if cell not in taken)
+    return tuple(cell for cell in cells_of(self.canvas) if cell not in taken)
+
+  def place(self, cell: Cell) -> str:
+    """English name of a cell's place on this canvas."""
+    return place(cell, self.canvas)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +190,7 @@ class Chart:
 
   bars: tuple[tuple[str, int], ...]
   background: str = "white"
+  canvas: Canvas = dataclasses.field(default=PLAIN, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,27 +201,33 @@ class Digit:
   colour: str
   background: str = "white"
   shift: tuple[int, int] = dataclasses.field(default=(0, 0), compare=False)
+  canvas: Canvas = dataclasses.field(default=PLAIN, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sum:
-  """left + right, three glyphs, one in each column of cells."""
+  """left + right, three glyphs, one in each third of the canvas."""
 
   left: int
   right: int
   colour: str
   background: str = "white"
+  canvas: Canvas = dataclasses.field(default=PLAIN, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Polygon:
-  """One large regular polygon of 3..6 sides, turned by `turn` degrees."""
+  """One large regular polygon of 3..6 sides, turned by `turn` degrees.
+
+  `radius` is in pixels of a plain canvas; the shorter side scales it.
+  """
 
   sides: int
   colour: str
   background: str = "white"
   radius: int = 38
   turn: int = 0
+  canvas: Canvas = dataclasses.field(default=PLAIN, repr=False)
 
 
 StemPicture = Chart | Digit | Sum | Polygon

@@ -12,7 +12,15 @@ from emma_jax.world.detector import read
 from emma_jax.world.edits import EditingTruth
 from emma_jax.world.language import ENGLISH
 from emma_jax.world.questions import related
-from emma_jax.world.scene import UNKNOWN, Picture, Scene, Thing, place
+from emma_jax.world.scene import (
+  PLAIN,
+  UNKNOWN,
+  Canvas,
+  Picture,
+  Scene,
+  Thing,
+  name_of,
+)
 
 _FINAL = ".!?,;:。！？，；："
 
@@ -27,8 +35,31 @@ def scene_of(record: structs.Drawing | structs.Editing) -> Picture:
   raise ValueError(f"Record {record.id!r} has no truth of the world.")
 
 
+def canvas_of(record: structs.Record) -> Canvas:
+  """(rows, columns) in pixels of a record of the world: of what it asks for,
+  or else of what it asks about."""
+  if isinstance(record, structs.Understanding):
+    picture = record.pictures[0]
+    if not isinstance(picture, np.ndarray):
+      raise ValueError(f"Record {record.id!r} is not of the world.")
+    y, x, _ = picture.shape
+    return y, x
+  return scene_of(record).canvas
+
+
+def _read(record: structs.Record, picture: np.ndarray) -> Scene:
+  """The scene of `picture`, which must have the size that `record` wants."""
+  wanted = canvas_of(record)
+  if picture.shape[:2] != wanted:
+    raise ValueError(
+      f"Record {record.id!r} wants a picture of {name_of(wanted)}, this is of "
+      f"shape {picture.shape}; draw at {name_of(wanted)} to score it."
+    )
+  return read(picture)
+
+
 def score_scene(scene: Scene, picture: np.ndarray) -> bool:
-  """Whether `picture` (96, 96, 3) uint8 reads as exactly `scene`."""
+  """Whether `picture` (Y, X, 3) uint8 reads as exactly `scene`, in its size."""
   return read(picture) == scene
 
 
@@ -64,24 +95,26 @@ def fulfils(scene: Scene, truth: DrawingTruth) -> bool:
 
 
 def score_drawing(record: structs.Drawing, picture: np.ndarray) -> bool:
-  """Whether `picture` (96, 96, 3) uint8 shows what the prompt demands.
+  """Whether `picture` (*canvas_of(record), 3) uint8 shows what is demanded.
 
   Strict: exactly the named things with the named colours and sizes, in the
   named relation, on the named (else white) background. An autoencoder record
   demands its own scene; records of STEM pictures can't be read back and raise
-  ValueError.
+  ValueError, as does a picture of another size.
   """
   if not isinstance(scene_of(record), Scene):
     raise ValueError(
       f"Record {record.id!r} shows a {record.kind}; only scenes can be read."
     )
-  return fulfils(read(picture), record.truth)
+  return fulfils(_read(record, picture), record.truth)
 
 
 def score_editing(record: structs.Editing, picture: np.ndarray) -> bool:
-  """Whether the change is there and everything else is as it was."""
-  scene_of(record)  # complains about a record without a truth
-  return read(picture) in record.truth.accepted
+  """Whether the change is there and everything else is as it was.
+
+  Raises ValueError for a picture of another size than `canvas_of(record)`.
+  """
+  return _read(record, picture) in record.truth.accepted
 
 
 def _plain(text: str) -> str:
@@ -122,14 +155,20 @@ def majority_baseline(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
 
 
 def scene_text(scene: Picture) -> str:
-  """A scene in words: "large red star (top left) on white"."""
+  """A scene in words: "large red star (top left) on white of 64x128"."""
+  canvas = _sized(scene.canvas)
   if not isinstance(scene, Scene):
-    return repr(scene)
+    return repr(scene) + canvas
   things = [
-    f"{thing.size} {thing.colour} {thing.shape} ({place(thing.cell)})"
+    f"{thing.size} {thing.colour} {thing.shape} ({scene.place(thing.cell)})"
     for thing in scene.things
   ]
-  return f"{', '.join(things) or 'nothing'} on {scene.background}"
+  return f"{', '.join(things) or 'nothing'} on {scene.background}{canvas}"
+
+
+def _sized(canvas: Canvas) -> str:
+  """ " of 64x128", nothing for a plain canvas."""
+  return "" if canvas == PLAIN else f" of {name_of(canvas)}"
 
 
 def truth_text(record: structs.Record) -> str:
@@ -149,4 +188,4 @@ def truth_text(record: structs.Record) -> str:
     text = f" {ENGLISH.relations[truth.relation]} ".join(nouns)
   else:
     text = " and ".join(nouns)
-  return f"exactly {text} on {truth.background}"
+  return f"exactly {text} on {truth.background}{_sized(truth.canvas)}"

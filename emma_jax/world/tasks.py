@@ -2,7 +2,8 @@
 
 For the splits "val" and "test" the kinds of drawing and editing tasks go round
 with the index, so that a mean over kinds weighs equal counts; in "train" they
-are random, so that no stride of the index sees fewer kinds.
+are random, so that no stride of the index sees fewer kinds. So do the canvases
+of the `*_shapes` tasks: each of them with each kind equally often.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,14 @@ from emma_jax.world import captions, draws, edits, questions
 from emma_jax.world.draws import Rng, chance, pick
 from emma_jax.world.language import CHINESE, ENGLISH
 from emma_jax.world.render import render
-from emma_jax.world.scene import HELD_OUT, Picture, Scene
+from emma_jax.world.scene import (
+  CANVASES,
+  HELD_OUT,
+  PLAIN,
+  Canvas,
+  Picture,
+  Scene,
+)
 
 TASKS = (
   "understanding",
@@ -27,6 +35,11 @@ TASKS = (
   "drawing_zh",
   "editing_zh",
   "editing_multi",
+  "understanding_shapes",
+  "stem_shapes",
+  "drawing_shapes",
+  "editing_shapes",
+  "editing_two",
 )
 SPLITS = ("train", "val", "test")
 
@@ -39,7 +52,20 @@ def _kind(rng: Rng, kinds: Sequence, split: str, index: int):
   return drawn if split == "train" else kinds[index % len(kinds)]
 
 
-def _understanding(rng: Rng, task: str, name: str) -> structs.Understanding:
+def _canvas(
+  rng: Rng, task: str, split: str, index: int, kinds: Sequence = ("",)
+) -> Canvas:
+  """The canvas of a sample; it goes round slower than its kinds."""
+  if not task.endswith("_shapes"):
+    return PLAIN  # and takes no number: these streams are older than canvases
+  return _kind(rng, CANVASES, split, index // len(kinds))
+
+
+def _understanding(
+  rng: Rng, task: str, split: str, index: int, name: str
+) -> structs.Understanding:
+  canvas = _canvas(rng, task, split, index)
+  family = task.removesuffix("_shapes")
   words = CHINESE if chance(rng, 0.25) else ENGLISH
   number = int(rng.choice((1, 2, 3, 3)))
   picture: Picture
@@ -48,11 +74,11 @@ def _understanding(rng: Rng, task: str, name: str) -> structs.Understanding:
     picture = draws.with_pair(rng, pair)
     focus = next(item for item in picture.things if item.pair == pair)
     turns = questions.about_pair(rng, words, picture, focus, number)
-  elif task == "understanding" and chance(rng, 0.65):
-    picture = draws.scene(rng)
+  elif family == "understanding" and chance(rng, 0.65):
+    picture = draws.scene(rng, canvas=canvas)
     turns = questions.about_scene(rng, words, picture, number)
   else:
-    picture = draws.stem_picture(rng)
+    picture = draws.stem_picture(rng, canvas)
     turns = questions.about_stem(rng, words, picture, number)
   general = isinstance(picture, Scene)
   return structs.Understanding(
@@ -67,9 +93,12 @@ def _understanding(rng: Rng, task: str, name: str) -> structs.Understanding:
 def _drawing(rng: Rng, task: str, split: str, index: int, name: str):
   held_out = task == "drawing_pairs"
   tags = captions.PAIR_TAGS if held_out else captions.TAGS
+  canvas = _canvas(rng, task, split, index, tags)
   tag = _kind(rng, tags, split, index)
   words = CHINESE if task == "drawing_zh" else ENGLISH
-  text, truth = captions.drawing(rng, words, tag, held_out=held_out)
+  text, truth = captions.drawing(
+    rng, words, tag, held_out=held_out, canvas=canvas
+  )
   return structs.Drawing(
     prompt=text, picture=render(truth.scene), kind=tag, id=name, truth=truth
   )
@@ -95,13 +124,19 @@ def _editing(rng: Rng, task: str, split: str, index: int, name: str):
     both = _kind(rng, _TWO_KINDS, split, index)
     kind = "+".join(both)
     text, truth = edits.editing_multi(rng, words, both)
+  elif task == "editing_two":
+    kind = _kind(rng, edits.TWO_KINDS, split, index)
+    text, truth = edits.editing_two(rng, kind)
   else:
     held_out = task == "editing_pairs"
     kinds = edits.PAIR_KINDS if held_out else edits.KINDS
+    canvas = _canvas(rng, task, split, index, kinds)
     kind = _kind(rng, kinds, split, index)
-    text, truth = edits.editing(rng, words, kind, held_out=held_out)
+    text, truth = edits.editing(
+      rng, words, kind, held_out=held_out, canvas=canvas
+    )
   return structs.Editing(
-    source=render(truth.source),
+    sources=tuple(map(render, truth.sources)),
     instruction=text,
     target=render(truth.target),
     kind=kind,
@@ -125,8 +160,8 @@ def sample(task: str, split: str, index: int) -> structs.Record:
   index = int(index)  # a numpy integer would print differently
   rng = draws.stream(task, split, index)
   name = f"{task}/{split}/{index}"
-  if task in ("understanding", "stem", "understanding_pairs"):
-    return _understanding(rng, task, name)
+  if task.startswith(("understanding", "stem")):
+    return _understanding(rng, task, split, index, name)
   if task == "autoencoder":
     return _autoencoder(rng, name)
   if task.startswith("drawing"):

@@ -75,7 +75,8 @@ def words() -> tuple[str, ...]:
   """English words, Chinese pieces, digits and punctuation, without spaces.
 
   Each piece is listed once, English first. Any text of the world is a sequence
-  of these pieces (and spaces), found by greedy longest match.
+  of these pieces (and spaces), found by greedy longest match; but for the texts
+  of `language.LATER`, which also say "first", "second" and "picture".
   """
   phrasings = itertools.chain(*ENGLISH.templates.values())
   texts = _entries(ENGLISH) + [re.sub(r"\{\w+\}", " ", p) for p in phrasings]

@@ -19,7 +19,7 @@ import pytest
 from emma_jax.checkpoints import checkpointer, integrity, weight_files
 from emma_jax.checkpoints.checkpointer import Checkpointer
 from emma_jax.checkpoints.integrity import CheckpointDamaged, CheckpointError
-from tests import programs
+from tests import neutral, programs
 
 ROOT = pathlib.Path(checkpointer.__file__).parents[2]
 
@@ -53,7 +53,7 @@ def equal(a, b) -> bool:
 
 
 def saved(path: pathlib.Path, steps=(1, 2, 3), **options) -> Checkpointer:
-  checkpointer = Checkpointer(path, **options)
+  checkpointer = neutral.checkpointer(path, **options)
   for step in steps:
     checkpointer.save(step, make(step), {"next": step, "t": (1, 2)}, wait=True)
   return checkpointer
@@ -85,7 +85,7 @@ def test_restores_types_values_and_metadata(tmp_path):
   assert meta["next"] == 3 and isinstance(state, State)
   assert equal(state, make(3))
   assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(state))
-  with Checkpointer(tmp_path / "empty") as checkpointer:
+  with neutral.checkpointer(tmp_path / "empty") as checkpointer:
     assert checkpointer.restore(abstract(make(0))) is None
     assert checkpointer.latest_step() is None
 
@@ -93,7 +93,7 @@ def test_restores_types_values_and_metadata(tmp_path):
 def test_a_flipped_bit_is_seen_and_the_previous_step_used(tmp_path, capsys):
   saved(tmp_path).close()
   damage(tmp_path / "3")
-  with Checkpointer(tmp_path) as checkpointer:
+  with neutral.checkpointer(tmp_path) as checkpointer:
     state, _ = checkpointer.restore(abstract(make(0)))
     assert equal(state, make(2))
     message = capsys.readouterr().err
@@ -104,7 +104,7 @@ def test_a_flipped_bit_is_seen_and_the_previous_step_used(tmp_path, capsys):
     checkpointer.save(3, make(3), {}, wait=True)
     assert checkpointer.steps() == [1, 2, 3]
     assert (tmp_path / "damaged_3").is_dir()
-  with Checkpointer(tmp_path) as checkpointer:
+  with neutral.checkpointer(tmp_path) as checkpointer:
     assert equal(checkpointer.restore(abstract(make(0)))[0], make(3))
 
 
@@ -117,7 +117,7 @@ def test_missing_or_changed_parts_are_damage(tmp_path, part):
     assert '"next": 4' in path.read_text()
   else:
     path.rename(tmp_path / "away")
-  with Checkpointer(tmp_path) as checkpointer:
+  with neutral.checkpointer(tmp_path) as checkpointer:
     state, meta = checkpointer.restore(abstract(make(0)))
   assert equal(state, make(2)) and meta["next"] == 2
 
@@ -126,7 +126,7 @@ def test_all_damaged_is_an_error_not_a_fresh_start(tmp_path):
   saved(tmp_path, steps=(1, 2)).close()
   damage(tmp_path / "1")
   damage(tmp_path / "2")
-  with Checkpointer(tmp_path) as checkpointer:
+  with neutral.checkpointer(tmp_path) as checkpointer:
     with pytest.raises(CheckpointDamaged, match="No sound checkpoint"):
       checkpointer.restore(abstract(make(0)))
 
@@ -149,7 +149,7 @@ def test_the_target_may_depend_on_the_metadata(tmp_path):
   def refuse(meta: dict) -> State:
     raise integrity.ContradictionError(["data.seed: checkpoint 1, now 2"])
 
-  with Checkpointer(tmp_path) as checkpointer:
+  with neutral.checkpointer(tmp_path) as checkpointer:
     assert equal(checkpointer.restore(target)[0], make(2))
     with pytest.raises(integrity.ContradictionError, match="data.seed"):
       checkpointer.restore(refuse)
@@ -165,7 +165,7 @@ def test_a_refused_save_raises(tmp_path):
     with pytest.raises(CheckpointError, match="JSON"):
       checkpointer.save(6, make(6), {"x": object()})
   with pytest.raises(ValueError, match="keep=1"):
-    Checkpointer(tmp_path, keep=1)
+    neutral.checkpointer(tmp_path, keep=1)
 
 
 def test_keeps_the_newest_and_the_multiples(tmp_path):
@@ -174,7 +174,7 @@ def test_keeps_the_newest_and_the_multiples(tmp_path):
 
 
 def test_background_save_survives_donation(tmp_path):
-  with Checkpointer(tmp_path) as checkpointer:
+  with neutral.checkpointer(tmp_path) as checkpointer:
     state = make(1)
     wanted = integrity.checksums(state)
     checkpointer.save(1, state, {})
@@ -211,7 +211,7 @@ def test_restores_parts_without_the_rest(tmp_path):
 KILLED = """
 import sys, jax, jax.numpy as jnp
 from emma_jax.checkpoints.checkpointer import Checkpointer
-c = Checkpointer(sys.argv[1])
+c = Checkpointer(sys.argv[1], 2, 0)
 state = lambda n: {"w": jnp.full((8 << 20,), n, jnp.float32)}
 c.save(1, state(1), {"n": 1}, wait=True)
 c.save(2, state(2), {"n": 2})
@@ -236,7 +236,7 @@ def test_kill_in_mid_save_leaves_a_sound_checkpoint(tmp_path, delay):
   process.wait()
   process.stdout.close()
   target = {"w": jax.ShapeDtypeStruct((8 << 20,), jnp.float32)}
-  with Checkpointer(tmp_path) as checkpointer:
+  with neutral.checkpointer(tmp_path) as checkpointer:
     state, meta = checkpointer.restore(target)
     assert meta["n"] in (1, 2) and bool((state["w"] == meta["n"]).all())
     checkpointer.save(3, state, meta, wait=True)  # leftovers are no obstacle
@@ -282,7 +282,7 @@ def put(shape, spec):
   return {"x": jax.device_put(x, NamedSharding(mesh, spec))}
 one, two = put((4, 2), P("a", "b")), put((2, 4), P(None, "b"))
 assert checksums(one) == checksums(two) == checksums({"x": x})
-with Checkpointer(sys.argv[1]) as c:
+with Checkpointer(sys.argv[1], 2, 0) as c:
   c.save(1, one, {}, wait=True)
   state, _ = c.restore(two)
 assert state["x"].sharding == two["x"].sharding and (state["x"] == x).all()

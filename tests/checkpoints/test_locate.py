@@ -7,10 +7,10 @@ import pytest
 from emma_jax.build import data as build_data
 from emma_jax.build import session as build_session
 from emma_jax.checkpoints import locate
-from emma_jax.checkpoints.checkpointer import Checkpointer
+from emma_jax.checkpoints.integrity import CheckpointDamaged
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.convert import emma as exported
-from tests import tiny
+from tests import neutral, tiny
 from tests.sampling import small
 
 
@@ -27,7 +27,7 @@ def meta(**changes) -> dict:
 
 def run(root, params):
   state = {"trained": params, "ema": params, "frozen": {}}
-  with Checkpointer(root / "checkpoints") as checkpoints:
+  with neutral.checkpointer(root / "checkpoints") as checkpoints:
     more = meta(stage="4b_router", stage_step=7)
     checkpoints.save(7, state, more, wait=True)
 
@@ -108,6 +108,56 @@ def test_what_is_refused_is_refused_before_arrays_are_read(tmp_path):
   with pytest.raises(ValueError, match="^no$"):
     locate.read(str(tmp_path), refuse)
   assert seen == ["4b_router"]
+
+
+def damage(step, what: str) -> None:
+  """Flips a byte in the middle of each file of the arrays, or of metadata."""
+  for path in (step / what).rglob("*"):
+    if path.is_file() and path.stat().st_size:
+      data = bytearray(path.read_bytes())
+      data[len(data) // 2] ^= 0xFF
+      path.write_bytes(data)
+
+
+def steps(root, *numbers: int) -> None:
+  with neutral.checkpointer(root) as checkpoints:
+    for n in numbers:
+      x = {"a": np.full(64, n, np.float32)}
+      state = {"trained": x, "ema": x, "frozen": {}}
+      checkpoints.save(n, state, meta(stage="3_quality"), wait=True)
+
+
+def test_each_damaged_step_is_told_once(tmp_path, capsys):
+  """In its arrays or beside them; what was taken instead is told, too."""
+  steps(tmp_path, 2, 9, 10)
+  damage(tmp_path / "10", "meta")
+  damage(tmp_path / "9", "state")
+  capsys.readouterr()
+  asked = []
+  found = locate.read(str(tmp_path), lambda m: asked.append(m["step"]) or True)
+  assert found.meta["step"] == 2 and (found.params["a"] == 2).all()
+  assert asked == [9, 2]  # nothing is known of 10
+  said = capsys.readouterr().err
+  of = lambda n: said.count(f"checkpoint {tmp_path / n} is damaged")
+  assert [of("10"), of("9"), of("2")] == [1, 1, 0]
+  assert said.count("went back to the checkpoint of step 2") == 1
+
+
+def test_where_all_is_damaged_all_steps_are_named(tmp_path, capsys):
+  steps(tmp_path, 1, 2)
+  damage(tmp_path / "1", "state")
+  damage(tmp_path / "2", "state")
+  with pytest.raises(CheckpointDamaged, match=r"tried \[2, 1\]"):
+    locate.read(str(tmp_path))
+  assert capsys.readouterr().err.count("is damaged") == 2
+
+
+def test_a_step_by_name_has_nothing_to_fall_back_to(tmp_path, capsys):
+  steps(tmp_path, 1, 2)
+  damage(tmp_path / "2", "state")
+  with pytest.raises(CheckpointDamaged, match="tried 2"):
+    locate.read(str(tmp_path / "2"))
+  assert capsys.readouterr().err.count("is damaged") == 1
 
 
 def test_tiny_has_the_same_door(tmp_path):

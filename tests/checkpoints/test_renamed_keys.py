@@ -1,14 +1,17 @@
-"""Old configs are read by today's names; today's are left as they are."""
+"""Old configs are read with today's keys; today's are left as they are."""
 
+import importlib.resources
 import json
 import pathlib
 
 import pytest
+import safetensors
 
-from configs import defaults, stages, tiny, world_autoencoder
+from configs import defaults, reference, stages, tiny, world_autoencoder
 from emma_jax.build import sections
-from emma_jax.checkpoints import renamed_keys
+from emma_jax.checkpoints import locate, renamed_keys
 from emma_jax.checkpoints.integrity import config_differences
+from emma_jax.training import loop
 
 
 def test_todays_configs_are_left_alone():
@@ -28,28 +31,78 @@ def test_every_new_name_is_a_key_and_no_old_one_is(old, new):
   assert new in section and last not in section
 
 
-def test_the_config_of_an_older_run_is_the_one_of_today():
+def before_renaming() -> dict:
   """As commit a6fb85d wrote it: json.dumps(build.plain(tiny.get_config()))."""
   file = pathlib.Path(__file__).parent / "data" / "tiny_before_renaming.json"
-  saved = json.loads(file.read_text())
+  return json.loads(file.read_text())
+
+
+def test_the_config_of_an_older_run_is_the_one_of_today():
+  saved = before_renaming()
   today = sections.plain(tiny.get_config())
   differences = config_differences(saved, today)
   assert differences  # it is an older one
-  assert not config_differences(renamed_keys.current(saved), today)
+  current = renamed_keys.current(saved)
+  # What such runs did by themselves, and go on to do; of today's it is not.
+  today["data"] |= {"fit": "pad_learned", "max_crop": 0.0}
+  assert not config_differences(current, today)
+
+
+def shipped(name: str) -> dict:
+  """The config of a shipped file, as it was written."""
+  file = importlib.resources.files("emma_jax.assets") / locate.SHIPPED[name]
+  with (
+    importlib.resources.as_file(file) as path,
+    safetensors.safe_open(path, framework="numpy") as weights,
+  ):
+    return json.loads(weights.metadata()["emma"])["metadata"]["config"]
+
+
+@pytest.mark.parametrize(
+  "name, config",
+  [("reference", reference), ("world_autoencoder", world_autoencoder)],
+)
+def test_a_shipped_files_config_has_the_keys_of_today(name, config):
+  """But for those that a continued run may change anyway."""
+  today = sections.plain(config.get_config())
+  lacking = lambda saved: [
+    line
+    for line in config_differences(saved, today, loop.FREE_KEYS)
+    if "checkpoint absent" in line
+  ]
+  assert lacking(shipped(name)) and not lacking(
+    renamed_keys.current(shipped(name))
+  )
 
 
 @pytest.mark.parametrize("key", renamed_keys.ADDED)
-def test_every_added_key_is_one_of_today_and_completes_older_files(key):
+def test_every_added_key_is_one_of_today_that_a_kept_file_lacks(key):
   *outer, last = key.replace("*", "3_quality").split(".")
-  section = tiny.get_config()
+  today = tiny.get_config()
   for name in outer:
-    section = section[name]
-  assert sections.plain(section)[last] == renamed_keys.ADDED[key]
-  older = sections.plain(tiny.get_config())
-  for at in older["stages"] if outer[0] == "stages" else [outer[-1]]:
-    (older["stages"] if outer[0] == "stages" else older)[at].pop(last)
-  today = sections.plain(tiny.get_config())
-  assert not config_differences(renamed_keys.current(older), today)
+    today = today[name]
+  assert last in today
+  kept = [before_renaming(), *map(shipped, locate.SHIPPED)]
+  assert any(_lacks(saved, key.split(".")) for saved in kept)
+
+
+def _lacks(section: dict, path: list[str]) -> bool:
+  """Whether a section on the path is there without the key."""
+  name, *rest = path
+  if not rest:
+    return name not in section
+  names = section if name == "*" else {name} & section.keys()
+  return any(_lacks(section[n], rest) for n in names)
+
+
+def test_a_key_that_is_there_stays():
+  saved = {"data": {"codec": "fast"}, "evaluate": {}}
+  completed = renamed_keys.current(saved)
+  assert completed["data"]["codec"] == "fast"
+  assert completed["data"]["packing_groups"] == 1
+  completed["evaluate"]["sources"]["drawing"] = "jsonl:x"  # not the next one's
+  assert renamed_keys.current(saved)["evaluate"]["sources"] == {}
+  assert saved == {"data": {"codec": "fast"}, "evaluate": {}}
 
 
 def test_a_stage_without_tasks_gets_no_weights_of_tasks():
@@ -70,5 +123,5 @@ def test_a_key_by_both_names_is_refused():
   both = {"data": {"parts": 1, "packing_groups": 2}}
   with pytest.raises(ValueError, match="packing_groups is there twice"):
     renamed_keys.current(both)
-  same = {"data": {"parts": 2, "packing_groups": 2}}
-  assert renamed_keys.current(same) == {"data": {"packing_groups": 2}}
+  same = renamed_keys.current({"data": {"parts": 2, "packing_groups": 2}})
+  assert same["data"]["packing_groups"] == 2 and "parts" not in same["data"]

@@ -47,7 +47,7 @@ class Copier:
     return [np.full((*size, 3), (0, 0, 255), np.uint8) for _ in prompts]
 
   def edit(self, pictures, instructions, **_):
-    return list(pictures)
+    return [first for first, *_ in pictures]
 
   def reconstruct(self, pictures):
     return list(pictures)

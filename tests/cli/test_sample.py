@@ -7,6 +7,7 @@ import pytest
 from emma_jax.build import data as build_data
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli.sample import main
+from emma_jax.sampling.session import Session
 from tests.sampling import small
 
 
@@ -114,6 +115,29 @@ def test_edit_keeps_the_size(tmp_path, weights, picture):
     assert (image.format, image.size) == ("JPEG", (100, 70))
 
 
+def test_an_image_of_several_pictures_is_one_edit(
+  tmp_path, weights, picture, monkeypatch
+):
+  other = str(tmp_path / "other.png")
+  Image.new("RGB", (30, 20), "red").save(other)
+  asked = []
+  real = Session.edit
+
+  def edit(self, pictures, instructions, **options):
+    asked.append((pictures, instructions))
+    return real(self, pictures, instructions, **options)
+
+  monkeypatch.setattr(Session, "edit", edit)
+  out = str(tmp_path / "out")
+  arguments = ["edit", weights, "--image", picture, other, "--image", other]
+  arguments += ["--instruction", "do", "--out", out, "--steps", "1"]
+  assert main(arguments) == 0
+  assert asked == [([[picture, other], [other]], ["do", "do"])]
+  for i, size in enumerate([(100, 70), (30, 20)]):
+    with Image.open(f"{out}/00{i}.png") as image:
+      assert image.size == size
+
+
 def test_ask_answers_each_question(weights, picture, capsys):
   arguments = [
     "ask",
@@ -162,7 +186,7 @@ EDIT = ["edit", "--out", "o.png", "--instruction", "x"]
     ([*EDIT[:-1], " ", "--image", "PICTURE"], ["--instruction is empty"]),
     (
       [*EDIT, *["--image", "PICTURE"] * 3, "--instruction", "y"],
-      ["3 pictures and 2 instructions"],
+      ["3 --image and 2 instructions"],
     ),
     (["ask", "--question", ""], ["--question is empty"]),
     (["ask", "--question", "a", "--top-p", "2"], ["top_p=2.0"]),

@@ -17,7 +17,7 @@ from emma_jax.models import masks
 from emma_jax.models.llm import Llm
 from emma_jax.models.qwen3 import Qwen3, Qwen3Config
 from emma_jax.models.siglip2_vision import SiglipVisionConfig
-from tests import tiny
+from tests import neutral, tiny
 
 
 def randomly(shapes: dict, seed: int) -> dict:
@@ -40,7 +40,7 @@ def folders(config, tmp_path_factory):
   """Three folders of the micro sizes, every weight at random."""
   root = tmp_path_factory.mktemp("published")
   names = Qwen3Config.__dataclass_fields__
-  llm = Qwen3Config(**{n: getattr(config.llm, n) for n in names})
+  llm = neutral.qwen3_config(**{n: getattr(config.llm, n) for n in names})
   qwen3.save(root / "qwen3", llm, randomly(qwen3.shapes(llm), 0))
   vision = SiglipVisionConfig(encoder=config.vision.encoder)
   siglip.save(root / "siglip2", vision, randomly(siglip.shapes(vision), 1))

@@ -13,8 +13,9 @@ from emma_jax.convert import dcae as convert
 from emma_jax.convert import files, table
 from emma_jax.models import dcae_sizes
 from emma_jax.models.dcae import DcaeConfig
+from tests import neutral
 
-TINY = DcaeConfig(
+TINY = neutral.dcae_config(
   latent_channels=4,
   attention_head_dim=4,
   encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),

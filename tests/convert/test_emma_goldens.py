@@ -1,6 +1,6 @@
-"""Sampling gives what the exported PyTorch file gave, with no torch installed.
+"""Sampling gives what the exported PyTorch code gave, with no torch installed.
 
-The golden also holds a digest of that file: a change of it asks for a golden
+The golden also holds a digest of that code: a change of it asks for a golden
 made anew, and so for a comparison with what is here.
 """
 
@@ -30,10 +30,10 @@ def check(case: str, made: dict, tolerance=TOLERANCE):
   )
 
 
-def test_the_pytorch_file_is_the_one_the_golden_was_made_with():
+def test_the_pytorch_code_is_the_one_the_golden_was_made_with():
   want = store.read("emma_torch")["file"]["implementation"]
   assert golden.digest() == want, (
-    "emma_torch.py does something else than when its golden was made. With "
+    "emma_torch does something else than when its golden was made. With "
     "torch installed: python -m tests.goldens emma_torch; then this file's "
     "tests compare what it gives with what the sampling here gives."
   )

@@ -1,17 +1,18 @@
 """A whole EMMA to PyTorch and back: bits, numbers of each part, results.
 
-The PyTorch file is imported from the exported folder, as a user would. Skipped
+The PyTorch code is imported from the exported folder, as a user would. Skipped
 without torch; see test_emma for what needs none.
 """
 
 import functools
-import importlib.util
 import pathlib
+import shutil
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 import pytest
 
 from emma_jax.build import data as build_data
@@ -26,6 +27,7 @@ from emma_jax.sampling import context, image
 from emma_jax.sampling.session import Session
 from tests import tiny
 from tests.convert.exported import SHOWN, config, export
+from tests.goldens import emma_torch as golden
 
 # Of the reference's maximum; measured: about 1e-6.
 TOLERANCE = 5e-6
@@ -45,11 +47,7 @@ def root(tmp_path_factory) -> pathlib.Path:
 def load(folder: pathlib.Path):
   """(the module in the folder, its model)."""
   pytest.importorskip("torch")
-  spec = importlib.util.spec_from_file_location(
-    "exported_emma", folder / "emma_torch.py"
-  )
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = golden.imported(folder)
   return module, module.Emma.load(folder)
 
 
@@ -168,9 +166,9 @@ def test_decoder_on_packed_rows(both):
   hidden, (_, kept) = model.llm({b: tensor(x) for b, x in xs.items()}, ids)
   for b, want in (("und", und), ("gen", gen)):
     close(hidden[b][tensor(used[b])], want[used[b]], f"{b} hidden")
-  made = module.linear(model.w.llm.lm_head, hidden["und"])
+  made = module.primitives.linear(model.w.llm.lm_head, hidden["und"])
   close(made[tensor(used["und"])], logits[used["und"]], "logits")
-  made = module.linear(model.w.heads.velocity, hidden["gen"])
+  made = module.primitives.linear(model.w.heads.velocity, hidden["gen"])
   close(made[tensor(used["gen"])], velocity[used["gen"]], "velocity")
   held = np.concatenate([used["und"], used["gen"]], axis=1)
   for n, (k, v) in enumerate(kept):
@@ -236,6 +234,15 @@ def test_the_same_answers_and_pictures(root, variant, unrounded):
   noise = noise_of(session, 4, 0, 2)
   made = model.edit(picture, "make it red", noise=noise, steps=3)
   same_pictures(made, ours, "edit")
+  # Of several pictures, of other shapes than the first.
+  several = [picture, pixels(2, 50, 70)[0], pixels(3, 20, 70)[0]]
+  (ours,) = session.edit([several], ["make it red"], **options)
+  made = model.edit(several, "make it red", noise=noise, steps=3)
+  same_pictures(made, ours, "edit of three pictures")
+  swapped = model.edit(
+    [*several[:1], *several[:0:-1]], "make it red", noise=noise, steps=3
+  )
+  assert np.abs(np.asarray(swapped) - np.asarray(made)).max() > 10 * PICTURES
 
 
 def test_the_tokenizer_and_other_sizes_of_pictures(root):
@@ -245,10 +252,10 @@ def test_the_tokenizer_and_other_sizes_of_pictures(root):
   ids = ours.encode(text)
   assert theirs.encode(text) == ids and theirs.decode(ids) == text
   assert theirs.decode([1, *ids, 5000]) == text  # a special, a stranger
-  fit = build_data.preprocess(config()["data"])
-  for size in ((32, 64), (9, 7), (100, 310)):
+  fit = build_data.framing(config()["data"]).generation
+  for size in ((32, 64), (9, 17), (100, 310)):
     picture = pixels(1, *size)[0]
-    made, (width, height), original = model.fit(picture)
+    made, (width, height), original = model.fit(picture, "ref")
     want = fit(picture)
     np.testing.assert_array_equal(made, want.pixels_YXC)
     assert ((height, width), original[::-1]) == (
@@ -290,8 +297,8 @@ def test_shards_are_read_by_both(root):
     ((name, whole.read(name)) for name in whole.names()),
     max_shard_bytes=100_000,
   )
-  for name in ("tokenizer.json", "emma_torch.py"):
-    (parts / name).write_bytes((whole.path / name).read_bytes())
+  shutil.copy(whole.path / "tokenizer.json", parts)
+  shutil.copytree(whole.path / "emma_torch", parts / "emma_torch")
   assert len(list(parts.glob("model-*.safetensors"))) > 1
   chex.assert_trees_all_equal(convert.load(parts).params, tiny.params())
   _, model = load(parts)
@@ -314,28 +321,33 @@ def test_bfloat16_runs(root):
 def test_native_sizes(root):
   _module, model = load(files(root, "paper"))
   data = config()["data"] | {"native": True, "max_tokens": 4}
-  model.data, fit = data, build_data.preprocess(data)
-  picture = pixels(1, 33, 50)[0]
-  np.testing.assert_array_equal(model.fit(picture)[0], fit(picture).pixels_YXC)
-  assert model.edit(picture, "do", steps=1).shape == (33, 50, 3)
-  with pytest.raises(ValueError, match="resize the picture"):
-    model.fit(pixels(1, 33, 500)[0])
+  model.data, fit = data, build_data.framing(data).understanding
+  for size in ((33, 50), (33, 500)):
+    picture = pixels(1, *size)[0]
+    np.testing.assert_array_equal(
+      model.fit(picture)[0], fit(picture).pixels_YXC
+    )
+  assert isinstance(model.ask(picture, "what?", max_tokens=2), str)
 
 
 def test_the_command_line(root, monkeypatch, capsys):
   folder = files(root, "paper")
   module, model = load(folder)
+  command = golden.imported(folder, ".__main__")
   to, picture = root / "drawn.png", root / "given.png"
   module.Emma.to_image(tensor(pixels(1, 32, 64)[0] / 255)).save(picture)
 
   def run(*arguments):
-    monkeypatch.setattr("sys.argv", ["emma_torch.py", *map(str, arguments)])
-    module.main()
+    monkeypatch.setattr("sys.argv", ["emma_torch", *map(str, arguments)])
+    command.main()
 
   run("ask", "what?", "--image", picture)
   assert capsys.readouterr().out.strip() == model.ask(str(picture), "what?")
   run("edit", "do", "--image", picture, "--out", to)
-  with module.Image.open(to) as made:
+  with Image.open(to) as made:
+    assert made.size == (64, 32)
+  run("edit", "do", "--image", picture, "--image", to, "--out", to)
+  with Image.open(to) as made:
     assert made.size == (64, 32)
   with pytest.raises(SystemExit):
     run("edit", "do")

@@ -17,8 +17,9 @@ import pytest
 from emma_jax import losses, rules
 from emma_jax.convert import assembly, dcae, files, qwen3, siglip, table
 from emma_jax.models import masks, naflex
-from emma_jax.models.llm import Llm, LlmConfig
+from emma_jax.models.llm import Llm
 from emma_jax.models.qwen3 import PARTS, Qwen3
+from tests import neutral
 from tests.convert import published
 from tests.goldens import dcae as dcae_golden
 from tests.goldens import qwen3 as qwen3_golden
@@ -99,7 +100,7 @@ def test_decoding_behind_a_cache(tmp_path: Path):
   kind, prompt = qwen3_golden.DECODED, qwen3_golden.PROMPT
   folder = qwen3_golden.write(tmp_path, kind)
   published_config = qwen3.load(folder)[0].config
-  config = LlmConfig(
+  config = neutral.llm_config(
     **dataclasses.asdict(published_config),
     num_shallow=1,
     shallow_shared=("qk",),
@@ -164,7 +165,7 @@ def test_the_und_branch_goes_out_as_the_published_decoder(
   decoder, tmp_path: Path
 ):
   kind, folder, module, _ = decoder
-  config = LlmConfig(
+  config = neutral.llm_config(
     **dataclasses.asdict(module.config),
     num_shallow=1,
     shallow_shared=(),

@@ -12,6 +12,7 @@ import pytest
 from emma_jax import rules
 from emma_jax.convert import files, qwen3, table
 from emma_jax.convert.table import ConversionError
+from tests import neutral
 
 FOUR_B = dict(  # transformers 4, as published
   architectures=["Qwen3ForCausalLM"],
@@ -51,7 +52,7 @@ DIALECT_5 = {
   rope_parameters={"rope_theta": 1000000, "rope_type": "default"},
   transformers_version="5.2.0",
 )
-TINY = qwen3.Qwen3Config(
+TINY = neutral.qwen3_config(
   vocab_size=11,
   width=6,
   mlp_width=10,
@@ -96,7 +97,7 @@ def test_theta_comes_from_the_config(change: dict, theta: float):
 def test_a_sparse_config_means_the_defaults_of_transformers():
   got = qwen3.config_from_hf({"model_type": "qwen3"})
   assert dataclasses.asdict(got) == dataclasses.asdict(
-    qwen3.Qwen3Config(
+    neutral.qwen3_config(
       vocab_size=151936,
       width=4096,
       mlp_width=22016,

@@ -17,7 +17,7 @@ from emma_jax.convert import files, qwen3, table
 from emma_jax.models import masks
 from emma_jax.models.attention import rope
 from emma_jax.models.layers import rms_norm
-from emma_jax.models.llm import Llm, LlmConfig
+from emma_jax.models.llm import Llm
 from emma_jax.models.qwen3 import PARTS
 from emma_jax.structs import KvCache, TokenIds
 
@@ -25,6 +25,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("exact_products")]
 
+from tests import neutral
 from tests.convert import reference_qwen3 as ref
 
 
@@ -141,7 +142,7 @@ def as_llm(config, params) -> tuple[Llm, dict]:
   """The decoder with a cache: EMMA's, with everything shared."""
   own = dataclasses.asdict(config) | dict(num_shallow=config.num_layers)
   llm = Llm(
-    LlmConfig(
+    neutral.llm_config(
       **own, shallow_shared=PARTS, deep_shared=PARTS, final_norm_shared=True
     )
   )

@@ -12,9 +12,10 @@ from emma_jax import rules
 from emma_jax.convert import files, siglip, table
 from emma_jax.models import experts, siglip2
 from emma_jax.models.siglip2_vision import SiglipVision, SiglipVisionConfig
+from tests import neutral
 
 TINY = SiglipVisionConfig(
-  encoder=siglip2.SiglipConfig(
+  encoder=neutral.siglip_config(
     width=8,
     mlp_width=12,
     num_layers=3,

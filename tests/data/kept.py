@@ -29,13 +29,11 @@ from tests.data.batching import simulated
 
 FILE = Path(__file__).with_suffix(".zip")
 SETTINGS = latents.Settings(
-  understanding=neutral.preprocess(
-    height=32, width=64, native=True, max_tokens=9
+  framing=neutral.framing(
+    ((32, 64), (64, 32)), height=32, width=64, native=True, max_tokens=9
   ),
-  generation=neutral.preprocess(height=32, width=64),
   autoencoder="0123456789ab",
   dtype="float32",
-  buckets=((32, 64), (64, 32)),
 )
 PLAN_KEY = "the key of a plan"
 
@@ -61,7 +59,9 @@ def stored() -> list[schema.Stored]:
       weight=0.5,
     ),
     schema.Stored(record=Drawing(prompt="red", picture=a, id="d"), weight=2),
-    schema.Stored(record=Editing(source=a, instruction="do", target=b, id="e")),
+    schema.Stored(
+      record=Editing(sources=(a,), instruction="do", target=b, id="e")
+    ),
   ]
 
 

@@ -45,7 +45,9 @@ def samples() -> list[schema.Stored]:
       record=Understanding(pictures=(), turns=(("red", "blue"),), id="t")
     ),
     schema.Stored(record=Drawing(prompt="red", picture=a, id="d"), weight=2),
-    schema.Stored(record=Editing(source=a, instruction="do", target=b, id="e")),
+    schema.Stored(
+      record=Editing(sources=(a,), instruction="do", target=b, id="e")
+    ),
   ]
 
 

@@ -37,8 +37,20 @@ class Token:
 
 def cells_of(part: Picture) -> int:
   """Counted one by one."""
+  return len(places_of(part))
+
+
+def places_of(part: Picture) -> list[int]:
+  """Of a picture's cells in its frame; a target's padding has none."""
   y, x, _ = part.pixels_YXC.shape
-  return len([1 for _ in range(0, y, CELL) for _ in range(0, x, CELL)])
+  height, width = y, x
+  if part.role == "target" and part.content is not None:
+    height, width = part.content
+  return [
+    row // CELL * (x // CELL) + column // CELL
+    for row in range(0, height, CELL)
+    for column in range(0, width, CELL)
+  ]
 
 
 def tokens_of(sample: Sample, layout: Layout) -> list[Token]:
@@ -57,7 +69,7 @@ def tokens_of(sample: Sample, layout: Layout) -> list[Token]:
     )
     last = len(out) + copies * cells - 1
     for copy in range(copies):
-      for cell in range(cells):
+      for cell in places_of(part):
         out.append(
           Token(
             text=False,

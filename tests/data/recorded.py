@@ -21,7 +21,10 @@ _WORDS = ("red", "blue", "a", "left of", "what is this?")
 
 
 def record(task: str, i: int) -> Record:
-  """Texts and conversations of many lengths, one without a picture in five."""
+  """Texts and conversations of many lengths, one without a picture in five.
+
+  "sources": edits of one, two and three sources.
+  """
   rng = np.random.default_rng([i, *task.encode()])
   size = SIZES[int(rng.integers(len(SIZES)))]
   pixels = rng.integers(0, 256, (*size, 3), np.uint8)
@@ -29,8 +32,18 @@ def record(task: str, i: int) -> Record:
   text = " ".join(rng.choice(_WORDS, rng.integers(1, 6)))
   if task == "drawing":
     return Drawing(prompt=text, picture=picture, id=f"d{i}")
+  if task == "sources":
+    further = made.encoded(rng.integers(0, 256, (33, 50, 3), np.uint8))
+    return Editing(
+      sources=(picture, further, further)[: 1 + i % 3],
+      instruction=text,
+      target=picture,
+      id=f"s{i}",
+    )
   if task == "editing":
-    return Editing(source=picture, instruction=text, target=picture, id=f"e{i}")
+    return Editing(
+      sources=(picture,), instruction=text, target=picture, id=f"e{i}"
+    )
   turns = tuple((text, f"red {n}") for n in range(rng.integers(1, 4)))
   return Understanding(
     pictures=() if i % 5 == 4 else (picture,), turns=turns, id=f"u{i}"

@@ -16,17 +16,20 @@ from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli.data import hash as hash_command
 from emma_jax.data.batching import first_fit, plan, row_cost
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.curation import (
   answers,
+  captions,
   client,
   duplicates,
   edits,
   filters,
+  generated_text,
+  painter,
+  proposals,
   selection,
 )
 from emma_jax.data.curation.base import Construction
+from emma_jax.data.curation.replies import Price
 from emma_jax.data.curation.text_pictures import TextPictures
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part, sequences
@@ -67,8 +70,8 @@ def test_preprocessing_of_one_size(monkeypatch):
   check(
     neutral.preprocess(height=64, width=96),
     Preprocess.fingerprint,
-    dict(height=32, width=64, native=True, codec="fast"),
-    dict(min_tokens=2, max_tokens=99),
+    dict(height=32, width=64, native=True, codec="fast", fit="cover"),
+    dict(min_tokens=2, max_tokens=99, max_crop=0.5),
   )
 
 
@@ -78,14 +81,31 @@ def test_preprocessing_of_native_sizes(monkeypatch):
     neutral.preprocess(height=64, width=96, native=True),
     Preprocess.fingerprint,
     dict(min_tokens=2, max_tokens=99, native=False, codec="fast"),
-    dict(height=32, width=32),
+    dict(height=32, width=32, fit="cover", max_crop=0.5),
+  )
+
+
+def test_preprocessing_that_crops(monkeypatch):
+  monkeypatch.setattr(codecs, "libraries", lambda: None)
+  check(
+    neutral.preprocess(height=64, width=96, fit="cover", max_crop=0.5),
+    Preprocess.fingerprint,
+    dict(
+      height=32,
+      width=64,
+      native=True,
+      codec="fast",
+      fit="pad_cells",
+      max_crop=0.25,
+    ),
+    dict(min_tokens=2, max_tokens=99),
   )
 
 
 # ----------------------------------------------------------------------- plan
 
 NATIVE = neutral.preprocess(height=64, width=64, native=True)
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=64,
   und_pictures=2,
@@ -95,12 +115,14 @@ LAYOUT = Layout(
   width=64,
   und_patches=32,
 )
-RULES = row_cost.RowLimits(layouts=(LAYOUT,), preprocess=NATIVE, max_turns=None)
+RULES = row_cost.RowLimits(
+  layouts=(LAYOUT,), framing=neutral.framed(NATIVE), max_turns=None
+)
 SOURCE = plan.PlannedSource(name="a", folder="/a", digest="1")
 PLAN = plan.PlanConfig(
   seed=1,
   sources=(SOURCE,),
-  phases=(Phase({"a": 1.0}),),
+  phases=(neutral.phase({"a": 1.0}),),
   rules=RULES,
   rows=2,
   segment=5,
@@ -115,7 +137,7 @@ def test_a_plan():
     dict(
       seed=2,
       sources=(dataclasses.replace(SOURCE, digest="2"),),
-      phases=(Phase({"a": 2.0}),),
+      phases=(neutral.phase({"a": 2.0}),),
       rows=4,
       segment=6,
       rules=dataclasses.replace(RULES, max_turns=3),
@@ -133,7 +155,7 @@ def test_a_plans_rules():
     dict(
       max_turns=3,
       layouts=(other,),
-      preprocess=dataclasses.replace(NATIVE, min_tokens=2),
+      framing=neutral.framed(dataclasses.replace(NATIVE, min_tokens=2)),
     ),
     {},
   )
@@ -180,31 +202,32 @@ def test_a_plans_layout():
 def test_a_plans_native_sizes(monkeypatch):
   monkeypatch.setattr(codecs, "libraries", lambda: None)
   of = lambda p: dataclasses.replace(
-    PLAN, rules=dataclasses.replace(RULES, preprocess=p)
+    PLAN, rules=dataclasses.replace(RULES, framing=neutral.framed(p))
   ).fingerprint()
   check(
     NATIVE,
     of,
-    dict(min_tokens=2, max_tokens=99),
-    dict(height=32, width=32, codec="fast", native=False),
+    dict(min_tokens=2, max_tokens=99, fit="cover"),
+    dict(height=32, width=32, codec="fast", native=False, max_crop=0.5),
   )
   # Without native pictures, they decide nothing.
   fixed = dataclasses.replace(
     PLAN,
     rules=row_cost.RowLimits(
       layouts=(dataclasses.replace(LAYOUT, und_patches=0),),
-      preprocess=PIXELS,
+      framing=neutral.framed(PIXELS),
       max_turns=None,
     ),
   )
   of = lambda p: dataclasses.replace(
-    fixed, rules=dataclasses.replace(fixed.rules, preprocess=p)
+    fixed, rules=dataclasses.replace(fixed.rules, framing=neutral.framed(p))
   ).fingerprint()
   check(
     PIXELS,
     of,
-    {},
+    dict(fit="cover"),
     dict(
+      max_crop=0.5,
       min_tokens=2,
       max_tokens=99,
       height=32,
@@ -286,40 +309,51 @@ def test_the_content_of_a_folder_of_records(tmp_path):
 
 def _settings(**more) -> latents.Settings:
   return latents.Settings(
-    **dict(
-      understanding=NATIVE, generation=PIXELS, autoencoder="a", dtype="float32"
-    )
+    **dict(framing=neutral.framed(NATIVE), autoencoder="a", dtype="float32")
     | more
   )
 
 
+def _folder(*tasks):
+  """Settings -> where the latents of a data set of such tasks lie."""
+  card = SimpleNamespace(tasks=dict.fromkeys(tasks, 1))
+  return lambda s: latents.folder_of("d", s.of(card))
+
+
 def test_the_folder_of_latents():
-  """By the tasks that a data set has."""
+  small = dataclasses.replace(PIXELS, height=32)
+  for task in ("understanding", "drawing"):
+    check(
+      _settings(),
+      _folder(task),
+      dict(framing=neutral.framed(small), autoencoder="b", dtype="bfloat16"),
+      {},
+    )
 
-  def of(*tasks):
-    card = SimpleNamespace(tasks=dict.fromkeys(tasks, 1))
-    return lambda s: latents.folder_of("d", s.of(card))
 
+def test_the_folder_of_latents_by_the_framing_of_a_data_sets_tasks():
   small = dataclasses.replace(PIXELS, height=32)
   narrow = dataclasses.replace(NATIVE, max_tokens=9)
   buckets = ((32, 64), (64, 32))
   drawn = dict(generation=small, buckets=buckets)
-  both = dict(autoencoder="b", dtype="bfloat16")
+
+  def of(*tasks):
+    return lambda framing: _folder(*tasks)(_settings(framing=framing))
+
+  framing = _settings().framing
+  check(framing, of("understanding"), dict(understanding=narrow), drawn)
+  check(framing, of("drawing"), drawn, dict(understanding=narrow))
   check(
-    _settings(), of("understanding"), both | dict(understanding=narrow), drawn
-  )
-  check(_settings(), of("drawing"), both | drawn, dict(understanding=narrow))
-  check(
-    _settings(),
+    framing,
     of("editing", "understanding"),
-    both | drawn | dict(understanding=narrow),
+    drawn | dict(understanding=narrow),
     {},
   )
   # Pictures of one size go to a bucket, too.
   check(
-    _settings(understanding=PIXELS),
+    dataclasses.replace(framing, understanding=PIXELS),
     of("understanding"),
-    both | dict(understanding=small, buckets=buckets),
+    dict(understanding=small, buckets=buckets),
     dict(generation=small),
   )
 
@@ -342,13 +376,17 @@ def test_latents_of_a_config():
     "data": config["data"] | {"buckets": ((32, 64), (64, 32))},
   }
   assert build_data.latent_settings(other).dtype == "float64"
-  assert build_data.latent_settings(other).buckets == ((32, 64), (64, 32))
+  assert build_data.latent_settings(other).framing.buckets == (
+    (32, 64),
+    (64, 32),
+  )
 
 
 # -------------------------------------------------------------- conversions
 
 RECIPE = part.Recipe(form="text_to_image", tokenizer=TinyTokenizer(["red"]))
 WHO = answers.Noted("clip")
+PAINTER = painter.Painter(url="http://a", model="m", cache="c")
 RULE = filters.ScoreRule(name="clip", answers=WHO)
 
 
@@ -367,6 +405,7 @@ def test_a_recipe():
       keep=("k",),
       check="header",
       max_pixels=9,
+      max_sources=3,
       options=sequences.Options(data_dir="/d"),
     ),
     {},
@@ -386,7 +425,7 @@ def test_a_job(tmp_path):
       rows_per_shard=7,
       provenance={"licence": "x"},
     ),
-    dict(out="p", workers=5, max_rejected=0.5, execute=print),
+    dict(out="p", workers=5, requests=9, max_rejected=0.5, execute=print),
   )
   before = job_lib._identity(job)
   time = os.stat(file).st_mtime_ns
@@ -402,12 +441,32 @@ def test_a_job(tmp_path):
   assert job_lib._identity(records) != before
 
 
+# How a server is called, and what for, is no matter of what it replies.
+CALLS = dict(
+  cache="d",
+  name="other",
+  key_env="K",
+  timeout=1.0,
+  tries=1,
+  pause=9.0,
+  price=Price(1.0, 2.0),
+  ledger="l",
+  bill=("a", "b"),
+)
 CONSTRUCTIONS = [
   (filters.Filter(base=RECIPE, scores=(RULE,)), {}),
   (duplicates.Dedup(base=RECIPE), {"plan": "elsewhere"}),
   (edits.EditPairs(base=RECIPE), {}),
   (selection.Select(base=RECIPE, score=RULE, count=3), {"plan": "elsewhere"}),
   (selection.LabelStem(base=RECIPE), {}),
+  (captions.Recaption(base=RECIPE, answers=WHO), {}),
+  (captions.AsQuestions(base=RECIPE), {}),
+  (captions.Label(base=RECIPE, name="a", answers=WHO), {}),
+  (proposals.Propose(base=RECIPE, answers=WHO), {}),
+  (proposals.ProposeText(base=RECIPE, answers=WHO), {}),
+  (proposals.ApplyEdits(base=RECIPE, painter=PAINTER), {}),
+  (generated_text.GenerateText(base=RECIPE, painter=PAINTER), {}),
+  (generated_text.CheckText(base=RECIPE, answers=WHO), {}),
 ]
 
 
@@ -461,11 +520,32 @@ def test_the_rest_that_decides_a_construction(tmp_path):
     {},
   )
   ask = client.Client(url="http://a", model="m", prompt="p", cache="c")
+  paint = painter.Painter(url="http://a", model="m", cache="c")
+  check(
+    paint,
+    painter.Painter.identity,
+    dict(
+      url="http://b",
+      model="n",
+      side=9,
+      known_as="editor",
+      options={"size": "64x64"},
+    ),
+    CALLS | dict(picture_tokens=7),
+  )
   check(
     ask,
     client.Client.identity,
-    dict(url="http://b", model="n", prompt="q", side=9),
-    dict(cache="d", key_env="K", timeout=1.0, tries=1, pause=9.0),
+    dict(
+      url="http://b",
+      model="n",
+      prompt="q",
+      side=9,
+      known_as="vlm",
+      max_tokens=5,
+      options={"top_p": 0.5},
+    ),
+    CALLS | dict(answer_tokens=7),
   )
   one, two = (made.jsonl(tmp_path / n, {"id": "a"}) for n in ("a", "b"))
   check(

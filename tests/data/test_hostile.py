@@ -9,8 +9,6 @@ import re
 
 import pytest
 
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.curation import validation
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part
@@ -34,9 +32,9 @@ def _batches(spec: str, count: int) -> dataset.BatchDataset:
   config = neutral.data_config(
     seed=0,
     sources={"a": spec},
-    phases=(Phase({"a": 1}),),
+    phases=(neutral.phase({"a": 1}),),
     samples_per_batch=count,
-    layout=Layout(
+    layout=neutral.layout(
       rows=count,
       und_tokens=200,
       und_pictures=1,
@@ -45,7 +43,7 @@ def _batches(spec: str, count: int) -> dataset.BatchDataset:
       height=64,
       width=64,
     ),
-    preprocess=neutral.preprocess(height=64, width=64),
+    framing=neutral.framing(height=64, width=64),
   )
   return dataset.open_pipeline(config, made.TOKENIZER)
 

@@ -1,5 +1,7 @@
 """Laws of the sequence layouts beyond the examples in their docstrings."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from tests import neutral
 TOKENIZER = tokens_lib.TinyTokenizer(["red"])
 PICTURE = np.zeros((32, 32, 3), np.uint8)
 TO_SAMPLE = neutral.to_sample(
-  tokenizer=TOKENIZER, preprocess=neutral.preprocess(height=32, width=32)
+  tokenizer=TOKENIZER, framing=neutral.framing(height=32, width=32)
 )
 
 
@@ -30,8 +32,8 @@ def _ask(*turns, pictures: int = 1, **kw) -> Understanding:
   [
     (Drawing(prompt="a", picture=PICTURE), Drawing(prompt="a")),
     (
-      Editing(source=PICTURE, instruction="a", target=PICTURE),
-      Editing(source=PICTURE, instruction="a"),
+      Editing(sources=(PICTURE,), instruction="a", target=PICTURE),
+      Editing(sources=(PICTURE,), instruction="a"),
     ),
   ],
 )
@@ -57,7 +59,7 @@ def test_a_conversation_grows_by_further_turns():
 
 def test_max_turns():
   few = neutral.to_sample(
-    tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=1
+    tokenizer=TOKENIZER, framing=TO_SAMPLE.framing, max_turns=1
   )
   talk = _ask(("q", "a"), ("r", "b"))
   assert _ids(few(talk)) == _ids(TO_SAMPLE(_ask(("q", "a"))))
@@ -93,11 +95,11 @@ def test_text_without_pictures_and_broken_turns():
 def test_dropout_shares_and_independence():
   to_sample = neutral.to_sample(
     tokenizer=TOKENIZER,
-    preprocess=TO_SAMPLE.preprocess,
+    framing=TO_SAMPLE.framing,
     text_dropout=0.3,
     reference_dropout=0.5,
   )
-  edit = Editing(source=PICTURE, instruction="zebra", target=PICTURE)
+  edit = Editing(sources=(PICTURE,), instruction="zebra", target=PICTURE)
   rng = np.random.default_rng(0)
   shown = [to_sample(edit, rng).show(TOKENIZER) for _ in range(2000)]
   text = np.array(["zebra" not in s for s in shown])
@@ -108,10 +110,34 @@ def test_dropout_shares_and_independence():
   assert "zebra" in to_sample(edit).show(TOKENIZER)  # without rng: never
 
 
+def test_sources_stand_before_the_instruction_and_are_dropped_at_once():
+  shades = [np.full((32, 32, 3), n, np.uint8) for n in (1, 2, 3)]
+  edit = Editing(sources=tuple(shades), instruction="red", target=PICTURE)
+  sample = TO_SAMPLE(edit)
+  shown = "<|vision_start|>[ref]<|vision_end|>"
+  assert sample.show(TOKENIZER) == (
+    f"<|im_start|>user\n{3 * shown}red<|im_end|>\n<|im_start|>assistant\n"
+    "<|vision_start|>[target]"
+  )
+  refs = [p.pixels_YXC for p in sample.parts if getattr(p, "role", "") == "ref"]
+  np.testing.assert_array_equal(refs, shades)
+  to_sample = dataclasses.replace(TO_SAMPLE, reference_dropout=0.5)
+  rng = np.random.default_rng(0)
+  counts = [
+    to_sample(edit, rng).show(TOKENIZER).count("[ref]") for _ in "x" * 99
+  ]
+  assert set(counts) == {0, 3}
+  # By the numbers of the stream that an edit of one source takes.
+  one = dataclasses.replace(edit, sources=edit.sources[:1])
+  rng = np.random.default_rng(0)
+  alone = [to_sample(one, rng).show(TOKENIZER).count("[ref]") for _ in "x" * 99]
+  assert [3 * n for n in alone] == counts
+
+
 def test_understanding_is_never_dropped():
   to_sample = neutral.to_sample(
     tokenizer=TOKENIZER,
-    preprocess=TO_SAMPLE.preprocess,
+    framing=TO_SAMPLE.framing,
     text_dropout=0.9,
     reference_dropout=0.9,
   )
@@ -123,9 +149,9 @@ def test_understanding_is_never_dropped():
 def test_constructor_checks():
   with pytest.raises(ValueError, match="text_dropout=1"):
     neutral.to_sample(
-      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, text_dropout=1
+      tokenizer=TOKENIZER, framing=TO_SAMPLE.framing, text_dropout=1
     )
   with pytest.raises(ValueError, match="max_turns=0"):
     neutral.to_sample(
-      tokenizer=TOKENIZER, preprocess=TO_SAMPLE.preprocess, max_turns=0
+      tokenizer=TOKENIZER, framing=TO_SAMPLE.framing, max_turns=0
     )

@@ -61,7 +61,7 @@ class Perfect:
       elif isinstance(r, Drawing):
         self._known[_key(r.prompt)] = r.picture
       else:
-        self._known[_key(r.source, r.instruction)] = r.target
+        self._known[_key(*r.sources, r.instruction)] = r.target
 
   def ask(self, pictures, turns, *, max_tokens, temperature):
     self.calls.append(("ask", len(turns)))
@@ -74,7 +74,7 @@ class Perfect:
 
   def edit(self, pictures, instructions, *, steps, seed):
     self.calls.append(("edit", len(pictures), steps, seed))
-    return [self._known[_key(p, i)] for p, i in zip(pictures, instructions)]
+    return [self._known[_key(*p, i)] for p, i in zip(pictures, instructions)]
 
   def reconstruct(self, pictures):
     return list(pictures)
@@ -90,7 +90,7 @@ class Blind(Perfect):
     return [np.full((*size, 3), 255, np.uint8) for _ in prompts]
 
   def edit(self, pictures, instructions, **_):
-    return list(pictures)
+    return [first for first, *_ in pictures]
 
   def reconstruct(self, pictures):
     return [np.full_like(p, 255) for p in pictures]

@@ -40,7 +40,8 @@ def specs(tmp_path) -> dict:
     "editing": [
       {"source": "0.png", "instruction": "i0", "target": "1.png"},
       {"source": "lost.png", "instruction": "x", "target": "1.png"},
-      {"source": "2.png", "instruction": "i1", "target": "small.png"},
+      {"source": ["2.png", "0.png"], "instruction": "i1"}
+      | {"target": "small.png"},
     ],
   }
   specs = {}
@@ -55,7 +56,7 @@ def perfect(specs) -> Perfect:
   known = [r for t, s in specs.items() for r in files.records(s, t, 9)[0]]
   session = Perfect(records=known)
   # A result has its source's size.
-  session.edit = lambda pictures, instructions, **_: list(pictures)
+  session.edit = lambda pictures, instructions, **_: [p for p, *_ in pictures]
   return session
 
 

@@ -14,12 +14,14 @@ from emma_jax.evals import (
   editing,
   outcomes,
   runner,
+  sheets,
   table,
   understanding,
   world,
 )
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import TASKS, Understanding
+from tests.evals.conftest import Blind, Perfect
 
 
 @pytest.fixture
@@ -197,6 +199,62 @@ def test_sources_choose_tasks_and_split(perfect, config):
   scores = runner.evaluate(perfect, settings)
   assert [t for t in TASKS if t in scores] == ["editing"]
   assert scores["editing"]["n"] == 4 and scores["held_out"] == {}
+
+
+class _Sized(Perfect):
+  """Knows a prompt at each of the sizes it is wanted in."""
+
+  def draw(self, prompts, *, size, **options):
+    super().draw(prompts, size=size, **options)
+    return [
+      next(
+        r.picture
+        for r in world.records("drawing_shapes", "test", 30)
+        if (r.prompt, r.truth.canvas) == (prompt, size)
+      )
+      for prompt in prompts
+    ]
+
+
+def test_pictures_of_many_sizes_are_asked_for_and_scored_by_size(config):
+  sources = {task: f"world:{task}_shapes:test" for task in TASKS}
+  samples = [
+    record
+    for task in TASKS
+    for record in world.records(f"{task}_shapes", "test", 30)
+  ]
+  session = _Sized(records=samples)
+  settings = EvalSettings.of(config, samples=30, batch=8, sources=sources)
+  scores = runner.evaluate(session, settings)
+  names = {"96x96", "64x128", "128x64", "96x128", "128x96"}
+  for entry in (*(scores[t] for t in TASKS), *scores["ceiling"].values()):
+    assert entry["score"] == 1.0 and set(entry["sizes"]) == names
+    assert sum(e["n"] for e in entry["sizes"].values()) == entry["n"]
+    assert all(e["score"] == 1.0 for e in entry["sizes"].values())
+  assert all(e["n"] == 6 for e in scores["drawing"]["sizes"].values())
+  # Each batch in as many requests as it has sizes, of the sizes wanted.
+  calls = [(n, size) for kind, n, *size in session.calls if kind == "draw"]
+  assert sum(n for n, _ in calls) == 30
+  assert {f"{size[0][0]}x{size[0][1]}" for _, size in calls} == names
+  wrong = Blind(records=samples)
+  scores = runner.evaluate(wrong, settings)
+  assert {e["score"] for e in scores["drawing"]["sizes"].values()} == {0.0}
+  plain = runner.evaluate(Perfect(), EvalSettings.of(config))
+  assert not any("sizes" in plain[task] for task in TASKS)
+
+
+def test_edits_of_two_sources_are_asked_for_with_both_and_scored(config):
+  samples = world.records("editing_two", "test", 12)
+  sources = {"editing": "world:editing_two:test"}
+  settings = EvalSettings.of(config, samples=12, sources=sources)
+  entry = runner.evaluate(Perfect(records=samples), settings)["editing"]
+  assert entry["score"] == 1.0 and entry["n"] == 12
+  assert set(entry["kinds"]) == {"one", "several"}
+  blind = runner.evaluate(Blind(records=samples), settings)["editing"]
+  assert blind["score"] == 0.0  # the first picture is not the answer
+  done = runner.run(Perfect(records=samples), settings).outcomes["editing"]
+  (card, *_) = sheets.sheet(done).cards
+  assert card.arrow == 2 and len(card.pictures) == 4  # sources, made, target
 
 
 def test_an_autoencoder_is_scored_by_what_can_be_read(perfect, config):

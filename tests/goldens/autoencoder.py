@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from emma_jax.models import dcae_blocks as blocks
 from emma_jax.models.dcae import Autoencoder, DcaeConfig
 from emma_jax.models.tiling import Tiling
-from tests import fixed
+from tests import fixed, neutral
 
 KEPT = 6
-CONFIG = DcaeConfig(
+CONFIG = neutral.dcae_config(
   latent_channels=2,
   attention_head_dim=4,
   encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),

@@ -21,7 +21,6 @@ import numpy as np
 from configs import tiny as tiny_config
 from emma_jax import optimizer, rules
 from emma_jax.build import model as build_model
-from emma_jax.checkpoints.checkpointer import Checkpointer
 from emma_jax.checkpoints.integrity import checksums, kind_of, sealed
 from emma_jax.training import state
 from emma_jax.training.state import TrainState
@@ -111,7 +110,7 @@ def cases() -> dict[str, dict]:
 
 def write(folder: Path) -> None:
   """A run's folder and its archive, in today's format."""
-  with Checkpointer(folder / "run" / "checkpoints") as saved:
+  with neutral.checkpointer(folder / "run" / "checkpoints") as saved:
     saved.save(STEP, filled(abstract()), META, wait=True)
   packed = io.BytesIO()
   with tarfile.open(fileobj=packed, mode="w:xz", preset=9) as archive:

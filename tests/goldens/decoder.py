@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from emma_jax.models.llm import Llm, LlmConfig
 from emma_jax.models.qwen3 import Mlp
 from emma_jax.structs import KvCache
-from tests import fixed
+from tests import fixed, neutral
 from tests.goldens import layers
 
 KEPT = 6
-CONFIG = LlmConfig(
+CONFIG = neutral.llm_config(
   vocab_size=24,
   width=16,
   mlp_width=20,

@@ -1,13 +1,13 @@
 """What an exported EMMA answers, draws and edits in plain PyTorch.
 
 The weights are fixed noise, so that nothing an export or a context leaves out
-goes unseen. With the outputs goes a digest of `emma_torch.py`: who changes that
-file makes this golden anew, and so compares it with our sampling again.
+goes unseen. With the outputs goes a digest of `emma_torch`: who changes that
+code makes this golden anew, and so compares it with our sampling again.
 """
 
 import ast
 import functools
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 import sys
@@ -71,9 +71,12 @@ def start() -> np.ndarray:
 
 
 def digest() -> str:
-  """Of the syntax tree of emma_torch.py, without comments and docstrings."""
-  path = Path(convert.__file__).with_name(convert.IMPLEMENTATION)
-  return store.digest(_told(ast.parse(path.read_text())))
+  """Of emma_torch's syntax trees, without comments and docstrings."""
+  folder = Path(convert.__file__).with_name(convert.IMPLEMENTATION)
+  files = {p.name: ast.parse(p.read_text()) for p in folder.glob("*.py")}
+  return store.digest(
+    "\n".join(f"{n} {_told(files[n])}" for n in sorted(files))
+  )
 
 
 def _told(node: Any) -> str:
@@ -154,11 +157,17 @@ def cases() -> dict[str, dict[str, Any]]:
 
 
 def load(folder: Path):
-  """The model of the exported folder, by its own file."""
-  spec = importlib.util.spec_from_file_location(
-    "exported_emma", folder / convert.IMPLEMENTATION
-  )
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[spec.name] = module
-  spec.loader.exec_module(module)
-  return module.Emma.load(folder)
+  """The model of the exported folder, by its own code."""
+  return imported(folder).Emma.load(folder)
+
+
+def imported(folder: Path, name: str = ""):
+  """`import emma_torch` as it is done in that folder, or a module of it."""
+  for known in [*sys.modules]:  # of another folder
+    if known.partition(".")[0] == convert.IMPLEMENTATION:
+      del sys.modules[known]
+  sys.path.insert(0, str(folder))
+  try:
+    return importlib.import_module(convert.IMPLEMENTATION + name)
+  finally:
+    sys.path.remove(str(folder))

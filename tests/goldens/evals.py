@@ -172,7 +172,7 @@ def outcomes() -> dict[str, Outcome]:
       picture=grey,
     ),
     "editing": Outcome(
-      record=Editing(source=grey, instruction="more & more", target=grey),
+      record=Editing(sources=(grey,), instruction="more & more", target=grey),
       marks=(("editing", False),),
       picture=grey[:4],
     ),

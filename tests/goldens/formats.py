@@ -46,7 +46,7 @@ def records() -> dict[str, schema.Stored]:
     ),
     "drawing": schema.Stored(record=Drawing(prompt="red", picture=a, id="d")),
     "editing": schema.Stored(
-      record=Editing(source=a, instruction="do", target=b, id="e")
+      record=Editing(sources=(a,), instruction="do", target=b, id="e")
     ),
   }
 

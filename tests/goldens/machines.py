@@ -12,9 +12,8 @@ from jax.sharding import AbstractMesh
 from configs import models
 from emma_jax import flops, sharding, xla_flags
 from emma_jax.build import model as build_model
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.planner import chips
-from tests import tiny
+from tests import neutral, tiny
 from tests.goldens import store
 
 MESHES = {
@@ -23,7 +22,7 @@ MESHES = {
   "2xv6e-256": (2, 4, 64, 1),
   "tensor": (1, 2, 2, 2),
 }
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=3,
   und_tokens=700,
   und_pictures=2,
@@ -121,7 +120,14 @@ def costs() -> dict[str, dict]:
       for stage, paths in TRAINED.items()
     },
     "native": parts(
-      flops.step(config, native, TRAINED["3"], live_patches=0.125)
+      flops.step(
+        config,
+        native,
+        TRAINED["3"],
+        draws=1,
+        route="versatile",
+        live_patches=0.125,
+      )
     ),
     "4b": parts(flops.router_step(config, native, live_patches=0.5)),
     "token": parts(
@@ -129,6 +135,8 @@ def costs() -> dict[str, dict]:
         token,
         dataclasses.replace(LAYOUT, fusion="token", height=64, width=64),
         TRAINED["3"],
+        draws=1,
+        route="versatile",
       )
     ),
     "encoder": {

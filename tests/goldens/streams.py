@@ -16,7 +16,6 @@ from emma_jax.build import sections
 from emma_jax.cli.data.hash import _digest
 from emma_jax.data.batching import mixture
 from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import dataset
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Measure
@@ -55,7 +54,7 @@ def folders(root: Path) -> dict[str, str]:
     )
     stored["edit"].append(
       Editing(
-        source=_picture(rng, size),
+        sources=(_picture(rng, size),),
         instruction=f"do {i}",
         target=picture,
         id=f"e{i}",
@@ -86,13 +85,13 @@ def planned(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
     **dict(
       seed=3,
       sources=sources,
-      segment=2,
+      plan_segment=2,
       samples_per_batch=0,
       phases=(
-        Phase({"ask": 1, "draw": 1}, steps=1),
-        Phase(weights, unit="tokens", even_buckets=True),
+        neutral.phase({"ask": 1, "draw": 1}, steps=1),
+        neutral.phase(weights, unit="tokens", even_buckets=True),
       ),
-      layout=Layout(
+      layout=neutral.layout(
         rows=2,
         und_tokens=60,
         und_pictures=3,
@@ -101,8 +100,7 @@ def planned(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
         height=32,
         width=64,
       ),
-      preprocess=neutral.preprocess(height=32, width=64),
-      buckets=SIZES,
+      framing=neutral.framing(SIZES, height=32, width=64),
     )
     | more
   )
@@ -113,10 +111,10 @@ def drawn(sources: dict[str, str], **more: Any) -> dataset.DataConfig:
   return planned(
     sources | {"world": "world:understanding:train"},
     **dict(
-      buckets=(),
       samples_per_batch=6,
+      framing=neutral.framing(height=32, width=64),
       text_dropout=0.5,
-      phases=(Phase({"rows": 2, "world": 1}),),
+      phases=(neutral.phase({"rows": 2, "world": 1}),),
     )
     | more,
   )
@@ -170,10 +168,12 @@ def cases() -> dict[str, Any]:
     for stage in ("1_pretraining", "3_quality", "4a_expert")
   }
   out["mixture"] = {
-    "one": _order(0, Phase({"a": 0.7, "b": 0.2, "c": 0.1})),
-    "seed": _order(5, Phase({"a": 0.7, "b": 0.2, "c": 0.1})),
+    "one": _order(0, neutral.phase({"a": 0.7, "b": 0.2, "c": 0.1})),
+    "seed": _order(5, neutral.phase({"a": 0.7, "b": 0.2, "c": 0.1})),
     "phases": _order(
-      1, Phase({"a": 1, "c": 1}, steps=2), Phase({"a": 1, "b": 3})
+      1,
+      neutral.phase({"a": 1, "c": 1}, steps=2),
+      neutral.phase({"a": 1, "b": 3}),
     ),
   }
   out["epoch"] = {

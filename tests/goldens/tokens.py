@@ -50,7 +50,7 @@ def _samples(tokenizer: Tokenizer) -> dict[str, str]:
   p = np.zeros((32, 32, 3), np.uint8)
   to_sample = neutral.to_sample(
     tokenizer=tokenizer,
-    preprocess=neutral.preprocess(height=32, width=32),
+    framing=neutral.framing(height=32, width=32),
     max_turns=2,
   )
   said = (("<image>\nred <image> hello", "yes"), ("and?", "no."), ("x", "y"))
@@ -61,8 +61,8 @@ def _samples(tokenizer: Tokenizer) -> dict[str, str]:
     "asked": Understanding(pictures=(p,), turns=(("q", None),)),
     "drawing": Drawing(prompt="a red circle", picture=p),
     "prompt": Drawing(prompt="a red circle"),
-    "editing": Editing(source=p, instruction="remove it", target=p),
-    "to edit": Editing(source=p, instruction="remove it"),
+    "editing": Editing(sources=(p,), instruction="remove it", target=p),
+    "to edit": Editing(sources=(p,), instruction="remove it"),
   }
   out = {name: _flat(to_sample(r)) for name, r in records.items()}
   for name in ("drawing", "editing"):
@@ -91,11 +91,11 @@ def _dropped(tokenizer: Tokenizer) -> str:
   p = np.zeros((32, 32, 3), np.uint8)
   to_sample = neutral.to_sample(
     tokenizer=tokenizer,
-    preprocess=neutral.preprocess(height=32, width=32),
+    framing=neutral.framing(height=32, width=32),
     text_dropout=0.4,
     reference_dropout=0.3,
   )
-  record = Editing(source=p, instruction="remove it", target=p)
+  record = Editing(sources=(p,), instruction="remove it", target=p)
   with_text = tokenizer.encode("remove it")[0]
   out = ""
   for i in range(40):

@@ -166,7 +166,10 @@ def varied(variant: str) -> tuple[TrainState, list[dict]]:
     ((".*", 1.0),),
   )
   s = state.begin(
-    jax.tree.map(jnp.array, tiny.params(variant)), policy, transformation
+    jax.tree.map(jnp.array, tiny.params(variant)),
+    policy,
+    transformation,
+    "float32",
   )
   step = make_step(
     objective(variant),

@@ -9,10 +9,10 @@ from emma_jax.models import naflex, siglip2
 from emma_jax.models.experts import TowerConfig, VisionTower
 from emma_jax.models.siglip2_vision import SiglipVision, SiglipVisionConfig
 from emma_jax.structs import Patches
-from tests import fixed
+from tests import fixed, neutral
 
 KEPT = 6
-CONFIG = siglip2.SiglipConfig(
+CONFIG = neutral.siglip_config(
   width=16,
   mlp_width=20,
   num_layers=2,

@@ -29,7 +29,7 @@ def _pictures(record: structs.Record) -> list[np.ndarray]:
     return list(record.pictures)
   if isinstance(record, structs.Drawing):
     return [record.picture]
-  return [record.source, record.target]
+  return [*record.sources, record.target]
 
 
 def _sample(task: str, split: str, index: int) -> str:
@@ -95,8 +95,11 @@ def _scored(task: str) -> str:
     else scoring.score_editing
   )
   letters = ""
+  # Of pictures of several canvases, those of one: a round of kinds.
+  turn = 6 if task.endswith("_shapes") else 24
   for i, record in enumerate(records):
-    for j in (i, (i + 1) % 24, (i + 5) % 24):
+    for step in (0, 1, 5):
+      j = i - i % turn + (i + step) % turn
       picture = _pictures(records[j])[-1]
       letters += "01"[bool(score(record, picture))]
   return letters

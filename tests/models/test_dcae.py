@@ -10,8 +10,9 @@ import pytest
 
 from emma_jax.models import convolution, dcae, dcae_sizes, partition
 from emma_jax.models import dcae_blocks as blocks
+from tests import neutral
 
-TINY = dcae.DcaeConfig(
+TINY = neutral.dcae_config(
   latent_channels=4,
   attention_head_dim=4,
   encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
@@ -182,7 +183,7 @@ def test_configs_check_themselves(change, message):
 def test_lists_are_as_good_as_tuples():
   fields = dataclasses.asdict(TINY)
   lists = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-  assert dcae.DcaeConfig(**lists) == TINY
+  assert neutral.dcae_config(**lists) == TINY
 
 
 # -------------------------------------------------------------- the pieces

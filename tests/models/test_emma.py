@@ -1,5 +1,6 @@
 """Laws of the whole model: who sees whom, packing, order, cache, freezing."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 from unittest import mock
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.data.transforms import Sample, Text
+from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.models import dcae, masks, pictures
 from emma_jax.models.emma import (
   Emma,
@@ -64,7 +65,7 @@ def reach(emma: Emma, params: dict, args: tuple):
 
 @pytest.mark.parametrize("variant", ["paper", "reference_und"])
 def test_gradient_goes_where_the_mask_says(variant):
-  """Through the whole model, with two pictures drawn in one sample.
+  """Through the whole model: two sources, and two drawn pictures, in a sample.
 
   The first drawn picture is not the last of its sample: what follows does not
   see it.
@@ -74,6 +75,8 @@ def test_gradient_goes_where_the_mask_says(variant):
     (
       text(11, 12),
       tiny.picture(1, "ref"),
+      text(16),
+      tiny.picture(5, "ref"),
       text(13),
       tiny.picture(2, "target"),
       text(14, 15),
@@ -85,7 +88,7 @@ def test_gradient_goes_where_the_mask_says(variant):
     (text(21), tiny.picture(4, "und"), text(22), text(23, 24, loss=True)),
   )
   batch = tiny.packed(
-    [drawn_twice, asked], variant, rows=1, und_tokens=14, references=1
+    [drawn_twice, asked], variant, rows=1, und_tokens=17, references=2
   )
   word, und, ref, noisy = map(
     np.asarray,
@@ -114,7 +117,11 @@ def test_gradient_goes_where_the_mask_says(variant):
   assert len(after) == 4 and not noisy[after, :T].any()
   assert noisy[-T:, T:].all() and noisy[-2 * T : -T, :T].all()
   assert not word[real, 0].any()  # token 0 fills the padding
-  assert real.sum() == 17
+  assert real.sum() == 17 + 1 + T
+  # Of the sources the second sees the first, and not the other way round.
+  second = np.flatnonzero(ref[:, T:].all(1) & real)
+  first = np.flatnonzero(ref[:, :T].all(1) & ~ref[:, T:].any(1) & real)
+  assert first.size == T + 1 and second.size > T  # with the word between
 
 
 # ------------------------------------------------------ packing and order
@@ -147,6 +154,41 @@ def test_packed_equals_alone(variant):
     for key, value in alone.items():
       np.testing.assert_allclose(together[key], value, atol=2e-5)
       assert np.abs(value).max() > 0.1
+
+
+@pytest.mark.parametrize("variant", ["paper", "reference_und"])
+def test_edits_of_several_sources_packed_equal_alone(variant):
+  """Each source counts, and so does which of them comes first."""
+  model = tiny.emma(variant), tiny.params(variant)
+  packed = functools.partial(tiny.packed, variant=variant, references=3)
+  two, three = tiny.editing(0, sources=2), tiny.editing(2, sources=3)
+  samples = [two, tiny.drawing(1), three]
+  batch = packed(samples)
+  assert batch.ref_valid_BR.sum(1).tolist() == [2, 3]
+  together = by_content(*model, batch)
+  for sample in samples:
+    alone = by_content(*model, packed([sample]))
+    for key, value in alone.items():
+      np.testing.assert_allclose(together[key], value, atol=2e-5)
+      assert np.abs(value).max() > 0.1
+  target = two.parts[-1].pixels_YXC.tobytes()
+  velocity = lambda *refs: by_content(
+    *model, packed([_with_sources(two, refs)])
+  )[target]
+  a, b = (p for p in two.parts if getattr(p, "role", "") == "ref")
+  want, c = velocity(a, b), tiny.picture(77, "ref")
+  np.testing.assert_allclose(want, together[target], atol=2e-5)
+  for other in (velocity(b, a), velocity(c, b), velocity(a, c)):
+    assert np.abs(other - want).max() > 1e-3
+
+
+def _with_sources(sample: Sample, refs: Sequence[Picture]) -> Sample:
+  left = iter(refs)
+  parts = [
+    next(left) if getattr(part, "role", "") == "ref" else part
+    for part in sample.parts
+  ]
+  return dataclasses.replace(sample, parts=tuple(parts))
 
 
 def test_the_order_in_the_und_buffer_does_not_matter():

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from emma_jax.models import dcae, dcae_sizes, experts, siglip2
+from tests import neutral
 
 TINY = experts.TowerConfig(
-  encoder=siglip2.SiglipConfig(
+  encoder=neutral.siglip_config(
     width=16,
     mlp_width=24,
     num_layers=3,

@@ -17,6 +17,7 @@ from emma_jax.models import (
   attention,
   flash,
   flash_tpu,
+  flash_tpu_grid,
   flash_xla,
   masks,
   partition,
@@ -43,7 +44,7 @@ PATHS = {"chunked": flash.CHUNKED, "tpu": interpreted(flash_tpu)}
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
   """Several chunks, and more than one tile of either side."""
-  monkeypatch.setattr(flash_tpu, "TILE", 128)
+  monkeypatch.setattr(flash_tpu_grid, "TILE", 128)
   monkeypatch.setattr(flash_xla, "SCORES", 2**15)
 
 

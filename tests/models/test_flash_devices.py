@@ -9,11 +9,11 @@ from tests import programs
 # Rows over two axes and heads over the third; prints errors and collectives.
 MESH = """
 import functools, json, jax, numpy as np
-from emma_jax.models import attention, flash, flash_tpu, norm_rope
+from emma_jax.models import attention, flash, flash_tpu_grid, norm_rope
 from emma_jax.structs import TokenIds
 from tests.models import test_flash as t
 
-t.B, flash_tpu.TILE = 4, 128
+t.B, flash_tpu_grid.TILE = 4, 128
 mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"),
                      axis_types=(jax.sharding.AxisType.Auto,) * 3)
 spec = lambda *x: jax.NamedSharding(mesh, jax.P(*x))

@@ -15,9 +15,9 @@ from emma_jax.models import masks
 from emma_jax.models.llm import Block, Llm, LlmConfig
 from emma_jax.models.qwen3 import PARTS, Qwen3, Qwen3Config
 from emma_jax.structs import TokenIds
-from tests import tiny
+from tests import neutral, tiny
 
-CONFIG = LlmConfig(
+CONFIG = neutral.llm_config(
   vocab_size=20,
   width=16,
   mlp_width=24,
@@ -124,7 +124,7 @@ def qwen3() -> tuple[np.ndarray, np.ndarray]:
     "lm_head": flat["lm_head"],
     "norm/scale": flat["norm_und/scale"],
   }
-  logits, hidden = jax.jit(Qwen3(Qwen3Config(**fields)).apply)(
+  logits, hidden = jax.jit(Qwen3(neutral.qwen3_config(**fields)).apply)(
     {"params": rules.unflatten(tree)}, TOKENS
   )
   return logits, hidden[-1]

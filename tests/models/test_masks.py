@@ -1,5 +1,7 @@
 """The mask: the drawing in its docstring, and the laws of paper section 3."""
 
+import functools
+
 from hypothesis import given
 from hypothesis import strategies as st
 import jax
@@ -179,9 +181,12 @@ def test_the_mask_by_brute_force_whatever_the_ids(queries, keys):
 def test_who_sees_whom_in_packed_rows_by_brute_force(data):
   """From the samples' parts alone: paper section 3, token by token."""
   layout = data.draw(
-    st.sampled_from(["paper", "reference_und", "token_fusion"]).map(tiny.layout)
+    st.sampled_from(["paper", "reference_und", "token_fusion"]).map(
+      lambda variant: tiny.layout(variant, references=3)
+    )
   )
-  makers = st.sampled_from([tiny.understanding, tiny.drawing, tiny.editing])
+  edits = [functools.partial(tiny.editing, sources=n) for n in (1, 2, 3)]
+  makers = st.sampled_from([tiny.understanding, tiny.drawing, *edits])
   samples = [
     make(seed)
     for seed, make in enumerate(

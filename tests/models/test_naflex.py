@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax.models import naflex, resize, siglip2
+from emma_jax.models import naflex, resize
 from emma_jax.models.siglip2_vision import SiglipVision, SiglipVisionConfig
+from tests import neutral
 
 TOLERANCE = 5e-6  # of the maximum
 LENGTH, MOST, PATCH = 48, 4, 2
@@ -20,7 +21,7 @@ ROWS = [[(3, 3), (2, 7), (5, 4), (1, 1)], [(6, 8)], [(1, 9), (4, 4)]]
 def models(method: str):
   """(plain module, parameters, compiled packed call, list of its traces)."""
   config = SiglipVisionConfig(
-    encoder=siglip2.SiglipConfig(
+    encoder=neutral.siglip_config(
       width=16,
       mlp_width=24,
       num_layers=2,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from emma_jax.models import dcae, siglip2
+from tests import neutral
 
 torch = pytest.importorskip("torch")
 TOLERANCE = 5e-6  # of the reference's maximum
@@ -181,7 +182,7 @@ LITE = dict(
 def test_dcae_equals_diffusers(kind: dict, size: tuple[int, int]):
   """Latents and pictures; (4, 4) takes the reference's quadratic path."""
   diffusers = pytest.importorskip("diffusers")
-  config = dcae.DcaeConfig(**kind)
+  config = neutral.dcae_config(**kind)
   reference = diffusers.AutoencoderDC(**kind).eval()
   randomise(reference, 0)
   params = dcae_params(reference, config)
@@ -235,7 +236,7 @@ BLOCK = {
 
 
 def ours_config(patch: int, grid: int, resize: str) -> siglip2.SiglipConfig:
-  return siglip2.SiglipConfig(
+  return neutral.siglip_config(
     width=24,
     mlp_width=40,
     num_layers=3,

@@ -10,7 +10,7 @@ import pytest
 from emma_jax import sharding
 from emma_jax.models import layers, partition, siglip2
 from emma_jax.sharding import AXES
-from tests import programs
+from tests import neutral, programs
 
 MESH = AbstractMesh((1, 2, 2, 2), AXES)
 CONFIG = dict(
@@ -69,7 +69,7 @@ def test_only_known_tensors_are_kept():
 
 def products(remat: str) -> int:
   """Products of matrices in a block's forward and backward pass."""
-  stack = siglip2.stack(siglip2.SiglipConfig(**CONFIG, remat=remat), 3)
+  stack = siglip2.stack(neutral.siglip_config(**CONFIG, remat=remat), 3)
   x = jnp.ones((1, 4, 8))
   params = jax.eval_shape(stack.init, jax.random.key(0), x, None)
   loss = lambda p, x: jnp.sum(stack.apply(p, x, None)[0] ** 2)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from emma_jax.models import masks, partition
-from emma_jax.models.qwen3 import Qwen3, Qwen3Block, Qwen3Config
+from emma_jax.models.qwen3 import Qwen3, Qwen3Block
+from tests import neutral
 from tests.tiny import QUICK
 
-CONFIG = Qwen3Config(
+CONFIG = neutral.qwen3_config(
   vocab_size=20,
   width=16,
   mlp_width=24,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from emma_jax.models import partition, resize, siglip2
+from tests import neutral
 
-TINY = siglip2.SiglipConfig(
+TINY = neutral.siglip_config(
   width=24, mlp_width=40, num_layers=3, num_heads=2, patch_size=4, native_grid=3
 )
 

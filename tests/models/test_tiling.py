@@ -7,6 +7,7 @@ import pytest
 
 from emma_jax.models import dcae, tiling
 from emma_jax.models.tiling import Tiling
+from tests import neutral
 
 TILES = Tiling(height=8, width=12, stride_height=6, stride_width=8)
 
@@ -144,7 +145,7 @@ def test_a_picture_of_one_tile_is_coded_whole():
   assert not Tiling().applies(512, 512)
   assert Tiling().applies(512, 544)
   model = dcae.Autoencoder(
-    dcae.DcaeConfig(
+    neutral.dcae_config(
       latent_channels=2,
       attention_head_dim=4,
       encoder_block_types=("ResBlock",) * 2,

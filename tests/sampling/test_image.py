@@ -22,14 +22,16 @@ def test_docstrings():
 
 
 @pytest.mark.parametrize(
-  "fusion, branch", [("channel", "gen"), ("token", "und")]
+  "fusion, branch, sources",
+  [("channel", "gen", 1), ("token", "und", 1), ("channel", "gen", 2)],
 )
-def test_cached_equals_uncached(fusion, branch):
+def test_cached_equals_uncached(fusion, branch, sources):
   """Prefill and denoise give the velocity of one pass over everything."""
   s = small.session(fusion, branch)
-  source, target = small.picture(0), small.picture(1)
+  shown = tuple(small.picture(5 * i) for i in range(sources))
+  target = small.picture(1)
   make = lambda **k: s.requests.to_sample(
-    Editing(source=source, instruction="make it red", **k)
+    Editing(sources=shown, instruction="make it red", **k)
   )
   apply = lambda *a, **k: s.emma.apply({"params": s.params}, *a, **k)
   noisy = np.random.default_rng(2).normal(size=(1, 1, 4, 8)).astype(np.float32)
@@ -155,18 +157,60 @@ def test_edits_have_the_size_of_their_picture():
   _close(out[0], again[0])
 
 
+def test_an_edit_has_one_source_or_several():
+  """The size of the first, and each of them counts; so does their order."""
+  s = small.session()
+  shapes = [(70, 50), (70, 50), (40, 64)]
+  a, b, c = (small.picture(i, *n) for i, n in enumerate(shapes))
+  alone = lambda edit: s.edit([edit], ["do"])[0]
+  _close(alone(a), alone([a]))
+  want = alone([a, b])
+  for other in (a, [b, a], [a, c], (a, b, c)):
+    changed = alone(other)
+    assert changed.shape == want.shape == (70, 50, 3)
+    assert np.abs(changed.astype(int) - want).max() > 1
+  assert alone([c, a]).shape == (40, 64, 3)
+  # Whatever is asked beside it, of however many sources.
+  for edit in (a, [a, b], [a, b, c]):
+    out = s.edit([edit, [b], (b, a, c), c], ["do"] * 4)
+    _close(out[0], alone(edit))
+    assert [p.shape[:2] for p in out[1:]] == [(70, 50), (70, 50), (40, 64)]
+
+
+def test_guidance_by_pictures_is_by_all_of_them(monkeypatch):
+  """A context either has all of an edit's sources or none."""
+  s, seen = small.session(), []
+  real = context.one_per_row
+
+  def one_per_row(samples, rows, layout):
+    seen.append(
+      [sum(getattr(p, "role", "") == "ref" for p in x.parts) for x in samples]
+    )
+    return real(samples, rows, layout)
+
+  monkeypatch.setattr(context, "one_per_row", one_per_row)
+  pictures = [small.picture(i) for i in range(3)]
+  s.edit([pictures], ["do"], text_guidance=4.0, image_guidance=1.5)
+  assert seen == [[3, 3, 0]]
+
+
+def test_an_edit_without_a_picture_is_refused():
+  with pytest.raises(context.SampleError, match="Edit 1 has no picture"):
+    small.session().edit([small.picture(0), []], ["do"] * 2)
+
+
 def test_native_sizes_are_kept():
   s = small.session()
   config = s.config | {"data": s.config["data"] | {"native": True}}
   native = build_session.session(config, s.params, "native", 0)
-  (out,) = native.edit(
-    [small.picture(0, 40, 30)],
-    ["do"],
+  out, two = native.edit(
+    [small.picture(0, 40, 30), [small.picture(0, 40, 30), small.picture(1)]],
+    ["do"] * 2,
     text_guidance=1.0,
     image_guidance=1.0,
     steps=1,
   )
-  assert out.shape == (40, 30, 3)
+  assert out.shape == two.shape == (40, 30, 3)
 
 
 def test_any_size_can_be_drawn():

@@ -46,7 +46,7 @@ def test_sizes_mix_in_a_conversation_and_in_a_request():
 
 def test_only_what_was_trained_so_is_drawn_at_native_size():
   """A training on native questions edits in its one size, as without them."""
-  picture = small.picture(5, 40, 90)
+  picture = small.picture(5, 40, 70)
   edit = lambda s: s.edit([picture], ["do"], steps=1)[0]
   trained = build_session.session(
     _config() | {"stages": {"s": {"und_patches": 64}}},
@@ -55,7 +55,7 @@ def test_only_what_was_trained_so_is_drawn_at_native_size():
     0,
     batch=4,
   )
-  assert trained.requests.preprocess.native
-  assert not trained.requests.generation_preprocess.native
+  assert trained.requests.framing.understanding.native
+  assert not trained.requests.framing.generation.native
   np.testing.assert_array_equal(edit(trained), edit(small.session()))
-  assert _native().requests.generation_preprocess.native
+  assert _native().requests.framing.generation.native

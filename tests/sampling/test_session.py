@@ -10,9 +10,9 @@ from emma_jax import rules
 from emma_jax.build import data as build_data
 from emma_jax.build import session as build_session
 from emma_jax.checkpoints import locate
-from emma_jax.checkpoints.checkpointer import Checkpointer
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.sampling.context import SampleError
+from tests import neutral
 from tests.data import qwen
 from tests.sampling import small, test_text
 
@@ -28,7 +28,7 @@ def metadata(config: dict, **changes) -> dict:
 def save_run(workdir, config: dict, params: dict, stage: str):
   """Two checkpoints as a training writes them: all but the vision trained."""
   trained, frozen = rules.split(params, lambda p: not p.startswith("vision/"))
-  with Checkpointer(workdir / "checkpoints") as checkpoints:
+  with neutral.checkpointer(workdir / "checkpoints") as checkpoints:
     for step in (5, 9):
       state = {
         "trained": trained,
@@ -121,7 +121,7 @@ def test_native_size_is_the_samplers_choice_and_height_is_not(tmp_path, model):
   save_weights(path, params, metadata(config))
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
   native = build_session.load(str(path), change=with_data(native=True))
-  assert native.requests.preprocess.native
+  assert native.requests.framing.understanding.native
   with pytest.raises(SampleError, match="preprocess"):
     build_session.load(str(path), change=with_data(height=96))
 
@@ -134,9 +134,9 @@ def test_a_native_training_fixes_the_size_of_what_is_drawn(tmp_path, model):
   save_weights(path, params, metadata(native))
   with_data = lambda **k: lambda c: c | {"data": c["data"] | k}
   fixed = build_session.load(str(path), change=with_data(native=False))
-  assert not fixed.requests.preprocess.native
+  assert not fixed.requests.framing.understanding.native
   for change, key in (
-    (dict(height=96), "frame"),
+    (dict(height=96), "generation"),
     (dict(max_tokens=5), "preprocess"),
   ):
     with pytest.raises(SampleError, match=f"{key}: trained with"):

@@ -15,7 +15,7 @@ from emma_jax.models import masks
 from emma_jax.speed import clock, gpu, sizes, synthetic, trace, train
 from emma_jax.structs import DRAWING, EDITING
 from emma_jax.training import goodput
-from tests import tiny
+from tests import neutral, tiny
 
 
 def micro(spec: str = "stage3,h100") -> dict:
@@ -47,7 +47,7 @@ def test_a_step_is_timed_from_end_to_end_with_one_in_flight():
 def test_random_samples_fill_the_real_layouts(spec: str):
   config = common.load_config(f"emma_0_6b.py:{spec}")
   (section,) = config.stages.values()
-  layout = synthetic.Layout(
+  layout = neutral.layout(
     height=64,
     width=64,
     **{

@@ -7,7 +7,7 @@ import pytest
 
 from emma_jax.cli import speed
 from emma_jax.models.convolution import conv3x3
-from emma_jax.speed import memory, rows, sizes
+from emma_jax.speed import comparison, memory, rows, sizes
 from emma_jax.speed.child import Repetition
 
 
@@ -26,7 +26,7 @@ def test_weights_have_the_published_counts(monkeypatch):
   assert count(params) == 312_250_275 + 64  # and the latents' normalisation
 
 
-@pytest.mark.parametrize("row", speed.ROWS)
+@pytest.mark.parametrize("row", comparison.ROWS)
 def test_rows_run(row: str):
   rows.ROWS[row](sizes.MICRO, "bfloat16")()
 
@@ -62,14 +62,16 @@ def test_command_prints_a_line_per_row(capsys, tmp_path):
 def test_the_cleanest_repetitions_count():
   times = [(9.0, 0.5), (2.0, 0.0), (3.0, 0.01), (1.0, 0.02), (8.0, 0.3)]
   many = [Repetition(seconds=s, cpu=s, others=o) for s, o in times]
-  assert speed.summary(many, 3, "wall")["seconds"] == 2.0
-  assert speed.summary(many, 5, "wall")["seconds"] == 3.0
+  assert comparison.summary(many, 3, "wall")["seconds"] == 2.0
+  assert comparison.summary(many, 5, "wall")["seconds"] == 3.0
 
 
 def test_ratio_is_against_the_better_and_needs_both():
   jax_, eager, compiled = ({"seconds": s} for s in (2.0, 3.0, 1.0))
-  assert speed.ratio({"jax": jax_, "eager": eager, "compile": compiled}) == 0.5
-  assert speed.ratio({"jax": jax_, "eager": {"error": "none"}}) is None
+  assert (
+    comparison.ratio({"jax": jax_, "eager": eager, "compile": compiled}) == 0.5
+  )
+  assert comparison.ratio({"jax": jax_, "eager": {"error": "none"}}) is None
 
 
 def test_tiles_bound_the_memory():

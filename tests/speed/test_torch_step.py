@@ -21,7 +21,7 @@ from tests import tiny
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from emma_jax.speed import torch_step
+from emma_jax.speed import torch_model, torch_step
 
 TOLERANCE = 1e-4  # of the largest number in a tensor
 
@@ -211,7 +211,7 @@ def test_tiles_follow_the_masks_rule():
   ]
   stacked = torch.stack(ids)
   w = torch_step.tree({"norm_und.weight": torch.ones(2)})
-  make = lambda flex: torch_step.Decoder(w, {"remat": "none"}, "eager", flex)
+  make = lambda flex: torch_model.Decoder(w, {"remat": "none"}, "eager", flex)
   q, k, v = torch.randn(3, 2, 2, stacked.shape[2], 16)
   k, v = k[:, :1], v[:, :1]
   outs = [

@@ -8,7 +8,7 @@ import pytest
 
 from emma_jax import rules
 from emma_jax.checkpoints import integrity, locate
-from emma_jax.checkpoints.checkpointer import Checkpointer
+from tests import neutral
 from tests.goldens import checkpoint as goldens
 from tests.goldens import store
 
@@ -21,7 +21,7 @@ def old(tmp_path_factory) -> pathlib.Path:
 def test_a_folder_of_the_first_release_is_read_bit_for_bit(old):
   """Its names may have become others; its numbers have not."""
   wanted = goldens.filled(goldens.abstract())
-  with Checkpointer(old / "checkpoints") as checkpointer:
+  with neutral.checkpointer(old / "checkpoints") as checkpointer:
     assert checkpointer.steps() == [goldens.STEP]
     state, meta = checkpointer.restore(goldens.abstract())
   assert meta == goldens.META

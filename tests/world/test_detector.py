@@ -6,7 +6,7 @@ import pytest
 from emma_jax.world import draws
 from emma_jax.world.detector import read
 from emma_jax.world.render import render
-from emma_jax.world.scene import HELD_OUT, RGB, UNKNOWN, Scene
+from emma_jax.world.scene import CANVASES, HELD_OUT, RGB, UNKNOWN, Scene
 
 SCENES = [draws.scene(draws.stream("detector", "test", i)) for i in range(500)]
 
@@ -40,6 +40,18 @@ def blurred(picture, sigma: float):
 
 def test_reads_ground_truth():
   assert share(lambda picture: picture, SCENES) >= 0.99
+
+
+@pytest.mark.parametrize("canvas", [*CANVASES, (64, 64), (101, 150)])
+def test_reads_every_canvas(canvas):
+  """Also odd sizes: what is no whole cell is a margin."""
+  stream = lambda i: draws.stream(f"detector {canvas}", "test", i)
+  scenes = [draws.scene(stream(i), canvas=canvas) for i in range(150)]
+  assert {scene.canvas for scene in scenes} == {canvas}
+  cells = {thing.cell for scene in scenes for thing in scene.things}
+  assert len(cells) == (canvas[0] // 32) * (canvas[1] // 32)
+  assert share(lambda picture: picture, scenes) >= 0.99
+  assert share(lambda picture: noisy(picture, 16), scenes) >= 0.98
 
 
 def test_reads_held_out_pairs_and_the_empty_scene():
@@ -84,6 +96,8 @@ def test_rubble_is_unknown():
   assert all(t.shape == UNKNOWN for t in read(noise.astype(np.uint8)).things)
 
 
-def test_another_canvas_is_refused():
-  with pytest.raises(ValueError, match="draw at 96x96"):
-    read(np.zeros((64, 64, 3), np.uint8))
+def test_what_is_no_canvas_is_refused():
+  with pytest.raises(ValueError, match="40x96 .* at least 64 pixels"):
+    read(np.zeros((40, 96, 3), np.uint8))
+  with pytest.raises(ValueError, match="not RGB"):
+    read(np.zeros((96, 96, 4), np.uint8))

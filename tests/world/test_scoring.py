@@ -8,7 +8,15 @@ from emma_jax import structs
 from emma_jax.world import scoring
 from emma_jax.world.captions import DrawingTruth, Wanted
 from emma_jax.world.render import render
-from emma_jax.world.scene import BACKGROUNDS, COLOURS, SHAPES, Scene, Thing
+from emma_jax.world.scene import (
+  BACKGROUNDS,
+  CANVASES,
+  COLOURS,
+  PLAIN,
+  SHAPES,
+  Scene,
+  Thing,
+)
 from emma_jax.world.tasks import TASKS, sample
 
 DRAWINGS = [task for task in TASKS if task.startswith("drawing")]
@@ -24,19 +32,23 @@ def faults(scene: Scene) -> dict[str, Scene]:
   """Scenes that differ from `scene` in one respect each."""
   extra = Thing(shape="cross", colour="red", size="large", cell=scene.free[0])
   things = scene.things
+
+  def having(things, background=scene.background):
+    return Scene(tuple(things), background, scene.canvas)
+
   wrong = {
-    "extra": Scene((*things, extra), scene.background),
-    "background": Scene(things, other(BACKGROUNDS, scene.background)),
+    "extra": having((*things, extra)),
+    "background": having(things, other(BACKGROUNDS, scene.background)),
   }
   if things:
     first, *rest = things
 
     def change(**fields):
       new = dataclasses.replace(first, **fields)
-      return Scene((new, *rest), scene.background)
+      return having((new, *rest))
 
     wrong |= {
-      "missing": Scene(tuple(rest), scene.background),
+      "missing": having(rest),
       "shape": change(shape=other(SHAPES, first.shape)),
       "colour": change(colour=other(COLOURS, first.colour)),
       "size": change(size="small" if first.size == "large" else "large"),
@@ -117,11 +129,15 @@ def test_editing_scorer(task):
   for index in range(60):
     record = sample(task, "test", index)
     assert scoring.score_editing(record, record.target), record.instruction
-    assert not scoring.score_editing(record, record.source)
+    for source in record.sources:
+      assert not scoring.score_editing(record, source)
     for fault, scene in faults(record.truth.target).items():
-      # A fault may be another accepted place of an added thing.
+      # A fault may be another accepted cell of an added thing, or of a moved
+      # one where a place has several cells.
       accepted = scoring.score_editing(record, render(scene))
-      assert not accepted or (fault == "moved" and "add" in record.kind), (
+      free = "add" in record.kind
+      free |= task == "editing_shapes" and record.kind == "move"
+      assert not accepted or (fault == "moved" and free), (
         record.instruction,
         fault,
       )
@@ -134,6 +150,59 @@ def test_a_thing_added_without_a_place_may_stand_anywhere_free():
   assert len(record.truth.accepted) == len(record.truth.source.free)
   for scene in record.truth.accepted:
     assert scoring.score_editing(record, render(scene))
+
+
+def test_a_named_place_is_any_free_cell_of_it():
+  """Of a 2x4 canvas "top" is two cells, of the plain one each is one cell."""
+  kinds = {"add at": 0, "move": 0}
+  for index in range(300):
+    record = sample("editing_shapes", "test", index)
+    truth = record.truth
+    asked = "add at" if " at the " in record.instruction else record.kind
+    if asked not in kinds:
+      continue
+    (new,) = set(truth.target.things) - set(truth.source.things)
+    rest = set(truth.target.things) & set(truth.source.things)
+    where = truth.target.place(new.cell)
+    assert record.instruction.endswith(f" the {where}")
+    places = set()
+    for scene in truth.accepted:
+      (other_new,) = set(scene.things) - rest
+      assert scene.canvas == truth.source.canvas
+      assert dataclasses.replace(other_new, cell=new.cell) == new
+      assert scene.place(other_new.cell) == where
+      places.add(other_new.cell)
+    free = {c for c in truth.source.free if truth.source.place(c) == where}
+    assert places == free and new.cell in free
+    kinds[asked] += len(free) > 1
+  assert min(kinds.values()) > 5  # cells to choose from did occur
+
+
+def test_a_picture_of_another_size_is_an_error_and_not_a_zero():
+  """A miss of the evaluator's would else be the model's."""
+  for task, score in (
+    ("drawing_shapes", scoring.score_drawing),
+    ("editing_shapes", scoring.score_editing),
+  ):
+    for index in range(31):
+      record = sample(task, "test", index)
+      y, x = scoring.canvas_of(record)
+      own = record.picture if task == "drawing_shapes" else record.target
+      assert own.shape == (y, x, 3) and score(record, own)
+      with pytest.raises(ValueError, match=f"draw at {y}x{x}"):
+        score(record, render(Scene((), "white", (y, x + 32))))
+      if task == "drawing_shapes":
+        assert record.truth.canvas == (y, x)
+  record = sample("drawing", "test", 0)
+  with pytest.raises(ValueError, match="draw at 96x96"):
+    scoring.score_drawing(record, render(Scene((), "white", (64, 128))))
+
+
+def test_the_canvas_of_a_question_is_its_picture_s():
+  for index in range(5):
+    record = sample("understanding_shapes", "test", index)
+    assert scoring.canvas_of(record) == CANVASES[index]
+  assert scoring.canvas_of(sample("stem", "test", 0)) == PLAIN
 
 
 def test_autoencoder_records_demand_their_own_scene():

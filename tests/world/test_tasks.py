@@ -1,6 +1,7 @@
 """Samples: purity, splits, held-out pairs, languages, vocabulary, balance."""
 
 import collections
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -14,9 +15,11 @@ import pytest
 
 import emma_jax
 from emma_jax import structs
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.world import captions, edits, scoring, vocabulary
 from emma_jax.world.language import CHINESE, ENGLISH
-from emma_jax.world.scene import HELD_OUT, Scene, pairs_of
+from emma_jax.world.render import render
+from emma_jax.world.scene import CANVASES, HELD_OUT, PLAIN, Scene, pairs_of
 from emma_jax.world.tasks import SPLITS, TASKS, WorldSource, sample
 
 # What the first test prompts are, and one instruction.
@@ -46,7 +49,7 @@ def pictures(record: structs.Record) -> list[np.ndarray]:
     return list(record.pictures)
   if isinstance(record, structs.Drawing):
     return [record.picture]
-  return [record.source, record.target]
+  return [*record.sources, record.target]
 
 
 def digest(record: structs.Record) -> str:
@@ -96,9 +99,34 @@ def test_every_split_is_a_stream_of_its_own(task):
       record = sample(task, split, index)
       assert record.id == f"{task}/{split}/{index}"
       for picture in pictures(record):
-        assert picture.shape == (96, 96, 3) and picture.dtype == np.uint8
+        assert picture.dtype == np.uint8
+        if not task.endswith("_shapes"):
+          assert picture.shape == (96, 96, 3)
       seen.add(digest(record))
   assert len(seen) >= 0.95 * 60
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if t.endswith("_shapes")])
+def test_shapes_and_kinds_go_round_together(task):
+  """Each canvas equally often, and each with each kind of picture task."""
+  kinds = {"drawing_shapes": 6, "editing_shapes": 6}.get(task, 1)
+  val = [sample(task, "val", index) for index in range(10 * kinds)]
+  pictured = task not in ("understanding_shapes", "stem_shapes")
+  counts = collections.Counter(
+    (scoring.canvas_of(r), r.kind if pictured else "") for r in val
+  )
+  assert len(counts) == 5 * kinds and set(counts.values()) == {2}
+  assert {canvas for canvas, _ in counts} == set(CANVASES)
+  train = [sample(task, "train", index) for index in range(500)]
+  counts = collections.Counter(scoring.canvas_of(r) for r in train)
+  assert set(counts) == set(CANVASES) and min(counts.values()) > 70
+  # No stride of the index sees fewer.
+  assert {scoring.canvas_of(r) for r in train[::30]} == set(CANVASES)
+  for record in val:
+    sizes = {picture.shape[:2] for picture in pictures(record)}
+    assert sizes == {scoring.canvas_of(record)}
+    marked = scoring.canvas_of(record) != PLAIN and pictured
+    assert bool(re.search(r" of \d+x\d+", scoring.truth_text(record))) == marked
 
 
 def _held_out_in(record: structs.Record) -> bool:
@@ -115,7 +143,7 @@ def _held_out_in(record: structs.Record) -> bool:
     return False  # keeps no scene; its scenes come from the tested `draws`
   shown = pairs_of(scoring.scene_of(record))
   if isinstance(record, structs.Editing):
-    for scene in (record.truth.source, *record.truth.accepted):
+    for scene in (*record.truth.sources, *record.truth.accepted):
       shown |= pairs_of(scene)
   return bool(shown & set(HELD_OUT))
 
@@ -171,7 +199,7 @@ def test_chinese_only_where_allowed(task):
       assert all(chinese)
       latin = (re.search("[a-z]", texts(record)[0]) for record in records)
       assert not any(latin)
-    elif "understanding" in task or task == "stem":
+    elif task.startswith(("understanding", "stem")):
       assert 0.18 < np.mean(chinese) < 0.32
     else:
       assert not any(chinese)
@@ -194,10 +222,43 @@ def test_vocabulary_covers_every_text():
   assert len(words) == len(set(words)) < 250
   longest_first = tuple(sorted(words, key=len, reverse=True))
   for task in TASKS:
+    if task == "editing_two":
+      continue  # its words came later: see below
     for index in range(600):
       for text in texts(sample(task, "test", index)):
         assert _uncovered(text, longest_first) == "", text
         assert text == text.lower() and "  " not in text and "{" not in text
+
+
+def test_two_pictures_are_told_apart_by_words_of_open_text():
+  """No id of the tiny tokenizer moved for them."""
+  known, tiny = set(vocabulary.words()), TinyTokenizer()
+  said = set()
+  for index in range(200):
+    (text,) = texts(sample("editing_two", "train", index))
+    said |= set(text.split())
+    assert tiny.decode(tiny.encode(text)) == text
+  assert said - known == {"first", "picture", "second"}
+  assert len(tiny.encode(" first")) == len(tiny.encode(" picture")) == 1
+
+
+def test_two_sources_make_one_result():
+  records = [sample("editing_two", "val", index) for index in range(60)]
+  counts = collections.Counter(record.kind for record in records)
+  assert counts == dict.fromkeys(edits.TWO_KINDS, 30)
+  for record in records:
+    first, second = record.truth.sources
+    (result,) = record.truth.accepted
+    assert len(record.sources) == 2 and result == record.truth.target
+    assert first.background != second.background == result.background
+    assert result.things == first.things
+    assert (len(first.things) == 1) == (record.kind == "one")
+    # Neither source, nor the two the other way round, is the answer.
+    swapped = dataclasses.replace(second, background=first.background)
+    for wrong in (first, second, swapped):
+      assert not scoring.score_editing(record, render(wrong))
+    if record.kind == "one":
+      assert first.things[0].shape in record.instruction
 
 
 def test_every_phrasing_is_complete_in_both_languages():
@@ -211,7 +272,14 @@ def test_every_phrasing_is_complete_in_both_languages():
 
 
 @pytest.mark.parametrize(
-  "task", ["understanding", "stem", "understanding_pairs"]
+  "task",
+  [
+    "understanding",
+    "stem",
+    "understanding_pairs",
+    "understanding_shapes",
+    "stem_shapes",
+  ],
 )
 def test_majority_baselines_are_low(task):
   records = [sample(task, "test", index) for index in range(2500)]
@@ -224,7 +292,8 @@ def test_majority_baselines_are_low(task):
     assert share < 0.55, (kind, share)
   assert 1.8 < len(pairs) / len(records) < 2.5
   science = np.mean([r.stem == structs.STEM_SCIENCE for r in records])
-  low, high = {"understanding": (0.3, 0.4), "stem": (1, 1)}.get(task, (0, 0))
+  shares = {"understanding": (0.3, 0.4), "stem": (1, 1)}
+  low, high = shares.get(task.removesuffix("_shapes"), (0, 0))
   assert low <= science <= high
 
 

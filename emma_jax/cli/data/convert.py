@@ -15,6 +15,8 @@ from emma_jax.cli.data import writing
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-data convert`."""
+  from emma_jax.data.ingest import part
+
   parser = commands.add_parser(
     "convert",
     help="public formats to a folder of records",
@@ -35,14 +37,29 @@ def add(commands: Any) -> None:
     default=1.0,
     help="of rows without one: times shown in an epoch",
   )
+  parser.add_argument(
+    "--max-sources",
+    type=int,
+    default=part.MAX_SOURCES,
+    metavar="N",
+    help="leave out edits with more source pictures (default: %(default)s)",
+  )
   parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Writes the folder of records; 0, or UserError."""
   common.refuse_overrides("convert", overrides)
+  if args.max_sources < 1:
+    raise common.UserError(
+      f"--max-sources {args.max_sources} must be at least 1: an edit has a "
+      "source."
+    )
   recipe = writing.recipe(
-    args, stem=writing.STEM[args.stem], weight=args.weight
+    args,
+    stem=writing.STEM[args.stem],
+    weight=args.weight,
+    max_sources=args.max_sources,
   )
   writing.write(args, recipe, writing.files(args.inputs))
   return 0

@@ -83,6 +83,7 @@ def _print(found: Any, key: str, seconds: float, size: int) -> None:
       + ", ".join(f"{n:,} of {size}" for size, n in found.buckets.items())
       + "."
     )
+  print(f"Framing crops {found.cropped:.1%} of the pictures to draw.")
   for phase in found.phases:
     print(
       f"\nfrom batch {phase.first:<10,}  wanted ({phase.unit})   samples"
@@ -103,5 +104,6 @@ def _print(found: Any, key: str, seconds: float, size: int) -> None:
     reasons = f" (too much of: {reasons})" if reasons else ""
     print(
       f"  {name}: {source['elements']:,} records, {source['truncated']:,} cut, "
-      f"{source['dropped']:,} left out{reasons}"
+      f"{source['dropped']:,} left out{reasons}, {source['cropped']:.1%} of "
+      "what is drawn cropped"
     )

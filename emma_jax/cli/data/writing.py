@@ -1,18 +1,16 @@
-"""What every command that writes a data set shares: inputs, options, a bar."""
+"""What every command that writes a data set shares: inputs and options."""
 
 import argparse
 import glob
 import os
 import shlex
-import time
 from typing import Any
 
 from emma_jax.cli import common
+from emma_jax.cli.data.progress import Progress
 from emma_jax.structs import STEM_GENERAL, STEM_SCIENCE, STEM_UNKNOWN
 
 STEM = {"unknown": STEM_UNKNOWN, "general": STEM_GENERAL, "stem": STEM_SCIENCE}
-# Seconds between two lines where nobody watches.
-_QUIET = 10.0
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -132,10 +130,16 @@ def _check_flags(args: argparse.Namespace) -> None:
 def write(
   args: argparse.Namespace, maker: Any, inputs: list[str], **more: Any
 ) -> Any:
-  """Runs the job of a command; returns the new card. UserError for mistakes."""
+  """Runs the job of a command; returns the new card. UserError for mistakes.
+
+  With --dry-run it says what would be asked, and returns None.
+  """
   from emma_jax.data.ingest import job as job_lib
   from emma_jax.data.ingest import pool
 
+  if getattr(args, "dry_run", False):
+    _tell_costs(args, maker, inputs)
+    return None
   try:
     if args.beam is not None:
       from emma_jax.data.ingest import beam
@@ -147,11 +151,12 @@ def write(
       maker=maker,
       rows_per_shard=args.rows_per_shard,
       workers=args.workers,
+      requests=getattr(args, "requests", 0) or max(1, args.workers),
       max_rejected=args.max_rejected,
       provenance={"licence": args.licence or "not stated"},
       **more,
     )
-    with _Progress() as progress:
+    with Progress() as progress:
       card = job_lib.run(job, progress)
   except (job_lib.ConversionError, pool.WorkerDied) as error:
     raise common.UserError(str(error)) from error
@@ -167,7 +172,36 @@ def write(
     print(f"Left out ({notes}):")
     for kind, count in sorted(left_out.items(), key=lambda x: -x[1]):
       print(f"{count:8d}  {kind}")
+  _tell_spent(args.out)
   return card
+
+
+def _tell_costs(
+  args: argparse.Namespace, maker: Any, inputs: list[str]
+) -> None:
+  from emma_jax.data.curation import costs
+
+  try:
+    options = maker.base.options
+    rows = costs.rows_of(inputs, options, args.rows_per_shard)
+  except (OSError, ValueError, ImportError, AttributeError) as error:
+    raise common.UserError(str(error)) from error
+  if rows is None:
+    print("How many rows go in is not known: a tar tells only when it is read.")
+  else:
+    print(f"{rows:,} rows go in.")
+  found = costs.estimates(maker, rows or 0)
+  for line in costs.estimate_lines(found) or ["Nothing is asked of a server."]:
+    print(line)
+  print("Nothing was asked or written.")
+
+
+def _tell_spent(folder: str) -> None:
+  from emma_jax.data.curation import costs, replies
+
+  path = os.path.join(folder, replies.LEDGER)
+  for line in costs.spent_lines(replies.spent(path)):
+    print(line)
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -198,52 +232,3 @@ def files(patterns: list[str]) -> list[str]:
       raise common.UserError(f"No such file: {(missing or [pattern])[0]}")
     out += map(os.path.abspath, found)
   return out
-
-
-class _Progress:
-  """A bar where a person watches, a line now and then where not."""
-
-  def __enter__(self) -> "_Progress":
-    import rich.console
-    import rich.progress
-
-    self._console = rich.console.Console(stderr=True)
-    self._start = self._told = time.monotonic()
-    self._first: int | None = None
-    self._bar = self._task = None
-    if self._console.is_terminal:
-      self._bar = rich.progress.Progress(
-        "{task.description}",
-        rich.progress.BarColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=self._console,
-      )
-      self._bar.start()
-      self._task = self._bar.add_task("converting", total=None)
-    return self
-
-  def __exit__(self, *unused) -> None:
-    if self._bar:
-      self._bar.stop()
-
-  def __call__(self, state: Any) -> None:
-    now = time.monotonic()
-    if self._first is None:
-      self._first = state.rows  # what an earlier run has done costs no time
-    rate = (state.rows - self._first) / max(now - self._start, 1e-3)
-    text = (
-      f"{state.parts_done}/{state.parts} parts, {state.rows} rows, "
-      f"{state.rejected} rejected, {state.bytes / 1e6:.0f} MB, "
-      f"{rate:.0f} rows/s"
-    )
-    if self._bar and self._task is not None:
-      known = state.rows_known
-      self._bar.update(
-        self._task,
-        description=text,
-        total=known or state.parts,
-        completed=state.rows if known else state.parts_done,
-      )
-    elif now - self._told >= _QUIET:
-      self._told = now
-      self._console.print(text)

@@ -19,15 +19,16 @@ _STRIDE = 1_000_003
 class Phase:
   """`steps` batches in which sources come in the ratio of `weights`.
 
-  The last phase of a mixture goes on for ever, whatever its `steps`. `unit`:
-  what the weights count, "samples" or "tokens"; `even_buckets`: each source's
-  pictures come from all aspect ratios alike (both: planned streams only).
+  The last phase of a mixture goes on for ever, whatever its `steps`, or None.
+  `unit`: what the weights count, "samples" or "tokens"; `even_buckets`: each
+  source's pictures come from all aspect ratios alike (both: planned streams
+  only).
   """
 
   weights: Mapping[str, float]
-  steps: int | None = None
-  unit: str = "samples"
-  even_buckets: bool = False
+  steps: int | None
+  unit: str
+  even_buckets: bool
 
   def __post_init__(self):
     if self.unit not in ("samples", "tokens"):
@@ -86,7 +87,9 @@ class Mixture:
   away from its share, and exact at every multiple of the weights' period. A
   source's elements go on where it left off, across phases.
 
-  >>> m = Mixture(phases=(Phase({"a": 2, "b": 1}),), lengths={"a": 3, "b": 9},
+  >>> phase = Phase({"a": 2, "b": 1}, steps=None, unit="samples",
+  ...               even_buckets=False)
+  >>> m = Mixture(phases=(phase,), lengths={"a": 3, "b": 9},
   ...             shuffled=frozenset(), samples_per_batch=3, seed=0)
   >>> [(d.name, d.epoch, d.index) for d in m.batch_plan(1)]
   [('a', 0, 2), ('b', 0, 1), ('a', 1, 0)]

@@ -26,6 +26,7 @@ from emma_jax.data.batching.row_layout import (
   PATCHES_PER_CELL,
   Layout,
 )
+from emma_jax.data.pictures.images import GRID
 from emma_jax.data.transforms import Picture, Sample, Text
 from emma_jax.structs import DRAWING, EDITING, STEM_UNKNOWN, Batch, TokenIds
 
@@ -49,7 +50,7 @@ def pack(
   else:
     rows, dropped = _as_planned(samples, layout, planned)
   parts = _place(samples, rows, layout)
-  flat = _flatten(parts)
+  flat = _flatten(parts, layout.width // GRID)
   batch = _fill(flat, parts, layout)
   tasks: dict[str, int] = {}
   tokens: dict[str, int] = {}
@@ -162,6 +163,7 @@ class _Placed:
   both_ways: bool
   picture: int  # place among the row's pictures of its role
   cell: int  # of an understanding picture: its first cell among the row's
+  columns: int  # of a target: tokens of a line, without padding; 0: no target
 
 
 def _place(
@@ -178,7 +180,7 @@ def _place(
       start, sample = slot, samples[i]
       assert sample is not None  # a hole is in no row
       for part in sample.parts:
-        noisy, gen, picture = 0, False, 0
+        noisy, gen, picture, columns = 0, False, 0, 0
         if isinstance(part, Text):
           role, length = "", len(part.tokens)
         else:
@@ -187,6 +189,8 @@ def _place(
         pieces = [(length, -1)]  # lengths, and where their visual tokens are
         if role == "target":
           gen, noisy = True, picture + 1
+          assert isinstance(part, Picture)
+          columns = (part.content or (0, layout.width))[1] // GRID
           offset = layout.gen_references * cost + picture * T
         elif role == "ref" and layout.reference_branch == "gen":
           gen, offset = True, picture * cost
@@ -212,6 +216,7 @@ def _place(
               role in ("ref", "target"),
               picture,
               cell,
+              columns,
             )
           )
           slot, offset = slot + length, offset + length
@@ -256,7 +261,8 @@ class _Flat:
   weight: np.ndarray
 
 
-def _flatten(parts: Sequence[_Placed]) -> _Flat:
+def _flatten(parts: Sequence[_Placed], stride: int) -> _Flat:
+  """`stride`: tokens of a line of a picture in the buffer, padding included."""
   table = np.array(
     [
       (
@@ -271,11 +277,12 @@ def _flatten(parts: Sequence[_Placed]) -> _Flat:
         p.noise_group,
         p.both_ways,
         isinstance(p.part, Text) and p.part.loss,
+        p.columns,
       )
       for p in parts
     ],
     np.int32,
-  ).reshape(-1, 11)
+  ).reshape(-1, 12)
   length = table[:, 2]
   within = np.arange(length.sum(), dtype=np.int32)
   within -= np.repeat(np.cumsum(length, dtype=np.int32) - length, length)
@@ -291,6 +298,7 @@ def _flatten(parts: Sequence[_Placed]) -> _Flat:
     noise_group,
     both,
     loss,
+    columns,
   ) = np.repeat(table, length, axis=0).T
   token = np.zeros(within.size, np.int32)
   is_text = (visual < 0) & (gen == 0)
@@ -315,7 +323,10 @@ def _flatten(parts: Sequence[_Placed]) -> _Flat:
     noise_group=noise_group,
     position=position + within,
     gen=gen != 0,
-    place=offset + within,
+    # A target's tokens stand in lines; behind each may be padding.
+    place=offset
+    + within
+    + within // np.maximum(columns, 1) * (columns > 0) * (stride - columns),
     visual=np.where(visual < 0, -1, visual + within),
     token=token,
     target=target,

@@ -9,6 +9,7 @@ A picture of 64 x 32 pixels has two cells of 32 x 32; its eight patches of 16 x
 so that the four patches of a token are neighbours.
 """
 
+import einops
 import numpy as np
 
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
@@ -33,16 +34,24 @@ def put(
   out: Patches, pixels_YXC: np.ndarray, row: int, picture: int, cell: int
 ) -> None:
   """Writes a picture into a row, from its place `cell` in cells on."""
-  Y, X, C = pixels_YXC.shape
+  Y, X, _ = pixels_YXC.shape
   h, w = Y // GRID, X // GRID
   here = slice(PATCHES_PER_CELL * cell, PATCHES_PER_CELL * (cell + h * w))
-  cut = pixels_YXC.reshape(h, 2, _SIDE, w, 2, _SIDE, C)
-  out.values_BWK[row, here] = cut.transpose(0, 3, 1, 4, 2, 5, 6).reshape(
-    -1, _SIDE * _SIDE * C
+  out.values_BWK[row, here] = einops.rearrange(
+    pixels_YXC,
+    "(h i y) (w j x) C -> (h w i j) (y x C)",
+    i=2,
+    j=2,
+    y=_SIDE,
+    x=_SIDE,
   )
   out.picture_BW[row, here] = picture + 1
-  places = np.indices((2 * h, 2 * w), np.int32).reshape(2, h, 2, w, 2)
-  out.cell_BW2[row, here] = places.transpose(1, 3, 2, 4, 0).reshape(-1, 2)
+  out.cell_BW2[row, here] = einops.rearrange(
+    np.indices((2 * h, 2 * w), np.int32),
+    "place (h i) (w j) -> (h w i j) place",
+    i=2,
+    j=2,
+  )
   out.grid_BN2[row, picture] = 2 * h, 2 * w
 
 
@@ -56,7 +65,7 @@ def pictures(packed: Patches, row: int) -> list[np.ndarray]:
     pixels[at[:, 0], at[:, 1]] = np.asarray(packed.values_BWK)[
       row, here
     ].reshape(-1, _SIDE, _SIDE, 3)
-    out.append(pixels.swapaxes(1, 2).reshape(h * _SIDE, w * _SIDE, 3))
+    out.append(einops.rearrange(pixels, "h w y x C -> (h y) (w x) C"))
   return out
 
 

@@ -67,7 +67,10 @@ class PlanConfig:
 
   def fingerprint(self) -> str:
     """A hash of all that decides which sample stands where; folders do not."""
-    c = self.rules.preprocess
+    seen, drawn = (
+      self.rules.framing.understanding,
+      self.rules.framing.generation,
+    )
     layouts = [
       dataclasses.asdict(x) | {"rows": self.rows} for x in self.rules.layouts
     ]
@@ -81,8 +84,12 @@ class PlanConfig:
       "phases": [dataclasses.asdict(p) for p in self.phases],
       "layouts": layouts,
       "max_turns": self.rules.max_turns,
-      "native": [c.min_tokens, c.max_tokens] if self.rules.native else None,
+      "native": None,
     }
+    if self.rules.native:
+      settings["native"] = [seen.min_tokens, seen.max_tokens]
+    if drawn.fit != "pad":  # which has no rule of its own
+      settings["fit"] = [drawn.fit, drawn.max_crop]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

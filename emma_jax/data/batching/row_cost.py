@@ -19,6 +19,8 @@ from emma_jax.data.batching.row_layout import (
   Layout,
 )
 from emma_jax.data.pictures import aspect_buckets as buckets_lib
+from emma_jax.data.pictures import preprocess as fit_lib
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.images import GRID
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import schema
@@ -35,12 +37,13 @@ class RowLimits:
 
   Args:
     layouts: one per bucket, which differ in their pictures' size only.
-    preprocess: its rule for native sizes, where the layouts have und_patches.
+    framing: its rules for native sizes, where the layouts have und_patches,
+      and for what is cropped and padded of a picture to draw.
     max_turns: turns kept of a conversation; None keeps all.
   """
 
   layouts: tuple[Layout, ...]
-  preprocess: Preprocess
+  framing: Framing
   max_turns: int | None
 
   def __post_init__(self):
@@ -75,7 +78,10 @@ class RowCost:
   tokens: np.ndarray  # (n,) int32, in both buffers
   bucket: np.ndarray  # (n,) int8, of RowLimits.layouts, or ANY_BUCKET
   turns: np.ndarray  # (n,) int32: kept of a conversation that is cut, 0: whole
-  fits: np.ndarray  # (n,) bool: some row could hold it
+  limited: np.ndarray  # (n,) bool: has more turns than are kept of any
+  cropped: np.ndarray  # (n,) float32: share of its target that framing loses
+  too_cropped: np.ndarray  # (n,) bool: a picture would lose over max_crop
+  fits: np.ndarray  # (n,) bool: some row could hold it, and nothing too cropped
 
   def __len__(self) -> int:
     return self.tokens.size
@@ -89,20 +95,35 @@ class RowCost:
 
   @property
   def truncated(self) -> int:
-    """Conversations that lose turns so that they fit."""
-    return int(np.count_nonzero(self.turns[self.fits]))
+    """Conversations that lose turns: for max_turns, or so that they fit."""
+    return int(np.count_nonzero(self.loses_turns[self.fits]))
+
+  @property
+  def loses_turns(self) -> np.ndarray:
+    """(n,) bool: not all turns of the conversation are kept."""
+    return self.limited | (self.turns > 0)
 
   @property
   def dropped(self) -> int:
     """Records that no row could hold."""
     return int(np.count_nonzero(~self.fits))
 
+  @property
+  def mean_cropped(self) -> float:
+    """Over the targets used: the share of their area that framing loses."""
+    used = self.fits & (self.need[:, CAPACITIES.index("targets")] > 0)
+    return float(self.cropped[used].mean(dtype=float)) if used.any() else 0.0
+
   def reasons(self, rules: RowLimits) -> dict[str, int]:
-    """Capacity -> records left out that need more of it than a row has."""
+    """Why records are left out -> how many.
+
+    By the capacity of which they need more than a row has, or max_crop.
+    """
     large = self.need[~self.fits] > np.array(rules.capacities)
     counts = collections.Counter(
       dict(zip(CAPACITIES, large.sum(axis=0).tolist()))
     )
+    counts["max_crop"] = int(np.count_nonzero(self.too_cropped))
     return {name: n for name, n in counts.most_common() if n}
 
 
@@ -112,7 +133,6 @@ def count(lengths: Lengths, rules: RowLimits) -> RowCost:
   drawing, editing = kind["drawing"], kind["editing"]
   asked = ~(drawing | editing)
   bucket = bucket_of(lengths, rules.buckets, rules.native)
-  T = np.array([x.tokens_per_picture for x in rules.layouts])[bucket]
   clean = np.array([x.clean_cost for x in rules.layouts])[bucket]
   patches = np.zeros(len(lengths), np.int64)
   pictures = np.where(asked, lengths.pictures, 0).astype(np.int64)
@@ -124,20 +144,59 @@ def count(lengths: Lengths, rules: RowLimits) -> RowCost:
     shown = lengths.pictures * clean
   shown = np.where(asked, shown, 0)
   in_gen = rules.layouts[0].reference_branch == "gen"
-  reference = np.where(editing, clean, 0)
+  # All but the last of an edit's pictures.
+  references = np.where(editing, lengths.pictures - 1, 0).astype(np.int64)
+  reference = references * clean
   besides = shown if in_gen else shown + reference
   text, turns = _cut(lengths, rules, besides, asked)
   need = np.stack(
-    [text + besides, pictures, editing, drawing | editing, patches], axis=1
+    [text + besides, pictures, references, drawing | editing, patches], axis=1
   )
+  T, cropped, too_cropped = _framed(lengths, rules, bucket)
   gen = np.where(asked, 0, T) + (reference if in_gen else 0)
   return RowCost(
     need=need.astype(np.int32),
     tokens=(need[:, 0] + gen).astype(np.int32),
     bucket=bucket,
     turns=turns,
-    fits=np.all(need <= np.array(rules.capacities), axis=1),
+    limited=asked & (lengths.turns > (rules.max_turns or np.inf)),
+    cropped=cropped,
+    too_cropped=too_cropped,
+    fits=np.all(need <= np.array(rules.capacities), axis=1) & ~too_cropped,
   )
+
+
+def _framed(
+  lengths: Lengths, rules: RowLimits, bucket: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Of each record's target: (tokens, share cropped), and whether any of its
+  pictures to draw or to edit would lose too much. 0 and False for questions.
+
+  The rule of `Preprocess.place` for all pictures at once.
+  """
+  fit = rules.framing.generation
+  drawn = np.isin(lengths.task, _DRAWN)
+  record = np.repeat(np.arange(len(lengths)), lengths.pictures)
+  seen = drawn[record]
+  record = record[seen]
+  y, x = lengths.sizes[seen].T.astype(np.float64)
+  height, width = np.array(rules.buckets, np.float64)[bucket[record]].T
+  if fit.fit == "pad_cells":
+    cells = fit_lib.whole_cells(y, x, height, width)
+    height, width = cells[0] * GRID, cells[1] * GRID
+  lost = np.zeros(record.size)
+  if fit.fit != "pad":
+    lost = fit_lib.share_outside(fit_lib.centre(y, x, height, width), y, x)
+  # The last picture of a record is its target.
+  target = (np.cumsum(lengths.pictures) - 1)[drawn]
+  target = (np.cumsum(seen) - 1)[target]
+  tokens = np.zeros(len(lengths), np.int64)
+  tokens[drawn] = (height * width)[target] // GRID**2
+  cropped = np.zeros(len(lengths), np.float32)
+  cropped[drawn] = lost[target]
+  too_cropped = np.zeros(len(lengths), bool)
+  too_cropped[record[lost > fit.max_crop]] = True
+  return tokens, cropped, too_cropped
 
 
 def _cut(
@@ -166,8 +225,8 @@ def bucket_of(
 ) -> np.ndarray:
   """(n,) int8: that of the picture to draw; of questions that of the first.
 
-  In an edit it is the result's, to whose size the reference is fitted. `native`
-  questions, and those without a picture, are of none: ANY_BUCKET.
+  In an edit it is the result's, to whose size the references are fitted.
+  `native` questions, and those without a picture, are of none: ANY_BUCKET.
   """
   out = np.full(len(lengths), ANY_BUCKET, np.int8)
   asked = ~np.isin(lengths.task, _DRAWN)
@@ -189,7 +248,7 @@ def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _native_tokens(lengths: Lengths, rules: RowLimits) -> np.ndarray:
-  grids_P2 = native_grids(lengths.sizes, rules.preprocess)
+  grids_P2 = native_grids(lengths.sizes, rules.framing.understanding)
   return grids_P2[:, 0] * grids_P2[:, 1]
 
 

@@ -30,7 +30,9 @@ class Layout:
   bring along; 0: the step makes them.
 
   >>> layout = Layout(rows=2, und_tokens=64, und_pictures=1, references=1,
-  ...                 targets=2, height=96, width=96)
+  ...                 targets=2, height=96, width=96, und_patches=0,
+  ...                 latent_channels=0, fusion="channel",
+  ...                 reference_branch="gen")
   >>> layout.tokens_per_picture, layout.gen_tokens, layout.slots
   (9, 27, 91)
   """
@@ -42,11 +44,11 @@ class Layout:
   targets: int
   height: int
   width: int
-  und_patches: int = 0
-  latent_channels: int = 0
+  und_patches: int
+  latent_channels: int
   # "token": a clean picture is its semantic tokens, then its latent tokens.
-  fusion: Literal["channel", "token"] = "channel"
-  reference_branch: Literal["gen", "und"] = "gen"
+  fusion: Literal["channel", "token"]
+  reference_branch: Literal["gen", "und"]
 
   def __post_init__(self):
     for name in ("rows", "und_tokens"):
@@ -121,9 +123,12 @@ class Layout:
     return self.und_tokens + self.gen_tokens
 
   def num_grid_cells(self, picture: Picture) -> int:
-    """Cells of 32x32 pixels of a picture."""
+    """Cells of 32x32 pixels of a picture; a target's padding has none."""
     if self.und_patches and picture.role == "und":
       y, x, _ = picture.pixels_YXC.shape
+      return (y // GRID) * (x // GRID)
+    if picture.role == "target" and picture.content is not None:
+      y, x = picture.content
       return (y // GRID) * (x // GRID)
     return self.tokens_per_picture
 
@@ -196,7 +201,7 @@ class Layout:
         "has a picture without latents; make them with `emma-data "
         "encode-latents`, or set data.latents=step"
       )
-    want = (self.num_grid_cells(picture), self.latent_channels)
+    want = ((y // GRID) * (x // GRID), self.latent_channels)
     if picture.latent_TC.shape != want:
       return (
         f"a picture of {y}x{x} pixels with latents {picture.latent_TC.shape} "

@@ -36,6 +36,8 @@ class Summary:
   # By source: elements of an epoch, those truncated and left out, and too much
   # of what.
   sources: Mapping[str, Mapping[str, Any]]
+  # Of the pictures to draw so far, the mean share of the area that is cropped.
+  cropped: float
   passed: int  # left out so far, over all epochs
   truncated: int
 
@@ -62,7 +64,8 @@ class _Tally:
       np.zeros(K, np.int64),
       np.zeros(len(c.rules.layouts), np.int64),
     )
-    self.batches = self._passed = self._truncated = 0
+    self.batches = self._passed = self._truncated = self._drawn = 0
+    self._cropped = 0.0
     shape = (len(c.phases), len(self._d.names))
     self._samples = np.zeros(shape, np.int64)
     self._tokens = np.zeros(shape, np.int64)
@@ -89,12 +92,16 @@ class _Tally:
       segment.bucket[:use], minlength=self._buckets.size
     )
     self._passed += int(segment.passed[:use].sum())
-    self._truncated += int(np.count_nonzero(s.turns))
     number = segment.first + np.arange(use)
     phase = np.searchsorted(self._d.ends[:-1], number, side="right")
     phase = np.repeat(phase, counts[:use])
     for i, table in enumerate(self._d.tables):
       mine = s.source == i
+      lost = table.loses_turns[s.index[mine]]
+      self._truncated += int(np.count_nonzero(lost))
+      drawn = table.need[s.index[mine], CAPACITIES.index("targets")]
+      self._drawn += int(drawn.sum())
+      self._cropped += float(table.cropped[s.index[mine]].sum(dtype=float))
       size = len(self._samples)
       self._samples[:, i] += np.bincount(phase[mine], minlength=size)
       self._tokens[:, i] += np.bincount(
@@ -135,10 +142,12 @@ class _Tally:
           "elements": len(t),
           "truncated": t.truncated,
           "dropped": t.dropped,
+          "cropped": t.mean_cropped,
           "too much of": t.reasons(c.rules),
         }
         for name, t in zip(d.names, d.tables)
       },
+      cropped=self._cropped / max(self._drawn, 1),
       passed=self._passed,
       truncated=self._truncated,
     )

@@ -8,7 +8,9 @@
 
 The reversed instruction is the row's own (column "reverse_instruction"), or of
 the rules in instructions.py, or a model's. Each check is asked of the pair; a
-reverse pair shows the same two pictures, so only its judge is asked again.
+reverse pair shows the same two pictures, so only its judge is asked again. An
+edit with several sources has no reverse, nor what these checks are asked of: it
+is left out, and counted as that.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from typing import Any
 from emma_jax.data.curation import answers as answers_lib
 from emma_jax.data.curation import instructions
 from emma_jax.data.curation.answers import Answers, Missing
-from emma_jax.data.curation.base import Construction, need_editing, noted
+from emma_jax.data.curation.base import Ask, Construction, need_editing, noted
 from emma_jax.data.curation.filters import ScoreRule
 from emma_jax.data.ingest.part import Converted, Skipped
 from emma_jax.data.records import schema
@@ -50,6 +52,12 @@ class EditPairs(Construction):
   face: ScoreRule | None = None
   missing: Missing = "error"
 
+  def asks(self) -> Iterator[Ask]:
+    """Both pictures are shown; the judge sees the reverse pair, too."""
+    for one in super().asks():
+      twice = self.reverse and self.judge and one.remote is self.judge.answers
+      yield Ask(one.remote, 2 if twice else 1, 2)
+
   def make(
     self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Converted | Skipped]:
@@ -66,6 +74,12 @@ class EditPairs(Construction):
   ) -> Iterator[Converted | Skipped]:
     """The pair and its reverse, or why not; `given`: reversed instruction."""
     record = need_editing(made, where)
+    if len(record.sources) > 1:
+      yield Skipped(
+        "several sources",
+        f"{len(record.sources)} sources: checks and reverses are of one",
+      )
+      return
     out = self.misread(made.stored, where)
     for rule in (self.face, self.judge):
       if rule and not out:
@@ -136,7 +150,7 @@ def turned(made: Converted, instruction: str, by: str) -> Converted:
   record = _edit(made.stored)
   assert record.target is not None  # a stored edit has both pictures
   back = Editing(
-    source=record.target,
+    sources=(record.target,),
     instruction=instruction,
     target=record.source,
     id=f"{record.id}{REVERSED}",

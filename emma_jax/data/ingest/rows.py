@@ -6,10 +6,11 @@ Keys as published; emma_jax/data/README.md has an example of each:
                  `image` or `images`, which may be absent
   finevision     FineVision: `images`, `texts` of {user, assistant}
   captions       `image`, and `caption` or another of CAPTIONS
-  editing        this project: `source`, `instruction`, `target`
+  editing        this project: `source` (or a list of them), `instruction`,
+                 `target`
   omniedit       OmniEdit: `src_img`, `edited_prompt_list`, `edited_img`
   x2i2           X2I2: `instruction`, `input_images`, `output_image`; without
-                 input it is a drawing
+                 input it is a drawing, with several an edit of several
 
 `id`, `stem` and `weight` are optional everywhere.
 """
@@ -132,8 +133,14 @@ def _captions(row: Row, where: str, resolve: Resolve) -> Drawing:
 
 
 def _editing(row: Row, where: str, resolve: Resolve) -> Editing:
+  sources = row["source"]
+  sources = list(sources) if isinstance(sources, (list, tuple)) else [sources]
+  if not sources:
+    raise BadRecord(
+      where, "source is empty; without one it is a drawing: image and caption"
+    )
   return Editing(
-    source=resolve(row["source"], "source", where),
+    sources=tuple(resolve(value, "source", where) for value in sources),
     instruction=_text(row, "instruction", where),
     target=resolve(row["target"], "target", where),
   )
@@ -146,7 +153,7 @@ def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
     raise BadRecord(where, "edited_prompt_list holds no instruction")
   # Paraphrases of one edit, of which the last is the most detailed.
   return Editing(
-    source=resolve(row["src_img"], "src_img", where),
+    sources=(resolve(row["src_img"], "src_img", where),),
     instruction=_text(
       {"edited_prompt_list": prompts[-1]}, "edited_prompt_list", where
     ),
@@ -158,18 +165,14 @@ def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
   given = row.get("input_images") or []
   given = list(given) if isinstance(given, (list, tuple)) else [given]
   instruction = _text(row, "instruction", where)
-  if len(given) > 1:
-    raise BadRecord(
-      where, f"{len(given)} input_images; an edit here has one reference"
-    )
   output = row["output_image"]
   if isinstance(output, list) and len(output) == 1:
     output = output[0]
   target = resolve(output, "output_image", where)
   if not given:
     return Drawing(prompt=instruction, picture=target)
-  source = resolve(given[0], "input_images", where)
-  return Editing(source=source, instruction=instruction, target=target)
+  sources = tuple(resolve(value, "input_images", where) for value in given)
+  return Editing(sources=sources, instruction=instruction, target=target)
 
 
 def _listed(value: Any) -> Any:

@@ -32,6 +32,8 @@ class BatchStats:
   )
   num_truncated: int = 0  # conversations that lost turns so that they fit
   num_oversized: int = 0  # records passed over, since no row could hold them
+  num_targets: int = 0  # pictures to draw
+  cropped: float = 0.0  # sum over them of the shares of area that framing lost
 
   @property
   def tokens(self) -> int:
@@ -55,6 +57,8 @@ class BatchStats:
       "unusable": len(self.unusable),
       "num_truncated": self.num_truncated,
       "num_oversized": self.num_oversized,
+      "num_targets": self.num_targets,
+      "cropped_ppm": round(1e6 * self.cropped),
     }
     for task in TASKS:  # all, so that 0 counts as 0
       out[f"samples/{task}"] = self.packed.samples_per_task.get(task, 0)
@@ -77,6 +81,9 @@ def means(counts: Mapping[str, int]) -> dict[str, Mean]:
       counts["num_oversized"], drawn + counts["num_oversized"]
     ),
   }
+  if counts["num_targets"]:
+    lost = counts["cropped_ppm"] / 1e6
+    out["data/cropped"] = Mean(lost, counts["num_targets"])
   for task in TASKS:
     out[f"data/{task}"] = Mean(counts[f"samples/{task}"], drawn)
     out[f"data/tokens/{task}"] = Mean(counts[f"tokens/{task}"], tokens)

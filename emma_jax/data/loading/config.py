@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 from emma_jax.data.batching import mixture, row_cost, row_layout
-from emma_jax.data.pictures.preprocess import Preprocess
+from emma_jax.data.pictures.framing import Framing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,14 +19,14 @@ class DataConfig:
     samples_per_batch: samples drawn per step, over all hosts; 0: as many as
       fill its rows, planned from lengths (all sources must be records:DIR).
     layout: of the batch, over all hosts.
-    buckets: (height, width) of a batch's pictures, see `aspect_buckets`; ()
-      takes the layout's (others: planned streams only).
     packing_groups: a batch is packed in so many stretches of rows, apart from
       each other; a host reads only those that its rows are of. 1 fills the rows
       best, and every host reads all.
-    preprocess: to the layout's picture size; understanding pictures of a
-      layout with `und_patches` to sizes of their own (native).
-    latent_settings: `records.latents.Settings` where sources have latents.
+    framing: to the layout's picture size, or with buckets (planned streams
+      only) to the batch's; understanding pictures of a layout with
+      `und_patches` to sizes of their own (native).
+    latent_settings: `records.latents.Settings` where sources have latents;
+      None: the step makes them.
     text_dropout, reference_dropout: share of generation samples without.
     max_turns: turns kept of a conversation; None keeps all.
     max_pixels: larger pictures are bad records.
@@ -35,7 +35,7 @@ class DataConfig:
     workers: processes that read ahead; 0 reads in threads of this one.
     threads: per worker; 0 reads in the loop itself (only without workers).
     prefetch_batches: batches read ahead, per worker.
-    segment: batches that are planned at a time.
+    plan_segment: batches that are planned at a time.
   """
 
   seed: int
@@ -43,9 +43,8 @@ class DataConfig:
   phases: Sequence[mixture.Phase]
   samples_per_batch: int
   layout: row_layout.Layout
-  preprocess: Preprocess
-  buckets: tuple[tuple[int, int], ...]
-  latent_settings: Any = None
+  framing: Framing
+  latent_settings: Any
   packing_groups: int
   text_dropout: float
   reference_dropout: float
@@ -56,7 +55,7 @@ class DataConfig:
   workers: int
   threads: int
   prefetch_batches: int
-  segment: int = 1000
+  plan_segment: int
 
   def __post_init__(self):
     if not 0 <= self.max_bad_share <= 1:
@@ -70,7 +69,7 @@ class DataConfig:
     ):
       if getattr(self, name) < 0:
         raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
-    for name in ("packing_groups", "segment"):
+    for name in ("packing_groups", "plan_segment"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} must be positive.")
     groups = self.packing_groups
@@ -80,18 +79,19 @@ class DataConfig:
         f"{self.layout.rows} must both be multiples of data.packing_groups="
         f"{groups}."
       )
-    fit = (self.preprocess.height, self.preprocess.width)
     room = (self.layout.height, self.layout.width)
-    # Native pictures may have that size all the same; others are counted.
-    if fit != room and not self.preprocess.native:
-      raise ValueError(
-        f"preprocess makes pictures of {fit} but layout holds {room}; set "
-        "data.preprocess.height/width to data.layout.height/width."
-      )
+    for role in ("und", "target"):
+      fit = self.framing.of(role)
+      # Native pictures may have that size all the same; others are counted.
+      if (fit.height, fit.width) != room and not fit.native:
+        raise ValueError(
+          f"framing makes pictures of {fit.height}x{fit.width} but the layout "
+          f"holds {room}; give both one height and width."
+        )
     if self.planned:
       _ = self.rules  # raises for buckets that cannot be
       return
-    if self.buckets or any(
+    if self.framing.buckets or any(
       p.unit != "samples" or p.even_buckets for p in self.phases
     ):
       raise ValueError(
@@ -107,16 +107,14 @@ class DataConfig:
   @property
   def layouts(self) -> tuple[row_layout.Layout, ...]:
     """Of the batches: one per bucket."""
-    if not self.buckets:
-      return (self.layout,)
     return tuple(
       dataclasses.replace(self.layout, height=y, width=x)
-      for y, x in self.buckets
+      for y, x in self.framing.sizes
     )
 
   @property
   def rules(self) -> row_cost.RowLimits:
     """What a record takes of a planned row."""
     return row_cost.RowLimits(
-      layouts=self.layouts, preprocess=self.preprocess, max_turns=self.max_turns
+      layouts=self.layouts, framing=self.framing, max_turns=self.max_turns
     )

@@ -114,12 +114,7 @@ class BatchDataset:
       self.mixture = _mixture(config, opened)
     self.to_sample = transforms.ToSample(
       tokenizer=tokenizer,
-      preprocess=config.preprocess,
-      generation_preprocess=(
-        dataclasses.replace(config.preprocess, native=False)
-        if config.layout.und_patches
-        else None
-      ),
+      framing=config.framing,
       text_dropout=config.text_dropout,
       reference_dropout=config.reference_dropout,
       max_turns=config.max_turns,
@@ -145,6 +140,7 @@ class BatchDataset:
     parts = self._parts(step)
     batches, ids, counted, bad = [], [], [], []
     num_oversized = num_truncated = drawn = slots = 0
+    lost: list[float] = []  # of the pictures to draw
     placed = {name: (0, 0) for name in self._opened}
     for part in parts:
       samples, broken = self._read(step, part)
@@ -155,7 +151,7 @@ class BatchDataset:
         continue
       counted.append(packed.shifted(part.start))
       bad += broken
-      num_truncated += sum(draw.turns > 0 for draw in part.draws)
+      num_truncated += sum(s is not None and s.truncated for s in samples)
       num_oversized, drawn = (
         num_oversized + part.passed,
         drawn + len(part.draws),
@@ -167,6 +163,7 @@ class BatchDataset:
         assert sample is not None  # a hole is in no row
         tokens += part.layout.length(sample)
         placed[part.draws[i].name] = n + 1, tokens
+        lost += sample.cropped
     start = self._rows[0] - parts[0].first
     info = BatchStats(
       step=step,
@@ -175,6 +172,8 @@ class BatchDataset:
       slots=slots,
       num_truncated=num_truncated,
       num_oversized=num_oversized,
+      num_targets=len(lost),
+      cropped=sum(lost),
       sources=placed,
       packed=pack_info.joined(counted, parts[0].layout.slots),
       ids=tuple(ids[start : start + len(self._rows)]),
@@ -233,7 +232,7 @@ class BatchDataset:
   ) -> transforms.ToSample:
     """As the plan wants this draw: of the bucket's size, with its turns."""
     out = self.to_sample
-    if self.config.buckets:
+    if self.config.framing.buckets:
       out = out.sized(layout.height, layout.width)
     return dataclasses.replace(out, max_turns=draw.turns) if draw.turns else out
 
@@ -318,7 +317,7 @@ def _plan_config(
     sources=tuple(found),
     phases=tuple(config.phases),
     rows=config.layout.rows,
-    segment=config.segment,
+    segment=config.plan_segment,
     rules=config.rules,
   )
 

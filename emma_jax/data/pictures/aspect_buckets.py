@@ -46,6 +46,9 @@ TABLE_1024 = (
   (1728, 576),
   (2048, 512),
 )
+# The same ratios at a quarter of the pixels: PixArt's own table of 512 differs
+# from it by one multiple of 32 in a few sizes.
+TABLE_512 = tuple((height // 2, width // 2) for height, width in TABLE_1024)
 # Each is a program of its own, which takes minutes to compile at full size.
 MOST = 8
 

@@ -30,6 +30,7 @@ import jax
 import numpy as np
 
 from emma_jax import files
+from emma_jax.data.pictures.framing import Framing, Role
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import card as card_lib
@@ -47,46 +48,38 @@ class Settings:
   """What latents depend on besides the pictures and the weights.
 
   Args:
-    understanding: what understanding pictures go through.
-    generation: what references and targets go through.
+    framing: what the pictures go through, by their role.
     autoencoder: hash of its config.
     dtype: of the computation.
-    buckets: (height, width) in place of the one size; see `aspect_buckets`.
   """
 
-  understanding: Preprocess
-  generation: Preprocess
+  framing: Framing
   autoencoder: str
   dtype: str
-  buckets: tuple[tuple[int, int], ...] = ()
 
   def of(self, card: card_lib.Card) -> dict[str, str]:
     """Those that matter for a data set's records, in words."""
     out = {"autoencoder": self.autoencoder, "dtype": self.dtype}
     tasks = set(card.tasks)
     if "understanding" in tasks:
-      out["understanding"] = self._sizes(self.understanding)
+      out["understanding"] = self._sizes("und")
     if tasks & {"drawing", "editing"}:
-      out["generation"] = self._sizes(self.generation)
+      out["generation"] = self._sizes("target")
     return out
 
-  @property
-  def sizes(self) -> tuple[tuple[int, int], ...]:
-    """Of the pictures to draw."""
-    return self.buckets or ((self.generation.height, self.generation.width),)
-
-  def _sizes(self, preprocess: Preprocess) -> str:
-    if preprocess.native or not self.buckets:
-      return _words(preprocess)
+  def _sizes(self, role: Role) -> str:
+    if self.framing.of(role).native or not self.framing.buckets:
+      return _words(self.framing.of(role))
     return " or ".join(
-      _words(dataclasses.replace(preprocess, height=y, width=x))
-      for y, x in self.buckets
+      _words(self.framing.sized(y, x).of(role)) for y, x in self.framing.sizes
     )
 
 
 def _words(preprocess: Preprocess) -> str:
   p = preprocess
   size = f"{p.height}x{p.width}"
+  if p.fit != "pad":
+    size += f", {p.fit}"
   if p.native:
     size = f"native, {p.min_tokens} to {p.max_tokens} tokens"
   return f"{size} ({p.fingerprint()[:8]})"
@@ -206,7 +199,7 @@ def attach(
     return dataclasses.replace(record, pictures=both)
   if isinstance(record, Drawing):
     return dataclasses.replace(record, picture=both[0])
-  return dataclasses.replace(record, source=both[0], target=both[1])
+  return dataclasses.replace(record, sources=both[:-1], target=both[-1])
 
 
 # ---------------------------------------------------------------- reading

@@ -26,6 +26,7 @@ import numpy as np
 
 from emma_jax import files
 from emma_jax.data.pictures import images
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import schema
 from emma_jax.data.text.tokenizer import Tokenizer
@@ -159,10 +160,12 @@ class Measure:
       min_tokens=1,
       max_tokens=1,
       codec="pillow",
+      fit="pad",
+      max_crop=0.0,
     )
     to_sample = ToSample(
       tokenizer=tokenizer,
-      preprocess=blank,
+      framing=Framing(understanding=blank, generation=blank, buckets=()),
       text_dropout=0.0,
       reference_dropout=0.0,
       max_turns=None,
@@ -190,7 +193,8 @@ def _blanked(record: Record) -> Record:
     blanks = (_BLANK,) * len(record.pictures)
     return dataclasses.replace(record, pictures=blanks)
   if isinstance(record, Editing):
-    return dataclasses.replace(record, source=_BLANK, target=_BLANK)
+    blanks = (_BLANK,) * len(record.sources)
+    return dataclasses.replace(record, sources=blanks, target=_BLANK)
   return dataclasses.replace(record, picture=_BLANK)
 
 

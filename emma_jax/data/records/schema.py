@@ -16,7 +16,7 @@ Keys of the header; those that are empty are left out:
   weight       how often an epoch shows the record; absent: 1
   provenance   {"dataset", "row", ...}: texts and numbers
   pictures     lengths in bytes: those of the conversation in reading order;
-               [picture] of a drawing; [source, target] of an edit
+               [picture] of a drawing; [source, ..., target] of an edit
 
 In a question "<image>" marks where a picture stands; without any mark they all
 stand before the first question. "text" is a conversation without pictures; the
@@ -88,7 +88,7 @@ def pictures_of(record: Record) -> tuple[Any, ...]:
     return record.pictures
   if isinstance(record, Drawing):
     return (record.picture,)
-  return (record.source, record.target)
+  return (*record.sources, record.target)
 
 
 def check(stored: Stored, where: str) -> None:
@@ -243,18 +243,19 @@ def _record(
   header: Mapping[str, Any], pictures: tuple[bytes, ...], where: str
 ) -> Record:
   task, name = header["task"], str(header.get("id") or where)
-  needed = {"text": 0, "drawing": 1, "editing": 2}.get(task, len(pictures))
+  least = {"text": 0, "drawing": 1, "editing": 2}.get(task, 1)
+  most = {"text": 0, "drawing": 1}.get(task, len(pictures))
   if task not in TASKS:
     raise BadRecord(where, f"the task {task!r} is unknown; known are {TASKS}")
-  if len(pictures) != needed or (task == "understanding" and not pictures):
+  if not least <= len(pictures) <= most:
     raise BadRecord(where, f"{len(pictures)} pictures in a record of {task}")
   if task == "drawing":
     return Drawing(prompt=header["prompt"], picture=pictures[0], id=name)
   if task == "editing":
     return Editing(
-      source=pictures[0],
+      sources=pictures[:-1],
       instruction=header["instruction"],
-      target=pictures[1],
+      target=pictures[-1],
       id=name,
     )
   stem = header.get("stem")

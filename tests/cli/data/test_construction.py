@@ -43,7 +43,7 @@ def folder(tmp_path):
       ),
       schema.Stored(
         record=Editing(
-          source=small, instruction="add a hat", target=large, id="e"
+          sources=(small,), instruction="add a hat", target=large, id="e"
         )
       ),
     ],
@@ -174,7 +174,12 @@ def test_synth_text(tmp_path):
     (["dedup", "--radius", "40"], "0 to 31"),
     (["dedup", "--columns", "a=b"], "records are read already"),
     (["select", "--score", "a=noted", "--count", "-1"], "at least 0"),
-    (["label-stem"], "--rules, --answers or both"),
+    (["filter", "--noted", "portrait"], "KEY=VALUE"),
+    (["filter", "--score", "a=ask", "--price", "1,2,3"], "--price"),
+    (["filter", "--score", "a=ask", "--option", "x"], "KEY=JSON"),
+    (["recaption"], "--answers or --as-questions"),
+    (["apply-edits"], "no base address"),
+    (["propose-edits", "--answers", "lost"], "no such file"),
     (["label-stem", "--rules", "lost"], "rules"),
     (["edit-pairs", "--reversals", "lost"], "no such file"),
   ],

@@ -37,6 +37,7 @@ def get_config():
   c = tiny.config()
   c.name = "latents"
   c.data.update(max_tokens=6, text_dropout=0.0, reference_dropout=0.0,
+                max_crop=0.9,
                 sources=dict(files="records:nowhere"), max_bad_share=1.0)
   c.train.update(log_every=1, evaluate=False)
   c.stages = {"s": stages.stage(
@@ -63,7 +64,10 @@ def _stored() -> list[schema.Stored]:
     Understanding(pictures=(_png(0, 40, 70),), turns=talk(0), id="0"),
     Drawing(prompt="red", picture=_png(1, 32, 64), id="1"),
     Editing(
-      source=_png(2, 50, 64), instruction="do", target=_png(3, 64, 60), id="2"
+      sources=(_png(2, 50, 64), _png(7, 70, 33)),
+      instruction="do",
+      target=_png(3, 64, 60),
+      id="2",
     ),
     Understanding(
       pictures=(_png(4, 32, 32), _png(5, 64, 96)), turns=talk(3), id="3"
@@ -181,7 +185,7 @@ def test_the_sheet_shows_native_pictures(place):
   html = page.html([0], 2, "native")
   assert html.count("question, 96x64, 6 tokens") == 3
   assert html.count("question, 32x32, 1 tokens") == 1
-  assert html.count("reference, 64x32, 2 tokens") == 1
+  assert html.count("reference, 64x32, 2 tokens") == 2
 
 
 def test_another_autoencoder_is_refused(place, tmp_path):
@@ -267,7 +271,7 @@ def test_a_broken_picture_is_a_hole(tmp_path, place, capsys):
   broken[at] ^= 1
   (folder / "part-00000.array_record").write_bytes(broken)
   assert _encode(tmp_path) == 0
-  assert "1 of 7 pictures have no latents" in capsys.readouterr().err
+  assert "1 of 8 pictures have no latents" in capsys.readouterr().err
   source = RecordsSource(str(folder))
   assert len(source) == 6
   info = build_data.batches(_config(tmp_path), "s")[0].info

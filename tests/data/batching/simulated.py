@@ -16,7 +16,6 @@ import time
 import numpy as np
 
 from emma_jax.data.batching import plan, row_cost, summary
-from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures.aspect_buckets import TABLE_1024
 from emma_jax.data.records import schema
@@ -25,7 +24,7 @@ from tests import neutral
 
 # The row's shape fits the mixture below: as many
 # Und tokens stand beside each picture that is drawn as in the data.
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=32,
   und_tokens=12544,
   und_pictures=64,
@@ -88,13 +87,13 @@ def config(
 ) -> plan.PlanConfig:
   """Of a plan whose sources are tasks."""
   sizes = buckets or ((layout.height, layout.width),)
-  phases = phases or (Phase(WEIGHTS, unit="tokens"),)
+  phases = phases or (neutral.phase(WEIGHTS, unit="tokens"),)
   names = sorted({name for phase in phases for name in phase.weights})
   rules = row_cost.RowLimits(
     layouts=tuple(
       dataclasses.replace(layout, height=y, width=x) for y, x in sizes
     ),
-    preprocess=NATIVE,
+    framing=neutral.framed(NATIVE),
     max_turns=None,
   )
   return plan.PlanConfig(

@@ -116,9 +116,9 @@ def test_so_many_rows_are_open_and_not_one_fewer(rows, most):
 def records(draw, native: bool) -> Length:
   task = draw(st.sampled_from(["understanding", "text", "drawing", "editing"]))
   side = st.integers(20, 150)
-  pictures = {"text": 0, "drawing": 1, "editing": 2}.get(task)
+  pictures = {"text": 0, "drawing": 1}.get(task)
   if pictures is None:
-    pictures = draw(st.integers(1, 3))
+    pictures = draw(st.integers(1, 3)) + (task == "editing")
   turns = draw(st.integers(1, 4)) if task in ("understanding", "text") else 1
   return Length(
     task=task,
@@ -135,17 +135,19 @@ def records(draw, native: bool) -> Length:
   )
 
 
-def sample_of(record: Length, layout: Layout, preprocess, turns) -> Sample:
+def sample_of(record: Length, layout: Layout, framing, turns) -> Sample:
   """The sample that a record becomes, as far as its lengths go."""
   parts: list[Text | Picture] = []
-  frame = (layout.height, layout.width, 3)
+  frame = (layout.height, layout.width)
   asked = record.task in ("understanding", "text")
 
   def picture(size, role):
-    shape = frame
-    if role == "und" and preprocess.native:
-      shape = (*preprocess.size(*size)[1], 3)
-    return Picture(np.zeros(shape, np.uint8), role)
+    shape, content = frame, None
+    if role == "und" and framing.understanding.native:
+      shape = framing.understanding.place(*size).full
+    elif role == "target" and framing.generation.fit == "pad_cells":
+      content = framing.sized(*frame).generation.place(*size).content
+    return Picture(np.zeros((*shape, 3), np.uint8), role, content=content)
 
   for i, (before, answer) in enumerate(record.turn_tokens[:turns]):
     parts.append(Text((1,) * before))
@@ -154,9 +156,11 @@ def sample_of(record: Length, layout: Layout, preprocess, turns) -> Sample:
     if answer:
       parts += [Text((2,) * answer, loss=True)]
   if record.task == "editing":
-    parts += [picture(None, "ref"), picture(None, "target")]
+    *sources, target = record.sizes
+    parts += [picture(source, "ref") for source in sources]
+    parts += [picture(target, "target")]
   if record.task == "drawing":
-    parts.append(picture(None, "target"))
+    parts.append(picture(record.sizes[0], "target"))
   task = "understanding" if asked else record.task
   return Sample(task, tuple(parts))
 
@@ -185,11 +189,11 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     )
   )
   max_turns = data.draw(st.sampled_from([None, 2]))
-  layout = Layout(
+  layout = neutral.layout(
     rows=2,
     und_tokens=data.draw(st.integers(20, 90)),
     und_pictures=2,
-    references=1,
+    references=data.draw(st.integers(1, 3)),
     targets=2,
     height=32,
     width=32,
@@ -197,14 +201,20 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     reference_branch=branch,
     und_patches=4 * data.draw(st.integers(4, 12)) if native else 0,
   )
-  preprocess = neutral.preprocess(
-    height=32, width=32, native=native, min_tokens=2, max_tokens=9
+  framing = neutral.framing(
+    height=32,
+    width=32,
+    native=native,
+    min_tokens=2,
+    max_tokens=9,
+    fit=data.draw(st.sampled_from(["pad", "pad_cells", "cover"])),
+    max_crop=data.draw(st.sampled_from([0.0, 0.2, 0.5])),
   )
   rules = row_cost.RowLimits(
     layouts=tuple(
       dataclasses.replace(layout, height=y, width=x) for y, x in sizes
     ),
-    preprocess=preprocess,
+    framing=framing,
     max_turns=max_turns,
   )
   found = data.draw(st.lists(records(native), min_size=1, max_size=8))
@@ -214,28 +224,52 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
     bucket = bucket_of(record, sizes, native)
     assert table.bucket[i] == bucket
     mine = rules.layouts[bucket]
-    sample, turns = _cut(record, mine, preprocess, max_turns)
+    sample, turns = _cut(record, mine, framing, max_turns)
     assert table.turns[i] == turns
-    assert table.fits[i] == oracle.possible(sample, mine)
+    lost = _lost(record, mine, framing)
+    assert table.cropped[i] == np.float32(lost[-1] if lost else 0)
+    assert table.too_cropped[i] == any(
+      x > framing.generation.max_crop for x in lost
+    )
+    assert table.fits[i] == (
+      oracle.possible(sample, mine) and not table.too_cropped[i]
+    )
     if table.fits[i]:
       assert dict(zip(CAPACITIES, table.need[i])) == oracle.need(sample, mine)
       assert table.tokens[i] == len(oracle.tokens_of(sample, mine))
     samples.append(sample)
   assert table.dropped == (~table.fits).sum()
-  assert table.truncated == (table.turns[table.fits] > 0).sum()
+  assert table.truncated == sum(
+    bool(table.turns[i] > 0 or _limited(record, max_turns))
+    for i, record in enumerate(found)
+    if table.fits[i]
+  )
   if table.fits.any():
     _assert_planned_is_packed(table, samples, rules)
 
 
-def _cut(record, layout, preprocess, max_turns):
+def _limited(record, max_turns) -> bool:
+  asked = record.task in ("understanding", "text")
+  return asked and len(record.turn_tokens) > (max_turns or 99)
+
+
+def _lost(record, layout, framing) -> list[float]:
+  """Of the pictures to draw and to edit, the share that is cropped."""
+  if record.task in ("understanding", "text"):
+    return []
+  fit = framing.sized(layout.height, layout.width).generation
+  return [fit.cropped(*size) for size in record.sizes]
+
+
+def _cut(record, layout, framing, max_turns):
   """(sample, turns kept or 0): the leading turns that fit, if one does."""
-  whole = sample_of(record, layout, preprocess, max_turns)
+  whole = sample_of(record, layout, framing, max_turns)
   if record.task not in ("understanding", "text") or (
     oracle.need(whole, layout)["und_tokens"] <= layout.und_tokens
   ):
     return whole, 0
   for turns in range(len(record.turn_tokens[:max_turns]), 0, -1):
-    sample = sample_of(record, layout, preprocess, turns)
+    sample = sample_of(record, layout, framing, turns)
     if oracle.need(sample, layout)["und_tokens"] <= layout.und_tokens:
       return sample, turns
   return whole, 0
@@ -272,6 +306,9 @@ def _table(tokens, fits) -> row_cost.RowCost:
     tokens=np.array(tokens, np.int32),
     bucket=np.zeros(n, np.int8),
     turns=np.zeros(n, np.int32),
+    limited=np.zeros(n, bool),
+    cropped=np.zeros(n, np.float32),
+    too_cropped=np.zeros(n, bool),
     fits=np.array(fits, bool),
   )
 

@@ -5,6 +5,7 @@ import collections
 import pytest
 
 from emma_jax.data.batching.mixture import Mixture, Phase
+from tests import neutral
 
 
 def _mixture(*phases: Phase, n: int = 6, shuffled=(), lengths=None) -> Mixture:
@@ -22,7 +23,7 @@ def _names(mixture: Mixture, steps: range) -> list[str]:
 
 
 def test_equal_shares_alternate():
-  mixture = _mixture(Phase({"a": 1, "b": 1, "c": 1}))
+  mixture = _mixture(neutral.phase({"a": 1, "b": 1, "c": 1}))
   assert _names(mixture, range(1)) == list("abcabc")
 
 
@@ -36,7 +37,7 @@ def test_equal_shares_alternate():
   ],
 )
 def test_every_count_stays_within_one_of_its_share(weights):
-  mixture = _mixture(Phase(weights), n=7)
+  mixture = _mixture(neutral.phase(weights), n=7)
   total = sum(weights.values())
   counts = collections.Counter()
   for i, name in enumerate(_names(mixture, range(300)), start=1):
@@ -48,7 +49,7 @@ def test_every_count_stays_within_one_of_its_share(weights):
 def test_another_seed_reads_another_stretch():
   first = [
     Mixture(
-      phases=(Phase({"a": 1}),),
+      phases=(neutral.phase({"a": 1}),),
       lengths={"a": 10**9},
       seed=seed,
       shuffled=frozenset(),
@@ -63,9 +64,9 @@ def test_another_seed_reads_another_stretch():
 
 def test_elements_follow_each_other_across_phases():
   mixture = _mixture(
-    Phase({"b": 1}, steps=2),
-    Phase({"a": 1, "b": 2}, steps=3),
-    Phase({"b": 1, "c": 1}),
+    neutral.phase({"b": 1}, steps=2),
+    neutral.phase({"a": 1, "b": 2}, steps=3),
+    neutral.phase({"b": 1, "c": 1}),
   )
   seen = [d for s in range(9) for d in mixture.batch_plan(s)]
   for name in "abc":
@@ -82,7 +83,7 @@ def test_elements_follow_each_other_across_phases():
 
 
 def test_every_epoch_is_a_new_permutation():
-  mixture = _mixture(Phase({"a": 1, "c": 1}), n=70, shuffled="ac")
+  mixture = _mixture(neutral.phase({"a": 1, "c": 1}), n=70, shuffled="ac")
   orders = collections.defaultdict(list)
   for step in range(4):
     for d in mixture.batch_plan(step):
@@ -93,7 +94,7 @@ def test_every_epoch_is_a_new_permutation():
 
 
 def test_the_plan_does_not_depend_on_what_was_asked_before():
-  phases = Phase({"a": 1, "b": 3}, steps=5), Phase({"c": 1})
+  phases = neutral.phase({"a": 1, "b": 3}, steps=5), neutral.phase({"c": 1})
   forward = _mixture(*phases, shuffled="abc")
   plans = [forward.batch_plan(s) for s in range(12)]
   again = _mixture(*phases, shuffled="abc")
@@ -103,14 +104,14 @@ def test_the_plan_does_not_depend_on_what_was_asked_before():
 def test_mistakes_are_named():
   for weights, match in (({}, "at least one"), ({"a": 0}, r"weights\['a'\]=0")):
     with pytest.raises(ValueError, match=match):
-      Phase(weights)
+      neutral.phase(weights)
   with pytest.raises(ValueError, match="steps=0"):
-    Phase({"a": 1}, steps=0)
+    neutral.phase({"a": 1}, steps=0)
   with pytest.raises(ValueError, match="names the source 'x'"):
-    _mixture(Phase({"x": 1}))
+    _mixture(neutral.phase({"x": 1}))
   with pytest.raises(ValueError, match="no `steps`"):
-    _mixture(Phase({"a": 1}), Phase({"b": 1}))
+    _mixture(neutral.phase({"a": 1}), neutral.phase({"b": 1}))
   with pytest.raises(ValueError, match="is empty"):
-    _mixture(Phase({"a": 1}), lengths={"a": 0})
+    _mixture(neutral.phase({"a": 1}), lengths={"a": 0})
   with pytest.raises(ValueError, match="rounder"):
-    _mixture(Phase({"a": 0.1234567, "b": 1})).batch_plan(0)
+    _mixture(neutral.phase({"a": 0.1234567, "b": 1})).batch_plan(0)

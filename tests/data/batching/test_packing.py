@@ -9,11 +9,12 @@ import pytest
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Picture, Sample, Text
+from tests import neutral
 
 pytestmark = pytest.mark.smoke
 
 # 32 x 64 pixels: two tokens a picture.
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=16,
   und_pictures=1,

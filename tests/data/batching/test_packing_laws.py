@@ -16,6 +16,7 @@ from emma_jax.data.batching.pack_info import joined
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import CAPACITIES, Layout
 from emma_jax.data.transforms import Picture, Sample, Text
+from tests import neutral
 from tests.data import oracle
 from tests.laws import laws
 
@@ -32,7 +33,7 @@ def layouts(draw, fusion: str, branch: str) -> Layout:
   height, width = draw(st.sampled_from([(32, 32), (32, 64), (64, 32)]))
   pictures = draw(st.integers(0, 3))
   native = pictures > 0 and draw(st.booleans())
-  return Layout(
+  return neutral.layout(
     rows=draw(st.integers(1, 3)),
     und_tokens=draw(st.integers(12, 64)),
     und_pictures=pictures,
@@ -61,7 +62,10 @@ def samples(draw, layout: Layout) -> tuple:
       size = (32 * draw(st.integers(1, 2)), 32 * draw(st.integers(1, 3)))
     elif draw(st.integers(0, 19)) == 19:
       size = (96, 96)  # no row holds it
-    return role, size, draw(st.sampled_from([-1, 0, 1]))
+    content = None
+    if role == "target" and draw(st.booleans()):  # padded by whole cells
+      content = tuple(32 * draw(st.integers(1, n // 32)) for n in size)
+    return role, size, draw(st.sampled_from([-1, 0, 1])), content
 
   task = draw(st.sampled_from(["understanding", "drawing", "editing"]))
   if task == "understanding":
@@ -74,7 +78,7 @@ def samples(draw, layout: Layout) -> tuple:
     parts = [text(), picture("target")]
   else:
     parts = [text()]
-    for _ in range(draw(st.integers(1, 2))):
+    for _ in range(draw(st.integers(1, 3))):
       parts += [picture("ref"), text()]
     parts += [picture("target")]
   return task, tuple(parts), draw(st.integers(0, 99))
@@ -86,7 +90,7 @@ def build(spec: tuple | None, latents: bool) -> Sample | None:
     return None
   task, parts, seed = spec
   rng, out = np.random.default_rng(seed), []
-  for kind, size, *stem in parts:
+  for kind, size, *more in parts:
     if kind in ("text", "loss"):
       ids = tuple(rng.integers(1, 999, size).tolist())
       out.append(Text(ids, kind == "loss"))
@@ -98,8 +102,9 @@ def build(spec: tuple | None, latents: bool) -> Sample | None:
       Picture(
         pixels,
         kind,
-        stem[0] if kind == "und" else -1,
+        more[0] if kind == "und" else -1,
         latent if latents else None,
+        more[1] if more[1:] else None,
       )
     )
   return Sample(task, tuple(out), f"{task} {seed}")
@@ -143,6 +148,20 @@ EDIT = (
   (("text", 1), ("ref", (32, 64), -1), ("text", 2), ("target", (32, 64), -1)),
   2,
 )
+MANY = (
+  "editing",
+  (
+    ("text", 1),
+    ("ref", (32, 64), -1),
+    ("text", 2),
+    ("ref", (32, 64), -1),
+    ("text", 2),
+    ("ref", (32, 64), -1),
+    ("text", 1),
+    ("target", (32, 64), -1),
+  ),
+  5,
+)
 DRAW = ("drawing", (("text", 4), ("target", (32, 64), -1)), 3)
 LARGE = ("drawing", (("text", 400), ("target", (32, 64), -1)), 4)
 
@@ -161,7 +180,7 @@ def _alike(spec: tuple) -> tuple:
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("latents", [False, True])
 def test_full_rows_are_those_of_brute_force(fusion, branch, native, latents):
-  layout = Layout(
+  layout = neutral.layout(
     rows=2,
     und_tokens=120,
     und_pictures=6,
@@ -179,6 +198,33 @@ def test_full_rows_are_those_of_brute_force(fusion, branch, native, latents):
     specs = [x and _alike(x) for x in specs]
   given_ = [build(x, latents) for x in specs]
   assert _check(given_, layout)[0][:3] == [0, 1, 3]
+
+
+@pytest.mark.parametrize("fusion, branch", VARIANTS)
+def test_edits_of_one_and_of_three_sources_by_brute_force(fusion, branch):
+  """Two rows of both kinds; a third edit of three finds no room, and one of a
+  row that has places for two alone never will."""
+  layout = Layout(
+    rows=2,
+    und_tokens=60,
+    und_pictures=0,
+    references=4,
+    targets=3,
+    height=32,
+    width=64,
+    fusion=fusion,
+    reference_branch=branch,
+    latent_channels=CHANNELS,
+  )
+  given_ = [build(x, True) for x in (EDIT, MANY, MANY, DRAW, EDIT, MANY)]
+  assert _check(given_, layout) == [[0, 1, 3], [2, 4]]
+  batch, _ = pack(given_, layout)
+  assert batch.ref_valid_BR.sum(1).tolist() == [4, 4]
+  narrow = dataclasses.replace(layout, references=2)
+  info = pack([build(MANY, True)], narrow)[1]
+  (left_out,) = info.dropped
+  assert left_out.never and "raise layout.references" in left_out.reason
+  assert "references=3 of a row but the layout has 2" in left_out.reason
 
 
 @pytest.mark.parametrize("fusion, branch", VARIANTS)
@@ -262,7 +308,7 @@ def _kept(row, given_, layout: Layout) -> list[int]:
 
 def test_stretches_are_joined():
   """`joined` and `shifted` say of two batches what one says of both."""
-  layout = Layout(
+  layout = neutral.layout(
     rows=2,
     und_tokens=6,
     und_pictures=0,

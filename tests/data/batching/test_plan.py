@@ -9,14 +9,14 @@ import pytest
 
 from emma_jax.data.batching import plan as plan_lib
 from emma_jax.data.batching import summary
-from emma_jax.data.batching.mixture import Phase
+from tests import neutral
 from tests.data.batching import simulated
 
 SMALL = {"understanding": 900, "drawing": 200, "editing": 90}
 LAYOUT = dataclasses.replace(simulated.LAYOUT, rows=2)
 PHASES = (
-  Phase({"understanding": 1, "drawing": 1}, steps=7),
-  Phase(simulated.WEIGHTS, unit="tokens", even_buckets=True),
+  neutral.phase({"understanding": 1, "drawing": 1}, steps=7),
+  neutral.phase(simulated.WEIGHTS, unit="tokens", even_buckets=True),
 )
 
 
@@ -112,7 +112,9 @@ def test_what_decides_a_plan_is_in_its_fingerprint(change):
 
 def test_an_epoch_shows_every_record_once_and_rows_hold_their_samples(tmp_path):
   """Of three sources at once; what is in rows that are still open is due."""
-  made = _plan(tmp_path, phases=(Phase(simulated.WEIGHTS, unit="tokens"),))
+  made = _plan(
+    tmp_path, phases=(neutral.phase(simulated.WEIGHTS, unit="tokens"),)
+  )
   drawer, seen, rules = made.drawer, {}, made.config.rules
   for number in range(40):
     segment = made.segment(number)
@@ -189,7 +191,7 @@ def test_phases_and_what_a_summary_says(whole, tmp_path):
   even = _plan(tmp_path / "even", PHASES[1:], counts, segment=400)
   plain = _plan(
     tmp_path / "plain",
-    (Phase(simulated.WEIGHTS, unit="tokens"),),
+    (neutral.phase(simulated.WEIGHTS, unit="tokens"),),
     counts,
     segment=400,
   )
@@ -211,7 +213,7 @@ def test_phases_and_what_a_summary_says(whole, tmp_path):
 def test_long_conversations_are_cut_and_counted(tmp_path):
   layout = dataclasses.replace(LAYOUT, und_tokens=900, und_pictures=2)
   config = simulated.config(
-    layout, phases=(Phase({"understanding": 1}),), segment=20
+    layout, phases=(neutral.phase({"understanding": 1}),), segment=20
   )
   made = plan_lib.Plan(config, str(tmp_path))
   made.use(simulated.drawer(config, SMALL))
@@ -229,8 +231,14 @@ def test_long_conversations_are_cut_and_counted(tmp_path):
   "phases, message",
   [
     ((), "at least one phase"),
-    ((Phase({"a": 1}), Phase({"a": 1})), "Phase 0 of 2 has no `steps`"),
-    ((Phase({"b": 1}),), r"names the source 'b'; the sources are \['a'\]"),
+    (
+      (neutral.phase({"a": 1}), neutral.phase({"a": 1})),
+      "Phase 0 of 2 has no `steps`",
+    ),
+    (
+      (neutral.phase({"b": 1}),),
+      r"names the source 'b'; the sources are \['a'\]",
+    ),
   ],
 )
 def test_phases_that_cannot_be_planned_are_refused_at_once(phases, message):

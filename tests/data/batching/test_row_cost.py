@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from emma_jax.data.batching import row_cost
-from emma_jax.data.batching.row_layout import CAPACITIES, Layout
+from emma_jax.data.batching.row_layout import CAPACITIES
 from emma_jax.data.records.lengths import Length, Lengths
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests import neutral
 from tests.data import recorded
 
-LAYOUT = Layout(
+LAYOUT = neutral.layout(
   rows=2,
   und_tokens=40,
   und_pictures=2,
@@ -32,7 +32,7 @@ def _rules(max_turns=3, **changes) -> row_cost.RowLimits:
       dataclasses.replace(layout, height=y, width=x)
       for y, x in recorded.BUCKETS
     ),
-    preprocess=FIT,
+    framing=neutral.framed(FIT),
     max_turns=max_turns,
   )
 
@@ -40,11 +40,16 @@ def _rules(max_turns=3, **changes) -> row_cost.RowLimits:
 @pytest.mark.parametrize(
   "branch, fusion", [("gen", "channel"), ("und", "channel"), ("gen", "token")]
 )
-@pytest.mark.parametrize("task", recorded.COUNTS)
+@pytest.mark.parametrize("task", [*recorded.COUNTS, "sources"])
 def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
   source = RecordsSource(recorded.folder(tmp_path / "d", task, 12))
-  rules = _rules(reference_branch=branch, fusion=fusion)
+  more = dict(references=2, und_tokens=60) if task == "sources" else {}
+  rules = _rules(reference_branch=branch, fusion=fusion, **more)
   table = row_cost.count(source.lengths, rules)
+  if task == "sources":  # of three, of which a row has room for two
+    few = [len(source[i].sources) < 3 for i in range(12)]
+    assert table.fits.tolist() == few
+    assert table.reasons(rules) == {"references": 4}
   seen = set()
   for i in range(12):
     bucket, turns = int(table.bucket[i]), int(table.turns[i])
@@ -53,9 +58,7 @@ def test_needs_are_those_of_the_samples(task, branch, fusion, tmp_path):
     to_sample = neutral.to_sample(
       tokenizer=TinyTokenizer(),
       max_turns=turns or rules.max_turns,
-      preprocess=dataclasses.replace(
-        FIT, height=layout.height, width=layout.width
-      ),
+      framing=neutral.framed(FIT).sized(layout.height, layout.width),
     )
     sample = to_sample(source[i])
     told = dict(zip(CAPACITIES, table.need[i].tolist()))
@@ -95,7 +98,7 @@ def test_what_is_too_long_is_cut_else_left_out():
   assert table.fits.tolist() == [True, True, True, False, False, True, True]
   assert table.turns.tolist() == [0, 2, 2, 0, 0, 1, 0]
   assert table.need[:, 0].tolist() == [20, 40, 30, 43, 16, 32, 3]
-  assert (table.truncated, table.dropped) == (3, 2)
+  assert (table.truncated, table.dropped) == (4, 2)  # one by max_turns
   assert table.reasons(rules) == {"und_tokens": 1, "und_pictures": 1}
   assert row_cost.count(Lengths.of(talks, "t"), _rules(None)).turns[-1] == 3
 
@@ -104,8 +107,8 @@ def test_native_pictures_cost_what_they_measure():
   rules = _rules(und_tokens=100, und_patches=64)
   rules = dataclasses.replace(
     rules,
-    preprocess=dataclasses.replace(
-      FIT, native=True, min_tokens=2, max_tokens=12
+    framing=neutral.framed(
+      dataclasses.replace(FIT, native=True, min_tokens=2, max_tokens=12)
     ),
   )
   sizes = [(64, 96), (33, 32)]
@@ -138,4 +141,6 @@ def test_native_sizes_are_those_of_the_preprocessing():
 def test_layouts_differ_in_size_only():
   other = dataclasses.replace(LAYOUT, targets=2, height=64, width=32)
   with pytest.raises(ValueError, match="of one kind"):
-    row_cost.RowLimits(layouts=(LAYOUT, other), preprocess=FIT, max_turns=None)
+    row_cost.RowLimits(
+      layouts=(LAYOUT, other), framing=neutral.framed(FIT), max_turns=None
+    )

@@ -7,8 +7,8 @@ import pytest
 
 from emma_jax.data.batching import plan as plan_lib
 from emma_jax.data.batching import summary
-from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import CAPACITIES
+from tests import neutral
 from tests.data.batching import simulated
 
 COUNTS = {"understanding": 300, "drawing": 80, "editing": 40}
@@ -21,9 +21,9 @@ def made(tmp_path_factory) -> plan_lib.Plan:
     simulated.LAYOUT, rows=3, und_tokens=2200, und_patches=8000
   )
   phases = (
-    Phase({"drawing": 1, "editing": 1}, steps=2),
-    Phase(simulated.WEIGHTS, unit="tokens", steps=5),
-    Phase({"understanding": 3, "editing": 1}),
+    neutral.phase({"drawing": 1, "editing": 1}, steps=2),
+    neutral.phase(simulated.WEIGHTS, unit="tokens", steps=5),
+    neutral.phase({"understanding": 3, "editing": 1}),
   )
   config = simulated.config(layout, simulated.BUCKETS, phases, segment=4)
   out = plan_lib.Plan(config, str(tmp_path_factory.mktemp("plan")))

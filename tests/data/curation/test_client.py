@@ -19,7 +19,7 @@ from tests.data.curation import common
 
 EDIT = schema.Stored(
   record=Editing(
-    source=made.picture("red", 40, 80),
+    sources=(made.picture("red", 40, 80),),
     instruction='say "hi" {prompt}',
     target=made.picture("blue", 40, 80),
     id="e",

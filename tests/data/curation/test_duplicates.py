@@ -150,7 +150,7 @@ def test_texts_count_for_questions_and_both_pictures_for_edits(tmp_path):
     record=Understanding(pictures=p, turns=((q, "y"),), id=name)
   )
   edit = lambda name, s, t: schema.Stored(
-    record=Editing(source=s, instruction=name, target=t, id=name)
+    record=Editing(sources=(s,), instruction=name, target=t, id=name)
   )
   folder = made.dataset(
     tmp_path / "set",

@@ -64,7 +64,7 @@ def test_edits_of_text(said, old, new):
 
 def _edit(name: str, said: str = "add a hat", **provenance) -> schema.Stored:
   return schema.Stored(
-    record=Editing(source=RED, instruction=said, target=BLUE, id=name),
+    record=Editing(sources=(RED,), instruction=said, target=BLUE, id=name),
     provenance=provenance,
   )
 
@@ -86,7 +86,7 @@ def test_reverse_pairs_swap_pictures_and_tell_whose_they_are(tmp_path):
   assert common.ids(found) == ["a", "a-reversed", "b"]
   back = found[1]
   assert back.record == Editing(
-    source=BLUE, instruction="Remove the hat.", target=RED, id="a-reversed"
+    sources=(BLUE,), instruction="Remove the hat.", target=RED, id="a-reversed"
   )
   assert back.provenance == {
     "source_set": "x",
@@ -101,6 +101,17 @@ def test_reverse_pairs_swap_pictures_and_tell_whose_they_are(tmp_path):
   assert lengths[0].sizes == lengths[1].sizes[::-1] == ((32, 40), (48, 32))
   again, _ = common.run(_pairs(), tmp_path / "out", out=tmp_path / "again")
   assert common.ids(again) == ["a", "a-reversed", "a-reversed", "b"]
+
+
+def test_edits_of_several_sources_have_no_reverse_and_are_counted(tmp_path):
+  two = _edit("b")
+  two = dataclasses.replace(
+    two, record=dataclasses.replace(two.record, sources=(RED, BLUE))
+  )
+  folder = made.dataset(tmp_path / "set", [_edit("a"), two])
+  found, card = common.run(_pairs(), folder, out=tmp_path / "out")
+  assert common.ids(found) == ["a", "a-reversed"]
+  assert card.provenance["left out"] == {"several sources": 1}
 
 
 def test_rows_bring_their_reversal_and_a_file_the_others(tmp_path):

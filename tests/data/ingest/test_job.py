@@ -40,6 +40,18 @@ def _files(folder: Path) -> dict[str, bytes]:
   return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
+@pytest.mark.parametrize("workers, requests", [(0, 5), (2, 4)])
+def test_rows_made_at_a_time_change_nothing(tmp_path, workers, requests):
+  """Makers that wait for servers run in threads; the bytes are the same."""
+  job_lib.run(_job(tmp_path, "one"))
+  job_lib.run(_job(tmp_path, "many", workers=workers, requests=requests))
+  one, many = (_files(tmp_path / name) for name in ("one", "many"))
+  same = [n for n in one if n not in ("README.md", "dataset.json")]
+  assert {n: one[n] for n in same} == {n: many[n] for n in same}
+  cards = [json.loads(f["dataset.json"]) for f in (one, many)]
+  assert cards[0] | {"name": ""} == cards[1] | {"name": ""}
+
+
 def test_a_conversion_accounts_for_every_row(tmp_path):
   states = []
   card = job_lib.run(_job(tmp_path), states.append)
@@ -60,6 +72,44 @@ def test_a_conversion_accounts_for_every_row(tmp_path):
   assert not (tmp_path / "out" / ".work").exists()
   with pytest.raises(job_lib.ConversionError, match="exists"):
     job_lib.run(_job(tmp_path))
+
+
+def test_edits_of_too_many_sources_are_left_out_and_counted(tmp_path):
+  """X2I2 with 0, 1, 2 and 9 inputs: a drawing, two edits, and one left out."""
+  (tmp_path / "a.png").write_bytes(made.noise())
+  rows = [
+    {"instruction": f"do {n}", "input_images": ["a.png"] * n}
+    | {"output_image": "a.png", "id": f"{n}"}
+    for n in (0, 1, 2, 9)
+  ]
+  path = str(made.jsonl(tmp_path / "rows.jsonl", *rows))
+  recipe = part.Recipe(form="", tokenizer=made.TOKENIZER, max_sources=8)
+  job = job_lib.Job(
+    inputs=[path], out=str(tmp_path / "out"), maker=recipe, workers=0
+  )
+  card = job_lib.run(job)
+  assert card.rejected == 0 and card.provenance["left out"] == {"sources": 1}
+  assert card.tasks == {"drawing": 1, "editing": 2}
+  (note,) = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+  assert json.loads(note) == {
+    "where": f"{path}:4",
+    "reason": "9 sources of an edit, 8 are the most; raise --max-sources",
+    "left_out": "sources",
+  }
+  source = RecordsSource(str(tmp_path / "out"))
+  assert [len(source[i].sources) for i in (1, 2)] == [1, 2]
+  assert source.lengths.pictures.tolist() == [1, 2, 3]
+  # Two marks a picture more; their tokens are a run's.
+  tokens = source.lengths.text_tokens()
+  assert tokens[2] - tokens[1] == 2
+  # A limit is the conversion's: what is made of records keeps them all.
+  again = dataclasses.replace(
+    job, inputs=[f"records:{tmp_path / 'out'}"], out=str(tmp_path / "again")
+  )
+  again = dataclasses.replace(
+    again, maker=dataclasses.replace(recipe, max_sources=None)
+  )
+  assert job_lib.run(again).tasks == card.tasks
 
 
 def test_workers_change_nothing(tmp_path):

@@ -70,7 +70,7 @@ def _read(row, form=None):
     (
       {"source": A, "instruction": "do", "target": B},
       "editing",
-      Editing(source=A, instruction="do", target=B, id="here"),
+      Editing(sources=(A,), instruction="do", target=B, id="here"),
     ),
     (
       {
@@ -81,7 +81,7 @@ def _read(row, form=None):
         "edited_prompt_list": ["do", "do this"],
       },
       "omniedit",
-      Editing(source=A, instruction="do this", target=B, id="o"),
+      Editing(sources=(A,), instruction="do this", target=B, id="o"),
     ),
     (
       {
@@ -91,7 +91,31 @@ def _read(row, form=None):
         "output_image": B,
       },
       "x2i2",
-      Editing(source=A, instruction="do", target=B, id="here"),
+      Editing(sources=(A,), instruction="do", target=B, id="here"),
+    ),
+    (
+      {"instruction": "do", "input_images": [A, B], "output_image": B},
+      "x2i2",
+      Editing(sources=(A, B), instruction="do", target=B, id="here"),
+    ),
+    (
+      {
+        "instruction": "do",
+        "input_images": [A, B] * 4 + [A],
+        "output_image": B,
+      },
+      "x2i2",
+      Editing(sources=(A, B) * 4 + (A,), instruction="do", target=B, id="here"),
+    ),
+    (
+      {"source": [A, B], "instruction": "do", "target": B},
+      "editing",
+      Editing(sources=(A, B), instruction="do", target=B, id="here"),
+    ),
+    (
+      {"instruction": "c", "input_images": [], "output_image": B},
+      "x2i2",
+      Drawing(prompt="c", picture=B, id="here"),
     ),
     (
       {"task_type": "t2i", "instruction": "c", "output_image": B},
@@ -129,9 +153,9 @@ def test_formats(row, form, record):
       "no instruction",
     ),
     (
-      {"instruction": "do", "input_images": [A, B], "output_image": B},
-      "x2i2",
-      "2 input_images",
+      {"source": [], "instruction": "do", "target": B},
+      "editing",
+      "source is empty; without one it is a drawing",
     ),
   ],
 )

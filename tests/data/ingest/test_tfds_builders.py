@@ -13,8 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emma_jax.cli import common, data
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.ingest import containers, sequences, tfds_builders
 from emma_jax.data.loading import dataset, sources
 from emma_jax.data.records.source import RecordsSource
@@ -177,10 +175,10 @@ def test_published_files_become_records_and_train(
   config = neutral.data_config(
     seed=0,
     sources={"a": f"tfds:{name}:train"},
-    phases=(Phase({"a": 1}),),
+    phases=(neutral.phase({"a": 1}),),
     samples_per_batch=len(got),
     workers=1,
-    layout=Layout(
+    layout=neutral.layout(
       rows=2,
       und_tokens=200,
       und_pictures=4,
@@ -189,7 +187,7 @@ def test_published_files_become_records_and_train(
       height=32,
       width=32,
     ),
-    preprocess=neutral.preprocess(height=32, width=32),
+    framing=neutral.framing(height=32, width=32),
   )
   opened = dataset.open_pipeline(config, made.TOKENIZER)
   with dataset.stream(opened) as batches:  # in a process of its own

@@ -130,6 +130,8 @@ INFO = BatchStats(
   sources={"a": (2, 20), "b": (0, 0)},
   num_truncated=4,
   num_oversized=5,
+  num_targets=2,
+  cropped=0.25,
 )
 
 
@@ -150,6 +152,8 @@ def test_the_account_of_a_batch():
     "unusable": 3,
     "num_truncated": 4,
     "num_oversized": 5,
+    "num_targets": 2,
+    "cropped_ppm": 250_000,
     "samples/understanding": 1,
     "samples/drawing": 2,
     "samples/editing": 0,
@@ -166,8 +170,9 @@ def test_the_account_of_a_batch():
     "data/fill": (24, 48),
     "data/bad": (1, 10),
     "data/dropped": (3, 10),
-    "data/cut": (4, 10),
-    "data/unfit": (5, 15),
+    "data/truncated": (4, 10),
+    "data/oversized": (5, 15),
+    "data/cropped": (0.25, 2),
     "data/understanding": (1, 10),
     "data/drawing": (2, 10),
     "data/editing": (0, 10),

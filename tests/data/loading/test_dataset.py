@@ -9,8 +9,6 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.text.tokenizer import TinyTokenizer
@@ -25,9 +23,9 @@ CONFIG = neutral.data_config(
     "draw": "world:drawing:train",
     "edit": "world:editing:train",
   },
-  phases=(Phase({"und": 1, "draw": 1, "edit": 1}),),
+  phases=(neutral.phase({"und": 1, "draw": 1, "edit": 1}),),
   samples_per_batch=12,
-  layout=Layout(
+  layout=neutral.layout(
     rows=4,
     und_tokens=256,
     und_pictures=1,
@@ -36,7 +34,7 @@ CONFIG = neutral.data_config(
     height=96,
     width=96,
   ),
-  preprocess=neutral.preprocess(height=96, width=96),
+  framing=neutral.framing(height=96, width=96),
 )
 
 
@@ -159,7 +157,7 @@ def _of_files(spec: str, **kw) -> dataset.DataConfig:
   return dataclasses.replace(
     CONFIG,
     sources={"web": spec},
-    phases=(Phase({"web": 1}),),
+    phases=(neutral.phase({"web": 1}),),
     samples_per_batch=10,
     layout=layout,
     text_dropout=0.0,
@@ -239,7 +237,8 @@ def test_info_gives_means(source):
 
 def test_native_pictures_of_the_layouts_size_are_as_good():
   native = neutral.preprocess(height=32, width=32, native=True)
-  config = dataclasses.replace(CONFIG, preprocess=native)
+  framing = dataclasses.replace(CONFIG.framing, understanding=native)
+  config = dataclasses.replace(CONFIG, framing=framing)
   one, two = (
     dataset.open_pipeline(c, TOKENIZER)[1].batch for c in (config, CONFIG)
   )
@@ -276,7 +275,7 @@ def test_samples_too_large_for_every_row_count_as_unusable(files):
 @pytest.mark.parametrize(
   "change, match",
   [
-    (dict(phases=(Phase({"nix": 1}),)), "names the source 'nix'"),
+    (dict(phases=(neutral.phase({"nix": 1}),)), "names the source 'nix'"),
     (
       dict(sources={"und": "jsonl:/nowhere", "draw": "", "edit": ""}),
       "'und' does not open",
@@ -295,7 +294,7 @@ def test_samples_too_large_for_every_row_count_as_unusable(files):
     ),
     (
       dict(layout=dataclasses.replace(CONFIG.layout, height=64)),
-      "preprocess.height/width",
+      "framing makes pictures of 96x96",
     ),
     (dict(max_bad_share=2), "max_bad_share=2"),
     (dict(prefetch_batches=-1), "prefetch_batches=-1"),

@@ -12,11 +12,11 @@ import pytest
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.data.batching import plan as plan_lib
-from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.loading import batch_stats, dataset
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.lengths import Lengths
 from emma_jax.data.text.tokenizer import TinyTokenizer
+from tests import neutral
 from tests.data import made, recorded
 
 TOKENIZER = TinyTokenizer()
@@ -28,7 +28,7 @@ def config(tmp_path_factory) -> dataset.DataConfig:
   folders = recorded.folders(tmp_path_factory.mktemp("records"))
   plain = sections.plain(recorded.config(folders))
   source = build_data.batches(plain, "3_quality")
-  return dataclasses.replace(source.config, segment=4)
+  return dataclasses.replace(source.config, plan_segment=4)
 
 
 def _open(config, index=0, count=1, **more) -> dataset.BatchDataset:
@@ -123,7 +123,7 @@ def test_a_bad_record_is_a_counted_hole_and_nothing_shifts(tmp_path):
   ]
   measure = made.Measure.of(TOKENIZER)
   folder = made.dataset(tmp_path / "d", stored, 1, measure)
-  phases = (Phase({"d": 1}),)
+  phases = (neutral.phase({"d": 1}),)
 
   def opened():
     c = recorded.config({"d": f"records:{folder}"}, mixture=((0.0, {"d": 1}),))
@@ -163,7 +163,9 @@ def test_lengths_that_lie_cost_a_sample_and_not_the_batch(config, tmp_path):
     )
     short.save(folder / shard.lengths)
   changed = dataclasses.replace(
-    config, sources={"u": f"records:{folder}"}, phases=(Phase({"u": 1}),)
+    config,
+    sources={"u": f"records:{folder}"},
+    phases=(neutral.phase({"u": 1}),),
   )
   info = _open(changed)[0].info
   reasons = {d.reason for d in info.packed.dropped}
@@ -189,12 +191,19 @@ def test_workers_get_no_lengths(config):
   assert b"turn_tokens" not in pickle.dumps(source)
 
 
+def _buckets(sizes) -> dict:
+  """A change of a config: its framing with other buckets."""
+  return dict(
+    framing=neutral.framing(buckets=tuple(sizes), height=32, width=64)
+  )
+
+
 @pytest.mark.parametrize(
   "change, words",
   [
     (dict(samples_per_batch=3), "need lengths: set samples_per_batch=0"),
-    (dict(buckets=tuple((32, 32 * n) for n in range(1, 10))), "at most 8"),
-    (dict(buckets=((30, 64),)), "height=30 is not a positive multiple"),
+    (_buckets((32, 32 * n) for n in range(1, 10)), "at most 8"),
+    (_buckets([(30, 64)]), "height=30 is not a positive multiple"),
     (
       dict(
         sources={
@@ -214,13 +223,17 @@ def test_mistakes_are_named(config, change, words):
 
 def test_sources_must_have_lengths_of_this_tokenizer(config, tmp_path):
   world = dataclasses.replace(
-    config, sources={"d": "world:drawing:train"}, phases=(Phase({"d": 1}),)
+    config,
+    sources={"d": "world:drawing:train"},
+    phases=(neutral.phase({"d": 1}),),
   )
   with pytest.raises(ValueError, match="no lengths to plan by; convert it"):
     _open(world)
   folder = made.dataset(tmp_path / "d", made.samples()[:1])
   other = dataclasses.replace(
-    config, sources={"d": f"records:{folder}"}, phases=(Phase({"d": 1}),)
+    config,
+    sources={"d": f"records:{folder}"},
+    phases=(neutral.phase({"d": 1}),),
   )
   with pytest.raises(ValueError, match="emma-data lengths .*/d --tokenizer"):
     _open(other)

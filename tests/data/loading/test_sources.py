@@ -41,7 +41,7 @@ def test_the_three_formats(folder):
   assert source[0] == Drawing(prompt="é", picture=a, id=where)
   row = {"id": 5, "source": "a.png", "instruction": "do", "target": "a.png"}
   source = JsonlSource(_write(folder, row))
-  assert source[0] == Editing(source=a, instruction="do", target=a, id="5")
+  assert source[0] == Editing(sources=(a,), instruction="do", target=a, id="5")
   talk = _talk("<image><image>q", "a", "r", "b")
   row = {"id": "x", "images": ["a.png", "a.png"], "conversations": talk}
   source = JsonlSource(_write(folder, row, {**row, "stem": True}))

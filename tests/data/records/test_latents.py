@@ -9,17 +9,14 @@ import pytest
 
 from emma_jax.data.curation import validation
 from emma_jax.data.pictures.images import BadRecord
-from emma_jax.data.records import latents
+from emma_jax.data.records import latents, schema
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.structs import WithLatent
 from tests import neutral
 from tests.data import made
 
 SETTINGS = latents.Settings(
-  understanding=neutral.preprocess(
-    height=32, width=64, native=True, max_tokens=6
-  ),
-  generation=neutral.preprocess(height=32, width=64),
+  framing=neutral.framing(height=32, width=64, native=True, max_tokens=6),
   autoencoder="a" * 12,
   dtype="float32",
 )
@@ -104,13 +101,7 @@ def test_records_bring_their_latents(folder):
   assert source.latents.weights == "w" and len(source) == 5  # one counts twice
   for i in range(len(source)):
     got, want, row = source[i], plain[i], source.row(i)
-    names = [
-      f.name
-      for f in dataclasses.fields(got)
-      if isinstance(getattr(want, f.name), bytes)
-    ]
-    pairs = [(getattr(got, n), getattr(want, n)) for n in names]
-    pairs += zip(getattr(got, "pictures", ()), getattr(want, "pictures", ()))
+    pairs = zip(*map(schema.pictures_of, (got, want)), strict=True)
     for k, (picture, raw) in enumerate(pairs):
       assert isinstance(picture, WithLatent) and picture.picture == raw
       np.testing.assert_allclose(
@@ -129,7 +120,10 @@ def test_a_picture_without_latents_is_a_bad_record(folder):
 def _other_size(folder, out):
   del folder, out
   return dataclasses.replace(
-    SETTINGS, generation=neutral.preprocess(height=32, width=96)
+    SETTINGS,
+    framing=dataclasses.replace(
+      SETTINGS.framing, generation=neutral.preprocess(height=32, width=96)
+    ),
   )
 
 
@@ -185,7 +179,10 @@ def test_settings_that_play_no_part_are_left_out(tmp_path):
   folder = made.dataset(tmp_path / "set", stored)
   _written(folder)
   other = dataclasses.replace(
-    SETTINGS, understanding=neutral.preprocess(height=64, width=64)
+    SETTINGS,
+    framing=dataclasses.replace(
+      SETTINGS.framing, understanding=neutral.preprocess(height=64, width=64)
+    ),
   )
   assert RecordsSource(str(folder), latents=other).latents.weights == "w"
 

@@ -92,6 +92,23 @@ def test_hostile_headers(data: bytes, reason: str):
     schema.decode(data, "here")
 
 
+def test_an_edit_of_one_source_has_the_bytes_it_always_had():
+  record = Editing(sources=(b"abc",), instruction="do", target=b"de", id="e")
+  data = schema.encode(schema.Stored(record=record))
+  header = b'{"task":"editing","id":"e","instruction":"do","pictures":[3,2]}'
+  assert data == b"EMR1" + struct.pack("<I", len(header)) + header + b"abcde"
+  more = dataclasses.replace(record, sources=(b"abc", b"f", b"gh"))
+  back = schema.decode(schema.encode(schema.Stored(record=more)))
+  assert back.record == more and back.pictures == (b"abc", b"f", b"gh", b"de")
+  alone = header.replace(b"[3,2]", b"[5]  ")
+  with pytest.raises(BadRecord, match="1 pictures in a record of editing"):
+    schema.decode(data.replace(header, alone), "here")
+  with pytest.raises(ValueError, match="no source; give it one or more"):
+    Editing(sources=(), instruction="do")
+  with pytest.raises(TypeError, match="bytes; make it a tuple"):
+    Editing(sources=b"abc", instruction="do")
+
+
 def test_keys_of_later_versions_are_passed_over():
   assert schema.decode(_header(colour="new")).record.prompt == "red"
 
@@ -108,7 +125,7 @@ def test_text_that_is_not_unicode_is_not_written():
     Drawing(prompt="red"),
     Drawing(prompt="red", picture=b""),
     Drawing(prompt="red", picture="a.png"),
-    Editing(source=b"x", instruction="do"),
+    Editing(sources=(b"x",), instruction="do"),
     Understanding(pictures=(b"x",), turns=(("q", None),)),
   ],
 )

@@ -42,7 +42,10 @@ def stored(draw) -> schema.Stored:
     record = Drawing(prompt=draw(TEXT), picture=draw(BYTES), id=name)
   elif kind == "editing":
     record = Editing(
-      source=draw(BYTES), instruction=draw(TEXT), target=draw(BYTES), id=name
+      sources=tuple(draw(st.lists(BYTES, min_size=1, max_size=3))),
+      instruction=draw(TEXT),
+      target=draw(BYTES),
+      id=name,
     )
   else:
     pictures = draw(st.lists(BYTES, min_size=1, max_size=3))

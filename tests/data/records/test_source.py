@@ -7,8 +7,6 @@ import pickle
 import numpy as np
 import pytest
 
-from emma_jax.data.batching.mixture import Phase
-from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading import dataset, sources
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import lengths, schema
@@ -140,9 +138,9 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
   config = neutral.data_config(
     seed=0,
     sources={"draw": f"records:{folder}"},
-    phases=(Phase({"draw": 1}),),
+    phases=(neutral.phase({"draw": 1}),),
     samples_per_batch=5,
-    layout=Layout(
+    layout=neutral.layout(
       rows=4,
       und_tokens=64,
       und_pictures=1,
@@ -151,7 +149,7 @@ def test_training_counts_bad_records_and_goes_on(tmp_path):
       height=64,
       width=64,
     ),
-    preprocess=neutral.preprocess(height=64, width=64),
+    framing=neutral.framing(height=64, width=64),
     max_bad_share=1.0,
   )
   source = dataset.open_pipeline(config, made.TOKENIZER)

@@ -102,7 +102,7 @@ def _flat(tokenizer, sample, pads: int) -> list[int]:
 
 def test_training_sees_the_same_layout(tokenizer):
   to_sample = neutral.to_sample(
-    tokenizer=tokenizer, preprocess=neutral.preprocess(height=32, width=32)
+    tokenizer=tokenizer, framing=neutral.framing(height=32, width=32)
   )
   flat = lambda record: _flat(tokenizer, to_sample(record), 4)
   encode = lambda turns, pictures, answer: chat.encode(
@@ -123,7 +123,7 @@ def test_training_sees_the_same_layout(tokenizer):
   assert flat(first) == encode([Turn("user", (PICTURE, "q"))], 1, "text")
   draw = [Turn("user", ("a cat",))]
   assert flat(Drawing(prompt="a cat")) == encode(draw, 0, "picture")
-  edit = Editing(source=PIXELS, instruction="do")
+  edit = Editing(sources=(PIXELS,), instruction="do")
   assert flat(edit) == encode([Turn("user", (PICTURE, "do"))], 1, "picture")
 
 

@@ -1,0 +1,34 @@
+"""The command line: python -m emma_torch, in the folder of the weights."""
+
+import argparse
+from pathlib import Path
+
+from .model import Emma
+
+
+def main():
+  """The command line; see `emma_torch`."""
+  parser = argparse.ArgumentParser(
+    prog="python -m emma_torch", description="Answers, draws and edits."
+  )
+  parser.add_argument("task", choices=("ask", "draw", "edit"))
+  parser.add_argument("text", help="question, prompt or instruction")
+  parser.add_argument("--image", action="append", default=[], type=Path)
+  parser.add_argument("--out", default="out.png", type=Path)
+  parser.add_argument("--seed", default=0, type=int)
+  args = parser.parse_args()
+  if args.task != "ask" and bool(args.image) != (args.task == "edit"):
+    parser.error("edit takes an --image, or several, and draw takes none.")
+  model = Emma.load(Path(__file__).parent.parent)
+  if args.task == "ask":
+    print(model.ask(args.image, args.text))
+    return
+  if args.task == "edit":
+    made = model.edit(args.image, args.text, seed=args.seed)
+  else:
+    made = model.draw(args.text, seed=args.seed)
+  model.to_image(made).save(args.out)
+
+
+if __name__ == "__main__":
+  main()
