@@ -124,6 +124,9 @@ def get(
     target.vision_remat_1024 if large else target.vision_remat
   )
   c.stages = _one(c, stage, target, native) if stage else _all(target)
+  # A batch of many micro-batches is large for a host, and long in use.
+  parts = max(section.accumulation for section in c.stages.values())
+  c.data.prefetch_batches = max(1, c.data.prefetch_batches // parts)
   return c
 
 
