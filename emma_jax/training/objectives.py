@@ -94,16 +94,17 @@ class EmmaObjective:
   def repeat_targets(self, batch: Batch, tokens: int) -> Batch:
     """The batch with every target `draws` times, M slots after M slots.
 
-    All stand at the same place of the reading order; another `noisy` id hides
-    them from each other. `tokens` are those of a target.
+    All stand at the same place of the reading order; noise groups of their own
+    hide them from each other. `tokens` are those of a target.
     """
     M = batch.gen_task_BM.shape[1]
     ids = batch.gen_ids
     start = ids.segment.shape[1] - M * tokens
     target = jax.tree.map(lambda x: x[:, start:], ids)
-    other = lambda noisy, i: jnp.where(noisy > 0, noisy + i * M, 0)
+    other = lambda group, i: jnp.where(group > 0, group + i * M, 0)
     again = [
-      target.replace(noisy=other(target.noisy, i)) for i in range(1, self.draws)
+      target.replace(noise_group=other(target.noise_group, i))
+      for i in range(1, self.draws)
     ]
     return dataclasses.replace(
       batch,
