@@ -55,7 +55,9 @@ _MIXED = dict(
 )
 _MIXED_TEXTS = dict(_MIXED, references=0, targets=0)
 
-# Of _general, _portrait and stem see stages.py: finetuning balances them.
+# Of _general, _portrait and stem see stages.py: finetuning balances them, and
+# the router is trained on two of them. `emma-data label-stem` tells STEM
+# pictures from general ones.
 SOURCES = (
   "understanding",
   "understanding_general",
@@ -97,6 +99,10 @@ def get(
   )
   # What `emma-data convert` wrote, and counted with this tokenizer.
   c.data.sources = {source: f"records:data/{source}" for source in SOURCES}
+  c.evaluate.router.sources = tuple(
+    f"records:data/{source}_held_out"
+    for source in ("stem", "understanding_general")
+  )
   c.train.update(
     dict(
       save_every=1000,

@@ -102,8 +102,7 @@ def _of_file(path: pathlib.Path, choose: Choose) -> Weights:
 
 def _of_step(directory: pathlib.Path, step: int, choose: Choose) -> Weights:
   _, meta = restore_params(directory, (), step)
-  # As a weight file says it. Before its stage the router is random.
-  meta = meta | {"step": step, "routed": meta["stage"].startswith("4b")}
+  meta = meta | {"step": step}  # as a weight file says it
   learned = "ema" if choose(meta) else "trained"
   parts, _ = restore_params(directory, (learned, "frozen"), step)
   return Weights(params=rules.merge(parts[learned], parts["frozen"]), meta=meta)
@@ -114,7 +113,7 @@ def _of_export(path: pathlib.Path, choose: Choose) -> Weights:
   meta = {
     "config": current(found.config),
     "step": found.step,
-    "routed": found.route == "router",
+    "router_trained": found.route == "router",
     "exported": True,
   }
   choose(meta)

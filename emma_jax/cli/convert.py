@@ -139,6 +139,7 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     "fingerprints": fingerprints,
     "stage": "init",
     "stage_step": 0,
+    "router_trained": False,
     "origins": [[o.subtree, o.source, o.parameters] for o in origins],
   }
   save_params(args.out / "checkpoints", {"ema": params, "frozen": {}}, meta)

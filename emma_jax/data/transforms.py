@@ -16,6 +16,7 @@ from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.text import chat
 from emma_jax.data.text import tokenizer as tokens_lib
 from emma_jax.structs import (
+  STEM_LABELS,
   STEM_UNKNOWN,
   Drawing,
   Editing,
@@ -205,6 +206,12 @@ class ToSample:
     turns = record.turns[: self.max_turns]
     if not turns:
       raise images.BadRecord(record.id, "an understanding record has no turns")
+    if record.stem not in STEM_LABELS:
+      raise images.BadRecord(
+        record.id,
+        f"its STEM label is {record.stem}, none of {sorted(STEM_LABELS)} (see "
+        "structs.STEM_LABELS)",
+      )
     questions = _place_pictures(record)
     pictures = iter(record.pictures)
     parts: list[Part] = []

@@ -14,7 +14,7 @@ from emma_jax import flow, losses
 from emma_jax.models import masks
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit
-from emma_jax.models.experts import ROUTES
+from emma_jax.models.experts import ROUTES, is_science
 from emma_jax.structs import Batch, Mean
 
 Metrics = dict[str, Mean]
@@ -119,6 +119,13 @@ class RouterObjective:
 
   model: Emma
 
+  def __post_init__(self):
+    if not self.model.config.vision.experts:
+      raise ValueError(
+        "objective='router' needs a model with experts: set "
+        "config.model.vision.experts=True, or leave the stage out."
+      )
+
   def __call__(
     self, params: dict, batch: Batch, stream: Callable
   ) -> tuple[jax.Array, Metrics]:
@@ -132,6 +139,15 @@ class RouterObjective:
       "accuracy/router": right,
       "loss/total": Mean(loss.value, jnp.float32(1)),
     }
+
+  def confusion(self, params: dict, batch: Batch) -> jax.Array:
+    """Pictures by (label, expert that sampling takes), see `losses`: (2, 2)."""
+    logits_BN2: Any = self.model.apply(
+      {"params": params}, batch, method=Emma.router_logits
+    )
+    threshold = self.model.config.vision.router_threshold
+    chosen_BN = is_science(logits_BN2, threshold)
+    return losses.confusion(chosen_BN, batch.stem_BN, batch.und_valid_BN)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from emma_jax.world.scene import HELD_OUT, Picture, Scene
 
 TASKS = (
   "understanding",
+  "understanding_general",
   "stem",
   "drawing",
   "editing",
@@ -48,7 +49,9 @@ def _understanding(rng: Rng, task: str, name: str) -> structs.Understanding:
     picture = draws.with_pair(rng, pair)
     focus = next(item for item in picture.things if item.pair == pair)
     turns = questions.about_pair(rng, words, picture, focus, number)
-  elif task == "understanding" and chance(rng, 0.65):
+  elif task == "understanding_general" or (
+    task == "understanding" and chance(rng, 0.65)
+  ):
     picture = draws.scene(rng)
     turns = questions.about_scene(rng, words, picture, number)
   else:
@@ -125,7 +128,7 @@ def sample(task: str, split: str, index: int) -> structs.Record:
   index = int(index)  # a numpy integer would print differently
   rng = draws.stream(task, split, index)
   name = f"{task}/{split}/{index}"
-  if task in ("understanding", "stem", "understanding_pairs"):
+  if task == "stem" or task.startswith("understanding"):
     return _understanding(rng, task, name)
   if task == "autoencoder":
     return _autoencoder(rng, name)

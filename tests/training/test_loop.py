@@ -94,6 +94,7 @@ def assembled(c, plans: str | None = None) -> loop.Run:
     module=tiny.emma(),
     shapes=SHAPES,
     axes={"w": (None,)},
+    rounded_to={},
     kind="emma",
     dtype="float32",
   )

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 from emma_jax.data.batching import pack_info
-from emma_jax.structs import TASKS, Mean
+from emma_jax.structs import STEM_LABELS, TASKS, Mean
 
 
 class Bad(NamedTuple):
@@ -32,6 +32,8 @@ class BatchStats:
   )
   num_truncated: int = 0  # conversations that lost turns so that they fit
   num_oversized: int = 0  # records passed over, since no row could hold them
+  # Understanding pictures placed, by the code of their STEM label.
+  labels: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
   @property
   def tokens(self) -> int:
@@ -59,6 +61,8 @@ class BatchStats:
     for task in TASKS:  # all, so that 0 counts as 0
       out[f"samples/{task}"] = self.packed.samples_per_task.get(task, 0)
       out[f"tokens/{task}"] = self.packed.tokens_per_task.get(task, 0)
+    for code, label in STEM_LABELS.items():
+      out[f"labels/{label}"] = self.labels.get(code, 0)
     for name, (samples, tokens) in self.sources.items():
       out[f"source samples/{name}"] = samples
       out[f"source tokens/{name}"] = tokens
