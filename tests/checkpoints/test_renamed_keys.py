@@ -35,7 +35,18 @@ def test_the_config_of_an_older_run_is_the_one_of_today():
   today = sections.plain(tiny.get_config())
   differences = config_differences(saved, today)
   assert differences  # it is an older one
-  assert not config_differences(renamed_keys.current(saved), today)
+  left = config_differences(renamed_keys.current(saved), today)
+  assert {line.split(":")[0] for line in left} == SINCE
+
+
+# What has been given another value, or was added, since then: a stage balances
+# STEM and general pictures, and measures what it has learned.
+SINCE = {
+  "data.sources.understanding_general",
+  "evaluate.router.samples",
+  "evaluate.router.sources",
+  "stages.4b_router.mixture",
+}
 
 
 def test_names_that_are_alike_elsewhere_stay():
@@ -53,3 +64,13 @@ def test_a_key_by_both_names_is_refused():
     renamed_keys.current(both)
   same = {"data": {"parts": 2, "packing_groups": 2}}
   assert renamed_keys.current(same) == {"data": {"packing_groups": 2}}
+
+
+def test_who_trained_the_router_is_said_by_todays_name():
+  said = renamed_keys.current_meta
+  assert said({"routed": True}) == {"router_trained": True}
+  for stage, trained in (("4b_router", True), ("3_quality", False)):
+    assert said({"stage": stage})["router_trained"] == trained
+    other = {"stage": stage, "router_trained": not trained}
+    assert said(other) == other
+  assert said({"step": 7}) == {"step": 7}  # an autoencoder's file

@@ -64,7 +64,11 @@ def config(variant: str = "paper") -> ml_collections.ConfigDict:
 
 @functools.cache
 def run() -> Run:
-  return build_run.run(config(), data=False)
+  """Without deep blocks, which are shallow ones with more to themselves: half
+  as much to compile."""
+  c = config()
+  c.model.llm.num_shallow = c.model.llm.num_layers
+  return build_run.run(c, data=False)
 
 
 @functools.cache
@@ -82,9 +86,10 @@ def emma(variant: str = "paper") -> tuple[Emma, dict]:
 def compiled(name: str) -> tuple[Any, Any]:
   """(a stage's step, a batch for it), on latents made beforehand."""
   stage = run().stage(name)
-  asked = [tiny.understanding(i, stem=i) for i in range(2)]
-  room = {k: getattr(stage.layout, k) for k in ("references", "targets")}
-  batch = tiny.packed([*asked, *(BOTH if stage.layout.targets else [])], **room)
+  samples = [tiny.understanding(i, stem=i) for i in range(2)]
+  if stage.layout.targets:
+    samples.append(tiny.drawing(1))
+  batch = tiny.packed(samples, references=0, targets=stage.layout.targets)
   batch = batch.replace(latents=tiny.latents(batch))
   step = make_step(
     stage.objective,
@@ -106,7 +111,7 @@ def trained() -> dict[str, dict]:
   out: dict[str, dict] = {}
   params = None
   for stage in run().stages:
-    random = lambda: jax.tree.map(jnp.asarray, tiny.params())
+    random = lambda: jax.tree.map(jnp.asarray, tiny.filled(run().shapes))
     params = state.load(stage.load, run().shapes, params, None, random)
     s = stage.begin(params)
     drawn = stage.name[0] in "123"
@@ -121,7 +126,7 @@ def trained() -> dict[str, dict]:
 
 def pictures(params: dict) -> np.ndarray:
   """Latents of an edit and a drawing of fixed noise, float32."""
-  module, _ = emma()
+  module = run().stage("4a_expert").objective.model
   room = dict(rows=1, und_pictures=0, references=1, targets=0)
   layout = tiny.layout(**room)
   batch = context.one_per_row(PROMPTS, 2, layout)

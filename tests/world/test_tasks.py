@@ -211,7 +211,8 @@ def test_every_phrasing_is_complete_in_both_languages():
 
 
 @pytest.mark.parametrize(
-  "task", ["understanding", "stem", "understanding_pairs"]
+  "task",
+  ["understanding", "understanding_general", "stem", "understanding_pairs"],
 )
 def test_majority_baselines_are_low(task):
   records = [sample(task, "test", index) for index in range(2500)]
