@@ -11,7 +11,9 @@ neither:
                                               own sizes; latents are to be
                                               made by `emma-data` first
 
-A stage by itself starts from the working directory of the one before.
+A stage by itself starts from the working directory of the one before. The
+router's wants labelled pictures that are trained on nowhere, for its accuracy:
+evaluate.router.
 """
 
 import ml_collections

@@ -282,7 +282,10 @@ class _StageLoop:
     for where, reason in info.unusable:
       self.writer.note(f"Left out {where}: {reason}", everywhere=True)
     self.bad_samples.see(info.unusable)
-    sums = self.exchange.add(info.counts() | {"stop": self.stop.requested})
+    counts = info.counts() | {"stop": self.stop.requested}
+    if self.labels:
+      counts |= info.label_counts()
+    sums = self.exchange.add(counts)
     self.means.add(measured | self._account(sums))
     self.timer.step()
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from configs import emma_4b
-from emma_jax import flow, rules
+from emma_jax import flow, rules, sharding
 from emma_jax import optimizer as optim
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
@@ -26,7 +26,7 @@ from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, image, text
 from emma_jax.training import objectives, state
 from emma_jax.training.run import Run
-from emma_jax.training.step import make_step
+from emma_jax.training.step import abstract_state, make_step
 from tests import neutral, tiny
 
 ROUTES = ("versatile", "stem", "router")
@@ -322,6 +322,20 @@ def test_weights_say_what_all_their_uses_round_them_to(variant, platform):
   matrices = {p for p, x in rules.flatten(shapes).items() if optim.decays(p, x)}
   assert matrices - declared == matrices & exact
   assert {"heads/velocity/kernel", "vision/embed/position"} <= exact
+
+
+def test_a_stage_is_planned_with_what_stays_in_float32():
+  """The abstract state, of which plans are made, has the state's dtypes."""
+  stage = run().stage("4a_expert")
+  mesh = sharding.make_mesh(run().mesh, jax.devices()[:1])
+  frozen = rules.flatten(abstract_state(run(), stage, mesh).frozen)
+  kinds = {p: str(x.dtype) for p, x in frozen.items()}
+  assert kinds["heads/velocity/kernel"] == "float32"
+  assert kinds["vision/embed/position"] == "float32"
+  assert kinds["vision/router/fc1/kernel"] == "float32"
+  assert kinds["llm/embed"] == "bfloat16"
+  begun = jax.eval_shape(stage.begin, run().shapes).frozen
+  assert kinds == {p: str(x.dtype) for p, x in rules.flatten(begun).items()}
 
 
 def test_a_frozen_dtype_that_would_round_the_computation_is_refused():

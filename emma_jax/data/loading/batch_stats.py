@@ -61,12 +61,17 @@ class BatchStats:
     for task in TASKS:  # all, so that 0 counts as 0
       out[f"samples/{task}"] = self.packed.samples_per_task.get(task, 0)
       out[f"tokens/{task}"] = self.packed.tokens_per_task.get(task, 0)
-    for code, label in STEM_LABELS.items():
-      out[f"labels/{label}"] = self.labels.get(code, 0)
     for name, (samples, tokens) in self.sources.items():
       out[f"source samples/{name}"] = samples
       out[f"source tokens/{name}"] = tokens
     return out
+
+  def label_counts(self) -> dict[str, int]:
+    """The same, of understanding pictures by their STEM label."""
+    return {
+      f"labels/{label}": self.labels.get(code, 0)
+      for code, label in STEM_LABELS.items()
+    }
 
 
 def means(counts: Mapping[str, int]) -> dict[str, Mean]:

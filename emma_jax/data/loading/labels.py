@@ -150,7 +150,7 @@ class LabelBalance:
     self.counts = LabelCounts()
 
   def add(self, counts: Mapping[str, int]) -> None:
-    """Takes the counts of a step, of all hosts; see BatchStats.counts.
+    """Takes the counts of a step, of all hosts; see BatchStats.label_counts.
 
     Raises:
       NoLabels: so many pictures came, and none of one of the classes.

@@ -130,6 +130,7 @@ INFO = BatchStats(
   sources={"a": (2, 20), "b": (0, 0)},
   num_truncated=4,
   num_oversized=5,
+  labels={1: 4, -1: 2},
 )
 
 
@@ -140,6 +141,11 @@ def test_the_account_of_a_batch():
     Bad("x", "too long"),
     Bad("z", "too wide"),
   )
+  assert INFO.label_counts() == {
+    "labels/stem": 4,
+    "labels/general": 0,
+    "labels/unlabelled": 2,
+  }
   counts = INFO.counts()
   assert counts == {
     "drawn": 10,
