@@ -13,7 +13,9 @@ neither:
 Stages 2 to 4 show pictures to be understood at their own sizes [P]; their
 latents are to be made by `emma-data encode-latents` first.
 
-A stage by itself starts from the working directory of the one before.
+A stage by itself starts from the working directory of the one before. The
+router's wants labelled pictures that are trained on nowhere, for its accuracy:
+evaluate.router.
 """
 
 import ml_collections
@@ -61,7 +63,9 @@ _MIXED = dict(
 )
 _MIXED_TEXTS = dict(_MIXED, references=0, targets=0)
 
-# Of _general, _portrait and stem see stages.py: finetuning balances them.
+# Of _general, _portrait and stem see stages.py: finetuning balances them, and
+# the router is trained on two of them. `emma-data label-stem` tells STEM
+# pictures from general ones.
 SOURCES = (
   "understanding",
   "understanding_general",
@@ -108,6 +112,10 @@ def get(
   )
   # What `emma-data convert` wrote, and counted with this tokenizer.
   c.data.sources = {source: f"records:data/{source}" for source in SOURCES}
+  c.evaluate.router.sources = tuple(
+    f"records:data/{source}_held_out"
+    for source in ("stem", "understanding_general")
+  )
   c.train.update(
     dict(
       save_every=1000,

@@ -188,7 +188,7 @@ _MIXTURES = {
   ),
   "3_quality": ((0.0, dict(understanding=1.0, drawing=1.0, editing=1.0)),),
   "4a_expert": ((0.0, dict(stem=1.0)),),
-  "4b_router": ((0.0, dict(understanding=1.0)),),
+  "4b_router": ((0.0, dict(stem=0.5, understanding_general=0.5)),),
 }
 
 

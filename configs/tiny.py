@@ -109,7 +109,13 @@ def shapes() -> ml_collections.ConfigDict:
     task: f"records:data/shapes/{task}"
     for task in ("understanding", "stem", "drawing", "editing")
   }
+  c.evaluate.router.sources = (
+    "world:understanding_shapes:test",
+    "world:stem_shapes:test",
+  )
   c.stages = tiny_stages(c.model)
+  # 35% of the pictures of `understanding` are STEM: half and half in all.
+  c.stages["4b_router"].mixture = ((0.0, dict(understanding=77, stem=23)),)
   for stage in c.stages.values():
     stage.samples_per_batch = 0
     # Four patches a token; the largest canvas has 12 tokens, the mean is 9.8.

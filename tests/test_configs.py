@@ -48,7 +48,7 @@ TABLE = {
   "2_finetuning": (4e-5, "constant", {"understanding", "drawing", "editing"}),
   "3_quality": (1e-5, "cosine", {"understanding", "drawing", "editing"}),
   "4a_expert": (4e-6, "cosine", {"stem"}),
-  "4b_router": (1e-4, "constant", {"understanding"}),
+  "4b_router": (1e-4, "constant", {"stem", "understanding_general"}),
 }
 # Millions of samples, all tasks together.
 SAMPLES = {

@@ -15,6 +15,7 @@ from emma_jax.data.pictures.framing import Framing, Role
 from emma_jax.data.text import chat
 from emma_jax.data.text import tokenizer as tokens_lib
 from emma_jax.structs import (
+  STEM_LABELS,
   STEM_UNKNOWN,
   Drawing,
   Editing,
@@ -223,6 +224,12 @@ class ToSample:
     turns = record.turns[: self.max_turns]
     if not turns:
       raise images.BadRecord(record.id, "an understanding record has no turns")
+    if record.stem not in STEM_LABELS:
+      raise images.BadRecord(
+        record.id,
+        f"its STEM label is {record.stem}, none of {sorted(STEM_LABELS)} (see "
+        "structs.STEM_LABELS)",
+      )
     questions = _place_pictures(record)
     pictures = iter(record.pictures)
     parts: list[Part] = []
