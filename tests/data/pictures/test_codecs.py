@@ -10,8 +10,8 @@ pytest.importorskip("cv2", reason="needs the extra fast")
 pytest.importorskip("simplejpeg", reason="needs the extra fast")
 
 from emma_jax.data.pictures import codecs
-from emma_jax.data.pictures.images import MAX_PIXELS, BadRecord
-from emma_jax.data.pictures.preprocess import Fitted, Preprocess
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.speed.data_rows import photo
 from tests import neutral
 from tests.data import hostile, made
@@ -32,10 +32,6 @@ def _both(**more) -> tuple[Preprocess, Preprocess]:
   return neutral.preprocess(**sizes), neutral.preprocess(**sizes, codec="fast")
 
 
-def _read(preprocess: Preprocess, data: bytes) -> Fitted:
-  return preprocess.read(data, "here", MAX_PIXELS)
-
-
 @pytest.mark.parametrize(
   "y, x", [(300, 400), (512, 512), (700, 300), (1100, 900), (1500, 2000)]
 )
@@ -46,14 +42,14 @@ def test_within_one_of_pillow(y, x, options):
   """On average over the content; padding is equal."""
   slow, fast = _both()
   data = _jpeg(_photo(y, x, y + x), **options)
-  a, b = _read(slow, data), _read(fast, data)
+  a, b = neutral.read(slow, data), neutral.read(fast, data)
   assert (a.content_size, a.original_size) == (b.content_size, b.original_size)
   assert b.original_size == (y, x)
   v, u = a.content_size
   far = np.abs(a.pixels_YXC.astype(int) - b.pixels_YXC)
   assert 0 < far[:v, :u].mean() < 1.0 and not far[v:].any()
   assert not far[:, u:].any()
-  assert np.array_equal(b.pixels_YXC, _read(fast, data).pixels_YXC)
+  assert np.array_equal(b.pixels_YXC, neutral.read(fast, data).pixels_YXC)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +63,7 @@ def test_within_one_of_pillow(y, x, options):
 def test_what_is_not_shrunk_is_pillows(data):
   slow, fast = _both(height=416, width=416)
   assert np.array_equal(
-    _read(slow, data).pixels_YXC, _read(fast, data).pixels_YXC
+    neutral.read(slow, data).pixels_YXC, neutral.read(fast, data).pixels_YXC
   )
 
 
@@ -77,7 +73,7 @@ def test_exif_orientations_are_those_of_the_standard(orientation):
   data, want = made.oriented(orientation, "JPEG", 64), made.UPRIGHT[orientation]
   for frame, side in ((192, 64), (96, 32)):
     _, fast = _both(height=frame, width=frame)
-    fitted = _read(fast, data)
+    fitted = neutral.read(fast, data)
     y, x = fitted.content_size
     assert (y, x) == (side * len(want), side * len(want[0]))
     assert made.letters(fitted.pixels_YXC[:y, :x], side) == want
@@ -89,14 +85,14 @@ def test_arrays_and_other_formats_are_shrunk_the_same_way():
   out = io.BytesIO()
   Image.fromarray(photo).save(out, "PNG")
   assert np.array_equal(
-    _read(fast, out.getvalue()).pixels_YXC, fast(photo).pixels_YXC
+    neutral.read(fast, out.getvalue()).pixels_YXC, fast(photo).pixels_YXC
   )
 
 
 def test_native_sizes():
   slow, fast = _both(native=True, max_tokens=64)
   data = _jpeg(_photo(700, 900))
-  a, b = _read(slow, data), _read(fast, data)
+  a, b = neutral.read(slow, data), neutral.read(fast, data)
   assert a.pixels_YXC.shape == b.pixels_YXC.shape
   assert np.abs(a.pixels_YXC.astype(int) - b.pixels_YXC).mean() < 1.0
 
@@ -106,10 +102,10 @@ def test_hostile_pictures_have_the_same_outcome(case):
   _, fast = _both(height=32, width=32)
   if case.outcome != hostile.USED:
     with pytest.raises(BadRecord, match=case.outcome):
-      _read(fast, case.value)
+      neutral.read(fast, case.value)
   else:
-    slow = _read(neutral.preprocess(height=32, width=32), case.value)
-    got = _read(fast, case.value)
+    slow = neutral.read(neutral.preprocess(height=32, width=32), case.value)
+    got = neutral.read(fast, case.value)
     assert got.original_size == slow.original_size
     far = np.abs(got.pixels_YXC.astype(int) - slow.pixels_YXC).mean()
     assert far < 12  # noise of single pixels, which filters treat differently
@@ -122,12 +118,12 @@ def test_damage_that_pillow_passes_over_is_pillows_to_judge():
   data[len(data) // 2 : len(data) // 2 + 4] = b"\xff\xd3\xff\xd4"
   assert codecs.decode(bytes(data), lambda y, x: (y, x)) is None
   try:
-    wanted = _read(slow, bytes(data)).content_size
+    wanted = neutral.read(slow, bytes(data)).content_size
   except BadRecord:
     with pytest.raises(BadRecord):
-      _read(fast, bytes(data))
+      neutral.read(fast, bytes(data))
   else:
-    assert _read(fast, bytes(data)).content_size == wanted
+    assert neutral.read(fast, bytes(data)).content_size == wanted
 
 
 def test_the_codec_is_in_the_fingerprint():
