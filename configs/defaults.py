@@ -41,11 +41,13 @@ def get_config() -> ml_collections.ConfigDict:
       # The autoencoder's latents: made in the "step", or "stored" beside the
       # records by `emma-data encode-latents`, which native sizes need.
       latents="step",
-      max_turns=3,  # question-answer pairs kept of a conversation
+      max_turns=0,  # question-answer pairs kept of a conversation; 0: all
       text_dropout=0.1,  # [D] prompt left out, for guidance
       reference_dropout=0.1,  # [D] reference left out, for guidance
       max_bad_share=0.01,  # more broken records than this end the run
-      min_samples=1000,  # ... once so many records were seen
+      # ... once so many records were seen. So many pictures without both STEM
+      # and general ones among them end a stage that trains the router.
+      min_samples=1000,
       # A batch is packed in so many groups of rows; a host reads the groups of
       # its own rows. 1: each host reads all, which only a few hosts can afford.
       packing_groups=1,
@@ -56,6 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
       # name -> world:TASK:SPLIT, jsonl:PATH or records:DIR
       sources=dict(
         understanding="world:understanding:train",
+        understanding_general="world:understanding_general:train",
         stem="world:stem:train",
         drawing="world:drawing:train",
         editing="world:editing:train",
@@ -71,7 +74,9 @@ def get_config() -> ml_collections.ConfigDict:
       keep=2,  # newest checkpoints kept
       keep_every=0,  # also keep multiples of this step; 0: none
       evaluate=True,  # score after every stage, and write the report
-      frozen_dtype="float32",  # of the matrices a stage does not train
+      # Of what a stage does not train and every use rounds to this dtype; the
+      # rest stays in float32. Either float32 or model.dtype.
+      frozen_dtype="float32",
       loss_chunk=4096,  # tokens of a device whose logits are held at a time
       # Steps between measures of each task's gradient, which cost as much as
       # three steps, and a program to compile; 0: never. So 0.6% of the time,
@@ -107,7 +112,9 @@ def get_config() -> ml_collections.ConfigDict:
       text_guidance=4.0,  # [D] drawing
       edit_text_guidance=4.0,  # [D] editing, instruction
       edit_image_guidance=1.5,  # [D] editing, reference
-      max_tokens=32,  # of an answer
+      # Of an answer: longer ones are cut. Descriptions of documents and charts
+      # in LLaVA-OneVision and FineVision take a few hundred.
+      max_tokens=1024,
       averaged=True,  # use the EMA weights
     )
   )
@@ -119,13 +126,21 @@ def get_config() -> ml_collections.ConfigDict:
       held_out_samples=64,  # per held-out set
       batch=32,
       seed=0,
-      steps=20,  # Euler steps when scoring; 0: sample.steps
+      steps=0,  # Euler steps when scoring; 0: sample.steps, as it is used
       split="test",
       tasks=("understanding", "drawing", "editing"),
       held_out=True,  # the world's held-out sets
       ceiling=True,  # what the autoencoder alone would score
       reference=False,  # score the shipped model on the same samples
       sources=ml_collections.ConfigDict(),  # held-out files: task -> jsonl:PATH
+      # The router on labelled pictures that no stage trains on, after its own
+      # stage, whether or not train.evaluate.
+      router=ml_collections.ConfigDict(
+        dict(
+          samples=256,  # records, as many of each source; 0: not measured
+          sources=(),  # specs; (): the world's `split` of the stage's sources
+        )
+      ),
     )
   )
   return c

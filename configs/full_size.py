@@ -7,11 +7,15 @@ neither:
   --config configs/emma_4b.py                 all stages at 512 pixels
   --config configs/emma_4b.py:8xh100          the same on 8 H100
   --config configs/emma_1_7b.py:stage2,8xh100 one stage, at its own resolution
-  --config configs/emma_4b.py:stage2,native   pictures to be understood at their
-                                              own sizes; latents are to be
-                                              made by `emma-data` first
+  --config configs/emma_4b.py:stage2,fixed    pictures to be understood all of
+                                              one size, latents made in the step
 
-A stage by itself starts from the working directory of the one before.
+Stages 2 to 4 show pictures to be understood at their own sizes [P]; their
+latents are to be made by `emma-data encode-latents` first.
+
+A stage by itself starts from the working directory of the one before. The
+router's wants labelled pictures that are trained on nowhere, for its accuracy:
+evaluate.router.
 """
 
 import ml_collections
@@ -39,7 +43,7 @@ _TEXTS = dict(
 )
 # Sizes of drawn pictures at 1K [P 1K buckets; D which]: the ratios of cameras
 # and screens, of the 33 of aspect_buckets.py; each is a program of its own.
-BUCKETS = (
+BUCKETS_1024 = (
   (1024, 1024),
   (1152, 896),
   (896, 1152),
@@ -48,6 +52,8 @@ BUCKETS = (
   (1344, 768),
   (768, 1344),
 )
+# The same at 512 pixels, of stage 1.
+BUCKETS_512 = tuple((y // 2, x // 2) for y, x in BUCKETS_1024)
 # Of pictures at native size [P of stages 2 to 4]: one of 4,096 tokens, or more
 # of smaller ones, and text.
 _NATIVE = dict(und_tokens=5120, und_pictures=16, und_patches=4 * 4096)
@@ -57,7 +63,9 @@ _MIXED = dict(
 )
 _MIXED_TEXTS = dict(_MIXED, references=0, targets=0)
 
-# Of _general, _portrait and stem see stages.py: finetuning balances them.
+# Of _general, _portrait and stem see stages.py: finetuning balances them, and
+# the router is trained on two of them. `emma-data label-stem` tells STEM
+# pictures from general ones.
 SOURCES = (
   "understanding",
   "understanding_general",
@@ -95,10 +103,19 @@ def get(
       width=512,
       min_tokens=256,
       max_tokens=4096,
+      # Of the seven ratios none crops more than 13% of what lies between 1:2
+      # and 2:1; panoramas beyond 2.3:1 are left out.
+      max_crop=0.25,
+      workers=8,  # one core does not decode what a host of chips consumes
+      prefetch_batches=2,
     )
   )
   # What `emma-data convert` wrote, and counted with this tokenizer.
   c.data.sources = {source: f"records:data/{source}" for source in SOURCES}
+  c.evaluate.router.sources = tuple(
+    f"records:data/{source}_held_out"
+    for source in ("stem", "understanding_general")
+  )
   c.train.update(
     dict(
       save_every=1000,
@@ -115,6 +132,9 @@ def get(
     target.vision_remat_1024 if large else target.vision_remat
   )
   c.stages = _one(c, stage, target, native) if stage else _all(target)
+  # A batch of many micro-batches is large for a host, and long in use.
+  parts = max(section.accumulation for section in c.stages.values())
+  c.data.prefetch_batches = max(1, c.data.prefetch_batches // parts)
   return c
 
 
@@ -122,18 +142,21 @@ def _parse(spec: str) -> tuple[str, targets.Target, bool]:
   """(stage's word or "", machine, whether at native sizes)."""
   words = [w for w in spec.split(",") if w]
   stage = [w for w in words if w in _STAGES]
-  machine = [w for w in words if w not in (*_STAGES, "native")]
+  machine = [w for w in words if w not in (*_STAGES, "fixed")]
   if len(stage) > 1 or len(machine) > 1:
     raise ValueError(
       f"{spec!r} names more than one stage or machine; stages "
       f"are {list(_STAGES)}, machines {list(targets.TARGETS)}."
     )
-  native = "native" in words
-  if native and (not stage or _STAGES[stage[0]][1] < 1024):
-    large = [w for w, (_, side, _) in _STAGES.items() if side == 1024]
-    raise ValueError(
-      f"{spec!r}: native sizes are those of a stage by itself, one of {large}."
-    )
+  native = bool(stage) and _STAGES[stage[0]][1] == 1024
+  if "fixed" in words:
+    if not native:
+      large = [w for w, (_, side, _) in _STAGES.items() if side == 1024]
+      raise ValueError(
+        f"{spec!r}: `fixed` is for a stage that has native sizes, one of "
+        f"{large}; the others have one size anyway."
+      )
+    native = False
   target = targets.find((machine or [targets.DEFAULT])[0])
   return (stage or [""])[0], target, native
 
@@ -152,8 +175,8 @@ def _one(
   if native:
     row = row | _NATIVE
     c.data.update(dict(native=True, latents="stored"))
-  if side > 512 and row["targets"]:
-    c.data.buckets = BUCKETS
+  if row["targets"]:
+    c.data.buckets = BUCKETS_1024 if side > 512 else BUCKETS_512
   section = _stage(name, row, side, target, shift=3.0 if side > 512 else 1.0)
   section.load = ((".*", "weights:{initial}"),)
   if name == "4a_expert":

@@ -161,9 +161,10 @@ def recipe(name: str, samples: float) -> dict:
   )
 
 
-# Finetuning's three phases [P], of 237M samples: one epoch of questions and
-# drawings; about 50M and 50M of them, balanced; then the 12M edits, 1:1:1. That
-# leaves 101M for the first.
+# Finetuning's three phases [P], of 237M samples: questions and drawings; about
+# 50M and 50M of them, balanced; then the 12M edits, 1:1:1, the last 15%. That
+# leaves 101M for the first, which the paper calls one epoch: of the 225M that
+# it names it is less than half [D: Table 2's numbers are kept].
 _BALANCED, _EDITING = 101 / 237, 201 / 237
 
 # Phases: (share of the stage done, weights by source[, options]). Ratios [P].
@@ -188,7 +189,7 @@ _MIXTURES = {
   ),
   "3_quality": ((0.0, dict(understanding=1.0, drawing=1.0, editing=1.0)),),
   "4a_expert": ((0.0, dict(stem=1.0)),),
-  "4b_router": ((0.0, dict(understanding=1.0)),),
+  "4b_router": ((0.0, dict(stem=0.5, understanding_general=0.5)),),
 }
 
 

@@ -7,10 +7,12 @@ Trains from scratch in about ten minutes on two cores:
 Learning rates are higher and stages shorter than the paper's (Table 2): the
 model is 2,000 times smaller and starts from nothing instead of from Qwen3. The
 shape of the recipe is the paper's: what each stage trains, on which tasks, in
-which ratio, under which schedule. After a colon: one of variants.py.
+which ratio, under which schedule. After a colon: one of variants.py, or
+`shapes`, which trains as the full size does, on pictures of five shapes.
 
   python -m emma_jax.cli.train --config configs/tiny.py:token_fusion \\
       --workdir runs/token_fusion
+  bash launch/shapes.sh       # makes the records of :shapes, trains, grades
 """
 
 import ml_collections
@@ -66,7 +68,12 @@ DEMO = {
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-  """The six stages, or as many as a variant of the model (variants.py) has."""
+  """The six stages, or as many as a variant of the model (variants.py) has.
+
+  "shapes": see `shapes`.
+  """
+  if variant == "shapes":
+    return shapes()
   c = base()
   c.name = variant or "tiny"
   c.evaluate.reference = not variant
@@ -78,6 +85,45 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
   return c
 
 
+# Canvases of the world's `*_shapes` tasks: (height, width).
+CANVASES = ((96, 96), (64, 128), (128, 64), (96, 128), (128, 96))
+
+
+def shapes() -> ml_collections.ConfigDict:
+  """Pictures of five shapes, as at full size: drawn in buckets, understood at
+  their own sizes with latents made beforehand, batches planned from lengths.
+
+  launch/shapes.sh makes the records.
+  """
+  c = base()
+  c.name = "shapes"
+  c.evaluate.held_out = False  # those sets are square
+  c.evaluate.sources = {
+    task: f"world:{task}_shapes:test"
+    for task in ("understanding", "drawing", "editing")
+  }
+  c.data.update(
+    dict(buckets=CANVASES, native=True, latents="stored", max_tokens=12)
+  )
+  c.data.sources = {
+    task: f"records:data/shapes/{task}"
+    for task in ("understanding", "stem", "drawing", "editing")
+  }
+  c.evaluate.router.sources = (
+    "world:understanding_shapes:test",
+    "world:stem_shapes:test",
+  )
+  c.stages = tiny_stages(c.model)
+  # 35% of the pictures of `understanding` are STEM: half and half in all.
+  c.stages["4b_router"].mixture = ((0.0, dict(understanding=77, stem=23)),)
+  for stage in c.stages.values():
+    stage.samples_per_batch = 0
+    # Four patches a token; the largest canvas has 12 tokens, the mean is 9.8.
+    stage.und_patches = 4 * max(12, 10 * stage.und_pictures)
+    stage.und_tokens = round(0.84 * stage.und_tokens)
+  return c
+
+
 def base() -> ml_collections.ConfigDict:
   """Everything but the stages."""
   c = defaults.get_config()
@@ -85,6 +131,11 @@ def base() -> ml_collections.ConfigDict:
   # ones; 0.999 would remember them, and take tiny steps, for a thousand steps.
   c.optimizer.b2 = 0.98
   # A small model follows its text without much help; more guidance distorts.
+  # The world's conversations have three turns and answers of a few words, and
+  # are scored often: 20 steps take less than half of the time of 50.
+  c.data.max_turns = 3
+  c.sample.max_tokens = 32
+  c.evaluate.steps = 20
   c.sample.text_guidance = 1.5
   c.sample.edit_text_guidance = 2.5
   c.sample.edit_image_guidance = 1.5

@@ -233,6 +233,23 @@ def per_time(
   return out
 
 
+def confusion(chosen_BN: jax.Array, label_BN: Array, valid_BN: Array):
+  """Labelled pictures by (label, choice), 0 general and 1 STEM: float32 (2, 2).
+
+  `chosen_BN`: whether a picture goes to the STEM expert.
+  """
+  chex.assert_equal_shape((chosen_BN, label_BN, valid_BN))
+  known_BN = valid_BN.astype(bool) & (label_BN >= 0)
+  one_hot = lambda x: jax.nn.one_hot(x.astype(jnp.int32), 2)
+  return jnp.einsum(
+    "BN,BNi,BNj->ij",
+    known_BN.astype(jnp.float32),
+    one_hot(label_BN),
+    one_hot(chosen_BN),
+    precision="highest",
+  )
+
+
 def label(
   logits_BN2: jax.Array, label_BN: Array, valid_BN: Array
 ) -> tuple[Mean, Mean]:

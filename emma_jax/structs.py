@@ -24,6 +24,11 @@ TASKS = ("understanding", "drawing", "editing")
 DRAWING, EDITING = 1, 2
 # Codes of `Understanding.stem` and `Batch.stem_BN`.
 STEM_UNKNOWN, STEM_GENERAL, STEM_SCIENCE = -1, 0, 1
+STEM_LABELS = {
+  STEM_UNKNOWN: "unlabelled",
+  STEM_GENERAL: "general",
+  STEM_SCIENCE: "stem",
+}
 
 
 # ---------------------------------------------------------------- records

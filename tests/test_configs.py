@@ -48,7 +48,7 @@ TABLE = {
   "2_finetuning": (4e-5, "constant", {"understanding", "drawing", "editing"}),
   "3_quality": (1e-5, "cosine", {"understanding", "drawing", "editing"}),
   "4a_expert": (4e-6, "cosine", {"stem"}),
-  "4b_router": (1e-4, "constant", {"understanding"}),
+  "4b_router": (1e-4, "constant", {"stem", "understanding_general"}),
 }
 # Millions of samples, all tasks together.
 SAMPLES = {
@@ -190,7 +190,7 @@ def test_finetunings_three_phases():
 @pytest.mark.parametrize("name", ["emma_4b", "emma_1_7b"])
 def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
   for word, drawn in (
-    ("stage1", False),
+    ("stage1", True),
     ("stage2", True),
     ("stage3", True),
     ("stage4a", False),
@@ -198,7 +198,9 @@ def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
     c = common.load_config(f"{name}.py:{word}")
     (section,) = c.stages.values()
     assert bool(c.data.buckets) == drawn
-    assert set(c.data.buckets) <= set(aspect_buckets.TABLE_1024)
+    small = word == "stage1"
+    table = aspect_buckets.TABLE_512 if small else aspect_buckets.TABLE_1024
+    assert set(c.data.buckets) <= set(table)
     aspect_buckets.check(c.data.buckets)
     named = {n for _, weights, *_ in section.mixture for n in weights}
     assert named <= set(c.data.sources)
@@ -206,13 +208,13 @@ def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
 
 def test_full_size_stages_see_native_pictures():
   for word in ("stage2", "stage3", "stage4a", "stage4b"):
-    c = common.load_config(f"emma_4b.py:{word},native,v5e-256")
+    c = common.load_config(f"emma_4b.py:{word},v5e-256")
     (section,) = c.stages.values()
     layout = build_data.layout(c, section, "stages")
     assert c.data.native and c.data.latents == "stored"
     assert layout.und_patches == 4 * c.data.max_tokens
     assert layout.und_tokens > c.data.max_tokens
-  for spec in ("native", "stage1,native"):
+  for spec in ("fixed", "stage1,fixed"):
     with pytest.raises(ValueError, match="one of .'stage2', 'stage3'"):
       emma_4b.get_config(spec)
 

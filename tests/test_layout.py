@@ -137,7 +137,7 @@ def test_models_data_and_world_keep_apart(unit: str, allowed: set[str]):
 
 def test_nothing_imports_configs_and_configs_import_nothing_of_ours():
   assert "configs" not in top_imports(modules())
-  used = top_imports(sorted((REPO / "configs").glob("*.py")))
+  used = top_imports(sorted((REPO / "configs").rglob("*.py")))
   extra = used - set(sys.stdlib_module_names) - {"configs", "ml_collections"}
   assert not extra, f"configs import {sorted(extra)}"
 
@@ -183,7 +183,7 @@ def test_dependencies_are_imported_and_imports_are_dependencies():
     "pillow": "PIL",
   }
   needed = {modules_of.get(name, name) for name in declared}
-  paths = modules() + sorted((REPO / "configs").glob("*.py"))
+  paths = modules() + sorted((REPO / "configs").rglob("*.py"))
   used = top_imports(paths) - set(sys.stdlib_module_names)
   used -= TORCH | {"configs", "emma_jax"}
   # Optional: the extras "qwen", "data", "tfds", "prep" and "fast".

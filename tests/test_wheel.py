@@ -18,7 +18,7 @@ def test_every_folder_with_code_is_a_package_of_the_wheel():
   rooms = {p.parent.relative_to(REPO) for p in REPO.glob("emma_jax/**/*.py")}
   named = PROJECT["tool"]["setuptools"]["packages"]
   assert sorted(".".join(room.parts) for room in rooms) == sorted(
-    set(named) - {"emma_jax.configs"}
+    set(named) - {"emma_jax.configs", "emma_jax.configs.data"}
   )
 
 
@@ -67,12 +67,15 @@ for name in {modules}:
     importlib.import_module(name).main(["--help"])
   except SystemExit as end:
     assert not end.code
-for name in ("tiny", "tiny:no_experts", "emma_4b:stage1,v5e-256", "files"):
+for name in (
+  "data/laion", "tiny", "tiny:no_experts", "emma_4b:stage1,v5e-256", "files"
+):
   print(common.load_config(name).name)
 """
   path = {"PYTHONPATH": str(installed)}
   out = run(sys.executable, "-c", program, cwd=tmp_path, **path)
-  assert out.splitlines()[-4:] == [
+  assert out.splitlines()[-5:] == [
+    "laion",
     "tiny",
     "no_experts",
     "emma_4b_stage1",

@@ -106,10 +106,15 @@ def shapes(variant: str = "paper") -> dict:
 
 
 def params(variant: str = "paper", seed: int = 0) -> dict:
+  """`filled` for the shapes of a variant."""
+  return filled(shapes(variant), seed)
+
+
+def filled(wanted: dict, seed: int = 0) -> dict:
   """Numbers around 0, and around 1 where a norm scales: no symmetry left."""
   rng = np.random.default_rng(seed)
   out = {}
-  for path, leaf in rules.flatten(shapes(variant)).items():
+  for path, leaf in rules.flatten(wanted).items():
     center = 1.0 if path.endswith(("scale", "q_norm", "k_norm")) else 0.0
     std = 0.02 if path.startswith("autoencoder") else 0.15
     out[path] = rng.normal(center, std, leaf.shape).astype(np.float32)

@@ -14,7 +14,7 @@ from emma_jax import sharding
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import mixture
 from emma_jax.data.batching.row_layout import Layout
-from emma_jax.data.loading import dataset
+from emma_jax.data.loading import dataset, held_out, labels, sources
 from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records.latents import Settings
@@ -86,6 +86,11 @@ def framing(data: Mapping[str, Any], native: bool | None = None) -> Framing:
   )
 
 
+def _turns(data: Mapping[str, Any]) -> int | None:
+  """Turns kept of a conversation; the config says 0 for all."""
+  return data["max_turns"] or None
+
+
 def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
   """Records to sequences; conditions are dropped in training only."""
   dropout = dict.fromkeys(("text_dropout", "reference_dropout"), 0.0)
@@ -93,7 +98,7 @@ def to_sample(data: Mapping[str, Any], *, training: bool) -> ToSample:
     dropout = {k: data[k] for k in dropout}
   return make(
     ToSample,
-    {k: data[k] for k in ("max_turns", "max_pixels")} | dropout,
+    {"max_pixels": data["max_pixels"], "max_turns": _turns(data)} | dropout,
     "data",
     tokenizer=tokenizer(data),
     framing=framing(data),
@@ -203,7 +208,6 @@ def batches(
   keys = (
     "text_dropout",
     "reference_dropout",
-    "max_turns",
     "max_pixels",
     "max_bad_share",
     "min_samples",
@@ -215,7 +219,7 @@ def batches(
   )
   settings = make(
     dataset.DataConfig,
-    {k: data[k] for k in keys},
+    {k: data[k] for k in keys} | {"max_turns": _turns(data)},
     "data",
     # Every stage draws other samples of an endless source.
     seed=data["seed"] + 1000 * list(config["stages"]).index(name),
@@ -226,9 +230,8 @@ def batches(
     framing=seen,
     latent_settings=latents,
   )
-  mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
-  sharding.check_rows(sizes.rows, where, mesh, section["accumulation"])
-  share = share or sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
+  of_process = _share(config, name, sizes)
+  share = share or of_process
   return dataset.open_pipeline(
     settings,
     tokenizer(data),
@@ -237,6 +240,73 @@ def batches(
     counted=share.first,
     plans=plans,
   )
+
+
+def held_out_pictures(
+  config: Mapping[str, Any], name: str
+) -> held_out.HeldOutPictures | None:
+  """Labelled pictures that measure the router of a stage; None: not asked for.
+
+  Raises:
+    ConfigError: there are none, of one class alone, or trained on.
+  """
+  section = config["evaluate"]["router"]
+  key = "config.evaluate.router"
+  if section["samples"] < 0:
+    raise ConfigError(f"{key}.samples={section['samples']} is negative.")
+  if not section["samples"]:
+    return None
+  trained = {
+    config["data"]["sources"][source]
+    for _, weights, *_ in config["stages"][name]["mixture"]
+    for source in weights
+  }
+  specs = tuple(section["sources"]) or _held_out_worlds(config, trained)
+  if not specs or trained & set(specs):
+    raise ConfigError(
+      f"{key}.sources={specs} must name labelled pictures for the router's "
+      f"accuracy that stages.{name} does not train on ({sorted(trained)}), "
+      f"such as records:DIR; or set {key}.samples=0 to do without."
+    )
+  try:
+    opened = {spec: sources.open_source(spec) for spec in specs}
+    labels.check(opened, {spec: key for spec in specs}, f"{key}.sources")
+  except (OSError, ValueError) as error:
+    raise ConfigError(
+      f"{key}.sources={specs}: {error} Or set {key}.samples=0 to do without."
+    ) from error
+  layout = dataclasses.replace(stage_layout(config, name), latent_channels=0)
+  seen = framing(config["data"], native=layout.und_patches > 0)
+  share = _share(config, name, layout)
+  rows = layout.rows // share.count
+  return held_out.HeldOutPictures(
+    sources=opened,
+    samples=section["samples"],
+    to_sample=dataclasses.replace(
+      to_sample(config["data"], training=False), framing=seen
+    ),
+    layout=layout,
+    rows=range(share.index * rows, (share.index + 1) * rows),
+  )
+
+
+def _held_out_worlds(
+  config: Mapping[str, Any], trained: set[str]
+) -> tuple[str, ...]:
+  """The evaluation's split of what a stage sees of the world."""
+  worlds = sorted(s for s in trained if s.startswith("world:"))
+  tasks = (sources.SourceSpec.parse(spec).task for spec in worlds)
+  return tuple(f"world:{t}:{config['evaluate']['split']}" for t in tasks)
+
+
+def _share(
+  config: Mapping[str, Any], name: str, sizes: Layout
+) -> sharding.Share:
+  """Of a batch's rows, those of this process's devices."""
+  mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
+  section, where = config["stages"][name], f"stages.{name}"
+  sharding.check_rows(sizes.rows, where, mesh, section["accumulation"])
+  return sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
 
 
 def _phases(

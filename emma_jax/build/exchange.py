@@ -60,6 +60,7 @@ def first_weights(
     "fingerprints": fingerprints,
     "stage": "init",
     "stage_step": 0,
+    "router_trained": False,
     "origins": [[o.subtree, o.source, o.parameters] for o in origins],
   }
   checkpoints = pathlib.Path(out) / "checkpoints"

@@ -46,6 +46,7 @@ class Model:
   module: Emma | Autoencoder
   shapes: dict  # nested ShapeDtypeStruct
   axes: dict[str, tuple[str | None, ...]]  # path -> logical axes
+  rounded_to: dict[str, str]  # path -> dtype, see `layers.Weight`
   kind: str
   dtype: str
 
@@ -89,4 +90,9 @@ def model(section: Mapping[str, Any]) -> Model:
     dtype=section["dtype"],
     shapes=jax.tree.unflatten(tree, [box.value for _, box in boxes]),
     axes={rules.path_of(keys): box.names for keys, box in boxes},
+    rounded_to={
+      rules.path_of(keys): box.rounded_to
+      for keys, box in boxes
+      if box.rounded_to
+    },
   )

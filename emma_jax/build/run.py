@@ -14,6 +14,7 @@ from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import objectives
 from emma_jax.training.run import Run, Stage
+from emma_jax.training.state import TRAIN
 
 
 def run(
@@ -49,7 +50,7 @@ def run(
     axes=model.axes,
     mesh=make(sharding.MeshConfig, config["mesh"], "mesh"),
     init=lambda shardings: model.init(train["seed"], shardings),
-    read_weights=lambda name: rules.flatten(locate.read(name).params),
+    read_weights=locate.read,
     seed=train["seed"],
     log_every=train["log_every"],
     save_every=train["save_every"],
@@ -94,6 +95,10 @@ def _stage(
   layout = build_data.stage_layout(config, name)
   try:
     source = build_data.batches(config, name, plans) if data else None
+    router, held_out = section["objective"] == "router", None
+    if router and source is not None:
+      source.check_labels(f"config.{where}")
+      held_out = build_data.held_out_pictures(config, name)
   except ConfigError:
     raise
   except ValueError as error:
@@ -111,11 +116,37 @@ def _stage(
     load=_load_table(config, section["load"], where),
     next_stage_weights=section["next_stage_weights"],
     ema_decay=section["ema_decay"],
-    frozen_dtype=config["train"]["frozen_dtype"],
     accumulation=section["accumulation"],
+    frozen_dtypes=_frozen_dtypes(config, model),
     layout=layout,
     source=source,
+    trains_router=router,
+    held_out=held_out,
   )
+
+
+def _frozen_dtypes(
+  config: Mapping[str, Any], model: build_model.Model
+) -> dict[str, str]:
+  """Path -> `train.frozen_dtype`, of what is rounded to it before every use.
+
+  All else stays in float32, as frozen as it may be: the velocity head, the
+  positions of patches and the router compute at full precision.
+  """
+  dtype = config["train"]["frozen_dtype"]
+  if dtype not in ("float32", "bfloat16"):
+    raise ConfigError(
+      f"config.train.frozen_dtype={dtype!r}: choose float32 or bfloat16."
+    )
+  if dtype not in ("float32", model.dtype):
+    raise ConfigError(
+      f"config.train.frozen_dtype={dtype!r} would round what "
+      f"config.model.dtype={model.dtype!r} computes with; set both alike, or "
+      "frozen_dtype=float32."
+    )
+  if dtype == "float32":
+    return {}
+  return {p: dtype for p, used in model.rounded_to.items() if used == dtype}
 
 
 def _check_tables(stage: Stage, shapes: dict):
@@ -123,6 +154,14 @@ def _check_tables(stage: Stage, shapes: dict):
   stage itself may begin hours later."""
   try:
     rules.resolve(stage.load, rules.flatten(shapes), "load")
+    policy = rules.resolve(stage.policy, rules.flatten(shapes), "policy")
+    if stage.trains_router and not any(
+      done == TRAIN for path, done in policy.items() if "vision/router/" in path
+    ):
+      raise ValueError(
+        "objective='router' with a policy that freezes vision/router/.* would "
+        'train nothing; add ("vision/router/.*", "train").'
+      )
     jax.eval_shape(stage.begin, shapes)
   except ValueError as error:
     raise ConfigError(f"config.stages.{stage.name}: {error}") from error
@@ -158,7 +197,7 @@ def _objective(
       l2_weight=section["l2_weight"],
     )
   if kind == "router":
-    return objectives.RouterObjective(model=model.module)
+    return make(objectives.RouterObjective, {}, where, model=model.module)
   if kind == "emma":
     times = ("time_mean", "time_std", "shift")
     keys = ("route", "text_weight", "velocity_weight", "time_bins", "draws")

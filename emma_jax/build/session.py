@@ -61,7 +61,7 @@ def read(name: str, change: Change | None = None) -> Source:
     params=found.params,
     name=name,
     step=found.meta["step"],
-    route=_route(config, found.meta["routed"]),
+    route=_route(config, found.meta["router_trained"]),
   )
 
 
@@ -160,12 +160,12 @@ def _trained_native(config: Mapping[str, Any]) -> bool:
   return any(stage["und_patches"] for stage in stages)
 
 
-def _route(config: Mapping[str, Any], routed: bool) -> str:
+def _route(config: Mapping[str, Any], trained: bool) -> str:
   """The router once it is trained. Before, it would send pictures at random to
   an expert that is the versatile one's copy of long ago."""
   model = config["model"]
   experts = model["kind"] == "emma" and model["vision"]["experts"]
-  return "router" if experts and routed else "versatile"
+  return "router" if experts and trained else "versatile"
 
 
 def _checked(name: str, meta: Mapping[str, Any], change: Change) -> dict:
@@ -173,7 +173,7 @@ def _checked(name: str, meta: Mapping[str, Any], change: Change) -> dict:
 
   Native size is the one choice that is left to the sampler.
   """
-  missing = {"config", "fingerprints", "step", "routed"} - set(meta)
+  missing = {"config", "fingerprints", "step", "router_trained"} - set(meta)
   if meta.get("exported"):  # it has the config alone, which says as much
     missing -= {"fingerprints"}
   if missing:

@@ -101,8 +101,7 @@ def _of_run(
 
   def load(number: int) -> Weights:
     _, meta = read_step(directory, number, ())
-    # As a weight file says it. Before its stage the router is random.
-    meta = meta | {"step": number, "routed": meta["stage"].startswith("4b")}
+    meta = meta | {"step": number}  # as a weight file says it
     learned = "ema" if choose(meta) else "trained"
     parts, _ = read_step(directory, number, (learned, "frozen"))
     params = rules.merge(parts[learned], parts["frozen"])
@@ -118,7 +117,7 @@ def _of_export(path: pathlib.Path, choose: Choose) -> Weights:
   meta = {
     "config": found.config,
     "step": found.step,
-    "routed": found.route == "router",
+    "router_trained": found.route == "router",
     "exported": True,
   }
   choose(meta)

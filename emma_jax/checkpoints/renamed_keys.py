@@ -72,9 +72,25 @@ def current(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-  """The metadata of a checkpoint or weight file, its config by `current`."""
-  config = {"config": current(meta["config"])} if "config" in meta else {}
-  return {**meta, **config}
+  """The metadata of a checkpoint or weight file by today's names.
+
+  The config is what `current` makes of it. Older checkpoints do not say whether
+  their router is trained: it was where the stage's name began with "4b"; older
+  weight files say it as `routed`.
+
+  >>> current_meta({"stage": "4b_router", "step": 7})
+  {'stage': '4b_router', 'step': 7, 'router_trained': True}
+  """
+  out = dict(meta)
+  if "config" in meta:
+    out["config"] = current(meta["config"])
+  routed = out.pop("routed", None)
+  if "router_trained" not in out:
+    if routed is None and "stage" in meta:
+      routed = meta["stage"].startswith("4b")
+    if routed is not None:
+      out["router_trained"] = routed
+  return out
 
 
 def _renamed(section: Mapping[str, Any], path: tuple[str, ...]) -> dict:

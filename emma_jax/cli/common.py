@@ -60,13 +60,17 @@ def run(
     return 130
 
 
-def add_config_arguments(parser: argparse.ArgumentParser):
-  """`--config FILE`, and help for overrides and `--debug`."""
+def add_config_arguments(parser: argparse.ArgumentParser, folder: str = ""):
+  """`--config FILE`, and help for overrides and `--debug`.
+
+  `folder`: of configs/, whose configs `--config list` shows.
+  """
   parser.add_argument(
     "--config",
     required=True,
     metavar="FILE",
     action=_ConfigAction,
+    folder=folder,
     help="config file, or the name of one in configs/ (list: shows them); some "
     "take more after a colon, as in tiny:token_fusion or "
     "emma_4b:stage1,v5e-256; override values with --config.section.key=value",
@@ -79,11 +83,16 @@ def add_config_arguments(parser: argparse.ArgumentParser):
 class _ConfigAction(argparse.Action):
   """Stores a config's name; of `list`, shows all there are and ends."""
 
+  def __init__(self, *args, folder: str = "", **kwargs):
+    super().__init__(*args, **kwargs)
+    self.folder = folder
+
   def __call__(self, parser, namespace, value, option_string=None):
     if value == "list":
-      for file in _configs():
+      for file in _configs(self.folder):
         doc = ast.get_docstring(ast.parse(file.read_text())) or ""
-        print(f"{file.stem:24}{doc.partition(chr(10))[0]}")
+        name = os.path.join(self.folder, file.stem)
+        print(f"{name:24}{doc.partition(chr(10))[0]}")
       parser.exit()
     setattr(namespace, self.dest, value)
 
@@ -175,10 +184,10 @@ def stage_name(config: Mapping[str, Any], name: str | None) -> str:
   return name
 
 
-def _configs() -> list[pathlib.Path]:
-  """Files in configs/ that are whole configs, not parts of others."""
+def _configs(folder: str = "") -> list[pathlib.Path]:
+  """Files in a folder of configs/ that are whole configs, not parts."""
   whole = re.compile(r"^(def get_config\(|get_config =)", re.MULTILINE)
-  files = sorted(_CONFIGS.glob("*.py"))
+  files = sorted((_CONFIGS / folder).glob("*.py"))
   return [
     file
     for file in files
@@ -195,7 +204,8 @@ def _find(path: str) -> pathlib.Path:
     if candidate.is_file():
       return candidate.absolute()
   names = [file.stem for file in _configs()]
-  close = difflib.get_close_matches(pathlib.Path(path).stem, names, 1)
+  names += [f"data/{file.stem}" for file in _configs("data")]
+  close = difflib.get_close_matches(path.removesuffix(".py"), names, 1)
   hint = f" Did you mean {close[0]}?" if close else ""
   raise UserError(
     f"No config file {path}.{hint} In {_CONFIGS}: "

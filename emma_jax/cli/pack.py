@@ -61,7 +61,7 @@ def _main(argv: list[str]) -> int:
     "fingerprints": meta["fingerprints"],
     "stage": meta["stage"],
     "step": steps_done(meta),
-    "routed": meta["stage"].startswith("4b"),
+    "router_trained": meta["router_trained"],
     "note": args.note,
   }
   if args.what == "autoencoder":

@@ -162,7 +162,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax import distributed, rules
   from emma_jax.build import sections
   from emma_jax.checkpoints import checkpointer
-  from emma_jax.data.loading import dataset
+  from emma_jax.data.loading import dataset, labels
   from emma_jax.training import latents, state
 
   return (
@@ -172,6 +172,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     checkpointer.CheckpointError,
     checkpointer.ContradictionError,
     latents.WrongLatents,
+    labels.NoLabels,
     dataset.TooManyBadRecords,
     distributed.StartError,
     FileNotFoundError,

@@ -15,6 +15,7 @@ from emma_jax.data.pictures.framing import Framing, Role
 from emma_jax.data.text import chat
 from emma_jax.data.text import tokenizer as tokens_lib
 from emma_jax.structs import (
+  STEM_LABELS,
   STEM_UNKNOWN,
   Drawing,
   Editing,
@@ -64,6 +65,7 @@ class Sample:
   task: str  # one of structs.TASKS
   parts: tuple[Part, ...]
   id: str = ""
+  truncated: bool = False  # a conversation that lost turns
 
   @property
   def cropped(self) -> list[float]:
@@ -213,12 +215,21 @@ class ToSample:
       task, parts = "editing", head + self._target(record.target, record.id)
     else:
       raise TypeError(f"No layout for a record of type {type(record)}.")
-    return Sample(task=task, parts=_join(parts), id=record.id)
+    truncated = self.max_turns is not None and (
+      isinstance(record, Understanding) and len(record.turns) > self.max_turns
+    )
+    return Sample(task, _join(parts), record.id, truncated)
 
   def _understanding(self, record: Understanding) -> list[Part]:
     turns = record.turns[: self.max_turns]
     if not turns:
       raise images.BadRecord(record.id, "an understanding record has no turns")
+    if record.stem not in STEM_LABELS:
+      raise images.BadRecord(
+        record.id,
+        f"its STEM label is {record.stem}, none of {sorted(STEM_LABELS)} (see "
+        "structs.STEM_LABELS)",
+      )
     questions = _place_pictures(record)
     pictures = iter(record.pictures)
     parts: list[Part] = []

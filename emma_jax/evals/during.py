@@ -49,9 +49,15 @@ class StageEvaluator:
     self._make_session = make_session
     self._load_reference = load_reference
 
-  def __call__(self, params: dict, stage: str, step: int, last: bool):
-    """Evaluates `params` after `stage` at the global `step`."""
-    done = self._evaluate(params, stage, step, last)
+  def __call__(
+    self, params: dict, stage: str, step: int, last: bool, router_trained: bool
+  ):
+    """Evaluates `params` after `stage` at the global `step`.
+
+    Pictures in questions take the router's way if it is a trained one.
+    """
+    route = "router" if router_trained else "versatile"
+    done = self._evaluate(params, stage, step, last, route)
     if done is None:
       self._note(
         "No scores: the run's files have no held-out ones; name "
@@ -63,7 +69,7 @@ class StageEvaluator:
       self._finish(done)
 
   def _evaluate(
-    self, params: dict, stage: str, step: int, last: bool
+    self, params: dict, stage: str, step: int, last: bool, route: str
   ) -> Evaluation | None:
     settings = self.settings
     if not settings.sources and not knows_world(self.config):
@@ -77,8 +83,6 @@ class StageEvaluator:
       from emma_jax.build import session as build_session
 
       make = build_session.session
-    # Before stage 4b the router has not learned anything.
-    route = "router" if stage.startswith("4b") else "versatile"
     name = f"{self.config['name']} {stage}"
     session = make(self.config, params, name=name, step=step, route=route)
     done = runner.run(session, settings, table.Lines())

@@ -54,6 +54,7 @@ def write(
     tiles=_tiles(scores) if scores else [],
     notes=notes(scores) if scores else [],
     history=_history(history) if history else None,
+    router=_router(metrics),
     tables=_tables(scores) if scores else [],
     sheets=_sheets(outcomes),
     marked=_marked(outcomes),
@@ -154,6 +155,39 @@ def _history(history: Sequence[Scores]) -> History:
     for entry in history
   ]
   return History([NAMES[t] for t in tasks], rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Router:
+  """The router on held-out pictures, and the labels it was trained on.
+
+  rows: (label, pictures sent to the versatile expert, to the STEM expert).
+  """
+
+  accuracy: float
+  rows: Sequence[tuple[str, int, int]]
+  stem_share: float
+  pictures: int
+
+
+def _router(metrics: Sequence[Entry]) -> Router | None:
+  """Of the last line that measures one."""
+  for entry in reversed(metrics):
+    if "router/accuracy" in entry:
+      return Router(
+        entry["router/accuracy"],
+        [
+          (
+            name,
+            entry[f"router/{label}_to_general"],
+            entry[f"router/{label}_to_stem"],
+          )
+          for name, label in (("general", "general"), ("STEM", "stem"))
+        ],
+        entry["labels/stem"],
+        entry["labels/pictures"],
+      )
+  return None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -44,8 +44,12 @@ class EvalSettings:
 
   @classmethod
   def of(cls, config: Mapping[str, Any], **changes: Any) -> "EvalSettings":
-    """Of a config's section `evaluate`; raises sections.ConfigError."""
+    """Of a config's section `evaluate`; raises sections.ConfigError.
+
+    Its `router` is for `build.data.held_out_pictures`.
+    """
     section = sections.plain(config["evaluate"]) | changes
+    section.pop("router", None)
     return sections.make(cls, section, "evaluate")
 
   def spec(self, task: str) -> SourceSpec:

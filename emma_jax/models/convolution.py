@@ -189,6 +189,7 @@ class Conv3x3(nn.Module):
       (3, 3, x_PYXC.shape[-1], self.features),
       (None, None, "conv_in", "conv_out"),
       layers.fan_in((0, 1, 2)),
+      x_PYXC.dtype,
     )
     y = conv3x3(x_PYXC, kernel, self.stride)
     if not self.use_bias:
@@ -214,6 +215,7 @@ class Depthwise(nn.Module):
       (self.size, self.size, channels),
       (None, None, None),
       layers.fan_in((0, 1)),
+      x_PYXC.dtype,
     )
     y = depthwise(x_PYXC, kernel)
     bias = layers.weight(self, "bias", (channels,), (None,), layers.zeros)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from emma_jax.models import convolution, layers, partition
 
@@ -173,11 +174,18 @@ class LinearAttention(nn.Module):
     channels = x_PhwC.shape[-1]
     inner = channels // self.head_dim * self.head_dim
     kernels = [
-      layers.Kernel((channels, inner), CONV_AXES, name=f"to_{letter}")()
+      layers.Kernel(
+        (channels, inner),
+        CONV_AXES,
+        rounded_to=x_PhwC.dtype,
+        name=f"to_{letter}",
+      )()
       for letter in "qkv"
     ]
     scales = [
-      ScaleProjection(3 * inner, self.head_dim, size, name=f"scale{i}")()
+      ScaleProjection(
+        3 * inner, self.head_dim, size, x_PhwC.dtype, name=f"scale{i}"
+      )()
       for i, size in enumerate(self.scales)
     ]
     attend = _attend_side_by_side if partition.for_tpu() else _attend
@@ -202,6 +210,7 @@ class ScaleProjection(nn.Module):
   channels: int
   head_dim: int
   size: int
+  rounded_to: DTypeLike
 
   @nn.compact
   def __call__(self) -> Scale:
@@ -212,11 +221,13 @@ class ScaleProjection(nn.Module):
       (self.channels // self.head_dim, self.head_dim, self.head_dim),
       (None, None, None),
       layers.fan_in(1),
+      self.rounded_to,
     )
     filter_YXC = layers.Kernel(
       (self.size, self.size, self.channels),
       (None, None, None),
       layers.fan_in((0, 1)),
+      self.rounded_to,
       name="filter",
     )()
     return Scale(filter_YXC, kernel_GEF)

@@ -113,10 +113,10 @@ class Emma(nn.Module):
   def setup(self):
     """Declares the submodules."""
     c = self.config
-    self.vision = VisionTower(c.vision)
+    self.vision = VisionTower(c.vision, c.dtype)
     self.autoencoder = Autoencoder(c.autoencoder)
     self.adapters = Adapters(c)
-    self.llm = Llm(c.llm)
+    self.llm = Llm(c.llm, c.dtype)
     self.heads = Heads(c)
 
   # ------------------------------------------------------------ encoders
@@ -367,7 +367,8 @@ class Emma(nn.Module):
     )
     # With references in the Und branch nothing clean goes through the Gen
     # adapter; its weights exist all the same, so that layouts can change.
-    sem = jnp.zeros((1, 1, 4 * self.config.vision.encoder.width))
-    self.adapters.gen(sem, target_BMTC[0, :1], (1, 1))
+    dtype = self.config.dtype
+    sem = jnp.zeros((1, 1, 4 * self.config.vision.encoder.width), dtype)
+    self.adapters.gen(sem, target_BMTC[0, :1].astype(dtype), (1, 1))
     self.logits(out.hidden_BUD)
     return out

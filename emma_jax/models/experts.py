@@ -16,6 +16,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from emma_jax.models import layers, siglip2
 from emma_jax.structs import STEM_SCIENCE, Patches
@@ -67,19 +68,26 @@ class Router(nn.Module):
     return layers.Linear(2, (None, None), name="fc2")(x)
 
 
+def is_science(logits: jax.Array, threshold: float) -> jax.Array:
+  """Router logits (..., 2) -> whether a picture goes to the STEM expert."""
+  science = jax.nn.softmax(logits)[..., STEM_SCIENCE]
+  return science > threshold
+
+
 class VisionTower(nn.Module):
   """Subtrees embed, lower, versatile, post_norm; with experts, stem, router.
 
   Initialise with `route="router"` (or, without experts, "versatile"): it is
-  the route that reaches every weight.
+  the route that reaches every weight. `rounded_to`: the dtype of all pictures.
   """
 
   config: TowerConfig
+  rounded_to: DTypeLike | None = None
 
   def setup(self):
     """Declares the submodules."""
     c = self.config
-    self.embed = siglip2.Embed(c.encoder)
+    self.embed = siglip2.Embed(c.encoder, self.rounded_to)
     self.lower = siglip2.stack(c.encoder, c.num_lower_layers)
     self.versatile = siglip2.stack(c.encoder, c.num_expert_layers)
     self.post_norm = layers.LayerNorm(c.encoder.norm_eps)
@@ -168,8 +176,7 @@ class VisionTower(nn.Module):
 
   def _is_science(self, logits: jax.Array) -> jax.Array:
     """Whether each picture goes to the STEM expert."""
-    science = jax.nn.softmax(logits)[..., STEM_SCIENCE]
-    return science > self.config.router_threshold
+    return is_science(logits, self.config.router_threshold)
 
   def _expert(self, lower, part, route: str, science) -> jax.Array:
     """The upper blocks; `part` as `siglip2.stack` takes it, `science` bool."""

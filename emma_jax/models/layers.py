@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 import functools
+from typing import Any
 
+from flax import struct
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from emma_jax.models import partition
 
@@ -36,18 +39,37 @@ zeros = nn.initializers.zeros
 ones = nn.initializers.ones
 
 
+class Weight(nn.LogicallyPartitioned):
+  """A weight with the names of its axes, and what it is rounded to.
+
+  rounded_to: the dtype that every use rounds it to before anything else, so
+    that a copy kept in it gives the same results, bit for bit. None: there are
+    uses at its own precision.
+  """
+
+  rounded_to: str | None = struct.field(default=None, pytree_node=False)
+
+
 def weight(
   module: nn.Module,
   name: str,
   shape: Sequence[int],
   axes: Sequence[str | None],
   init: Init | None = None,
+  rounded_to: DTypeLike | None = None,
 ) -> jax.Array:
-  """Declares a float32 weight: shape, logical axes and init stand together."""
+  """Declares a float32 weight: shape, logical axes and init stand together.
+
+  `rounded_to`: see `Weight`. Vectors, which cost next to nothing, go without.
+  """
   if len(shape) != len(axes):
     raise ValueError(f"{name}: {shape=} and {axes=} differ in length.")
   init = init or fan_in(0)
-  boxed = nn.with_logical_partitioning(init, tuple(axes))
+  dtype = None if rounded_to is None else jnp.dtype(rounded_to).name
+
+  def boxed(*args: Any) -> Weight:
+    return Weight(init(*args), tuple(axes), rounded_to=dtype)
+
   return module.param(name, boxed, tuple(shape))  # type: ignore[return-value]  # it comes unboxed
 
 
@@ -153,7 +175,7 @@ class Linear(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """(..., in) -> (..., features), in the dtype of x."""
     shape = (x.shape[-1], self.features)
-    w = weight(self, "kernel", shape, self.axes, self.kernel_init)
+    w = weight(self, "kernel", shape, self.axes, self.kernel_init, x.dtype)
     b = None
     if self.use_bias:
       b = weight(self, "bias", shape[1:], self.axes[1:], zeros)
@@ -161,16 +183,22 @@ class Linear(nn.Module):
 
 
 class Kernel(nn.Module):
-  """The weight `kernel` of this module's name, for another's mathematics."""
+  """The weight `kernel` of this module's name, for another's mathematics.
+
+  `rounded_to`: what that begins with, see `Weight`.
+  """
 
   shape: tuple[int, ...]
   axes: tuple[str | None, ...]
   kernel_init: Init | None = None
+  rounded_to: DTypeLike | None = None
 
   @nn.compact
   def __call__(self) -> jax.Array:
     """The weight, float32 as it is kept."""
-    return weight(self, "kernel", self.shape, self.axes, self.kernel_init)
+    return weight(
+      self, "kernel", self.shape, self.axes, self.kernel_init, self.rounded_to
+    )
 
 
 class RmsNorm(nn.Module):

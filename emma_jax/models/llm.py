@@ -14,6 +14,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from emma_jax.models import masks, partition
 from emma_jax.models.attention import attend_each
@@ -136,9 +137,14 @@ def stack(
 
 
 class Llm(nn.Module):
-  """Embedding, N shallow and M deep blocks, final norms, next-token logits."""
+  """Embedding, N shallow and M deep blocks, final norms, next-token logits.
+
+  `rounded_to`: what its owner rounds embeddings and the next-token head to
+  before anything else, see `layers.Weight`.
+  """
 
   config: LlmConfig
+  rounded_to: DTypeLike | None = None
 
   def setup(self):
     """Declares the embedding and, unless tied, the next-token head."""
@@ -149,6 +155,7 @@ class Llm(nn.Module):
       (c.vocab_size, c.width),
       ("vocab", "embed"),
       normal(c.embed_std),
+      self.rounded_to,
     )
     if not c.tie_embeddings:
       self.lm_head = weight(
@@ -157,6 +164,7 @@ class Llm(nn.Module):
         (c.vocab_size, c.width),
         ("vocab", "embed"),
         normal(0.02),
+        self.rounded_to,
       )
 
   def embed(self, tokens_BL: Array) -> jax.Array:

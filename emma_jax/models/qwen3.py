@@ -69,8 +69,13 @@ class QueryKey(nn.Module):
     """(B, L, D), positions (B, L) -> ((B, L, H, E), (B, L, K, E))."""
     c = self.config
     D, H, K, E = x_BLD.shape[-1], c.num_heads, c.num_kv_heads, c.head_dim
-    q_DHE = weight(self, "q", (D, H, E), ("embed", "heads", "head_dim"))
-    k_DKE = weight(self, "k", (D, K, E), ("embed", "kv_heads", "head_dim"))
+    dtype = x_BLD.dtype
+    q_DHE = weight(
+      self, "q", (D, H, E), ("embed", "heads", "head_dim"), rounded_to=dtype
+    )
+    k_DKE = weight(
+      self, "k", (D, K, E), ("embed", "kv_heads", "head_dim"), rounded_to=dtype
+    )
     q_norm_E = weight(self, "q_norm", (E,), (None,), ones)
     k_norm_E = weight(self, "k_norm", (E,), (None,), ones)
 
@@ -92,7 +97,13 @@ class Value(nn.Module):
     """(B, L, D) -> (B, L, K, E)."""
     c = self.config
     shape = (x_BLD.shape[-1], c.num_kv_heads, c.head_dim)
-    v_DKE = weight(self, "kernel", shape, ("embed", "kv_heads", "head_dim"))
+    v_DKE = weight(
+      self,
+      "kernel",
+      shape,
+      ("embed", "kv_heads", "head_dim"),
+      rounded_to=x_BLD.dtype,
+    )
     return partition.save_residual_flat(split_linear(x_BLD, v_DKE), "value")
 
 
@@ -112,6 +123,7 @@ class Output(nn.Module):
       shape,
       ("heads", "head_dim", "embed"),
       fan_in((0, 1), self.config.residual_gain),
+      x_BLHE.dtype,
     )
     # The kernels of attention want rows of it, not heads.
     x_BLF = partition.materialize_gradient(x_BLHE.reshape(B, L, H * E))
@@ -143,14 +155,17 @@ class Mlp(nn.Module):
   def __call__(self, x_BLD: jax.Array) -> jax.Array:
     """(B, L, D) -> (B, L, D)."""
     D, F = x_BLD.shape[-1], self.config.mlp_width
-    gate_DF = weight(self, "gate", (D, F), ("embed", "mlp"))
-    up_DF = weight(self, "up", (D, F), ("embed", "mlp"))
+    of_input = lambda name: weight(
+      self, name, (D, F), ("embed", "mlp"), rounded_to=x_BLD.dtype
+    )
+    gate_DF, up_DF = of_input("gate"), of_input("up")
     down_FD = weight(
       self,
       "down",
       (F, D),
       ("mlp_rows", "embed"),
       fan_in(0, self.config.residual_gain),
+      x_BLD.dtype,
     )
 
     def hidden(w_DF: jax.Array, name: str) -> jax.Array:

@@ -16,6 +16,7 @@ import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
 
 from emma_jax.models import layers, masks, partition, resize
@@ -126,10 +127,12 @@ class Embed(nn.Module):
 
   kernel is (row, column, channel, width): a convolution's HWIO, or a NaFlex
   linear's (row column channel, width) reshaped. position is (native_grid**2,
-  width), row-major.
+  width), row-major. `rounded_to`: the dtype of all pictures; positions are
+  resized in float32.
   """
 
   config: SiglipConfig
+  rounded_to: DTypeLike | None = None
 
   def setup(self):
     """Declares the weights."""
@@ -140,6 +143,7 @@ class Embed(nn.Module):
       (c.patch_size, c.patch_size, c.num_channels, c.width),
       (None, None, None, "embed"),
       layers.fan_in((0, 1, 2)),
+      self.rounded_to,
     )
     self.bias = layers.weight(
       self, "bias", (c.width,), ("embed",), layers.zeros
@@ -198,7 +202,9 @@ class ToHeads(nn.Module):
   def __call__(self, x_PTD: jax.Array) -> jax.Array:
     """Equals `layers.Linear`, then the reshape."""
     D, H = x_PTD.shape[-1], self.num_heads
-    w_DD = layers.weight(self, "kernel", (D, D), ("embed", "heads"))
+    w_DD = layers.weight(
+      self, "kernel", (D, D), ("embed", "heads"), rounded_to=x_PTD.dtype
+    )
     b_D = layers.weight(self, "bias", (D,), ("heads",), layers.zeros)
     y_PTHE = layers.contract(
       x_PTD, w_DD.reshape(D, H, -1), layers.einsum("PTD,DHE->PTHE")
@@ -213,7 +219,13 @@ class FromHeads(nn.Module):
   def __call__(self, x_PTHE: jax.Array) -> jax.Array:
     """Equals the reshape, then `layers.Linear`."""
     H, E = x_PTHE.shape[2:]
-    w_DD = layers.weight(self, "kernel", (H * E, H * E), ("heads", "embed"))
+    w_DD = layers.weight(
+      self,
+      "kernel",
+      (H * E, H * E),
+      ("heads", "embed"),
+      rounded_to=x_PTHE.dtype,
+    )
     b_D = layers.weight(self, "bias", (H * E,), ("embed",), layers.zeros)
     y_PTD = layers.contract(
       x_PTHE, w_DD.reshape(H, E, -1), layers.einsum("PTHE,HED->PTD")

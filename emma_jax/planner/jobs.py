@@ -177,11 +177,11 @@ def sample(
     places = sharding.weights(run.shapes, run.axes, mesh)
   except ValueError as error:
     raise PlanError(str(error)) from error
-  dtype = config["train"]["frozen_dtype"]
+  kept = run.stages[0].frozen_dtypes if run.stages else {}
   params = rules.unflatten(
     {
       path: jax.ShapeDtypeStruct(
-        x.shape, dtype if x.ndim > 1 else x.dtype, sharding=places[path]
+        x.shape, kept.get(path, x.dtype), sharding=places[path]
       )
       for path, x in rules.flatten(run.shapes).items()
     }

@@ -4,7 +4,7 @@ The same call again continues by itself: the newest sound checkpoint says which
 stage and step it holds, and the data stream is a function of the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 
@@ -15,11 +15,12 @@ from jax.sharding import Mesh
 from emma_jax import distributed, rules, sharding
 from emma_jax import optimizer as optim
 from emma_jax.checkpoints import checkpointer as ckpt
-from emma_jax.data.loading import batch_stats, dataset
+from emma_jax.data.loading import batch_stats, dataset, labels
 from emma_jax.structs import Mean
-from emma_jax.training import goodput, latents
+from emma_jax.training import goodput, latents, router
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
+from emma_jax.training.objectives import RouterObjective
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.signals import StopRequest
 from emma_jax.training.step import abstract_state, abstract_step, task_norms
@@ -46,8 +47,9 @@ class Stopped(Exception):
   """The run was asked to stop, and has saved."""
 
 
-# Called after each stage: (params, stage name, global step, last) -> None.
-AfterStage = Callable[[dict, str, int, bool], None]
+# Called after each stage: (params, stage name, global step, last, whether the
+# router is a trained one) -> None.
+AfterStage = Callable[[dict, str, int, bool, bool], None]
 
 
 def train(
@@ -88,6 +90,7 @@ def train(
     first = sum(s.steps for s in run.stages[:index])
     done = first + (int(state.step) if state is not None else 0)
     params: dict | None = None
+    routed = meta.get("router_trained", False)
     display = metrics_lib.Display(total, run.name)
     with metrics_lib.MetricWriter(
       workdir, display, jax.process_index() == 0
@@ -97,13 +100,14 @@ def train(
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
-          state = _begin(run, stage, params, mesh)
+          state, routed = _begin(run, stage, params, routed, mesh)
           params = None  # not held beside the state
         latents.check(
           stage.source.latents if stage.source else {}, state.params()
         )
         with ledger.of(goodput.STEPS):
-          state = _StageLoop(shared, stage, first, meta).run(state)
+          state = _StageLoop(shared, stage, first, routed, meta).run(state)
+        routed |= stage.trains_router
         params = state.params(averaged=stage.next_stage_weights == "ema")
         first += stage.steps
         if after_stage is not None:
@@ -113,27 +117,37 @@ def train(
               stage.name,
               first,
               i + 1 == len(run.stages),
+              routed,
             )
         state, meta = None, {}
   return params
 
 
 def _begin(
-  run: Run, stage: Stage, previous: dict | None, mesh: Mesh
-) -> state_lib.TrainState:
-  """The stage's first state, every device holding its part."""
+  run: Run, stage: Stage, previous: dict | None, routed: bool, mesh: Mesh
+) -> tuple[state_lib.TrainState, bool]:
+  """The stage's first state, every device holding its part, and whether its
+  router is a trained one, as that of `previous` was or not."""
+  metas: dict[str, Mapping] = {}
+
+  def read(name: str) -> dict:
+    found = run.read_weights(name)
+    metas[name] = found.meta
+    return rules.flatten(found.params)
+
   where = sharding.weights(run.shapes, run.axes, mesh)
   params = state_lib.load(
     stage.load,
     run.shapes,
     previous,
-    run.read_weights,
+    read,
     lambda: run.init(rules.unflatten(where)),
     lambda path, x: sharding.place(x, where[path]),
   )
   places = jax.tree.map(lambda x: x.sharding, abstract_state(run, stage, mesh))
   # Not jitted: zeros and copies lie where the weights do.
-  return jax.device_put(stage.begin(params), places)
+  state = jax.device_put(stage.begin(params), places)
+  return state, router.inherited(stage, run.shapes, routed, metas)
 
 
 def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
@@ -184,11 +198,15 @@ class _Shared:
 class _StageLoop:
   """Runs one stage from the state's step to its end."""
 
-  def __init__(self, shared: _Shared, stage: Stage, first: int, meta: dict):
-    """`first`: steps before the stage's; `meta`: of a checkpoint in it."""
+  def __init__(
+    self, shared: _Shared, stage: Stage, first: int, routed: bool, meta: dict
+  ):
+    """`first`: steps before the stage's; `routed`: whether it starts with a
+    trained router; `meta`: of a checkpoint in it."""
     if stage.source is None:
       raise ValueError(f"Stage {stage.name} was built without its data.")
     self.r, self.stage, self.first = shared.run, stage, first
+    self.routed = routed
     self.source = stage.source
     self.mesh, self.checkpoints = shared.mesh, shared.checkpoints
     self.writer, self.stop = shared.writer, shared.stop
@@ -200,11 +218,16 @@ class _StageLoop:
       data.max_bad_share, data.min_samples
     )
     self.realised = batch_stats.ObservedMixture()
+    self.labels = None
+    if stage.trains_router:
+      self.labels = labels.LabelBalance(stage.name, data.min_samples)
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
     if meta:  # what lay between the last log and the checkpoint
       self.bad_samples.restore(meta["fuse"])
       self.realised.restore(meta.get("realised", {}))
+      if self.labels and "labels" in meta:
+        self.labels.restore(meta["labels"])
       self.means.restore(meta["means"])
 
   def run(self, state: state_lib.TrainState) -> state_lib.TrainState:
@@ -225,7 +248,7 @@ class _StageLoop:
         self._count(measured | shares, host.info)
         last = step == stage.steps
         if step % self.r.log_every == 0 or last:
-          self._log(step)
+          self._log(step, self._measured(state) if last else {})
         asked = self.asked
         if step % self.r.save_every == 0 or last or asked:
           with self.timer.excluded(), self.ledger.of("checkpoint"):
@@ -280,7 +303,10 @@ class _StageLoop:
     for where, reason in info.unusable:
       self.writer.note(f"Left out {where}: {reason}", everywhere=True)
     self.bad_samples.see(info.unusable)
-    sums = self.exchange.add(info.counts() | {"stop": self.stop.requested})
+    counts = info.counts() | {"stop": self.stop.requested}
+    if self.labels:
+      counts |= info.label_counts()
+    sums = self.exchange.add(counts)
     self.means.add(measured | self._account(sums))
     self.timer.step()
 
@@ -292,13 +318,35 @@ class _StageLoop:
     self.timer.count(sums["tokens"])
     self.bad_samples.add(sums["drawn"], sums["unusable"])
     self.realised.add(sums)
+    if self.labels:
+      self.labels.add(sums)
     return batch_stats.means(sums)
 
   def _settle(self) -> None:
     """Takes in what the processes told each other last, before it counts."""
     self.means.add(self._account(self.exchange.finish()))
 
-  def _log(self, step: int) -> None:
+  def _measured(self, state: state_lib.TrainState) -> dict[str, float]:
+    """At a router's end: its labels were of both classes; how right it is."""
+    self._settle()
+    if not self.labels:
+      return {}
+    self.labels.check()
+    pictures, objective = self.stage.held_out, self.stage.objective
+    if pictures is None or not isinstance(objective, RouterObjective):
+      self.writer.note(
+        "The router is measured on no held-out pictures: "
+        "evaluate.router.samples is 0."
+      )
+      return {}
+    params = state.params(averaged=self.stage.next_stage_weights == "ema")
+    with self.timer.excluded(), self.ledger.of("evaluation"):
+      found = router.measure(objective, pictures, params, self.mesh)
+    for line in found.lines():
+      self.writer.note(line)
+    return found.values()
+
+  def _log(self, step: int, more: dict[str, float]) -> None:
     self._settle()
     rate = optim.schedule(self.stage.optimizer)(step - 1)
     values: dict[str, float | int | str] = {
@@ -307,6 +355,8 @@ class _StageLoop:
       "learning_rate": float(rate),
       **self.means.flush(),
       **self.realised.shares(),
+      **(self.labels.shares() if self.labels else {}),
+      **more,
     }
     timing = self.timer.flush() | {
       f"share/{cause}": x for cause, x in self.ledger.shares().items()
@@ -318,6 +368,8 @@ class _StageLoop:
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
+    done = self.stage.trains_router and step == self.stage.steps
+    beside = {"labels": self.labels.state()} if self.labels else {}
     self.checkpoints.save(
       self.first + step,
       state,
@@ -329,7 +381,9 @@ class _StageLoop:
         "fuse": self.bad_samples.state(),
         "realised": self.realised.state(),
         "means": self.means.state(),
+        "router_trained": self.routed or done,
         "config": self.r.config,
         "fingerprints": dict(self.r.fingerprints),
+        **beside,
       },
     )

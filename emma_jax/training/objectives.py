@@ -17,7 +17,7 @@ from emma_jax import flow, losses
 from emma_jax.models import masks
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit, token_grid
-from emma_jax.models.experts import ROUTES
+from emma_jax.models.experts import ROUTES, is_science
 from emma_jax.structs import Array, Batch, Mean
 
 Metrics = dict[str, Mean]
@@ -251,6 +251,13 @@ class RouterObjective(SummedObjective):
 
   model: Emma
 
+  def __post_init__(self):
+    if not self.model.config.vision.experts:
+      raise ValueError(
+        "objective='router' needs a model with experts: set "
+        "config.model.vision.experts=True, or leave the stage out."
+      )
+
   def scale(self, batch: Batch) -> Scale:
     """Pictures with a label."""
     labelled_BN = losses.labelled(batch.stem_BN, batch.und_valid_BN)
@@ -268,6 +275,15 @@ class RouterObjective(SummedObjective):
       "loss/router": loss,
       "accuracy/router": right,
     }
+
+  def confusion(self, params: dict, batch: Batch) -> jax.Array:
+    """Pictures by (label, expert that sampling takes), see `losses`: (2, 2)."""
+    logits_BN2: Any = self.model.apply(
+      {"params": params}, batch, method=Emma.router_logits
+    )
+    threshold = self.model.config.vision.router_threshold
+    chosen_BN = is_science(logits_BN2, threshold)
+    return losses.confusion(chosen_BN, batch.stem_BN, batch.und_valid_BN)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ import optax
 
 from emma_jax import optimizer as optim
 from emma_jax import sharding
+from emma_jax.checkpoints import locate
 from emma_jax.data.batching import row_layout
-from emma_jax.data.loading import dataset
+from emma_jax.data.loading import dataset, held_out
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
 
@@ -27,16 +28,16 @@ class Stage:
   load: tuple
   next_stage_weights: str
   ema_decay: float
-  frozen_dtype: str
   accumulation: int  # micro-batches of a step
+  frozen_dtypes: Mapping[str, str]  # path -> what it is kept in, frozen
   layout: row_layout.Layout  # of a batch of all processes
   source: dataset.BatchDataset | None
+  trains_router: bool
+  held_out: held_out.HeldOutPictures | None  # what its router is measured on
 
   def __post_init__(self):
     if self.next_stage_weights not in ("ema", "raw"):
       raise ValueError(f"{self.next_stage_weights=}: choose ema or raw.")
-    if self.frozen_dtype not in ("float32", "bfloat16"):
-      raise ValueError(f"{self.frozen_dtype=}: choose float32 or bfloat16.")
     if self.accumulation < 1:
       raise ValueError(f"{self.accumulation=} must be at least 1.")
     rows = self.layout.rows
@@ -49,7 +50,7 @@ class Stage:
   def begin(self, params: dict) -> state_lib.TrainState:
     """The state at the stage's step 0, of all parameters as nested dicts."""
     return state_lib.begin(
-      params, self.policy, self.transformation(), self.frozen_dtype
+      params, self.policy, self.transformation(), self.frozen_dtypes
     )
 
   def transformation(self) -> optax.GradientTransformation:
@@ -67,7 +68,7 @@ class Run:
   axes: Mapping[str, tuple[str | None, ...]]  # path -> logical axes
   mesh: sharding.MeshConfig
   init: Callable[[dict], dict]  # nested shardings -> random parameters
-  read_weights: Callable[[str], dict]  # name -> flat dict
+  read_weights: Callable[[str], locate.Weights]  # by name
   seed: int
   log_every: int
   save_every: int

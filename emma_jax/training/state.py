@@ -1,6 +1,6 @@
 """The training state, and how a stage begins and ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
 import re
 
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from emma_jax import optimizer as optim
 from emma_jax import rules
 from emma_jax.structs import Array
 
@@ -43,13 +42,17 @@ def begin(
   params: dict,
   policy: tuple,
   optimizer: optax.GradientTransformation,
-  frozen_dtype: str,
+  frozen_dtypes: Mapping[str, str] | None = None,
 ) -> TrainState:
-  """The state at step 0 of a stage. `policy`: (regex, "train" | "frozen").
+  """The state at step 0 of a stage.
 
-  Frozen matrices are kept in `frozen_dtype`: in the dtype of the computation,
-  which rounds them anyway, they cost half the memory. Vectors, which are used
-  in float32, stay as they are.
+  Args:
+    params: all parameters, nested.
+    policy: (regex, "train" | "frozen"), total and live.
+    optimizer: of the trained part.
+    frozen_dtypes: path -> what this weight is kept in while it is frozen;
+      without, as it is. In the dtype that all its uses round it to (see
+      `layers.Weight`) it costs half the memory and changes no bit.
   """
   decided = rules.resolve(policy, rules.flatten(params), "policy")
   unknown = set(decided.values()) - {TRAIN, FROZEN}
@@ -60,8 +63,9 @@ def begin(
     {k: v for k, v in flat.items() if decided[k] == value}
   )
   trained = pick(TRAIN)
+  kept = frozen_dtypes or {}
   frozen = {
-    p: jnp.asarray(x, frozen_dtype) if optim.decays(p, x) else x
+    p: jnp.asarray(x, kept[p]) if p in kept else x
     for p, x in rules.flatten(pick(FROZEN)).items()
   }
   return TrainState(

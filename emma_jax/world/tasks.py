@@ -25,6 +25,7 @@ from emma_jax.world.scene import (
 
 TASKS = (
   "understanding",
+  "understanding_general",
   "stem",
   "drawing",
   "editing",
@@ -74,7 +75,9 @@ def _understanding(
     picture = draws.with_pair(rng, pair)
     focus = next(item for item in picture.things if item.pair == pair)
     turns = questions.about_pair(rng, words, picture, focus, number)
-  elif family == "understanding" and chance(rng, 0.65):
+  elif task == "understanding_general" or (
+    family == "understanding" and chance(rng, 0.65)
+  ):
     picture = draws.scene(rng, canvas=canvas)
     turns = questions.about_scene(rng, words, picture, number)
   else:

@@ -14,6 +14,7 @@ from emma_jax import build, flow, sharding
 from emma_jax.build import sections
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.pictures import images
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.models.dcae import Autoencoder, DcaeConfig
 from emma_jax.models.emma import Emma
@@ -103,6 +104,11 @@ def test_a_default_would_be_found():
   source = "make(Knob, {}, 'data'); data.Other(); unknown(); unknown.of()"
   assert made(module, source) == {Knob, Phase}
   assert with_default(Knob) == {"silent", "made"}
+
+
+def test_what_has_no_config_refuses_the_same_pictures():
+  """Converters and checks of files, which take a limit of their own."""
+  assert defaults.get_config().data.max_pixels == images.MAX_PIXELS
 
 
 def test_scores_have_one_default():

@@ -28,12 +28,14 @@ def meta(**changes) -> dict:
 def run(root, params):
   state = {"trained": params, "ema": params, "frozen": {}}
   with neutral.checkpointer(root / "checkpoints") as checkpoints:
-    more = meta(stage="4b_router", stage_step=7)
+    more = meta(stage="routing", stage_step=7, router_trained=True)
     checkpoints.save(7, state, more, wait=True)
 
 
 def file(root, params):
-  save_weights(root / "w.safetensors", params, meta(step=7, routed=True))
+  save_weights(
+    root / "w.safetensors", params, meta(step=7, router_trained=True)
+  )
 
 
 def export(root, params):
@@ -58,11 +60,35 @@ def test_every_place_gives_the_weights_and_what_belongs_to_them(
   write(tmp_path, params)
   found = locate.read(str(tmp_path / name))
   chex.assert_trees_all_equal(found.params, params)
-  assert found.meta["step"] == 7 and found.meta["routed"]
+  assert found.meta["step"] == 7 and found.meta["router_trained"]
   assert found.meta["config"] == small.config()
   source = build_session.read(str(tmp_path / name))
   assert (source.step, source.route) == (7, "router")
   chex.assert_trees_all_equal(source.params, params)
+
+
+@pytest.mark.parametrize(
+  "stage, said, route",
+  [
+    ("4b_router", {}, "router"),
+    ("4a_expert", {}, "versatile"),
+    ("4b_router", {"router_trained": False}, "versatile"),
+  ],
+)
+def test_older_runs_that_do_not_say_whether_the_router_is_trained(
+  stage, said, route, tmp_path, params
+):
+  """It was by the stage's name; what is said goes before it."""
+  state = {"trained": params, "ema": params, "frozen": {}}
+  with neutral.checkpointer(tmp_path / "checkpoints") as checkpoints:
+    more = meta(stage=stage, stage_step=7) | said
+    checkpoints.save(7, state, more, wait=True)
+  assert build_session.read(str(tmp_path)).route == route
+
+
+def test_the_shipped_references_router_is_a_trained_one():
+  """Its file says so by an older name."""
+  assert build_session.read("reference").route == "router"
 
 
 def test_a_home_folder_is_found(tmp_path, params, monkeypatch):
@@ -107,7 +133,7 @@ def test_what_is_refused_is_refused_before_arrays_are_read(tmp_path):
 
   with pytest.raises(ValueError, match="^no$"):
     locate.read(str(tmp_path), refuse)
-  assert seen == ["4b_router"]
+  assert seen == ["routing"]
 
 
 def damage(step, what: str) -> None:

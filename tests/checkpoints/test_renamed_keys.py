@@ -45,7 +45,18 @@ def test_the_config_of_an_older_run_is_the_one_of_today():
   current = renamed_keys.current(saved)
   # What such runs did by themselves, and go on to do; of today's it is not.
   today["data"] |= {"fit": "pad_learned", "max_crop": 0.0}
-  assert not config_differences(current, today)
+  left = config_differences(current, today)
+  assert {line.split(":")[0] for line in left} == SINCE
+
+
+# What has been given another value, or was added, since then: a stage balances
+# STEM and general pictures, and measures what it has learned.
+SINCE = {
+  "data.sources.understanding_general",
+  "evaluate.router.samples",
+  "evaluate.router.sources",
+  "stages.4b_router.mixture",
+}
 
 
 def shipped(name: str) -> dict:
@@ -125,3 +136,13 @@ def test_a_key_by_both_names_is_refused():
     renamed_keys.current(both)
   same = renamed_keys.current({"data": {"parts": 2, "packing_groups": 2}})
   assert same["data"]["packing_groups"] == 2 and "parts" not in same["data"]
+
+
+def test_who_trained_the_router_is_said_by_todays_name():
+  said = renamed_keys.current_meta
+  assert said({"routed": True}) == {"router_trained": True}
+  for stage, trained in (("4b_router", True), ("3_quality", False)):
+    assert said({"stage": stage})["router_trained"] == trained
+    other = {"stage": stage, "router_trained": not trained}
+    assert said(other) == other
+  assert said({"step": 7}) == {"step": 7}  # an autoencoder's file

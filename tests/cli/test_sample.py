@@ -23,7 +23,7 @@ def weights(tmp_path_factory) -> str:
       fingerprints=build_data.fingerprints(config["data"]),
       step=7,
       scores={},
-      routed=False,
+      router_trained=False,
     ),
   )
   return f"--checkpoint={path}"

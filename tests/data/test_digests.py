@@ -18,13 +18,18 @@ from emma_jax.cli.data import hash as hash_command
 from emma_jax.data.batching import first_fit, plan, row_cost
 from emma_jax.data.curation import (
   answers,
+  captions,
   client,
   duplicates,
   edits,
   filters,
+  generated_text,
+  painter,
+  proposals,
   selection,
 )
 from emma_jax.data.curation.base import Construction
+from emma_jax.data.curation.replies import Price
 from emma_jax.data.curation.text_pictures import TextPictures
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part, sequences
@@ -381,6 +386,7 @@ def test_latents_of_a_config():
 
 RECIPE = part.Recipe(form="text_to_image", tokenizer=TinyTokenizer(["red"]))
 WHO = answers.Noted("clip")
+PAINTER = painter.Painter(url="http://a", model="m", cache="c")
 RULE = filters.ScoreRule(name="clip", answers=WHO)
 
 
@@ -419,7 +425,7 @@ def test_a_job(tmp_path):
       rows_per_shard=7,
       provenance={"licence": "x"},
     ),
-    dict(out="p", workers=5, max_rejected=0.5, execute=print),
+    dict(out="p", workers=5, requests=9, max_rejected=0.5, execute=print),
   )
   before = job_lib._identity(job)
   time = os.stat(file).st_mtime_ns
@@ -435,12 +441,32 @@ def test_a_job(tmp_path):
   assert job_lib._identity(records) != before
 
 
+# How a server is called, and what for, is no matter of what it replies.
+CALLS = dict(
+  cache="d",
+  name="other",
+  key_env="K",
+  timeout=1.0,
+  tries=1,
+  pause=9.0,
+  price=Price(1.0, 2.0),
+  ledger="l",
+  bill=("a", "b"),
+)
 CONSTRUCTIONS = [
   (filters.Filter(base=RECIPE, scores=(RULE,)), {}),
   (duplicates.Dedup(base=RECIPE), {"plan": "elsewhere"}),
   (edits.EditPairs(base=RECIPE), {}),
   (selection.Select(base=RECIPE, score=RULE, count=3), {"plan": "elsewhere"}),
   (selection.LabelStem(base=RECIPE), {}),
+  (captions.Recaption(base=RECIPE, answers=WHO), {}),
+  (captions.AsQuestions(base=RECIPE), {}),
+  (captions.Label(base=RECIPE, name="a", answers=WHO), {}),
+  (proposals.Propose(base=RECIPE, answers=WHO), {}),
+  (proposals.ProposeText(base=RECIPE, answers=WHO), {}),
+  (proposals.ApplyEdits(base=RECIPE, painter=PAINTER), {}),
+  (generated_text.GenerateText(base=RECIPE, painter=PAINTER), {}),
+  (generated_text.CheckText(base=RECIPE, answers=WHO), {}),
 ]
 
 
@@ -494,11 +520,32 @@ def test_the_rest_that_decides_a_construction(tmp_path):
     {},
   )
   ask = client.Client(url="http://a", model="m", prompt="p", cache="c")
+  paint = painter.Painter(url="http://a", model="m", cache="c")
+  check(
+    paint,
+    painter.Painter.identity,
+    dict(
+      url="http://b",
+      model="n",
+      side=9,
+      known_as="editor",
+      options={"size": "64x64"},
+    ),
+    CALLS | dict(picture_tokens=7),
+  )
   check(
     ask,
     client.Client.identity,
-    dict(url="http://b", model="n", prompt="q", side=9),
-    dict(cache="d", key_env="K", timeout=1.0, tries=1, pause=9.0),
+    dict(
+      url="http://b",
+      model="n",
+      prompt="q",
+      side=9,
+      known_as="vlm",
+      max_tokens=5,
+      options={"top_p": 0.5},
+    ),
+    CALLS | dict(answer_tokens=7),
   )
   one, two = (made.jsonl(tmp_path / n, {"id": "a"}) for n in ("a", "b"))
   check(

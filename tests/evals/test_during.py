@@ -16,20 +16,20 @@ def make(config, params, **options):
 
 
 def stages(workdir, config, plan):
-  for stage, step, good, last in plan:
+  for stage, step, good, last, routed in plan:
     evaluator = StageEvaluator(
       workdir,
       config,
       make_session=make,
       load_reference=lambda: Perfect(name="reference"),
     )
-    evaluator({"good": good}, stage, step, last)
+    evaluator({"good": good}, stage, step, last, routed)
 
 
 PLAN = [
-  ("0_alignment", 10, False, False),
-  ("1_pretraining", 30, True, False),
-  ("4b_router", 40, True, True),
+  ("0_alignment", 10, False, False, False),
+  ("1_pretraining", 30, True, False, False),
+  ("4b_router", 40, True, True, True),
 ]
 
 
@@ -59,19 +59,22 @@ def test_resumed_equals_undisturbed(tmp_path, config, capsys):
   assert "Scores over time" in page and "reference 1.000" in page
 
 
-def test_route_follows_the_stage(tmp_path, config):
+def test_the_router_is_taken_once_it_is_trained_whatever_the_stage(
+  tmp_path, config
+):
   seen = []
 
   def remember(config, params, **options):
     seen.append((options["name"], options["step"], options["route"]))
     return Perfect(config, params, **options)
 
-  for stage, step, _, _ in PLAN:
-    StageEvaluator(tmp_path, config, remember)({}, stage, step, False)
+  plan = [("4b_router", 10, False), ("routing", 30, True), ("5_more", 40, True)]
+  for stage, step, routed in plan:
+    StageEvaluator(tmp_path, config, remember)({}, stage, step, False, routed)
   assert seen == [
-    ("fake 0_alignment", 10, "versatile"),
-    ("fake 1_pretraining", 30, "versatile"),
-    ("fake 4b_router", 40, "router"),
+    ("fake 4b_router", 10, "versatile"),
+    ("fake routing", 30, "router"),
+    ("fake 5_more", 40, "router"),
   ]
 
 
@@ -83,7 +86,7 @@ def test_files_without_held_out_ones_still_get_a_report(
   (tmp_path / "metrics.jsonl").write_text(
     "".join(json.dumps(m) + "\n" for m in metrics)
   )
-  StageEvaluator(tmp_path, config, make_session=None)({}, "a", 2, True)
+  StageEvaluator(tmp_path, config, make_session=None)({}, "a", 2, True, False)
   assert "evaluate.sources" in capsys.readouterr().err
   assert "velocity error" in (tmp_path / "report.html").read_text()
   assert not (tmp_path / "scores.json").exists()

@@ -130,3 +130,26 @@ def test_large_pictures_are_shrunk():
 def test_json_of_config_is_readable(page):
   text = html.unescape(re.search(r"<pre>(.*)</pre>", page, re.S)[1])
   assert json.loads(text)["evaluate"]["split"] == "test"
+
+
+def test_the_router_is_shown_by_label_and_expert(tmp_path):
+  cells = {
+    "router/general_to_general": 126,
+    "router/general_to_stem": 2,
+    "router/stem_to_general": 3,
+    "router/stem_to_stem": 125,
+  }
+  balance = {"labels/stem": 0.5, "labels/pictures": 1920}
+  last = {"step": 10, "stage": "4b_router", "router/accuracy": 0.98}
+  after = {"step": 20, "stage": "5_more", "loss/total": 1.0}
+  report.write(
+    tmp_path / "r.html", title="x", metrics=[last | cells | balance, after]
+  )
+  page = (tmp_path / "r.html").read_text()
+  section = page[page.index("The router") :]
+  section = section[: section.index("</table>")]
+  assert "Accuracy 0.980" in section and "1,920 pictures" in section
+  text = re.sub(r"<[^>]+>", " ", section).split()
+  assert text[-6:] == ["general", "126", "2", "STEM", "3", "125"]
+  report.write(tmp_path / "none.html", title="x", metrics=[after])
+  assert "The router" not in (tmp_path / "none.html").read_text()

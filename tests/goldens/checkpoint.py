@@ -49,13 +49,18 @@ def model() -> ml_collections.ConfigDict:
 def abstract() -> TrainState:
   """Shapes of the state of the stage that trains all but the autoencoder."""
   stage = tiny_config.tiny_stages(model())["3_quality"]
+  shapes = build_model.model(model()).shapes
+  # The first release rounded all matrices that were frozen.
+  matrices = [
+    p for p, x in rules.flatten(shapes).items() if optimizer.decays(p, x)
+  ]
+  rounded = dict.fromkeys(matrices, "bfloat16")
   adam = optimizer.build(
     neutral.optimizer_config(learning_rate=1e-3, total_steps=9),
     stage.lr_multipliers,
   )
   return jax.eval_shape(
-    lambda p: state.begin(p, stage.policy, adam, "bfloat16"),
-    build_model.model(model()).shapes,
+    lambda p: state.begin(p, stage.policy, adam, rounded), shapes
   )
 
 

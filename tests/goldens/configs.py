@@ -89,7 +89,7 @@ def full(size: str) -> dict[str, str]:
   out = {f"{size}:{word or 'all'}": of(0, word) for word in WORDS}
   out |= {f"{size}:{t}": of(1, t) for t in targets.TARGETS}
   return out | {
-    f"{size}:{word},native": digest(load(size, f"{word},native"))
+    f"{size}:{word},fixed": digest(load(size, f"{word},fixed"))
     for word in NATIVE
     if every or word == "stage2"
   }

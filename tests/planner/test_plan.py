@@ -96,7 +96,7 @@ def test_a_recipe_says_what_is_rescaled_and_why():
   from emma_jax.cli import common
 
   of = lambda spec, **more: recipe.of_stage(
-    common.load_config(f"emma_4b.py:stage3,{spec}", more), "3_quality"
+    common.load_config(f"emma_4b.py:stage3,fixed,{spec}", more), "3_quality"
   )
   as_it_is, small, large = of("v5e-256"), of("h100"), of("2xv6e-256")
   assert as_it_is.rescaled == small.rescaled == ()

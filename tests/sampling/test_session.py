@@ -20,7 +20,13 @@ from tests.sampling import small, test_text
 def metadata(config: dict, **changes) -> dict:
   prints = build_data.fingerprints(config["data"])
   return (
-    dict(config=config, fingerprints=prints, step=7, scores={}, routed=False)
+    dict(
+      config=config,
+      fingerprints=prints,
+      step=7,
+      scores={},
+      router_trained=False,
+    )
     | changes
   )
 
@@ -58,7 +64,7 @@ def test_a_weight_file(tmp_path, model):
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), s.params, params
   )
   assert s.params["heads"]["velocity"]["kernel"].dtype == np.float32
-  save_weights(path, params, metadata(config, routed=True))
+  save_weights(path, params, metadata(config, router_trained=True))
   assert build_session.load(str(path)).route == "router"
   assert build_session.load(str(path), route="stem").route == "stem"
 
@@ -149,7 +155,7 @@ def test_missing_sources(tmp_path):
   with pytest.raises(locate.NoWeights, match="No weights at"):
     build_session.load(str(tmp_path))
   save_weights(tmp_path / "w.safetensors", {"a": np.zeros(1)}, {"step": 1})
-  with pytest.raises(SampleError, match="config.*fingerprints.*routed"):
+  with pytest.raises(SampleError, match="config.*fingerprints.*router_tr"):
     build_session.load(str(tmp_path / "w.safetensors"))
 
 

@@ -94,6 +94,7 @@ def assembled(c, plans: str | None = None) -> loop.Run:
     module=tiny.emma(),
     shapes=SHAPES,
     axes={"w": (None,)},
+    rounded_to={},
     kind="emma",
     dtype="float32",
   )
@@ -253,8 +254,8 @@ def test_stages_follow_each_other(tmp_path):
   after = lambda params, *rest: seen.append((np.array(params["w"]), *rest))
   end = loop.train(make_run(second_rate=0.0), tmp_path / "ema", after)
   assert [s[1:] for s in seen] == [
-    ("1_pretraining", STEPS, False),
-    ("3_quality", 2 * STEPS, True),
+    ("1_pretraining", STEPS, False, False),
+    ("3_quality", 2 * STEPS, True, False),
   ]
   np.testing.assert_array_equal(seen[0][0], end["w"])  # a rate of 0 keeps
   raw = make_run(second_rate=0.0)
@@ -311,7 +312,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path, undisturbed):
   chex.assert_trees_all_equal(params, undisturbed[0])
   assert logged(tmp_path) == undisturbed[1]
   # A run that was killed while it was scored is scored again.
-  assert seen == [("3_quality", 2 * STEPS, True)]
+  assert seen == [("3_quality", 2 * STEPS, True, False)]
 
 
 def test_another_config_is_refused_with_the_differences(tmp_path):

@@ -122,14 +122,15 @@ def test_a_stage_begins_with_its_trained_part_apart():
     state.begin(params, ((".*", "melt"),), optax.adam(1e-3), "float32")
 
 
-def test_frozen_matrices_may_be_kept_in_bfloat16():
-  """Vectors are used in float32, and nothing that trains is rounded."""
+def test_frozen_weights_may_be_kept_in_bfloat16():
+  """Those that are named, and nothing that trains is rounded."""
   params = {
     "a": {"kernel": jnp.full((2, 2), 1.01)},
     "b": {"kernel": jnp.full((2, 2), 1.01), "scale": jnp.ones(2)},
   }
+  named = {"a/kernel": "bfloat16", "b/kernel": "bfloat16"}
   policy = (("b/.*", "frozen"), (".*", "train"))
-  s = state.begin(params, policy, optax.adam(1e-3), "bfloat16")
+  s = state.begin(params, policy, optax.adam(1e-3), named)
   kinds = {p: str(x.dtype) for p, x in rules.flatten(s).items() if x.ndim}
   assert kinds.pop("frozen/b/kernel") == "bfloat16"
   assert set(kinds.values()) == {"float32"}

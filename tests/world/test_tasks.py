@@ -275,6 +275,7 @@ def test_every_phrasing_is_complete_in_both_languages():
   "task",
   [
     "understanding",
+    "understanding_general",
     "stem",
     "understanding_pairs",
     "understanding_shapes",

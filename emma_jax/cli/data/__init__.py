@@ -36,6 +36,14 @@ COMMANDS = (
   "edit-pairs",
   "select",
   "label-stem",
+  "recaption",
+  "label-portrait",
+  "propose-edits",
+  "apply-edits",
+  "generate-text",
+  "check-text",
+  "rewrite-prompts",
+  "chain",
 )
 
 

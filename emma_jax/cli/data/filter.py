@@ -32,6 +32,14 @@ def add(commands: Any) -> None:
   add("--min-pixels", type=int, default=0, help="of a picture")
   add("--max-aspect", type=float, help="longer side over shorter side")
   add(
+    "--noted",
+    action="append",
+    default=[],
+    metavar="KEY=VALUE",
+    help="keep records with this value in their provenance",
+  )
+  add("--stem", default="", choices=("", "stem", "general"), help="label")
+  add(
     "--score",
     action="append",
     default=[],
@@ -70,9 +78,18 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       max_side=args.max_side,
       min_pixels=args.min_pixels,
       max_aspect=args.max_aspect,
+      noted=dict(_pair(text) for text in args.noted),
+      stem=args.stem,
       scores=rules,
       missing=args.missing,
     ),
     writing.files(args.inputs),
   )
   return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+  key, equals, value = text.partition("=")
+  if not (key and equals):
+    raise common.UserError(f"--noted {text}: expected KEY=VALUE.")
+  return key, value

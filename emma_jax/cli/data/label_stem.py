@@ -7,8 +7,10 @@
 The first rule that holds gives the label: [{"label": "stem", "field":
 "data_source", "matches": "ai2d|geometry"}, {"label": "general", "field":
 "text", "matches": "."}]. A field is a key of the provenance, "text" or "id".
-Where no rule holds, --answers ({"stem": true}) tells. Only questions are
-written.
+Without --rules they are --reading's, for parts of LLaVA-OneVision and
+FineVision; it also words the prompt. figure: a bar chart is general, as the
+paper's Figure 2 routes one; summary: charts are STEM. Where no rule holds,
+--answers ({"stem": true}) tells. Only questions are written.
 """
 
 import argparse
@@ -30,6 +32,12 @@ def add(commands: Any) -> None:
   writing.add_output(parser)
   add = parser.add_argument
   add("--rules", metavar="FILE", help="JSON list of rules")
+  add(
+    "--reading",
+    default="figure",
+    choices=("figure", "summary"),
+    help="of the paper: is a chart general or STEM? (default: %(default)s)",
+  )
   add("--answers", metavar="FILE|ask", help="where no rule holds")
   add("--relabel", action="store_true", help="also questions that have a label")
   constructing.add_back_ends(parser)
@@ -38,18 +46,20 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Writes the labelled questions, prints their counts; 0, or UserError."""
-  from emma_jax.data.curation import selection
+  from emma_jax.data.curation import selection, stem_labels
   from emma_jax.data.ingest import job
   from emma_jax.data.records.source import RecordsSource
 
   common.refuse_overrides("label-stem", overrides)
-  if not (args.rules or args.answers):
-    raise common.UserError("label-stem needs --rules, --answers or both.")
   try:
-    rules = selection.read_rules(args.rules) if args.rules else ()
+    rules = (
+      selection.read_rules(args.rules)
+      if args.rules
+      else stem_labels.READINGS[args.reading].rules
+    )
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
-  writing.write(
+  card = writing.write(
     args,
     selection.LabelStem(
       base=writing.recipe(args),
@@ -60,6 +70,8 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     ),
     writing.files(args.inputs),
   )
+  if card is None:
+    return 0
   labels = selection.labels_of(RecordsSource(args.out).lengths)
   print(", ".join(f"{n} {label}" for label, n in labels.items()))
   return 0

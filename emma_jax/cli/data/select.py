@@ -5,6 +5,8 @@
 
 A group is a task, or with --by a value of the records' provenance within a
 task. groups.json in the new folder tells how many there were and were chosen.
+A score that is asked of a model is asked in a first pass, by one request a
+process: for many records let `filter --score` ask and note it before.
 """
 
 import argparse
@@ -64,7 +66,8 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     )
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
-  writing.write(args, maker, writing.files(args.inputs))
+  if writing.write(args, maker, writing.files(args.inputs)) is None:
+    return 0
   with open(os.path.join(args.out, selection.REPORT), encoding="utf-8") as file:
     for group, numbers in json.load(file).items():
       print(f"{numbers['chosen']:8d} of {numbers['records']:8d}  {group}")

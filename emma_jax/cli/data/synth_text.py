@@ -34,9 +34,10 @@ def add(commands: Any) -> None:
   )
   add(
     "--languages",
-    default="en,zh",
+    default="en",
     metavar="LANGUAGE,...",
-    help="of the words; prompts are English (default: %(default)s)",
+    help="of the words, en or zh; prompts are English (default: %(default)s, "
+    "as the paper's drawings are)",
   )
   add(
     "--phrases",
@@ -94,12 +95,17 @@ def _phrases(pairs: list[str]) -> dict[str, tuple[str, ...]]:
   out = {}
   for pair in pairs:
     language, _, path = pair.partition("=")
-    try:
-      with open(path, encoding="utf-8-sig") as file:
-        lines = tuple(filter(None, (line.strip() for line in file)))
-    except (OSError, UnicodeDecodeError) as error:
-      raise common.UserError(f"--phrases {pair}: {error}") from error
-    if not lines:
-      raise common.UserError(f"--phrases {pair}: the file has no lines.")
-    out[language] = lines
+    out[language] = lines_of(f"--phrases {language}", path)
   return out
+
+
+def lines_of(flag: str, path: str) -> tuple[str, ...]:
+  """The lines of a file of texts; UserError where it has none."""
+  try:
+    with open(path, encoding="utf-8-sig") as file:
+      lines = tuple(filter(None, (line.strip() for line in file)))
+  except (OSError, UnicodeDecodeError) as error:
+    raise common.UserError(f"{flag} {path}: {error}") from error
+  if not lines:
+    raise common.UserError(f"{flag} {path}: the file has no lines.")
+  return lines

@@ -1,6 +1,7 @@
 """emma-data validate: reads and decodes every record; exit code 1 on errors.
 
-A data set is a folder of records, or any source as in a config.
+A data set is a folder of records, or any source as in a config. Chinese in
+drawings or edits is a warning, not an error.
 """
 
 import argparse
@@ -115,5 +116,11 @@ def _print(data: str, found: Any, most: int) -> None:
   if found.errors > most:
     print(f"... and {found.errors - most} more; --report FILE has the first.")
   print(f"{data}: {found.records} records, {found.errors} errors")
+  for task, count in sorted(found.chinese.items()):
+    print(
+      f"warning: {count} records of {task} hold Chinese; the paper's are "
+      "English, and what a model then does with Chinese prompts is no longer "
+      "untrained."
+    )
   for name, count in found.kinds.most_common():
     print(f"{count:8d}  {name}")

@@ -130,10 +130,16 @@ def _check_flags(args: argparse.Namespace) -> None:
 def write(
   args: argparse.Namespace, maker: Any, inputs: list[str], **more: Any
 ) -> Any:
-  """Runs the job of a command; returns the new card. UserError for mistakes."""
+  """Runs the job of a command; returns the new card. UserError for mistakes.
+
+  With --dry-run it says what would be asked, and returns None.
+  """
   from emma_jax.data.ingest import job as job_lib
   from emma_jax.data.ingest import pool
 
+  if getattr(args, "dry_run", False):
+    _tell_costs(args, maker, inputs)
+    return None
   try:
     if args.beam is not None:
       from emma_jax.data.ingest import beam
@@ -145,6 +151,7 @@ def write(
       maker=maker,
       rows_per_shard=args.rows_per_shard,
       workers=args.workers,
+      requests=getattr(args, "requests", 0) or max(1, args.workers),
       max_rejected=args.max_rejected,
       provenance={"licence": args.licence or "not stated"},
       **more,
@@ -165,7 +172,36 @@ def write(
     print(f"Left out ({notes}):")
     for kind, count in sorted(left_out.items(), key=lambda x: -x[1]):
       print(f"{count:8d}  {kind}")
+  _tell_spent(args.out)
   return card
+
+
+def _tell_costs(
+  args: argparse.Namespace, maker: Any, inputs: list[str]
+) -> None:
+  from emma_jax.data.curation import costs
+
+  try:
+    options = maker.base.options
+    rows = costs.rows_of(inputs, options, args.rows_per_shard)
+  except (OSError, ValueError, ImportError, AttributeError) as error:
+    raise common.UserError(str(error)) from error
+  if rows is None:
+    print("How many rows go in is not known: a tar tells only when it is read.")
+  else:
+    print(f"{rows:,} rows go in.")
+  found = costs.estimates(maker, rows or 0)
+  for line in costs.estimate_lines(found) or ["Nothing is asked of a server."]:
+    print(line)
+  print("Nothing was asked or written.")
+
+
+def _tell_spent(folder: str) -> None:
+  from emma_jax.data.curation import costs, replies
+
+  path = os.path.join(folder, replies.LEDGER)
+  for line in costs.spent_lines(replies.spent(path)):
+    print(line)
 
 
 def _columns(text: str) -> dict[str, str]:

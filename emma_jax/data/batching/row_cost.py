@@ -78,6 +78,7 @@ class RowCost:
   tokens: np.ndarray  # (n,) int32, in both buffers
   bucket: np.ndarray  # (n,) int8, of RowLimits.layouts, or ANY_BUCKET
   turns: np.ndarray  # (n,) int32: kept of a conversation that is cut, 0: whole
+  limited: np.ndarray  # (n,) bool: has more turns than are kept of any
   cropped: np.ndarray  # (n,) float32: share of its target that framing loses
   too_cropped: np.ndarray  # (n,) bool: a picture would lose over max_crop
   fits: np.ndarray  # (n,) bool: some row could hold it, and nothing too cropped
@@ -94,8 +95,13 @@ class RowCost:
 
   @property
   def truncated(self) -> int:
-    """Conversations that lose turns so that they fit."""
-    return int(np.count_nonzero(self.turns[self.fits]))
+    """Conversations that lose turns: for max_turns, or so that they fit."""
+    return int(np.count_nonzero(self.loses_turns[self.fits]))
+
+  @property
+  def loses_turns(self) -> np.ndarray:
+    """(n,) bool: not all turns of the conversation are kept."""
+    return self.limited | (self.turns > 0)
 
   @property
   def dropped(self) -> int:
@@ -153,6 +159,7 @@ def count(lengths: Lengths, rules: RowLimits) -> RowCost:
     tokens=(need[:, 0] + gen).astype(np.int32),
     bucket=bucket,
     turns=turns,
+    limited=asked & (lengths.turns > (rules.max_turns or np.inf)),
     cropped=cropped,
     too_cropped=too_cropped,
     fits=np.all(need <= np.array(rules.capacities), axis=1) & ~too_cropped,

@@ -92,12 +92,13 @@ class _Tally:
       segment.bucket[:use], minlength=self._buckets.size
     )
     self._passed += int(segment.passed[:use].sum())
-    self._truncated += int(np.count_nonzero(s.turns))
     number = segment.first + np.arange(use)
     phase = np.searchsorted(self._d.ends[:-1], number, side="right")
     phase = np.repeat(phase, counts[:use])
     for i, table in enumerate(self._d.tables):
       mine = s.source == i
+      lost = table.loses_turns[s.index[mine]]
+      self._truncated += int(np.count_nonzero(lost))
       drawn = table.need[s.index[mine], CAPACITIES.index("targets")]
       self._drawn += int(drawn.sum())
       self._cropped += float(table.cropped[s.index[mine]].sum(dtype=float))

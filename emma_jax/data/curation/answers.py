@@ -21,7 +21,7 @@ import numpy as np
 from emma_jax import files
 from emma_jax.data.curation.base import hash64
 from emma_jax.data.ingest.job import ConversionError, file_state
-from emma_jax.data.ingest.part import FirstPass
+from emma_jax.data.ingest.part import FirstPass, Skipped
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
 
@@ -31,6 +31,10 @@ Missing = Literal["error", "drop", "keep"]
 
 class NoAnswer(BadRecord):
   """There is no answer about this record."""
+
+
+class Refused(NoAnswer):
+  """A content filter has refused to give one, and would do so again."""
 
 
 class Answering(Protocol):
@@ -70,6 +74,32 @@ def ask(
         "drop or --missing keep."
       ) from error
     return None
+
+
+def wanted(
+  answers: Answering,
+  stored: schema.Stored,
+  where: str,
+  missing: Missing,
+  name: str,
+) -> Mapping[str, Any] | Skipped | None:
+  """The answer; where it is missing: why the record goes, or None (it stays).
+
+  Raises:
+    ConversionError: it must not be missing; the run ends.
+  """
+  try:
+    return answers.answer(stored, where)
+  except NoAnswer as error:
+    if missing == "error":
+      raise ConversionError(
+        f"{error}. Say what becomes of such records: --missing drop leaves "
+        "them out."
+      ) from error
+    if missing == "keep":
+      return None
+    kind = "refused" if isinstance(error, Refused) else f"no {name}"
+    return Skipped(kind, error.reason)
 
 
 def number(answer: Mapping[str, Any], key: str, where: str) -> float | None:

@@ -8,7 +8,7 @@ reads, or folders of records.
 from collections.abc import Iterator, Mapping
 import dataclasses
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,14 @@ from emma_jax.data.ingest.part import Converted, FirstPass, Recipe, Skipped
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
+
+
+class Ask(NamedTuple):
+  """Calls of a back end about a record (remote.Remote), and pictures shown."""
+
+  remote: Any
+  calls: int
+  pictures: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,12 @@ class Construction:
       },
     )
 
+  def asks(self) -> Iterator[Ask]:
+    """What is asked of servers about a record at most, for estimates."""
+    for f in dataclasses.fields(self):
+      if f.name != "base":
+        yield from _asked(getattr(self, f.name))
+
   def make(
     self, row: Mapping[str, Any], where: str, path: str
   ) -> Iterator[Converted | Skipped]:
@@ -105,6 +119,17 @@ def _ready(value: Any, first: FirstPass) -> Any:
   if isinstance(value, tuple):
     return tuple(_ready(v, first) for v in value)
   return value
+
+
+def _asked(value: Any) -> Iterator[Ask]:
+  """Of a field: a back end, a rule that holds one, or several of them."""
+  if hasattr(value, "price") and hasattr(value, "tokens"):
+    yield Ask(value, 1, 1)
+  elif isinstance(value, tuple):
+    for one in value:
+      yield from _asked(one)
+  elif hasattr(value, "answers"):
+    yield from _asked(value.answers)
 
 
 def noted(stored: schema.Stored, **words: Any) -> schema.Stored:

@@ -7,145 +7,136 @@ tries: what is done is kept, and the same command goes on.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
-import http.client
 import io
 import json
-import os
+import math
 import re
-import time
-from typing import Any
-import urllib.error
-import urllib.request
+from typing import Any, ClassVar
 
 from PIL import Image
 
-from emma_jax import files
 from emma_jax.data.curation import base
 from emma_jax.data.curation.answers import NoAnswer
-from emma_jax.data.ingest.job import ConversionError
-from emma_jax.data.ingest.part import FirstPass
+from emma_jax.data.curation.remote import Remote
 from emma_jax.data.records import schema
 
-# The server, not the record, is why these fail: they are tried again.
-_LATER = {408, 409, 425, 429, 500, 502, 503, 504}
-# This record is why these fail: too large, refused by a content filter.
-_RECORD = {400, 413, 422}
-_LONGEST_PAUSE = 60.0
-
-PROMPTS = {
-  "score": "Rate the picture's aesthetic quality from 0 (unusable) to 10 "
-  '(outstanding). Reply with JSON alone: {"score": 6.5}',
-  "judge": "The first picture was edited into the second one by this "
-  'instruction: "{instruction}". Rate from 0 to 10 how exactly the second '
-  "picture follows it, with everything else unchanged and without flaws. "
-  'Reply with JSON alone: {"score": 6.5}',
-  "ocr": "Read all text in each of the two pictures, exactly as it is "
-  'written. Reply with JSON alone: {"source": ["text of the first", ...], '
-  '"target": ["text of the second", ...]}',
-  "face": "If both pictures show the same place with people, rate from 0 "
-  "(other persons) to 1 (surely the same persons) how similar their faces "
-  'are. Without people the score is null. Reply with JSON alone: {"score": '
-  "0.9}",
-  "reverse": 'An editing instruction says: "{instruction}". The first '
-  "picture was edited into the second one by it. Write the instruction that "
-  "turns the second picture back into the first, in the same style. Reply "
-  'with JSON alone: {"instruction": "..."}',
-  "stem": "Does answering these questions about the picture need science, "
-  "technology, engineering or mathematics (diagrams, charts, formulas, "
-  "geometry, physics, biology)? Questions: {text} Reply with JSON alone: "
-  '{"stem": true}',
-}
+# Pixels along a side of what most models take for a token, and characters.
+_TOKEN_SIDE, _TOKEN_LETTERS = 32, 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Client:
+class Client(Remote):
   """Asks a model about records.
 
   Args:
-    url: base address, such as http://localhost:8000/v1
-    model: its name there.
     prompt: {instruction}, {prompt} and {text} are replaced by the record's.
-    cache: folder of replies.
-    key_env: environment variable that holds the key; it may be unset.
     side: pictures are sent at most so large, as JPEG.
-    timeout: seconds for one reply.
-    tries: of one request, with pauses from `pause` seconds on, doubled.
+    max_tokens: of a reply; a longer one is no answer.
+    options: further keys of the request; None takes one away that is there
+      ({"temperature": None} for models that have one temperature).
+    answer_tokens: of a usual reply, for estimates.
   """
 
-  url: str
-  model: str
-  prompt: str
-  cache: str
-  key_env: str = "OPENAI_API_KEY"
-  side: int = 768
-  timeout: float = 120.0
-  tries: int = 6
-  pause: float = 1.0
+  WANTED: ClassVar[str] = "chat completion"
 
-  def __post_init__(self):
-    if not self.url.startswith(("http://", "https://")):
-      raise ConversionError(
-        f"{self.url!r} is no base address such as http://localhost:8000/v1"
-      )
-    if not self.model:
-      raise ConversionError("The client needs the model's name (--model).")
+  prompt: str
+  side: int = 768
+  max_tokens: int = 1024
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  answer_tokens: int = 100
 
   def identity(self) -> Any:
     """JSON of what decides a reply: address, model, prompt, picture size."""
-    return {
-      "url": self.url,
-      "model": self.model,
+    return super().identity() | {
       "prompt": self.prompt,
       "side": self.side,
+      "max_tokens": self.max_tokens,
+      "options": dict(self.options),
     }
 
-  def ready(self, first: FirstPass) -> "Client":
-    """Itself; the folder of replies is there afterwards."""
-    os.makedirs(self.cache, exist_ok=True)
-    return self
+  def tokens(self, pictures: int) -> tuple[float, float, int]:
+    """(tokens in, tokens out, pictures made) of a usual call, about."""
+    seen = math.ceil(self.side / _TOKEN_SIDE) ** 2
+    return (
+      len(self.prompt) / _TOKEN_LETTERS + pictures * seen,
+      float(self.answer_tokens),
+      0,
+    )
 
   def answer(self, stored: schema.Stored, where: str) -> Mapping[str, Any]:
     """The reply's JSON object, from the cache or asked now; or NoAnswer."""
-    body = self._body(stored, where)
-    name = hashlib.sha256(f"{self.url}\n".encode() + body).hexdigest()
-    path = os.path.join(self.cache, name[:2], f"{name}.json")
-    if os.path.exists(path):
-      with open(path, encoding="utf-8") as file:
-        reply = json.load(file)["reply"]
-    else:
-      reply = self._ask(body, where)
-      _keep(path, reply)
-    found = json_of(reply)
-    if found is None:
-      raise NoAnswer(where, f"the reply {reply!r:.120} holds no JSON object")
-    return found
-
-  def _body(self, stored: schema.Stored, where: str) -> bytes:
     record = stored.record
     values = {
       "instruction": getattr(record, "instruction", ""),
       "prompt": getattr(record, "prompt", ""),
       "text": "\n".join(base.texts_of(record)),
     }
-    # At once: what a record says is no template.
-    prompt = re.sub(
-      r"\{(instruction|prompt|text)\}", lambda m: values[m[1]], self.prompt
+    return self.ask(values, stored.pictures, where)
+
+  def ask(
+    self, values: Mapping[str, str], pictures: Sequence[bytes], where: str
+  ) -> Mapping[str, Any]:
+    """The same for texts that replace the prompt's words in braces."""
+    prompt = self._prompt(values)
+    # Of the pictures as they are stored: what encodes them for the request may
+    # write other bytes after an upgrade.
+    content = json.dumps(
+      [
+        self._request(prompt),
+        self.side,
+        [hashlib.sha256(data).hexdigest() for data in pictures],
+      ],
+      sort_keys=True,
     )
+    kept = self.once(
+      content.encode(),
+      where,
+      lambda: self.post(
+        "chat/completions",
+        self._body(prompt, pictures, where),
+        "application/json",
+        _reply,
+        where,
+      ),
+    )
+    if kept.get("finish") == "length":
+      raise NoAnswer(
+        where, f"the reply was cut after {self.max_tokens} tokens (max_tokens)"
+      )
+    found = json_of(kept["reply"])
+    if found is None:
+      raise NoAnswer(
+        where, f"the reply {kept['reply']!r:.120} holds no JSON object"
+      )
+    return found
+
+  def _prompt(self, values: Mapping[str, str]) -> str:
+    # At once: what a record says is no template.
+    return re.sub(
+      r"\{(instruction|prompt|text)\}",
+      lambda m: values.get(m[1], ""),
+      self.prompt,
+    )
+
+  def _request(self, content: Any) -> dict[str, Any]:
+    request = {
+      "model": self.model,
+      "temperature": 0,
+      "max_tokens": self.max_tokens,
+      "messages": [{"role": "user", "content": content}],
+      **self.options,
+    }
+    return {k: v for k, v in request.items() if v is not None}
+
+  def _body(self, prompt: str, pictures: Sequence[bytes], where: str) -> bytes:
     content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
-    for data in stored.pictures:
+    for data in pictures:
       url = f"data:image/jpeg;base64,{self._jpeg(data, where)}"
       content.append({"type": "image_url", "image_url": {"url": url}})
-    return json.dumps(
-      {
-        "model": self.model,
-        "temperature": 0,
-        "max_tokens": 1024,
-        "messages": [{"role": "user", "content": content}],
-      }
-    ).encode()
+    return json.dumps(self._request(content)).encode()
 
   def _jpeg(self, data: bytes, where: str) -> str:
     image = Image.fromarray(base.pixels(data, where))
@@ -154,42 +145,21 @@ class Client:
     image.save(out, "JPEG", quality=90)
     return base64.b64encode(out.getvalue()).decode()
 
-  def _ask(self, body: bytes, where: str) -> str:
-    problem = ""
-    for attempt in range(self.tries):
-      if attempt:
-        time.sleep(min(self.pause * 2 ** (attempt - 1), _LONGEST_PAUSE))
-      try:
-        return self._post(body)
-      except urllib.error.HTTPError as error:
-        reply = error.read(500).decode("utf-8", "replace")
-        problem = f"{error.code} {error.reason}: {reply[:200]}"
-        if error.code in _RECORD:
-          raise NoAnswer(where, f"{self.url} refuses it: {problem}") from error
-        if error.code not in _LATER:
-          raise ConversionError(f"{self.url}: {problem}") from error
-      except (OSError, http.client.HTTPException) as error:
-        problem = f"{type(error).__name__}: {error}"
-      except (ValueError, LookupError, TypeError) as error:
-        problem = f"no chat completion: {type(error).__name__}: {error}"
-    raise ConversionError(
-      f"{self.url} gave no answer in {self.tries} tries; the last: "
-      f"{problem}. What is done is kept: give the same command again."
-    )
 
-  def _post(self, body: bytes) -> str:
-    headers = {"Content-Type": "application/json"}
-    key = os.environ.get(self.key_env, "")
-    if key:
-      headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(
-      f"{self.url.rstrip('/')}/chat/completions", body, headers
-    )
-    with urllib.request.urlopen(request, timeout=self.timeout) as response:
-      reply = json.load(response)["choices"][0]["message"]["content"]
-    if not isinstance(reply, str):
-      raise TypeError(f"the message's content is {reply!r:.80}")
-    return reply
+def _reply(reply: Any) -> dict[str, Any]:
+  """What is kept of a chat completion; LookupError, TypeError: it is none."""
+  choice = reply["choices"][0]
+  message, finish = choice["message"], choice.get("finish_reason")
+  if message.get("refusal") or finish == "content_filter":
+    reason = message.get("refusal") or "by its content filter"
+    return {"refused": f"refused: {reason}", "usage": reply.get("usage")}
+  if not isinstance(message["content"], str):
+    raise TypeError(f"content is {message['content']!r:.80}")
+  return {
+    "reply": message["content"],
+    "finish": finish,
+    "usage": reply.get("usage"),
+  }
 
 
 def json_of(reply: str) -> Mapping[str, Any] | None:
@@ -208,9 +178,3 @@ def json_of(reply: str) -> Mapping[str, Any] | None:
       found = value
     at = reply.find("{", end)
   return found
-
-
-def _keep(path: str, reply: str) -> None:
-  # Two workers may ask the same at once.
-  with files.atomic_write(path, "w", shared=True) as file:
-    json.dump({"reply": reply}, file)

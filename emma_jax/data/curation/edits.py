@@ -20,7 +20,7 @@ from typing import Any
 from emma_jax.data.curation import answers as answers_lib
 from emma_jax.data.curation import instructions
 from emma_jax.data.curation.answers import Answers, Missing
-from emma_jax.data.curation.base import Construction, need_editing, noted
+from emma_jax.data.curation.base import Ask, Construction, need_editing, noted
 from emma_jax.data.curation.filters import ScoreRule
 from emma_jax.data.ingest.part import Converted, Skipped
 from emma_jax.data.records import schema
@@ -51,6 +51,12 @@ class EditPairs(Construction):
   ocr: Answers | None = None
   face: ScoreRule | None = None
   missing: Missing = "error"
+
+  def asks(self) -> Iterator[Ask]:
+    """Both pictures are shown; the judge sees the reverse pair, too."""
+    for one in super().asks():
+      twice = self.reverse and self.judge and one.remote is self.judge.answers
+      yield Ask(one.remote, 2 if twice else 1, 2)
 
   def make(
     self, row: Mapping[str, Any], where: str, path: str

@@ -1,14 +1,18 @@
 """Leaves out records by the size of their pictures and by scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
 
 from emma_jax.data.curation import answers as answers_lib
 from emma_jax.data.curation.answers import Answers, Missing
 from emma_jax.data.curation.base import Construction, noted
+from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.ingest.part import Converted, Skipped
 from emma_jax.data.records import schema
+from emma_jax.structs import STEM_GENERAL, STEM_SCIENCE, STEM_UNKNOWN
+
+_LABELS = {"stem": STEM_SCIENCE, "general": STEM_GENERAL}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,8 @@ class Filter(Construction):
     min_side, max_side: pixels of a picture's shorter, longer side.
     min_pixels: of a picture.
     max_aspect: of the longer side over the shorter one.
+    noted: key of the provenance -> the value wanted there, as a text.
+    stem: "stem" or "general" keeps questions with that label alone.
     scores: in the order in which they are asked for.
     missing: what becomes of a record without a score.
   """
@@ -91,13 +97,23 @@ class Filter(Construction):
   max_side: int | None = None
   min_pixels: int = 0
   max_aspect: float | None = None
+  noted: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  stem: str = ""
   scores: tuple[ScoreRule, ...] = ()
   missing: Missing = "error"
+
+  def __post_init__(self):
+    if self.stem not in ("", *_LABELS):
+      raise ConversionError(f"stem={self.stem!r} is none of {[*_LABELS]}.")
 
   def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:
     """The record with its scores noted, or the first reason against it."""
     if self.tasks and made.stored.task not in self.tasks:
       yield Skipped("task", f"a record of {made.stored.task}")
+      return
+    out = self.of_label(made.stored)
+    if out:
+      yield out
       return
     for y, x in made.sizes:
       out = self.of_size(y, x)
@@ -110,6 +126,18 @@ class Filter(Construction):
         yield out
         return
     yield made
+
+  def of_label(self, stored: schema.Stored) -> Skipped | None:
+    """Why a record of these notes, and of this label, is not wanted."""
+    for key, wanted in self.noted.items():
+      value = stored.provenance.get(key)
+      if str(value) != wanted:
+        return Skipped(key, f"{key} is {value!r}, not {wanted!r}")
+    if self.stem:
+      label = getattr(stored.record, "stem", STEM_UNKNOWN)
+      if label != _LABELS[self.stem]:
+        return Skipped("stem", f"it is not labelled {self.stem}")
+    return None
 
   def of_size(self, y: int, x: int) -> Skipped | None:
     """Why a picture of this size is not wanted."""

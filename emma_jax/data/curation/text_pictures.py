@@ -39,7 +39,8 @@ class TextPictures(Construction):
   Args:
     seed: of all choices.
     sizes: (height, width) in pixels, drawn evenly.
-    languages: keys of fonts.LANGUAGES, drawn evenly.
+    languages: keys of fonts.LANGUAGES, drawn evenly. The paper draws English
+      alone: pictures from Chinese prompts are to be what nobody trained.
     phrases: language -> texts; a language without takes words.PHRASES.
     folders: of fonts; without any, the system's.
     max_texts: in a picture.
@@ -48,7 +49,7 @@ class TextPictures(Construction):
 
   seed: int = 0
   sizes: tuple[tuple[int, int], ...] = ((1024, 1024),)
-  languages: tuple[str, ...] = ("en", "zh")
+  languages: tuple[str, ...] = ("en",)
   phrases: Mapping[str, tuple[str, ...]] = dataclasses.field(
     default_factory=dict
   )

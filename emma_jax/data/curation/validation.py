@@ -7,6 +7,7 @@ import functools
 import os
 import re
 
+from emma_jax.data.curation import base, instructions
 from emma_jax.data.ingest import pool
 from emma_jax.data.loading import sources
 from emma_jax.data.loading.batch_stats import Bad
@@ -15,11 +16,12 @@ from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import card as card_lib
-from emma_jax.data.records import latents
+from emma_jax.data.records import latents, schema
 from emma_jax.data.records.lengths import Lengths, Measure
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.data.transforms import ToSample
+from emma_jax.structs import Record
 
 # Elements that a process looks at in one go, and errors it brings back of them.
 _STRETCH, _MOST = 1000, 1000
@@ -39,11 +41,17 @@ _FRAMING = Framing(understanding=_NATIVE, generation=_NATIVE, buckets=())
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What `validate` saw; `bad` holds the first errors, `kinds` counts all."""
+  """What `validate` saw; `bad` holds the first errors, `kinds` counts all.
+
+  `chinese` counts, by task, sound drawings and edits whose text holds Chinese
+  characters: the paper's are English, so that pictures from Chinese prompts
+  were never trained.
+  """
 
   records: int
   bad: tuple[Bad, ...]
   kinds: Counter[str]
+  chinese: Counter[str]
 
   @property
   def errors(self) -> int:
@@ -95,10 +103,12 @@ def validate(
     for start in range(0, count, _STRETCH)
   ]
   kinds = Counter(kind(b.reason) for b in bad)
+  chinese = Counter[str]()
   for found in pool.run(calls, workers, on_progress):
     bad += found.bad
     kinds += found.kinds
-  return Findings(count, tuple(bad), kinds)
+    chinese += found.chinese
+  return Findings(count, tuple(bad), kinds, chinese)
 
 
 def _length(source: sources.Source) -> int:
@@ -159,18 +169,19 @@ def _stretch(
     lengths = None  # counted by another one; nothing to compare with
   measure = Measure.of(tokenizer)
   bad: list[Bad] = []
-  kinds = Counter[str]()
+  kinds, chinese = Counter[str](), Counter[str]()
   for index in range(start, stop):
     where = _where(source, index)
     try:
-      _look(source, index, where, to_sample, lengths, measure)
+      record = _look(source, index, where, to_sample, lengths, measure)
+      chinese.update(_chinese(record))
       tick(False, 0)
     except BadRecord as error:
       kinds[kind(error.reason)] += 1
       if len(bad) < _MOST:
         bad.append(Bad(where, error.reason))
       tick(True, 0)
-  return Findings(stop - start, tuple(bad), kinds)
+  return Findings(stop - start, tuple(bad), kinds, chinese)
 
 
 def _where(source: sources.Source, index: int) -> str:
@@ -186,14 +197,25 @@ def _look(
   to_sample: ToSample,
   lengths: Lengths | None,
   measure: Measure,
-) -> None:
+) -> Record:
+  """The record; BadRecord where training could not use it."""
   if not isinstance(source, RecordsSource):
-    to_sample(source[index])
-    return
+    record = source[index]
+    to_sample(record)
+    return record
   stored = source.stored_row(index)
   to_sample(stored.record)
   if lengths is None:
-    return
+    return stored.record
   sizes = [images.measure_picture(p, where) for p in stored.pictures]
   if measure(stored, sizes) != lengths[index]:
     raise BadRecord(where, "the side file has other lengths")
+  return stored.record
+
+
+def _chinese(record: Record) -> list[str]:
+  """[its task] of a drawing or edit whose text is Chinese, wholly or not."""
+  task = schema.task_of(record)
+  if task not in ("drawing", "editing"):
+    return []
+  return [task] * any(map(instructions.is_chinese, base.texts_of(record)))

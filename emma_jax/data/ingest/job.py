@@ -59,6 +59,8 @@ class Job:
       out.
     rows_per_shard: about; a tar is one shard in any case.
     workers: processes; 0 works in this one.
+    requests: rows that are made at a time by all of them together, for makers
+      that wait for servers; no fewer than the processes.
     max_rejected: share of broken rows above which the conversion stops.
     provenance: for the card, such as {"licence": ...}.
     execute: runs the calls in place of pool.run; the result is the same.
@@ -69,6 +71,7 @@ class Job:
   maker: part_lib.Converter
   rows_per_shard: int = 4096
   workers: int = 1
+  requests: int = 1
   max_rejected: float = 0.2
   provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   execute: Execute = pool.run
@@ -270,8 +273,9 @@ def _convert_parts(
       )
 
   pickled = pickle.dumps(maker)
+  threads = max(1, job.requests // max(1, min(job.workers, len(todo))))
   job.execute(
-    [(_task, (parts[i], i, pickled, folder, work)) for i in todo],
+    [(_task, (parts[i], i, pickled, folder, work, threads)) for i in todo],
     job.workers,
     on_progress,
   )
@@ -283,6 +287,7 @@ def _task(
   maker: bytes,
   folder: str,
   work: str,
+  threads: int,
   tick: part_lib.Tick,
 ) -> None:
   """One part in a worker; its last act is to say that it is done."""
@@ -293,6 +298,7 @@ def _task(
     f"part-{index:05d}",
     os.path.join(work, f"rejected-{index:05d}.jsonl"),
     tick,
+    threads,
   )
   path = os.path.join(work, f"done-{index:05d}.json")
   files.write_text(path, json.dumps(dataclasses.asdict(done)))

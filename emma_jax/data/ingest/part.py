@@ -1,7 +1,8 @@
 """One part of an input to one shard, in a process of its own or not."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent import futures
 import contextlib
 import dataclasses
 import json
@@ -199,36 +200,84 @@ def convert(
   stem: str,
   rejected_path: str,
   tick: Tick,
+  threads: int = 1,
 ) -> Done:
-  """Writes `folder`/`stem`.array_record and its side file, and the rejects."""
+  """Writes `folder`/`stem`.array_record and its side file, and the rejects.
+
+  `threads`: rows that are made at a time, for makers that wait for servers; the
+  result is the same.
+  """
   count = rejected = 0
   left_out: Counter[str] = Counter()
   writer = shard.ShardWriter(folder, stem, Measure.of(maker.base.tokenizer))
   try:
-    with files.atomic_write(rejected_path, "w") as rejects:
+    with contextlib.ExitStack() as stack:
+      rejects = stack.enter_context(files.atomic_write(rejected_path, "w"))
       note = lambda **words: rejects.write(json.dumps(words) + "\n")
-      for where, row in containers.read(part, maker.base.options):
+      outcomes = stack.enter_context(
+        contextlib.closing(_made(part, maker, threads))
+      )
+      for where, made, error in outcomes:
         count += 1
         size, bad = 0, False
         try:
-          if isinstance(row, BadRecord):
-            raise row
-          for made in maker.make(row, where, part.path):
-            if isinstance(made, Skipped):
-              left_out[made.kind] += 1
-              note(where=where, reason=made.reason, left_out=made.kind)
+          for one in made:
+            if isinstance(one, Skipped):
+              left_out[one.kind] += 1
+              note(where=where, reason=one.reason, left_out=one.kind)
             else:
-              size += writer.add(*made, where)
-        except BadRecord as error:
+              size += writer.add(*one, where)
+          if error is not None:
+            raise error
+        except BadRecord as lost:
           bad = True
           rejected += 1
-          note(where=where, reason=error.reason)
+          note(where=where, reason=lost.reason)
         tick(bad, size)
   except BaseException:
     with contextlib.suppress(OSError):
       writer.abandon()
     raise
   return Done(writer.finish(), count, rejected, dict(left_out))
+
+
+# Of a row: where it is, what was made, and why no more of it can be.
+_Outcome = tuple[str, list[Converted | Skipped], BadRecord | None]
+
+
+def _made(
+  part: containers.Part, maker: Converter, threads: int
+) -> Generator[_Outcome, None, None]:
+  """What becomes of the part's rows, in order."""
+  rows = containers.read(part, maker.base.options)
+  of = lambda where, row: _outcome(maker, where, row, part.path)
+  if threads == 1:
+    yield from (of(*item) for item in rows)
+    return
+  waiting: deque[futures.Future[_Outcome]] = deque()
+  with futures.ThreadPoolExecutor(threads) as pool:
+    try:
+      for item in rows:
+        waiting.append(pool.submit(of, *item))
+        if len(waiting) > threads:  # one is ready while the others work
+          yield waiting.popleft().result()
+      while waiting:
+        yield waiting.popleft().result()
+    finally:
+      for future in waiting:
+        future.cancel()
+
+
+def _outcome(maker: Converter, where: str, row: Any, path: str) -> _Outcome:
+  made: list[Converted | Skipped] = []
+  try:
+    if isinstance(row, BadRecord):
+      raise row
+    for one in maker.make(row, where, path):
+      made.append(one)
+  except BadRecord as error:
+    return where, made, error
+  return where, made, None
 
 
 def stored_of(

@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 from emma_jax.data.batching import pack_info
-from emma_jax.structs import TASKS, Mean
+from emma_jax.structs import STEM_LABELS, TASKS, Mean
 
 
 class Bad(NamedTuple):
@@ -34,6 +34,8 @@ class BatchStats:
   num_oversized: int = 0  # records passed over, since no row could hold them
   num_targets: int = 0  # pictures to draw
   cropped: float = 0.0  # sum over them of the shares of area that framing lost
+  # Understanding pictures placed, by the code of their STEM label.
+  labels: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
   @property
   def tokens(self) -> int:
@@ -67,6 +69,13 @@ class BatchStats:
       out[f"source samples/{name}"] = samples
       out[f"source tokens/{name}"] = tokens
     return out
+
+  def label_counts(self) -> dict[str, int]:
+    """The same, of understanding pictures by their STEM label."""
+    return {
+      f"labels/{label}": self.labels.get(code, 0)
+      for code, label in STEM_LABELS.items()
+    }
 
 
 def means(counts: Mapping[str, int]) -> dict[str, Mean]:

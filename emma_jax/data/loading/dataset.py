@@ -6,6 +6,7 @@ on any number of hosts and workers. A corrupt record leaves a hole in its batch
 and is counted; nothing shifts.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any, NamedTuple
@@ -15,15 +16,10 @@ import jax
 import numpy as np
 
 from emma_jax.data import transforms
-from emma_jax.data.batching import (
-  mixture,
-  pack_info,
-  packing,
-  row_cost,
-  row_layout,
-)
+from emma_jax.data.batching import mixture, pack_info, packing, row_layout
 from emma_jax.data.batching import plan as plan_lib
-from emma_jax.data.loading import sources
+from emma_jax.data.loading import labels as labels_lib
+from emma_jax.data.loading import probe, sources
 
 # Spelled twice: users of the pipeline find these here, too.
 from emma_jax.data.loading.batch_stats import Bad as Bad
@@ -41,8 +37,6 @@ from emma_jax.structs import Batch
 
 # Batches of the endless stream, for libraries that want a length.
 _FOR_EVER = 2**40
-# Records of a source tried at the start, to find a layout too small for it.
-_PROBES = 8
 
 
 @struct.dataclass
@@ -132,6 +126,10 @@ class BatchDataset:
       if hasattr(source, "latents") and source.latents is not None
     }
 
+  def check_labels(self, what: str) -> None:
+    """Raises NoLabels unless a router can be trained; `what`: the stage."""
+    labels_lib.check(self._opened, self.config.sources, what)
+
   def __len__(self) -> int:
     return _FOR_EVER
 
@@ -141,6 +139,7 @@ class BatchDataset:
     batches, ids, counted, bad = [], [], [], []
     num_oversized = num_truncated = drawn = slots = 0
     lost: list[float] = []  # of the pictures to draw
+    labels: Counter[int] = Counter()
     placed = {name: (0, 0) for name in self._opened}
     for part in parts:
       samples, broken = self._read(step, part)
@@ -151,7 +150,7 @@ class BatchDataset:
         continue
       counted.append(packed.shifted(part.start))
       bad += broken
-      num_truncated += sum(draw.turns > 0 for draw in part.draws)
+      num_truncated += sum(s is not None and s.truncated for s in samples)
       num_oversized, drawn = (
         num_oversized + part.passed,
         drawn + len(part.draws),
@@ -164,6 +163,7 @@ class BatchDataset:
         tokens += part.layout.length(sample)
         placed[part.draws[i].name] = n + 1, tokens
         lost += sample.cropped
+        labels.update(labels_lib.codes_of(sample))
     start = self._rows[0] - parts[0].first
     info = BatchStats(
       step=step,
@@ -175,6 +175,7 @@ class BatchDataset:
       num_targets=len(lost),
       cropped=sum(lost),
       sources=placed,
+      labels=labels,
       packed=pack_info.joined(counted, parts[0].layout.slots),
       ids=tuple(ids[start : start + len(self._rows)]),
     )
@@ -362,36 +363,7 @@ def open_pipeline(
   )
   for name, source in opened.items():
     if config.planned:
-      _probe_lengths(name, source, config.rules)
+      probe.check_lengths(name, source, config.rules)
     else:
-      _probe(name, source, out)
+      probe.check_samples(name, source, out.to_sample, config.layout)
   return out
-
-
-def _probe_lengths(name: str, source: Any, rules: row_cost.RowLimits) -> None:
-  """Raises ValueError if the rows hold no record of the first file."""
-  table = row_cost.count(source.first_lengths(), rules)
-  if not table.fits.any():
-    raise ValueError(
-      f"No record of the source {name!r} fits into a row: they need more "
-      + ", ".join(
-        f"{key} ({n} of {len(table)} records)"
-        for key, n in table.reasons(rules).items()
-      )
-      + "; raise these keys of the stage, or give a source of another task."
-    )
-
-
-def _probe(name: str, source: sources.Source, batches: BatchDataset) -> None:
-  """Raises ValueError if the layout holds none of the first good records."""
-  reason = ""
-  for index in range(min(len(source), _PROBES)):
-    try:
-      sample = batches.to_sample(source[index])
-    except images.BadRecord:
-      continue
-    reason = batches.config.layout.too_large_reason(sample)
-    if not reason:
-      return
-  if reason:
-    raise ValueError(f"A sample of the source {name!r} {reason} (in data).")

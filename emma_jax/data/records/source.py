@@ -119,6 +119,16 @@ class RecordsSource:
       Lengths.load(self._path(s.lengths)) for s in self.card.shards
     )
 
+  def stem_labels(self) -> np.ndarray:
+    """The STEM label of every picture of a question that is shown (int8)."""
+    out = []
+    for shard in self.card.shards:  # one at a time: labels alone are kept
+      part = Lengths.load(self._path(shard.lengths))
+      asked = part.task == schema.TASKS.index("understanding")
+      times = np.where(asked & (part.weight > 0), part.pictures, 0)
+      out.append(np.repeat(part.stem, times))
+    return np.concatenate(out)
+
   def first_lengths(self) -> Lengths:
     """The side file of the first shard."""
     return Lengths.load(self._path(self.card.shards[0].lengths))

@@ -138,6 +138,25 @@ def test_validate_finds_damage(folder, tmp_path, capsys):
   assert "does not open" in capsys.readouterr().out
 
 
+def test_validate_warns_of_chinese_in_drawings_and_edits(tmp_path, capsys):
+  """In answers it belongs; elsewhere it is told, and no error."""
+  question, text, drawing, edit = made.samples()
+  chinese = dataclasses.replace(drawing.record, prompt="一个 red")
+  mixed = made.dataset(
+    tmp_path / "mixed",
+    [question, text, drawing, edit]
+    + [dataclasses.replace(drawing, record=chinese)] * 2,
+  )
+  assert _run("validate", mixed) == 0
+  out = capsys.readouterr().out
+  assert "6 records, 0 errors" in out
+  assert "warning: 2 records of drawing hold Chinese" in out
+  assert "records of editing hold" not in out
+  english = made.dataset(tmp_path / "english", [question, text, drawing, edit])
+  assert _run("validate", english) == 0
+  assert "warning" not in capsys.readouterr().out
+
+
 def test_validate_of_lines_and_of_wrong_side_files(
   folder, tmp_path, capsys, monkeypatch
 ):

@@ -239,9 +239,18 @@ def test_needs_by_hand_and_what_is_planned_is_what_is_packed(
       assert table.tokens[i] == len(oracle.tokens_of(sample, mine))
     samples.append(sample)
   assert table.dropped == (~table.fits).sum()
-  assert table.truncated == (table.turns[table.fits] > 0).sum()
+  assert table.truncated == sum(
+    bool(table.turns[i] > 0 or _limited(record, max_turns))
+    for i, record in enumerate(found)
+    if table.fits[i]
+  )
   if table.fits.any():
     _assert_planned_is_packed(table, samples, rules)
+
+
+def _limited(record, max_turns) -> bool:
+  asked = record.task in ("understanding", "text")
+  return asked and len(record.turn_tokens) > (max_turns or 99)
 
 
 def _lost(record, layout, framing) -> list[float]:
@@ -297,6 +306,7 @@ def _table(tokens, fits) -> row_cost.RowCost:
     tokens=np.array(tokens, np.int32),
     bucket=np.zeros(n, np.int8),
     turns=np.zeros(n, np.int32),
+    limited=np.zeros(n, bool),
     cropped=np.zeros(n, np.float32),
     too_cropped=np.zeros(n, bool),
     fits=np.array(fits, bool),

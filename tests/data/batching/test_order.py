@@ -17,6 +17,7 @@ def _table(count: int, seed: int) -> RowCost:
     need=tokens[:, None],
     tokens=tokens,
     turns=np.zeros(count, np.int32),
+    limited=np.zeros(count, bool),
     cropped=np.zeros(count, np.float32),
     too_cropped=np.zeros(count, bool),
     bucket=rng.integers(ANY_BUCKET, 2, count).astype(np.int8),

@@ -40,6 +40,18 @@ def _files(folder: Path) -> dict[str, bytes]:
   return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
+@pytest.mark.parametrize("workers, requests", [(0, 5), (2, 4)])
+def test_rows_made_at_a_time_change_nothing(tmp_path, workers, requests):
+  """Makers that wait for servers run in threads; the bytes are the same."""
+  job_lib.run(_job(tmp_path, "one"))
+  job_lib.run(_job(tmp_path, "many", workers=workers, requests=requests))
+  one, many = (_files(tmp_path / name) for name in ("one", "many"))
+  same = [n for n in one if n not in ("README.md", "dataset.json")]
+  assert {n: one[n] for n in same} == {n: many[n] for n in same}
+  cards = [json.loads(f["dataset.json"]) for f in (one, many)]
+  assert cards[0] | {"name": ""} == cards[1] | {"name": ""}
+
+
 def test_a_conversion_accounts_for_every_row(tmp_path):
   states = []
   card = job_lib.run(_job(tmp_path), states.append)

@@ -132,6 +132,7 @@ INFO = BatchStats(
   num_oversized=5,
   num_targets=2,
   cropped=0.25,
+  labels={1: 4, -1: 2},
 )
 
 
@@ -142,6 +143,11 @@ def test_the_account_of_a_batch():
     Bad("x", "too long"),
     Bad("z", "too wide"),
   )
+  assert INFO.label_counts() == {
+    "labels/stem": 4,
+    "labels/general": 0,
+    "labels/unlabelled": 2,
+  }
   counts = INFO.counts()
   assert counts == {
     "drawn": 10,

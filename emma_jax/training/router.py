@@ -1,0 +1,110 @@
+"""The router's stage: whether it is trained, and how right it is."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from emma_jax import rules, sharding
+from emma_jax.data.loading.held_out import HeldOutPictures, LeftOut
+from emma_jax.training.objectives import RouterObjective
+from emma_jax.training.run import Stage
+from emma_jax.training.state import TRAIN
+
+# In the order of the labels' codes.
+NAMES = ("general", "stem")
+
+
+def inherited(
+  stage: Stage,
+  shapes: Mapping[str, Any],
+  previous: bool,
+  metas: Mapping[str, Mapping[str, Any]],
+) -> bool:
+  """Whether the router that a stage starts with is a trained one.
+
+  It is where all its weights were a trained router's, and the stage leaves what
+  the router looks at, the shared blocks below it, as it was.
+
+  Args:
+    stage: with its tables.
+    shapes: the model's, nested.
+    previous: whether the stage before ended with a trained one.
+    metas: name -> metadata of the weights that the stage was loaded from.
+  """
+  paths = list(rules.flatten(shapes))
+  router = [p for p in paths if p.startswith("vision/router/")]
+  below = [p for p in paths if p.startswith(("vision/embed/", "vision/lower/"))]
+  policy = rules.resolve(stage.policy, paths, "policy")
+  if not router or any(policy[p] == TRAIN for p in below):
+    return False
+  source = rules.resolve(stage.load, paths, "load")
+  known = {"keep": previous} | {
+    f"weights:{name}": bool(meta.get("router_trained", False))
+    for name, meta in metas.items()
+  }
+  return all(known.get(source[p], False) for p in router)
+
+
+@dataclasses.dataclass(frozen=True)
+class Confusion:
+  """Held-out pictures by label (rows) and by the router's choice (columns)."""
+
+  counts: np.ndarray  # int (2, 2), general before STEM
+  left_out: LeftOut
+
+  @property
+  def total(self) -> int:
+    """All of them."""
+    return int(self.counts.sum())
+
+  @property
+  def accuracy(self) -> float:
+    """The share that goes where its label says; 0 of none."""
+    return float(np.trace(self.counts)) / max(self.total, 1)
+
+  def values(self) -> dict[str, float]:
+    """For the log."""
+    cells = {
+      f"router/{label}_to_{choice}": int(self.counts[i, j])
+      for i, label in enumerate(NAMES)
+      for j, choice in enumerate(NAMES)
+    }
+    return {"router/accuracy": self.accuracy, **cells}
+
+  def lines(self) -> list[str]:
+    """For people: the accuracy, the table, and what is not in it."""
+    left = dataclasses.asdict(self.left_out)
+    out = [
+      f"Router on {self.total} held-out pictures: accuracy {self.accuracy:.3f}",
+      f"{'label':>10} {'to general':>11} {'to STEM':>8}",
+    ]
+    for label, row in zip(("general", "STEM"), self.counts.tolist()):
+      out.append(f"{label:>10} {row[0]:>11} {row[1]:>8}")
+    if any(left.values()):
+      parts = ", ".join(f"{n} {name}" for name, n in left.items() if n)
+      out.append(f"Held-out records left out: {parts}.")
+    return out
+
+
+def measure(
+  objective: RouterObjective,
+  pictures: HeldOutPictures,
+  params: dict,
+  mesh: Mesh,
+) -> Confusion:
+  """How the router of `params` decides; a collective of all processes."""
+
+  def count(params: dict, batch: Any) -> jax.Array:
+    with sharding.program(mesh):
+      return objective.confusion(params, batch)
+
+  run = jax.jit(count, out_shardings=sharding.whole(mesh))
+  total, left_out = np.zeros((2, 2), int), LeftOut()
+  for batch in pictures.batches(left_out):
+    found = run(params, sharding.place_rows(batch, mesh))
+    total += np.asarray(found).astype(int)
+  return Confusion(total, left_out)
