@@ -212,6 +212,7 @@ def test_edits_of_one_and_of_three_sources_by_brute_force(fusion, branch):
     targets=3,
     height=32,
     width=64,
+    und_patches=0,
     fusion=fusion,
     reference_branch=branch,
     latent_channels=CHANNELS,
