@@ -268,6 +268,8 @@ def check_rows(
 ) -> None:
   """Raises ValueError unless `count` rows split over the mesh, and those of a
   device into `accumulation` micro-batches."""
+  if accumulation < 1:
+    raise ValueError(f"{name}.accumulation={accumulation} must be at least 1.")
   shards = row_shards(mesh)
   if count % shards:
     raise ValueError(

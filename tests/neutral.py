@@ -15,13 +15,14 @@ from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading.config import DataConfig
 from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.images import MAX_PIXELS
-from emma_jax.data.pictures.preprocess import Preprocess
+from emma_jax.data.pictures.preprocess import Fitted, Preprocess
 from emma_jax.data.transforms import ToSample
 from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.qwen3 import Qwen3Config
 from emma_jax.models.siglip2 import SiglipConfig
 from emma_jax.optimizer import OptimizerConfig
+from emma_jax.structs import RawPicture
 from emma_jax.training.objectives import EmmaObjective, TaskWeights
 
 
@@ -36,6 +37,11 @@ def preprocess(**changes: Any) -> Preprocess:
     max_crop=0.0,
   )
   return Preprocess(**rest | changes)
+
+
+def read(preprocess: Preprocess, raw: RawPicture) -> Fitted:
+  """A picture of any size that is safe to open."""
+  return preprocess.read(raw, "here", MAX_PIXELS)
 
 
 def framing(buckets: Any = (), **changes: Any) -> Framing:

@@ -38,14 +38,6 @@ class Stage:
   def __post_init__(self):
     if self.next_stage_weights not in ("ema", "raw"):
       raise ValueError(f"{self.next_stage_weights=}: choose ema or raw.")
-    if self.accumulation < 1:
-      raise ValueError(f"{self.accumulation=} must be at least 1.")
-    rows = self.layout.rows
-    if rows % self.accumulation:
-      raise ValueError(
-        f"accumulation={self.accumulation} does not divide rows={rows}; make "
-        f"it a divisor of {rows}, or rows a multiple of {self.accumulation}."
-      )
 
   def begin(self, params: dict) -> state_lib.TrainState:
     """The state at the stage's step 0, of all parameters as nested dicts."""

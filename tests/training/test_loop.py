@@ -207,6 +207,8 @@ FREE = {
   "train.keep_every",
   "train.evaluate",
   "train.loss_chunk",
+  "train.gradient_shares_every",
+  "stages.3_quality.accumulation",
   "data.workers",
   "data.threads",
   "data.prefetch_batches",
