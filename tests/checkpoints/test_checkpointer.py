@@ -356,12 +356,12 @@ def test_host_arrays_are_saved_from_where_they_lie(tmp_path):
   }
   size = state["ema"]["w"].nbytes  # 64 MiB
   tracemalloc.start()
-  checkpointer.save_params(tmp_path, state, {"stage": "init"})
+  checkpointer.save_params(tmp_path, state, {"step": 0})
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < size / 2
   tree, meta = checkpointer.restore_params(tmp_path, ("ema", "frozen"))
-  assert meta == {"stage": "init"} and tree["frozen"] == {}
+  assert meta == {"step": 0} and tree["frozen"] == {}
   np.testing.assert_array_equal(tree["ema"]["w"], state["ema"]["w"])
   with pytest.raises(CheckpointError, match=r"holds steps \[0\] already"):
     checkpointer.save_params(tmp_path, state, {})

@@ -31,7 +31,7 @@ def metadata(config: dict, **changes) -> dict:
   )
 
 
-def save_run(workdir, config: dict, params: dict, stage: str):
+def save_run(workdir, config: dict, params: dict, stage: str, **told):
   """Two checkpoints as a training writes them: all but the vision trained."""
   trained, frozen = rules.split(params, lambda p: not p.startswith("vision/"))
   with neutral.checkpointer(workdir / "checkpoints") as checkpoints:
@@ -44,7 +44,7 @@ def save_run(workdir, config: dict, params: dict, stage: str):
           functools.partial(np.add, np.float32(step)), trained
         ),
       }
-      meta = metadata(config) | dict(stage=stage, stage_step=step)
+      meta = metadata(config, **told) | dict(stage=stage, stage_step=step)
       checkpoints.save(step, state, meta, wait=True)
 
 
@@ -92,7 +92,9 @@ def test_a_training(tmp_path, model):
 
 def test_the_router_counts_once_it_is_trained(tmp_path, model):
   config, params = model
-  save_run(tmp_path, config, params, "4b_router")
+  save_run(tmp_path / "b", config, params, "4b_router")
+  assert build_session.read(str(tmp_path / "b")).route == "versatile"
+  save_run(tmp_path, config, params, "routing", router_trained=True)
   assert build_session.read(str(tmp_path)).route == "router"
 
 
