@@ -210,7 +210,8 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       rate_factor=1.0,
       accumulation=1,  # micro-batches of a step, of equally many rows
       mixture_unit="samples",  # or tokens (planned): what weights count
-      # Each source's pictures come from all aspect ratios alike (planned).
+      # Each source's pictures to draw come from all aspect ratios alike
+      # (planned); questions come as they are.
       mixture_even_buckets=False,
       learning_rate=0.0,
       schedule="constant",

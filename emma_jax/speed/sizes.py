@@ -125,7 +125,8 @@ def micro(config: Mapping[str, Any]) -> dict[str, Any]:
       f"{side}_layers_per_block": [1] * 6,
     }
   model["fusion"] |= dict(time_channels=16)
-  out["data"] |= dict(height=64, width=64)
+  out["train"]["frozen_dtype"] = "float32"
+  out["data"] |= dict(height=64, width=64, buckets=())
   out["sample"] |= dict(steps=5)
   for stage in out["stages"].values():
     stage |= dict(rows=1, und_tokens=512, accumulation=1)

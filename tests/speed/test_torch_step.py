@@ -41,7 +41,7 @@ def random_params(shapes: dict) -> dict:
   return rules.unflatten(out)
 
 
-@pytest.fixture(scope="module", params=["stage1", "stage3"])
+@pytest.fixture(scope="module", params=["stage1", "stage3,fixed"])
 def case(request):
   """(config, stage, batch, parameters); stage 3 has references."""
   config = config_of(request.param)
@@ -193,7 +193,7 @@ def test_compiled_steps_are_the_eager_one(monkeypatch, how):
 
 
 def test_other_stages_are_refused():
-  config = config_of("stage4b")
+  config = config_of("stage4b,fixed")
   run = build_run.run(config, data=False)
   with pytest.raises(ValueError, match="objective emma"):
     torch_step.Trainer(config, run.stages[0], {}, "eager")

@@ -16,7 +16,7 @@ from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.loading import dataset
 from emma_jax.data.loading.batch_stats import BatchStats
 from emma_jax.data.text.tokenizer import Tokenizer
-from emma_jax.evals import sheets
+from emma_jax.evals import crops, sheets
 from emma_jax.models import masks
 from emma_jax.pages.pictures import Picture, embedded
 from emma_jax.pages.render import render
@@ -88,6 +88,7 @@ class DrawnBatch:
   stats: BatchStats
   notes: Sequence[str]
   rows: Sequence[DrawnRow]
+  crops: Sequence[crops.Crop]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,9 @@ class Page:
     notes += [f"{d.id}: {d.reason}" for d in host.info.packed.dropped]
     most = min(rows, host.batch.tokens_BU.shape[0])
     drawn = [self._row(host, step, row) for row in range(most)]
-    return DrawnBatch(step, host.info, notes, drawn)
+    placed = [i for row in host.info.packed.placed[:most] for i in row]
+    lost = crops.of_draws(self.source, step, placed)
+    return DrawnBatch(step, host.info, notes, drawn, lost)
 
   def _row(self, host: dataset.HostBatch, step: int, row: int) -> DrawnRow:
     layout = self.source.layout(step)

@@ -31,6 +31,7 @@ class SourceQueue:
   length: int
   cost: float  # mean tokens of an element that fits
   usable: float  # share of the elements that fit
+  draws: bool  # whether its elements have a picture to draw
 
   @property
   def samples(self) -> float:
@@ -76,6 +77,7 @@ def lanes(
             len(mine),
             float(mine.tokens[mine.fits].mean()),
             fits / len(mine),
+            bool(mine.draws[mine.fits].any()),
           )
         )
     if not np.any(table.fits):

@@ -88,6 +88,8 @@ class PlanConfig:
     }
     if self.rules.native:
       settings["native"] = [seen.min_tokens, seen.max_tokens]
+    if not self.rules.native and any(p.even_buckets for p in self.phases):
+      settings["even"] = "drawn"  # before, questions were evened as well
     if drawn.fit != "pad":  # which has no rule of its own
       settings["fit"] = [drawn.fit, drawn.max_crop]
     text = json.dumps(settings, sort_keys=True)
@@ -237,12 +239,15 @@ class SegmentPlanner:
     """(lanes,): a source's weight, dealt to its lanes.
 
     So that all of them end their epochs together; with even buckets, those of
-    a bucket get the same.
+    a bucket get the same, of pictures to draw alone: questions come as they
+    are.
     """
     tokens = phase.unit == "tokens"
     size = np.array([x.tokens if tokens else x.samples for x in self.lanes])
     source = np.array([x.source for x in self.lanes])
-    of_bucket = np.array([x.bucket != row_cost.ANY_BUCKET for x in self.lanes])
+    of_bucket = np.array(
+      [x.draws and x.bucket != row_cost.ANY_BUCKET for x in self.lanes]
+    )
     out = np.zeros(size.size)
     for i, name in enumerate(self.names):
       mine = source == i

@@ -109,9 +109,14 @@ class RowCost:
     return int(np.count_nonzero(~self.fits))
 
   @property
+  def draws(self) -> np.ndarray:
+    """(n,) bool: there is a picture to draw."""
+    return self.need[:, CAPACITIES.index("targets")] > 0
+
+  @property
   def mean_cropped(self) -> float:
     """Over the targets used: the share of their area that framing loses."""
-    used = self.fits & (self.need[:, CAPACITIES.index("targets")] > 0)
+    used = self.fits & self.draws
     return float(self.cropped[used].mean(dtype=float)) if used.any() else 0.0
 
   def reasons(self, rules: RowLimits) -> dict[str, int]:

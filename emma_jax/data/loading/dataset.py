@@ -33,7 +33,7 @@ from emma_jax.data.loading.loader import DataLoader as DataLoader
 from emma_jax.data.loading.loader import stream as stream
 from emma_jax.data.pictures import images
 from emma_jax.data.text import tokenizer as tokens_lib
-from emma_jax.structs import Batch
+from emma_jax.structs import Batch, Record
 
 # Batches of the endless stream, for libraries that want a length.
 _FOR_EVER = 2**40
@@ -257,14 +257,20 @@ class BatchDataset:
     }
     return out | ({"plan": self.plan.key} if self.config.planned else {})
 
+  def record(self, step: int, draw: int) -> Record:
+    """What a draw of a step is of, before it is framed; BadRecord."""
+    found = self._draws(step)[draw]
+    return self._opened[found.name][found.index]
+
+  def _draws(self, step: int) -> Sequence[mixture.Draw]:
+    if self.config.planned:
+      return [d for row in self.plan.batch(step).rows for d in row]
+    return self.mixture.batch_plan(step)
+
   def names(self, step: int) -> list[str]:
     """Where the draws of a step come from, for people: "name: file:row"."""
-    if self.config.planned:
-      draws = [d for row in self.plan.batch(step).rows for d in row]
-    else:
-      draws = self.mixture.batch_plan(step)
     out = []
-    for draw in draws:
+    for draw in self._draws(step):
       source = self._opened[draw.name]
       where = f"[{draw.index}]"
       if hasattr(source, "where"):

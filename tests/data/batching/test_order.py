@@ -5,6 +5,7 @@ import pytest
 
 from emma_jax.data.batching import order
 from emma_jax.data.batching.row_cost import ANY_BUCKET, RowCost
+from emma_jax.data.batching.row_layout import CAPACITIES
 
 COUNTS = {"a": 40, "b": 25, "c": 7}
 
@@ -14,7 +15,7 @@ def _table(count: int, seed: int) -> RowCost:
   rng = np.random.default_rng(seed)
   tokens = rng.integers(1, 61, count).astype(np.int32)
   return RowCost(
-    need=tokens[:, None],
+    need=np.pad(tokens[:, None], ((0, 0), (0, len(CAPACITIES) - 1))),
     tokens=tokens,
     turns=np.zeros(count, np.int32),
     limited=np.zeros(count, bool),
