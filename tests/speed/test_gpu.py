@@ -43,7 +43,9 @@ def test_a_step_is_timed_from_end_to_end_with_one_in_flight():
   assert sum(x.startswith("end") for x in log) == len(log) / 2
 
 
-@pytest.mark.parametrize("spec", ["stage1,h100", "stage3,fixed,h100", "stage4a,fixed,h100"])
+@pytest.mark.parametrize(
+  "spec", ["stage1,h100", "stage3,fixed,h100", "stage4a,fixed,h100"]
+)
 def test_random_samples_fill_the_real_layouts(spec: str):
   config = common.load_config(f"emma_0_6b.py:{spec}")
   (section,) = config.stages.values()
