@@ -195,7 +195,7 @@ def test_norms_of_tasks_are_of_each_ones_own_loss():
   assert max(norms.values()) < whole * 3
   assert whole <= sum(norms.values()) * (1 + 1e-5)
   assert not state.trained["heads"]["velocity"]["kernel"].is_deleted()
-  assert task_norms(run, run.stage("0_alignment"), mesh) is None
+  assert task_norms(run, run.stage("4a_expert"), mesh) is None
   assert task_norms(run, run.stage("4b_router"), mesh) is None
 
 
