@@ -86,14 +86,14 @@ def test_pictures_of_questions_are_never_cropped():
 def test_thin_pictures_are_refused_with_what_helps(fit, size):
   fit = neutral.preprocess(height=96, width=96, fit=fit, max_crop=0.5)
   with pytest.raises(BadRecord, match=r"would lose \d+% .*max_crop=0.5; raise"):
-    fit.read(np.zeros((*size, 3), np.uint8), "here")
+    neutral.read(fit, np.zeros((*size, 3), np.uint8))
 
 
 def test_a_picture_that_loses_just_as_much_is_taken():
   fit = neutral.preprocess(height=96, width=96, fit="cover", max_crop=0.5)
-  assert fit.read(np.zeros((96, 192, 3), np.uint8)).cropped == 0.5
+  assert neutral.read(fit, np.zeros((96, 192, 3), np.uint8)).cropped == 0.5
   with pytest.raises(BadRecord, match="would lose"):
-    fit.read(np.zeros((96, 193, 3), np.uint8))
+    neutral.read(fit, np.zeros((96, 193, 3), np.uint8))
 
 
 @pytest.mark.parametrize("max_crop", [-0.1, 1.0, float("nan")])
