@@ -7,6 +7,7 @@ import jinja2
 import pytest
 
 from emma_jax.pages import render
+from emma_jax.pages.pictures import Picture
 
 from . import reading
 
@@ -31,7 +32,17 @@ STATS = {
 VALUES = {
   "data_sheet.html.j2": {
     "about": EVIL,
-    "batches": [{"step": 1, "stats": STATS, "notes": [EVIL], "rows": [ROW]}],
+    "batches": [
+      {
+        "step": 1,
+        "stats": STATS,
+        "notes": [EVIL],
+        "rows": [ROW],
+        "crops": [
+          {"text": EVIL, "picture": Picture("data:image/png;base64,", "", "")}
+        ],
+      }
+    ],
   },
   "report.html.j2": {
     "title": EVIL,
@@ -39,6 +50,12 @@ VALUES = {
     "tiles": [{"name": EVIL, "value": EVIL, "beside": [EVIL]}],
     "notes": [EVIL, EVIL],
     "history": None,
+    "router": {
+      "accuracy": 0.5,
+      "pictures": 1234,
+      "stem_share": 0.5,
+      "rows": [(EVIL, 1, 2)],
+    },
     "tables": [{"title": EVIL, "columns": [EVIL], "rows": []}],
     "sheets": [{"title": EVIL, "about": EVIL, "sheet": SHEET}],
     "marked": False,
