@@ -47,7 +47,7 @@ def held_out(samples: int, rows=range(2), **opened) -> HeldOutPictures:
     sources=opened,
     samples=samples,
     to_sample=neutral.to_sample(
-      tokenizer=made.TOKENIZER, preprocess=neutral.preprocess(**size)
+      tokenizer=made.TOKENIZER, framing=neutral.framing(**size)
     ),
     layout=tiny.layout(und_tokens=5, und_pictures=2, references=0, targets=0),
     rows=rows,
