@@ -97,6 +97,7 @@ def compiled(name: str) -> tuple[Any, Any]:
     ema_decay=stage.ema_decay,
     seed=0,
     name=name,
+    accumulation=1,
   )
   lowered = step.lower(jax.eval_shape(stage.begin, run().shapes), batch)
   return lowered.compile(compiler_options=tiny.QUICK), batch
