@@ -71,7 +71,7 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   adam = optimizer.build(
     neutral.optimizer_config(learning_rate=1e-3, total_steps=2), ((".*", 1.0),)
   )
-  begin = lambda p: state.begin(p, POLICIES[policy], adam, "float32")
+  begin = lambda p: state.begin(p, POLICIES[policy], adam, {})
   batch, _ = pack([], layout)
   step = make_step(
     objective, adam, ema_decay=0.9, seed=0, name="s", accumulation=1

@@ -42,7 +42,7 @@ model = tiny.build_model.model(tiny.model())
 
 
 def train(mesh):
-  begin = lambda params: state.begin(params, policy, adam, "float32")
+  begin = lambda params: state.begin(params, policy, adam, {})
   where = sharding.weights(model.shapes, model.axes, mesh)
   places = sharding.like_weights(
       jax.eval_shape(begin, model.shapes), where, mesh)
@@ -128,7 +128,7 @@ shapes = {"w": jax.ShapeDtypeStruct((8, 6), jnp.float32),
           "scale": jax.ShapeDtypeStruct((6,), jnp.float32)}
 axes = {"w": ("embed", "mlp"), "scale": (None,)}
 begin = lambda p: state.begin(
-    p, ((".*", "train"),), optax.adam(1e-3), "float32")
+    p, ((".*", "train"),), optax.adam(1e-3), {})
 abstract = jax.eval_shape(begin, shapes)
 
 

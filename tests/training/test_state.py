@@ -107,7 +107,7 @@ def test_a_table_that_is_not_total_or_not_live_is_refused():
 def test_a_stage_begins_with_its_trained_part_apart():
   policy = (("gen/.*", "frozen"), (".*", "train"))
   params = jax.tree.map(jnp.float32, PREVIOUS)
-  s = state.begin(params, policy, optax.adam(1e-3), "float32")
+  s = state.begin(params, policy, optax.adam(1e-3), {})
   assert set(rules.flatten(s.trained)) == {"und/w", "head"}
   assert set(rules.flatten(s.frozen)) == {"gen/w"}
   assert s.step == 0
@@ -119,7 +119,7 @@ def test_a_stage_begins_with_its_trained_part_apart():
   assert averaged.params(averaged=True)["head"][0] == 4.0
   assert averaged.params()["head"][0] == 3.0
   with pytest.raises(ValueError, match="not {'melt'}"):
-    state.begin(params, ((".*", "melt"),), optax.adam(1e-3), "float32")
+    state.begin(params, ((".*", "melt"),), optax.adam(1e-3), {})
 
 
 def test_frozen_weights_may_be_kept_in_bfloat16():

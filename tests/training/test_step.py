@@ -35,9 +35,7 @@ def toy(params, batch, draw):
 
 def toy_step(decay: float = 0.5, seed: int = 0, name: str = "stage"):
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5))
-  begin = state.begin(
-    jax.tree.map(jnp.array, PARAMS), POLICY, optimizer, "float32"
-  )
+  begin = state.begin(jax.tree.map(jnp.array, PARAMS), POLICY, optimizer, {})
   step = make_step(
     toy, optimizer, ema_decay=decay, seed=seed, name=name, accumulation=1
   )
