@@ -141,7 +141,7 @@ def requests(config: Mapping[str, Any]) -> Requests:
   if data["native"] and not _trained_native(config):
     # The sampler's own choice, for all that it shows.
     framing = dataclasses.replace(
-      framing, generation=dataclasses.replace(framing.understanding), buckets=()
+      framing, generation=framing.understanding, buckets=()
     )
   return Requests(
     tokenizer=build_data.tokenizer(data, config["model"]),

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from emma_jax.data.loading.sources import open_source
 from emma_jax.data.pictures.images import BadRecord, load_picture
+from emma_jax.data.pictures.preprocess import resized
 from emma_jax.evals import drawing, editing, understanding
 from emma_jax.evals.outcomes import (
   Outcome,
@@ -152,16 +150,9 @@ def _distances(done: Sequence[Outcome[Editing]]) -> Scores:
   for outcome in done:
     source = pixels(outcome.record.source)
     # A result has its source's size, a target may have another.
-    target = resized(pixels(outcome.record.target), source.shape[:2])
+    target = resized(
+      pixels(outcome.record.target), (source.shape[0], source.shape[1])
+    )
     edited.append((pixels(outcome.picture), target))
     copied.append((source, target))
   return {**fidelity(edited), "copy": fidelity(copied)}
-
-
-def resized(picture_YXC: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-  """`picture_YXC` uint8 at (y, x), bicubic; itself where that is its size."""
-  if picture_YXC.shape[:2] == tuple(size):
-    return picture_YXC
-  image = Image.fromarray(np.ascontiguousarray(picture_YXC))
-  y, x = size
-  return np.array(image.resize((x, y), Image.Resampling.BICUBIC))

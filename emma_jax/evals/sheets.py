@@ -9,7 +9,8 @@ import dataclasses
 import numpy as np
 
 from emma_jax.data.pictures.images import load_picture
-from emma_jax.evals.files import plain_question, resized
+from emma_jax.data.pictures.preprocess import resized
+from emma_jax.evals.files import plain_question
 from emma_jax.evals.outcomes import Outcome, pixels
 from emma_jax.pages.pictures import Picture, embedded
 from emma_jax.structs import Drawing, Editing, Understanding

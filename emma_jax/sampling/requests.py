@@ -3,7 +3,7 @@
 Nothing here is computed on a device; see `runner`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 import dataclasses
 from typing import Any
 
@@ -66,6 +66,14 @@ class Requests:
   ) -> tuple[int, int]:
     """(height, width) of a result: padding is no part of it (pad_cells)."""
     return content if self.framing.generation.fit == "pad_cells" else full
+
+  def edit_sizes(
+    self, fitted: Fitted
+  ) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of an edit's references, and of its result."""
+    height, width, _ = fitted.pixels_YXC.shape
+    full = (height, width)
+    return full, self.target_size(full, fitted.content_size)
 
   def size_of(self, question: Sample) -> tuple[int, int] | None:
     """(height, width) of the layout of a question; None: as trained."""
@@ -202,13 +210,9 @@ class Requests:
 
   def computed_together(self, questions: Sequence[Sample]) -> list[list[int]]:
     """Places of the questions in one layout: of one size, or as large."""
-    groups: dict[Any, list[int]] = {}
-    for i, question in enumerate(questions):
-      own: Any = self.size_of(question)
-      if self.framing.understanding.native:
-        own = self.layout([question])
-      groups.setdefault(own, []).append(i)
-    return list(groups.values())
+    native = self.framing.understanding.native
+    own = lambda q: self.layout([q]) if native else self.size_of(q)
+    return list(places_by(map(own, questions)).values())
 
   def further_turns(
     self, members: Sequence[int], turns: Sequence[Sequence[str]]
@@ -248,10 +252,13 @@ def shown_size(sample: Sample) -> tuple[int, int] | None:
   return None
 
 
-def by_size(fitted: Sequence[Fitted]) -> dict[tuple, list[int]]:
-  """(height, width), content's (height, width) -> places of such pictures."""
-  groups: dict[tuple[tuple[int, ...], tuple[int, int]], list[int]] = {}
-  for i, f in enumerate(fitted):
-    size = f.pixels_YXC.shape[:2]
-    groups.setdefault((size, f.content_size), []).append(i)
+def places_by(keys: Iterable[Hashable]) -> dict[Any, list[int]]:
+  """Key -> its places, in the order in which keys come up.
+
+  >>> places_by("aba")
+  {'a': [0, 2], 'b': [1]}
+  """
+  groups: dict[Any, list[int]] = {}
+  for i, key in enumerate(keys):
+    groups.setdefault(key, []).append(i)
   return groups

@@ -13,7 +13,7 @@ from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, image
 from emma_jax.sampling.context import SampleError
-from emma_jax.sampling.requests import Requests, by_size, sources_of
+from emma_jax.sampling.requests import Requests, places_by, sources_of
 from emma_jax.sampling.runner import Pixels, Runner, answer_options
 from emma_jax.structs import RawPicture
 
@@ -114,17 +114,11 @@ class Session:
     sources = self.requests.fit_sources(sources_of(pictures))
     fitted = [first for first, *_ in sources]
     out: dict[int, Pixels] = {}
-    for (full, content), members in by_size(fitted).items():
+    groups = places_by(map(self.requests.edit_sizes, fitted))
+    for (full, size), members in groups.items():
       samples = self.requests.edits(sources, instructions, contexts, members)
       made = self._pictures(
-        contexts,
-        samples,
-        full,
-        self.requests.target_size(full, content),
-        members,
-        steps,
-        shift,
-        seed,
+        contexts, samples, full, size, members, steps, shift, seed
       )
       for i, picture in zip(members, made):
         out[i] = restore(fitted[i], picture)
@@ -135,7 +129,7 @@ class Session:
     fitted = self.requests.fit(pictures, "und")
     pixels = [f.pixels_YXC for f in fitted]
     made: dict[int, Pixels] = {}
-    for members in by_size(fitted).values():
+    for members in places_by(p.shape for p in pixels).values():
       made |= self.runner.reconstruct(pixels, members)
     return [restore(f, made[i]) for i, f in enumerate(fitted)]
 

@@ -1,6 +1,5 @@
 """What is cropped is shown as it is in the data."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -66,5 +65,6 @@ def test_a_records_place_is_its_draws(source):
   for draw, name in enumerate(names):
     record = source.record(0, draw)
     assert record.prompt == "red" and name.startswith("draw: ")
-  shown = dataclasses.replace(source.config.framing.generation)
-  assert shown.cropped(96, 144) == pytest.approx(1 / 3)
+  assert source.config.framing.generation.cropped(96, 144) == pytest.approx(
+    1 / 3
+  )

@@ -230,7 +230,8 @@ class Preprocess:
     return float(share_outside(self.place(y, x).box, y, x))
 
   def _checked(self, y: int, x: int, where: str) -> Placement:
-    lost = self.cropped(y, x)
+    placed = self.place(y, x)
+    lost = float(share_outside(placed.box, y, x))
     if lost > self.max_crop:
       raise images.BadRecord(
         where,
@@ -238,7 +239,7 @@ class Preprocess:
         f"{self.height}x{self.width}, more than data.max_crop="
         f"{self.max_crop:g}; raise it, add a bucket of that shape, or crop it",
       )
-    return self.place(y, x)
+    return placed
 
   def _resized_whole(self, y: int, x: int) -> tuple[int, int]:
     """(y, x) of the whole picture, its cropped parts too, when resized."""
