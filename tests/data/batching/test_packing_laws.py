@@ -30,7 +30,9 @@ CHANNELS = 2
 
 @st.composite
 def layouts(draw, fusion: str, branch: str) -> Layout:
-  height, width = draw(st.sampled_from([(32, 32), (32, 64), (64, 32)]))
+  height, width = draw(
+    st.sampled_from([(32, 32), (32, 64), (64, 32), (64, 64)])
+  )
   pictures = draw(st.integers(0, 3))
   native = pictures > 0 and draw(st.booleans())
   return neutral.layout(
@@ -198,6 +200,32 @@ def test_full_rows_are_those_of_brute_force(fusion, branch, native, latents):
     specs = [x and _alike(x) for x in specs]
   given_ = [build(x, latents) for x in specs]
   assert _check(given_, layout)[0][:3] == [0, 1, 3]
+
+
+@pytest.mark.parametrize("fusion, branch", VARIANTS)
+def test_padding_within_a_targets_lines_by_brute_force(fusion, branch):
+  """Two lines of two cells, of three that a frame's line has: behind each is
+  one that is no token."""
+  layout = neutral.layout(
+    rows=1,
+    und_tokens=60,
+    und_pictures=0,
+    references=1,
+    targets=2,
+    height=64,
+    width=96,
+    fusion=fusion,
+    reference_branch=branch,
+  )
+  target = ("target", (64, 96), -1, (64, 64))
+  drawing = ("drawing", (("text", 2), target), 1)
+  edit = (
+    "editing",
+    (("text", 1), ("ref", (64, 96), -1), ("text", 1), target),
+    2,
+  )
+  given_ = [build(x, False) for x in (drawing, edit)]
+  assert _check(given_, layout) == [[0, 1]]
 
 
 @pytest.mark.parametrize("fusion, branch", VARIANTS)
