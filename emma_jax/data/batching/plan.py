@@ -307,7 +307,7 @@ class _Work:
   """One segment in the making."""
 
   def __init__(self, drawer: SegmentPlanner, state: State):
-    self._d, c = drawer, drawer.config
+    self._d = drawer
     self.batch, self.phase = state.batch, state.phase
     self._passed = state.passed
     self._position = order.Position(state.drawn, state.used)

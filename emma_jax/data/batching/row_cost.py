@@ -71,7 +71,7 @@ class RowLimits:
         f"{self.layouts[0].und_patches}: all phases of a stage show pictures "
         "at their own sizes, or none does."
       )
-    layouts = tuple(dataclasses.replace(x, **row) for x in self.layouts)
+    layouts = tuple(x.with_row(row) for x in self.layouts)
     return dataclasses.replace(self, layouts=layouts)
 
   def least(self, rows: Sequence[Mapping[str, int]]) -> "RowLimits":

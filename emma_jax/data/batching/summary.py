@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emma_jax.data.batching.plan import Plan
+from emma_jax.data.batching.plan import Plan, SegmentPlanner
 from emma_jax.data.batching.row_layout import CAPACITIES
 from emma_jax.data.batching.segment import Segment
 
@@ -55,6 +55,23 @@ def summarise(
     tally.add(plan.segment(number), batches, samples)
     number += 1
   return tally.summary()
+
+
+def of_phases(plan: Plan, samples: int) -> tuple[PhaseSummary, ...]:
+  """What each phase's rows hold, from so many samples of it alone.
+
+  A phase far into the plan is not waited for: its sources begin their epochs.
+  """
+  out: list[PhaseSummary] = []
+  for phase in plan.config.phases:
+    # Small segments, as one is planned whole.
+    segment = max(1, 512 // plan.config.rows)
+    alone = dataclasses.replace(plan.config, phases=(phase,), segment=segment)
+    # The elements are those of the whole plan, see PlanConfig.limits.
+    found = Plan(alone)
+    found.use(SegmentPlanner(alone, plan.drawer.tables))
+    out += summarise(found, samples=samples).phases
+  return tuple(out)
 
 
 class _Tally:

@@ -252,7 +252,7 @@ class BatchDataset:
 
   def _shape(self, phase: int, bucket: int) -> row_layout.Layout:
     row = self.config.phases[phase].row
-    return dataclasses.replace(self.config.layouts[bucket], **row)
+    return self.config.layouts[bucket].with_row(row)
 
   def fingerprints(self) -> dict[str, str]:
     """Of the content that decides the stream, as far as it tells of itself."""

@@ -85,9 +85,7 @@ def test_nothing_is_lost_or_seen_twice_where_a_shape_ends(made):
       seen[draw[:3]] += 1
   last = made.segment(4).after  # 20 batches
   waiting = last.waiting
-  for source, epoch, index in zip(
-    waiting.source, waiting.epoch, waiting.index
-  ):
+  for source, epoch, index in zip(waiting.source, waiting.epoch, waiting.index):
     seen[made.drawer.names[source], int(epoch), int(index)] += 1
   assert set(seen.values()) == {1}
   # What the lanes gave so far is what was seen, and what was left out.
@@ -112,8 +110,9 @@ def test_what_no_row_holds_any_more_is_counted(tmp_path):
     for row in made.batch(step).rows
     for d in row
   )
-  drawn = int(before.after.drawn[[x.source == edits for x in made.drawer.lanes]]
-              .sum())
+  drawn = int(
+    before.after.drawn[[x.source == edits for x in made.drawer.lanes]].sum()
+  )
   left_out = [made.batch(step).passed for step in range(4)]
   assert sum(left_out) + before.after.passed >= drawn - placed > 0
 
