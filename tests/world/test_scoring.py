@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from emma_jax import structs
-from emma_jax.world import scoring
+from emma_jax.world import questions, scoring
 from emma_jax.world.captions import DrawingTruth, Wanted
 from emma_jax.world.render import render
 from emma_jax.world.scene import (
@@ -98,6 +98,32 @@ def test_position_compares_columns_strictly():
   assert score(record, draw((*star, (2, 0)), (*square, (0, 1))))
   assert not score(record, draw((*star, (0, 1)), (*square, (2, 1))))
   assert not score(record, draw((*star, (0, 2)), (*square, (0, 1))))
+
+
+@pytest.mark.parametrize("cell", [(1, 1), (1, 2), (0, 1), (2, 0)])
+def test_relations_are_strict_and_turn_round(cell):
+  """Things in one row are neither above nor below each other."""
+  make = lambda cell: Thing(shape="star", colour="red", size="small", cell=cell)
+  here, there = make((1, 1)), make(cell)
+  (row, column), found = cell, questions.related(here, there)
+  assert found == {
+    "left": column > 1,
+    "right": column < 1,
+    "above": row > 1,
+    "below": row < 1,
+  }
+  back = questions.related(there, here)
+  for name, other in (("left", "right"), ("above", "below")):
+    assert found[name] == back[other] and found[other] == back[name]
+
+
+def test_a_constant_answer_may_know_the_language_of_the_question():
+  pairs = [("is", "yes"), ("is", "yes"), ("is", "no"), ("is", "是")]
+  assert scoring.majority_baseline(pairs) == {"is": 3 / 4}
+  assert scoring.majority_baseline([*pairs, ("is", "否")]) == {"is": 3 / 5}
+  assert scoring.majority_baseline([("count", "1"), ("count", "2")]) == {
+    "count": 0.5
+  }
 
 
 def test_attributes_are_bound_to_their_things():

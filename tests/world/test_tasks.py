@@ -313,6 +313,17 @@ def test_drawing_tags_and_named_backgrounds():
       assert record.truth.scene.background == "white"
 
 
+def test_counted_things_have_one_colour():
+  """Which the caption leaves open, or names."""
+  seen = set()
+  for index in range(240):
+    record = sample("drawing", "train", index)
+    if record.kind == "counting":
+      (colour,) = {thing.colour for thing in record.truth.scene.things}
+      seen.add(colour)
+  assert len(seen) > 3
+
+
 def test_editing_kinds_and_sizes():
   val = [sample("editing", "val", index) for index in range(600)]
   counts = collections.Counter(record.kind for record in val)
