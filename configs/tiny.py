@@ -124,6 +124,11 @@ def shapes() -> ml_collections.ConfigDict:
     # Four patches a token; the largest canvas has 12 tokens, the mean is 9.8.
     stage.und_patches = 4 * max(12, 10 * stage.und_pictures)
     stage.und_tokens = round(0.84 * stage.und_tokens)
+  # Until edits join, rows are those of pretraining.
+  keys = ("und_tokens", "und_pictures", "und_patches", "references", "targets")
+  pairs = {key: c.stages["1_pretraining"][key] for key in keys}
+  (start, weights), edits = c.stages["2_finetuning"].mixture
+  c.stages["2_finetuning"].mixture = ((start, weights, dict(row=pairs)), edits)
   return c
 
 

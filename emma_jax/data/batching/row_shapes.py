@@ -24,8 +24,8 @@ _BEGIN = SAMPLES // 3
 # Und tokens beside what the samples take on average: too few leave the Gen
 # buffer empty, too many themselves.
 _SLACK = (0.98, 1.0, 1.02, 1.05, 1.09)
-# Sizes of the Und buffer: what attention's blocks hold.
-_MULTIPLE = 128
+# Sizes of the Und buffer: what attention's blocks hold; of small rows, finer.
+_MULTIPLE, _FINE = 128, 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,7 @@ class _Trial:
     if not mean["targets"]:  # one buffer, which any shape fills
       return
     budget = max(x.slots for x in self._base.layouts)
+    multiple = _MULTIPLE if now["und_tokens"] >= 8 * _MULTIPLE else _FINE
     for targets in range(max(1, least["targets"]), 65):
       samples = targets / mean["targets"]
       wanted = samples * mean["references"]
@@ -123,11 +124,11 @@ class _Trial:
         for slack in _SLACK:
           part = samples * slack
           row["und_tokens"] = _up(
-            max(part * mean["und_tokens"], least["und_tokens"]), _MULTIPLE
+            max(part * mean["und_tokens"], least["und_tokens"]), multiple
           )
           row["und_patches"] = _up(
             max(part * mean["und_patches"], least["und_patches"]),
-            _MULTIPLE * PATCHES_PER_CELL,
+            multiple * PATCHES_PER_CELL,
           )
           row["und_pictures"] = now["und_pictures"]
           if not self._base.native:  # each is of the full size, used or not
