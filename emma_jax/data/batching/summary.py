@@ -59,9 +59,9 @@ class _Tally:
 
   def __init__(self, plan: Plan):
     self._d = plan.drawer
-    c, K = self._d.config, len(CAPACITIES)
+    c = self._d.config
     self._need, self._buckets = (
-      np.zeros(K, np.int64),
+      np.zeros(len(CAPACITIES), np.int64),
       np.zeros(len(c.rules.layouts), np.int64),
     )
     self.batches = self._passed = self._truncated = self._drawn = 0
