@@ -16,6 +16,7 @@ import pathlib
 import sys
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 _FILES = {"und": "understanding", "t2i": "drawing", "edit": "editing"}
@@ -89,7 +90,8 @@ def _main(argv: list[str]) -> int:
   from emma_jax.evals.settings import EvalSettings, knows_world
 
   session = build_session.load(
-    args.checkpoint, change=lambda config: common.changed(config, overrides)
+    args.checkpoint,
+    change=lambda config: config_file.changed(config, overrides),
   )
   settings = EvalSettings.of(session.config, **changes)
   if not settings.sources and not knows_world(session.config):

@@ -23,6 +23,7 @@ import json
 import os
 import sys
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 
@@ -124,7 +125,7 @@ def _main(argv: list[str]) -> int:
   from emma_jax.planner import chips
 
   topology = chips.topology(args.topology, args.slices)
-  config = _config(args, overrides, topology)
+  config = _config(args, overrides)
   console = Console(width=max(Console().width, 100))
   if args.what == "recipe":
     return _recipe(args, config, console)
@@ -148,27 +149,11 @@ def _main(argv: list[str]) -> int:
   return code
 
 
-_NO_MACHINE = (
-  "Unknown target",
-  "after a colon",
-  "more than one stage or machine",
-  "No variant",
-)
-
-
-def _config(args, overrides, topology):
+def _config(args, overrides):
   """The config for this machine, where it knows machines."""
   prefix = f"{args.slices}x" if args.slices > 1 else ""
-  more = "," if ":" in args.config else ":"
-  try:
-    return common.load_config(
-      f"{args.config}{more}{prefix}{args.topology}", overrides
-    )
-  except common.UserError as error:
-    # It knows no machines, or not this one, or names one itself.
-    if not any(reason in str(error) for reason in _NO_MACHINE):
-      raise
-  return common.load_config(args.config, overrides)
+  machine = f"{prefix}{args.topology}"
+  return config_file.load_for(args.config, machine, overrides)
 
 
 def _stage(args, config) -> str:

@@ -16,6 +16,7 @@ import re
 import sys
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 # Suffix -> Pillow's format and options.
@@ -270,7 +271,8 @@ def _session(args: argparse.Namespace, overrides: Mapping[str, str]):
         "data can be changed when sampling."
       )
   session = build_session.load(
-    args.checkpoint, change=lambda config: common.changed(config, overrides)
+    args.checkpoint,
+    change=lambda config: config_file.changed(config, overrides),
   )
   print(
     f"Sampling with {session.name}, trained for {session.step} steps.",

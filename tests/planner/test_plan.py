@@ -93,10 +93,10 @@ def test_a_batch_in_micro_batches_is_planned_as_it_runs():
 
 
 def test_a_recipe_says_what_is_rescaled_and_why():
-  from emma_jax.cli import common
+  from emma_jax.build import config_file
 
   of = lambda spec, **more: recipe.of_stage(
-    common.load_config(f"emma_4b.py:stage3,fixed,{spec}", more), "3_quality"
+    config_file.load(f"emma_4b.py:stage3,fixed,{spec}", more), "3_quality"
   )
   as_it_is, small, large = of("v5e-256"), of("h100"), of("2xv6e-256")
   assert as_it_is.rescaled == small.rescaled == ()

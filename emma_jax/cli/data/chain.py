@@ -17,6 +17,7 @@ import argparse
 import os
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 from emma_jax.cli.data import writing
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.curation import chain as chain_lib
   from emma_jax.data.ingest import job, pool
 
-  config = common.load_config(args.config, overrides)
+  config = config_file.load(args.config, overrides)
   if "steps" not in config or "servers" not in config:
     raise common.UserError(f"{args.config} is no chain; see configs/data/.")
   if args.requests < 1 or args.workers < 0:

@@ -11,6 +11,7 @@ from PIL import Image
 import pytest
 
 from emma_jax import sharding
+from emma_jax.build import config_file
 from emma_jax.build import data as build_data
 from emma_jax.build import run as build_run
 from emma_jax.checkpoints.weight_files import save_weights
@@ -114,7 +115,7 @@ def _encode(root, *more) -> int:
 
 
 def _config(root, kind: str = "stored", **changes):
-  config = common.load_config(
+  config = config_file.load(
     str(root / "config.py"), {"data.latents": kind, **changes}
   )
   config.data.sources.files = f"records:{root / 'set'}"
