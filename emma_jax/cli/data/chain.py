@@ -19,7 +19,8 @@ from typing import Any
 
 from emma_jax.build import config_file
 from emma_jax.cli import common
-from emma_jax.cli.data import writing
+from emma_jax.cli.data import reading
+from emma_jax.cli.data.progress import Progress
 
 
 def add(commands: Any) -> None:
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   if args.requests < 1 or args.workers < 0:
     raise common.UserError("--requests is at least 1, --workers at least 0.")
   try:
-    inputs = writing.files(list(args.inputs or config.inputs))
+    inputs = reading.files(list(args.inputs or config.inputs))
     chain = build_chain.chain(
       config, args.out, inputs, args.workers, args.requests
     )
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       reports = chain_lib.look(chain, args.records)
       _tell_plan(reports)
     else:
-      with writing.Progress() as progress:
+      with Progress() as progress:
         reports = chain_lib.run(chain, args.records, _begun, _ended, progress)
   except (ConfigError, job.ConversionError, pool.WorkerDied) as error:
     raise common.UserError(str(error)) from error
