@@ -20,26 +20,49 @@ evaluate.router.
 
 import ml_collections
 
-from configs import batches, defaults, stages, targets
+from configs import defaults, stages, targets
+from emma_jax import batches
 
-# A row by stage: capacities that samples of the stage's mixture fill evenly.
-# Pictures of 512 pixels are 256 tokens, those of 1024 pixels 1024; a text
-# beside a picture is counted with 100 to 250 tokens [D]. Batches are planned
-# from lengths; `samples` is what a row is expected to hold, for the batch.
-# Short rows of pictures and captions: of longer ones large machines would hold
-# many times the recipe's batch.
+# A row by stage: capacities that samples of its mixture fill evenly, and how
+# many those are, on average. Both are for lengths as the paper's data sets are
+# described (FineVision: 0.7 pictures, 3.7 turns and 400 tokens of answers a
+# sample; captions of 100 tokens). `emma-data plan` says how full yours leave
+# them, and which rows they would fill. A picture of 512 pixels is 256 tokens,
+# one of 1024 pixels 1024.
+#
+# `phases` are the capacities that differ in the phases of the mixture, in their
+# order: the places of references stay empty until edits join.
 _ALIGN = dict(
-  samples=3, und_tokens=1024, und_pictures=3, references=0, targets=0
+  samples=4.0, und_tokens=1280, und_pictures=4, references=0, targets=0
 )
 _PAIRS = dict(
-  samples=16, und_tokens=4096, und_pictures=8, references=0, targets=8
+  samples=15.7, und_tokens=3968, und_pictures=8, references=0, targets=8
 )
-# Three questions and three drawings, or two of each task.
+_PAIRS_1024 = dict(und_tokens=7168, und_pictures=4, references=0, targets=5)
 _EDITS = dict(
-  samples=6, und_tokens=4096, und_pictures=3, references=2, targets=4
+  samples=9.7, und_tokens=5120, und_pictures=3, references=3, targets=6
 )
+_PHASES = dict(_EDITS, samples=10.3, phases=(_PAIRS_1024, _PAIRS_1024, {}))
 _TEXTS = dict(
-  samples=6, und_tokens=8192, und_pictures=6, references=0, targets=0
+  samples=6.4, und_tokens=8192, und_pictures=6, references=0, targets=0
+)
+# The same of pictures at native size [P of stages 2 to 4]: room for one of
+# 4,096 tokens, or for more of smaller ones, and text.
+_NATIVE = dict(und_pictures=16, und_patches=4 * 4096)
+_NATIVE_PAIRS = dict(und_tokens=6144, references=0, targets=5)
+_NATIVE_EDITS = dict(_EDITS, **_NATIVE)
+_NATIVE_PHASES = dict(
+  _NATIVE_EDITS, samples=10.0, phases=(_NATIVE_PAIRS, _NATIVE_PAIRS, {})
+)
+_NATIVE_TEXTS = dict(_TEXTS, samples=6.1, und_tokens=6912, **_NATIVE)
+# All stages in one run have one picture size, of 512 pixels.
+_PAIRS_512 = dict(und_tokens=3968, und_pictures=4, references=0, targets=5)
+_MIXED = dict(
+  samples=8.5, und_tokens=2560, und_pictures=3, references=3, targets=6
+)
+_MIXED_PHASES = dict(_MIXED, samples=9.5, phases=(_PAIRS_512, _PAIRS_512, {}))
+_MIXED_TEXTS = dict(
+  samples=5.6, und_tokens=4096, und_pictures=7, references=0, targets=0
 )
 # Sizes of drawn pictures at 1K [P 1K buckets; D which]: the ratios of cameras
 # and screens, of the 33 of aspect_buckets.py; each is a program of its own.
@@ -54,15 +77,6 @@ BUCKETS_1024 = (
 )
 # The same at 512 pixels, of stage 1.
 BUCKETS_512 = tuple((y // 2, x // 2) for y, x in BUCKETS_1024)
-# Of pictures at native size [P of stages 2 to 4]: one of 4,096 tokens, or more
-# of smaller ones, and text.
-_NATIVE = dict(und_tokens=5120, und_pictures=16, und_patches=4 * 4096)
-# All stages in one run have one picture size: four samples of any task.
-_MIXED = dict(
-  samples=4, und_tokens=2048, und_pictures=4, references=4, targets=4
-)
-_MIXED_TEXTS = dict(_MIXED, references=0, targets=0)
-
 # Of _general, _portrait and stem see stages.py: finetuning balances them, and
 # the router is trained on two of them. `emma-data label-stem` tells STEM
 # pictures from general ones.
@@ -76,14 +90,15 @@ SOURCES = (
   "editing",
 )
 
-# Stage by the word in a spec: its name, its picture size [P], its row.
+# Stage by the word in a spec: its name, its picture size [P], its row, that of
+# native sizes, and that of the run of all stages.
 _STAGES = {
-  "stage0": ("0_alignment", 512, _ALIGN),
-  "stage1": ("1_pretraining", 512, _PAIRS),
-  "stage2": ("2_finetuning", 1024, _EDITS),
-  "stage3": ("3_quality", 1024, _EDITS),
-  "stage4a": ("4a_expert", 1024, _TEXTS),
-  "stage4b": ("4b_router", 1024, _TEXTS),
+  "stage0": ("0_alignment", 512, _ALIGN, None, _ALIGN),
+  "stage1": ("1_pretraining", 512, _PAIRS, None, _PAIRS),
+  "stage2": ("2_finetuning", 1024, _PHASES, _NATIVE_PHASES, _MIXED_PHASES),
+  "stage3": ("3_quality", 1024, _EDITS, _NATIVE_EDITS, _MIXED),
+  "stage4a": ("4a_expert", 1024, _TEXTS, _NATIVE_TEXTS, _MIXED_TEXTS),
+  "stage4b": ("4b_router", 1024, _TEXTS, _NATIVE_TEXTS, _MIXED_TEXTS),
 }
 
 
@@ -131,7 +146,7 @@ def get(
   model.vision.encoder.remat = (
     target.vision_remat_1024 if large else target.vision_remat
   )
-  c.stages = _one(c, stage, target, native) if stage else _all(target)
+  c.stages = _one(c, stage, target, native) if stage else _all(c, target)
   # A batch of many micro-batches is large for a host, and long in use.
   parts = max(section.accumulation for section in c.stages.values())
   c.data.prefetch_batches = max(1, c.data.prefetch_batches // parts)
@@ -148,10 +163,10 @@ def _parse(spec: str) -> tuple[str, targets.Target, bool]:
       f"{spec!r} names more than one stage or machine; stages "
       f"are {list(_STAGES)}, machines {list(targets.TARGETS)}."
     )
-  native = bool(stage) and _STAGES[stage[0]][1] == 1024
+  native = bool(stage) and _STAGES[stage[0]][3] is not None
   if "fixed" in words:
     if not native:
-      large = [w for w, (_, side, _) in _STAGES.items() if side == 1024]
+      large = [w for w, (_, _, _, row, _) in _STAGES.items() if row]
       raise ValueError(
         f"{spec!r}: `fixed` is for a stage that has native sizes, one of "
         f"{large}; the others have one size anyway."
@@ -165,7 +180,7 @@ def _one(
   c: ml_collections.ConfigDict, word: str, target: targets.Target, native: bool
 ):
   """Changes `c` to one stage's run; returns its stages."""
-  name, side, row = _STAGES[word]
+  name, side, row, own_sizes, _ = _STAGES[word]
   words = list(_STAGES)
   index = words.index(word)
   if index:
@@ -173,7 +188,7 @@ def _one(
   c.name = f"{c.name}_{word}"
   c.data.update(dict(height=side, width=side, seed=1000 * index))
   if native:
-    row = row | _NATIVE
+    row = own_sizes
     c.data.update(dict(native=True, latents="stored"))
   if row["targets"]:
     c.data.buckets = BUCKETS_1024 if side > 512 else BUCKETS_512
@@ -184,12 +199,14 @@ def _one(
   return ml_collections.ConfigDict({name: section})
 
 
-def _all(target: targets.Target) -> ml_collections.ConfigDict:
+def _all(
+  c: ml_collections.ConfigDict, target: targets.Target
+) -> ml_collections.ConfigDict:
+  """All stages at 512 pixels, and `c` changed to their buckets."""
+  c.data.buckets = BUCKETS_512
   out = {
-    name: _stage(
-      name, _MIXED if name[0] in "123" else _MIXED_TEXTS, 512, target
-    )
-    for name in stages.NAMES
+    name: _stage(name, row, 512, target)
+    for name, _, _, _, row in _STAGES.values()
   }
   out["0_alignment"].load = ((".*", "weights:{initial}"),)
   out["4a_expert"].load = stages.KEEP_AND_COPY
@@ -197,11 +214,20 @@ def _all(target: targets.Target) -> ml_collections.ConfigDict:
 
 
 def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
-  """A stage with the recipe's batch, on this machine; see batches.py."""
+  """A stage with the recipe's batch, on this machine (emma_jax/batches.py)."""
   row = dict(row)
-  samples = row.pop("samples")
+  samples, phases = row.pop("samples"), row.pop("phases", ())
+  if phases:
+    mixture = stages.stage(name).mixture
+    changes["mixture"] = tuple(
+      (*phase, dict(row=of_phase)) if of_phase else phase
+      for phase, of_phase in zip(mixture, phases, strict=True)
+    )
   picture = (side // 32) ** 2
-  tokens = row["und_tokens"] + picture * (row["references"] + row["targets"])
+  tokens = max(
+    x["und_tokens"] + picture * (x["references"] + x["targets"])
+    for x in (row, *({**row, **of_phase} for of_phase in phases))
+  )
   shards = target.row_shards
   batch = stages.RECIPE[name]["batch"]
   rows, accumulation = batches.fit(
@@ -212,6 +238,7 @@ def _stage(name: str, row: dict, side: int, target: targets.Target, **changes):
     **stages.recipe(name, rows * samples),
     rows=rows,
     row_samples=samples,
+    measure_rows=True,
     batch_samples=batch,
     accumulation=accumulation,
     samples_per_batch=0,

@@ -8,7 +8,7 @@ line must decide something.
 
 import ml_collections
 
-from configs import batches
+from emma_jax import batches
 
 NAMES = (
   "0_alignment",
@@ -68,8 +68,8 @@ KEEP_AND_COPY = (
 
 # Learning rates, schedules and numbers of samples [P]. The paper records
 # neither batch nor warm-up nor average [D]; all three are in samples, so that
-# they are the same on every machine (batches.py). What peers publish, samples
-# a step:
+# they are the same on every machine (emma_jax/batches.py). What peers publish,
+# samples a step:
 #
 #   LLaVA-OneVision  512 for alignment on the same 558K pairs, at the same
 #                    1e-3; 256 for finetuning (its scripts: 128 GPUs, 1 a GPU,
@@ -85,14 +85,13 @@ KEEP_AND_COPY = (
 #                    5,000 and 500 to 2,000; 2,000 to 2,500 steps of warm-up;
 #                    averages of 0.9999, in finetuning 0.995
 #
-# Batches are those in this range that rows of full_size.py fill on 256 devices.
-# Half-lives: 28.4M is a decay of 0.9999 a step of 4,096, 7.1M of 1,024, 212K is
-# 0.995 a step of 1,536. (The average follows faster in the first steps, so it
+# Half-lives: 28.4M is a decay of 0.9999 a step of 4,096, 7.1M of 1,024, 283K is
+# 0.995 a step of 2,048. (The average follows faster in the first steps, so it
 # is never older than a tenth of a stage.)
 RECIPE = {
   "0_alignment": dict(
     samples=560_000,
-    batch=768,
+    batch=1024,
     warmup=16_800,
     half_life=7_100_000,
     learning_rate=1e-3,
@@ -108,16 +107,16 @@ RECIPE = {
   ),
   "2_finetuning": dict(
     samples=237_000_000,
-    batch=1536,
+    batch=2048,
     warmup=768_000,  # 500 steps
-    half_life=212_000,
+    half_life=283_000,
     learning_rate=4e-5,
     schedule="constant",
   ),
   # 3% of the samples from here on.
   "3_quality": dict(
     samples=1_500_000,
-    batch=1536,
+    batch=2048,
     warmup=45_000,
     half_life=7_100_000,
     learning_rate=1e-5,
@@ -204,8 +203,12 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       samples_per_batch=RECIPE[name]["batch"],
       # Planned rows are expected to hold so many samples each, and the recipe's
       # batch has so many: what the rate was multiplied with is for the
-      # difference, see batches.py. 0: not said.
-      row_samples=0,
+      # difference, see emma_jax/batches.py. 0: not said.
+      row_samples=0.0,
+      # True: before the first step that number is measured, by planning some
+      # batches of each phase, and rows, micro-batches, steps, rate, warm-up and
+      # average are made to fit it.
+      measure_rows=False,
       batch_samples=0,
       rate_factor=1.0,
       accumulation=1,  # micro-batches of a step, of equally many rows

@@ -27,7 +27,8 @@ def get_config() -> ml_collections.ConfigDict:
         objective="autoencoder",
         steps=8000,
         samples_per_batch=8,  # 32 learns far slower per second
-        row_samples=0,
+        row_samples=0.0,
+        measure_rows=False,
         batch_samples=0,
         rate_factor=1.0,
         accumulation=1,

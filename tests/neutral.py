@@ -80,7 +80,7 @@ def layout(**changes: Any) -> Layout:
 
 def phase(weights: Mapping[str, float], **changes: Any) -> Phase:
   """Goes on for ever; weights count samples."""
-  rest = dict(steps=None, unit="samples", even_buckets=False)
+  rest = dict(steps=None, unit="samples", even_buckets=False, row={})
   return Phase(weights, **rest | changes)
 
 

@@ -29,7 +29,8 @@ FIT = Preprocess(
 def main():
   config = dataset.DataConfig(
       seed=0, sources={"a": sys.argv[1]}, phases=(Phase(
-          {"a": 1}, steps=None, unit="samples", even_buckets=False),),
+          {"a": 1}, steps=None, unit="samples", even_buckets=False,
+          row={}),),
       samples_per_batch=4, framing=Framing(
           understanding=FIT, generation=FIT, buckets=()),
       latent_settings=None, packing_groups=1,

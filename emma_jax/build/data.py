@@ -329,6 +329,7 @@ def _phases(
     merged = {
       "unit": section["mixture_unit"],
       "even_buckets": section["mixture_even_buckets"],
+      "row": {},
     }
     for option in options:
       merged |= option

@@ -7,6 +7,7 @@ import jax
 
 from emma_jax import flow, rules, sharding
 from emma_jax.build import data as build_data
+from emma_jax.build import measured
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.checkpoints import locate
@@ -31,9 +32,11 @@ def run(
     ValueError: sources, phases or layouts that cannot work together.
   """
   model = build_model.model(config["model"])
+  notes: tuple[str, ...] = ()
   # Now: an id beyond the vocabulary would be no error in the embedding.
   if data:
     build_data.tokenizer(config["data"], config["model"])
+    config, notes = measured.config(config, plans)
   train = config["train"]
   stages = tuple(
     _stage(config, model, name, data, plans) for name in config["stages"]
@@ -58,6 +61,7 @@ def run(
     keep_every=train["keep_every"],
     gradient_shares_every=train["gradient_shares_every"],
     config=plain(config),
+    notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},
   )
 

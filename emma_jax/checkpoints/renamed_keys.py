@@ -40,6 +40,7 @@ ADDED = {
   "stages.*.batch_samples": 0,
   "stages.*.mixture_even_buckets": False,
   "stages.*.mixture_unit": "samples",
+  "stages.*.measure_rows": False,
   "stages.*.rate_factor": 1.0,
   "stages.*.row_samples": 0,
   "stages.*.task_weights": {

@@ -9,8 +9,7 @@ import dataclasses
 import math
 from typing import Any
 
-# Batches as close as that are the same one.
-_CLOSE = 0.1
+from emma_jax.batches import TOLERANCE, half_life_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,15 +56,6 @@ class Recipe:
     }
 
 
-def half_life_steps(decay: float) -> float:
-  """Steps in which an average of this decay forgets half; 0: it keeps nothing.
-
-  >>> half_life_steps(0.5), round(half_life_steps(0.995))
-  (1.0, 138)
-  """
-  return math.log(0.5) / math.log(decay) if 0 < decay < 1 else 0.0
-
-
 def of_stage(config: Mapping[str, Any], name: str) -> Recipe:
   """The numbers of one stage of a whole config."""
   c = config["stages"][name]
@@ -94,7 +84,7 @@ def _rescaled(
   ratio, factor = samples / c["batch_samples"], c["rate_factor"]
   out = []
   shards = math.prod(mesh[a] for a in ("slice", "data", "fsdp"))
-  if abs(ratio - 1) > _CLOSE or factor != 1:
+  if abs(ratio - 1) > TOLERANCE or factor != 1:
     why = "rows or their samples are not those of the recipe"
     if c["rows"] == shards:
       why = f"each of {shards} devices holds one row at least"
@@ -108,7 +98,7 @@ def _rescaled(
       f"{c['learning_rate'] / factor:.3g}, the square root of the batch's ratio"
     )
     out.append("steps, warm-up and average: fewer steps, as many samples")
-  elif abs(ratio - 1) > _CLOSE:
+  elif abs(ratio - 1) > TOLERANCE:
     out.append(
       "NOT the learning rate, warm-up, average or number of steps: they are "
       "those of another batch; set them, or restore rows"

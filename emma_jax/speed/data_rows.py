@@ -163,7 +163,9 @@ def _ours(side: str, folder: str, s: Settings) -> tuple[Batches, str]:
   config = dataset.DataConfig(
     seed=0,
     sources={"a": f"records:{folder}/records"},
-    phases=(Phase({"a": 1}, steps=None, unit="samples", even_buckets=False),),
+    phases=(
+      Phase({"a": 1}, steps=None, unit="samples", even_buckets=False, row={}),
+    ),
     samples_per_batch=s.batch,
     layout=Layout(
       rows=1,

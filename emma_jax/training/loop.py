@@ -96,6 +96,8 @@ def train(
       workdir, display, jax.process_index() == 0
     ) as writer:
       writer.truncate_after(done)
+      for note in run.notes:
+        writer.note(note)
       shared = _Shared(run, mesh, checkpoints, writer, stop, ledger, profile)
       for i in range(index, len(run.stages)):
         stage = run.stages[i]

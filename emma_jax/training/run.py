@@ -68,6 +68,7 @@ class Run:
   keep_every: int
   gradient_shares_every: int
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
+  notes: tuple[str, ...]  # what there is to say of it
   fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
 
   def __post_init__(self):

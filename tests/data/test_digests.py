@@ -251,7 +251,11 @@ def test_a_plans_sources_and_phases():
     PLAN.phases[0],
     of,
     dict(
-      weights={"a": 1.0, "b": 1.0}, steps=3, unit="tokens", even_buckets=True
+      weights={"a": 1.0, "b": 1.0},
+      steps=3,
+      unit="tokens",
+      even_buckets=True,
+      row={"targets": 7},
     ),
     {},
   )

@@ -86,8 +86,9 @@ def _print(found: Any, key: str, seconds: float, size: int) -> None:
   print(f"Framing crops {found.cropped:.1%} of the pictures to draw.")
   for phase in found.phases:
     print(
-      f"\nfrom batch {phase.first:<10,}  wanted ({phase.unit})   samples"
-      "    tokens"
+      f"\nfrom batch {phase.first:,}: {phase.batches:,} batches, "
+      f"{phase.row_samples:.2f} samples a row, {phase.fill['slots']:.4f} of "
+      f"slots filled\n{'':22}  wanted ({phase.unit})   samples    tokens"
     )
     for name, wanted in phase.wanted.items():
       if wanted:

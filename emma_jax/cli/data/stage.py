@@ -1,6 +1,7 @@
 """The stage of a config that a command looks at."""
 
 import argparse
+import sys
 from typing import Any
 
 from emma_jax.build import config_file
@@ -25,7 +26,7 @@ def find(
   args: argparse.Namespace, overrides: dict[str, str]
 ) -> tuple[dict[str, Any], str]:
   """(config, name of the stage); UserError where there is no such stage."""
-  from emma_jax.build import sections
+  from emma_jax.build import measured, sections
 
   config = sections.plain(config_file.load(args.config, overrides))
   stages = config["stages"]
@@ -36,7 +37,13 @@ def find(
     raise common.UserError(
       f"--stage {args.stage}: the config has {', '.join(stages)}."
     )
-  return config, name
+  try:
+    config, notes = measured.config(config, args.plans, only=name)
+  except (ValueError, OSError) as error:
+    raise common.UserError(str(error)) from error
+  for note in notes:
+    print(note, file=sys.stderr)
+  return sections.plain(config), name
 
 
 def source(

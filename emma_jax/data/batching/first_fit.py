@@ -12,6 +12,7 @@ a row has 1 in that of its own, and so has a sample that must be of it.
 """
 
 from collections.abc import Iterator, Sequence
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +105,20 @@ class Rows:
       if full is not None:
         yield Full(full[0], full[1], i + 1)
 
+  def take_over(
+    self, first: int, need: np.ndarray, bucket: np.ndarray, last: int
+  ) -> None:
+    """Places samples that waited in rows of another shape, all of them.
+
+    Arguments are those of `fill`, and `last` of those rows. Batches that they
+    complete come when the next row closes.
+    """
+    self._last = last
+    of_a_batch, self._rows = self._rows, sys.maxsize
+    for _ in self.fill(first, need, bucket):
+      pass
+    self._rows = of_a_batch
+
   def waiting(self) -> tuple[list[list[int]], list[int], list[bool]]:
     """(samples, bucket, closed) of the rows that are in no batch yet."""
     rows, kinds, closed = list(self._held), list(self._kind), []
@@ -154,8 +169,9 @@ class Rows:
     queue.append(self._held.pop(at))
     if len(queue) < self._rows:
       return None
-    self._closed[bucket] = []
-    return bucket, queue
+    # More than a batch only behind `take_over`.
+    full, self._closed[bucket] = queue[: self._rows], queue[self._rows :]
+    return bucket, full
 
   def _one_hot(self, bucket: int) -> list[int]:
     return [int(bucket == b) for b in range(self._buckets)]

@@ -21,14 +21,15 @@ class Phase:
 
   The last phase of a mixture goes on for ever, whatever its `steps`, or None.
   `unit`: what the weights count, "samples" or "tokens"; `even_buckets`: each
-  source's pictures come from all aspect ratios alike (both: planned streams
-  only).
+  source's pictures come from all aspect ratios alike; `row`: capacities of its
+  rows that are not the layout's, by name (all three: planned streams only).
   """
 
   weights: Mapping[str, float]
   steps: int | None
   unit: str
   even_buckets: bool
+  row: Mapping[str, int]
 
   def __post_init__(self):
     if self.unit not in ("samples", "tokens"):
@@ -88,7 +89,7 @@ class Mixture:
   source's elements go on where it left off, across phases.
 
   >>> phase = Phase({"a": 2, "b": 1}, steps=None, unit="samples",
-  ...               even_buckets=False)
+  ...               even_buckets=False, row={})
   >>> m = Mixture(phases=(phase,), lengths={"a": 3, "b": 9},
   ...             shuffled=frozenset(), samples_per_batch=3, seed=0)
   >>> [(d.name, d.epoch, d.index) for d in m.batch_plan(1)]

@@ -6,6 +6,7 @@ in a folder; one that is missing is computed from the last that is there. What
 a batch holds is thus a function of its number, for any hosts and workers.
 """
 
+import bisect
 from collections.abc import Sequence
 import contextlib
 import dataclasses
@@ -64,6 +65,26 @@ class PlanConfig:
 
   def __post_init__(self):
     check_phases(self.phases, {source.name for source in self.sources})
+    for phase in self.phases:
+      self.rules.with_row(phase.row)  # raises for a row that cannot be
+
+  @property
+  def ends(self) -> list[float]:
+    """Batch at which each phase ends; the last one does not."""
+    steps = [p.steps for p in self.phases[:-1]]
+    return [*np.cumsum(np.array(steps)).tolist(), np.inf]
+
+  def phase(self, step: int) -> int:
+    """Which phase a batch is of."""
+    return bisect.bisect_right(self.ends, step)
+
+  def limits(self, source: str) -> row_cost.RowLimits:
+    """What rows have for a source, in each phase that names it.
+
+    So an element is the same sample in all of them.
+    """
+    rows = [p.row for p in self.phases if source in p.weights]
+    return self.rules.least(rows) if rows else self.rules
 
   def fingerprint(self) -> str:
     """A hash of all that decides which sample stands where; folders do not."""
@@ -81,7 +102,7 @@ class PlanConfig:
       "segment": self.segment,
       "window": [first_fit.WINDOW, first_fit.BATCHES],
       "sources": sorted((s.name, s.digest) for s in self.sources),
-      "phases": [dataclasses.asdict(p) for p in self.phases],
+      "phases": [_told(p) for p in self.phases],
       "layouts": layouts,
       "max_turns": self.rules.max_turns,
       "native": None,
@@ -94,6 +115,12 @@ class PlanConfig:
       settings["fit"] = [drawn.fit, drawn.max_crop]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _told(phase: Phase) -> dict[str, Any]:
+  """Of a fingerprint: plans of before phases had rows keep theirs."""
+  out = dataclasses.asdict(phase)
+  return out if out["row"] else {k: v for k, v in out.items() if k != "row"}
 
 
 class Plan:
@@ -225,15 +252,15 @@ class SegmentPlanner:
     self.config = config
     sources = sorted(config.sources, key=lambda s: s.name)
     self.names = tuple(s.name for s in sources)
-    self.tables = tables or [load_needs(s, config.rules) for s in sources]
+    self.tables = tables or [
+      load_needs(s, config.limits(s.name)) for s in sources
+    ]
     self.lanes = order.lanes(self.names, self.tables, config.rules.buckets)
     self.order = order.FairQueue(self.lanes, self.tables, config.seed)
     self.least = np.min(
       [t.need[t.fits].min(axis=0) for t in self.tables], axis=0
     )
-    # Batch at which each phase ends; the last one does not.
-    steps = [p.steps for p in config.phases[:-1]]
-    self.ends = [*np.cumsum(np.array(steps)).tolist(), np.inf]
+    self.ends = config.ends
 
   def weights(self, phase: Phase) -> np.ndarray:
     """(lanes,): a source's weight, dealt to its lanes.
@@ -280,13 +307,11 @@ class _Work:
   """One segment in the making."""
 
   def __init__(self, drawer: SegmentPlanner, state: State):
-    self._d, c = drawer, drawer.config
+    self._d = drawer
     self.batch, self.phase = state.batch, state.phase
     self._passed = state.passed
     self._position = order.Position(state.drawn, state.used)
-    self._rows = first_fit.Rows(
-      c.rules.capacities, len(c.rules.layouts), c.rows, drawer.least
-    )
+    self._rows = self._new_rows()
     ends = np.cumsum(state.row_sizes).tolist()
     waiting = [list(range(a, b)) for a, b in zip([0, *ends], ends)]
     self._rows.restore(
@@ -299,6 +324,16 @@ class _Work:
     self._tables, self._count = [state.waiting], len(state.waiting)
     self._full: list[first_fit.Full] = []
     self._passed_by: list[int] = []
+
+  def _new_rows(self) -> first_fit.Rows:
+    """Of the phase's shape."""
+    c = self._d.config
+    return first_fit.Rows(
+      c.rules.with_row(c.phases[self.phase].row).capacities,
+      len(c.rules.layouts),
+      c.rows,
+      self._d.least,
+    )
 
   def go_on(self, end: float) -> None:
     """Draws a chunk; stops behind batch `end` - 1."""
@@ -326,10 +361,34 @@ class _Work:
 
   def next_phase(self) -> None:
     """Shares are counted anew; elements go on."""
+    phases = self._d.config.phases
     self.phase += 1
     self._position = order.Position(
       self._position.drawn, np.zeros_like(self._position.used)
     )
+    if phases[self.phase].row != phases[self.phase - 1].row:
+      self._move()
+
+  def _move(self) -> None:
+    """What waits goes into rows of the phase's shape, in its order."""
+    d, last = self._d, self._rows.last
+    left = [i for row in self._rows.waiting()[0] for i in row]
+    samples = Samples.joined(self._tables).take(np.array(left, np.int64))
+    row = d.config.phases[self.phase].row
+    room = np.array(d.config.rules.with_row(row).capacities)
+    # Of sources that are no longer drawn, those that no row holds any more.
+    fits = np.all(d.needs_of(samples) <= room, axis=1)
+    self._passed += int(np.count_nonzero(~fits))
+    samples = samples.take(fits)
+    bucket = np.zeros(len(samples), np.int64)
+    if len(d.config.rules.layouts) > 1:
+      for source, table in enumerate(d.tables):
+        mine = samples.source == source
+        bucket[mine] = table.bucket[samples.index[mine]]
+    self._rows = self._new_rows()
+    self._rows.take_over(self._count, d.needs_of(samples), bucket, last)
+    self._tables.append(samples)
+    self._count += len(samples)
 
   def _samples(self, chunk: order.Chunk) -> Samples:
     d = self._d

@@ -8,7 +8,7 @@ its pictures.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 import numpy as np
@@ -53,6 +53,31 @@ class RowLimits:
     if len(same) != 1:
       raise ValueError(f"Buckets need layouts of one kind, not {self.layouts}.")
     buckets_lib.check(self.buckets)
+
+  def with_row(self, row: Mapping[str, int]) -> "RowLimits":
+    """With other capacities, by name.
+
+    Raises:
+      ValueError: one that is unknown, or native sizes where there were none.
+    """
+    unknown = sorted(set(row) - set(CAPACITIES))
+    if unknown:
+      raise ValueError(
+        f"A phase's row names {unknown}; a row has {list(CAPACITIES)}."
+      )
+    if bool(row.get("und_patches", self.native)) != self.native:
+      raise ValueError(
+        f"A phase's row has und_patches={row['und_patches']}, the stage has "
+        f"{self.layouts[0].und_patches}: all phases of a stage show pictures "
+        "at their own sizes, or none does."
+      )
+    layouts = tuple(x.with_row(row) for x in self.layouts)
+    return dataclasses.replace(self, layouts=layouts)
+
+  def least(self, rows: Sequence[Mapping[str, int]]) -> "RowLimits":
+    """With what rows of all these shapes have."""
+    every = [self.with_row(row).capacities for row in rows]
+    return self.with_row(dict(zip(CAPACITIES, map(min, zip(*every)))))
 
   @property
   def buckets(self) -> tuple[tuple[int, int], ...]:

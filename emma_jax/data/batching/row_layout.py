@@ -1,7 +1,8 @@
 """The static shapes of a packed batch."""
 
+from collections.abc import Mapping
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from emma_jax.data.pictures.images import GRID
 from emma_jax.data.transforms import Picture, Sample, Text
@@ -121,6 +122,11 @@ class Layout:
   def slots(self) -> int:
     """Slots of a row in reading order; also the slot of padding."""
     return self.und_tokens + self.gen_tokens
+
+  def with_row(self, row: Mapping[str, int]) -> "Layout":
+    """With other capacities, by name."""
+    changes: dict[str, Any] = dict(row)
+    return dataclasses.replace(self, **changes)
 
   def num_grid_cells(self, picture: Picture) -> int:
     """Cells of 32x32 pixels of a picture; a target's padding has none."""

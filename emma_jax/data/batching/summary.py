@@ -6,16 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from emma_jax.data.batching.plan import Plan
+from emma_jax.data.batching.plan import Plan, SegmentPlanner
 from emma_jax.data.batching.row_layout import CAPACITIES
 from emma_jax.data.batching.segment import Segment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Shares:
-  """One phase's mixture, by source, as wanted and as planned."""
+class PhaseSummary:
+  """One phase's rows, and its mixture by source, wanted and as planned."""
 
   first: int  # batch
+  batches: int
+  row_samples: float  # of a row, on average
+  fill: Mapping[str, float]  # as in Summary
   unit: str  # of the weights
   wanted: Mapping[str, float]
   samples: Mapping[str, float]
@@ -32,7 +35,7 @@ class Summary:
   # By capacity, "gen_tokens" of the Gen buffer, "slots" of the whole row.
   fill: Mapping[str, float]
   buckets: Mapping[str, int]  # "HEIGHTxWIDTH" -> batches
-  phases: tuple[Shares, ...]
+  phases: tuple[PhaseSummary, ...]
   # By source: elements of an epoch, those truncated and left out, and too much
   # of what.
   sources: Mapping[str, Mapping[str, Any]]
@@ -54,19 +57,35 @@ def summarise(
   return tally.summary()
 
 
+def of_phases(plan: Plan, samples: int) -> tuple[PhaseSummary, ...]:
+  """What each phase's rows hold, from so many samples of it alone.
+
+  A phase far into the plan is not waited for: its sources begin their epochs.
+  """
+  out: list[PhaseSummary] = []
+  for phase in plan.config.phases:
+    # Small segments, as one is planned whole.
+    segment = max(1, 512 // plan.config.rows)
+    alone = dataclasses.replace(plan.config, phases=(phase,), segment=segment)
+    # The elements are those of the whole plan, see PlanConfig.limits.
+    found = Plan(alone)
+    found.use(SegmentPlanner(alone, plan.drawer.tables))
+    out += summarise(found, samples=samples).phases
+  return tuple(out)
+
+
 class _Tally:
   """Sums over batches."""
 
   def __init__(self, plan: Plan):
     self._d = plan.drawer
     c = self._d.config
-    self._need, self._buckets = (
-      np.zeros(len(CAPACITIES), np.int64),
-      np.zeros(len(c.rules.layouts), np.int64),
-    )
+    phases = len(c.phases)
+    self._need = np.zeros((phases, len(CAPACITIES)), np.int64)
+    self._buckets = np.zeros((phases, len(c.rules.layouts)), np.int64)
     self.batches = self._passed = self._truncated = self._drawn = 0
     self._cropped = 0.0
-    shape = (len(c.phases), len(self._d.names))
+    shape = (phases, len(self._d.names))
     self._samples = np.zeros(shape, np.int64)
     self._tokens = np.zeros(shape, np.int64)
 
@@ -87,14 +106,12 @@ class _Tally:
       use = int(np.searchsorted(np.cumsum(counts), left)) + 1
       use = min(len(segment), use)
     s = segment.samples.take(slice(0, int(counts[:use].sum())))
-    self._need += self._d.needs_of(s).sum(axis=0)
-    self._buckets += np.bincount(
-      segment.bucket[:use], minlength=self._buckets.size
-    )
     self._passed += int(segment.passed[:use].sum())
     number = segment.first + np.arange(use)
-    phase = np.searchsorted(self._d.ends[:-1], number, side="right")
-    phase = np.repeat(phase, counts[:use])
+    of_batch = np.searchsorted(self._d.ends[:-1], number, side="right")
+    np.add.at(self._buckets, (of_batch, segment.bucket[:use]), 1)
+    phase = np.repeat(of_batch, counts[:use])
+    np.add.at(self._need, phase, self._d.needs_of(s))
     for i, table in enumerate(self._d.tables):
       mine = s.source == i
       lost = table.loses_turns[s.index[mine]]
@@ -111,39 +128,31 @@ class _Tally:
 
   def summary(self) -> Summary:
     c, d = self._d.config, self._d
-    room = np.array(c.rules.capacities) * c.rows * self.batches
-    fill = {
-      name: float(n / most)
-      for name, n, most in zip(CAPACITIES, self._need, room)
-      if most
-    }
-    gen = (
-      sum(
-        int(n) * layout.gen_tokens
-        for n, layout in zip(self._buckets, c.rules.layouts)
-      )
-      * c.rows
-    )
-    tokens, und = int(self._tokens.sum()), int(self._need[0])
-    if gen:
-      fill["gen_tokens"] = (tokens - und) / gen
-    fill["slots"] = tokens / (gen + int(room[0]))
+    every = range(len(c.phases))
+    rooms = [self._room(i) for i in every]
     return Summary(
       batches=self.batches,
       samples=int(self._samples.sum()),
-      tokens=tokens,
-      fill=fill,
+      tokens=int(self._tokens.sum()),
+      fill=_fill(
+        {k: sum(room[k] for room in rooms) for k in rooms[0]},
+        self._need.sum(axis=0),
+        int(self._tokens.sum()),
+      ),
       buckets={
-        f"{y}x{x}": int(n) for (y, x), n in zip(c.rules.buckets, self._buckets)
+        f"{y}x{x}": int(n)
+        for (y, x), n in zip(c.rules.buckets, self._buckets.sum(axis=0))
       },
-      phases=tuple(filter(None, map(self._shares, range(len(c.phases))))),
+      phases=tuple(
+        self._phase(i, rooms[i]) for i in every if self._samples[i].sum()
+      ),
       sources={
         name: {
           "elements": len(t),
           "truncated": t.truncated,
           "dropped": t.dropped,
           "cropped": t.mean_cropped,
-          "too much of": t.reasons(c.rules),
+          "too much of": t.reasons(c.limits(name)),
         }
         for name, t in zip(d.names, d.tables)
       },
@@ -152,20 +161,40 @@ class _Tally:
       truncated=self._truncated,
     )
 
-  def _shares(self, i: int) -> Shares | None:
-    """None for a phase that no batch is of."""
-    phase = self._d.config.phases[i]
-    if not self._samples[i].sum():
-      return None
+  def _room(self, i: int) -> dict[str, int]:
+    """Of all rows of a phase, by the names of `Summary.fill`."""
+    c, count = self._d.config, self._buckets[i]
+    rules = c.rules.with_row(c.phases[i].row)
+    rows = int(count.sum()) * c.rows
+    out = {k: n * rows for k, n in zip(CAPACITIES, rules.capacities)}
+    gen = [x.gen_tokens for x in rules.layouts]
+    out["gen_tokens"] = int(np.dot(count, gen)) * c.rows
+    out["slots"] = out["gen_tokens"] + out["und_tokens"]
+    return out
+
+  def _phase(self, i: int, room: Mapping[str, int]) -> PhaseSummary:
+    phase, batches = self._d.config.phases[i], int(self._buckets[i].sum())
     weights = [phase.weights.get(name, 0.0) for name in self._d.names]
     of = lambda counts: dict(
       zip(self._d.names, (np.array(counts) / np.sum(counts)).tolist())
     )
-    first = 0 if i == 0 else int(self._d.ends[i - 1])
-    return Shares(
-      first=first,
+    rows = batches * self._d.config.rows
+    return PhaseSummary(
+      first=0 if i == 0 else int(self._d.ends[i - 1]),
+      batches=batches,
+      row_samples=float(self._samples[i].sum() / rows),
+      fill=_fill(room, self._need[i], int(self._tokens[i].sum())),
       unit=phase.unit,
       wanted=of(weights),
       samples=of(self._samples[i]),
       tokens=of(self._tokens[i]),
     )
+
+
+def _fill(
+  room: Mapping[str, int], need: np.ndarray, tokens: int
+) -> dict[str, float]:
+  """Shares of `room` that are used, of what there is room for."""
+  used = dict(zip(CAPACITIES, need.tolist()))
+  used |= {"gen_tokens": tokens - used["und_tokens"], "slots": tokens}
+  return {k: used[k] / most for k, most in room.items() if most}

@@ -92,11 +92,11 @@ class DataConfig:
       _ = self.rules  # raises for buckets that cannot be
       return
     if self.framing.buckets or any(
-      p.unit != "samples" or p.even_buckets for p in self.phases
+      p.unit != "samples" or p.even_buckets or p.row for p in self.phases
     ):
       raise ValueError(
-        "buckets, even_buckets and weights in tokens need lengths: set "
-        "samples_per_batch=0 to plan the batches."
+        "buckets, even_buckets, a phase's own row and weights in tokens need "
+        "lengths: set samples_per_batch=0 to plan the batches."
       )
 
   @property

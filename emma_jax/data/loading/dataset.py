@@ -195,7 +195,8 @@ class BatchDataset:
         for a, b in zip(stops[first:last], stops[first + 1 :])
       ]
       draws = [draw for row in rows[first:last] for draw in row]
-      layout = dataclasses.replace(c.layouts[bucket], rows=last - first)
+      layout = self._shape(self.plan.config.phase(step), bucket)
+      layout = dataclasses.replace(layout, rows=last - first)
       # What no row holds is of no row: the first host counts it.
       passed = passed if first == 0 else 0
       return [_Part(first, start, draws, layout, ranges, passed)]
@@ -243,10 +244,15 @@ class BatchDataset:
       self.plan.look_ahead(step)
 
   def layout(self, step: int) -> row_layout.Layout:
-    """That of a batch: of its bucket."""
+    """That of a batch: of its phase and bucket."""
     if not self.config.planned:
       return self.config.layout
-    return self.config.layouts[self.plan.batch(step).bucket]
+    phase = self.plan.config.phase(step)
+    return self._shape(phase, self.plan.batch(step).bucket)
+
+  def _shape(self, phase: int, bucket: int) -> row_layout.Layout:
+    row = self.config.phases[phase].row
+    return self.config.layouts[bucket].with_row(row)
 
   def fingerprints(self) -> dict[str, str]:
     """Of the content that decides the stream, as far as it tells of itself."""
@@ -369,7 +375,7 @@ def open_pipeline(
   )
   for name, source in opened.items():
     if config.planned:
-      probe.check_lengths(name, source, config.rules)
+      probe.check_lengths(name, source, out.plan.config.limits(name))
     else:
       probe.check_samples(name, source, out.to_sample, config.layout)
   return out

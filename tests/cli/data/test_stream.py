@@ -86,7 +86,7 @@ def test_plan_says_what_a_stage_will_see(config, capsys, tmp_path):
   assert sum(told["buckets"].values()) == 8
   assert [p["first"] for p in told["phases"]] == [0, 4]
   assert told["phases"][0]["wanted"]["editing"] == 0
-  assert "from batch 4           wanted (samples)" in out
+  assert "from batch 4: " in out and "wanted (samples)" in out
   assert "14 records, 0 cut, 0 left out" in out
   tight = "--config.stages.3_quality.und_tokens=24"
   assert _run("plan", "--config", config, "--samples", 30, tight) == 0

@@ -82,6 +82,46 @@ def lengths(task: str, count: int, seed: int = 0) -> Lengths:
   )
 
 
+def published(source: str, count: int, seed: int = 0) -> Lengths:
+  """As the paper's data sets are described, by the sources of full_size.py.
+
+  Conversations as in FineVision: 17M pictures, 90M turns and 10B tokens of
+  answers in 24M samples. Prompts and edits as in `lengths`; `sentences` are
+  captions like LLaVA-558K's, `captions` as long as prompts.
+  """
+  kind = source.split("_")[0]
+  if kind in ("drawing", "editing"):
+    return lengths(kind, count, seed)
+  rng = np.random.default_rng([seed, *source.encode()])
+  talk = kind not in ("sentences", "captions")
+  turns = np.ones(count, np.int32)
+  pictures = np.ones(count, np.int32)
+  if talk:
+    turns = rng.geometric(1 / 3.75, count).astype(np.int32)
+    pictures = rng.choice([0, 1, 2], count, p=[0.31, 0.67, 0.02])
+  total = int(turns.sum())
+  asked = 12 + rng.lognormal(3.0, 0.6, total).astype(np.int32)
+  answers = 2 + rng.lognormal(3.9, 1.28, total).astype(np.int32)
+  if not talk:
+    scale = (2.6, 0.4) if kind == "sentences" else (4.4, 0.5)
+    answers = 2 + rng.lognormal(*scale, total).astype(np.int32)
+  area = rng.lognormal(13.3, 0.8, count)
+  ratio = rng.choice([1, 3 / 4, 4 / 3, 2 / 3, 9 / 16, 16 / 9, 1.4], count)
+  sides = np.sqrt(np.stack([area * ratio, area / ratio], axis=1)).astype(int)
+  task = np.full(count, schema.TASKS.index("understanding"), np.uint8)
+  task[pictures == 0] = schema.TASKS.index("text")
+  return Lengths(
+    task=task,
+    stem=np.full(count, -1, np.int8),
+    weight=np.ones(count, np.float32),
+    turns=turns,
+    pictures=pictures.astype(np.int32),
+    turn_tokens=np.stack([asked, answers], axis=1).astype(np.int32),
+    sizes=np.repeat(np.maximum(sides, 64), pictures, axis=0).astype(np.int32),
+    tokenizer="made",
+  )
+
+
 def config(
   layout: Layout = LAYOUT, buckets=(), phases=None, segment: int = 1000
 ) -> plan.PlanConfig:

@@ -1,9 +1,9 @@
 """One recipe on every machine: how a stage's batch is spread over devices.
 
-A stage's batch in samples is the recipe's (stages.py), the same on every
-machine. A machine that has no room for it takes it in micro-batches, whose
-gradients sum to the batch's but for rounding. One with more devices than the
-batch has rows takes one row a device: then the batch is larger than the
+A stage's batch in samples is the recipe's (configs/stages.py), the same on
+every machine. A machine that has no room for it takes it in micro-batches,
+whose gradients sum to the batch's but for rounding. One with more devices than
+the batch has rows takes one row a device: then the batch is larger than the
 recipe's, and
 
   the learning rate   is the recipe's times the square root of the ratio, the
@@ -61,3 +61,12 @@ def decay(samples: float, half_life: float) -> float:
   0.5
   """
   return 0.5 ** (samples / half_life)
+
+
+def half_life_steps(decay: float) -> float:
+  """Steps in which an average of this decay forgets half; 0: it keeps nothing.
+
+  >>> half_life_steps(0.5), round(half_life_steps(0.995))
+  (1.0, 138)
+  """
+  return math.log(0.5) / math.log(decay) if 0 < decay < 1 else 0.0
