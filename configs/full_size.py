@@ -40,9 +40,9 @@ _PAIRS = dict(
 )
 _PAIRS_1024 = dict(und_tokens=7168, und_pictures=4, references=0, targets=5)
 _EDITS = dict(
-  samples=9.7, und_tokens=5120, und_pictures=3, references=3, targets=6
+  samples=8.9, und_tokens=4608, und_pictures=3, references=3, targets=6
 )
-_PHASES = dict(_EDITS, samples=10.3, phases=(_PAIRS_1024, _PAIRS_1024, {}))
+_PHASES = dict(_EDITS, samples=9.9, phases=(_PAIRS_1024, _PAIRS_1024, {}))
 _TEXTS = dict(
   samples=6.4, und_tokens=8192, und_pictures=6, references=0, targets=0
 )
@@ -52,7 +52,7 @@ _NATIVE = dict(und_pictures=16, und_patches=4 * 4096)
 _NATIVE_PAIRS = dict(und_tokens=6144, references=0, targets=5)
 _NATIVE_EDITS = dict(_EDITS, **_NATIVE)
 _NATIVE_PHASES = dict(
-  _NATIVE_EDITS, samples=10.0, phases=(_NATIVE_PAIRS, _NATIVE_PAIRS, {})
+  _NATIVE_EDITS, samples=9.7, phases=(_NATIVE_PAIRS, _NATIVE_PAIRS, {})
 )
 _NATIVE_TEXTS = dict(_TEXTS, samples=6.1, und_tokens=6912, **_NATIVE)
 # All stages in one run have one picture size, of 512 pixels.

@@ -224,7 +224,7 @@ def batches(
     # Every stage draws other samples of an endless source.
     seed=data["seed"] + 1000 * list(config["stages"]).index(name),
     sources=dict(data["sources"]),
-    phases=_phases(section, where),
+    phases=phases(section, where),
     samples_per_batch=section["samples_per_batch"],
     layout=sizes,
     framing=seen,
@@ -309,9 +309,7 @@ def _share(
   return sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
 
 
-def _phases(
-  section: Mapping[str, Any], where: str
-) -> tuple[mixture.Phase, ...]:
+def phases(section: Mapping[str, Any], where: str) -> tuple[mixture.Phase, ...]:
   """Of (share of the stage done, weights) or (share, weights, options)."""
   steps = section["steps"]
   starts = [round(phase[0] * steps) for phase in section["mixture"]]

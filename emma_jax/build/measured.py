@@ -19,8 +19,8 @@ from emma_jax.build import data as build_data
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import summary
 
-# Samples that are planned of each phase: their mean is within half a percent.
-SAMPLES = 20_000
+# Samples that are planned of each phase: what rows hold is known to a percent.
+SAMPLES = 50_000
 
 
 def config(

@@ -22,8 +22,16 @@ def sources(tmp_path_factory) -> dict[str, str]:
 
 
 def _run(sources, plans, hook=None, **changes) -> loop.Run:
-  """Of the model that is two numbers: the loop, the data are the real ones."""
+  """Of the model that is two numbers: the loop, the data are the real ones.
+
+  Rows of the first phase have a shape of their own.
+  """
   c = recorded.config(sources, **changes)
+  if "mixture" not in changes:
+    section = c.stages["3_quality"]
+    (start, weights), second = section.mixture
+    row = dict(und_tokens=128, references=0)
+    section.mixture = ((start, weights, dict(row=row)), second)
   run = test_loop.small(test_loop.assembled(c, str(plans)), hook)
   return dataclasses.replace(run, log_every=1)
 
@@ -50,6 +58,8 @@ def test_steps_have_both_sizes_and_realised_shares_are_logged(undisturbed):
   _, log, seen = undisturbed
   sizes = {host.batch.gen_pixels_BMYXC.shape[2:4] for host in seen}
   assert sizes == set(recorded.BUCKETS)
+  shapes = [host.batch.tokens_BU.shape[1] for host in seen[:STEPS]]
+  assert shapes == [128] * 4 + [96] * 4
   placed = sum(len(row) for host in seen[:STEPS] for row in host.info.ids)
   drawings = sum(
     x.startswith("drawing/")

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   seconds = time.perf_counter() - start
   size = sum(entry.stat().st_size for entry in os.scandir(source.plan.folder))
   _print(found, source.plan.key, seconds, size)
+  _print_rows(source.plan, config["stages"][name]["mixture"], name)
   if args.json:
     report = dataclasses.asdict(found)
     report |= {"plan": source.plan.key, "seconds": seconds, "bytes": size}
@@ -63,6 +64,30 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       json.dump(report, file, indent=1)
       file.write("\n")
   return 0
+
+
+# Rows that are less full get a proposal.
+_LOW = 0.92
+
+
+def _print_rows(plan: Any, mixture: Any, name: str) -> None:
+  """Of phases whose rows could be fuller."""
+  from emma_jax.data.batching import row_shapes
+
+  if len(plan.config.phases) != len(mixture):  # some are shorter than a step
+    return
+  then, pairs = row_shapes.mixture(plan.drawer, mixture, _LOW)
+  better = [(a, b) for a, b in pairs if b.fill > a.fill + 0.01]
+  if not better:
+    return
+  print("\nRows of no more slots that these samples would fill:")
+  for a, b in better:
+    row = ", ".join(f"{k}={n}" for k, n in b.row.items() if n != a.row[k])
+    print(
+      f"  {b.fill:.2f} instead of {a.fill:.2f} of {b.slots:,} slots, "
+      f"{b.row_samples:.2f} samples each: {row}"
+    )
+  print(f'by --config.stages.{name}.mixture="{then}"')
 
 
 def _print(found: Any, key: str, seconds: float, size: int) -> None:

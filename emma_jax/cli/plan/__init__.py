@@ -150,7 +150,7 @@ def _plans(args, config, topology, devices) -> list:
   from emma_jax.planner import plan as plan_lib
 
   if args.what == "train":
-    found = [jobs.train(config, _stage(args, config), devices)]
+    found = jobs.train_shapes(config, _stage(args, config), devices)
   else:
     data = config["data"]
     rows = args.rows or len(devices)

@@ -6,8 +6,9 @@ the stage's own row, the fullest is found by placing some thousand samples in
 each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from emma_jax.data.batching.plan import SegmentPlanner
 from emma_jax.data.batching.row_layout import CAPACITIES, PATCHES_PER_CELL
 
 # Samples that are placed in each shape, in batches of so many rows: as many as
-# leave all rows open that first fit may have open.
-_SAMPLES, _ROWS = 4096, first_fit.WINDOW // first_fit.BATCHES
+# leave all rows open that first fit may have open. Of the first samples full
+# rows close, and the others stay open: they are not counted.
+SAMPLES, ROWS = 12288, first_fit.WINDOW // first_fit.BATCHES
+_BEGIN = SAMPLES // 3
 # Und tokens beside what the samples take on average: too few leave the Gen
 # buffer empty, too many themselves.
 _SLACK = (0.98, 1.0, 1.02, 1.05, 1.09)
@@ -51,6 +54,28 @@ def best(planner: SegmentPlanner, number: int) -> Shape:
   )
 
 
+def mixture(
+  planner: SegmentPlanner, phases: Sequence[Sequence[Any]], low: float
+) -> tuple[list[Any], list[tuple[Shape, Shape]]]:
+  """(a stage's mixture with fuller rows, (rows now, rows then) by phase).
+
+  Args:
+    planner: of the stage.
+    phases: its mixture, as in a config.
+    low: phases whose rows are filled less than that get others.
+  """
+  out, pairs = [], []
+  for number, phase in enumerate(phases):
+    now = _Trial(planner, number).now()
+    then = best(planner, number) if now.fill < low else now
+    pairs.append((now, then))
+    changed = then.row != now.row
+    base = dict(zip(CAPACITIES, planner.config.rules.capacities))
+    row = {k: n for k, n in then.row.items() if n != base[k]}
+    out.append([*phase, {"row": row}] if changed else list(phase))
+  return out, pairs
+
+
 class _Trial:
   """Some samples of a phase, drawn as its batches draw them."""
 
@@ -59,7 +84,7 @@ class _Trial:
     phase = c.phases[number]
     none = np.zeros(len(planner.lanes), np.int64)
     chunk = planner.order.chunk(
-      order.Position(none, none), planner.weights(phase), phase.unit, _SAMPLES
+      order.Position(none, none), planner.weights(phase), phase.unit, SAMPLES
     )
     source = np.array([x.source for x in planner.lanes])[chunk.lane]
     self._bucket = np.array([x.bucket for x in planner.lanes])[chunk.lane]
@@ -75,6 +100,10 @@ class _Trial:
       self.largest = np.maximum(self.largest, table.need[table.fits].max(0))
     self._base = c.rules
     self._now = c.rules.with_row(phase.row)
+
+  def now(self) -> Shape:
+    """The phase's own rows."""
+    return self.shape(dict(zip(CAPACITIES, self._now.capacities)))
 
   def candidates(self) -> Iterator[dict[str, int]]:
     """Of more and more samples, as long as the slots last; today's first."""
@@ -113,17 +142,19 @@ class _Trial:
     """What a row holds."""
     rules = self._base.with_row(row)
     rows = first_fit.Rows(
-      rules.capacities, len(rules.layouts), _ROWS, self._d.least
+      rules.capacities, len(rules.layouts), ROWS, self._d.least
     )
     slots = np.array([x.slots for x in rules.layouts])
     used = room = samples = count = patches = 0
     for full in rows.fill(0, self._need, self._bucket):
+      if full.placed < _BEGIN:
+        continue
       held = [i for row in full.rows for i in row]
       used += int(self._tokens[held].sum())
       patches += int(self._need[held, CAPACITIES.index("und_patches")].sum())
       samples += len(held)
-      count += _ROWS
-      room += int(slots[full.bucket]) * _ROWS
+      count += ROWS
+      room += int(slots[full.bucket]) * ROWS
     return Shape(
       row=row,
       slots=int(slots.max()),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from emma_jax.data.batching import first_fit
 from emma_jax.data.batching.plan import Plan, SegmentPlanner
 from emma_jax.data.batching.row_layout import CAPACITIES
 from emma_jax.data.batching.segment import Segment
@@ -61,12 +62,16 @@ def of_phases(plan: Plan, samples: int) -> tuple[PhaseSummary, ...]:
   """What each phase's rows hold, from so many samples of it alone.
 
   A phase far into the plan is not waited for: its sources begin their epochs.
+  Batches are small, of as many rows as leave first fit all that it may have
+  open; how full a row is depends on nothing else.
   """
+  rows = min(plan.config.rows, first_fit.WINDOW // first_fit.BATCHES)
   out: list[PhaseSummary] = []
   for phase in plan.config.phases:
     # Small segments, as one is planned whole.
-    segment = max(1, 512 // plan.config.rows)
-    alone = dataclasses.replace(plan.config, phases=(phase,), segment=segment)
+    alone = dataclasses.replace(
+      plan.config, phases=(phase,), rows=rows, segment=max(1, 512 // rows)
+    )
     # The elements are those of the whole plan, see PlanConfig.limits.
     found = Plan(alone)
     found.use(SegmentPlanner(alone, plan.drawer.tables))

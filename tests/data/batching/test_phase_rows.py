@@ -124,6 +124,18 @@ def test_borders_of_segments_change_nothing(made, tmp_path, segment):
     assert other.batch(step) == made.batch(step)
 
 
+def test_every_phase_counts_its_shares_anew(tmp_path):
+  """What a source had too much of in one is not taken from it in the next."""
+  phases = (
+    neutral.phase({"understanding": 9, "drawing": 1}, steps=12),
+    neutral.phase({"understanding": 1, "drawing": 1}),
+  )
+  made = _plan(tmp_path, phases, segment=20)
+  found = summary.summarise(made, batches=44).phases[1]
+  # What waited when it began, 64 rows at most, is of the phase before.
+  assert found.samples["understanding"] == pytest.approx(0.5, abs=0.08)
+
+
 def test_a_source_is_the_same_in_all_its_phases(made):
   """Its elements have to fit the smallest of its phases' rows."""
   limits = made.config.limits("understanding")

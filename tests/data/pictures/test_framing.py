@@ -5,6 +5,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
+from PIL import Image
 import pytest
 
 from emma_jax.data.pictures import aspect_buckets, preprocess
@@ -70,6 +71,28 @@ def test_padding_is_whole_cells_behind_the_content(y, x, size):
   ).all()
   fitted.pixels_YXC[: placed.content[0], : placed.content[1]] = 255
   assert (fitted.pixels_YXC == 255).all()
+
+
+def test_what_is_edited_is_framed_like_what_is_drawn():
+  """Understanding pictures alone keep their shape."""
+  assert COVER.of("target") is COVER.of("ref") is COVER.generation
+  assert COVER.of("und") is COVER.understanding is not COVER.generation
+
+
+@pytest.mark.parametrize("size", [(40, 50), (96, 96), (300, 290)])
+def test_one_filter_resizes_every_picture(size):
+  """Pillow's bicubic of the box that is kept, antialiased."""
+  rng = np.random.default_rng(0)
+  pixels_YXC = rng.integers(0, 256, (*size, 3), np.uint8)
+  fit = neutral.preprocess(height=96, width=96, fit="cover", max_crop=0.9)
+  y, x = size
+  side = min(size)
+  box = ((x - side) / 2, (y - side) / 2, (x + side) / 2, (y + side) / 2)
+  want = Image.fromarray(pixels_YXC).resize(
+    (96, 96), Image.Resampling.BICUBIC, box=box
+  )
+  found = neutral.read(fit, pixels_YXC).pixels_YXC
+  np.testing.assert_array_equal(found, np.asarray(want))
 
 
 def test_pictures_of_questions_are_never_cropped():

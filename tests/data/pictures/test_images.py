@@ -68,6 +68,22 @@ def test_modes(data: bytes, pixel: list[int]):
   assert _first_pixel(data) == pixel
 
 
+def test_sixteen_bits_are_rounded_to_eight():
+  """65535 is 255: a step is 257, and half a step above a value is the next."""
+  wide = np.array([[0, 128, 129, 385, 386, 65406, 65407, 65535]], np.uint16)
+  data = _encoded(Image.fromarray(wide))
+  assert load_picture(data)[0, :, 0].tolist() == [0, 0, 1, 1, 2, 254, 255, 255]
+
+
+@pytest.mark.parametrize("size", [(1, 101), (101, 1)])
+def test_a_line_is_no_picture_whichever_way_it_lies(size):
+  thin = _encoded(Image.new("RGB", size))
+  with pytest.raises(BadRecord, match="is thinner than 1:100"):
+    load_picture(thin)
+  just = tuple(min(n, 100) for n in size)
+  assert load_picture(_encoded(Image.new("RGB", just))).shape[:2] == just[::-1]
+
+
 def test_cmyk_jpeg():
   data = _encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG")
   assert np.abs(np.array(_first_pixel(data)) - [254, 0, 0]).max() <= 4
