@@ -7,12 +7,15 @@ Trains from scratch in about ten minutes on two cores:
 Learning rates are higher and stages shorter than the paper's (Table 2): the
 model is 2,000 times smaller and starts from nothing instead of from Qwen3. The
 shape of the recipe is the paper's: what each stage trains, on which tasks, in
-which ratio, under which schedule. After a colon: one of variants.py, or
-`shapes`, which trains as the full size does, on pictures of five shapes.
+which ratio, under which schedule. After a colon: one of variants.py;
+`shapes`, which trains as the full size does, on pictures of five shapes; or
+`sources`, edits of two pictures, from the shipped model.
 
   python -m emma_jax.cli.train --config configs/tiny.py:token_fusion \\
       --workdir runs/token_fusion
   bash launch/shapes.sh       # makes the records of :shapes, trains, grades
+  python -m emma_jax.cli.train --config configs/tiny.py:sources \\
+      --workdir runs/sources
 """
 
 import ml_collections
@@ -70,10 +73,10 @@ DEMO = {
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """The six stages, or as many as a variant of the model (variants.py) has.
 
-  "shapes": see `shapes`.
+  "shapes" and "sources": see the functions of that name.
   """
-  if variant == "shapes":
-    return shapes()
+  if variant in ("shapes", "sources"):
+    return shapes() if variant == "shapes" else sources()
   c = base()
   c.name = variant or "tiny"
   c.evaluate.reference = not variant
@@ -121,6 +124,36 @@ def shapes() -> ml_collections.ConfigDict:
     # Four patches a token; the largest canvas has 12 tokens, the mean is 9.8.
     stage.und_patches = 4 * max(12, 10 * stage.und_pictures)
     stage.und_tokens = round(0.84 * stage.und_tokens)
+  return c
+
+
+def sources() -> ml_collections.ConfigDict:
+  """Edits of one picture and of two, taught to the shipped model.
+
+  Its score of edits is of two: "the star of the first picture on the background
+  of the second".
+  """
+  c = base()
+  c.name = "sources"
+  c.data.sources.editing_two = "world:editing_two:train"
+  c.evaluate.held_out = False  # those sets are of one
+  c.evaluate.ceiling = False
+  c.evaluate.sources.editing = "world:editing_two:test"
+  c.stages = tiny_stages(c.model)
+  quality = c.stages["3_quality"]
+  quality.update(
+    dict(
+      steps=1000,
+      learning_rate=5e-4,
+      samples_per_batch=36,
+      references=3,
+      load=((".*", "weights:reference"),),
+      mixture=(
+        (0.0, dict(understanding=1, drawing=1, editing=1, editing_two=3)),
+      ),
+    )
+  )
+  c.stages = ml_collections.ConfigDict({"3_quality": quality})
   return c
 
 

@@ -73,7 +73,8 @@ def digest(*configs: Any) -> str:
 def names() -> list[str]:
   """As `--config` takes them: files, and the variants of tiny."""
   files = [p.stem for p in FOLDER.glob("*.py") if p.stem not in PARTS]
-  return sorted([*files, *(f"tiny:{name}" for name in variants.VARIANTS)])
+  words = (*variants.VARIANTS, "shapes", "sources")
+  return sorted([*files, *(f"tiny:{name}" for name in words)])
 
 
 def full(size: str) -> dict[str, str]:
