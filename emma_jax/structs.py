@@ -1,13 +1,7 @@
 """What travels between modules: records, batches, caches, means.
 
-Axis letters used in names all over the project:
-  B rows of a packed batch      U Und slots of a row     G Gen slots of a row
-  L tokens of any sequence      S keys of an attention   D model width
-  H query heads                 K key/value heads        E head width
-  N Und pictures of a row       R references of a row    M targets of a row
-  P pictures                    T tokens of a picture    C channels of a token
-  W patches of a row's native Und pictures, J their tokens (four patches each)
-  Y, X pixel rows and columns   h, w rows and columns of a token grid
+Names of arrays end in their axes, one letter each: `x_BLD`, a shape (B, L, D).
+`AXIS_LETTERS` says what the letters mean, everywhere in the package.
 """
 
 import dataclasses
@@ -18,6 +12,41 @@ import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
+
+# A digit is an axis of that length, as the 2 of a cell's (row, column), and a
+# letter that comes twice stands for two axes of one length.
+AXIS_LETTERS = {
+  "A": "contexts of a guided velocity",
+  "B": "rows: of a packed batch, of a table",
+  "C": "channels of a pixel, a patch or a token",
+  "D": "model width",
+  "E": "head width",
+  "F": "width inside an MLP",
+  "G": "Gen slots of a row",
+  "H": "heads; query heads where keys and values have fewer",
+  "I": "the arrays of a TokenIds",
+  "J": "tokens of a row's native Und pictures (four patches each)",
+  "K": "key/value heads",
+  "L": "places of any sequence, mostly tokens",
+  "M": "targets of a row",
+  "N": "Und pictures of a row",
+  "P": "pictures",
+  "Q": "query heads of a key/value head (H = K * Q)",
+  "R": "references of a row",
+  "S": "keys of an attention",
+  "T": "tokens of a picture",
+  "U": "Und slots of a row",
+  "V": "words of the vocabulary",
+  "W": "patches of a row's native Und pictures",
+  "X": "pixel columns",
+  "Y": "pixel rows",
+  "Z": "layers",
+  "c": "keys of a tile (columns of scores)",
+  "h": "rows of a picture's grid of tokens or patches",
+  "n": "pieces of an axis that are worked on one after another",
+  "r": "queries of a tile (rows of scores); of a pass over tokens, tokens",
+  "w": "columns of a picture's grid of tokens or patches",
+}
 
 TASKS = ("understanding", "drawing", "editing")
 # Codes of `Batch.gen_task_BM`; 0 is an empty slot.
@@ -136,7 +165,7 @@ class Patches:
   (1, 1), and in a patch (row, column, channel). Padding is at the end.
   """
 
-  values_BWK: Array  # uint8, K values of a patch
+  values_BWC: Array  # uint8 values of a patch
   picture_BW: Array  # int32 its picture in the row, 1, 2, ...; 0 is padding
   cell_BW2: Array  # int32 (row, column) in its picture, in patches
   grid_BN2: Array  # int32 (rows, columns) of each picture; (0, 0): none
@@ -192,8 +221,8 @@ class KvCache:
   Empty places have `ids.segment == 0` and are therefore never attended to.
   """
 
-  key_LBSKE: Array  # L: layers, shallow then deep
-  value_LBSKE: Array
+  key_ZBSKE: Array  # shallow layers, then deep
+  value_ZBSKE: Array
   ids: TokenIds  # (B, S)
 
 

@@ -11,12 +11,11 @@ import pytest
 
 from configs import defaults, emma_4b, models, stages, targets
 from emma_jax import optimizer, rules, sharding
+from emma_jax.build import config_file, sections
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
-from emma_jax.build import sections
 from emma_jax.checkpoints.integrity import config_differences
-from emma_jax.cli import common
 from emma_jax.data.pictures import aspect_buckets
 from emma_jax.training import step as step_lib
 from tests.goldens import configs as goldens
@@ -70,7 +69,7 @@ def load():
 
   def of(name: str) -> ml_collections.ConfigDict:
     if name not in made:
-      made[name] = common.load_config(name)
+      made[name] = config_file.load(name)
     return made[name]
 
   return of
@@ -197,7 +196,7 @@ def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
     ("stage3", True),
     ("stage4a", False),
   ):
-    c = common.load_config(f"{name}.py:{word}")
+    c = config_file.load(f"{name}.py:{word}")
     (section,) = c.stages.values()
     assert bool(c.data.buckets) == drawn
     small = word == "stage1"
@@ -210,7 +209,7 @@ def test_full_size_finetuning_draws_in_buckets_of_the_table(name):
 
 def test_full_size_stages_see_native_pictures():
   for word in ("stage2", "stage3", "stage4a", "stage4b"):
-    c = common.load_config(f"emma_4b.py:{word},v5e-256")
+    c = config_file.load(f"emma_4b.py:{word},v5e-256")
     (section,) = c.stages.values()
     layout = build_data.layout(c, section, "stages")
     assert c.data.native and c.data.latents == "stored"
@@ -262,7 +261,7 @@ def test_every_stage_fits_the_mesh_of_every_machine(
   """Rows split, no large weight is whole, nothing needs data or a device."""
   monkeypatch.setattr(build_model, "model", lambda section: full(size))
   for word in WORDS:
-    c = common.load_config(f"{size}.py:{word},{target}")
+    c = config_file.load(f"{size}.py:{word},{target}")
     machine = targets.TARGETS[target]
     run = build_run.run(c, data=False)
     mesh = AbstractMesh(machine.mesh, sharding.AXES)
@@ -292,8 +291,8 @@ def test_the_4bs_weights_lie_where_they_lay(full):
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_machine_may_be_named_by_its_topology(word):
-  own = common.load_config(f"emma_4b.py:{word},v5e:16x16")
-  assert own == common.load_config(f"emma_4b.py:{word},v5e-256")
+  own = config_file.load(f"emma_4b.py:{word},v5e:16x16")
+  assert own == config_file.load(f"emma_4b.py:{word},v5e-256")
   assert own.name == f"emma_4b_{word}" and len(own.stages) == 1
   assert own.mesh.to_dict() == dict(slice=1, data=4, fsdp=64, tensor=1)
 
@@ -301,7 +300,7 @@ def test_a_machine_may_be_named_by_its_topology(word):
 def test_a_stage_starts_where_the_one_before_ended():
   before = "runs/emma_4b_init"
   for word in WORDS:
-    c = common.load_config(f"emma_4b.py:{word}")
+    c = config_file.load(f"emma_4b.py:{word}")
     assert c.initial == before
     before = f"runs/{c.name}"
 
@@ -309,7 +308,7 @@ def test_a_stage_starts_where_the_one_before_ended():
 def recipes(target: str):
   """(stage's name, its section) of the 4B on a machine, alone and in a run."""
   for word in ("", *(f"{word}," for word in WORDS)):
-    c = common.load_config(f"emma_4b.py:{word}{target}")
+    c = config_file.load(f"emma_4b.py:{word}{target}")
     yield from c.stages.items()
 
 
@@ -345,7 +344,7 @@ def test_a_machine_changes_neither_batch_nor_samples(target):
 def test_a_small_machine_takes_the_batch_in_micro_batches():
   """Of as many rows as it had room for before there were any."""
   parts = {
-    t: next(iter(common.load_config(f"emma_4b.py:stage1,{t}").stages.values()))
+    t: next(iter(config_file.load(f"emma_4b.py:stage1,{t}").stages.values()))
     for t in ("h100", "8xh100", "v5p-128", "v6e-256")
   }
   assert {t: (s.rows, s.accumulation) for t, s in parts.items()} == {
@@ -365,8 +364,8 @@ def test_a_small_machine_takes_the_batch_in_micro_batches():
   ],
 )
 def test_a_wrong_word_after_the_colon_is_named(spec, message):
-  with pytest.raises(common.UserError, match=message):
-    common.load_config(spec)
+  with pytest.raises(sections.ConfigError, match=message):
+    config_file.load(spec)
 
 
 # Width, hidden width, layers, query and key heads, all heads 128 wide.

@@ -289,8 +289,9 @@ def test_commands_joins_and_strips():
 
 
 def readme() -> str:
-  """README.md and the page on data: both name files and commands."""
-  paths = [REPO / "README.md", PACKAGE / "data" / "README.md"]
+  """The pages that name files and commands."""
+  folders = (REPO, REPO / "configs", PACKAGE / "data")
+  paths = [folder / "README.md" for folder in folders]
   for path in paths:
     assert path.is_file(), f"{path} is missing."
   return "\n".join(path.read_text() for path in paths)

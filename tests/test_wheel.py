@@ -60,7 +60,7 @@ def test_every_command_runs_and_finds_its_config(installed, tmp_path):
   modules = sorted(target.partition(":")[0] for target in scripts)
   program = f"""
 import importlib, emma_jax
-from emma_jax.cli import common
+from emma_jax.build import config_file
 assert emma_jax.__file__.startswith({str(installed)!r}), emma_jax.__file__
 for name in {modules}:
   try:
@@ -70,7 +70,7 @@ for name in {modules}:
 for name in (
   "data/laion", "tiny", "tiny:no_experts", "emma_4b:stage1,v5e-256", "files"
 ):
-  print(common.load_config(name).name)
+  print(config_file.load(name).name)
 """
   path = {"PYTHONPATH": str(installed)}
   out = run(sys.executable, "-c", program, cwd=tmp_path, **path)

@@ -14,6 +14,7 @@ import pathlib
 import sys
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 # What `check` calls equal: float32 rounding of deep networks.
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
-  config = common.load_config(args.config, overrides)
+  config = config_file.load(args.config, overrides)
   if args.out.exists() and any(args.out.iterdir()):
     raise common.UserError(f"--out {args.out} is not empty; name a new folder.")
   from emma_jax.build import exchange

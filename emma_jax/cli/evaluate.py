@@ -11,11 +11,11 @@ files answers are, and pictures are shown in the report to be looked at.
 """
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 _FILES = {"und": "understanding", "t2i": "drawing", "edit": "editing"}
@@ -89,7 +89,8 @@ def _main(argv: list[str]) -> int:
   from emma_jax.evals.settings import EvalSettings, knows_world
 
   session = build_session.load(
-    args.checkpoint, change=lambda config: common.changed(config, overrides)
+    args.checkpoint,
+    change=lambda config: config_file.changed(config, overrides),
   )
   settings = EvalSettings.of(session.config, **changes)
   if not settings.sources and not knows_world(session.config):
@@ -130,8 +131,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
-  from emma_jax.evals import reference, report, runner, table
-  from emma_jax.training.metrics import read_metrics
+  from emma_jax.evals import once, reference, table
 
   if settings.reference and not reference.installed():
     raise common.UserError(
@@ -140,21 +140,8 @@ def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
   folder = pathlib.Path(args.checkpoint)
   trained = (folder / "checkpoints").is_dir()
   out = args.out or (folder if trained else pathlib.Path()) / "evaluation"
-  done = runner.run(session, settings, table.Lines())
-  if settings.reference:
-    plain = dataclasses.replace(settings, reference=False)
-    done.scores["reference"] = reference.scores(plain, progress=table.Lines())
-  runner.write_scores(out / "scores.json", done.scores)
-  report.write(
-    out / "report.html",
-    title=f"{session.config['name']}: evaluation",
-    scores=done.scores,
-    outcomes=done.outcomes,
-    history=runner.read_history(folder / "scores.jsonl"),
-    metrics=read_metrics(folder) if trained else (),
-    config=session.config,
-  )
-  table.show(done.scores)
+  scores = once.evaluate(session, settings, out, folder if trained else None)
+  table.show(scores)
   print(f"Scores: {out / 'scores.json'}\nReport: {out / 'report.html'}")
 
 

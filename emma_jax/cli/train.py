@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 
@@ -112,7 +113,7 @@ def _join(args: argparse.Namespace) -> None:
 def _main(argv: list[str]) -> int:
   start = time.perf_counter()
   args, overrides = common.parse_arguments(_parser(), argv)
-  config = common.load_config(args.config, overrides)
+  config = config_file.load(args.config, overrides)
   # After the arguments: a mistake in them should not wait for JAX.
   import jax
 

@@ -1,12 +1,12 @@
 """Compares an import with tensors that somebody dumped from torch.
 
 A reference is an .npz file with the inputs and any of the outputs below, in the
-layout of `transformers` and `diffusers` (pictures are (N, C, Y, X)):
+layout of `transformers` and `diffusers` (pictures are (P, C, Y, X)):
 
   family   inputs                                    outputs
   qwen3    input_ids (B, L); optional position_ids,  logits, hidden_states.0,
            attention_mask (B, L) of 0 and 1          hidden_states.1, ...
-  siglip2  pixel_values (N, 3, Y, X) in [-1, 1]      last_hidden_state,
+  siglip2  pixel_values (P, 3, Y, X) in [-1, 1]      last_hidden_state,
                                                      pooler_output,
                                                      hidden_states.0, ...
   dcae     pixel_values and / or latent              latent (of encode, without
@@ -121,7 +121,7 @@ def _siglip2(folder, reference: Arrays) -> dict[str, jax.Array]:
     )
   apply = jax.jit(lambda p, x: module.apply({"params": p}, x))
   out = apply(params, jnp.asarray(pixels.transpose(0, 2, 3, 1), jnp.float32))
-  made = {"last_hidden_state": out.patches_PTD} | _numbered(out.states_LPTD)
+  made = {"last_hidden_state": out.patches_PTD} | _numbered(out.states_ZPTD)
   if out.pooled_PD is not None:
     made["pooler_output"] = out.pooled_PD
   return made

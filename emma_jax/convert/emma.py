@@ -5,7 +5,7 @@ The folder holds model.safetensors (or shards), config.json, tokenizer.json and
 stacked layers are numbered; layouts are torch's: Linear (out, in), convolution
 (out, in / groups, rows, columns).
 
-  llm/shallow/shared/qk/q (N, D, H, E) -> llm.shallow.0.shared.qk.q.weight, ...
+  llm/shallow/shared/qk/q (Z, D, H, E) -> llm.shallow.0.shared.qk.q.weight, ...
   autoencoder/encoder/conv_out/kernel  -> autoencoder.encoder.conv_out.weight
 """
 

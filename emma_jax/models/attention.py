@@ -44,8 +44,8 @@ def rotations(
   exponent = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
   power = np.float64(theta) ** exponent.astype(np.float64)
   inverse = np.float32(1.0) / power.astype(np.float32)
-  angle_BLF = position_BL[..., None].astype(jnp.float32) * inverse[None, None]
-  return jnp.cos(angle_BLF), jnp.sin(angle_BLF)
+  angle_BLE = position_BL[..., None].astype(jnp.float32) * inverse[None, None]
+  return jnp.cos(angle_BLE), jnp.sin(angle_BLE)
 
 
 def attend(
@@ -141,20 +141,20 @@ def check_path(path: str) -> None:
 def _plain(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:
   groups = q_BLHE.shape[2] // k_BSKE.shape[2]
   B, L, H, E = q_BLHE.shape
-  q_BLKGE = q_BLHE.reshape(B, L, H // groups, groups, E)
-  scores_BKGLS = jnp.einsum(
-    "BLKGE,BSKE->BKGLS", q_BLKGE, k_BSKE, preferred_element_type=jnp.float32
+  q_BLKQE = q_BLHE.reshape(B, L, H // groups, groups, E)
+  scores_BKQLS = jnp.einsum(
+    "BLKQE,BSKE->BKQLS", q_BLKQE, k_BSKE, preferred_element_type=jnp.float32
   ) * np.float32(E**-0.5)
   if query is not None:
     mask_BLS = masks.allow(query, key)
-    scores_BKGLS = jnp.where(mask_BLS[:, None, None], scores_BKGLS, MASKED)
-  probs_BKGLS = jax.nn.softmax(scores_BKGLS, axis=-1).astype(v_BSKE.dtype)
-  out_BLKGE = jnp.einsum("BKGLS,BSKE->BLKGE", probs_BKGLS, v_BSKE)
+    scores_BKQLS = jnp.where(mask_BLS[:, None, None], scores_BKQLS, MASKED)
+  probs_BKQLS = jax.nn.softmax(scores_BKQLS, axis=-1).astype(v_BSKE.dtype)
+  out_BLKQE = jnp.einsum("BKQLS,BSKE->BLKQE", probs_BKQLS, v_BSKE)
   if query is not None:
     # Where nothing is seen the softmax is even over everything.
     sees_BL = mask_BLS.any(axis=-1)
-    out_BLKGE = jnp.where(sees_BL[:, :, None, None, None], out_BLKGE, 0)
-  return out_BLKGE.reshape(B, L, H, E).astype(q_BLHE.dtype)
+    out_BLKQE = jnp.where(sees_BL[:, :, None, None, None], out_BLKQE, 0)
+  return out_BLKQE.reshape(B, L, H, E).astype(q_BLHE.dtype)
 
 
 def _cudnn(q_BLHE, k_BSKE, v_BSKE, query, key) -> jax.Array:

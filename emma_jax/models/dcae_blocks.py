@@ -1,7 +1,7 @@
 """The blocks of DC-AE (Chen et al. 2024, arXiv 2410.10733).
 
-Axes: P pictures, h and w rows and columns of features, C channels, N positions
-(h * w), G attention groups, E channels of a group. Conventions follow
+Axes: P pictures, h and w rows and columns of features, C channels, T positions
+(h * w), H groups of an attention, E channels of a group. Conventions follow
 `diffusers.AutoencoderDC`, whose published weights fit unchanged.
 """
 
@@ -116,43 +116,43 @@ class GluMbConv(nn.Module):
 
 
 def linear_attention(
-  q_PNGE: jax.Array, k_PNGE: jax.Array, v_PNGE: jax.Array
+  q_PTHE: jax.Array, k_PTHE: jax.Array, v_PTHE: jax.Array
 ) -> jax.Array:
-  """ReLU attention in time linear in N: sum_n relu(q).relu(k_n) v_n / sum_n.
+  """ReLU attention in time linear in T: sum_t relu(q).relu(k_t) v_t / sum_t.
 
-  Float32 throughout, as in the reference; returns float32 (P, N, G, E). Equal
-  to the N x N form, normalised by row sums, by associativity.
+  Float32 throughout, as in the reference; returns float32 (P, T, H, E). Equal
+  to the T x T form, normalised by row sums, by associativity.
   """
-  q = jax.nn.relu(q_PNGE.astype(jnp.float32))
-  k = jax.nn.relu(k_PNGE.astype(jnp.float32))
-  v = v_PNGE.astype(jnp.float32)
-  kv_PGEF = jnp.einsum("PNGE,PNGF->PGEF", k, v)
-  total = jnp.einsum("PNGE,PGEF->PNGF", q, kv_PGEF)
-  mass = jnp.einsum("PNGE,PGE->PNG", q, k.sum(1))
+  q = jax.nn.relu(q_PTHE.astype(jnp.float32))
+  k = jax.nn.relu(k_PTHE.astype(jnp.float32))
+  v = v_PTHE.astype(jnp.float32)
+  kv_PHEE = jnp.einsum("PTHE,PTHF->PHEF", k, v)
+  total = jnp.einsum("PTHE,PHEF->PTHF", q, kv_PHEE)
+  mass = jnp.einsum("PTHE,PHE->PTH", q, k.sum(1))
   return total / (mass[..., None] + 1e-15)
 
 
 def linear_attention_side_by_side(
-  q_PNC: jax.Array, k_PNC: jax.Array, v_PNC: jax.Array, head_dim: int
+  q_PTC: jax.Array, k_PTC: jax.Array, v_PTC: jax.Array, head_dim: int
 ) -> jax.Array:
   """`linear_attention` of groups that lie side by side in the channels.
 
-  Returns float32 (P, N, C). Products are of all pairs of channels, of which
-  those of two groups are dropped: G times as many, but on TPUs an axis of 32
+  Returns float32 (P, T, C). Products are of all pairs of channels, of which
+  those of two groups are dropped: H times as many, but on TPUs an axis of 32
   costs more, as it fills a quarter of the lanes and is moved in and out of
   them. There a product rounds float32 factors to bfloat16 (as of
   `linear_attention`), here also the sum of the keys; sums stay float32.
   """
-  q = jax.nn.relu(q_PNC.astype(jnp.float32))
-  k = jax.nn.relu(k_PNC.astype(jnp.float32))
-  v = v_PNC.astype(jnp.float32)
+  q = jax.nn.relu(q_PTC.astype(jnp.float32))
+  k = jax.nn.relu(k_PTC.astype(jnp.float32))
+  v = v_PTC.astype(jnp.float32)
   group_C = jnp.arange(q.shape[-1]) // head_dim
-  same_CD = group_C[:, None] == group_C[None, :]
-  kv_PCD = jnp.where(same_CD[None], jnp.einsum("PNC,PND->PCD", k, v), 0.0)
+  same_CC = group_C[:, None] == group_C[None, :]
+  kv_PCC = jnp.where(same_CC[None], jnp.einsum("PTC,PTD->PCD", k, v), 0.0)
   # For every channel of a group the group's.
-  k_PCD = jnp.where(same_CD[None], k.sum(1)[:, :, None], 0.0)
-  total = jnp.einsum("PNC,PCD->PND", q, kv_PCD)
-  return total / (jnp.einsum("PNC,PCD->PND", q, k_PCD) + 1e-15)
+  k_PCC = jnp.where(same_CC[None], k.sum(1)[:, :, None], 0.0)
+  total = jnp.einsum("PTC,PCD->PTD", q, kv_PCC)
+  return total / (jnp.einsum("PTC,PCD->PTD", q, k_PCC) + 1e-15)
 
 
 class LinearAttention(nn.Module):
@@ -198,7 +198,7 @@ class Scale(NamedTuple):
   """What makes a scale's q, k and v: a filter, then a 1x1 map of every run."""
 
   filter_YXC: jax.Array
-  kernel_GEF: jax.Array
+  kernel_HEE: jax.Array
 
 
 class ScaleProjection(nn.Module):
@@ -215,7 +215,7 @@ class ScaleProjection(nn.Module):
   @nn.compact
   def __call__(self) -> Scale:
     """Both weights, float32 as they are kept."""
-    kernel_GEF = layers.weight(
+    kernel_HEE = layers.weight(
       self,
       "kernel",
       (self.channels // self.head_dim, self.head_dim, self.head_dim),
@@ -230,7 +230,7 @@ class ScaleProjection(nn.Module):
       self.rounded_to,
       name="filter",
     )()
-    return Scale(filter_YXC, kernel_GEF)
+    return Scale(filter_YXC, kernel_HEE)
 
 
 def _attend(
@@ -243,10 +243,10 @@ def _attend(
   P, h, w, _ = x_PhwC.shape
   qkv = jnp.concatenate([layers.linear(x_PhwC, k) for k in kernels], axis=-1)
   branches = [qkv]
-  for filter_YXC, kernel_GEF in scales:
+  for filter_YXC, kernel_HEE in scales:
     y = convolution.depthwise(qkv, filter_YXC)
-    y = y.reshape(P, h, w, *kernel_GEF.shape[:2])
-    y = jnp.einsum("PhwGE,GEF->PhwGF", y, kernel_GEF.astype(y.dtype))
+    y = y.reshape(P, h, w, *kernel_HEE.shape[:2])
+    y = jnp.einsum("PhwHE,HEF->PhwHF", y, kernel_HEE.astype(y.dtype))
     branches.append(y.reshape(qkv.shape))
   qkv = jnp.concatenate(branches, axis=-1)
   qkv = qkv.reshape(P, h * w, -1, 3, head_dim)
@@ -275,12 +275,12 @@ def _attend_side_by_side(
     layers.linear(x_PhwC, _every_third(kernel, i, head_dim)) for i in range(3)
   ]
   branches = [qkv]
-  for filter_YXC, kernel_GEF in scales:
+  for filter_YXC, kernel_HEE in scales:
     branches.append(
       [
         layers.linear(
           convolution.depthwise(y, _every_third(filter_YXC, i, head_dim)),
-          _block_diagonal(kernel_GEF[i::3]),
+          _block_diagonal(kernel_HEE[i::3]),
         )
         for i, y in enumerate(qkv)
       ]
@@ -299,12 +299,12 @@ def _every_third(x: jax.Array, first: int, run: int) -> jax.Array:
   return y.reshape(*x.shape[:-1], -1)
 
 
-def _block_diagonal(kernel_GEF: jax.Array) -> jax.Array:
-  """(G, E, F) -> (G * E, G * F)."""
-  G, E, F = kernel_GEF.shape
-  same_GH = jnp.eye(G, dtype=kernel_GEF.dtype)
-  y = same_GH[:, None, :, None] * kernel_GEF[:, :, None, :]
-  return y.reshape(G * E, G * F)
+def _block_diagonal(kernel_HEE: jax.Array) -> jax.Array:
+  """(H, E, E) -> (H * E, H * E)."""
+  H, E, _ = kernel_HEE.shape
+  same_HH = jnp.eye(H, dtype=kernel_HEE.dtype)
+  y = same_HH[:, None, :, None] * kernel_HEE[:, :, None, :]
+  return y.reshape(H * E, H * E)
 
 
 class EfficientVitBlock(nn.Module):

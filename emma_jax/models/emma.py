@@ -213,8 +213,8 @@ class Emma(nn.Module):
     return und, ref, logits
 
   def _patch_values(self, patches: Patches) -> jax.Array:
-    x_BWK = to_unit(patches.values_BWK, self.config.dtype)
-    return partition.constrain(x_BWK, "pictures", None, None)
+    x_BWC = to_unit(patches.values_BWC, self.config.dtype)
+    return partition.constrain(x_BWC, "pictures", None, None)
 
   def router_logits(self, batch: Batch) -> jax.Array:
     """(B, N, 2) over (versatile, STEM): only the tower's lower blocks run."""

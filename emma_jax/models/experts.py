@@ -127,7 +127,7 @@ class VisionTower(nn.Module):
     return logits_P2
 
   def packed(
-    self, patches: Patches, values_BWK: jax.Array, route: str = "versatile"
+    self, patches: Patches, values_BWC: jax.Array, route: str = "versatile"
   ) -> tuple[jax.Array, jax.Array | None]:
     """Pictures of any sizes -> (tokens (B, J, C), logits (B, N, 2) or None).
 
@@ -136,10 +136,10 @@ class VisionTower(nn.Module):
 
     Args:
       patches: where each patch belongs.
-      values_BWK: the patches' values in [-1, 1].
+      values_BWC: the patches' values in [-1, 1].
       route: as in `__call__`.
     """
-    lower_BWD = self._packed_lower(patches, values_BWK)
+    lower_BWD = self._packed_lower(patches, values_BWC)
     logits_BN2, science_BW1 = self._router(lower_BWD, route, patches), None
     if logits_BN2 is not None:
       own_BW = jnp.maximum(patches.picture_BW - 1, 0)
@@ -152,10 +152,10 @@ class VisionTower(nn.Module):
     return x_BWD.reshape(B, W // SHUFFLE**2, SHUFFLE**2 * D), logits_BN2
 
   def packed_router_logits(
-    self, patches: Patches, values_BWK: jax.Array
+    self, patches: Patches, values_BWC: jax.Array
   ) -> jax.Array:
     """`router_logits` of packed pictures: (B, N, 2)."""
-    lower_BWD = self._packed_lower(patches, values_BWK)
+    lower_BWD = self._packed_lower(patches, values_BWC)
     logits_BN2 = self._router(lower_BWD, "router", patches)
     assert logits_BN2 is not None  # this route's never are
     return logits_BN2
@@ -200,12 +200,12 @@ class VisionTower(nn.Module):
     x_PTD = x_PhwD.reshape(x_PhwD.shape[0], -1, x_PhwD.shape[-1])
     return x_PhwD, self.lower(x_PTD, None)[0]
 
-  def _packed_lower(self, patches: Patches, values_BWK: jax.Array) -> jax.Array:
+  def _packed_lower(self, patches: Patches, values_BWC: jax.Array) -> jax.Array:
     """The shared blocks' output (B, W, D)."""
     own_BW1 = jnp.maximum(patches.picture_BW - 1, 0)[..., None]
     grid_BW2 = jnp.take_along_axis(patches.grid_BN2, own_BW1, axis=1)
     x_BWD = self.embed.packed(
-      values_BWK, patches.cell_BW2, jnp.maximum(grid_BW2, 1)
+      values_BWC, patches.cell_BW2, jnp.maximum(grid_BW2, 1)
     )
     return self.lower(x_BWD, patches.picture_BW)[0]
 

@@ -11,8 +11,8 @@ exact. `masks.tiles` tells which tiles need no mask and which no work at all.
 Matmuls take operands of the arrays' dtype and sum in float32.
 
 Arrays are token-major, as the projections make and take them. Heads of whole
-lanes stay so: a tile of q is (r, G * E) of (B, L, H * E), and nothing is ever
-transposed. Others (SigLIP2's of 72) go head-major, q as (B, K, G, L, E).
+lanes stay so: a tile of q is (r, Q * E) of (B, L, H * E), and nothing is ever
+transposed. Others (SigLIP2's of 72) go head-major, q as (B, K, Q, L, E).
 r, c: rows (queries), columns (keys) of a tile.
 """
 
@@ -39,16 +39,16 @@ def forward(
   B, L, H, E = q_BLHE.shape
   K = k_BSKE.shape[2]
   q, k, v = _queries(q_BLHE, K), _keys(k_BSKE), _keys(v_BSKE)
-  G, r = H // K, tile(L)
+  Q, r = H // K, tile(L)
   out, lse = call(
     functools.partial(kernels.forward_kernel, scale=E**-0.5),
     outer="q",
     query=query,
     key=key,
-    heads=(K, G, E),
+    heads=(K, Q, E),
     inputs=(("q", q), ("k", k), ("k", v)),
-    outputs=(("q", _like(q)), ("row", _row(B, K, G, L))),
-    scratch=((G, r, LANES), (G, r, LANES), (G, r, E)),
+    outputs=(("q", _like(q)), ("row", _row(B, K, Q, L))),
+    scratch=((Q, r, LANES), (Q, r, LANES), (Q, r, E)),
     interpret=interpret,
   )
   return _from_queries(out, q_BLHE), lse.reshape(B, H, -1)[:, :, :L]
@@ -73,12 +73,12 @@ def backward(
   scale = E**-0.5
   q, k, v = _queries(q_BLHE, K), _keys(k_BSKE), _keys(v_BSKE)
   dout, out = _queries(dout_BLHE, K), _queries(out_BLHE, K)
-  G, r, c = H // K, tile(L), tile(S)
-  row = _row(B, K, G, L)
+  Q, r, c = H // K, tile(L), tile(S)
+  row = _row(B, K, Q, L)
   lse = jnp.pad(lse_BHL, ((0, 0), (0, 0), (0, padded_length(L) - L)))
   lse = lse.reshape(row.shape)
   run = functools.partial(
-    call, query=query, key=key, heads=(K, G, E), interpret=interpret
+    call, query=query, key=key, heads=(K, Q, E), interpret=interpret
   )
   given = (("q", q), ("k", k), ("k", v), ("q", dout))
   dq, delta = run(
@@ -86,7 +86,7 @@ def backward(
     outer="q",
     inputs=(*given, ("q", out), ("row", lse)),
     outputs=(("q", _like(q)), ("row", row)),
-    scratch=((G, r, LANES), (G, r, LANES), (G, r, E)),
+    scratch=((Q, r, LANES), (Q, r, LANES), (Q, r, E)),
   )
   dk, dv = run(
     functools.partial(kernels.key_gradient_kernel, scale=scale),
@@ -111,7 +111,7 @@ def backward(
 
 
 def _queries(x_BLHE: jax.Array, key_heads: int) -> jax.Array:
-  """(B, L, H * E), or (B, K, G, L, E) of heads that do not fill their lanes;
+  """(B, L, H * E), or (B, K, Q, L, E) of heads that do not fill their lanes;
   L padded to whole tiles. Memory and registers pad such heads anyway."""
   x = _padded(x_BLHE)
   B, L, H, E = x.shape
@@ -147,8 +147,8 @@ def _padded(x_BLHE: jax.Array) -> jax.Array:
   return jnp.pad(x_BLHE, ((0, 0), (0, padded_length(L) - L), (0, 0), (0, 0)))
 
 
-def _row(B: int, K: int, G: int, L: int) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct((B, K, G, padded_length(L)), jnp.float32)
+def _row(B: int, K: int, Q: int, L: int) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((B, K, Q, padded_length(L)), jnp.float32)
 
 
 def _like(x: jax.Array) -> jax.ShapeDtypeStruct:

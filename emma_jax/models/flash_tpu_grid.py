@@ -17,7 +17,7 @@ from emma_jax.structs import TokenIds
 
 LANES = partition.TPU_LANES  # of a vector register: the least tile
 SUBLANES = 8  # of a vector register: rows of the array that carries the ids
-TILE = 512  # at G = 4 all of a step fits in 16 MB of VMEM
+TILE = 512  # at Q = 4 all of a step fits in 16 MB of VMEM
 # The first rows of that array; the rest is unused.
 ID_NAMES = ("segment", "order", "last_visible", "noise_group")
 
@@ -40,12 +40,12 @@ def call(
     kernel: takes the kinds of the tiles, their order, ids of queries and keys,
       inputs, outputs and scratch.
     outer: the side, "q" or "k", whose tiles stay.
-    heads: K, G, E.
+    heads: K, Q, E.
     inputs, outputs: (kind, array) pairs; "q" as `flash_tpu` lays out
-      queries, "k" keys, "row" (B, K, G, L).
+      queries, "k" keys, "row" (B, K, Q, L).
     scratch: shapes of float32 buffers.
   """
-  K, G, E = heads
+  K, Q, E = heads
   r, c = tile(query.segment.shape[1]), tile(key.segment.shape[1])
   query = masks.pad(query, padded_length(query.segment.shape[1]))
   key = masks.pad(key, padded_length(key.segment.shape[1]))
@@ -53,7 +53,7 @@ def call(
   if outer == "k":
     table = table.swapaxes(1, 2)
   B, outers, inners = table.shape
-  specs = _specs(outer, (G, E), (r, c), (outers, inners))
+  specs = _specs(outer, (Q, E), (r, c), (outers, inners))
   return pl.pallas_call(
     kernel,
     grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -92,11 +92,11 @@ def _specs(
 
   Args:
     outer: see `call`.
-    heads: G, E.
+    heads: Q, E.
     tiles: queries and keys of one.
     counts: of outer and inner tiles.
   """
-  (G, E), (r, c), (outers, inners) = heads, tiles, counts
+  (Q, E), (r, c), (outers, inners) = heads, tiles, counts
 
   def spec(side: str, block: tuple[int, ...], index: Callable) -> pl.BlockSpec:
     def at(b, h, o, i, _, order):
@@ -108,13 +108,13 @@ def _specs(
   specs = {
     "q_ids": spec("q", (1, SUBLANES, r), lambda b, h, n: (b, 0, n)),
     "k_ids": spec("k", (1, SUBLANES, c), lambda b, h, n: (b, 0, n)),
-    "row": spec("q", (1, 1, G, r), lambda b, h, n: (b, h, 0, n)),
+    "row": spec("q", (1, 1, Q, r), lambda b, h, n: (b, h, 0, n)),
   }
   if E % LANES:
-    specs["q"] = spec("q", (1, 1, G, r, E), lambda b, h, n: (b, h, 0, n, 0))
+    specs["q"] = spec("q", (1, 1, Q, r, E), lambda b, h, n: (b, h, 0, n, 0))
     specs["k"] = spec("k", (1, 1, c, E), lambda b, h, n: (b, h, n, 0))
   else:
-    specs["q"] = spec("q", (1, r, G * E), lambda b, h, n: (b, n, h))
+    specs["q"] = spec("q", (1, r, Q * E), lambda b, h, n: (b, n, h))
     specs["k"] = spec("k", (1, c, E), lambda b, h, n: (b, n, h))
   return specs
 

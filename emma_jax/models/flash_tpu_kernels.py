@@ -1,6 +1,6 @@
 """Kernels of attention for TPUs: one tile of queries x keys, forward and back.
 
-Each computes it for all G heads of a key head, so that K and V are read and the
+Each computes it for all Q heads of a key head, so that K and V are read and the
 mask is made once for them. Tiles of the arrays are as `flash_tpu` lays them
 out; what they are given and when, `flash_tpu_grid.call` says. r, c: rows
 (queries) and columns (keys) of a tile.
@@ -155,8 +155,8 @@ def _visit(tiles, step: Callable[[bool], None]) -> None:
 
 
 def _per_head(row) -> Callable:
-  """Runs a function for each of the G heads, in a loop: straight-line code
-  would take the compiler G times as long."""
+  """Runs a function for each of the Q heads, in a loop: straight-line code
+  would take the compiler Q times as long."""
   return lambda head: jax.lax.fori_loop(
     0, row.shape[2], lambda g, _: head(g), None
   )

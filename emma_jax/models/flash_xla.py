@@ -2,8 +2,8 @@
 
 A chunk holds its scores against all keys, at most `SCORES` a head; the backward
 pass computes them again. Arrays are head-major: q (B, H, L, E), k and v
-(B, K, S, E); each key head serves G = H / K consecutive heads. C: queries of a
-chunk, N: chunks.
+(B, K, S, E); each key head serves Q = H / K consecutive heads. r: queries of a
+chunk, n: chunks.
 """
 
 import jax
@@ -35,15 +35,15 @@ def forward(
   size = chunk_size(L, S)
 
   def chunk(_, part):
-    (q_BKGCE,), ids = part
-    s_BKGCS = _scores(q_BKGCE, k_BKSE, ids, key)
-    m_BKGC1 = jnp.maximum(s_BKGCS.max(axis=-1, keepdims=True), FLOOR)
-    p_BKGCS = jnp.exp(s_BKGCS - m_BKGC1)
-    l_BKGC1 = p_BKGCS.sum(axis=-1, keepdims=True)
-    out_BKGCE = _dot("BKGCS,BKSE->BKGCE", p_BKGCS.astype(v_BKSE.dtype), v_BKSE)
-    out_BKGCE /= jnp.where(l_BKGC1 > 0, l_BKGC1, 1.0)
-    lse_BKGC1 = jnp.where(l_BKGC1 > 0, m_BKGC1 + jnp.log(l_BKGC1), 0.0)
-    return _, (out_BKGCE.astype(q_BHLE.dtype), lse_BKGC1)
+    (q_BKQrE,), ids = part
+    s_BKQrS = _scores(q_BKQrE, k_BKSE, ids, key)
+    m_BKQr1 = jnp.maximum(s_BKQrS.max(axis=-1, keepdims=True), FLOOR)
+    p_BKQrS = jnp.exp(s_BKQrS - m_BKQr1)
+    l_BKQr1 = p_BKQrS.sum(axis=-1, keepdims=True)
+    out_BKQrE = _dot("BKQrS,BKSE->BKQrE", p_BKQrS.astype(v_BKSE.dtype), v_BKSE)
+    out_BKQrE /= jnp.where(l_BKQr1 > 0, l_BKQr1, 1.0)
+    lse_BKQr1 = jnp.where(l_BKQr1 > 0, m_BKQr1 + jnp.log(l_BKQr1), 0.0)
+    return _, (out_BKQrE.astype(q_BHLE.dtype), lse_BKQr1)
 
   query, q_BHLE = _tie(query, q_BHLE)
   parts = ((_split(q_BHLE, K, size),), _split_ids(query, size))
@@ -73,14 +73,14 @@ def backward(
 
   def chunk(sums, part):
     dk_BKSE, dv_BKSE = sums
-    (q_BKGCE, dout_BKGCE, lse_BKGC1, delta_BKGC1), ids = part
-    p_BKGCS = jnp.exp(_scores(q_BKGCE, k_BKSE, ids, key) - lse_BKGC1)
-    dp_BKGCS = _dot("BKGCE,BKSE->BKGCS", dout_BKGCE, v_BKSE)
-    ds_BKGCS = (p_BKGCS * (dp_BKGCS - delta_BKGC1) * scale).astype(dtype)
-    dv_BKSE += _dot("BKGCS,BKGCE->BKSE", p_BKGCS.astype(dtype), dout_BKGCE)
-    dk_BKSE += _dot("BKGCS,BKGCE->BKSE", ds_BKGCS, q_BKGCE)
-    dq_BKGCE = _dot("BKGCS,BKSE->BKGCE", ds_BKGCS, k_BKSE)
-    return (dk_BKSE, dv_BKSE), dq_BKGCE.astype(dtype)
+    (q_BKQrE, dout_BKQrE, lse_BKQr1, delta_BKQr1), ids = part
+    p_BKQrS = jnp.exp(_scores(q_BKQrE, k_BKSE, ids, key) - lse_BKQr1)
+    dp_BKQrS = _dot("BKQrE,BKSE->BKQrS", dout_BKQrE, v_BKSE)
+    ds_BKQrS = (p_BKQrS * (dp_BKQrS - delta_BKQr1) * scale).astype(dtype)
+    dv_BKSE += _dot("BKQrS,BKQrE->BKSE", p_BKQrS.astype(dtype), dout_BKQrE)
+    dk_BKSE += _dot("BKQrS,BKQrE->BKSE", ds_BKQrS, q_BKQrE)
+    dq_BKQrE = _dot("BKQrS,BKSE->BKQrE", ds_BKQrS, k_BKSE)
+    return (dk_BKSE, dv_BKSE), dq_BKQrE.astype(dtype)
 
   query, q_BHLE = _tie(query, q_BHLE)
   rows = (
@@ -124,11 +124,11 @@ def _tie(ids: TokenIds, x: jax.Array) -> tuple[TokenIds, jax.Array]:
   return jax.lax.optimization_barrier((ids, x))
 
 
-def _scores(q_BKGCE, k_BKSE, query: TokenIds, key: TokenIds) -> jax.Array:
-  s_BKGCS = _dot("BKGCE,BKSE->BKGCS", q_BKGCE, k_BKSE)
-  s_BKGCS *= np.float32(q_BKGCE.shape[-1] ** -0.5)
-  mask_BCS = masks.allow(query, key)
-  return jnp.where(mask_BCS[:, None, None], s_BKGCS, MASKED)
+def _scores(q_BKQrE, k_BKSE, query: TokenIds, key: TokenIds) -> jax.Array:
+  s_BKQrS = _dot("BKQrE,BKSE->BKQrS", q_BKQrE, k_BKSE)
+  s_BKQrS *= np.float32(q_BKQrE.shape[-1] ** -0.5)
+  mask_BrS = masks.allow(query, key)
+  return jnp.where(mask_BrS[:, None, None], s_BKQrS, MASKED)
 
 
 def _dot(equation: str, *operands: jax.Array) -> jax.Array:
@@ -136,7 +136,7 @@ def _dot(equation: str, *operands: jax.Array) -> jax.Array:
 
 
 def _split(x_BHLE: jax.Array, key_heads: int, size: int) -> jax.Array:
-  """(B, H, L, E) -> (N, B, K, G, C, E), padded with zeros to whole chunks."""
+  """(B, H, L, E) -> (n, B, K, Q, r, E), padded with zeros to whole chunks."""
   B, H, L, E = x_BHLE.shape
   x_BHLE = jnp.pad(x_BHLE, ((0, 0), (0, 0), (0, -L % size), (0, 0)))
   x = x_BHLE.reshape(B, key_heads, H // key_heads, -1, size, E)
@@ -151,8 +151,8 @@ def _split_ids(ids: TokenIds, size: int) -> TokenIds:
   )
 
 
-def _join(x_NBKGCE: jax.Array, length: int) -> jax.Array:
+def _join(x_nBKQrE: jax.Array, length: int) -> jax.Array:
   """Undoes `_split`."""
-  x_BKGNCE = jnp.moveaxis(x_NBKGCE, 0, 3)
-  B, K, G, N, C, E = x_BKGNCE.shape
-  return x_BKGNCE.reshape(B, K * G, N * C, E)[:, :, :length]
+  x_BKQnrE = jnp.moveaxis(x_nBKQrE, 0, 3)
+  B, K, Q, n, r, E = x_BKQnrE.shape
+  return x_BKQnrE.reshape(B, K * Q, n * r, E)[:, :, :length]

@@ -221,8 +221,8 @@ class Llm(nn.Module):
       cached = None
       if cache is not None:
         cached = (
-          cache.key_LBSKE[done : done + length],
-          cache.value_LBSKE[done : done + length],
+          cache.key_ZBSKE[done : done + length],
+          cache.value_ZBSKE[done : done + length],
         )
       blocks = stack(c, shared_parts, length, return_kv, name)
       with (
@@ -243,5 +243,5 @@ class Llm(nn.Module):
     made = None
     if return_kv:
       keys, values = (jnp.concatenate(x, axis=0) for x in zip(*new))
-      made = KvCache(key_LBSKE=keys, value_LBSKE=values, ids=masks.join(*ids))
+      made = KvCache(key_ZBSKE=keys, value_ZBSKE=values, ids=masks.join(*ids))
     return und_BUD, gen_BGD, made

@@ -9,7 +9,7 @@ The number of slots is static; the pictures' sizes are data, so one compiled
 program serves every mixture of sizes. One picture per row is transformers'
 padded layout (`Siglip2VisionModel`: pixel_values, spatial_shapes).
 
-Axes: B rows, N pictures of a row, T slots, S keys, D width, K values of a
+Axes: B rows, N pictures of a row, W slots, S keys, D width, C channels of a
 patch, h and w rows and columns of patches, Y and X pixel rows and columns.
 """
 
@@ -28,14 +28,14 @@ from emma_jax.models import siglip2, siglip2_vision
 class Slots(NamedTuple):
   """What the slots of packed rows hold.
 
-  picture_BT: which picture of the row; -1 is padding.
-  cell_BT2: (row, column) of the patch in its picture; (0, 0) in padding.
-  grid_BT2: (rows, columns) of that picture, at least 1.
+  picture_BW: which picture of the row; -1 is padding.
+  cell_BW2: (row, column) of the patch in its picture; (0, 0) in padding.
+  grid_BW2: (rows, columns) of that picture, at least 1.
   """
 
-  picture_BT: jax.Array
-  cell_BT2: jax.Array
-  grid_BT2: jax.Array
+  picture_BW: jax.Array
+  cell_BW2: jax.Array
+  grid_BW2: jax.Array
 
 
 def slots(grids_BN2: jax.Array, length: int) -> Slots:
@@ -50,19 +50,19 @@ def slots(grids_BN2: jax.Array, length: int) -> Slots:
   grids_BN2 = jnp.asarray(grids_BN2, jnp.int32)
   count_BN = grids_BN2[..., 0] * grids_BN2[..., 1]
   end_BN = jnp.cumsum(count_BN, axis=1)
-  slot_1T = jnp.arange(length, dtype=jnp.int32)[None]
+  slot_1W = jnp.arange(length, dtype=jnp.int32)[None]
   # As many pictures lie before a slot as end at or before it.
-  ended_BTN = end_BN[:, None, :] <= slot_1T[..., None]
-  picture_BT = jnp.sum(ended_BTN, axis=-1, dtype=jnp.int32)
-  used_BT = picture_BT < grids_BN2.shape[1]
-  own_BT = jnp.where(used_BT, picture_BT, 0)
-  start_BT = jnp.take_along_axis(end_BN - count_BN, own_BT, axis=1)
-  patch_BT = jnp.where(used_BT, slot_1T - start_BT, 0)
-  grid_BT2 = jnp.take_along_axis(grids_BN2, own_BT[..., None], axis=1)
-  grid_BT2 = jnp.maximum(grid_BT2, 1)
-  columns_BT = grid_BT2[..., 1]
-  cell_BT2 = jnp.stack([patch_BT // columns_BT, patch_BT % columns_BT], -1)
-  return Slots(jnp.where(used_BT, picture_BT, -1), cell_BT2, grid_BT2)
+  ended_BWN = end_BN[:, None, :] <= slot_1W[..., None]
+  picture_BW = jnp.sum(ended_BWN, axis=-1, dtype=jnp.int32)
+  used_BW = picture_BW < grids_BN2.shape[1]
+  own_BW = jnp.where(used_BW, picture_BW, 0)
+  start_BW = jnp.take_along_axis(end_BN - count_BN, own_BW, axis=1)
+  patch_BW = jnp.where(used_BW, slot_1W - start_BW, 0)
+  grid_BW2 = jnp.take_along_axis(grids_BN2, own_BW[..., None], axis=1)
+  grid_BW2 = jnp.maximum(grid_BW2, 1)
+  columns_BW = grid_BW2[..., 1]
+  cell_BW2 = jnp.stack([patch_BW // columns_BW, patch_BW % columns_BW], -1)
+  return Slots(jnp.where(used_BW, picture_BW, -1), cell_BW2, grid_BW2)
 
 
 class PackedVision(nn.Module):
@@ -77,47 +77,47 @@ class PackedVision(nn.Module):
   @nn.compact
   def __call__(
     self,
-    patches_BTK: jax.Array,
+    patches_BWC: jax.Array,
     grids_BN2: jax.Array,
     hidden_states: bool = True,
   ) -> siglip2_vision.VisionOutput:
     """Features of every slot and picture; padding holds finite garbage.
 
     Args:
-      patches_BTK: what `pack` (or transformers' processor) returns: pixels in
+      patches_BWC: what `pack` (or transformers' processor) returns: pixels in
         [-1, 1], in a patch (row, column, channel), channel fastest.
       grids_BN2: int32 (rows, columns) of patches of each picture.
       hidden_states: whether to return them.
 
     Returns:
-      patches (B, T, D), pooled (B, N, D) with zeros where there is no picture,
-      states (num_layers + 1, B, T, D).
+      patches (B, W, D), pooled (B, N, D) with zeros where there is no picture,
+      states (Z, B, W, D), of the embeddings and of every layer.
     """
     c = self.config.encoder
     grids_BN2 = jnp.asarray(grids_BN2, jnp.int32)
-    picture_BT, cell_BT2, grid_BT2 = slots(grids_BN2, patches_BTK.shape[1])
+    picture_BW, cell_BW2, grid_BW2 = slots(grids_BN2, patches_BWC.shape[1])
     embed = siglip2.Embed(c, name="embed")
-    x_BTD = embed.packed(patches_BTK, cell_BT2, grid_BT2)
-    x_BTD, states = siglip2.trunk(c, x_BTD, picture_BT + 1, hidden_states)
+    x_BWD = embed.packed(patches_BWC, cell_BW2, grid_BW2)
+    x_BWD, states = siglip2.trunk(c, x_BWD, picture_BW + 1, hidden_states)
     if not self.config.pool_head:
-      return siglip2_vision.VisionOutput(x_BTD, None, states)
+      return siglip2_vision.VisionOutput(x_BWD, None, states)
     names_1N1 = jnp.arange(grids_BN2.shape[1], dtype=jnp.int32)[None, :, None]
-    member_BNT = picture_BT[:, None, :] == names_1N1
-    pooled_BND = siglip2_vision.PoolingHead(c, name="head")(x_BTD, member_BNT)
-    exists_BN1 = jnp.any(member_BNT, axis=-1, keepdims=True)
+    member_BNW = picture_BW[:, None, :] == names_1N1
+    pooled_BND = siglip2_vision.PoolingHead(c, name="head")(x_BWD, member_BNW)
+    exists_BN1 = jnp.any(member_BNW, axis=-1, keepdims=True)
     pooled_BND = jnp.where(exists_BN1, pooled_BND, 0)
-    return siglip2_vision.VisionOutput(x_BTD, pooled_BND, states)
+    return siglip2_vision.VisionOutput(x_BWD, pooled_BND, states)
 
 
 def pack(
   pictures: Sequence[np.ndarray], patch_size: int, length: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """One row of `PackedVision`'s input: (patches (T, K), grids (N, 2) int32).
+  """One row of `PackedVision`'s input: (patches (W, C), grids (N, 2) int32).
 
   Args:
     pictures: (Y, X, C) in [-1, 1]; what exceeds whole patches is dropped.
     patch_size: side of a patch in pixels.
-    length: number of slots T; the rest of them is zero.
+    length: number of slots W; the rest of them is zero.
     most: number of pictures N; the rest of them has the grid (0, 0).
 
   Raises:
@@ -138,17 +138,17 @@ def pack(
       f" slots, the row has {length}; make them smaller (`fit`) or split"
       " them over rows."
     )
-  patches_TK = np.zeros((length, cut[0].shape[-1]), cut[0].dtype)
-  patches_TK[:used] = np.concatenate([x.reshape(-1, x.shape[-1]) for x in cut])
-  return patches_TK, grids_N2
+  patches_WC = np.zeros((length, cut[0].shape[-1]), cut[0].dtype)
+  patches_WC[:used] = np.concatenate([x.reshape(-1, x.shape[-1]) for x in cut])
+  return patches_WC, grids_N2
 
 
-def unpack(x_TD: np.ndarray, grids_N2: np.ndarray) -> list[np.ndarray]:
+def unpack(x_WD: np.ndarray, grids_N2: np.ndarray) -> list[np.ndarray]:
   """The features (h, w, D) of every picture of one row; undoes `pack`."""
   pictures, start = [], 0
   for h, w in np.asarray(grids_N2).tolist():
     if h * w:
-      pictures.append(x_TD[start : start + h * w].reshape(h, w, -1))
+      pictures.append(x_WD[start : start + h * w].reshape(h, w, -1))
     start += h * w
   return pictures
 

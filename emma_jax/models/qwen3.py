@@ -265,7 +265,7 @@ class Qwen3(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, name="layers")
     first_BLD = x_BLD
-    x_BLD, hidden_NBLD = blocks(x_BLD, ids)
+    x_BLD, hidden_ZBLD = blocks(x_BLD, ids)
     x_BLD = RmsNorm(c.norm_eps, name="norm")(x_BLD)
     head_VD = embed_VD
     if not c.tie_embeddings:
@@ -279,4 +279,4 @@ class Qwen3(nn.Module):
     logits_BLV = jnp.einsum(
       "BLD,VD->BLV", x_BLD, head_VD, preferred_element_type=jnp.float32
     )
-    return logits_BLV, [first_BLD, *hidden_NBLD[:-1], x_BLD]
+    return logits_BLV, [first_BLD, *hidden_ZBLD[:-1], x_BLD]

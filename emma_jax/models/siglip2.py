@@ -165,16 +165,16 @@ class Embed(nn.Module):
     return x_PhwD + grid.astype(x_PhwD.dtype)[None]
 
   def packed(
-    self, patches_PTK: jax.Array, cell_PT2: Array, grid_PT2: Array
+    self, patches_PTC: jax.Array, cell_PT2: Array, grid_PT2: Array
   ) -> jax.Array:
-    """Patches (P, T, K) of pictures of any sizes -> (P, T, D).
+    """Patches (P, T, C) of pictures of any sizes -> (P, T, D).
 
     Args:
-      patches_PTK: values in the order of `patches`.
+      patches_PTC: values in the order of `patches`.
       cell_PT2: int32 (row, column) of a patch in its picture.
       grid_PT2: int32 (rows, columns) of patches of that picture.
     """
-    x_PTD = self._project(patches_PTK)
+    x_PTD = self._project(patches_PTC)
     position_PTD = resize.resize_at(
       self._positions(), cell_PT2, grid_PT2, self.config.position_resize
     )
@@ -248,11 +248,11 @@ def _plus(y_PTHE, b_HE):
 
 def _plus_backward(dtype_like_HE, dy_PTHE):
   P, T = dy_PTHE.shape[:2]
-  ones_PAT = jnp.ones((P, 8, T), dy_PTHE.dtype)  # 8: the least rows of a tile
-  sums_PHAE = jnp.einsum(
-    "PAT,PTHE->PHAE", ones_PAT, dy_PTHE, preferred_element_type=jnp.float32
+  ones_P8T = jnp.ones((P, 8, T), dy_PTHE.dtype)  # 8: the least rows of a tile
+  sums_PH8E = jnp.einsum(
+    "PAT,PTHE->PHAE", ones_P8T, dy_PTHE, preferred_element_type=jnp.float32
   )
-  return dy_PTHE, sums_PHAE[:, :, 0].sum(0).astype(dtype_like_HE.dtype)
+  return dy_PTHE, sums_PH8E[:, :, 0].sum(0).astype(dtype_like_HE.dtype)
 
 
 _plus.defvjp(lambda y, b: (_plus(y, b), b), _plus_backward)

@@ -4,8 +4,8 @@ EMMA keeps the tower only. The head is here so that an import can be proved
 equal to transformers' `SiglipVisionModel` and `Siglip2VisionModel` to the last
 output, and so that an export is complete.
 
-Axes: P pictures, N groups of patches to pool, T tokens, D width, H heads, E
-head width, L hidden states.
+Axes: P pictures, N groups of patches to pool (a row's pictures), T tokens, D
+width, H heads, E head width, Z hidden states.
 """
 
 import dataclasses
@@ -93,12 +93,12 @@ class VisionOutput(NamedTuple):
 
   patches_PTD: after the post norm.
   pooled_PD: of each picture; None without a pool head.
-  states_LPTD: every hidden state, see `siglip2.trunk`; None if not asked for.
+  states_ZPTD: every hidden state, see `siglip2.trunk`; None if not asked for.
   """
 
   patches_PTD: jax.Array
   pooled_PD: jax.Array | None
-  states_LPTD: jax.Array | None
+  states_ZPTD: jax.Array | None
 
 
 class SiglipVision(nn.Module):

@@ -133,11 +133,11 @@ def _run_each(run: Run, tiles: Grid) -> Grid:
   results = [list(row) for row in tiles]
   last = None
   for where in places.values():
-    x_TPYXC = jnp.stack([tiles[i][j] for i, j in where])
+    x_nPYXC = jnp.stack([tiles[i][j] for i, j in where])
     if last is not None:
       # A false dependency: shapes must not run at once, nor hold memory so.
-      x_TPYXC, last = jax.lax.optimization_barrier((x_TPYXC, last))
-    last = jax.lax.map(run, x_TPYXC)
+      x_nPYXC, last = jax.lax.optimization_barrier((x_nPYXC, last))
+    last = jax.lax.map(run, x_nPYXC)
     for n, (i, j) in enumerate(where):
       results[i][j] = last[n]
   return results

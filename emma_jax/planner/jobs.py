@@ -362,8 +362,8 @@ def _cache(emma: Emma, params, batch: Batch, mesh: Mesh):
 def _place_cache(cache, mesh: Mesh):
   put = lambda axis: lambda x: _rows(x.shape, x.dtype, mesh, axis)
   return cache.replace(
-    key_LBSKE=put(1)(cache.key_LBSKE),
-    value_LBSKE=put(1)(cache.value_LBSKE),
+    key_ZBSKE=put(1)(cache.key_ZBSKE),
+    value_ZBSKE=put(1)(cache.value_ZBSKE),
     ids=jax.tree.map(put(0), cache.ids),
   )
 

@@ -126,7 +126,7 @@ def _empty_cache(emma: Emma, rows: int) -> KvCache:
   ids = TokenIds(
     segment=none, order=none, last_visible=none, noise_group=none, position=none
   )
-  return KvCache(key_LBSKE=kv, value_LBSKE=kv, ids=ids)
+  return KvCache(key_ZBSKE=kv, value_ZBSKE=kv, ids=ids)
 
 
 def used(cache: KvCache) -> jax.Array:

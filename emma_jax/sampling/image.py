@@ -9,7 +9,7 @@ weighted sum of velocities under contexts that lack some condition:
 
 The contexts lie on the batch axis, context after context, so that a step is one
 evaluation of the model. A context of weight 0 is left out.
-Axes: K contexts, S times.
+Axes: A contexts, L times.
 """
 
 from collections.abc import Callable
@@ -68,21 +68,21 @@ def editing_contexts(text: float, image: float) -> tuple[Context, ...]:
 def padded_times(steps: int, shift: float) -> np.ndarray:
   """`flow.sampling_times` and zeros up to a static size, so that another
   number of steps rarely compiles anew and another shift never does."""
-  times_S = flow.sampling_times(steps, shift)
-  return np.pad(times_S, (0, static_size(steps, 64) + 1 - times_S.size))
+  times_L = flow.sampling_times(steps, shift)
+  return np.pad(times_L, (0, static_size(steps, 64) + 1 - times_L.size))
 
 
 def integrate(
   velocity: Callable[[jax.Array, jax.Array], jax.Array],
   x: jax.Array,
-  times_S: jax.Array,
+  times_L: jax.Array,
   steps: jax.Array | int,
 ) -> jax.Array:
-  """Euler from times_S[0] to times_S[steps]: `steps` calls of `velocity`."""
-  times_S = jnp.asarray(times_S)
+  """Euler from times_L[0] to times_L[steps]: `steps` calls of `velocity`."""
+  times_L = jnp.asarray(times_L)
 
   def step(i: jax.Array, x: jax.Array) -> jax.Array:
-    t, t_next = times_S[i], times_S[i + 1]
+    t, t_next = times_L[i], times_L[i + 1]
     return flow.euler_step(x, velocity(x, t), t, t_next)
 
   return jax.lax.fori_loop(0, steps, step, x)
@@ -107,29 +107,29 @@ def sample_latents(
   emma: Emma,
   params: dict,
   cache: KvCache,
-  weights_K: jax.Array,
+  weights_A: jax.Array,
   keys_B: jax.Array,
-  times_S: jax.Array,
+  times_L: jax.Array,
   steps: jax.Array,
   grid: tuple[int, int],
 ) -> jax.Array:
   """Normalised latents (B, T, C) of one picture per key, the whole ODE.
 
   Args:
-    cache: of K * B rows, context after context.
-    weights_K: of the contexts' velocities, see `Context`.
+    cache: of A * B rows, context after context.
+    weights_A: of the contexts' velocities, see `Context`.
     keys_B: each picture's noise depends on its key alone.
-    times_S: from `padded_times`; `steps` of them are walked.
+    times_L: from `padded_times`; `steps` of them are walked.
     grid: token rows and columns of the pictures.
   """
-  K, T = weights_K.shape[0], grid[0] * grid[1]
+  A, T = weights_A.shape[0], grid[0] * grid[1]
   channels = emma.config.autoencoder.latent_channels
   draw = lambda key: jax.random.normal(key, (T, channels), jnp.float32)
   noise_BTC = jax.vmap(draw)(keys_B)
   ids = target_ids(cache, T)
 
   def velocity(x_BTC: jax.Array, t: jax.Array) -> jax.Array:
-    stacked = jnp.tile(x_BTC, (K, 1, 1))
+    stacked = jnp.tile(x_BTC, (A, 1, 1))
     v: Any = emma.apply(
       {"params": params},
       stacked,
@@ -140,10 +140,10 @@ def sample_latents(
       method=Emma.denoise,
     )
     return jnp.einsum(
-      "K,KBTC->BTC", weights_K, v.reshape(K, *x_BTC.shape), precision="highest"
+      "A,ABTC->BTC", weights_A, v.reshape(A, *x_BTC.shape), precision="highest"
     )
 
-  return integrate(velocity, noise_BTC, times_S, steps)
+  return integrate(velocity, noise_BTC, times_L, steps)
 
 
 @functools.partial(jax.jit, static_argnames=("emma", "grid"))

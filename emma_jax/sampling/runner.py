@@ -74,8 +74,8 @@ class Runner:
     if not indices:
       return []
     emma, grid = self.model, token_grid(*size)
-    times_S = image.padded_times(steps, shift)
-    weights_K = np.array([c.weight for c in contexts], np.float32)
+    times_L = image.padded_times(steps, shift)
+    weights_A = np.array([c.weight for c in contexts], np.float32)
     out: list[Pixels] = []
     for chunk, rows in self._chunks(range(len(indices))):
       places = _filled(chunk, rows)
@@ -89,7 +89,7 @@ class Runner:
         context.checked_seed(seed), [indices[n] for n in places]
       )
       latents_BTC = image.sample_latents(
-        emma, self.params, cache, weights_K, keys_B, times_S, steps, grid
+        emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
       )
       made = image.decode(emma, self.params, latents_BTC, grid)
       out += list(np.asarray(made)[: len(chunk)])
@@ -159,13 +159,13 @@ class Runner:
     out: list[list[list[int]]] = [[] for _ in active_B]
     for turn in range(1 + len(blocks)):
       if turn:
-        tokens_BQ, count_B = blocks[turn - 1]
-        dialogue = text.say(emma, params, dialogue, tokens_BQ, count_B)
+        tokens_BL, count_B = blocks[turn - 1]
+        dialogue = text.say(emma, params, dialogue, tokens_BL, count_B)
         active_B = count_B > 0
-      answers_BA, dialogue = text.answer(
+      answers_BL, dialogue = text.answer(
         emma, params, dialogue, active_B, keys_B, eos=np.int32(eos), **options
       )
-      for row, ids in zip(out, np.asarray(answers_BA).tolist()):
+      for row, ids in zip(out, np.asarray(answers_BL).tolist()):
         row.append(ids[: ids.index(eos)] if eos in ids else ids)
     return out
 

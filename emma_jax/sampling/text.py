@@ -48,8 +48,8 @@ def start(
     x, [(0, room if a == axis else 0) for a in range(x.ndim)]
   )
   cache = KvCache(
-    key_LBSKE=pad(cache.key_LBSKE, 2),
-    value_LBSKE=pad(cache.value_LBSKE, 2),
+    key_ZBSKE=pad(cache.key_ZBSKE, 2),
+    value_ZBSKE=pad(cache.value_ZBSKE, 2),
     ids=jax.tree.map(lambda x: pad(x, 1), cache.ids),
   )
   return Dialogue(
@@ -65,12 +65,12 @@ def say(
   emma: Emma,
   params: dict,
   dialogue: Dialogue,
-  tokens_BQ: jax.Array,
+  tokens_BL: jax.Array,
   count_B: jax.Array,
 ) -> Dialogue:
   """Appends the first `count_B` of each row's tokens, which may be none."""
-  dialogue, hidden_BQD = _append(emma, params, dialogue, tokens_BQ, count_B)
-  logits_BV = _logits_at(emma, params, hidden_BQD, count_B)
+  dialogue, hidden_BLD = _append(emma, params, dialogue, tokens_BL, count_B)
+  logits_BV = _logits_at(emma, params, hidden_BLD, count_B)
   return dataclasses.replace(dialogue, logits_BV=logits_BV)
 
 
@@ -93,32 +93,32 @@ def answer(
   with the answers in it, but without their `eos`: the next turn begins with it,
   also where the limit cut an answer short.
   """
-  answers_BA = jnp.full((active_B.shape[0], room), eos, jnp.int32)
+  answers_BL = jnp.full((active_B.shape[0], room), eos, jnp.int32)
 
   def going_on(carry) -> jax.Array:
     i, active_B, _, _ = carry
     return (i < limit) & active_B.any()
 
   def body(carry):
-    i, active_B, answers_BA, d = carry
+    i, active_B, answers_BL, d = carry
     # By position, so that no other row and no padding plays a part.
     step_keys_B = jax.vmap(jax.random.fold_in)(keys_B, d.length_B)
     token_B = pick(d.logits_BV, step_keys_B, temperature, top_p)
     token_B = jnp.where(active_B, token_B, eos)
     active_B = active_B & (token_B != eos)
-    answers_BA = jax.lax.dynamic_update_slice(
-      answers_BA, token_B[:, None], (0, i)
+    answers_BL = jax.lax.dynamic_update_slice(
+      answers_BL, token_B[:, None], (0, i)
     )
     d, hidden_B1D = _append(
       emma, params, d, token_B[:, None], active_B.astype(jnp.int32)
     )
     logits_BV = _logits(emma, params, hidden_B1D[:, 0])
     d = dataclasses.replace(d, logits_BV=logits_BV)
-    return i + 1, active_B, answers_BA, d
+    return i + 1, active_B, answers_BL, d
 
-  first = (jnp.int32(0), active_B, answers_BA, dialogue)
-  _, _, answers_BA, dialogue = jax.lax.while_loop(going_on, body, first)
-  return answers_BA, dialogue
+  first = (jnp.int32(0), active_B, answers_BL, dialogue)
+  _, _, answers_BL, dialogue = jax.lax.while_loop(going_on, body, first)
+  return answers_BL, dialogue
 
 
 def pick(
@@ -153,35 +153,35 @@ def pick(
   )
 
 
-def _append(emma, params, d: Dialogue, tokens_BQ, count_B):
+def _append(emma, params, d: Dialogue, tokens_BL, count_B):
   """Runs causal text and stores its keys and values; (dialogue, hidden)."""
-  place_1Q = jnp.arange(tokens_BQ.shape[1], dtype=jnp.int32)[None]
-  order_BQ = d.length_B[:, None] + place_1Q
+  place_1L = jnp.arange(tokens_BL.shape[1], dtype=jnp.int32)[None]
+  order_BL = d.length_B[:, None] + place_1L
   ids = TokenIds(
-    segment=(place_1Q < count_B[:, None]).astype(jnp.int32),
-    order=order_BQ,
-    last_visible=order_BQ,
-    noise_group=jnp.zeros_like(order_BQ),
-    position=order_BQ,
+    segment=(place_1L < count_B[:, None]).astype(jnp.int32),
+    order=order_BL,
+    last_visible=order_BL,
+    noise_group=jnp.zeros_like(order_BL),
+    position=order_BL,
   )
-  hidden_BQD, new = emma.apply(
-    {"params": params}, tokens_BQ, ids, d.cache, method=Emma.extend
+  hidden_BLD, new = emma.apply(
+    {"params": params}, tokens_BL, ids, d.cache, method=Emma.extend
   )
   put = lambda old, x, axis: jax.lax.dynamic_update_slice_in_dim(
     old, x, d.column, axis
   )
   cache = KvCache(
-    key_LBSKE=put(d.cache.key_LBSKE, new.key_LBSKE, 2),
-    value_LBSKE=put(d.cache.value_LBSKE, new.value_LBSKE, 2),
+    key_ZBSKE=put(d.cache.key_ZBSKE, new.key_ZBSKE, 2),
+    value_ZBSKE=put(d.cache.value_ZBSKE, new.value_ZBSKE, 2),
     ids=jax.tree.map(lambda old, x: put(old, x, 1), d.cache.ids, new.ids),
   )
   d = dataclasses.replace(
     d,
     cache=cache,
-    column=d.column + tokens_BQ.shape[1],
+    column=d.column + tokens_BL.shape[1],
     length_B=d.length_B + count_B,
   )
-  return d, hidden_BQD
+  return d, hidden_BLD
 
 
 def _logits(emma, params, hidden_BD):

@@ -52,9 +52,9 @@ def measure(
   times = image.padded_times(
     int(config["sample"]["steps"]), float(config["sample"]["shift"])
   )
-  weights_K = jnp.array([c.weight for c in contexts], jnp.float32)
+  weights_A = jnp.array([c.weight for c in contexts], jnp.float32)
   keys_B = context.keys(0, [0])
-  arguments = (params, cache, weights_K, keys_B, times)
+  arguments = (params, cache, weights_A, keys_B, times)
   traced = image.sample_latents.trace(emma, *arguments, np.int32(1), grid)
   compiled = traced.lower().compile()
   compile_seconds = time.perf_counter() - start

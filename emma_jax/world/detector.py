@@ -42,7 +42,7 @@ OVERLAP = 0.75
 
 @functools.cache
 def _templates() -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
-  """Masks (V, CELL * CELL) at whole shifts up to 3 px, their squares, names."""
+  """Masks (P, CELL * CELL) at whole shifts up to 3 px, their squares, names."""
   shifts = [(y, x) for y in range(-6, 7, 2) for x in range(-6, 7, 2)]
   names = [(shape, size) for shape in SHAPES for size in SIZES for _ in shifts]
   masks = [
@@ -51,8 +51,8 @@ def _templates() -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
     for size in SIZES
     for shift in shifts
   ]
-  masks_VL = np.stack(masks)
-  return masks_VL, (masks_VL**2).sum(1), names
+  masks_PL = np.stack(masks)
+  return masks_PL, (masks_PL**2).sum(1), names
 
 
 def _nearest(colour: np.ndarray, names: dict, reach: float) -> str:
@@ -93,13 +93,13 @@ def _thing(pixels_LC, ground_C, distance_L, cell: tuple[int, int]) -> Thing:
   ink = colour - ground_C
   power = max(float(ink @ ink), 1.0)  # pure noise may have no colour at all
   covered_L = np.clip((pixels_LC - ground_C) @ ink / power, 0, 1)
-  masks_VL, square_V, names = _templates()
+  masks_PL, square_P, names = _templates()
   # Not `@`: BLAS threads cost 20 times the product where cores are busy.
-  common_V = np.einsum("VL,L->V", masks_VL, covered_L)
-  overlap_V = 2 * common_V / (square_V + covered_L @ covered_L)
-  best = int(overlap_V.argmax())
+  common_P = np.einsum("PL,L->P", masks_PL, covered_L)
+  overlap_P = 2 * common_P / (square_P + covered_L @ covered_L)
+  best = int(overlap_P.argmax())
   shape, size = names[best]
-  if overlap_V[best] < OVERLAP:
+  if overlap_P[best] < OVERLAP:
     shape = UNKNOWN
   colour_name = _nearest(colour, RGB, COLOUR_REACH)
   return Thing(shape=shape, colour=colour_name, size=size, cell=cell)

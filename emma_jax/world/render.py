@@ -47,10 +47,10 @@ _SEGMENTS: dict[int | str, str] = {
 
 
 def _regular(corners: int, radii: tuple[float, ...], turn: float = 0.0):
-  """(V, 2) vertices (y, x) around the origin, the first one straight up."""
-  angle_V = 2 * np.pi * np.arange(corners) / corners + turn
-  radius_V = np.resize(radii, corners)
-  return np.stack([-radius_V * np.cos(angle_V), radius_V * np.sin(angle_V)], 1)
+  """(L, 2) vertices (y, x) around the origin, the first one straight up."""
+  angle_L = 2 * np.pi * np.arange(corners) / corners + turn
+  radius_L = np.resize(radii, corners)
+  return np.stack([-radius_L * np.cos(angle_L), radius_L * np.sin(angle_L)], 1)
 
 
 # Outlines for radius 1, (y, x); none reaches beyond 1.15, so that the largest
@@ -81,10 +81,10 @@ _OUTLINES = {
 }
 
 
-def _inside(outline_V2: np.ndarray, y: np.ndarray, x: np.ndarray):
+def _inside(outline_L2: np.ndarray, y: np.ndarray, x: np.ndarray):
   """Which points lie inside a simple polygon: the even-odd rule."""
   inside = np.zeros(np.broadcast_shapes(y.shape, x.shape), bool)
-  for (y0, x0), (y1, x1) in zip(outline_V2, np.roll(outline_V2, -1, 0)):
+  for (y0, x0), (y1, x1) in zip(outline_L2, np.roll(outline_L2, -1, 0)):
     if y0 == y1:
       continue  # a level edge crosses no level ray
     crosses = (y0 > y) != (y1 > y)

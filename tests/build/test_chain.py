@@ -4,8 +4,8 @@ import pytest
 
 from configs.data import chains
 from emma_jax.build import chain as build_chain
+from emma_jax.build import config_file
 from emma_jax.build.sections import ConfigError
-from emma_jax.cli import common
 from emma_jax.data.curation import chain as chain_lib
 from emma_jax.data.curation import fonts, prompts, stem_labels
 from emma_jax.data.ingest.job import ConversionError
@@ -42,7 +42,7 @@ def test_sets_are_built_and_estimated(name, tmp_path):
     fonts.find("en")
   except ConversionError:
     pytest.skip("no fonts; install fonts-dejavu-core")
-  config = common.load_config(f"data/{name}")
+  config = config_file.load(f"data/{name}")
   chain = _build(config, tmp_path)
   assert set(chain.results()) == SETS[name]
   reports = chain_lib.look(chain)
@@ -70,11 +70,11 @@ def test_every_kind_has_its_keys(tmp_path):
 
 
 def test_chart_readings_and_prompts_of_a_config(tmp_path):
-  config = common.load_config("data/stem", {"steps.2_label.reading": "summary"})
+  config = config_file.load("data/stem", {"steps.2_label.reading": "summary"})
   maker = _build(config, tmp_path).steps[1].maker
   assert maker.rules == stem_labels.READINGS["summary"].rules
   assert "charts" in maker.answers.prompt
-  config = common.load_config("data/stem", {"prompts.stem": "Is it?"})
+  config = config_file.load("data/stem", {"prompts.stem": "Is it?"})
   assert _build(config, tmp_path).steps[1].maker.answers.prompt == "Is it?"
 
 

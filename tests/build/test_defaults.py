@@ -1,16 +1,21 @@
 """A knob has its value in configs/, and in no class or function besides."""
 
+import argparse
 import ast
+from collections.abc import Iterator
 import dataclasses
 import importlib
 import inspect
 import pathlib
 import types
 
+import ml_collections
 import pytest
 
 from configs import defaults
+from configs.data import chains
 from emma_jax import build, flow, sharding
+from emma_jax.build import chain as build_chain
 from emma_jax.build import sections
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
@@ -21,13 +26,34 @@ from emma_jax.models.emma import Emma
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 from emma_jax.training.objectives import EmmaObjective
+from tests.goldens import cli
 
 FOLDER = pathlib.Path(build.__file__).parent
 
-# Class -> fields that may have a default, as they are no knobs.
 # Steps of data construction are made by commands' flags too, of any of which a
-# chain's config gives some; what neither says is the step's own.
+# chain's config gives some. Their defaults are the steps' own: a value is the
+# same in the class, the flag and the config, see below.
 BY_FLAGS = ("emma_jax.data.curation.", "emma_jax.data.ingest.")
+# Those that a chain chooses otherwise than who calls a command.
+CHOSEN = {
+  "max_extra",  # words beside the wanted ones; a command takes any
+  "missing",  # a command ends without an answer, a chain counts and goes on
+  "sizes",  # a command draws one size of text picture
+  "timeout",  # a command waits less for a reply
+}
+# Kind of a step -> its command, where that has another name.
+NAMED = {
+  "as_questions": "recaption",
+  "check_edits": "edit-pairs",
+  "label": "label-portrait",
+  "propose_text_edits": "propose-edits",
+}
+# No knobs: who answers and is asked, and what he is told.
+TOLD = {
+  *("answer_tokens", "answers", "dataset", "face", "judge", "known_as"),
+  *("minimum", "name", "ocr", "reversals", "rules"),
+}
+# Class -> fields that may have a default, as they are no knobs.
 EXCEPTIONS = {
   # Flax's own, of every module.
   Emma: {"parent", "name"},
@@ -67,13 +93,36 @@ def all_made() -> set[type]:
   return {cls for cls in out if dataclasses.is_dataclass(cls)}
 
 
+def default_of(field: dataclasses.Field) -> object:
+  """A field's default; MISSING without one."""
+  if field.default_factory is not dataclasses.MISSING:
+    return field.default_factory()
+  return field.default
+
+
+def all_of(value: object) -> Iterator[object]:
+  """The dataclasses' instances that something is made of."""
+  if dataclasses.is_dataclass(value):
+    yield value
+    value = tuple(getattr(value, f.name) for f in dataclasses.fields(value))
+  if isinstance(value, tuple):
+    for part in value:
+      yield from all_of(part)
+
+
+def every_step() -> ml_collections.ConfigDict:
+  """A chain of one step of each kind, all keys as they are by default."""
+  steps = {kind: chains.step(kind) for kind in chains.KINDS}
+  steps["select"].count = 1  # none is refused
+  return chains.chain("every", (), steps)
+
+
 def with_default(cls: type) -> set[str]:
   """Names of a dataclass' fields that need not be given."""
-  none = dataclasses.MISSING
   return {
     field.name
     for field in dataclasses.fields(cls)
-    if field.default is not none or field.default_factory is not none
+    if default_of(field) is not dataclasses.MISSING
   }
 
 
@@ -89,6 +138,44 @@ def test_what_build_makes_has_no_default():
       continue
     extra = with_default(cls) - EXCEPTIONS.get(cls, set())
     assert not extra, f"{cls.__name__} has defaults; write them into configs/."
+
+
+def test_a_chain_and_the_steps_it_is_made_of_have_one_default():
+  """All keys of configs/data/chains.py, and of the servers there."""
+  chain = build_chain.chain(every_step(), "out", ["rows.jsonl"], 1, 1)
+  assert len(chain.steps) == len(build_chain.BUILDERS)
+  others = {
+    field.name
+    for step in chain.steps
+    for one in all_of(step.maker)
+    for field in dataclasses.fields(one)
+    if default_of(field) is not dataclasses.MISSING
+    and default_of(field) != getattr(one, field.name)
+  }
+  assert others == CHOSEN | TOLD
+
+
+def test_a_chain_and_the_commands_have_one_default():
+  """A flag has the value that the key of its name has in a step of that kind,
+  in `servers` or in the chain itself."""
+  config = every_step()
+  commands = next(
+    action.choices
+    for action in cli.parsers()["data"]._actions
+    if isinstance(action, argparse._SubParsersAction)
+  )
+  compared, wrong = set(), []
+  for kind, section in config.steps.items():
+    command = NAMED.get(kind, kind.replace("_", "-"))
+    values = {**config, **config.servers.vlm, **section}
+    for flag in commands[command]._actions:
+      value = values.get(flag.dest)
+      if flag.default and type(flag.default) is type(value):
+        compared.add(flag.dest)
+        if flag.default != value and flag.dest not in CHOSEN:
+          wrong.append(f"{command} --{flag.dest}: {flag.default}, not {value}")
+  assert not wrong, "\n".join(wrong)
+  assert {"radius", "min_judge", "key_env", "rows_per_shard"} <= compared
 
 
 def test_exceptions_are_alive():

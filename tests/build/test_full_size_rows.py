@@ -5,9 +5,8 @@ import itertools
 
 import pytest
 
+from emma_jax.build import config_file, sections
 from emma_jax.build import data as build_data
-from emma_jax.build import sections
-from emma_jax.cli import common
 from emma_jax.data.batching import plan, row_cost, row_shapes, summary
 from tests.data.batching import simulated
 
@@ -17,7 +16,7 @@ CAPTIONS = {"0_alignment": "sentences", "1_pretraining": "captions"}
 
 def planned(spec: str, stage: str | None) -> tuple[dict, plan.Plan]:
   """(stage's section, a plan of it); of small batches, to be quick."""
-  config = sections.plain(common.load_config(spec))
+  config = sections.plain(config_file.load(spec))
   name = stage or next(iter(config["stages"]))
   section = config["stages"][name]
   layout = dataclasses.replace(

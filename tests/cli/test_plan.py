@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from emma_jax.cli import plan
+from emma_jax.build import config_file
+from emma_jax.cli import common, plan
 
 TINY = ["--config", "configs/tiny.py"]
 
@@ -32,9 +33,7 @@ def test_a_missing_or_foreign_compiler_is_refused(monkeypatch, capsys):
 
 
 def test_several_stages_need_a_choice():
-  from emma_jax.cli import common
-
-  config = common.load_config("configs/tiny.py")
+  config = config_file.load("configs/tiny.py")
   args = plan._parser().parse_args([*TINY, "--topology", "v5e:2x2"])
   with pytest.raises(common.UserError, match="choose one of 0_alignment"):
     plan._stage(args, config)
@@ -55,14 +54,11 @@ def test_a_recipe_is_printed_at_once(capsys):
 
 
 def test_a_config_that_knows_machines_gets_the_topology():
-  from emma_jax.planner import chips
-
   def mesh(*arguments, config="configs/emma_4b.py:stage1"):
     args = plan._parser().parse_args(
       ["--config", config, "--topology", *arguments]
     )
-    topology = chips.topology(args.topology, args.slices)
-    return dict(plan._config(args, {}, topology).mesh)
+    return dict(plan._config(args, {}).mesh)
 
   assert mesh("v6e:16x16", "--slices", "2")["slice"] == 2
   assert mesh("h100:8")["fsdp"] == 8

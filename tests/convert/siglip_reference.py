@@ -110,14 +110,14 @@ def of_fixed(model, pixels_PYXC: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def of_flexible(
-  model, patches_PTK: np.ndarray, grids_P2: np.ndarray
+  model, patches_PTC: np.ndarray, grids_P2: np.ndarray
 ) -> dict[str, np.ndarray]:
   """Padded batch, one picture per row."""
-  used = grids_P2.prod(1)[:, None] > np.arange(patches_PTK.shape[1])
+  used = grids_P2.prod(1)[:, None] > np.arange(patches_PTC.shape[1])
   with torch.no_grad():
     return outputs(
       model(
-        pixel_values=torch.from_numpy(patches_PTK),
+        pixel_values=torch.from_numpy(patches_PTC),
         pixel_attention_mask=torch.from_numpy(used.astype(np.int64)),
         spatial_shapes=torch.from_numpy(grids_P2.astype(np.int64)),
         output_hidden_states=True,
@@ -136,7 +136,7 @@ def named(out: siglip2_vision.VisionOutput) -> dict[str, np.ndarray]:
     ),
     **{
       f"state {i}": np.asarray(x, np.float32)
-      for i, x in enumerate(out.states_LPTD)
+      for i, x in enumerate(out.states_ZPTD)
     },
   }
 
@@ -166,7 +166,7 @@ class Padded:
   """Pictures of several sizes, one per row; the reference's layout."""
 
   grids_P2: np.ndarray
-  patches_PTK: np.ndarray
+  patches_PTC: np.ndarray
 
   @classmethod
   def of(cls, grids, length: int, patch_size: int = 4) -> "Padded":
@@ -188,7 +188,7 @@ class Padded:
 
   @property
   def valid_PT(self) -> np.ndarray:
-    length = self.patches_PTK.shape[1]
+    length = self.patches_PTC.shape[1]
     return self.grids_P2.prod(1)[:, None] > np.arange(length)
 
 
@@ -207,7 +207,7 @@ def run(module, params, *inputs) -> siglip2_vision.VisionOutput:
 def run_padded(module, params, batch: Padded) -> dict[str, np.ndarray]:
   """`naflex.PackedVision` on the reference's layout."""
   packed = naflex.PackedVision(module.config)
-  out = run(packed, params, batch.patches_PTK, batch.grids_P2[:, None])
+  out = run(packed, params, batch.patches_PTC, batch.grids_P2[:, None])
   if out.pooled_PD is not None:
     out = out._replace(pooled_PD=out.pooled_PD[:, 0])
   return named(out)

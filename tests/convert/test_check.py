@@ -74,7 +74,7 @@ def test_a_vision_model_by_pictures_of_torch_s_layout(tmp_path: Path):
     "pooler_output": np.asarray(out.pooled_PD),
   }
   reference |= {
-    f"hidden_states.{i}": np.asarray(x) for i, x in enumerate(out.states_LPTD)
+    f"hidden_states.{i}": np.asarray(x) for i, x in enumerate(out.states_ZPTD)
   }
   found = errors("siglip2", folder, reference)
   assert set(found) == set(reference) - {"pixel_values"}

@@ -172,8 +172,8 @@ def test_decoder_on_packed_rows(both):
   close(made[tensor(used["gen"])], velocity[used["gen"]], "velocity")
   held = np.concatenate([used["und"], used["gen"]], axis=1)
   for n, (k, v) in enumerate(kept):
-    close(k[tensor(held)], cache.key_LBSKE[n][held], f"keys {n}")
-    close(v[tensor(held)], cache.value_LBSKE[n][held], f"values {n}")
+    close(k[tensor(held)], cache.key_ZBSKE[n][held], f"keys {n}")
+    close(v[tensor(held)], cache.value_ZBSKE[n][held], f"values {n}")
   # The same text in two pieces, the second behind the first one's cache.
   text, at = tensor(xs["und"]), ids["und"]
   _, past = model.llm({"und": text[:, :9]}, {"und": at[:, :, :9]})

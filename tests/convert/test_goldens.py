@@ -131,8 +131,8 @@ def test_decoding_behind_a_cache(tmp_path: Path):
     join = lambda a, b: jnp.concatenate([a, b], axis=2)
     return (
       logits,
-      join(old.key_LBSKE, new.key_LBSKE),
-      join(old.value_LBSKE, new.value_LBSKE),
+      join(old.key_ZBSKE, new.key_ZBSKE),
+      join(old.value_ZBSKE, new.value_ZBSKE),
     )
 
   logits, keys, values = run(decode, params, tokens)
@@ -189,7 +189,7 @@ def outputs(out, picture=slice(None)) -> dict:
   return {
     "patches": out.patches_PTD[picture],
     "pooled": out.pooled_PD[picture],
-  } | {f"state.{i}": x[picture] for i, x in enumerate(out.states_LPTD)}
+  } | {f"state.{i}": x[picture] for i, x in enumerate(out.states_ZPTD)}
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_naflex_computes_what_transformers_does(tmp_path: Path):
     made = {
       "patches": out.patches_PTD[:, part],
       "pooled": out.pooled_PD[:, i],
-    } | {f"state.{n}": x[:, part] for n, x in enumerate(out.states_LPTD)}
+    } | {f"state.{n}": x[:, part] for n, x in enumerate(out.states_ZPTD)}
     check(siglip_golden, f"naflex {h}x{w}", made)
     start += h * w
 

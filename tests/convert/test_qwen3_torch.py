@@ -165,8 +165,8 @@ def put(cache: KvCache, new: KvCache, column: int) -> KvCache:
     lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, column, axis)
   )
   return KvCache(
-    key_LBSKE=at(2)(cache.key_LBSKE, new.key_LBSKE),
-    value_LBSKE=at(2)(cache.value_LBSKE, new.value_LBSKE),
+    key_ZBSKE=at(2)(cache.key_ZBSKE, new.key_ZBSKE),
+    value_ZBSKE=at(2)(cache.value_ZBSKE, new.value_ZBSKE),
     ids=jax.tree.map(at(1), cache.ids, new.ids),
   )
 
@@ -186,8 +186,8 @@ def greedy(config, params, c, room: int) -> tuple[np.ndarray, KvCache]:
     lambda x: jnp.pad(x, [(0, room * (a == axis)) for a in range(x.ndim)])
   )
   cache = KvCache(
-    key_LBSKE=grow(2)(prompt.key_LBSKE),
-    value_LBSKE=grow(2)(prompt.value_LBSKE),
+    key_ZBSKE=grow(2)(prompt.key_ZBSKE),
+    value_ZBSKE=grow(2)(prompt.value_ZBSKE),
     ids=jax.tree.map(grow(1), prompt.ids),
   )
   length, out = c.tokens.shape[1], []
@@ -232,8 +232,8 @@ def test_greedy_decoding_of_padded_prompts_equals_generate(kind: str):
   assert len(np.unique(got)) >= 5, "a model that repeats itself shows little"
   for i in range(ref.SIZES["num_hidden_layers"]):
     valid = lambda x: x.numpy().transpose(0, 2, 1, 3)[c.valid]
-    keys = np.asarray(prompt.key_LBSKE[i])[c.valid]
-    values = np.asarray(prompt.value_LBSKE[i])[c.valid]
+    keys = np.asarray(prompt.key_ZBSKE[i])[c.valid]
+    values = np.asarray(prompt.value_ZBSKE[i])[c.valid]
     assert ref.error(keys, valid(cached.layers[i].keys)) < ref.TOLERANCE
     assert ref.error(values, valid(cached.layers[i].values)) < ref.TOLERANCE
     # Positions that count the padding leave the logits alone, not the keys.

@@ -74,9 +74,9 @@ def cases(tmp_path_factory) -> dict[str, tuple]:
   port = Port(
     naflex.PackedVision(module.config),
     params,
-    (PADDED.patches_PTK, PADDED.grids_P2[:, None]),
+    (PADDED.patches_PTC, PADDED.grids_P2[:, None]),
   )
-  theirs = reference.of_flexible(model, PADDED.patches_PTK, PADDED.grids_P2)
+  theirs = reference.of_flexible(model, PADDED.patches_PTC, PADDED.grids_P2)
   out["naflex"] = port, theirs, PADDED.valid_PT
   return out
 

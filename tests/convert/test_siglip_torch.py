@@ -48,7 +48,7 @@ def test_naflex_padded(tmp_path):
   model.save_pretrained(tmp_path)
   module, params = siglip.load(tmp_path)
   batch = reference.Padded.of(GRIDS, 28)
-  theirs = reference.of_flexible(model, batch.patches_PTK, batch.grids_P2)
+  theirs = reference.of_flexible(model, batch.patches_PTC, batch.grids_P2)
   ours = reference.run_padded(module, params, batch)
   close(ours, theirs, valid=batch.valid_PT)
   # One picture alone, from its pixels.
@@ -68,8 +68,8 @@ def test_naflex_packed(tmp_path):
   model.save_pretrained(tmp_path)
   module, params = siglip.load(tmp_path)
   batch = reference.Padded.of(GRIDS, 28)
-  theirs = reference.of_flexible(model, batch.patches_PTK, batch.grids_P2)
-  cut = [x[:n] for x, n in zip(batch.patches_PTK, batch.grids_P2.prod(1))]
+  theirs = reference.of_flexible(model, batch.patches_PTC, batch.grids_P2)
+  cut = [x[:n] for x, n in zip(batch.patches_PTC, batch.grids_P2.prod(1))]
   row = np.concatenate([*cut, np.full((9, 48), 0.7, np.float32)])
   ours = reference.named(
     reference.run(

@@ -51,6 +51,22 @@ def samples() -> list[schema.Stored]:
   ]
 
 
+def tasks_in_turn(count: int = 6, texts: str = "") -> list[schema.Stored]:
+  """Understanding, drawing and editing in turn; questions and prompts end in
+  `texts`."""
+  a, b = noise(40, 64), picture("blue", 50, 30)
+  out = []
+  for i in range(count):
+    turn = (f"what?{texts}", f"red {i}")
+    record = [
+      Understanding(pictures=(a,), turns=(turn,), id=f"{i}"),
+      Drawing(prompt=f"blue {i}{texts}", picture=b, id=f"{i}"),
+      Editing(sources=(a,), instruction=f"do {i}", target=b, id=f"{i}"),
+    ][i % 3]
+    out.append(schema.Stored(record=record))
+  return out
+
+
 def encoded(pixels_YXC: np.ndarray) -> bytes:
   out = io.BytesIO()
   Image.fromarray(pixels_YXC).save(out, "PNG")

@@ -286,7 +286,7 @@ def _pictures(samples, layout: Layout, rows) -> dict:
   W, C = layout.und_patches, layout.latent_channels
   if native:
     out["patches"] = Patches(
-      values_BWK=np.zeros((B, W, PATCH * PATCH * 3), np.uint8),
+      values_BWC=np.zeros((B, W, PATCH * PATCH * 3), np.uint8),
       picture_BW=np.zeros((B, W), np.int32),
       cell_BW2=np.zeros((B, W, 2), np.int32),
       grid_BN2=np.zeros((B, N, 2), np.int32),
@@ -343,7 +343,7 @@ def _patches(out: Patches, pixels_YXC, b: int, n: int, patch: int) -> int:
         for dx in (0, PATCH):
           top, left = y + dy, x + dx
           block = pixels_YXC[top : top + PATCH, left : left + PATCH]
-          out.values_BWK[b, patch] = block.ravel()
+          out.values_BWC[b, patch] = block.ravel()
           out.picture_BW[b, patch] = n + 1
           out.cell_BW2[b, patch] = top // PATCH, left // PATCH
           patch += 1

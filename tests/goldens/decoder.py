@@ -65,8 +65,8 @@ def _llm(config: LlmConfig):
     return {
       "und": und,
       "gen": gen,
-      "keys": kv.key_LBSKE,
-      "values": kv.value_LBSKE,
+      "keys": kv.key_ZBSKE,
+      "values": kv.value_ZBSKE,
       "logits": llm.logits(und),
     }
 
@@ -84,7 +84,7 @@ def _behind_a_cache(dtype):
   kv = [fixed.values(n, (2, 2, 6, 2, 8), dtype) for n in "kv"]
 
   def denoise(llm, gen_BGD, key, value):
-    cache = KvCache(key_LBSKE=key, value_LBSKE=value, ids=_ids(UND))
+    cache = KvCache(key_ZBSKE=key, value_ZBSKE=value, ids=_ids(UND))
     return llm(None, gen_BGD, None, _ids(GEN), cache=cache)[1]
 
   gen_BGD = fixed.values("gen", (2, 4, 16), dtype)

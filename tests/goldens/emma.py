@@ -24,8 +24,8 @@ def _forward(variant: str):
     return {
       "logits": logits,
       "velocity": out.velocity_BMTC,
-      "keys": out.cache.key_LBSKE,
-      "values": out.cache.value_LBSKE,
+      "keys": out.cache.key_ZBSKE,
+      "values": out.cache.value_ZBSKE,
     }
 
   return case

@@ -60,7 +60,7 @@ def _naflex(dtype):
 
   def f(p, x):
     out = apply(p, x, grids)
-    real = naflex.slots(grids, 13).picture_BT >= 0
+    real = naflex.slots(grids, 13).picture_BW >= 0
     return {
       "patches": jnp.where(real[..., None], out.patches_PTD, 0),
       "pooled": out.pooled_PD,
@@ -84,7 +84,7 @@ def patches() -> Patches:
     rows.append(cells + [(0, 0, 0)] * 4)
   rows = np.array(rows, np.int32)
   return Patches(
-    values_BWK=None,
+    values_BWC=None,
     picture_BW=rows[..., 0],
     cell_BW2=rows[..., 1:],
     grid_BN2=np.array(GRIDS, np.int32),

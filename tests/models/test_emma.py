@@ -47,7 +47,7 @@ def reach(emma: Emma, params: dict, args: tuple):
     z = dataclasses.replace(latents, und_BNTC=und, ref_BRTC=ref)
     out = emma.apply({"params": p}, batch, z, noisy, time, return_kv=True)
     _B, M, T, C = out.velocity_BMTC.shape
-    last = out.cache.value_LBSKE[-1, 0].sum((1, 2))
+    last = out.cache.value_ZBSKE[-1, 0].sum((1, 2))
     predicted = jnp.concatenate(
       [
         out.hidden_BUD[0].sum(-1),
@@ -249,8 +249,8 @@ def put(cache: KvCache, new: KvCache, place: int) -> KvCache:
     return write
 
   return KvCache(
-    at(2)(cache.key_LBSKE, new.key_LBSKE),
-    at(2)(cache.value_LBSKE, new.value_LBSKE),
+    at(2)(cache.key_ZBSKE, new.key_ZBSKE),
+    at(2)(cache.value_ZBSKE, new.value_ZBSKE),
     jax.tree.map(at(1), cache.ids, new.ids),
   )
 

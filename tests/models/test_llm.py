@@ -285,8 +285,8 @@ def test_cached_equals_uncached(attention):
   np.testing.assert_allclose(first, und[:, :2], atol=1e-5)
   join = lambda a, b: dataclasses.replace(
     a,
-    key_LBSKE=np.concatenate([a.key_LBSKE, b.key_LBSKE], 2),
-    value_LBSKE=np.concatenate([a.value_LBSKE, b.value_LBSKE], 2),
+    key_ZBSKE=np.concatenate([a.key_ZBSKE, b.key_ZBSKE], 2),
+    value_ZBSKE=np.concatenate([a.value_ZBSKE, b.value_ZBSKE], 2),
     ids=masks.join(a.ids, b.ids),
   )
   second, _, new = run(
@@ -300,7 +300,7 @@ def test_cached_equals_uncached(attention):
     return_kv=True,
   )
   np.testing.assert_allclose(second, und[:, 2:], atol=1e-5)
-  assert new.key_LBSKE.shape == (4, 1, 2, 2, 8)  # only what is new
+  assert new.key_ZBSKE.shape == (4, 1, 2, 2, 8)  # only what is new
   _, last, _ = run(
     config,
     params(),
@@ -333,8 +333,8 @@ def test_an_empty_place_of_the_cache_is_never_seen():
   ids.segment[:, 4:] = 0
   wide = dataclasses.replace(
     cache,
-    key_LBSKE=pad(cache.key_LBSKE, 2),
-    value_LBSKE=pad(cache.value_LBSKE, 2),
+    key_ZBSKE=pad(cache.key_ZBSKE, 2),
+    value_ZBSKE=pad(cache.value_ZBSKE, 2),
     ids=ids,
   )
   got, _, _ = run(

@@ -41,9 +41,9 @@ def models(method: str):
   )
   traces = []
 
-  def call(patches_BTK, grids_BN2):
-    traces.append(patches_BTK.shape)
-    return packed.apply(params, patches_BTK, grids_BN2)
+  def call(patches_BWC, grids_BN2):
+    traces.append(patches_BWC.shape)
+    return packed.apply(params, patches_BWC, grids_BN2)
 
   return plain, params, jax.jit(call), traces
 
@@ -72,15 +72,15 @@ def test_packed_is_alone(method):
   out = call(patches, grids)
   for b, row in enumerate(ROWS):
     parts = naflex.unpack(np.asarray(out.patches_PTD[b]), grids[b])
-    first = naflex.unpack(np.asarray(out.states_LPTD[0, b]), grids[b])
-    last = naflex.unpack(np.asarray(out.states_LPTD[-1, b]), grids[b])
+    first = naflex.unpack(np.asarray(out.states_ZPTD[0, b]), grids[b])
+    last = naflex.unpack(np.asarray(out.states_ZPTD[-1, b]), grids[b])
     assert [x.shape[:2] for x in parts] == row
     for n, picture in enumerate(pictures(row, b)):
       alone = apply(params, picture[None])
       pairs = [
         (parts[n], alone.patches_PTD[0]),
-        (first[n], alone.states_LPTD[0, 0]),
-        (last[n], alone.states_LPTD[-1, 0]),
+        (first[n], alone.states_ZPTD[0, 0]),
+        (last[n], alone.states_ZPTD[-1, 0]),
         (out.pooled_PD[b, n], alone.pooled_PD[0]),
       ]
       for ours, theirs in pairs:
@@ -127,10 +127,10 @@ def test_neither_padding_nor_neighbours_are_seen():
 def test_slots_are_as_drawn():
   place = naflex.slots(np.array([[[2, 3], [0, 0], [1, 2]]]), 10)
   np.testing.assert_array_equal(
-    place.picture_BT, [[0] * 6 + [2] * 2 + [-1] * 2]
+    place.picture_BW, [[0] * 6 + [2] * 2 + [-1] * 2]
   )
   np.testing.assert_array_equal(
-    place.cell_BT2[0],
+    place.cell_BW2[0],
     [
       [0, 0],
       [0, 1],

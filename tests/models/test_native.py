@@ -221,7 +221,7 @@ def test_each_picture_of_a_row_goes_to_the_expert_of_its_own_decision():
   )
   assert batch.und_valid_BN.sum(axis=1).tolist() == [4, 2]
   tower = VisionTower(tiny.emma().config.vision)
-  values = batch.patches.values_BWK / np.float32(127.5) - 1
+  values = batch.patches.values_BWC / np.float32(127.5) - 1
   vision = tiny.params()["vision"]
 
   @functools.partial(jax.jit, compiler_options=tiny.QUICK)
@@ -318,7 +318,7 @@ def test_patches_are_pictures_and_back():
     np.testing.assert_array_equal(got, want)
   assert out.picture_BW[1].tolist() == ([1] * 24 + [2] * 4 + [3] * 16 + [0] * 4)
   assert out.grid_BN2[1].tolist() == [[4, 6], [2, 2], [8, 2], [0, 0]]
-  assert not out.values_BWK[0].any()
+  assert not out.values_BWC[0].any()
   # The four patches of the second cell of the first picture.
   assert out.cell_BW2[1, 4:8].tolist() == [[0, 2], [0, 3], [1, 2], [1, 3]]
 

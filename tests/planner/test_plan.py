@@ -136,10 +136,10 @@ def test_each_shape_of_a_stages_rows_is_planned(monkeypatch):
 
 
 def test_a_recipe_says_what_is_rescaled_and_why():
-  from emma_jax.cli import common
+  from emma_jax.build import config_file
 
   of = lambda spec, **more: recipe.of_stage(
-    common.load_config(f"emma_4b.py:stage4a,{spec}", more), "4a_expert"
+    config_file.load(f"emma_4b.py:stage4a,{spec}", more), "4a_expert"
   )
   as_it_is, small, large = of("v5e-256"), of("h100"), of("2xv6e-256")
   assert as_it_is.rescaled == small.rescaled == ()

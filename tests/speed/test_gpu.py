@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from emma_jax import rules
-from emma_jax.cli import common, speed
+from emma_jax.build import config_file
+from emma_jax.cli import speed
 from emma_jax.models import masks
 from emma_jax.speed import clock, gpu, sizes, synthetic, trace, train
 from emma_jax.structs import DRAWING, EDITING
@@ -19,7 +20,7 @@ from tests import neutral, tiny
 
 
 def micro(spec: str = "stage3,fixed,h100") -> dict:
-  return sizes.micro(common.load_config(f"emma_0_6b.py:{spec}"))
+  return sizes.micro(config_file.load(f"emma_0_6b.py:{spec}"))
 
 
 def test_a_step_is_timed_from_end_to_end_with_one_in_flight():
@@ -47,7 +48,7 @@ def test_a_step_is_timed_from_end_to_end_with_one_in_flight():
   "spec", ["stage1,h100", "stage3,fixed,h100", "stage4a,fixed,h100"]
 )
 def test_random_samples_fill_the_real_layouts(spec: str):
-  config = common.load_config(f"emma_0_6b.py:{spec}")
+  config = config_file.load(f"emma_0_6b.py:{spec}")
   (section,) = config.stages.values()
   layout = neutral.layout(
     height=64,
@@ -130,7 +131,7 @@ def test_jobs_are_of_the_parts_and_ways_asked_for():
 
 def test_a_step_is_timed_on_one_micro_batch():
   """Of the 128 that one GPU takes a batch of stage 1 in."""
-  config = common.load_config("emma_0_6b.py:stage1,h100")
+  config = config_file.load("emma_0_6b.py:stage1,h100")
   name, section = next(iter(config.stages.items()))
   every = dict(attention=["auto"], modes=["eager"], tasks=[], side=64)
   parts = ("train", "torch")

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from emma_jax import flow, optimizer, rules
+from emma_jax.build import config_file
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
-from emma_jax.cli import common
 from emma_jax.convert import emma as names
 from emma_jax.convert import table
 from emma_jax.speed import sizes, synthetic
@@ -27,7 +27,7 @@ TOLERANCE = 1e-4  # of the largest number in a tensor
 
 
 def config_of(stage: str) -> dict:
-  return sizes.micro(common.load_config(f"emma_0_6b.py:{stage},h100"))
+  return sizes.micro(config_file.load(f"emma_0_6b.py:{stage},h100"))
 
 
 def random_params(shapes: dict) -> dict:

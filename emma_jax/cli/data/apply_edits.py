@@ -12,7 +12,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import constructing, writing
+from emma_jax.cli.data import calls, constructing, reading, writing
 
 
 def add(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   parser.add_argument(
     "--max-stretch",
@@ -45,11 +45,11 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   try:
     maker = proposals.ApplyEdits(
       base=writing.recipe(args),
-      painter=constructing.painter(args, "edit"),
+      painter=calls.painter(args, "edit"),
       max_stretch=args.max_stretch,
       missing=args.missing,
     )
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
-  writing.write(args, maker, writing.files(args.inputs))
+  writing.write(args, maker, reading.files(args.inputs))
   return 0

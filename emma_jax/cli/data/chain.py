@@ -17,8 +17,10 @@ import argparse
 import os
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
-from emma_jax.cli.data import writing
+from emma_jax.cli.data import reading
+from emma_jax.cli.data.progress import Progress
 
 
 def add(commands: Any) -> None:
@@ -68,13 +70,13 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.curation import chain as chain_lib
   from emma_jax.data.ingest import job, pool
 
-  config = common.load_config(args.config, overrides)
+  config = config_file.load(args.config, overrides)
   if "steps" not in config or "servers" not in config:
     raise common.UserError(f"{args.config} is no chain; see configs/data/.")
   if args.requests < 1 or args.workers < 0:
     raise common.UserError("--requests is at least 1, --workers at least 0.")
   try:
-    inputs = writing.files(list(args.inputs or config.inputs))
+    inputs = reading.files(list(args.inputs or config.inputs))
     chain = build_chain.chain(
       config, args.out, inputs, args.workers, args.requests
     )
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       reports = chain_lib.look(chain, args.records)
       _tell_plan(reports)
     else:
-      with writing.Progress() as progress:
+      with Progress() as progress:
         reports = chain_lib.run(chain, args.records, _begun, _ended, progress)
   except (ConfigError, job.ConversionError, pool.WorkerDied) as error:
     raise common.UserError(str(error)) from error

@@ -10,7 +10,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import writing
+from emma_jax.cli.data import reading, writing
 
 
 def add(commands: Any) -> None:
@@ -23,12 +23,12 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   parser.add_argument(
     "--stem",
     default="unknown",
-    choices=writing.STEM,
+    choices=reading.STEM,
     help="label of understanding rows without one",
   )
   parser.add_argument(
@@ -57,9 +57,9 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     )
   recipe = writing.recipe(
     args,
-    stem=writing.STEM[args.stem],
+    stem=reading.STEM[args.stem],
     weight=args.weight,
     max_sources=args.max_sources,
   )
-  writing.write(args, recipe, writing.files(args.inputs))
+  writing.write(args, recipe, reading.files(args.inputs))
   return 0

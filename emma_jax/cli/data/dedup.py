@@ -11,7 +11,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import writing
+from emma_jax.cli.data import reading, writing
 
 
 def add(commands: Any) -> None:
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
   add(
@@ -73,6 +73,6 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       text=args.text,
       keep=args.which,
     ),
-    writing.files(args.inputs),
+    reading.files(args.inputs),
   )
   return 0

@@ -15,7 +15,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import constructing, writing
+from emma_jax.cli.data import constructing, reading, writing
 
 
 def add(commands: Any) -> None:
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
   add("--no-reverse", action="store_true", help="only check")
@@ -59,6 +59,6 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       face=rule("face", args.face, args.min_face),
       missing=args.missing,
     ),
-    writing.files(args.inputs),
+    reading.files(args.inputs),
   )
   return 0

@@ -10,6 +10,7 @@ import argparse
 import sys
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   index, count = _shard(args.shard)
   if args.pixels < 1 or args.threads < 1:
     raise common.UserError("--pixels and --threads must be positive.")
-  config = sections.plain(common.load_config(args.config, overrides))
+  config = sections.plain(config_file.load(args.config, overrides))
   if config["model"]["kind"] != "emma":
     raise common.UserError(f"{args.config} is no EMMA; latents are for one.")
   common.use_compilation_cache()

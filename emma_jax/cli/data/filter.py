@@ -12,7 +12,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import constructing, writing
+from emma_jax.cli.data import constructing, reading, writing
 
 
 def add(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
   add("--tasks", default="", metavar="TASK,...", help="keep these alone")
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       scores=rules,
       missing=args.missing,
     ),
-    writing.files(args.inputs),
+    reading.files(args.inputs),
   )
   return 0
 

@@ -13,7 +13,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import constructing, synth_text, writing
+from emma_jax.cli.data import calls, constructing, synth_text, writing
 
 
 def add(commands: Any) -> None:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   try:
     maker = generated_text.GenerateText(
       base=writing.recipe(args, form="index"),
-      painter=constructing.painter(args, "draw"),
+      painter=calls.painter(args, "draw"),
       seed=args.seed,
       max_texts=args.max_texts,
       missing=args.missing,

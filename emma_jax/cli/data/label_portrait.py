@@ -11,7 +11,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import constructing, writing
+from emma_jax.cli.data import constructing, reading, writing
 
 
 def add(commands: Any) -> None:
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   parser.add_argument(
     "--answers", required=True, metavar="FILE|ask", help="true or false"
@@ -42,5 +42,5 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     answers=constructing.optional(args, "portrait", args.answers),
     missing=args.missing,
   )
-  writing.write(args, maker, writing.files(args.inputs))
+  writing.write(args, maker, reading.files(args.inputs))
   return 0

@@ -17,7 +17,7 @@ import argparse
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import constructing, writing
+from emma_jax.cli.data import constructing, reading, writing
 
 
 def add(commands: Any) -> None:
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
   add("--rules", metavar="FILE", help="JSON list of rules")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       missing=args.missing,
       relabel=args.relabel,
     ),
-    writing.files(args.inputs),
+    reading.files(args.inputs),
   )
   if card is None:
     return 0

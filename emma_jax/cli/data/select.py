@@ -15,7 +15,7 @@ import os
 from typing import Any
 
 from emma_jax.cli import common
-from emma_jax.cli.data import constructing, writing
+from emma_jax.cli.data import constructing, reading, writing
 
 
 def add(commands: Any) -> None:
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  writing.add_inputs(parser)
+  reading.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
   add("--score", required=True, metavar="NAME=FILE|noted|ask")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     )
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
-  if writing.write(args, maker, writing.files(args.inputs)) is None:
+  if writing.write(args, maker, reading.files(args.inputs)) is None:
     return 0
   with open(os.path.join(args.out, selection.REPORT), encoding="utf-8") as file:
     for group, numbers in json.load(file).items():

@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Writes the page of packed samples; 0, or UserError."""
   from emma_jax.build import data as build_data
-  from emma_jax.cli.data import sheet
+  from emma_jax.evals import data_sheet
 
   config, name = stage.find(args, overrides)
   if args.data:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     }
     config["stages"][name]["mixture"] = [[0.0, dict.fromkeys(names, 1.0)]]
   source = stage.source(config, name, args.plans)
-  page = sheet.Page(source, build_data.tokenizer(config["data"]))
+  page = data_sheet.Page(source, build_data.tokenizer(config["data"]))
   html = page.html(
     range(args.step, args.step + args.batches),
     args.rows,

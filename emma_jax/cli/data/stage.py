@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 
 
@@ -27,7 +28,7 @@ def find(
   """(config, name of the stage); UserError where there is no such stage."""
   from emma_jax.build import measured, sections
 
-  config = sections.plain(common.load_config(args.config, overrides))
+  config = sections.plain(config_file.load(args.config, overrides))
   stages = config["stages"]
   name = args.stage or next(
     (n for n, s in stages.items() if s["objective"] == "emma"), ""

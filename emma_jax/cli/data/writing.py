@@ -1,54 +1,13 @@
-"""What every command that writes a data set shares: inputs and options."""
+"""What every command that writes a data set shares: its output and its job."""
 
 import argparse
-import glob
 import os
 import shlex
 from typing import Any
 
 from emma_jax.cli import common
+from emma_jax.cli.data import reading
 from emma_jax.cli.data.progress import Progress
-from emma_jax.structs import STEM_GENERAL, STEM_SCIENCE, STEM_UNKNOWN
-
-STEM = {"unknown": STEM_UNKNOWN, "general": STEM_GENERAL, "stem": STEM_SCIENCE}
-
-
-def add_inputs(parser: argparse.ArgumentParser) -> None:
-  """What is read, and how its rows are to be understood."""
-  from emma_jax.data.ingest import rows
-
-  add = parser.add_argument
-  add(
-    "inputs",
-    nargs="+",
-    metavar="INPUT",
-    help="folders of records, or "
-    "files of one format; patterns with * in quotes",
-  )
-  add(
-    "--format",
-    default="",
-    choices=["", *rows.FORMATS],
-    help="of the rows; default: what their columns tell",
-  )
-  add(
-    "--images",
-    metavar="DIR",
-    help="where relative paths of pictures begin (default: beside each file)",
-  )
-  add(
-    "--columns",
-    default="",
-    metavar="OURS=THEIRS,...",
-    help="columns with other names: caption=blip_text",
-  )
-  add(
-    "--keep",
-    default="",
-    metavar="COLUMN,...",
-    help="further columns to keep as provenance",
-  )
-  add("--data-dir", metavar="DIR", help="of TFDS")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -95,36 +54,17 @@ def recipe(args: argparse.Namespace, **more: Any) -> Any:
   """part.Recipe of the arguments; UserError where they are wrong."""
   from emma_jax.build import data as build_data
   from emma_jax.build import sections
-  from emma_jax.data.ingest import part, sequences
+  from emma_jax.data.ingest import part
 
   try:
     tokenizer = build_data.tokenizer({"tokenizer": args.tokenizer})
   except sections.ConfigError as error:
     raise common.UserError(str(error)) from error
   if "inputs" in args:
-    _check_flags(args)
-    more = {
-      "form": args.format,
-      "columns": _columns(args.columns),
-      "images_dir": args.images and os.path.abspath(args.images),
-      "keep": tuple(filter(None, args.keep.split(","))),
-      "options": sequences.Options(data_dir=args.data_dir),
-      **more,
-    }
+    more = reading.options(args) | more
   return part.Recipe(
     tokenizer=tokenizer, dataset=args.name, check=args.check, **more
   )
-
-
-def _check_flags(args: argparse.Namespace) -> None:
-  """Records have no columns: flags about them would do nothing."""
-  if not any(name.startswith("records:") for name in files(args.inputs)):
-    return
-  for flag in ("format", "images", "columns", "keep"):
-    if getattr(args, flag):
-      raise common.UserError(
-        f"--{flag} says how rows are read; folders of records are read already."
-      )
 
 
 def write(
@@ -202,33 +142,3 @@ def _tell_spent(folder: str) -> None:
   path = os.path.join(folder, replies.LEDGER)
   for line in costs.spent_lines(replies.spent(path)):
     print(line)
-
-
-def _columns(text: str) -> dict[str, str]:
-  out = {}
-  for pair in filter(None, text.split(",")):
-    ours, equals, theirs = pair.partition("=")
-    if not (ours and equals and theirs):
-      raise common.UserError(f"--columns {pair}: expected OURS=THEIRS.")
-    out[ours] = theirs
-  return out
-
-
-def files(patterns: list[str]) -> list[str]:
-  """Absolute names, so that the provenance means something elsewhere."""
-  out = []
-  for pattern in patterns:
-    kind, _, rest = pattern.partition(":")
-    if kind == "records" or os.path.isdir(pattern):
-      folder = rest if kind == "records" else pattern
-      out.append(f"records:{os.path.abspath(folder)}")
-      continue
-    if kind in ("tfds", "python"):
-      out.append(pattern)
-      continue
-    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
-    missing = [name for name in found if not os.path.isfile(name)]
-    if missing or not found:
-      raise common.UserError(f"No such file: {(missing or [pattern])[0]}")
-    out += map(os.path.abspath, found)
-  return out

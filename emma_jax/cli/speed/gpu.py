@@ -7,6 +7,7 @@ import pathlib
 import time
 from typing import Any
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
 from emma_jax.cli.speed import flags
 from emma_jax.speed import gpu
@@ -122,9 +123,9 @@ def _jobs(args, overrides: Mapping[str, str]) -> list[gpu.Job]:
     )
   if args.side < 32 or args.side % 32:
     raise common.UserError(f"--side {args.side}: give a multiple of 32.")
-  config = common.load_config(args.config, overrides)
+  config = config_file.load(args.config, overrides)
   stage = common.stage_name(config, args.stage)
-  denoised = common.load_config(args.denoise_config)
+  denoised = config_file.load(args.denoise_config)
   side, attention = args.side, args.attention or ["auto", "chunked"]
   if args.sizes == "micro":  # for CPUs, where nothing else is to be compared
     from emma_jax.speed import sizes

@@ -82,7 +82,7 @@ class Rows:
 
     Args:
       first: number of the first sample.
-      need: (n, K), what each takes of the capacities.
+      need: (n, capacities), what each takes.
       bucket: (n,), or ANY_BUCKET.
     """
     asks, guard, used = self._numbers(need, bucket), self._guard, self._used
@@ -142,7 +142,7 @@ class Rows:
     need: np.ndarray,
     last: int,
   ) -> None:
-    """Undoes `waiting`; `need` (n, K) of the samples by their numbers."""
+    """Undoes `waiting`; `need` (n, capacities) of the samples by number."""
     asks = self._numbers(need, np.full(len(need), ANY_BUCKET))
     for row, kind, done in zip(rows, kinds, closed):
       if done:

@@ -23,7 +23,7 @@ _SIDE = GRID // 2  # pixels of a patch
 def empty(rows: int, pictures: int, patches: int) -> Patches:
   """Rows without a picture; arrays to be filled by `put`."""
   return Patches(
-    values_BWK=np.zeros((rows, patches, _SIDE * _SIDE * 3), np.uint8),
+    values_BWC=np.zeros((rows, patches, _SIDE * _SIDE * 3), np.uint8),
     picture_BW=np.zeros((rows, patches), np.int32),
     cell_BW2=np.zeros((rows, patches, 2), np.int32),
     grid_BN2=np.zeros((rows, pictures, 2), np.int32),
@@ -37,7 +37,7 @@ def put(
   Y, X, _ = pixels_YXC.shape
   h, w = Y // GRID, X // GRID
   here = slice(PATCHES_PER_CELL * cell, PATCHES_PER_CELL * (cell + h * w))
-  out.values_BWK[row, here] = einops.rearrange(
+  out.values_BWC[row, here] = einops.rearrange(
     pixels_YXC,
     "(h i y) (w j x) C -> (h w i j) (y x C)",
     i=2,
@@ -62,7 +62,7 @@ def pictures(packed: Patches, row: int) -> list[np.ndarray]:
     here = np.asarray(packed.picture_BW)[row] == n + 1
     pixels = np.zeros((h, w, _SIDE, _SIDE, 3), np.uint8)
     at = np.asarray(packed.cell_BW2)[row, here]
-    pixels[at[:, 0], at[:, 1]] = np.asarray(packed.values_BWK)[
+    pixels[at[:, 0], at[:, 1]] = np.asarray(packed.values_BWC)[
       row, here
     ].reshape(-1, _SIDE, _SIDE, 3)
     out.append(einops.rearrange(pixels, "h w y x C -> (h y) (w x) C"))

@@ -295,7 +295,7 @@ class SegmentPlanner:
     return work.segment(number * c.segment)
 
   def needs_of(self, samples: Samples) -> np.ndarray:
-    """(n, K)."""
+    """(n, capacities)."""
     out = np.zeros((len(samples), len(CAPACITIES)), np.int64)
     for source, table in enumerate(self.tables):
       mine = np.flatnonzero(samples.source == source)

@@ -99,7 +99,7 @@ class RowLimits:
 class RowCost:
   """Of n records, in their order."""
 
-  need: np.ndarray  # (n, K) int32, of CAPACITIES
+  need: np.ndarray  # (n, len(CAPACITIES)) int32
   tokens: np.ndarray  # (n,) int32, in both buffers
   bucket: np.ndarray  # (n,) int8, of RowLimits.layouts, or ANY_BUCKET
   turns: np.ndarray  # (n,) int32: kept of a conversation that is cut, 0: whole

@@ -85,8 +85,8 @@ class _Tally:
   def __init__(self, plan: Plan):
     self._d = plan.drawer
     c = self._d.config
-    phases, K = len(c.phases), len(CAPACITIES)
-    self._need = np.zeros((phases, K), np.int64)
+    phases = len(c.phases)
+    self._need = np.zeros((phases, len(CAPACITIES)), np.int64)
     self._buckets = np.zeros((phases, len(c.rules.layouts)), np.int64)
     self.batches = self._passed = self._truncated = self._drawn = 0
     self._cropped = 0.0

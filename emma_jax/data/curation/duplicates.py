@@ -198,16 +198,16 @@ def duplicates(
   alone = kept_by == np.arange(exact.size)
   for pictures in np.unique(count[count > 0]):
     rows = np.flatnonzero((count == pictures) & alone)
-    table_NP = near[first[rows, None] + np.arange(pictures)]
+    table_BP = near[first[rows, None] + np.arange(pictures)]
     # Of equal hashes one stands for all: k of them would be k^2 / 2 pairs.
-    columns = np.concatenate([group[rows, None], table_NP], axis=1)
+    columns = np.concatenate([group[rows, None], table_BP], axis=1)
     _, same = np.unique(columns, axis=0, return_inverse=True)
     equal = _first_of_equal(same.reshape(-1), rank[rows])
     kept_by[rows] = rows[equal]
     chosen = np.flatnonzero(equal == np.arange(rows.size))
-    rows, table_NP = rows[chosen], table_NP[chosen]
-    for found in hashes.near_pairs(table_NP, group[rows], radius):
-      bits = hashes.distance(table_NP[found[:, 0]], table_NP[found[:, 1]])
+    rows, table_BP = rows[chosen], table_BP[chosen]
+    for found in hashes.near_pairs(table_BP, group[rows], radius):
+      bits = hashes.distance(table_BP[found[:, 0]], table_BP[found[:, 1]])
       ranks = rank[rows[found]]
       pairs.update(
         zip(

@@ -50,20 +50,20 @@ def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(
-  hashes_NP: np.ndarray, groups_N: np.ndarray, radius: int
+  hashes_BP: np.ndarray, groups_B: np.ndarray, radius: int
 ) -> Iterator[np.ndarray]:
   """Pairs (m, 2) of rows of one group whose hashes differ in <= radius bits.
 
   Args:
-    hashes_NP: uint64; the bits of all P pictures count together.
-    groups_N: uint64; rows of different groups are never paired.
+    hashes_BP: uint64; the bits of all P pictures count together.
+    groups_B: uint64; rows of different groups are never paired.
     radius: of the whole row.
 
   Every pair comes once at least; perhaps more often.
   """
   if not 0 <= radius < BITS // 2:
     raise ValueError(f"{radius=} is not in 0..{BITS // 2 - 1}.")
-  count = hashes_NP.shape[0]
+  count = hashes_BP.shape[0]
   if count < 2:
     return
   bands, chosen = _cut(count, radius)
@@ -74,9 +74,9 @@ def near_pairs(
   ]
   for some in itertools.combinations(masks, chosen):
     mask = np.uint64(sum(some))
-    key = _mixed(hashes_NP[:, 0] & mask, groups_N)
+    key = _mixed(hashes_BP[:, 0] & mask, groups_B)
     order = np.argsort(key, kind="stable")
-    yield from _of_runs(hashes_NP, groups_N, order, key[order], radius)
+    yield from _of_runs(hashes_BP, groups_B, order, key[order], radius)
 
 
 def _cut(count: int, radius: int) -> tuple[int, int]:
@@ -95,8 +95,8 @@ def _mixed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _of_runs(
-  hashes_NP: np.ndarray,
-  groups_N: np.ndarray,
+  hashes_BP: np.ndarray,
+  groups_B: np.ndarray,
   order: np.ndarray,
   key: np.ndarray,
   radius: int,
@@ -106,8 +106,8 @@ def _of_runs(
   step = 1
   while left.size:
     a, b = order[left], order[left + step]
-    far = distance(hashes_NP[a], hashes_NP[b]).sum(axis=1)
-    near = (far <= radius) & (groups_N[a] == groups_N[b])
+    far = distance(hashes_BP[a], hashes_BP[b]).sum(axis=1)
+    near = (far <= radius) & (groups_B[a] == groups_B[b])
     if near.any():
       yield np.stack([a[near], b[near]], axis=1)
     step += 1

@@ -14,12 +14,9 @@ from configs import files as files_config
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli import common, data
-from emma_jax.cli.data import sheet
-from emma_jax.data.records import schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
-from emma_jax.structs import Drawing, Editing, Understanding
 from tests.data import made
 from tests.pages import reading
 
@@ -28,25 +25,9 @@ def _run(*argv) -> int:
   return common.run(data.main, list(map(str, argv)))
 
 
-def _stored(count: int = 6, texts: str = "") -> list[schema.Stored]:
-  """Understanding, drawing and editing in turn; questions and prompts end in
-  `texts`."""
-  a, b = made.noise(40, 64), made.picture("blue", 50, 30)
-  out = []
-  for i in range(count):
-    turn = (f"what?{texts}", f"red {i}")
-    record = [
-      Understanding(pictures=(a,), turns=(turn,), id=f"{i}"),
-      Drawing(prompt=f"blue {i}{texts}", picture=b, id=f"{i}"),
-      Editing(sources=(a,), instruction=f"do {i}", target=b, id=f"{i}"),
-    ][i % 3]
-    out.append(schema.Stored(record=record))
-  return out
-
-
 @pytest.fixture
 def folder(tmp_path):
-  return made.dataset(tmp_path / "set", _stored(), shards=2)
+  return made.dataset(tmp_path / "set", made.tasks_in_turn(), shards=2)
 
 
 def test_convert_of_embedded_parquet(tmp_path, capsys):
@@ -202,7 +183,9 @@ def test_stats_count_and_draw(folder, tmp_path, capsys):
 
 def test_names_and_texts_stay_texts_on_both_pages(tmp_path):
   evil = "<script>alert('x') & \"y\""
-  place = made.dataset(tmp_path / f"set {evil}", _stored(texts=evil), shards=1)
+  place = made.dataset(
+    tmp_path / f"set {evil}", made.tasks_in_turn(texts=evil), shards=1
+  )
   stats, show = tmp_path / "stats.html", tmp_path / "show.html"
   assert _run("stats", place, "--out", stats) == 0
   assert evil in reading.check(stats.read_text()).text
@@ -237,46 +220,6 @@ def test_lengths_for_another_tokenizer(folder, capsys, monkeypatch):
   np.testing.assert_array_equal(source.lengths.sizes, before.sizes)
   assert not np.array_equal(source.lengths.turn_tokens, before.turn_tokens)
   assert _run("validate", folder) == 0
-
-
-def _batches(folder):
-  config = sections.plain(files_config.get_config())
-  config["data"]["sources"] = {"a": f"records:{folder}"}
-  config["data"] |= dict(text_dropout=0.0, reference_dropout=0.0)
-  config["stages"]["2_finetuning"]["mixture"] = [[0.0, {"a": 1.0}]]
-  return build_data.batches(config, "2_finetuning")
-
-
-def test_a_drawn_row_is_the_row(folder):
-  """Tokens, pictures and mask read back from the arrays are the sample's."""
-  source = _batches(folder)
-  host = source[0]
-  seen = set()
-  for row, placed in enumerate(host.info.packed.placed):
-    slots = sheet.read_row(host.batch, row, source.config.layout)
-    assert slots.slot.tolist() == list(range(slots.slot.size))
-    for number, index in enumerate(placed, start=1):
-      draw = source.mixture.batch_plan(0)[index]
-      sample = source.to_sample(source._opened["a"][draw.index])
-      seen.add(sample.task)
-      at = slots.segment == number
-      text = slots.token[at & (slots.picture < 0)].tolist()
-      parts = [p for p in sample.parts if hasattr(p, "tokens")]
-      assert text == [t for p in parts for t in p.tokens]
-      learned = slots.token[at & slots.learned & (slots.noisy == 0)].tolist()
-      assert learned == [t for p in parts if p.loss for t in p.tokens]
-      shown = [
-        slots.pictures[p]
-        for p in dict.fromkeys(
-          slots.picture[at & (slots.picture >= 0)].tolist()
-        )
-      ]
-      wanted = [p for p in sample.parts if not hasattr(p, "tokens")]
-      for (_, pixels), part in zip(shown, wanted, strict=True):
-        np.testing.assert_array_equal(pixels, part.pixels_YXC)
-      outside = slots.allowed[np.ix_(at, ~at)]
-      assert not outside.any() and slots.allowed[at][:, at].any()
-  assert seen == {"understanding", "drawing", "editing"}
 
 
 def test_show_draws_the_mask(folder, tmp_path):

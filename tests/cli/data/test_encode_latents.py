@@ -11,15 +11,16 @@ from PIL import Image
 import pytest
 
 from emma_jax import sharding
+from emma_jax.build import config_file
 from emma_jax.build import data as build_data
 from emma_jax.build import run as build_run
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli import common, data
-from emma_jax.cli.data import sheet
 from emma_jax.data.batching import patches
 from emma_jax.data.records import schema
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
+from emma_jax.evals import data_sheet
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import latents
 from emma_jax.structs import Drawing, Editing, Understanding
@@ -114,7 +115,7 @@ def _encode(root, *more) -> int:
 
 
 def _config(root, kind: str = "stored", **changes):
-  config = common.load_config(
+  config = config_file.load(
     str(root / "config.py"), {"data.latents": kind, **changes}
   )
   config.data.sources.files = f"records:{root / 'set'}"
@@ -181,7 +182,7 @@ def test_a_step_takes_native_batches(place):
 def test_the_sheet_shows_native_pictures(place):
   """Read back from the arrays: each in its size, with its tokens."""
   config = _config(place, **NATIVE)
-  page = sheet.Page(build_data.batches(config, "s"), TinyTokenizer())
+  page = data_sheet.Page(build_data.batches(config, "s"), TinyTokenizer())
   html = page.html([0], 2, "native")
   assert html.count("question, 96x64, 6 tokens") == 3
   assert html.count("question, 32x32, 1 tokens") == 1

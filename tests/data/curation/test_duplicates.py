@@ -41,16 +41,16 @@ def _dedup(**more) -> duplicates.Dedup:
 @pytest.mark.parametrize("count, radius", [(2, 0), (40, 3), (40, 8), (40, 20)])
 def test_all_near_pairs_and_no_others(count: int, radius: int):
   rng = np.random.default_rng(count + radius)
-  hashes_NP = rng.integers(0, 2**63, (count, 2), np.uint64)
-  groups_N = rng.integers(0, 2, count).astype(np.uint64)
+  hashes_BP = rng.integers(0, 2**63, (count, 2), np.uint64)
+  groups_B = rng.integers(0, 2, count).astype(np.uint64)
   for i in range(1, count, 2):  # a neighbour at 0 to 2r bits of the one before
     flips = rng.permutation(128)[: rng.integers(0, 2 * radius + 1)]
-    hashes_NP[i], groups_N[i] = hashes_NP[i - 1], groups_N[i - 1]
+    hashes_BP[i], groups_B[i] = hashes_BP[i - 1], groups_B[i - 1]
     for flip in flips:
-      hashes_NP[i, flip // 64] ^= np.uint64(1 << int(flip % 64))
+      hashes_BP[i, flip // 64] ^= np.uint64(1 << int(flip % 64))
   found = {
     tuple(sorted(p))
-    for block in hashes.near_pairs(hashes_NP, groups_N, radius)
+    for block in hashes.near_pairs(hashes_BP, groups_B, radius)
     for p in block.tolist()
   }
   wanted = set()
@@ -58,9 +58,9 @@ def test_all_near_pairs_and_no_others(count: int, radius: int):
     for j in range(i):
       bits = sum(
         bin(int(a) ^ int(b)).count("1")
-        for a, b in zip(hashes_NP[i], hashes_NP[j])
+        for a, b in zip(hashes_BP[i], hashes_BP[j])
       )
-      if bits <= radius and groups_N[i] == groups_N[j]:
+      if bits <= radius and groups_B[i] == groups_B[j]:
         wanted.add((j, i))
   assert found == wanted and (wanted or radius == 0)
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from emma_jax.build import chain as build_chain
-from emma_jax.cli import common as cli
+from emma_jax.build import config_file
 from emma_jax.data.curation import chain as chain_lib
 from emma_jax.data.curation import fonts, validation
 from emma_jax.data.ingest.job import ConversionError
@@ -109,7 +109,7 @@ def test_a_set_is_made(name, tmp_path):
     except ConversionError:
       pytest.skip("no fonts; install fonts-dejavu-core")
   fake = Fake(urls=name == "text_edits")
-  config = cli.load_config(f"data/{name}", SMALL[name])
+  config = config_file.load(f"data/{name}", SMALL[name])
   inputs = made_inputs(name, fake, tmp_path)
   with serve(fake) as url:
     for server in config.servers.values():

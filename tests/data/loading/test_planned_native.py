@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from emma_jax import sharding
+from emma_jax.build import config_file, sections
 from emma_jax.build import data as build_data
-from emma_jax.build import sections
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli import common, data
 from tests import tiny
@@ -39,7 +39,7 @@ def config(tmp_path_factory) -> dict:
     str(root / "w.safetensors"),
   ]
   assert common.run(data.main, argv) == 0
-  return sections.plain(common.load_config(str(root / "c.py")))
+  return sections.plain(config_file.load(str(root / "c.py")))
 
 
 def test_batches_hold_what_was_planned_with_latents_of_their_size(config):

@@ -23,7 +23,9 @@ import json
 import os
 import sys
 
+from emma_jax.build import config_file
 from emma_jax.cli import common
+from emma_jax.cli.plan import sweep
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,35 +69,7 @@ def _parser() -> argparse.ArgumentParser:
   add(
     "--save-hlo", default="", metavar="FILE", help="write the compiled program"
   )
-  sweep = parser.add_argument_group("sweep of a train step")
-  sweep.add_argument(
-    "--sweep",
-    action="store_true",
-    help="try meshes and remat policies, and rank them",
-  )
-  sweep.add_argument(
-    "--sweep-fsdp",
-    type=int,
-    nargs="+",
-    default=[],
-    metavar="N",
-    help="devices that weights are split over",
-  )
-  sweep.add_argument(
-    "--sweep-tensor",
-    type=int,
-    nargs="+",
-    default=[1],
-    metavar="N",
-    help="devices that heads are split over",
-  )
-  sweep.add_argument(
-    "--sweep-remat",
-    nargs="+",
-    default=[],
-    metavar="POLICY",
-    help="full, dots, names:A,B or none",
-  )
+  sweep.add_flags(parser)
   sample = parser.add_argument_group("what is sampled")
   sample.add_argument("--task", choices=("draw", "edit"), default="edit")
   sample.add_argument(
@@ -124,7 +98,7 @@ def _main(argv: list[str]) -> int:
   from emma_jax.planner import chips
 
   topology = chips.topology(args.topology, args.slices)
-  config = _config(args, overrides, topology)
+  config = _config(args, overrides)
   console = Console(width=max(Console().width, 100))
   if args.what == "recipe":
     return _recipe(args, config, console)
@@ -132,7 +106,10 @@ def _main(argv: list[str]) -> int:
   if args.quick and topology.chip.platform != "tpu":
     raise common.UserError("--quick is for TPUs: leave it out.")
   if args.sweep:
-    return _sweep(args, config, topology, devices, console)
+    if args.what != "train":
+      raise common.UserError("--sweep is of train steps: leave out --what.")
+    stage, flags = _stage(args, config), _flags(args, topology)
+    return sweep.run(args, config, stage, topology, devices, flags, console)
   plans = _plans(args, config, topology, devices)
   from emma_jax.planner import table
 
@@ -148,27 +125,11 @@ def _main(argv: list[str]) -> int:
   return code
 
 
-_NO_MACHINE = (
-  "Unknown target",
-  "after a colon",
-  "more than one stage or machine",
-  "No variant",
-)
-
-
-def _config(args, overrides, topology):
+def _config(args, overrides):
   """The config for this machine, where it knows machines."""
   prefix = f"{args.slices}x" if args.slices > 1 else ""
-  more = "," if ":" in args.config else ":"
-  try:
-    return common.load_config(
-      f"{args.config}{more}{prefix}{args.topology}", overrides
-    )
-  except common.UserError as error:
-    # It knows no machines, or not this one, or names one itself.
-    if not any(reason in str(error) for reason in _NO_MACHINE):
-      raise
-  return common.load_config(args.config, overrides)
+  machine = f"{prefix}{args.topology}"
+  return config_file.load_for(args.config, machine, overrides)
 
 
 def _stage(args, config) -> str:
@@ -232,39 +193,6 @@ def _recipe(args, config, console) -> int:
   return 0
 
 
-def _sweep(args, config, topology, devices, console) -> int:
-  from emma_jax.planner import sweep, table
-
-  if args.what != "train":
-    raise common.UserError("--sweep is of train steps: leave out --what.")
-  tried = sweep.candidates(
-    topology,
-    config,
-    fsdp=args.sweep_fsdp,
-    tensor=args.sweep_tensor,
-    remat=args.sweep_remat,
-  )
-
-  def report(outcome) -> None:
-    print(table.line(outcome), file=sys.stderr, flush=True)
-
-  outcomes = sweep.run(
-    config,
-    _stage(args, config),
-    topology,
-    devices,
-    _flags(args, topology),
-    tried,
-    report,
-    quick=args.quick,
-  )
-  if args.json:
-    print(json.dumps(table.sweep_as_json(outcomes)))
-  else:
-    table.show_sweep(outcomes, console)
-  return 0 if outcomes[0].plan and outcomes[0].plan.fits else 1
-
-
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   return common.run(_main, argv, _mistakes())
@@ -281,7 +209,3 @@ def _mistakes() -> tuple[type[Exception], ...]:
 def entry() -> None:
   """The console script."""
   sys.exit(main())
-
-
-if __name__ == "__main__":
-  entry()

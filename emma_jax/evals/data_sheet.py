@@ -221,15 +221,15 @@ def _pictures(
 
 def attention(slots: Slots) -> str:
   """The address of the square of allowed pairs; large ones are shrunk."""
-  S = slots.slot.size
-  if not S:
+  L = slots.slot.size
+  if not L:
     return ""
   kind = np.where(slots.noisy > 0, 2, np.where(slots.picture >= 0, 1, 0))
   colour = _COLOURS[(slots.segment - 1) % 4, kind]
-  drawn = np.full((S, S, 3), 255, np.uint8)
+  drawn = np.full((L, L, 3), 255, np.uint8)
   key = np.broadcast_to(colour[None], drawn.shape)
   drawn[slots.allowed] = key[slots.allowed]
   image = Image.fromarray(drawn)
-  if S > _SIDE:
+  if L > _SIDE:
     image = image.resize((_SIDE, _SIDE), Image.Resampling.BOX)
   return embedded(np.asarray(image))

@@ -1,0 +1,62 @@
+"""Draws, edits and answers with the shipped weights or those of a training.
+
+  emma-sample draw --prompt "a red circle" --out circle.png
+  emma-sample draw --prompt "a cat" --prompt "a dog" --count 4 --out pets/
+  emma-sample edit --image circle.png --instruction "make it blue" --out b.png
+  emma-sample ask --image circle.png --question "What colour is the circle?"
+
+The same as `python -m emma_jax.cli.sample`. `emma-sample draw --help` shows
+the options of draw. Without --checkpoint the shipped reference model samples.
+"""
+
+import argparse
+import importlib
+import sys
+
+from emma_jax.cli import common
+
+# Each is a module of this package with `add(subparsers)`; the parser it adds
+# has a default `run(args, overrides) -> exit code`.
+COMMANDS = ("draw", "edit", "ask")
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="emma-sample",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  for name in COMMANDS:
+    importlib.import_module(f"{__name__}.{name}").add(commands)
+  return parser
+
+
+def _main(argv: list[str]) -> int:
+  args, overrides = common.parse_arguments(_parser(), argv)
+  return args.run(args, overrides)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return common.run(_main, argv, _mistakes())
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+  from emma_jax.build import sections
+  from emma_jax.checkpoints.integrity import CheckpointError
+  from emma_jax.data.pictures import images
+  from emma_jax.sampling.context import SampleError
+
+  return (
+    sections.ConfigError,
+    images.BadRecord,
+    SampleError,
+    CheckpointError,
+    FileNotFoundError,
+  )
+
+
+def entry() -> None:
+  """The console script."""
+  sys.exit(main())

@@ -1,0 +1,66 @@
+"""Draws a picture for each prompt, all of them at once.
+
+  emma-sample draw --prompt "two green triangles" --out triangles.png
+  emma-sample draw --prompt "a bell" --size 64x128 --steps 20 --seed 3 \\
+      --out bell.webp --checkpoint runs/emoji
+"""
+
+import argparse
+from collections.abc import Mapping
+import re
+from typing import Any
+
+from emma_jax.cli import common
+from emma_jax.cli.sample import pictures, weights
+
+
+def add(commands: Any) -> None:
+  """Adds the parser of `emma-sample draw`."""
+  parser = weights.add_parser(commands, "draw", __doc__)
+  parser.add_argument(
+    "--prompt",
+    action="append",
+    required=True,
+    help="what to draw; may be given several times",
+  )
+  parser.add_argument(
+    "--count", type=int, default=1, help="pictures per prompt (default: 1)"
+  )
+  parser.add_argument(
+    "--size",
+    type=_size,
+    metavar="HxW",
+    help="rows x columns of pixels (default: as trained)",
+  )
+  parser.add_argument(
+    "--guidance", type=float, help="how much the prompt counts; 1: no guidance"
+  )
+  pictures.add_arguments(parser)
+  parser.set_defaults(run=run)
+
+
+def _size(text: str) -> tuple[int, int]:
+  """ "64x96" -> (64, 96)."""
+  match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", text)
+  if not match:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} is no size; write rows x columns, such as 96x96"
+    )
+  return int(match[1]), int(match[2])
+
+
+def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+  """Draws and saves; 0, or UserError."""
+  if args.count < 1:
+    raise common.UserError(f"--count {args.count} must be at least 1.")
+  prompts = [p for p in args.prompt for _ in range(args.count)]
+  files = pictures.files(args.out, len(prompts))
+  made = weights.session(args, overrides).draw(
+    prompts,
+    size=args.size,
+    steps=args.steps,
+    shift=args.shift,
+    guidance=args.guidance,
+    seed=args.seed,
+  )
+  return pictures.save(files, made, prompts)

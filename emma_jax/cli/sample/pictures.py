@@ -1,0 +1,64 @@
+"""Flags and files of the commands that make pictures."""
+
+import argparse
+from collections.abc import Sequence
+import pathlib
+from typing import Any
+
+from emma_jax.cli import common
+
+# Suffix -> Pillow's format and options.
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+  ".png": ("PNG", {}),
+  ".jpg": ("JPEG", {"quality": 95}),
+  ".jpeg": ("JPEG", {"quality": 95}),
+  ".webp": ("WEBP", {"lossless": True}),
+}
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+  """Adds `--out` and how the ODE is solved."""
+  sub.add_argument(
+    "--out",
+    required=True,
+    type=pathlib.Path,
+    metavar="PATH",
+    help=f"a file ({', '.join(FORMATS)}), or a folder for 000.png, ...",
+  )
+  sub.add_argument("--steps", type=int, help="evaluations of the model")
+  sub.add_argument(
+    "--shift", type=float, help="above 1 spends more steps near the noise"
+  )
+
+
+def files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
+  """Where `count` pictures go; checked before anything is computed."""
+  if out.is_dir() or not out.suffix:
+    return [out / f"{i:03d}.png" for i in range(count)]
+  if out.suffix.lower() not in FORMATS:
+    raise common.UserError(
+      f"--out {out}: unknown picture format {out.suffix}; use "
+      f"{', '.join(FORMATS)}, or a folder."
+    )
+  if count > 1:
+    raise common.UserError(
+      f"--out {out} is one file for {count} pictures; name a folder."
+    )
+  return [out]
+
+
+def save(
+  files: Sequence[pathlib.Path], pictures: Sequence[Any], texts: Sequence[str]
+) -> int:
+  """Writes and names the pictures; 0, or UserError."""
+  from PIL import Image
+
+  for file, picture_YXC, text in zip(files, pictures, texts):
+    kind, options = FORMATS[file.suffix.lower()]
+    try:
+      file.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(picture_YXC).save(file, kind, **options)
+    except OSError as error:
+      raise common.UserError(f"--out {file}: {error}.") from error
+    print(f"{file}  {text}")
+  return 0

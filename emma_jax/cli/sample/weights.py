@@ -1,0 +1,72 @@
+"""What all of the commands share: the weights, the seed, checks of words."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import pathlib
+import sys
+from typing import Any
+
+from emma_jax.build import config_file
+from emma_jax.cli import common
+
+
+def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+  """A command's parser; `text`: its description."""
+  sub = commands.add_parser(
+    name,
+    help=text.split("\n")[0],
+    description=text,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  sub.add_argument(
+    "--checkpoint",
+    default="reference",
+    metavar="SOURCE",
+    help="working directory of a training, a .safetensors file, or "
+    "reference (default: the shipped model)",
+  )
+  sub.add_argument("--seed", type=int, default=0, help="default: 0")
+  sub.add_argument(
+    "--debug", action="store_true", help="show stack traces of errors"
+  )
+  sub.epilog = (
+    "--config.sample.KEY=VALUE changes a default of the weights' "
+    "config, such as --config.sample.averaged=false."
+  )
+  return sub
+
+
+def session(args: argparse.Namespace, overrides: Mapping[str, str]) -> Any:
+  """The weights, said aloud where they were not asked for."""
+  common.use_compilation_cache()
+  # After the arguments: a mistake in them should not wait for JAX.
+  from emma_jax.build import session as build_session
+
+  for key in overrides:
+    if key.split(".")[0] not in ("sample", "data"):
+      raise common.UserError(
+        f"--config.{key}: the weights decide this; only keys of sample and "
+        "data can be changed when sampling."
+      )
+  found = build_session.load(
+    args.checkpoint,
+    change=lambda config: config_file.changed(config, overrides),
+  )
+  print(
+    f"Sampling with {found.name}, trained for {found.step} steps.",
+    file=sys.stderr,
+  )
+  return found
+
+
+def check_pictures(files: Sequence[str]) -> None:
+  """Raises UserError for a file that is not there."""
+  for file in files:
+    if not pathlib.Path(file).is_file():
+      raise common.UserError(f"--image {file}: there is no such file.")
+
+
+def check_words(flag: str, texts: Sequence[str]) -> None:
+  """An empty prompt draws without guidance; other empty text is a slip."""
+  if not all(text.strip() for text in texts):
+    raise common.UserError(f"{flag} is empty; say something.")
