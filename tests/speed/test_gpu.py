@@ -130,7 +130,7 @@ def test_jobs_are_of_the_parts_and_ways_asked_for():
 
 
 def test_a_step_is_timed_on_one_micro_batch():
-  """Of the 128 that one GPU takes a batch of stage 1 in."""
+  """Of the 130 that one GPU takes a batch of stage 1 in."""
   config = config_file.load("emma_0_6b.py:stage1,h100")
   name, section = next(iter(config.stages.items()))
   every = dict(attention=["auto"], modes=["eager"], tasks=[], side=64)
@@ -139,7 +139,7 @@ def test_a_step_is_timed_on_one_micro_batch():
   for job in gpu.jobs(config, name, None, **every | rest):
     timed = job["config"]["stages"][name]
     assert (timed["rows"], timed["accumulation"]) == (2, 1)
-  assert (section.rows, section.accumulation) == (256, 128)
+  assert (section.rows, section.accumulation) == (260, 130)
 
 
 def test_flags_are_the_chips_and_pytorchs_process_leaves_the_gpu_alone(
