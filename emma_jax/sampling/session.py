@@ -92,9 +92,10 @@ class Session:
   ) -> list[Pixels]:
     """Each picture after its instruction, in exactly the picture's size.
 
-    It is edited as training saw it, in the nearest bucket. In place of a picture may stand a sequence of them: the sources of one edit,
-    in the order in which its instruction counts them. The result has exactly
-    the size of the first, and the image guidance is that of all of them.
+    It is edited as training saw it, in the nearest bucket. In place of a
+    picture may stand a sequence of them: the sources of one edit, in the order
+    in which its instruction counts them. The result has exactly the size of the
+    first, and the image guidance is that of all of them.
     `streams`: see the class.
     """
     context.same_length(pictures=pictures, instructions=instructions)
