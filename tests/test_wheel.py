@@ -94,7 +94,7 @@ for name in (
 from emma_jax.benchmarks.scoring import prompt_texts
 from emma_jax.checkpoints import locate
 from emma_jax.pages import render
-assert prompt_texts.read("match_option").startswith("You are")
+assert prompt_texts.read("mmvet_judge").startswith("Compare")
 assert all(map(locate.installed, locate.SHIPPED))
 assert sorted(p.name for p in render.TEMPLATES.iterdir()) == {templates}
 assert render.render("statistics.html.j2", sets=[]).count("<style>") == 1
