@@ -193,7 +193,11 @@ def test_scoring_needs_no_jax():
   """Judging, aggregating and golden cases run where there is no accelerator."""
   names = [
     name_of(path)
-    for path in (*sorted((PACKAGE / "benchmarks" / "scoring").rglob("*.py")),)
+    for path in (
+      *sorted((PACKAGE / "benchmarks" / "scoring").rglob("*.py")),
+      PACKAGE / "benchmarks" / "cases.py",
+      *sorted((PACKAGE / "cli" / "benchmark").glob("*.py")),
+    )
     if path.stem != "__main__"
   ]
   program = f"""
