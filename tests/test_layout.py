@@ -50,7 +50,7 @@ FLOORS = (
   ("sampling", "supervise", "training"),
   ("build",),
   ("evals", "planner"),
-  ("speed",),
+  ("benchmarks", "speed"),
   ("cli",),
 )
 LEVELS = {room: n for n, floor in enumerate(FLOORS) for room in floor}
@@ -185,6 +185,25 @@ for name in {names}: importlib.import_module(name)
 assert not set(sys.modules) & {TORCH}, "torch was imported"
 from jax._src import xla_bridge
 assert not xla_bridge._backends, "a device was opened while importing"
+"""
+  subprocess.run([sys.executable, "-c", program], cwd=REPO, check=True)
+
+
+def test_scoring_needs_no_jax():
+  """Judging, aggregating and golden cases run where there is no accelerator."""
+  names = [
+    name_of(path)
+    for path in (
+      *sorted((PACKAGE / "benchmarks" / "scoring").rglob("*.py")),
+      PACKAGE / "benchmarks" / "cases.py",
+      *sorted((PACKAGE / "cli" / "benchmark").glob("*.py")),
+    )
+    if path.stem != "__main__"
+  ]
+  program = f"""
+import importlib, sys
+for name in {names}: importlib.import_module(name)
+assert not set(sys.modules) & {{"jax", "flax", "torch"}}, "no pure Python"
 """
   subprocess.run([sys.executable, "-c", program], cwd=REPO, check=True)
 

@@ -88,11 +88,13 @@ for name in (
     **path,
   )
   assert "world_autoencoder" in listed
-  # The shipped weights are there too, and what pages are made from.
+  # The shipped weights are there too, what pages are made from, and prompts.
   templates = sorted(p.name for p in render.TEMPLATES.iterdir())
   program = f"""
+from emma_jax.benchmarks.scoring import prompt_texts
 from emma_jax.checkpoints import locate
 from emma_jax.pages import render
+assert prompt_texts.read("mmvet_judge").startswith("Compare")
 assert all(map(locate.installed, locate.SHIPPED))
 assert sorted(p.name for p in render.TEMPLATES.iterdir()) == {templates}
 assert render.render("statistics.html.j2", sets=[]).count("<style>") == 1

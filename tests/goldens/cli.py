@@ -18,6 +18,7 @@ COMMANDS = (
   "data",
   "speed",
   "plan",
+  "benchmark",
   "pack",
 )
 

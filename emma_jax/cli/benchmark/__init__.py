@@ -1,0 +1,45 @@
+"""The published benchmarks.
+
+  emma-benchmark cases FILE
+
+The same as `python -m emma_jax.cli.benchmark`. `cases` runs golden cases, what
+the benchmarks' own code gives for some inputs, against the scorers here.
+"""
+
+import argparse
+from collections.abc import Sequence
+import importlib
+import sys
+
+from emma_jax.cli import common
+
+# Each is a module of this package with `add(subparsers)`; the parser it adds
+# has a default `run(args, overrides) -> int | None`.
+COMMANDS = ("cases",)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog="emma-benchmark",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  for name in COMMANDS:
+    importlib.import_module(f"{__name__}.{name}").add(commands)
+  return parser
+
+
+def _main(argv: Sequence[str]) -> int | None:
+  args, overrides = common.parse_arguments(_parser(), argv)
+  return args.run(args, overrides)
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return common.run(_main, argv)
+
+
+def entry() -> None:
+  """The console script."""
+  sys.exit(main())
