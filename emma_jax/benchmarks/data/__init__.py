@@ -1,0 +1,1 @@
+"""Test sets as their users have them: TSV, Parquet, Arrow, JSON lines."""

@@ -1,0 +1,268 @@
+"""The folder of test sets: what is there, what is missing, where to get it.
+
+`DIR/<name>/` holds what its user downloaded, under its own names; the first
+shape that fits is taken. `DIR` may also be VLMEvalKit's LMUData, whose files
+lie side by side.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import fnmatch
+import glob
+import hashlib
+import os
+from typing import Any, Literal
+
+from emma_jax.benchmarks.data import prompts, rows, sets, tables
+from emma_jax.benchmarks.items import BadItem, Item
+
+OWN = "items.jsonl"
+Status = Literal["complete", "incomplete", "missing", "damaged", "unknown"]
+
+
+class Missing(BadItem):
+  """The set is not there; the message says what to download."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+  """A split of a set, opened.
+
+  Args:
+    name, split: of the set.
+    format: tsv, parquet, arrow, lines or repository.
+    files: it is read from.
+    items: by number.
+  """
+
+  name: str
+  split: str
+  format: str
+  files: tuple[str, ...]
+  items: Sequence[Item] | Any
+
+  def __len__(self) -> int:
+    return len(self.items)
+
+  def __getitem__(self, index: int) -> Item:
+    return self.items[index]
+
+
+def open_set(folder: str, name: str, split: str = "") -> Source:
+  """The set as it lies in `folder`.
+
+  Raises:
+    ValueError: no set or split of that name.
+    Missing: none of the shapes is there.
+    BadItem: the file is damaged, or of another set.
+  """
+  found, split = sets.find(name, split)
+  own = os.path.join(folder, name)
+  for attempt in (_tsv, _hub, _repository, _lines):
+    source = attempt(folder, own, found, split)
+    if source is not None:
+      return source
+  raise Missing(
+    f"{found.title} ({split}) is not in {own}: {remedy(found, split)}"
+  )
+
+
+def remedy(found: sets.TestSet, split: str) -> str:
+  """What to download for a split, and in which shapes it is read."""
+  of = found.splits[split]
+  ways = []
+  for name, sums in of.tsv.items():
+    known = f" (md5 {', '.join(x + '...' for x in sums)})" if sums else ""
+    ways.append(f"VLMEvalKit's {name}.tsv{known}")
+  if found.hub:
+    config = f", config {of.config}" if of.config else ""
+    old = f", once {', '.join(found.hub[1:])}" if found.hub[1:] else ""
+    ways.append(f"a snapshot of {found.hub[0]}{config}{old}")
+  if found.files:
+    ways.append("its repository's " + " or ".join(found.files))
+  ways.append(f"{OWN} of your own")
+  return f"give {'; or '.join(ways)}. Licence of the data: {found.licence}."
+
+
+def _tsv(
+  folder: str, own: str, found: sets.TestSet, split: str
+) -> Source | None:
+  for name in found.splits[split].tsv:
+    for place in (own, folder):
+      path = os.path.join(place, f"{name}.tsv")
+      if os.path.exists(path):
+        part = split if found.name == "mmmu" else ""
+        items = rows.TsvRows(path, found.name, part)
+        return _source(found, split, "tsv", (path,), items)
+  return None
+
+
+def _hub(
+  folder: str, own: str, found: sets.TestSet, split: str
+) -> Source | None:
+  del folder
+  if found.name not in rows.HUB_SETS:
+    return None
+  for suffix in ("parquet", "arrow"):
+    paths = _shards(own, found, split, suffix)
+    if paths:
+      items = rows.HubRows(tables.Columns(paths), found.name, split)
+      return _source(found, split, suffix, tuple(paths), items)
+  return None
+
+
+def _shards(
+  own: str, found: sets.TestSet, split: str, suffix: str
+) -> list[str]:
+  """A split's files in a snapshot: by config and split where names say so."""
+  every = sorted(
+    glob.glob(
+      os.path.join(glob.escape(own), "**", f"*.{suffix}"), recursive=True
+    )
+  )
+  of = found.splits[split]
+  config, part = of.config, of.split
+  if config:
+    mine = [p for p in every if config in os.path.relpath(p, own).split(os.sep)]
+    every = mine or every
+  if part:
+    named = [
+      p for p in every if fnmatch.fnmatch(os.path.basename(p), f"{part}-*")
+    ]
+    others = {s.split for s in found.splits.values()} - {part, ""}
+    elsewhere = [
+      p
+      for p in every
+      if any(
+        fnmatch.fnmatch(os.path.basename(p), f"{other}-*") for other in others
+      )
+    ]
+    return named or [p for p in every if p not in elsewhere]
+  return every
+
+
+def _repository(
+  folder: str, own: str, found: sets.TestSet, split: str
+) -> Source | None:
+  del folder
+  if found.name not in prompts.PROMPT_SETS:
+    return None
+  read, patterns = prompts.PROMPT_SETS[found.name]
+  files = [p for x in patterns for p in sorted(glob.glob(os.path.join(own, x)))]
+  if not files:
+    return None
+  return _source(found, split, "repository", tuple(files), read(own, split))
+
+
+def _lines(
+  folder: str, own: str, found: sets.TestSet, split: str
+) -> Source | None:
+  del folder
+  path = os.path.join(own, OWN)
+  if not os.path.exists(path):
+    return None
+  return _source(found, split, "lines", (path,), prompts.own(path))
+
+
+def _source(
+  found: sets.TestSet, split: str, kind: str, files: tuple[str, ...], items: Any
+) -> Source:
+  return Source(
+    name=found.name, split=split, format=kind, files=files, items=items
+  )
+
+
+# --------------------------------------------------------------- inventory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+  """What is there of a split.
+
+  `status` is unknown where the file's md5 sum is none that is known, or the
+  number of rows is not.
+  """
+
+  name: str
+  split: str
+  status: Status
+  rows: int
+  expected: int
+  format: str
+  files: tuple[str, ...]
+  md5: str
+  licence: str
+  advice: str
+
+
+def inventory(folder: str, wanted: Sequence[tuple[str, str]]) -> list[Entry]:
+  """Of each (set, split): all problems, each with what helps."""
+  return [_entry(folder, name, split) for name, split in wanted]
+
+
+def _entry(folder: str, name: str, split: str) -> Entry:
+  found, split = sets.find(name, split)
+  expected = found.splits[split].rows
+  base: dict[str, Any] = dict(
+    name=name, split=split, expected=expected, licence=found.licence
+  )
+  try:
+    source = open_set(folder, name, split)
+  except Missing as error:
+    return Entry(
+      **base,
+      status="missing",
+      rows=0,
+      format="",
+      files=(),
+      md5="",
+      advice=str(error),
+    )
+  except (BadItem, OSError, ImportError) as error:
+    return Entry(
+      **base,
+      status="damaged",
+      rows=0,
+      format="",
+      files=(),
+      md5="",
+      advice=str(error),
+    )
+  md5, advice = "", ""
+  status: Status = "complete"
+  if source.format == "tsv":
+    (path,) = source.files
+    md5 = _md5(path)
+    known = found.splits[split].tsv[os.path.splitext(os.path.basename(path))[0]]
+    if not any(md5.startswith(x) for x in known):
+      status = "unknown"
+      advice = (
+        f"{path} has the md5 sum {md5}, none that is known"
+        + (f" ({', '.join(known)})" if known else "")
+        + ": another revision. Numbers of it name this sum."
+      )
+  if expected and len(source) < expected:
+    status = "incomplete"
+    advice = f"{len(source):,} rows of {expected:,}; {remedy(found, split)}"
+  elif expected and len(source) > expected and not advice:
+    status = "unknown"
+    advice = f"{len(source):,} rows instead of {expected:,}: another revision."
+  elif not expected and status == "complete":
+    status, advice = (
+      "unknown",
+      "How many rows it should have is not known here.",
+    )
+  return Entry(
+    **base,
+    status=status,
+    rows=len(source),
+    format=source.format,
+    files=source.files,
+    md5=md5,
+    advice=advice,
+  )
+
+
+def _md5(path: str) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,0 +1,69 @@
+"""One question of a test set, whatever file it came from."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import hashlib
+from typing import Any
+
+
+class BadItem(ValueError):
+  """A row that is no item; the message names file, row and remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A picture that is read when it is needed.
+
+  Args:
+    where: file and row, for messages.
+    load: gives the file's bytes.
+  """
+
+  where: str
+  load: Callable[[], bytes]
+
+  def bytes(self) -> bytes:
+    """The picture's file, unopened.
+
+    Raises:
+      BadItem: nothing, or a page of HTML where a picture should be.
+    """
+    data = self.load()
+    if not data:
+      raise BadItem(f"{self.where}: the picture is empty.")
+    start = data[:256].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+      raise BadItem(
+        f"{self.where}: a page of HTML stands where a picture should: the "
+        "download failed. Download the file again."
+      )
+    return data
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """A question, or what is to be drawn or edited.
+
+  Args:
+    id: unique in its set, as text.
+    group: items that are not independent of each other have one: rolls of a
+      question, questions about a page. What a bootstrap draws.
+    question: as the set has it, before any prompt template.
+    pictures: shown with it, in order.
+    options: letter -> text, of a choice; in the file's order.
+    answers: references, or () where the set has none.
+    meta: further columns that prompts, scorers or tables look at.
+  """
+
+  id: str
+  group: str
+  question: str
+  pictures: tuple[Picture, ...] = ()
+  options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  answers: tuple[str, ...] = ()
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def content_hash(data: bytes) -> str:
+  """Of a picture's bytes, or of their text: names a group of questions."""
+  return hashlib.blake2b(data, digest_size=8).hexdigest()
