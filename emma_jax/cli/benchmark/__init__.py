@@ -1,9 +1,12 @@
 """The published benchmarks.
 
+  emma-benchmark data --data DIR
   emma-benchmark cases FILE
 
-The same as `python -m emma_jax.cli.benchmark`. `cases` runs golden cases, what
-the benchmarks' own code gives for some inputs, against the scorers here.
+The same as `python -m emma_jax.cli.benchmark`. `data` lists the test sets of a
+folder, and what to download for those that are missing. `cases` runs golden
+cases, what the benchmarks' own code gives for some inputs, against the scorers
+here.
 """
 
 import argparse
@@ -15,7 +18,7 @@ from emma_jax.cli import common
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
-COMMANDS = ("cases",)
+COMMANDS = ("data", "cases")
 
 
 def _parser() -> argparse.ArgumentParser:

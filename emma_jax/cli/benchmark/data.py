@@ -53,7 +53,8 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   wanted = [
     (name, split)
     for name, _, split in (
-      text.partition(":") for text in (args.sets or ",".join(sets.SETS)).split(",")
+      text.partition(":")
+      for text in (args.sets or ",".join(sets.SETS)).split(",")
     )
   ]
   try:

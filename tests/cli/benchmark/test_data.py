@@ -20,8 +20,8 @@ def test_what_is_there_and_what_is_not(tmp_path, capsys):
   asked = ("data", "--data", tmp_path, "--json", report)
   assert run(*asked, "--sets", "mmvet,docvqa:test") == 1
   out = capsys.readouterr().out
-  assert "mmvet      test         unknown         218 of 218  tsv" in out
-  assert "docvqa     test         missing            - of 5,188" in out
+  assert "mmvet      test         unknown          218 of 218  tsv" in out
+  assert "docvqa     test         missing           - of 5,188" in out
   assert "docvqa (test): DocVQA (test) is not in" in out
   assert [e["status"] for e in json.loads(report.read_text())] == [
     "unknown",
