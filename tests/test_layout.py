@@ -50,7 +50,7 @@ FLOORS = (
   ("sampling", "supervise", "training"),
   ("build",),
   ("evals", "planner"),
-  ("speed",),
+  ("benchmarks", "speed"),
   ("cli",),
 )
 LEVELS = {room: n for n, floor in enumerate(FLOORS) for room in floor}

@@ -1,0 +1,1 @@
+"""Published test sets: read, predicted, judged, aggregated, reported."""
