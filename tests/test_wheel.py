@@ -88,11 +88,15 @@ for name in (
     **path,
   )
   assert "world_autoencoder" in listed
-  # The shipped weights are there too, and what pages are made from.
+  # The shipped weights are there too, what pages are made from, and what judges
+  # are asked.
   templates = sorted(p.name for p in render.TEMPLATES.iterdir())
   program = f"""
+from emma_jax.benchmarks.scoring import imgedit, viescore
 from emma_jax.checkpoints import locate
 from emma_jax.pages import render
+assert viescore.prompt_sha256()["PQ_len"] == 1184
+assert "paint it" in imgedit.judge_prompt("adjust", "paint it")
 assert all(map(locate.installed, locate.SHIPPED))
 assert sorted(p.name for p in render.TEMPLATES.iterdir()) == {templates}
 assert render.render("statistics.html.j2", sets=[]).count("<style>") == 1

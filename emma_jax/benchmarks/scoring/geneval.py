@@ -328,7 +328,9 @@ def _evaluate_case(
   metadata: Mapping[str, Any],
   colors: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-  correct, reason = evaluate(objects, metadata, given_colors(colors))
+  # The script that stood in for the classifier took what there was.
+  scripted = lambda name, boxes: colors[name][: len(boxes)]
+  correct, reason = evaluate(objects, metadata, scripted)
   return {"correct": correct, "reason": reason}
 
 

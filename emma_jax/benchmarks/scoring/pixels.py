@@ -118,12 +118,15 @@ def _sum(values: np.ndarray) -> np.float32:
 
 
 def clip_i(feature_pairs: Sequence[tuple[Any, Any]]) -> float:
-  """MagicBrush's CLIP-I, and its DINO: mean cosine of pairs of features, -1..1.
+  """MagicBrush's CLIP-I: mean cosine of pairs of features, -1..1.
+
+  Its DINO and CLIP-T are the same of other features: DINO's of both pictures,
+  CLIP's of the generated picture and of the caption.
 
   Args:
     feature_pairs: (generated, reference), (width,) each, of any length; from
-      CLIP ViT-B/32 for CLIP-I, DINO ViT-S/16 for DINO. Computed in float32, as
-      the encoders give them. A feature that is zero gives NaN.
+      CLIP ViT-B/32 or DINO ViT-S/16. Computed in float32, as the encoders give
+      them. A feature that is zero gives NaN.
 
   Raises:
     ValueError: no pairs, or a cosine beyond -1..1.

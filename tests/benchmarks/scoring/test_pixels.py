@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 import numpy as np
 from PIL import Image
 import pytest
+from scipy.spatial import distance
 
 from emma_jax.benchmarks.scoring import pixels
 from tests.benchmarks import golden
@@ -41,10 +42,10 @@ def test_distances_of_greys():
 @given(st.integers(0, 99), SIDE, SIDE)
 def test_distances_are_symmetric_and_bounded(seed, height, width):
   a, b = picture(seed, height, width), picture(seed + 1, height, width)
-  for distance in (pixels.l1, pixels.l2):
-    assert distance([(a, b)]) == distance([(b, a)])
-    assert 0 <= distance([(a, b)]) <= 1
-    assert distance([(a, a)]) == 0
+  for of in (pixels.l1, pixels.l2):
+    assert of([(a, b)]) == of([(b, a)])
+    assert 0 <= of([(a, b)]) <= 1
+    assert of([(a, a)]) == 0
   assert pixels.l2([(a, b)]) <= pixels.l1([(a, b)]) + 1e-6
   exact = np.abs(a.astype(float) - b) / 255
   assert pixels.l1([(a, b)]) == pytest.approx(exact.mean(), rel=1e-6)
@@ -135,6 +136,14 @@ def test_features_and_pictures_score_as_pytorch_says():
     pair = [(picture(seed, 20, 30), picture(seed + 1, 20, 30))]
     assert pixels.l1(pair) == torch.nn.L1Loss()(x, y).item()
     assert pixels.l2(pair) == torch.nn.MSELoss()(x, y).item()
+
+
+def test_cosines_are_scipys():
+  rng = np.random.default_rng(2)
+  for width in (3, 384, 512):
+    a, b = rng.normal(size=(2, width)).astype(np.float32)
+    assert pixels.clip_i([(a, b)]) == float(1 - distance.cosine(a, b))
+    assert pixels.clip_i([(a, a)]) == float(1 - distance.cosine(a, a))
 
 
 FEATURE = st.lists(st.floats(-9, 9, width=32), min_size=3, max_size=3).filter(
