@@ -122,6 +122,14 @@ def test_a_missing_tile_is_a_failure():
   assert got["per_image_then_average"]["a"] == [1.0, 0.0, 0.5]
 
 
+def test_a_grid_has_four_tiles():
+  rows = [SKIPPED, question("a", 1)]
+  answers = {"a": [tile("y")] * 4, "skipped": [tile("y")] * 4}
+  for aggregate in (official, complete):
+    got = aggregate(rows, answers, 9)
+    assert got["per_image_then_average"]["a"] == [1.0] * 5
+
+
 def test_rows_of_a_prompt_that_are_apart():
   rows = [SKIPPED, question("a", 1), question("b", 1), question("a", 2)]
   read = lambda quirks: list(

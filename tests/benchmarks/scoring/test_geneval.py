@@ -31,7 +31,8 @@ def test_iou_is_symmetric_and_bounded(a, b):
 
 def test_the_last_pixels_of_a_box_count():
   assert geneval.iou([0, 0, 9, 9], [9, 9, 18, 18]) == 1 / 199
-  assert geneval.iou([0, 0, 9, 9], [10, 0, 19, 9]) == 0
+  for apart in ([10, 0, 19, 9], [0, 30, 9, 39], [30, 30, 39, 39]):
+    assert geneval.iou([0, 0, 9, 9], apart) == 0
   assert geneval.iou([0, 0, -1, -1], [0, 0, -1, -1]) == 0  # nothing at all
 
 
@@ -71,6 +72,15 @@ def test_relations_do_not_depend_on_the_place_in_the_picture(a, b, dx, dy):
 )
 def test_positions_of_a_box(box, relations):
   assert geneval.relative_position([0, 0, 10, 10], box) == relations
+
+
+def test_half_of_the_offset_is_not_enough_and_a_pixel_can_be():
+  box = [0, 0, 10, 10]
+  for shift in ([0, 4, 10, 14], [4, 0, 14, 10]):  # (4 - 2) / 4
+    assert geneval.relative_position(box, shift) == []
+    assert geneval.relative_position(shift, box) == []
+  assert geneval.relative_position([0] * 4, [1, 0, 1, 0]) == ["left of"]
+  assert geneval.relative_position([0] * 4, [0, 1, 0, 1]) == ["above"]
 
 
 def detections(count: int, score: float = 0.95) -> list[list[float]]:

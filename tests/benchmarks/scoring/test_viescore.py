@@ -182,6 +182,34 @@ def test_a_rating_is_bounded_and_symmetric(sc, pq):
   assert back.overall == rating.overall
 
 
+def test_an_evaluation_as_the_golden_cases_tell_it():
+  scorer = viescore.SCORERS["GEdit-Bench", "viescore_evaluate", "viescore"]
+  assert scorer([said(8, 9), said(7, 6)]) == {
+    "scores": [8, 6, math.sqrt(48)],
+    "calls": 2,
+    "images_in_calls": [2, 1],
+    "instruction_in_SC": True,
+    "instruction_in_PQ": False,
+  }
+  assert scorer(["sorry", *[said(5)] * 3])["images_in_calls"] == [2, 1, 2, 1]
+  with pytest.raises(IndexError):  # the script ends, the original asks on
+    scorer(["{broken}"] * 4)
+
+
+@pytest.mark.parametrize(
+  "ratio, size",
+  [
+    (1.0, (512, 512, 262144)),  # as it is
+    (16 / 9, (704, 384, 270336)),  # a step wider: too small
+    (5 / 3, (704, 384, 270336)),
+    (0.5, (384, 736, 282624)),
+    (1.5, (608, 416, 252928)),  # a step narrower: too large
+  ],
+)
+def test_sizes_are_put_right_by_one_step_in_width(ratio, size):
+  assert viescore.dimensions(ratio) == size
+
+
 @QUICK
 @given(st.floats(0.2, 5))
 def test_sizes_of_pictures(ratio):
