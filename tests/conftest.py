@@ -39,6 +39,9 @@ LONGEST = (
   "training/test_objectives.py",
   "planner/test_tpu.py",
   "training/test_step.py",
+  "training/test_accumulation.py",
+  "training/test_precision.py",
+  "build/test_measured.py",
   "sampling/test_text.py",
   "models/test_tiling.py",
 )

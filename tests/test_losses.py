@@ -61,19 +61,21 @@ def test_bfloat16_logits_are_summed_in_float32():
 
 @pytest.mark.parametrize("chunk", [1, 4, 7, 15, 100])
 def test_chunks_of_tokens_give_the_whole_loss_and_gradients(chunk):
-  """Fifteen tokens, also in chunks that do not divide them."""
+  """Fifteen tokens of unequal weights, also in chunks that do not divide
+  them."""
+  weights = WEIGHTS * np.linspace(0.25, 2, 15, dtype=np.float32).reshape(3, 5)
   hidden = RNG.normal(size=(3, 5, 8)).astype(np.float32)
   head = RNG.normal(size=(7, 8)).astype(np.float32)
 
   def whole(hidden, head):
     loss, right = losses.next_token(
-      jnp.einsum("BUD,VD->BUV", hidden, head), TARGETS, WEIGHTS
+      jnp.einsum("BUD,VD->BUV", hidden, head), TARGETS, weights
     )
     return 3 * loss.value, (loss, right)
 
   def chunked(hidden, head):
     loss, right = losses.next_token_of(
-      hidden, head, TARGETS, WEIGHTS, chunk=chunk
+      hidden, head, TARGETS, weights, chunk=chunk
     )
     return 3 * loss.value, (loss, right)
 

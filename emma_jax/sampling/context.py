@@ -49,6 +49,23 @@ def checked_seed(seed: int) -> int:
   return seed
 
 
+def answer_options(
+  limit: int, temperature: float, top_p: float
+) -> dict[str, Any]:
+  """What `text.answer` takes; SampleError for numbers that cannot be."""
+  if limit < 1 or temperature < 0 or not 0 < top_p <= 1:
+    raise SampleError(
+      f"max_tokens={limit} must be positive, {temperature=} not negative, "
+      f"{top_p=} in (0, 1]."
+    )
+  return dict(
+    temperature=np.float32(temperature),
+    top_p=np.float32(top_p),
+    limit=np.int32(limit),
+    room=static_size(limit, 16),
+  )
+
+
 def row_layout(
   samples: Sequence[Sample], row: Layout, size: tuple[int, int]
 ) -> Layout:
@@ -134,7 +151,29 @@ def used(cache: KvCache) -> jax.Array:
   return (cache.ids.segment > 0).sum(axis=1, dtype=np.int32)
 
 
-def keys(seed: int, indices: Sequence[int]) -> jax.Array:
-  """A random key per sample, from the seed and its place in the request."""
+def keys(seed: int, streams: Sequence[int]) -> jax.Array:
+  """A random key per sample, from the seed and the number of its stream."""
   root = jax.random.key(seed)
-  return jax.vmap(lambda i: jax.random.fold_in(root, i))(np.asarray(indices))
+  numbers = np.asarray(streams, np.uint32)
+  return jax.vmap(lambda i: jax.random.fold_in(root, i))(numbers)
+
+
+def checked_streams(streams: Sequence[int] | None, count: int) -> Sequence[int]:
+  """A number per sample, of its noise; None: its place in the request.
+
+  Raises:
+    SampleError: another number of them, or numbers that are no uint32.
+  """
+  if streams is None:
+    return range(count)
+  if len(streams) != count:
+    raise SampleError(
+      f"{len(streams)} streams for {count} samples: give one for each."
+    )
+  wrong = [n for n in streams if not 0 <= n < 2**32]
+  if wrong:
+    raise SampleError(
+      f"The stream {wrong[0]} is not in 0..{2**32 - 1}: it is the number that "
+      "a sample's noise is drawn by, such as a checksum of its name."
+    )
+  return list(streams)

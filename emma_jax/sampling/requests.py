@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from emma_jax.data.batching.row_layout import Layout
-from emma_jax.data.pictures.framing import Framing, Role
 from emma_jax.data.pictures.preprocess import Fitted
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.data.transforms import (
@@ -22,58 +21,20 @@ from emma_jax.data.transforms import (
 )
 from emma_jax.sampling import context
 from emma_jax.sampling.context import SampleError, static_size
+from emma_jax.sampling.fitting import Fitting
 from emma_jax.sampling.image import Context
-from emma_jax.structs import (
-  Drawing,
-  Editing,
-  RawPicture,
-  Understanding,
-  WithLatent,
-)
+from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Requests:
+class Requests(Fitting):
   """How a model sees what it is asked.
 
-  framing: of pictures by their role, as in training.
-  to_sample: with it, and nothing dropped at random.
-  row: a layout of one row, with room for nothing, of the trained size.
-  max_pixels: larger pictures are refused.
+  to_sample: with the framing, and nothing dropped at random.
   """
 
   tokenizer: Tokenizer
-  framing: Framing
   to_sample: ToSample
-  row: Layout
-  max_pixels: int
-
-  @property
-  def size(self) -> tuple[int, int]:
-    """Rows and columns of a picture in training, where all have one size."""
-    return self.row.height, self.row.width
-
-  def drawn_size(self, rows: int, columns: int) -> tuple[int, int]:
-    """The trained (height, width) in which a picture of a size is drawn.
-
-    Where the sampler asked for native sizes: its own, in whole tokens.
-    """
-    placed = self.framing.nearest(rows, columns).generation.place(rows, columns)
-    return self.target_size(placed.full, placed.content)
-
-  def target_size(
-    self, full: tuple[int, int], content: tuple[int, int]
-  ) -> tuple[int, int]:
-    """(height, width) of a result: padding is no part of it (pad_cells)."""
-    return content if self.framing.generation.fit == "pad_cells" else full
-
-  def edit_sizes(
-    self, fitted: Fitted
-  ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(height, width) of an edit's references, and of its result."""
-    height, width, _ = fitted.pixels_YXC.shape
-    full = (height, width)
-    return full, self.target_size(full, fitted.content_size)
 
   def size_of(self, question: Sample) -> tuple[int, int] | None:
     """(height, width) of the layout of a question; None: as trained."""
@@ -87,61 +48,12 @@ class Requests:
     """One row for any one of the samples; `size` of pictures, or trained."""
     return context.row_layout(samples, self.row, size or self.size)
 
-  def fit(self, pictures: Sequence[RawPicture], role: Role) -> list[Fitted]:
-    """Pictures of any kind, each in the bucket that is nearest to it.
-
-    Raises:
-      BadRecord: what is no picture, or has more than `max_pixels`.
-    """
-    out = []
-    for i, raw in enumerate(pictures):
-      where = raw if isinstance(raw, str) else f"picture {i}"
-      out.append(self.framing.read(raw, role, where, self.max_pixels))
-    return out
-
-  def fit_sources(
-    self, sources: Sequence[Sequence[RawPicture]]
-  ) -> list[list[Fitted]]:
-    """Each edit's source pictures; the further ones in the size of the first.
-
-    Raises:
-      SampleError: an edit without one.
-      BadRecord: as `fit`.
-    """
-    for i, pictures in enumerate(sources):
-      if not pictures:
-        raise SampleError(
-          f"Edit {i} has no picture; give it one or more, or draw."
-        )
-    out = []
-    for first, (_, *others) in zip(
-      self.fit([first for first, *_ in sources], "ref"), sources
-    ):
-      framing = self.framing.sized(*first.pixels_YXC.shape[:2])
-      framing = dataclasses.replace(
-        framing,
-        generation=dataclasses.replace(framing.generation, native=False),
-      )
-      further = dataclasses.replace(self, framing=framing).fit(others, "ref")
-      out.append([first, *further])
-    return out
-
-  def fit_all(
-    self, pictures: Sequence[Sequence[RawPicture]]
-  ) -> list[list[np.ndarray]]:
-    """Each conversation's pictures, uint8 (Y, X, 3).
-
-    As in training all get the bucket of the first, where they are not native.
-    """
-    out = []
-    for shown in pictures:
-      first = [f.pixels_YXC for f in self.fit(shown[:1], "und")]
-      framing = self.framing
-      if first and framing.buckets:
-        framing = framing.sized(*first[0].shape[:2])
-      rest = dataclasses.replace(self, framing=framing).fit(shown[1:], "und")
-      out.append([*first, *(f.pixels_YXC for f in rest)])
-    return out
+  def layout_of(
+    self, questions: Sequence[Sample], members: Sequence[int]
+  ) -> Layout:
+    """One row for any of the questions at `members`, computed together."""
+    chosen = [questions[i] for i in members]
+    return self.layout(chosen, self.size_of(chosen[0]))
 
   def drawings(
     self, prompts: Sequence[str], contexts: Sequence[Context]
@@ -233,14 +145,6 @@ class Requests:
         tokens[i, : len(ids)], count[i] = ids, len(ids)
       blocks.append((tokens, count))
     return blocks
-
-
-def sources_of(
-  pictures: Sequence[RawPicture | Sequence[RawPicture]],
-) -> list[Sequence[RawPicture]]:
-  """Of each edit all pictures, where one may stand for a list of one."""
-  one = (np.ndarray, str, bytes, WithLatent)
-  return [[p] if isinstance(p, one) else p for p in pictures]
 
 
 def shown_size(sample: Sample) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
 from emma_jax.sampling.context import SampleError, static_size
+from emma_jax.sampling.requests import places_by
 from emma_jax.structs import WithLatent
 
 Pixels = np.ndarray  # uint8 (Y, X, 3)
@@ -58,7 +59,7 @@ class Runner:
     contexts: Sequence[image.Context],
     samples: Sequence[Sequence[Sample]],
     layout: Layout,
-    indices: Sequence[int],
+    streams: Sequence[int],
     *,
     size: tuple[int, int],
     steps: int,
@@ -67,17 +68,17 @@ class Runner:
   ) -> list[Pixels]:
     """Pictures of `size`, multiples of 32 pixels, for samples[context][n].
 
-    The noise is of the seed and indices[n]. References have the layout's size.
+    The noise is of the seed and streams[n]. References have the layout's size.
     """
     if steps < 1 or shift <= 0:
       raise SampleError(f"{steps=} and {shift=} must be positive.")
-    if not indices:
+    if not streams:
       return []
     emma, grid = self.model, token_grid(*size)
     times_L = image.padded_times(steps, shift)
     weights_A = np.array([c.weight for c in contexts], np.float32)
     out: list[Pixels] = []
-    for chunk, rows in self._chunks(range(len(indices))):
+    for chunk, rows in self._chunks(range(len(streams))):
       places = _filled(chunk, rows)
       batch = context.one_per_row(
         [of_context[n] for of_context in samples for n in places],
@@ -86,7 +87,7 @@ class Runner:
       )
       _, cache = context.prefill(emma, self.params, batch, "versatile")
       keys_B = context.keys(
-        context.checked_seed(seed), [indices[n] for n in places]
+        context.checked_seed(seed), [streams[n] for n in places]
       )
       latents_BTC = image.sample_latents(
         emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
@@ -95,20 +96,19 @@ class Runner:
       out += list(np.asarray(made)[: len(chunk)])
     return out
 
-  def reconstruct(
-    self, pictures: Sequence[Pixels], places: Sequence[int]
-  ) -> dict[int, Pixels]:
-    """Pictures of one size through the autoencoder and back, by place."""
+  def reconstruct(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+    """Fitted pictures of any sizes through the autoencoder and back."""
     out: dict[int, Pixels] = {}
-    for chunk, rows in self._chunks(places):
-      made = image.reconstruct(
-        self.autoencoder,
-        self.params["autoencoder"],
-        np.stack([pictures[i] for i in _filled(chunk, rows)]),
-        self.dtype,
-      )
-      out |= dict(zip(chunk, np.asarray(made)))
-    return out
+    for places in places_by(p.shape for p in pictures).values():
+      for chunk, rows in self._chunks(places):
+        made = image.reconstruct(
+          self.autoencoder,
+          self.params["autoencoder"],
+          np.stack([pictures[i] for i in _filled(chunk, rows)]),
+          self.dtype,
+        )
+        out |= dict(zip(chunk, np.asarray(made)))
+    return [out[i] for i in range(len(pictures))]
 
   def with_latents(
     self, shown: Sequence[Sequence[Pixels]]
@@ -126,6 +126,7 @@ class Runner:
     layout: Layout,
     eos: int,
     seed: int,
+    streams: Sequence[int],
     options: dict[str, Any],
   ) -> Iterator[tuple[int, list[list[int]]]]:
     """(place, tokens of each answer) of the conversations at `places`.
@@ -136,14 +137,17 @@ class Runner:
       places: conversations computed here, all in `layout`.
       layout: of one row.
       eos: the token that ends an answer.
-      seed: of the draws, with the place.
+      seed: of the draws, with the stream.
+      streams: of all conversations.
       options: temperature, top_p, limit and room of `text.answer`.
     """
     for chunk, rows in self._chunks(places):
       filled = _filled(chunk, rows)
       batch = context.one_per_row([questions[i] for i in filled], rows, layout)
       blocks = [(tokens[filled], count[filled]) for tokens, count in further]
-      keys_B = context.keys(context.checked_seed(seed), filled)
+      keys_B = context.keys(
+        context.checked_seed(seed), [streams[i] for i in filled]
+      )
       found = self._converse(batch, blocks, keys_B, eos, options)
       yield from zip(chunk, found)
 
@@ -174,23 +178,6 @@ class Runner:
     for start in range(0, len(items), self.batch):
       chunk = list(items[start : start + self.batch])
       yield chunk, static_size(len(chunk))
-
-
-def answer_options(
-  limit: int, temperature: float, top_p: float
-) -> dict[str, Any]:
-  """What `text.answer` takes; SampleError for numbers that cannot be."""
-  if limit < 1 or temperature < 0 or not 0 < top_p <= 1:
-    raise SampleError(
-      f"max_tokens={limit} must be positive, {temperature=} not negative, "
-      f"{top_p=} in (0, 1]."
-    )
-  return dict(
-    temperature=np.float32(temperature),
-    top_p=np.float32(top_p),
-    limit=np.int32(limit),
-    room=static_size(limit, 16),
-  )
 
 
 def _filled(chunk: list[int], rows: int) -> list[int]:

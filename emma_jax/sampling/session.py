@@ -9,12 +9,12 @@ import math
 from typing import Any
 
 from emma_jax.data.pictures.preprocess import covering, restore
-from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import context, image
 from emma_jax.sampling.context import SampleError
-from emma_jax.sampling.requests import Requests, places_by, sources_of
-from emma_jax.sampling.runner import Pixels, Runner, answer_options
+from emma_jax.sampling.fitting import sources_of
+from emma_jax.sampling.requests import Requests, places_by
+from emma_jax.sampling.runner import Pixels, Runner
 from emma_jax.structs import RawPicture
 
 
@@ -24,7 +24,8 @@ class Session:
 
   Requests of any length run in chunks of static sizes. A result depends on its
   own inputs, the seed and its place in the request; what else is in the request
-  changes it by rounding only.
+  changes it by rounding only. `streams`, a number per sample, stand for the
+  places: so a sample is the same in whatever request it comes.
 
   config: all sections of the run's config, for whoever asks; nothing here does.
   name: what to call the weights.
@@ -49,18 +50,6 @@ class Session:
     """The weights, nested dicts of arrays on the device."""
     return self.runner.params
 
-  @property
-  def tokenizer(self) -> Tokenizer:
-    """Of prompts and answers."""
-    return self.requests.tokenizer
-
-  @property
-  def route(self) -> str:
-    """The expert that pictures in questions take."""
-    return self.runner.route
-
-  # ------------------------------------------------------------ pictures out
-
   def draw(
     self,
     prompts: Sequence[str],
@@ -70,12 +59,14 @@ class Session:
     shift: float | None = None,
     guidance: float | None = None,
     seed: int = 0,
+    streams: Sequence[int] | None = None,
   ) -> list[Pixels]:
     """Pictures of exactly `size` (rows, columns); None: as trained.
 
     They are drawn in the trained size whose shape is nearest: its centre of the
-    shape asked for is resized.
+    shape asked for is resized. `streams`: see the class.
     """
+    streams = context.checked_streams(streams, len(prompts))
     size = self.requests.size if size is None else size
     if min(size) < 1:
       raise SampleError(f"{size=} must be positive.")
@@ -83,7 +74,7 @@ class Session:
     contexts = image.drawing_contexts(self._given("text_guidance", guidance))
     samples = self.requests.drawings(prompts, contexts)
     drawn = self._pictures(
-      contexts, samples, full, full, range(len(prompts)), steps, shift, seed
+      contexts, samples, full, full, streams, steps, shift, seed
     )
     return [covering(picture, size) for picture in drawn]
 
@@ -97,16 +88,18 @@ class Session:
     text_guidance: float | None = None,
     image_guidance: float | None = None,
     seed: int = 0,
+    streams: Sequence[int] | None = None,
   ) -> list[Pixels]:
     """Each picture after its instruction, in exactly the picture's size.
 
-    It is edited as training saw it, in the nearest bucket.
-
-    In place of a picture may stand a sequence of them: the sources of one edit,
-    in the order in which its instruction counts them. The result has exactly
-    the size of the first, and the image guidance is that of all of them.
+    It is edited as training saw it, in the nearest bucket. In place of a
+    picture may stand a sequence of them: the sources of one edit, in the order
+    in which its instruction counts them. The result has exactly the size of the
+    first, and the image guidance is that of all of them.
+    `streams`: see the class.
     """
     context.same_length(pictures=pictures, instructions=instructions)
+    streams = context.checked_streams(streams, len(instructions))
     contexts = image.editing_contexts(
       self._given("edit_text_guidance", text_guidance),
       self._given("edit_image_guidance", image_guidance),
@@ -117,8 +110,9 @@ class Session:
     groups = places_by(map(self.requests.edit_sizes, fitted))
     for (full, size), members in groups.items():
       samples = self.requests.edits(sources, instructions, contexts, members)
+      of_members = [streams[i] for i in members]
       made = self._pictures(
-        contexts, samples, full, size, members, steps, shift, seed
+        contexts, samples, full, size, of_members, steps, shift, seed
       )
       for i, picture in zip(members, made):
         out[i] = restore(fitted[i], picture)
@@ -127,16 +121,13 @@ class Session:
   def reconstruct(self, pictures: Sequence[RawPicture]) -> list[Pixels]:
     """Pictures through the autoencoder and back, in their exact sizes."""
     fitted = self.requests.fit(pictures, "und")
-    pixels = [f.pixels_YXC for f in fitted]
-    made: dict[int, Pixels] = {}
-    for members in places_by(p.shape for p in pixels).values():
-      made |= self.runner.reconstruct(pixels, members)
-    return [restore(f, made[i]) for i, f in enumerate(fitted)]
+    made = self.runner.reconstruct([f.pixels_YXC for f in fitted])
+    return list(map(restore, fitted, made))
 
   def _pictures(
-    self, contexts, samples, full, size, indices, steps, shift, seed
+    self, contexts, samples, full, size, streams, steps, shift, seed
   ) -> list[Pixels]:
-    """Pictures of `size` for samples[context][n], noise by indices[n].
+    """Pictures of `size` for samples[context][n], noise by streams[n].
 
     `full`: of the references.
     """
@@ -144,18 +135,8 @@ class Session:
     shift = self._given("shift", shift)
     every = [s for of_context in samples for s in of_context]
     layout = self.requests.layout(every, full) if every else self.requests.row
-    return self.runner.pictures(
-      contexts,
-      samples,
-      layout,
-      indices,
-      size=size,
-      steps=steps,
-      shift=shift,
-      seed=seed,
-    )
-
-  # ------------------------------------------------------------ text out
+    given = dict(size=size, steps=steps, shift=shift, seed=seed)
+    return self.runner.pictures(contexts, samples, layout, streams, **given)
 
   def ask(
     self,
@@ -166,6 +147,7 @@ class Session:
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    streams: Sequence[int] | None = None,
   ) -> list[list[str]]:
     """Answers to each conversation's questions, one after the other.
 
@@ -178,10 +160,12 @@ class Session:
       temperature: 0 takes the likeliest token.
       top_p: share of the probability that is drawn from.
       seed: of the draws at a temperature above 0.
+      streams: see the class.
     """
     context.same_length(pictures=pictures, turns=turns)
+    streams = context.checked_streams(streams, len(turns))
     limit = int(self._given("max_tokens", max_tokens))
-    options = answer_options(limit, temperature, top_p)
+    options = context.answer_options(limit, temperature, top_p)
     fitted = self.requests.fit_all(pictures)
     shown: Sequence[Sequence[RawPicture]] = fitted
     if self.requests.framing.understanding.native:
@@ -191,23 +175,21 @@ class Session:
       self.requests.question(i, *given)
       for i, given in enumerate(zip(shown, turns))
     ]
+    tokenizer = self.requests.tokenizer
     out: list[list[str]] = [[] for _ in questions]
     for members in self.requests.computed_together(questions):
       found = self.runner.answers(
         questions,
         self.requests.further_turns(members, turns),
         members,
-        self.requests.layout(
-          [questions[i] for i in members],
-          self.requests.size_of(questions[members[0]]),
-        ),
-        self.tokenizer.eos,
+        self.requests.layout_of(questions, members),
+        tokenizer.eos,
         seed,
+        streams,
         options,
       )
       for i, answers in found:
-        kept = answers[: len(turns[i])]
-        out[i] = [self.tokenizer.decode(ids) for ids in kept]
+        out[i] = [tokenizer.decode(ids) for ids in answers[: len(turns[i])]]
     return out
 
   def _given(self, key: str, value: float | None) -> float:

@@ -363,9 +363,9 @@ def test_the_reference_model(root, unrounded):
     folder,
     session.config,
     session.params,
-    session.tokenizer,
+    session.requests.tokenizer,
     step=session.step,
-    route=session.route,
+    route=session.runner.route,
   )
   _, model = load(folder)
   source = sources.open_source("world:understanding:test")

@@ -58,7 +58,7 @@ def key_of(seed: int, place: int) -> list[int]:
 
 def seen(batch, words: str) -> list[tuple[bool, bool]]:
   """Of every row whether it has the words, and a reference."""
-  tokenizer = small.session().tokenizer
+  tokenizer = small.session().requests.tokenizer
   has = lambda row: words in tokenizer.decode(row[row > 0].tolist())
   return [
     (has(row), bool(valid.any()))
@@ -134,6 +134,58 @@ def test_noise_is_by_the_place_in_the_request_not_in_a_group_of_one_size():
   assert used == {
     grid: [key_of(3, i) for i in at] for grid, at in places.items()
   }
+
+
+def test_streams_stand_for_places():
+  """Of drawings and edits in groups of a size; a sample keeps its own."""
+  names = [7, 2**32 - 1, 0, 40]
+  s = small.session()
+  with remembered() as calls:
+    s.draw(["red"] * 4, seed=2, streams=names)
+    s.draw(["red"] * 2, seed=2, streams=names[2:])
+  assert calls[0]["keys"] == [key_of(2, i) for i in names]
+  assert calls[1]["keys"] == [key_of(2, i) for i in names[2:]]
+  sizes = [(64, 64), (64, 96), (64, 64), (64, 96)]
+  pictures = [small.picture(i, *n) for i, n in enumerate(sizes)]
+  config = s.config | {"data": s.config["data"] | {"native": True}}
+  native = build_session.session(config, s.params, "native", 0, batch=4)
+  with remembered() as calls:
+    native.edit(pictures, ["do"] * 4, seed=3, streams=names)
+  used = {call["grid"]: call["keys"] for call in calls}
+  assert used == {
+    (2, 2): [key_of(3, i) for i in (7, 0)],
+    (2, 3): [key_of(3, i) for i in (2**32 - 1, 40)],
+  }
+
+
+@pytest.mark.parametrize(
+  "streams, message",
+  [
+    ([1], "1 streams for 2 samples"),
+    ([1, -1], "stream -1 is not in 0..4294967295"),
+    ([2**32, 1], "stream 4294967296 is not in"),
+  ],
+)
+def test_streams_that_cannot_be_are_refused(streams, message):
+  s = small.session()
+  for sample in (
+    lambda: s.draw(["red"] * 2, streams=streams),
+    lambda: s.ask([[], []], [["a"], ["b"]], streams=streams),
+    lambda: s.edit([small.picture(0)] * 2, ["do"] * 2, streams=streams),
+  ):
+    with pytest.raises(context.SampleError, match=message):
+      sample()
+
+
+def test_an_answer_is_drawn_by_its_stream():
+  """At a temperature, whatever else is asked beside it."""
+  s = small.session()
+  ask = lambda n, streams: s.ask(
+    [[]] * n, [["what?"]] * n, max_tokens=8, temperature=3.0, streams=streams
+  )
+  first, second, again = ask(3, [5, 6, 5])
+  assert first == again != second
+  assert ask(2, [6, 5]) == [second, first]
 
 
 def test_noise_of_further_chunks_goes_on_counting():

@@ -59,14 +59,15 @@ def test_a_weight_file(tmp_path, model):
   path = tmp_path / "w.safetensors"
   save_weights(path, params, metadata(config), dtype="float16")
   s = build_session.load(str(path))
-  assert (s.step, s.route, s.config) == (7, "versatile", config)
+  assert (s.step, s.runner.route, s.config) == (7, "versatile", config)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), s.params, params
   )
   assert s.params["heads"]["velocity"]["kernel"].dtype == np.float32
   save_weights(path, params, metadata(config, router_trained=True))
-  assert build_session.load(str(path)).route == "router"
-  assert build_session.load(str(path), route="stem").route == "stem"
+  assert build_session.load(str(path)).runner.route == "router"
+  stem = build_session.load(str(path), route="stem")
+  assert stem.runner.route == "stem"
 
 
 def test_a_training(tmp_path, model):
@@ -192,13 +193,13 @@ def test_qwen3s_tokenizer_through_the_whole_session(tmp_path):
   s = build_session.session(
     config, small.random_params(config["model"]), "q", 0, batch=4
   )
-  eos = s.tokenizer.eos
+  eos = s.requests.tokenizer.eos
   _, _, first, second, _ = test_text.talk(s, eos)
   said = s.ask(
     [(small.picture(i),) * (1 + i) for i in range(2)], test_text.QUESTIONS
   )
   assert said == [
-    [s.tokenizer.decode(test_text.cut(row, eos)) for row in rows]
+    [s.requests.tokenizer.decode(test_text.cut(row, eos)) for row in rows]
     for rows in zip(first, second)
   ]
   # NFC is Qwen's; the tiny tokenizer keeps both spellings apart.

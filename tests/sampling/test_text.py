@@ -42,7 +42,7 @@ def talk(s, eos: int, limit: int = 6):
   )
   d = text.start(s.emma, s.params, batch, "versatile", 128)
   first, d = text.answer(s.emma, s.params, d, **options)
-  blocks = [(eos, *further_turn(s.tokenizer, q[1])) for q in QUESTIONS]
+  blocks = [(eos, *further_turn(s.requests.tokenizer, q[1])) for q in QUESTIONS]
   width = context.static_size(max(map(len, blocks)), 32)
   tokens = np.zeros((2, width), np.int32)
   for row, ids in zip(tokens, blocks):
@@ -64,7 +64,7 @@ def test_dialogue_equals_one_pass_over_all_of_it(fusion, branch):
   """Greedy tokens are the argmax of the uncached model over the whole talk,
   rows of different lengths and early stops included."""
   s = small.session(fusion, branch)
-  _, _, first, _, _ = talk(s, s.tokenizer.eos)
+  _, _, first, _, _ = talk(s, s.requests.tokenizer.eos)
   eos = int(first[0, 2])  # makes row 0 stop after two tokens, or one
   prefixes, blocks, first, second, logits_BV = talk(s, eos)
   stopped = [len(cut(row, eos)) for row in first]

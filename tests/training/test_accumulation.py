@@ -179,23 +179,19 @@ def _split(batch, mesh, parts):
 
 
 (metrics, want), _, _ = gradients((1, 1, 1, 1), 1)
-found = {}
-for sizes, parts in (((1, 2, 4, 1), 4), ((1, 2, 4, 1), 2)):
-  (other, grads), moved, lie = gradients(sizes, parts)
-  here.assert_same_gradients(grads, want)
-  off = max(abs(float(other[k].total) - float(m.total))
-            / max(abs(float(m.total)), 1e-3) for k, m in metrics.items())
-  found[parts] = {"metrics": off, "moved": moved, "lie": lie}
-print(json.dumps(found))
+(other, grads), moved, lie = gradients((1, 2, 4, 1), 4)
+here.assert_same_gradients(grads, want)
+off = max(abs(float(other[k].total) - float(m.total))
+          / max(abs(float(m.total)), 1e-3) for k, m in metrics.items())
+print(json.dumps({"metrics": off, "moved": moved, "lie": lie}))
 """
 
 
 def test_eight_devices_with_micro_batches_equal_one_without():
   """Every device splits its own rows, and holds its part of the sums."""
   found = programs.printed(SCRIPT, devices=8)
-  for parts in ("4", "2"):
-    assert found[parts]["metrics"] < 1e-5
-    assert found[parts]["moved"] == [] and found[parts]["lie"]
+  assert found["metrics"] < 1e-5
+  assert found["moved"] == [] and found["lie"]
 
 
 # ------------------------------------------------------------------ errors
