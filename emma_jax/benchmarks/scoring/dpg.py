@@ -52,6 +52,10 @@ def read_questions(
     rows: of dpg_bench.csv: item_id, proposition_id, dependency, tuple,
       question_natural_language.
     official_quirks: 1 and 5 above.
+
+  Raises:
+    ValueError: a question depends on one that its prompt does not have. With
+      the quirks that is found when the prompt is scored, and drops it.
   """
   found: dict[str, Questions] = {}
   previous = ""
@@ -65,7 +69,20 @@ def read_questions(
       row["question_natural_language"],
     )
     previous = item
+  if not official_quirks:
+    _check_parents(found)
   return found
+
+
+def _check_parents(found: Mapping[str, Questions]) -> None:
+  for item, own in found.items():
+    for number, question in own.items():
+      unknown = [p for p in question.parents if p and p not in own]
+      if unknown:
+        raise ValueError(
+          f"Prompt {item}: question {number} depends on {unknown}, which the "
+          "prompt does not have; is the csv complete?"
+        )
 
 
 def zero_dependants(

@@ -141,7 +141,7 @@ def test_rows_of_a_prompt_that_are_apart():
 
 def test_a_parent_that_is_no_question_is_an_error():
   rows = [question("a", 1, "7")]
-  with pytest.raises(KeyError):
+  with pytest.raises(ValueError, match=r"question 1 depends on \[7\]"):
     complete(rows, {"a": [tile("y")]})
 
 
