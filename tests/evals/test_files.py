@@ -8,6 +8,7 @@ import pytest
 
 from emma_jax.evals import files, report, runner
 from emma_jax.evals.settings import EvalSettings
+from emma_jax.structs import Understanding
 
 from .conftest import Perfect
 
@@ -91,6 +92,19 @@ def test_scores_and_report(tmp_path, config, specs):
 def test_counts_are_limits_and_order_is_the_files(specs):
   found, bad = files.records(specs["understanding"], "understanding", 2)
   assert [r.id.rsplit(":")[-1] for r in found] == ["1", "2"] and not bad
+
+
+def test_a_question_is_a_kind_from_its_fifth_time_on():
+  """And one of the twelve most frequent."""
+  ask = lambda question, n: [
+    Understanding(pictures=(), turns=((question, "x"),), id=str(i))
+    for i in range(n)
+  ]
+  named = lambda found: {r.kinds[0] for r in files._kinds(found)}
+  assert named(ask("a?", 5) + ask("b?", 4)) == {"a?", files.OTHER}
+  many = [r for n in range(13) for r in ask(f"{n}?", 20 - n)]
+  assert named(many) == {*(f"{n}?" for n in range(12)), files.OTHER}
+  assert files._kinds(ask("<image>\na?", 5))[0].kinds == ("a?",)
 
 
 def test_files_with_nothing_to_use_are_refused(tmp_path):

@@ -192,6 +192,16 @@ def test_batches_start_from_noise_of_their_own(perfect, config):
   ]
 
 
+def test_batches_of_edits_start_from_noise_of_their_own(perfect, config):
+  perfect.calls.clear()
+  settings = EvalSettings.of(
+    config, tasks=("editing",), held_out=False, ceiling=False, seed=3
+  )
+  runner.evaluate(perfect, settings)
+  seeds = [call[-1] for call in perfect.calls if call[0] == "edit"]
+  assert seeds == [3, 8, 13]
+
+
 def test_sources_choose_tasks_and_split(perfect, config):
   settings = EvalSettings.of(
     config, sources={"editing": "world:editing_multi:test:4"}
