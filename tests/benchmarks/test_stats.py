@@ -369,8 +369,9 @@ def test_how_many_items():
   assert stats.needed_items(0.0, 1.0) is None
   assert stats.needed_items(0.1, 0.0) == 1
   assert stats.needed_items(1.0, 1.0, power=0.99) > 8
-  with pytest.raises(ValueError, match="out of range"):
-    stats.needed_items(1.0, 1.0, power=1.0)
+  for power in (0.0, 1.0):
+    with pytest.raises(ValueError, match="out of range"):
+      stats.needed_items(1.0, 1.0, power=power)
 
 
 def test_the_needed_items_do_find_it():

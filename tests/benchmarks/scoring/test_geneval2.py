@@ -64,6 +64,14 @@ def test_what_are_no_probabilities(bad):
     geneval2.atom(IS_IT, "Yes", bad, official_quirks=True)
 
 
+def test_probabilities_may_sum_to_a_rounding_more_than_one():
+  told = {"Yes": 0.7, "No": 0.3005}
+  got = geneval2.atom(IS_IT, "Yes", told, official_quirks=True)
+  assert got == geneval2.Atom(score=0.7, uncovered=0.0)
+  with pytest.raises(ValueError, match="no probabilities"):
+    geneval2.atom(IS_IT, "Yes", told | {"a": 0.01}, official_quirks=True)
+
+
 def test_the_hard_judgement():
   assert geneval2.hit(HOW_MANY, "two", "Two")
   assert geneval2.hit(HOW_MANY, "two", "2")
