@@ -88,13 +88,16 @@ for name in (
     **path,
   )
   assert "world_autoencoder" in listed
-  # The shipped weights are there too, what pages are made from, and prompts.
+  # The shipped weights are there too, what pages are made from, and what judges
+  # are asked.
   templates = sorted(p.name for p in render.TEMPLATES.iterdir())
   program = f"""
-from emma_jax.benchmarks.scoring import prompt_texts
+from emma_jax.benchmarks.scoring import imgedit, prompt_texts, viescore
 from emma_jax.checkpoints import locate
 from emma_jax.pages import render
 assert prompt_texts.read("mmvet_judge").startswith("Compare")
+assert viescore.prompt_sha256()["PQ_len"] == 1184
+assert "paint it" in imgedit.judge_prompt("adjust", "paint it")
 assert all(map(locate.installed, locate.SHIPPED))
 assert sorted(p.name for p in render.TEMPLATES.iterdir()) == {templates}
 assert render.render("statistics.html.j2", sets=[]).count("<style>") == 1

@@ -1,0 +1,1 @@
+"""Metrics, one file each, with their implementations side by side."""
