@@ -85,8 +85,10 @@ KEEP_AND_COPY = (
 #                    5,000 and 500 to 2,000; 2,000 to 2,500 steps of warm-up;
 #                    averages of 0.9999, in finetuning 0.995
 #
-# Half-lives: 28.4M is a decay of 0.9999 a step of 4,096, 7.1M of 1,024, 283K is
-# 0.995 a step of 2,048. (The average follows faster in the first steps, so it
+# Batches lie in this range; those of 1,024, 4,096, 2,304 and 1,536 are what 256
+# devices hold with one row of full_size.py each.
+# Half-lives: 28.4M is a decay of 0.9999 a step of 4,096, 7.1M of 1,024, 319K is
+# 0.995 a step of 2,304. (The average follows faster in the first steps, so it
 # is never older than a tenth of a stage.)
 RECIPE = {
   "0_alignment": dict(
@@ -107,16 +109,16 @@ RECIPE = {
   ),
   "2_finetuning": dict(
     samples=237_000_000,
-    batch=2048,
+    batch=2304,
     warmup=768_000,  # 500 steps
-    half_life=283_000,
+    half_life=319_000,
     learning_rate=4e-5,
     schedule="constant",
   ),
   # 3% of the samples from here on.
   "3_quality": dict(
     samples=1_500_000,
-    batch=2048,
+    batch=2304,
     warmup=45_000,
     half_life=7_100_000,
     learning_rate=1e-5,

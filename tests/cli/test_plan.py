@@ -50,7 +50,7 @@ def test_a_recipe_is_printed_at_once(capsys):
   more = ["--what", "recipe", "--stage", "3_quality"]
   assert plan.main([*arguments, *more]) == 0
   shown = capsys.readouterr().out
-  assert "3_quality" in shown and "batch is 2,048 samples" in shown
+  assert "3_quality" in shown and "batch is 2,304 samples" in shown
   assert "0_align" not in shown
 
 
