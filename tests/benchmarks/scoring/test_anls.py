@@ -111,6 +111,21 @@ def test_the_distance_is_a_metric(a, b, c):
   assert distance(a, c) <= distance(a, b) + distance(b, c)
 
 
+def slow(a: str, b: str) -> int:
+  """The distance by its definition."""
+  if not a or not b:
+    return len(a) + len(b)
+  return min(
+    slow(a[1:], b[1:]) + (a[0] != b[0]), slow(a[1:], b) + 1, slow(a, b[1:]) + 1
+  )
+
+
+@laws(100)
+@given(st.text("ab", max_size=5), st.text("abc", max_size=5))
+def test_the_distance_is_the_fewest_edits(a, b):
+  assert distance(a, b) == slow(a, b)
+
+
 @laws(50)
 @given(TEXTS, st.integers(0, 8), st.characters(codec="ascii"))
 def test_one_edit_is_a_distance_of_one(text, place, letter):

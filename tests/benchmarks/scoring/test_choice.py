@@ -120,6 +120,36 @@ def test_extract_letter(prediction, expected):
   assert scorer(prediction=prediction, choices=list("ABCD")) == expected
 
 
+@pytest.mark.parametrize(
+  "higher, lower",
+  [("x (A) x", "B."), ("x A. x", "B:"), ("x A: x", "B)"), ("x A) x", "B x")],
+)
+def test_forms_of_a_letter_have_ranks(higher, lower):
+  """Whichever is the last."""
+  assert choice.extract_letter(f"{higher} x {lower} x", "AB") == "A"
+  assert choice.extract_letter(f"x {lower} x {higher}", "AB") == "A"
+
+
+@pytest.mark.parametrize(
+  "phrase",
+  [
+    *(f"{x} is" for x in ("answer", "choice", "My answer", "my choice")),
+    *(
+      f"the {quality} {noun} is"
+      for quality, noun in (
+        *(("correct", "answer"), ("best", "answer"), ("correct", "option")),
+        *(("best", "option"), ("correct", "choice")),
+      )
+    ),
+    *("I choose", "i select", "I PICK", "옵션", "정답은", "답은", "답:"),
+    *("答案是", "答案为", "选", "答えは"),
+  ],
+)
+def test_phrases_outrank_forms_of_letters(phrase):
+  said = f"x (A) x {phrase} xCx"
+  assert choice.extract_letter(said, "AC") == "C"
+
+
 @laws(300)
 @given(ANSWERS, st.sampled_from("ABCD"))
 def test_a_bare_letter_is_always_read(answer, letter):

@@ -76,6 +76,27 @@ def test_lmms_eval_needs_a_column_for_each_option():
     lmms(rows)
 
 
+def test_rolls_without_their_base_question_are_left_out():
+  rows = [*rolls(0, [None, None])[1:], *rolls(1, [None])]
+  assert vlmevalkit(rows)["hit_by_g_index"] == {"1": 1}
+
+
+@pytest.mark.parametrize(
+  "name, short",
+  [
+    ("coarse_perception", "CP"),
+    ("finegrained_perception (instance-level)", "FP-S"),
+    ("finegrained_perception (cross-instance)", "FP-C"),
+    ("logic_reasoning", "LR"),
+    ("relation_reasoning", "RR"),
+    ("attribute_reasoning", "AR"),
+  ],
+)
+def test_abbreviations(name, short):
+  report = circular.report([{"hit": 1, "l2-category": name}])
+  assert report == {"split": "none", "Overall": 1, short: 1}
+
+
 def test_accuracy_per_category():
   first, second, third = (
     {"l2-category": "logic_reasoning", "category": "a"},

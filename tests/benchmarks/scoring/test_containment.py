@@ -45,6 +45,12 @@ def test_only_lmms_eval_folds_full_width_letters():
   assert score("lmms_eval", ["x"], "ｘ", formula=True) == 0
 
 
+@pytest.mark.parametrize("wide, plain", [("！", "!"), ("～", "~"), ("　", " ")])
+def test_the_range_that_is_folded(wide, plain):
+  assert score("lmms_eval", [f"x{plain}x"], f"x{wide}x") == 1
+  assert score("lmms_eval", ["｟"], "｟") == 1  # the next is left alone
+
+
 def test_what_tells_a_formula():
   """The data set's name, of VLMEvalKit the category."""
   mixed = {"dataset": "HME100k", "question_type": "Doc-oriented VQA"}
@@ -80,6 +86,20 @@ def test_scores_are_counts():
     "Final Score": 9,
     "Final Score Norm": 0.9,
   }
+
+
+def test_categories_have_their_published_names():
+  assert containment.RECOGNITION == (
+    "Regular Text Recognition",
+    "Irregular Text Recognition",
+    "Artistic Text Recognition",
+    "Handwriting Recognition",
+    "Digit String Recognition",
+    "Non-Semantic Text Recognition",
+  )
+  assert containment.FORMULAE == (
+    "Handwritten Mathematical Expression Recognition"
+  )
 
 
 def test_lmms_eval_divides_by_a_thousand_and_counts_anew():

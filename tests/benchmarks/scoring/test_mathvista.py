@@ -253,6 +253,9 @@ def test_other_forms_of_queries():
 
 
 def test_what_the_extracting_model_is_asked():
+  scorer = mathvista.SCORERS["MathVista", "extract_prompt", "original"]
+  asked = scorer(query="q", response="r")
+  assert asked == "DEMO\n\nq\n\nr\n\nExtracted answer: "
   prompt = mathvista.extract_prompt("q", "r")
   assert prompt.startswith("Please read the following example.")
   assert prompt.endswith("answer: B\n\nq\n\nr\n\nExtracted answer: ")

@@ -37,7 +37,10 @@ def test_texts_that_count_as_missing():
     (["1", "2.5"], [1.0, 2.5]),
     (["1", "x"], ["1", "x"]),
     (["True", "FALSE", "NA"], [True, False, missing.MISSING]),
+    (["TRUE", "true", "False"], [True, True, False]),
+    (["false", "False"], [False, False]),
     (["True", "1"], ["True", "1"]),
+    (["True", "tRUE"], ["True", "tRUE"]),
     (["007", "+3"], [7, 3]),
     (["1_0", "2"], ["1_0", "2"]),
     (["inf", "-Infinity"], [math.inf, -math.inf]),
@@ -47,6 +50,13 @@ def test_a_column_has_one_type(cells, read):
   tsv = "A\tB\n" + "".join(f"{cell}\tx\n" for cell in cells)
   found = [row["A"] for row in missing.read_tsv(tsv)]
   assert found == read and list(map(type, found)) == list(map(type, read))
+
+
+def test_all_texts_of_pandas_and_no_other():
+  assert missing.NA_TEXTS == set(
+    "#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,-NaN,-nan,1.#IND,1.#QNAN,<NA>,N/A,NA,"
+    "NULL,NaN,None,n/a,nan,null,".split(",")
+  )
 
 
 def test_lines_that_are_no_rows():

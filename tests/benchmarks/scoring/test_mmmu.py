@@ -37,7 +37,8 @@ ANSWERS = st.lists(
     ("b", None, None),
     ("", None, None),
     (f"{LONG} $8", "C", "C"),
-    ("it is $8", None, None),  # of more than five words only
+    ("it may be then $8", None, None),  # of more than five words only
+    ("it may be then so $8", "C", "C"),
     (f"{LONG} $9 not $8", "C", "C"),  # the last text
   ],
 )
@@ -103,6 +104,15 @@ def test_short_answers(answer, response, parsed, correct):
   assert scorers["MMMU", "open_eval", "lmms_eval"](answer, response) == correct
   old = scorers["MMMU", "open_eval_bug_0_7_2", "lmms_eval_0.7.2"]
   assert old(answer, response) == 0.0
+
+
+@pytest.mark.parametrize(
+  "key",
+  ["could be", "so", "is", "thus", "therefore", "final", "answer", "result"],
+)
+def test_what_stands_behind_a_key_counts(key):
+  assert mmmu.parse_open(f"Some {key} five") == ["five"]
+  assert mmmu.parse_open(f"some{key}") == [f"some{key}"]
 
 
 @laws(300)

@@ -38,6 +38,8 @@ def normal(impl: str, text: str) -> str:
     ("1.2.3", "1.2.3"),
     ("coca-cola", "coca cola"),  # a space ...
     ("coca -cola", "coca cola"),  # ... but gone beside one
+    ("x -y c-d", "x y cd"),  # ... and then everywhere
+    ("x- y c-d", "x y cd"),
     ("1,234,567", "1234567"),
     ("path/to/file", "path to file"),
     ("50% 7:30 #1 $5", "50% 7:30 #1 $5"),
@@ -58,6 +60,11 @@ def test_on_most_texts_all_agree(impl, text, expected):
     # Commas go first in EvalAI, so that digits about one do not matter later.
     ("1,234 coca-cola", "1234 cocacola", "1234 coca cola", "1234 cocacola"),
     ("a,b", "b", "ab", "b"),
+    ("c?d", "c d", "cd", "c d"),
+    # White space at the ends, and which kind it is, counts beside a mark.
+    (" -x c-d", "x cd", "x c d", "x c d"),
+    ("-\tx c-d", "x c d", "x cd", "x cd"),
+    ("-\nx c-d", "x c d", "x cd", "x cd"),
     ("ow's'at", "'ow's'at", "ow 's'at", "'ow's'at"),
   ],
 )
