@@ -211,6 +211,11 @@ def stage(name: str, **changes) -> ml_collections.ConfigDict:
       # batches of each phase, and rows, micro-batches, steps, rate, warm-up and
       # average are made to fit it.
       measure_rows=False,
+      # What is then kept: of the stage, of its warm-up, and until the average
+      # has forgotten half.
+      stage_samples=0,
+      warmup_samples=0,
+      half_life=0,
       batch_samples=0,
       rate_factor=1.0,
       accumulation=1,  # micro-batches of a step, of equally many rows

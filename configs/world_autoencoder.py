@@ -29,6 +29,9 @@ def get_config() -> ml_collections.ConfigDict:
         samples_per_batch=8,  # 32 learns far slower per second
         row_samples=0.0,
         measure_rows=False,
+        stage_samples=0,
+        warmup_samples=0,
+        half_life=0,
         batch_samples=0,
         rate_factor=1.0,
         accumulation=1,

@@ -49,9 +49,14 @@ def fit(rows: float, shards: int, most: int) -> tuple[int, int]:
   return total, parts
 
 
+def is_close(ratio: float) -> bool:
+  """Whether a batch so many times the recipe's counts as the recipe's."""
+  return abs(ratio - 1) <= TOLERANCE + 1e-9
+
+
 def rate_factor(ratio: float) -> float:
   """On the learning rate, of a batch `ratio` times the recipe's."""
-  return 1.0 if abs(ratio - 1) <= TOLERANCE else ratio**0.5
+  return 1.0 if is_close(ratio) else ratio**0.5
 
 
 def decay(samples: float, half_life: float) -> float:

@@ -3,11 +3,16 @@
 from collections.abc import Callable, Mapping
 import dataclasses
 import hashlib
+import os
 from typing import Any
 
 
 class BadItem(ValueError):
   """A row that is no item; the message names file, row and remedy."""
+
+
+class Missing(BadItem):
+  """A set, or a file of it, is not there; the message says what helps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,22 @@ class Item:
   options: Mapping[str, str] = dataclasses.field(default_factory=dict)
   answers: tuple[str, ...] = ()
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def file_inside(folder: str, path: str, where: str) -> Callable[[], bytes]:
+  """Reads a file that a row names; BadItem where it cannot be, or lies outside
+  of the folder: a downloaded table must not name other files."""
+
+  def read() -> bytes:
+    if not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
+      raise BadItem(f"{where}: the picture {path} lies outside of {folder}.")
+    try:
+      with open(path, "rb") as file:
+        return file.read()
+    except OSError as error:
+      raise BadItem(f"{where}: its picture cannot be read: {error}.") from error
+
+  return read
 
 
 def content_hash(data: bytes) -> str:

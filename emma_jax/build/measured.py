@@ -8,6 +8,7 @@ of the average's half-life stay what they were.
 """
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import hashlib
 import json
 import math
@@ -24,7 +25,10 @@ SAMPLES = 50_000
 
 
 def config(
-  given: Mapping[str, Any], plans: str | None, only: str | None = None
+  given: Mapping[str, Any],
+  plans: str | None,
+  only: str | None = None,
+  keep: bool = True,
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
   """(the config with measured rows, what there is to say of it).
 
@@ -33,9 +37,11 @@ def config(
     plans: the folder of the run's plans, where the answer is kept: rows are
       those that a run began with, on whichever machine it goes on.
     only: a stage; None: all of them.
+    keep: whether an answer that is found now is kept there.
 
   Raises:
-    ConfigError: data that cannot be planned.
+    ConfigError: data that cannot be planned, or a stage that says itself how
+      many steps or rows it has.
   """
   wanted = [
     name
@@ -48,21 +54,48 @@ def config(
   for name in wanted:
     section = out["stages"][name]
     where = f"config.stages.{name}"
-    if section["samples_per_batch"] or not section["row_samples"]:
-      raise ConfigError(
-        f"{where}.measure_rows is for planned rows: set {where}."
-        f"samples_per_batch=0 (now {section['samples_per_batch']}) and "
-        f"{where}.row_samples to what a row may hold (now "
-        f"{section['row_samples']}); or set measure_rows=False."
-      )
+    _check(section, where)
     shards = _shards(out)
     fits = max(1, section["rows"] // (section["accumulation"] * shards))
-    found = _decided(out, name, plans, shards, fits)
+    try:
+      found = _decided(out, name, plans, shards, fits, keep)
+    except ConfigError:
+      raise
+    except ValueError as error:
+      raise ConfigError(f"{where}: {error}") from error
     notes.append(_told(name, section, found))
     section |= found
     section["accumulation"] = _micro_batches(section["rows"], shards, fits)
     section["measure_rows"] = False
   return out, tuple(notes)
+
+
+def _check(section: Mapping[str, Any], where: str) -> None:
+  """Raises ConfigError for a stage that is not planned, does not say its
+  samples, or whose steps were set by hand: they would not be taken."""
+  for key in ("row_samples", "batch_samples", "stage_samples"):
+    if not section[key]:
+      raise ConfigError(
+        f"{where}.measure_rows needs {where}.{key}, now {section[key]}; or set "
+        "measure_rows=False."
+      )
+  if section["samples_per_batch"]:
+    raise ConfigError(
+      f"{where}.measure_rows is for planned rows: set {where}."
+      f"samples_per_batch=0 (now {section['samples_per_batch']}), or "
+      "measure_rows=False."
+    )
+  step = section["rows"] * section["row_samples"]
+  steps = max(1, round(section["stage_samples"] / step))
+  if section["steps"] != steps:
+    raise ConfigError(
+      f"{where}: {section['steps']:,} steps of {section['rows']} rows with "
+      f"{section['row_samples']} samples are not the stage's "
+      f"{section['stage_samples']:,} samples ({steps:,} steps). With "
+      "measure_rows steps and rows follow from what rows hold: set "
+      f"{where}.stage_samples or batch_samples; or set measure_rows=False to "
+      "say them yourself."
+    )
 
 
 def _decided(
@@ -71,56 +104,78 @@ def _decided(
   plans: str | None,
   shards: int,
   fits: int,
+  keep: bool,
 ) -> dict[str, Any]:
   """The stage's other values: as the run began with them, or computed now."""
-  source = build_data.batches(config, name, plans)
-  section = dict(config["stages"][name])
-  del section["accumulation"]  # which may change where the run goes on
-  asked = json.dumps([section, source.plan.key])
-  key = hashlib.sha256(asked.encode()).hexdigest()[:16]
-  path = os.path.join(plans, f"rows-{key}.json") if plans else None
-  if path and os.path.exists(path):
+  section = config["stages"][name]
+  # So many steps that each phase has some.
+  long = dict(config, stages={name: dict(section, steps=10**6)})
+  seed = 1000 * list(config["stages"]).index(name)  # as of its place in the run
+  long["data"] = dict(config["data"], seed=config["data"]["seed"] + seed)
+  source = build_data.batches(long, name, None)
+  file_name = f"rows-{_key(section, source)}.json"
+  path = os.path.join(plans, file_name) if plans else ""
+  if os.path.exists(path):
     with open(path, encoding="utf-8") as file:
-      return json.load(file)
+      found = json.load(file)
+    if found["rows"] % shards:
+      raise ConfigError(
+        f"{found['rows']} rows a batch, as {path} says, do not split over "
+        f"{shards} devices. A run that has begun with them goes on on a "
+        "divisor of them; if none has, remove that file."
+      )
+    return found
   phases = summary.of_phases(source.plan, SAMPLES)
   held = [phase.row_samples for phase in phases]
-  found = _fitted(config["stages"][name], held, shards, fits)
-  if path:  # which processes of many hosts may write at once
+  found = _fitted(section, held, shards, fits)
+  if path and keep:  # which processes of many hosts may write at once
     with files.atomic_write(path, "w", shared=True) as out:
       json.dump(found, out, indent=1)
   return found
+
+
+def _key(section: Mapping[str, Any], source: Any) -> str:
+  """Of all that decides the answer, but for the machine."""
+  plan = source.plan.config
+  anywhere = dataclasses.replace(
+    plan,
+    rows=1,
+    segment=1,
+    phases=tuple(dataclasses.replace(p, steps=1) for p in plan.phases),
+  )
+  keys = ("batch_samples", "stage_samples", "warmup_samples", "half_life")
+  asked = [anywhere.fingerprint(), section["mixture"]]
+  asked += [section[key] for key in keys]
+  asked.append(f"{section['learning_rate'] / section['rate_factor']:.9g}")
+  return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def _fitted(
   section: Mapping[str, Any], held: Sequence[float], shards: int, fits: int
 ) -> dict[str, Any]:
   """Its values for rows that hold so many samples in each phase."""
-  expected = section["rows"] * section["row_samples"]  # of a step
-  samples = section["steps"] * expected  # of the stage
   starts = [phase[0] for phase in section["mixture"]]
   shares = [b - a for a, b in zip(starts, [*starts[1:], 1.0])]
   # Steps are in proportion to samples over what a row holds.
-  relative = [share / n for share, n in zip(shares, held)]
+  relative = [share / n for share, n in zip(shares, held, strict=True)]
   mean = 1 / sum(relative)
   batch = section["batch_samples"]
   rows, _ = batches.fit(batch / mean, shards, fits)
   step = rows * mean
   factor = batches.rate_factor(step / batch)
-  steps = max(1, round(samples / step))
+  steps = max(1, round(section["stage_samples"] / step))
   begins, done = [], 0.0
   for part in relative:
     begins.append(round(done * mean * steps) / steps)
     done += part
-  half_life = expected * batches.half_life_steps(section["ema_decay"])
+  half_life, warmup = section["half_life"], section["warmup_samples"]
   return dict(
     rows=rows,
     row_samples=mean,
     steps=steps,
     learning_rate=section["learning_rate"] / section["rate_factor"] * factor,
     rate_factor=factor,
-    warmup_steps=min(
-      steps, max(1, round(section["warmup_steps"] * expected / step))
-    ),
+    warmup_steps=min(steps, max(warmup > 0, round(warmup / step))),
     ema_decay=batches.decay(step, half_life) if half_life else 0.0,
     mixture=[
       [start, *phase[1:]] for start, phase in zip(begins, section["mixture"])

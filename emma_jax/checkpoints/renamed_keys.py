@@ -40,9 +40,12 @@ ADDED = {
   "stages.*.batch_samples": 0,
   "stages.*.mixture_even_buckets": False,
   "stages.*.mixture_unit": "samples",
+  "stages.*.half_life": 0,
   "stages.*.measure_rows": False,
   "stages.*.rate_factor": 1.0,
-  "stages.*.row_samples": 0,
+  "stages.*.row_samples": 0.0,
+  "stages.*.stage_samples": 0,
+  "stages.*.warmup_samples": 0,
   "stages.*.task_weights": {
     "understanding": 1.0,
     "drawing": 1.0,

@@ -119,7 +119,6 @@ def _main(argv: list[str]) -> int:
 
   from emma_jax import distributed
   from emma_jax.build import run as build_run
-  from emma_jax.build import sections
   from emma_jax.training import goodput, loop
 
   ledger = goodput.Ledger(since=start)
@@ -137,7 +136,7 @@ def _main(argv: list[str]) -> int:
   if config.train.evaluate:
     from emma_jax.evals import during
 
-    after = during.StageEvaluator(args.workdir, sections.plain(config))
+    after = during.StageEvaluator(args.workdir, dict(run.config))
   try:
     loop.train(run, args.workdir, after, ledger, profile)
   except loop.Stopped as stopped:

@@ -83,7 +83,7 @@ def train_shapes(
     own = plain | {"stages": plain["stages"] | {stage: section}}
     job = train(own, stage, devices)
     if len(shapes) > 1:
-      job = dataclasses.replace(job, name=f"{job.name} from {start:.0%}")
+      job = dataclasses.replace(job, name=f"{job.name} from {100 * start:.4g}%")
     out.append(job)
   return sorted(out, key=lambda job: -job.tokens)
 

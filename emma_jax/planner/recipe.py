@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Any
 
-from emma_jax.batches import TOLERANCE, half_life_steps
+from emma_jax.batches import half_life_steps, is_close
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def _rescaled(
   ratio, factor = samples / c["batch_samples"], c["rate_factor"]
   out = []
   shards = math.prod(mesh[a] for a in ("slice", "data", "fsdp"))
-  if abs(ratio - 1) > TOLERANCE or factor != 1:
+  if not is_close(ratio) or factor != 1:
     why = "rows or their samples are not those of the recipe"
     if c["rows"] == shards:
       why = f"each of {shards} devices holds one row at least"
@@ -98,7 +98,7 @@ def _rescaled(
       f"{c['learning_rate'] / factor:.3g}, the square root of the batch's ratio"
     )
     out.append("steps, warm-up and average: fewer steps, as many samples")
-  elif abs(ratio - 1) > TOLERANCE:
+  elif not is_close(ratio):
     out.append(
       "NOT the learning rate, warm-up, average or number of steps: they are "
       "those of another batch; set them, or restore rows"

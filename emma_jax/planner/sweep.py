@@ -109,7 +109,7 @@ def run(
       if quick:
         plan = _quick(wanted, stage, topology, flags)
       else:
-        job = jobs.train(wanted, stage, devices)
+        job, *_ = jobs.train_shapes(wanted, stage, devices)  # the largest
         plan = plan_lib.make(job, topology, flags)
       outcome = Outcome(candidate, plan)
     except PlanError as error:
@@ -160,7 +160,7 @@ def _answer(
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_enable_compilation_cache", False)
   try:
-    job = jobs.train(config, stage, chips.describe(topology))
+    job, *_ = jobs.train_shapes(config, stage, chips.describe(topology))
     answer: plan_lib.Plan | PlanError = plan_lib.make(
       job, topology, flags, quick=True
     )

@@ -170,7 +170,7 @@ def checked_streams(streams: Sequence[int] | None, count: int) -> Sequence[int]:
     raise SampleError(
       f"{len(streams)} streams for {count} samples: give one for each."
     )
-  wrong = [n for n in streams if not 0 <= n < 2**32]
+  wrong = [n for n in streams if int(n) != n or not 0 <= n < 2**32]
   if wrong:
     raise SampleError(
       f"The stream {wrong[0]} is not in 0..{2**32 - 1}: it is the number that "

@@ -13,6 +13,7 @@ from tests.data import recorded
 STAGE = "3_quality"
 EXPECTED, ROWS, STEPS = 9.0, 4, 60
 BATCH = 12
+SAMPLES, HALF_LIFE = int(EXPECTED * ROWS * STEPS), 240
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,9 @@ def given(sources, **changes) -> dict:
     rows=ROWS,
     accumulation=2,
     steps=STEPS,
+    stage_samples=SAMPLES,
+    warmup_samples=216,
+    half_life=HALF_LIFE,
     warmup_steps=6,
     ema_decay=0.9,
     learning_rate=2e-3,
@@ -54,8 +58,7 @@ def test_the_stage_sees_its_samples_in_the_phases_shares(found):
   section = config["stages"][STAGE]
   source = build_data.batches(config, STAGE, str(plans))
   told = summary.summarise(source.plan, batches=section["steps"])
-  samples = EXPECTED * ROWS * STEPS
-  assert told.samples == pytest.approx(samples, rel=0.03)
+  assert told.samples == pytest.approx(SAMPLES, rel=0.03)
   first, second = (
     phase.batches * section["rows"] * phase.row_samples for phase in told.phases
   )
@@ -77,11 +80,9 @@ def test_rate_warm_up_and_average_keep_their_samples(found):
   # 2e-3 was for a batch four times the recipe's.
   assert section["learning_rate"] == pytest.approx(1e-3 * factor)
   warm = section["warmup_steps"] * step
-  assert abs(warm - 6 * EXPECTED * ROWS) <= step / 2
-  forgets = lambda decay, samples: samples * math.log(0.5) / math.log(decay)
-  assert forgets(section["ema_decay"], step) == pytest.approx(
-    forgets(0.9, EXPECTED * ROWS)
-  )
+  assert abs(warm - 216) <= step / 2
+  forgets = step * math.log(0.5) / math.log(section["ema_decay"])
+  assert forgets == pytest.approx(HALF_LIFE)
   assert not section["measure_rows"]
   assert section["rows"] % section["accumulation"] == 0
   assert section["rows"] // section["accumulation"] <= 2  # as it had room for
@@ -94,17 +95,66 @@ def test_the_message_says_what_was_expected_and_how_to_keep_it(found):
   assert f"--config.stages.{STAGE}.measure_rows=False" in notes[0]
 
 
-def test_a_run_keeps_its_rows_on_another_machine(found, sources, monkeypatch):
+@pytest.mark.parametrize(
+  "machine",
+  [
+    dict(accumulation=4),
+    # As full_size.py writes the recipe for one with more devices.
+    dict(rows=8, accumulation=1, steps=30, warmup_steps=3, ema_decay=0.8,
+         learning_rate=4e-3, rate_factor=4.0),
+  ],
+)  # fmt: skip
+def test_a_run_keeps_its_rows_on_another_machine(
+  found, sources, monkeypatch, machine
+):
   """Micro-batches alone follow the devices."""
   config, _, plans = found
   monkeypatch.setattr(summary, "of_phases", None)  # nothing is planned again
-  rows = config["stages"][STAGE]["rows"]
-  again, _ = measured.config(given(sources, accumulation=4), str(plans))
+  again, _ = measured.config(given(sources, **machine), str(plans))
   section = dict(again["stages"][STAGE])
-  assert section.pop("accumulation") == rows  # one row at a time
+  fits = machine.get("rows", ROWS) // machine["accumulation"]
+  assert section["rows"] // section.pop("accumulation") <= fits
   assert section == {
     k: v for k, v in config["stages"][STAGE].items() if k != "accumulation"
   }
+
+
+def test_rows_that_do_not_split_over_the_devices_name_their_file(
+  found, sources, monkeypatch
+):
+  config, _, plans = found
+  rows = config["stages"][STAGE]["rows"]
+  monkeypatch.setattr(measured, "_shards", lambda config: rows + 1)
+  with pytest.raises(
+    sections.ConfigError, match=rf"{rows} rows a batch, as .*rows-.*\.json says"
+  ):
+    measured.config(given(sources), str(plans))
+
+
+def test_a_look_keeps_nothing(sources, tmp_path):
+  measured.config(given(sources), str(tmp_path), keep=False)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  "change",
+  [dict(steps=7), dict(rows=8), dict(row_samples=3.0), dict(stage_samples=99)],
+)
+def test_steps_that_are_not_the_stages_samples_are_refused(sources, change):
+  """They would be lost: the number of samples decides."""
+  with pytest.raises(
+    sections.ConfigError, match=r"are not the stage's .* samples \([\d,]+ steps"
+  ):
+    measured.config(given(sources, **change), None)
+
+
+def test_data_that_is_not_there_is_a_mistake_of_the_config(sources):
+  config = given(sources)
+  config["data"]["sources"]["drawing"] = "records:/no/such/folder"
+  with pytest.raises(
+    sections.ConfigError, match=f"config.stages.{STAGE}: .* does not open"
+  ):
+    measured.config(config, None)
 
 
 def test_measured_rows_are_not_measured_again(found):
@@ -123,8 +173,9 @@ def test_a_stage_of_a_fixed_number_of_samples_is_refused(sources):
     sections.ConfigError, match="measure_rows is for planned rows.*now 8"
   ):
     measured.config(given(sources, samples_per_batch=8), None)
-  with pytest.raises(sections.ConfigError, match=r"row_samples.*\(now 0"):
-    measured.config(given(sources, row_samples=0.0), None)
+  for key in ("row_samples", "batch_samples", "stage_samples"):
+    with pytest.raises(sections.ConfigError, match=f"needs .*{key}, now 0"):
+      measured.config(given(sources, **{key: 0}), None)
 
 
 def test_other_stages_are_left_alone(sources):

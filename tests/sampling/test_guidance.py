@@ -164,6 +164,7 @@ def test_streams_stand_for_places():
     ([1], "1 streams for 2 samples"),
     ([1, -1], "stream -1 is not in 0..4294967295"),
     ([2**32, 1], "stream 4294967296 is not in"),
+    ([1.5, 1], "stream 1.5 is not in"),
   ],
 )
 def test_streams_that_cannot_be_are_refused(streams, message):

@@ -7,21 +7,17 @@ lie side by side.
 
 from collections.abc import Sequence
 import dataclasses
-import fnmatch
 import glob
 import hashlib
 import os
+import re
 from typing import Any, Literal
 
 from emma_jax.benchmarks.data import prompts, rows, sets, tables
-from emma_jax.benchmarks.items import BadItem, Item
+from emma_jax.benchmarks.items import BadItem, Item, Missing
 
 OWN = "items.jsonl"
 Status = Literal["complete", "incomplete", "missing", "damaged", "unknown"]
-
-
-class Missing(BadItem):
-  """The set is not there; the message says what to download."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,7 +70,7 @@ def remedy(found: sets.TestSet, split: str) -> str:
   for name, sums in of.tsv.items():
     known = f" (md5 {', '.join(x + '...' for x in sums)})" if sums else ""
     ways.append(f"VLMEvalKit's {name}.tsv{known}")
-  if found.hub:
+  if found.hub and of.hub:
     config = f", config {of.config}" if of.config else ""
     old = f", once {', '.join(found.hub[1:])}" if found.hub[1:] else ""
     ways.append(f"a snapshot of {found.hub[0]}{config}{old}")
@@ -101,7 +97,7 @@ def _hub(
   folder: str, own: str, found: sets.TestSet, split: str
 ) -> Source | None:
   del folder
-  if found.name not in rows.HUB_SETS:
+  if found.name not in rows.HUB_SETS or not found.splits[split].hub:
     return None
   for suffix in ("parquet", "arrow"):
     paths = _shards(own, found, split, suffix)
@@ -114,31 +110,36 @@ def _hub(
 def _shards(
   own: str, found: sets.TestSet, split: str, suffix: str
 ) -> list[str]:
-  """A split's files in a snapshot: by config and split where names say so."""
-  every = sorted(
-    glob.glob(
-      os.path.join(glob.escape(own), "**", f"*.{suffix}"), recursive=True
-    )
-  )
+  """A split's files in a snapshot, of no other split and no other config.
+
+  Folders and file names say which they are of: "DocVQA/validation-0-of-4",
+  "validation/0000"; a file that names no split is of the one there is.
+  """
+  pattern = os.path.join(glob.escape(own), "**", f"*.{suffix}")
+  every = sorted(glob.glob(pattern, recursive=True))
   of = found.splits[split]
-  config, part = of.config, of.split
-  if config:
-    mine = [p for p in every if config in os.path.relpath(p, own).split(os.sep)]
-    every = mine or every
-  if part:
-    named = [
-      p for p in every if fnmatch.fnmatch(os.path.basename(p), f"{part}-*")
-    ]
-    others = {s.split for s in found.splits.values()} - {part, ""}
-    elsewhere = [
-      p
-      for p in every
-      if any(
-        fnmatch.fnmatch(os.path.basename(p), f"{other}-*") for other in others
-      )
-    ]
-    return named or [p for p in every if p not in elsewhere]
-  return every
+  words = {p: _words(os.path.relpath(p, own)) for p in every}
+  configs = {
+    s.config
+    for other in sets.SETS.values()
+    if set(other.hub) & set(found.hub)
+    for s in other.splits.values()
+  } - {"", of.config}
+  every = [p for p in every if not words[p] & configs]
+  if of.config and any(of.config in words[p] for p in every):
+    every = [p for p in every if of.config in words[p]]
+  if not of.split:
+    return every
+  mine = [p for p in every if of.split in words[p]]
+  return mine or [p for p in every if not words[p] & _SPLITS]
+
+
+# What snapshots call their splits.
+_SPLITS = {"train", "training", "validation", "val", "dev", "test", "testmini"}
+
+
+def _words(path: str) -> set[str]:
+  return set(re.split(r"[^A-Za-z0-9]+", path))
 
 
 def _repository(
@@ -148,10 +149,17 @@ def _repository(
   if found.name not in prompts.PROMPT_SETS:
     return None
   read, patterns = prompts.PROMPT_SETS[found.name]
-  files = [p for x in patterns for p in sorted(glob.glob(os.path.join(own, x)))]
+  place = glob.escape(own)
+  files = [
+    p for x in patterns for p in sorted(glob.glob(os.path.join(place, x)))
+  ]
   if not files:
     return None
-  return _source(found, split, "repository", tuple(files), read(own, split))
+  try:
+    items = read(own, split)
+  except Missing:  # of this split; there may be lines of one's own
+    return None
+  return _source(found, split, "repository", tuple(files), items)
 
 
 def _lines(

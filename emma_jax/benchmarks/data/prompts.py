@@ -6,7 +6,13 @@ import os
 from typing import Any
 
 from emma_jax.benchmarks.data.tables import Lines, Tsv
-from emma_jax.benchmarks.items import BadItem, Item, Picture
+from emma_jax.benchmarks.items import (
+  BadItem,
+  Item,
+  Missing,
+  Picture,
+  file_inside,
+)
 
 _OWN_KEYS = (
   "id",
@@ -60,7 +66,8 @@ def dpg(folder: str, split: str) -> list[Item]:
       _check(row, table.where(n), item_id=str, prompt=str)
       prompts[row["item_id"]] = row["prompt"]
   else:
-    for path in sorted(glob.glob(os.path.join(folder, "prompts", "*.txt"))):
+    texts = os.path.join(glob.escape(folder), "prompts", "*.txt")
+    for path in sorted(glob.glob(texts)):
       name = os.path.splitext(os.path.basename(path))[0]
       with open(path, encoding="utf-8") as file:
         prompts[name] = file.read()
@@ -97,14 +104,14 @@ def imgedit(folder: str, split: str) -> list[Item]:
   out = []
   for n in range(len(table)):
     row, where = table[n], table.where(n)
-    _check(row, where, prompt=str, edit_type=str)
+    _check(row, where, id=str, prompt=str, edit_type=str)
     path = os.path.join(folder, str(row["id"]))
     out.append(
       Item(
         id=str(row.get("key", row["id"])),
         group=str(row.get("key", row["id"])),
         question=row["prompt"],
-        pictures=(Picture(where, _reader(folder, path, where)),),
+        pictures=(Picture(where, file_inside(folder, path, where)),),
         meta={"category": row["edit_type"]},
       )
     )
@@ -130,6 +137,10 @@ def own(path: str) -> list[Item]:
         "every line needs its own."
       )
     seen[row["id"]] = where
+    for key, kind in (("answers", list), ("pictures", list)):
+      _check({key: row.get(key, [])}, where, **{key: kind})
+    for key in ("options", "meta"):
+      _check({key: row.get(key, {})}, where, **{key: dict})
     unknown = sorted(set(row) - set(_OWN_KEYS))
     if unknown:
       raise BadItem(
@@ -142,7 +153,7 @@ def own(path: str) -> list[Item]:
         group=row.get("group", row["id"]),
         question=row["question"],
         pictures=tuple(
-          Picture(where, _reader(folder, os.path.join(folder, name), where))
+          Picture(where, file_inside(folder, os.path.join(folder, name), where))
           for name in row.get("pictures", ())
         ),
         options=row.get("options", {}),
@@ -154,9 +165,9 @@ def own(path: str) -> list[Item]:
 
 
 def _one(folder: str, pattern: str) -> str:
-  found = sorted(glob.glob(os.path.join(folder, pattern)))
+  found = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
   if not found:
-    raise BadItem(f"{folder} has no {pattern}.")
+    raise Missing(f"{folder} has no {pattern}.")
   if len(found) > 1:
     raise BadItem(
       f"{folder} has several files {pattern}: {', '.join(found)}. Leave one."
@@ -171,20 +182,6 @@ def _check(row: Mapping[str, Any], where: str, **kinds: type) -> None:
         f"{where}: {name!r} is {row.get(name)!r:.40}; a {kind.__name__} is "
         "needed."
       )
-
-
-def _reader(folder: str, path: str, where: str) -> Callable[[], bytes]:
-  def read() -> bytes:
-    # A name in a file that was downloaded must not lead out of its folder.
-    if not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
-      raise BadItem(f"{where}: the picture {path} lies outside of {folder}.")
-    try:
-      with open(path, "rb") as file:
-        return file.read()
-    except OSError as error:
-      raise BadItem(f"{where}: its picture cannot be read: {error}.") from error
-
-  return read
 
 
 # name -> (reader, the files any of which is enough to try it).

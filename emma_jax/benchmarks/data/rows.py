@@ -17,7 +17,13 @@ import string
 from typing import Any
 
 from emma_jax.benchmarks.data.tables import Table, Tsv
-from emma_jax.benchmarks.items import BadItem, Item, Picture, content_hash
+from emma_jax.benchmarks.items import (
+  BadItem,
+  Item,
+  Picture,
+  content_hash,
+  file_inside,
+)
 
 # Of VLMEvalKit: a shorter "image" is the index of the row that has it.
 _REFERENCE = 64
@@ -76,8 +82,12 @@ class TsvRows:
     if split and "split" in self.table.columns:
       wanted = {"val": "validation"}.get(split, split)
       of = self.table.column("split")
-      if wanted in set(of):
-        self._rows = [i for i in self._rows if of[i] == wanted]
+      self._rows = [i for i in self._rows if of[i] == wanted]
+      if not self._rows:
+        raise BadItem(
+          f"{path} has no row of the split {wanted!r}; it has "
+          f"{', '.join(sorted(set(of)))}."
+        )
 
   def __len__(self) -> int:
     return len(self._rows)
@@ -120,7 +130,7 @@ class TsvRows:
     if not parts:
       folder = os.path.join(os.path.dirname(self.table.path), "images")
       return tuple(
-        Picture(where, _file(os.path.join(folder, name), where))
+        Picture(where, file_inside(folder, os.path.join(folder, name), where))
         for name in listed(row.get("image_path", ""))
         if name
       )
@@ -137,9 +147,12 @@ class TsvRows:
           f"{where}: the picture is that of row {text!r}, which the file does "
           "not have."
         )
-      (text,) = listed(self.table[other].get("image", ""))
-      if len(text) <= _REFERENCE:
-        raise BadItem(f"{where}: its picture refers to a row without one.")
+      text, *more = listed(self.table[other].get("image", ""))
+      if more or len(text) <= _REFERENCE:
+        raise BadItem(
+          f"{where}: its picture is that of {self.table.where(other)}, which "
+          "has none of its own, or several."
+        )
     if text.lstrip()[:1] == "<":
       return text.encode()  # HTML, which Picture.bytes tells
     try:
@@ -168,17 +181,6 @@ def _letter(answer: str, options: Mapping[str, str], where: str) -> None:
       f"{where}: the answer is {answer!r}, but the options are "
       f"{', '.join(options)}; the row is damaged."
     )
-
-
-def _file(path: str, where: str) -> Callable[[], bytes]:
-  def read() -> bytes:
-    try:
-      with open(path, "rb") as file:
-        return file.read()
-    except OSError as error:
-      raise BadItem(f"{where}: its picture cannot be read: {error}.") from error
-
-  return read
 
 
 # -------------------------------------------------------------- Hugging Face
@@ -225,14 +227,23 @@ def _need(table: Table, names: Sequence[str]) -> None:
 
 
 def picture(value: Any, where: str) -> tuple[Picture, ...]:
-  """Of a column: {bytes, path}, bytes, or None for none."""
+  """Of a column: {bytes, path}, bytes, or None for none.
+
+  Raises:
+    BadItem: a path alone, to a file that the table does not hold.
+  """
+  path = None
   if isinstance(value, dict):
-    value = value.get("bytes") or value.get("path")
-  if value is None or value == b"":
-    return ()
-  if isinstance(value, bytes):
+    value, path = value.get("bytes"), value.get("path")
+  if isinstance(value, bytes) and value:
     return (Picture(where, lambda: value),)
-  return (Picture(where, _file(str(value), where)),)
+  path = path or value
+  if path:
+    raise BadItem(
+      f"{where}: the picture {path!r:.60} is a name, and not in the table. "
+      "Download a snapshot whose pictures are inside."
+    )
+  return ()
 
 
 def _group_of(pictures: Sequence[Picture], otherwise: str) -> str:
@@ -346,7 +357,7 @@ def _mathvista(row: Mapping[str, Any], number: int, where: str) -> Item:
     id=str(row["pid"]),
     group=str(row["pid"]),
     question=row["question"],
-    pictures=pictures or picture(row.get("image"), where),
+    pictures=pictures,
     options=dict(
       zip(string.ascii_uppercase, () if choices is None else choices)
     ),

@@ -16,13 +16,15 @@ class Split:
     rows: of the whole split; 0: not known here.
     tsv: VLMEvalKit's file name, without .tsv -> the md5 sums it has had, newest
       first, by their beginning; () where none is known.
-    config, split: of the Hugging Face data set.
+    config, split: of the Hugging Face data set, "" where it has none.
+    hub: whether that data set has this split at all.
   """
 
   rows: int
   tsv: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
   config: str = ""
   split: str = ""
+  hub: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,7 @@ def _mmbench() -> dict[str, Split]:
           tsv={tsv: known.get((split, language, version), ())},
           config=language.lower() if hub else "",
           split=hub,
+          hub=bool(hub),
         )
   return out
 
@@ -191,7 +194,9 @@ SETS = {
         "test": Split(
           rows=3088, tsv={"AI2D_TEST": ("0f593e0d",)}, split="test"
         ),
-        "test_no_mask": Split(rows=3088, tsv={"AI2D_TEST_NO_MASK": ()}),
+        "test_no_mask": Split(
+          rows=3088, tsv={"AI2D_TEST_NO_MASK": ()}, hub=False
+        ),
       },
       hub=_hub("ai2d"),
       licence="CC BY-SA 4.0",
@@ -235,14 +240,16 @@ SETS = {
       name="imgedit",
       title="ImgEdit-Bench",
       splits={"basic": Split(rows=737)},
-      hub=("sysuyy/ImgEdit",),
       licence="not stated",
-      files=("basic_edit.json",),
+      files=("basic_edit.json, with the pictures of sysuyy/ImgEdit beside it",),
     ),
     TestSet(
       name="emu_edit",
       title="Emu Edit",
-      splits={"test": Split(rows=3589), "val": Split(rows=2022)},
+      splits={
+        "test": Split(rows=3589, split="test"),
+        "val": Split(rows=2022, split="validation"),
+      },
       hub=("facebook/emu_edit_test_set",),
       licence="CC BY-NC 4.0",
     ),

@@ -116,6 +116,12 @@ class Tsv:
     except (UnicodeDecodeError, csv.Error) as error:
       # csv reads a field over several lines only from several lines.
       rows = _several(raw, self._comma, f"{self.path}, line {line}", error)
+    if len(rows) > 1:
+      raise BadItem(
+        f"{self.path}, line {line}: a quotation mark within a field joins "
+        f"{len(rows)} rows. Quote such fields, and double the marks in them, "
+        "as csv and pandas do."
+      )
     return rows[0] if rows else []
 
   def __len__(self) -> int:

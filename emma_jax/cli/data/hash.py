@@ -90,6 +90,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Prints the digest of the batches, hosts in turn; 0, or UserError."""
   config, name = stage.find(args, overrides)
+  config = stage.measured(config, name, args.plans)
   settings = [Setting(args.start, args.processes, args.workers), *args.resume]
   end = args.start + args.steps
   steps = [s.step for s in settings]

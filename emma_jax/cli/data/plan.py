@@ -40,7 +40,8 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Prints the summary of a stage's plan; 0, or UserError."""
   from emma_jax.data.batching import summary
 
-  config, name = stage.find(args, overrides)
+  given, name = stage.find(args, overrides)
+  config = stage.measured(given, name, args.plans)
   source = stage.source(config, name, args.plans)
   if not source.config.planned:
     raise common.UserError(
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   seconds = time.perf_counter() - start
   size = sum(entry.stat().st_size for entry in os.scandir(source.plan.folder))
   _print(found, source.plan.key, seconds, size)
-  _print_rows(source.plan, config["stages"][name]["mixture"], name)
+  # As given: shares of samples, which measured rows turn into steps.
+  _print_rows(source.plan, given["stages"][name]["mixture"], name)
   if args.json:
     report = dataclasses.asdict(found)
     report |= {"plan": source.plan.key, "seconds": seconds, "bytes": size}

@@ -52,6 +52,8 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
       n: validate.spec_of(d) for n, d in zip(names, args.data)
     }
     config["stages"][name]["mixture"] = [[0.0, dict.fromkeys(names, 1.0)]]
+  else:
+    config = stage.measured(config, name, args.plans)
   source = stage.source(config, name, args.plans)
   page = data_sheet.Page(source, build_data.tokenizer(config["data"]))
   html = page.html(

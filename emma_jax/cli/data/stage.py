@@ -25,8 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def find(
   args: argparse.Namespace, overrides: dict[str, str]
 ) -> tuple[dict[str, Any], str]:
-  """(config, name of the stage); UserError where there is no such stage."""
-  from emma_jax.build import measured, sections
+  """(config as it is given, name of the stage).
+
+  Raises:
+    UserError: there is no such stage.
+  """
+  from emma_jax.build import sections
 
   config = sections.plain(config_file.load(args.config, overrides))
   stages = config["stages"]
@@ -37,13 +41,27 @@ def find(
     raise common.UserError(
       f"--stage {args.stage}: the config has {', '.join(stages)}."
     )
+  return config, name
+
+
+def measured(
+  config: dict[str, Any], name: str, plans: str | None
+) -> dict[str, Any]:
+  """The config with the rows that training would measure; none is kept.
+
+  Raises:
+    UserError: data that cannot be planned.
+  """
+  from emma_jax.build import measured as build_measured
+  from emma_jax.build import sections
+
   try:
-    config, notes = measured.config(config, args.plans, only=name)
+    found, notes = build_measured.config(config, plans, only=name, keep=False)
   except (ValueError, OSError) as error:
     raise common.UserError(str(error)) from error
   for note in notes:
     print(note, file=sys.stderr)
-  return sections.plain(config), name
+  return sections.plain(found)
 
 
 def source(

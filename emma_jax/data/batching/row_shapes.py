@@ -130,6 +130,8 @@ class _Trial:
             max(part * mean["und_patches"], least["und_patches"]),
             multiple * PATCHES_PER_CELL,
           )
+          if self._base.native and not row["und_patches"]:
+            row["und_patches"] = multiple * PATCHES_PER_CELL
           row["und_pictures"] = now["und_pictures"]
           if not self._base.native:  # each is of the full size, used or not
             row["und_pictures"] = max(

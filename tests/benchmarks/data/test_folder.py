@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 from emma_jax.benchmarks.data import folder, rows, sets
-from emma_jax.benchmarks.items import BadItem
+from emma_jax.benchmarks.items import BadItem, Missing
 from tests.benchmarks.data.test_tables import write
 from tests.data import made
 
@@ -195,6 +195,49 @@ def test_splits_and_configs_of_a_snapshot_are_told_apart(tmp_path):
   assert ids("val") == ["5", "6"] and ids("test") == ["5"]
 
 
+@pytest.mark.parametrize(
+  "name, wanted, place, file, found",
+  [
+    # Folders may name the split, as in the hub's converted branch.
+    ("textvqa", "val", "validation", "0000.parquet", True),
+    ("textvqa", "val", "train", "0000.parquet", False),
+    ("textvqa", "val", "data", "train-00000-of-00001.parquet", False),
+    ("textvqa", "val", "", "textvqa.parquet", True),
+    # What the hub does not have is not read from what it has.
+    ("ai2d", "test_no_mask", "data", "test-00000-of-00001.parquet", False),
+    ("mmbench", "dev_en_v11", "en", "dev-00000-of-00001.parquet", False),
+    ("mmbench", "dev_en", "en", "dev-00000-of-00001.parquet", True),
+    ("mmbench", "dev_en", "cn", "dev-00000-of-00001.parquet", False),
+    ("docvqa", "val", "InfographicVQA", "validation-0.parquet", False),
+    ("emu_edit", "test", "data", "validation-00000.parquet", False),
+    ("emu_edit", "val", "data", "validation-00000.parquet", True),
+  ],
+)
+def test_no_other_split_or_config_is_read(
+  tmp_path, name, wanted, place, file, found
+):
+  hub(tmp_path / name / place, file, [HUB[name]])
+  if found:
+    assert len(folder.open_set(str(tmp_path), name, wanted)) == 1
+  else:
+    with pytest.raises(Missing):
+      folder.open_set(str(tmp_path), name, wanted)
+
+
+def test_a_split_that_a_file_lacks_is_not_another(tmp_path):
+  head = ("index", "image", "question", "answer", "split")
+  tsv(tmp_path, "MMMU_DEV_VAL", head, ("1", TEXT, "q", "A", "validation"))
+  with pytest.raises(BadItem, match="no row of the split 'dev'; it has valid"):
+    folder.open_set(str(tmp_path), "mmmu", "dev")
+
+
+def test_names_of_pictures_that_are_not_in_a_table_are_told(tmp_path):
+  row = HUB["mmstar"] | {"image": {"bytes": None, "path": "/etc/hostname"}}
+  hub(tmp_path / "mmstar", "val-0.parquet", [row])
+  with pytest.raises(BadItem, match="is a name, and not in the table"):
+    folder.open_set(str(tmp_path), "mmstar")[0]
+
+
 def test_both_languages_of_gedit_lie_in_one_table(tmp_path):
   row = HUB["gedit"]
   hub(
@@ -222,6 +265,10 @@ def test_our_own_lines(tmp_path):
   assert found.format == "lines" and found[0].pictures[0].bytes() == PNG
   with pytest.raises(BadItem, match="lies outside of"):
     found[1].pictures[0].bytes()
+  for wrong in ({"answers": "yes"}, {"pictures": "a.png"}, {"options": ["A"]}):
+    path.write_text(json.dumps(rows_[0] | wrong), encoding="utf-8")
+    with pytest.raises(BadItem, match="line 1: .* is needed"):
+      folder.open_set(str(tmp_path), "mmvet")
   path.write_text(json.dumps(rows_[0] | {"answer": "x"}), encoding="utf-8")
   with pytest.raises(BadItem, match=r"unknown keys \['answer'\]"):
     folder.open_set(str(tmp_path), "mmvet")

@@ -59,6 +59,7 @@ def test_words_that_pandas_loses_are_texts(tmp_path):
     ('a\tb\n1\t"cut', "line 2: the file ends within a quoted field"),
     ('a\tb\n1\t"x\ny"\n2\n', "line 4: a row of 1 fields"),
     ('a\tb\n1\t"x"y"z"\n', "line 2: no row of a table"),
+    ('a\tb\n1\ta 5" b\n2\tc 6" d\n', "line 2: a quotation mark within"),
   ],
 )
 def test_damage_has_its_line_and_its_remedy(tmp_path, text, message):
