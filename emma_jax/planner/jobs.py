@@ -7,7 +7,6 @@ that `training.loop` and `sampling.session` call.
 from collections.abc import Collection, Mapping, Sequence
 import copy
 import dataclasses
-import json
 import math
 from typing import Any
 
@@ -57,35 +56,6 @@ class Job:
   remat: str
   accumulated: int = 0
   recipe: Recipe | None = None  # of a train step
-
-
-def train_shapes(
-  config: Mapping[str, Any], stage: str, devices: Sequence[jax.Device]
-) -> list[Job]:
-  """The train step of one stage for each shape that its phases' rows have, the
-  largest first.
-
-  Raises:
-    PlanError: see `train`.
-  """
-  plain = sections.plain(config)
-  if stage not in plain["stages"]:
-    return [train(config, stage, devices)]  # which says what there is
-  shapes: dict[str, tuple[float, dict]] = {}
-  for start, _, *options in plain["stages"][stage]["mixture"]:
-    row: dict[str, int] = {}
-    for option in options:
-      row = option.get("row", row)
-    shapes.setdefault(json.dumps(row, sort_keys=True), (start, row))
-  out = []
-  for start, row in shapes.values():
-    section = plain["stages"][stage] | row
-    own = plain | {"stages": plain["stages"] | {stage: section}}
-    job = train(own, stage, devices)
-    if len(shapes) > 1:
-      job = dataclasses.replace(job, name=f"{job.name} from {100 * start:.4g}%")
-    out.append(job)
-  return sorted(out, key=lambda job: -job.tokens)
 
 
 def train(

@@ -13,7 +13,7 @@ import jax
 
 from emma_jax import rules
 from emma_jax.build import sections
-from emma_jax.planner import chips, jobs
+from emma_jax.planner import chips, row_shapes
 from emma_jax.planner import plan as plan_lib
 from emma_jax.planner.chips import PlanError, Topology
 
@@ -109,7 +109,7 @@ def run(
       if quick:
         plan = _quick(wanted, stage, topology, flags)
       else:
-        job, *_ = jobs.train_shapes(wanted, stage, devices)  # the largest
+        job, *_ = row_shapes.train(wanted, stage, devices)  # the largest
         plan = plan_lib.make(job, topology, flags)
       outcome = Outcome(candidate, plan)
     except PlanError as error:
@@ -160,7 +160,7 @@ def _answer(
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_enable_compilation_cache", False)
   try:
-    job, *_ = jobs.train_shapes(config, stage, chips.describe(topology))
+    job, *_ = row_shapes.train(config, stage, chips.describe(topology))
     answer: plan_lib.Plan | PlanError = plan_lib.make(
       job, topology, flags, quick=True
     )

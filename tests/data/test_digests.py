@@ -15,7 +15,7 @@ import pytest
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli.data import hash as hash_command
-from emma_jax.data.batching import first_fit, plan, row_cost
+from emma_jax.data.batching import first_fit, plan, plan_config, row_cost
 from emma_jax.data.curation import (
   answers,
   captions,
@@ -263,7 +263,7 @@ def test_a_plans_sources_and_phases():
 
 @pytest.mark.parametrize(
   "module, name",
-  [(plan, "VERSION"), (first_fit, "WINDOW"), (first_fit, "BATCHES")],
+  [(plan_config, "VERSION"), (first_fit, "WINDOW"), (first_fit, "BATCHES")],
 )
 def test_a_plans_own_numbers(module, name, monkeypatch):
   before = PLAN.fingerprint()

@@ -18,7 +18,15 @@ from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
 from emma_jax.models import attention, dcae, partition
-from emma_jax.planner import chips, counts, jobs, recipe, sweep, table
+from emma_jax.planner import (
+  chips,
+  counts,
+  jobs,
+  recipe,
+  row_shapes,
+  sweep,
+  table,
+)
 from emma_jax.planner import plan as plan_lib
 from emma_jax.structs import TokenIds
 from tests import tiny
@@ -119,7 +127,7 @@ def test_each_shape_of_a_stages_rows_is_planned(monkeypatch):
 
   monkeypatch.setattr(jobs, "train", train)
   c = config()
-  assert [j.name for j in jobs.train_shapes(c, STAGE, [])] == [f"train {STAGE}"]
+  assert [j.name for j in row_shapes.train(c, STAGE, [])] == [f"train {STAGE}"]
   weights = dict(drawing=1.0)
   small = dict(row=dict(und_tokens=16, references=0))
   c["stages"][STAGE]["mixture"] = [
@@ -127,7 +135,7 @@ def test_each_shape_of_a_stages_rows_is_planned(monkeypatch):
     [0.2, weights, dict(even_buckets=True) | small],
     [0.7, weights],
   ]
-  found = jobs.train_shapes(c, STAGE, [])
+  found = row_shapes.train(c, STAGE, [])
   assert [(j.name, j.tokens) for j in found] == [
     (f"train {STAGE} from 70%", 32),
     (f"train {STAGE} from 0%", 16),

@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any, Literal
 
-from emma_jax.benchmarks.data import prompts, rows, sets, tables
+from emma_jax.benchmarks.data import hub_rows, prompts, sets, tables, tsv_rows
 from emma_jax.benchmarks.items import BadItem, Item, Missing
 
 OWN = "items.jsonl"
@@ -88,7 +88,7 @@ def _tsv(
       path = os.path.join(place, f"{name}.tsv")
       if os.path.exists(path):
         part = split if found.name == "mmmu" else ""
-        items = rows.TsvRows(path, found.name, part)
+        items = tsv_rows.TsvRows(path, found.name, part)
         return _source(found, split, "tsv", (path,), items)
   return None
 
@@ -97,12 +97,12 @@ def _hub(
   folder: str, own: str, found: sets.TestSet, split: str
 ) -> Source | None:
   del folder
-  if found.name not in rows.HUB_SETS or not found.splits[split].hub:
+  if found.name not in hub_rows.HUB_SETS or not found.splits[split].hub:
     return None
   for suffix in ("parquet", "arrow"):
     paths = _shards(own, found, split, suffix)
     if paths:
-      items = rows.HubRows(tables.Columns(paths), found.name, split)
+      items = hub_rows.HubRows(tables.Columns(paths), found.name, split)
       return _source(found, split, suffix, tuple(paths), items)
   return None
 

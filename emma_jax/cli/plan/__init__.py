@@ -146,11 +146,11 @@ def _flags(args, topology) -> dict[str, str]:
 
 
 def _plans(args, config, topology, devices) -> list:
-  from emma_jax.planner import jobs
+  from emma_jax.planner import jobs, row_shapes
   from emma_jax.planner import plan as plan_lib
 
   if args.what == "train":
-    found = jobs.train_shapes(config, _stage(args, config), devices)
+    found = row_shapes.train(config, _stage(args, config), devices)
   else:
     data = config["data"]
     rows = args.rows or len(devices)

@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from emma_jax.benchmarks.data import folder, rows, sets
+from emma_jax.benchmarks.data import folder, hub_rows, sets
 from emma_jax.benchmarks.items import BadItem, Missing
 from tests.benchmarks.data.test_tables import write
 from tests.data import made
@@ -155,7 +155,7 @@ HUB = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", rows.HUB_SETS)
+@pytest.mark.parametrize("name", hub_rows.HUB_SETS)
 def test_every_set_of_the_hub_is_read(tmp_path, name):
   of = sets.SETS[name]
   part = next((s for s in of.splits if of.splits[s].split), of.default)

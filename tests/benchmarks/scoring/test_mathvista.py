@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from emma_jax.benchmarks.scoring import mathvista
+from emma_jax.benchmarks.scoring import mathvista, mathvista_query
 from tests.laws import laws
 
 OPTIONS = ["3/11", "8/11", "6/11", "3/5"]
@@ -234,7 +234,9 @@ def test_queries_of_lmms_eval():
 
 def test_other_forms_of_queries():
   seen = PROBLEM | {"caption": "a cup", "ocr": "5"}
-  told = mathvista.query(seen, "reason-first", use_caption=True, use_ocr=True)
+  told = mathvista_query.query(
+    seen, "reason-first", use_caption=True, use_ocr=True
+  )
   hint, *rest = told.split("\n")
   assert hint == (
     "First perform reasoning, then finally answer the question requiring an "
@@ -246,10 +248,10 @@ def test_other_forms_of_queries():
     "Image description: a cup",
     "Image detected text: 5",
   ]
-  assert mathvista.query(seen, "direct") == "Question: How many?"
-  assert mathvista.query(seen, "code").endswith("\nPython code:")
+  assert mathvista_query.query(seen, "direct") == "Question: How many?"
+  assert mathvista_query.query(seen, "code").endswith("\nPython code:")
   with pytest.raises(AssertionError, match="poem"):
-    mathvista.query(seen, "poem")
+    mathvista_query.query(seen, "poem")
 
 
 def test_what_the_extracting_model_is_asked():
