@@ -186,7 +186,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-  """Bicubic, uint8 (height, width, 3); bit for bit what Pillow gives.
+  """Bicubic, uint8 (height, width, 3); bit for bit what Pillow up to 12 gives.
 
   Pillow's default, which MagicBrush uses: the kernel widens when it shrinks;
   rows first, then columns, each rounded to 8 bits.

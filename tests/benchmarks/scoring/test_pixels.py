@@ -3,6 +3,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
+import PIL
 from PIL import Image
 import pytest
 from scipy.spatial import distance
@@ -65,13 +66,25 @@ def test_no_pairs_are_an_error():
       scorer([])
 
 
+# From 13 on Pillow begins with the columns where that is less work, which rounds
+# otherwise. The benchmark used one from before.
+EITHER_ORDER = int(PIL.__version__.split(".")[0]) >= 13
+
+
+def is_pillows(source, width, height) -> bool:
+  theirs = np.asarray(Image.fromarray(source).resize((width, height)))
+  found = [pixels.resize(source, width, height)]
+  if EITHER_ORDER:
+    columns = pixels.resize(source, source.shape[1], height)
+    found.append(pixels.resize(columns, width, height))
+  return any(np.array_equal(x, theirs) for x in found)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 999), SIDE, SIDE, SIDE, SIDE)
 def test_resizing_is_pillows(seed, height, width, new_height, new_width):
   source = picture(seed, height, width)
-  theirs = Image.fromarray(source).resize((new_width, new_height))
-  ours = pixels.resize(source, new_width, new_height)
-  np.testing.assert_array_equal(ours, np.asarray(theirs))
+  assert is_pillows(source, new_width, new_height)
 
 
 @pytest.mark.parametrize("new", [(512, 512), (320, 200), (640, 1000), (7, 3)])
@@ -79,8 +92,7 @@ def test_resizing_is_pillows_at_true_sizes(new):
   source = picture(3, 384, 640)
   source[:, ::7] = 255  # edges, where the kernel overshoots
   source[100:200] = 0
-  theirs = Image.fromarray(source).resize(new)
-  np.testing.assert_array_equal(pixels.resize(source, *new), theirs)
+  assert is_pillows(source, *new)
 
 
 @pytest.mark.torch
