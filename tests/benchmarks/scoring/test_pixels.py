@@ -66,7 +66,7 @@ def test_no_pairs_are_an_error():
       scorer([])
 
 
-# From 13 on Pillow begins with the columns where that is less work, which rounds
+# From 13 on Pillow begins with the columns where that is less work: it rounds
 # otherwise. The benchmark used one from before.
 EITHER_ORDER = int(PIL.__version__.split(".")[0]) >= 13
 
