@@ -1,7 +1,7 @@
 """Which option an answer means: MMBench, MMStar, AI2D, MMMU in VLMEvalKit.
 
   vlmevalkit          vlmeval/utils/matching_util.py, `can_infer`
-  ms_vlmeval_0.0.20   the same, older: without the rule for bold letters
+  ms_vlmeval_0.0.20   the same, older: without the rule for "answer is B"
   lmms_eval           0.7.3, tasks/mmbench/mmbench_evals.py (`can_infer`),
                       tasks/_task_utils/mcq_extract.py (`extract_mcq_answer`),
                       tasks/ai2d/utils.py (a regular expression)
@@ -25,7 +25,8 @@ _REFUSALS = (
   "Cannot determine the answer",
 )
 _MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-_BOLD = re.compile(r"answer is \*\*([A-D])\*\*", re.IGNORECASE)
+# Also the first letter of a word: "the answer is bear" means B by this rule.
+_SAID = re.compile(r"answer\s+is\s+\**([A-D])", re.IGNORECASE)
 _LAST_WORDS = 4  # a letter further ahead is rather the article "A"
 
 
@@ -51,13 +52,13 @@ def _option_letter(answer: str, letters: Sequence[str]) -> str | None:
 
 
 def infer(
-  answer: Any, choices: Mapping[str, Any], *, bold: bool = True
+  answer: Any, choices: Mapping[str, Any], *, said: bool = True
 ) -> str | None:
   """The option's letter as VLMEvalKit reads it, "Z" for a refusal, or None.
 
   In this order: a refusal; one capital letter among the last four words; with
-  `bold`, "answer is **B**"; the text of one option in an answer that is at
-  most twice as long as all options together.
+  `said`, "answer is B", bold or not, where B is an option; the text of one
+  option in an answer that is at most twice as long as all options together.
 
   >>> options = {"A": "bear", "B": "rabbit"}
   >>> infer("(B)", options), infer("a Rabbit", options), infer("b", options)
@@ -66,7 +67,7 @@ def infer(
   Args:
     answer: what the model said; read as text.
     choices: letter -> text of each option.
-    bold: the rule that versions up to ms-vlmeval 0.0.20 lack.
+    said: the rule that versions up to ms-vlmeval 0.0.20 lack.
   """
   answer = str(answer)
   if API_FAILED not in answer:
@@ -75,8 +76,8 @@ def infer(
     letter = _option_letter(answer, list(choices))
     if letter:
       return letter
-    marked = _BOLD.search(answer) if bold else None
-    if marked:
+    marked = _SAID.search(answer) if said else None
+    if marked and marked[1].upper() in choices:
       return marked[1].upper()
   if len(answer.lower()) > 2 * sum(len(str(t)) for t in choices.values()):
     return None
@@ -268,7 +269,7 @@ def _extract(prediction: str, choices: Sequence[str] = ()) -> str:
 
 SCORERS: Mapping[tuple[str, str, str], Callable[..., Any]] = {
   ("MMBench", "can_infer", "vlmevalkit"): _can_infer(),
-  ("MMBench", "can_infer", "ms_vlmeval_0.0.20"): _can_infer(bold=False),
+  ("MMBench", "can_infer", "ms_vlmeval_0.0.20"): _can_infer(said=False),
   ("MMBench", "can_infer", "lmms_eval"): _can_infer_lmms,
   ("MMBench", "extract_mcq_answer", "lmms_eval"): _extract,
   ("AI2D", "can_infer", "vlmevalkit"): _hit,

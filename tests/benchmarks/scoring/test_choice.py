@@ -55,11 +55,14 @@ def test_which_option(prediction, vlmevalkit, lmms):
   assert can_infer("lmms_eval", prediction) == lmms
 
 
-@pytest.mark.parametrize("marked", ["is **B**", "IS **b**"])
-def test_only_the_newest_reads_bold_letters_far_from_the_end(marked):
+@pytest.mark.parametrize("marked", ["is **B**", "IS **b**", "is  B", "is bear"])
+def test_only_the_newest_reads_what_the_answer_is_said_to_be(marked):
+  """Far from the end; of a word the first letter, as its pattern has it."""
   said = f"The answer {marked}. All of the others are wrong, as one sees."
   assert can_infer("vlmevalkit", said) == "B"
   assert can_infer("ms_vlmeval_0.0.20", said) is False
+  two = {"A": "one", "C": "three"}
+  assert can_infer("vlmevalkit", said, two) is False  # no option
 
 
 def test_options_beyond_d():
