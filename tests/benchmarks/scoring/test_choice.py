@@ -198,7 +198,7 @@ def test_ai2ds_answer_is_an_index():
     ("(a", 1, 0.0, 0),
     ("(A)", 1, 1.0, 1),
     ("Option A", 1, 1.0, 1),
-    ("The answer is a", 1, 0.0, 0),
+    ("The answer is a", 1, 0.0, 1),
     ("It is A", 0, 1.0, 1),
     ("The correct answer is A", 0, 1.0, 1),
     ("**A**", 0, 1.0, 1),
