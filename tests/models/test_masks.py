@@ -176,6 +176,14 @@ def test_the_mask_by_brute_force_whatever_the_ids(queries, keys):
       assert kind != masks.ALL or part.all()
 
 
+def test_tiles_of_causal_text():
+  """A tile on the diagonal is neither whole nor empty."""
+  text = _ids([(1, i, i, 0) for i in range(8)])
+  _, tiles = _jitted(text, text)
+  n, s, a = masks.NOTHING, masks.SOME, masks.ALL
+  assert np.asarray(tiles[0]).tolist() == [[s, s, n, n], [a, a, s, s]]
+
+
 @laws(20)
 @given(st.data())
 def test_who_sees_whom_in_packed_rows_by_brute_force(data):
