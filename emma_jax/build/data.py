@@ -4,11 +4,13 @@ The tokenizer, the preprocessing and the texts around a picture are made here
 for training, sampling and the tools alike.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import hashlib
 import json
 from typing import Any
+
+import jax
 
 from emma_jax import sharding
 from emma_jax.build.sections import ConfigError, make, plain
@@ -299,14 +301,33 @@ def _held_out_worlds(
   return tuple(f"world:{t}:{config['evaluate']['split']}" for t in tasks)
 
 
+def mesh_of(config: Mapping[str, Any]) -> jax.sharding.Mesh:
+  """The config's mesh over the devices that are here."""
+  return sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
+
+
 def _share(
   config: Mapping[str, Any], name: str, sizes: Layout
 ) -> sharding.Share:
   """Of a batch's rows, those of this process's devices."""
-  mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
+  mesh = mesh_of(config)
   section, where = config["stages"][name], f"stages.{name}"
   sharding.check_rows(sizes.rows, where, mesh, section["accumulation"])
   return sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
+
+
+def phase_options(
+  section: Mapping[str, Any], options: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+  """What a phase says of its own over what its stage says."""
+  out = {
+    "unit": section["mixture_unit"],
+    "even_buckets": section["mixture_even_buckets"],
+    "row": {},
+  }
+  for option in options:
+    out |= option
+  return out
 
 
 def phases(section: Mapping[str, Any], where: str) -> tuple[mixture.Phase, ...]:
@@ -324,17 +345,10 @@ def phases(section: Mapping[str, Any], where: str) -> tuple[mixture.Phase, ...]:
   ):
     if stop <= start:
       continue
-    merged = {
-      "unit": section["mixture_unit"],
-      "even_buckets": section["mixture_even_buckets"],
-      "row": {},
-    }
-    for option in options:
-      merged |= option
     out.append(
       make(
         mixture.Phase,
-        merged,
+        phase_options(section, options),
         f"{where}.mixture",
         weights=dict(parts),
         steps=stop - start,

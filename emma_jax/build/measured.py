@@ -17,7 +17,7 @@ from typing import Any
 
 from emma_jax import batches, files, sharding
 from emma_jax.build import data as build_data
-from emma_jax.build.sections import ConfigError, make, plain
+from emma_jax.build.sections import ConfigError, plain
 from emma_jax.data.batching import summary
 
 # Samples that are planned of each phase: what rows hold is known to a percent.
@@ -55,7 +55,7 @@ def config(
     section = out["stages"][name]
     where = f"config.stages.{name}"
     _check(section, where)
-    shards = _shards(out)
+    shards = sharding.row_shards(build_data.mesh_of(out))
     fits = max(1, section["rows"] // (section["accumulation"] * shards))
     try:
       found = _decided(out, name, plans, shards, fits, keep)
@@ -99,7 +99,7 @@ def _check(section: Mapping[str, Any], where: str) -> None:
 
 
 def _decided(
-  config: Mapping[str, Any],
+  config: dict[str, Any],
   name: str,
   plans: str | None,
   shards: int,
@@ -109,10 +109,8 @@ def _decided(
   """The stage's other values: as the run began with them, or computed now."""
   section = config["stages"][name]
   # So many steps that each phase has some.
-  long = dict(config, stages={name: dict(section, steps=10**6)})
-  seed = 1000 * list(config["stages"]).index(name)  # as of its place in the run
-  long["data"] = dict(config["data"], seed=config["data"]["seed"] + seed)
-  source = build_data.batches(long, name, None)
+  long = config["stages"] | {name: section | {"steps": 10**6}}
+  source = build_data.batches(config | {"stages": long}, name, None)
   file_name = f"rows-{_key(section, source)}.json"
   path = os.path.join(plans, file_name) if plans else ""
   if os.path.exists(path):
@@ -190,11 +188,6 @@ def _micro_batches(rows: int, shards: int, fits: int) -> int:
     if each % parts == 0:
       return parts
   return each
-
-
-def _shards(config: Mapping[str, Any]) -> int:
-  mesh = sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
-  return sharding.row_shards(mesh)
 
 
 def _told(

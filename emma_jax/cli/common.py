@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+import importlib
 import os
 import pathlib
 import sys
@@ -48,6 +49,38 @@ def run(
       traceback.print_exc()
     print("interrupted", file=sys.stderr)
     return 130
+
+
+def subcommands(
+  prog: str, description: str | None, package: str, names: Sequence[str]
+) -> argparse.ArgumentParser:
+  """A command of several verbs, each a module of a package.
+
+  Args:
+    prog: the command's name.
+    description: the package's docstring.
+    package: its name.
+    names: of the verbs, "-" for the "_" of a module; each has `add(commands)`,
+      whose parser has a default `run(args, overrides)`.
+  """
+  parser = argparse.ArgumentParser(
+    prog=prog,
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  commands = parser.add_subparsers(dest="command", required=True)
+  for name in names:
+    importlib.import_module(f"{package}.{name.replace('-', '_')}").add(commands)
+  return parser
+
+
+def sampling_mistakes() -> tuple[type[Exception], ...]:
+  """What a user of a session can do wrong, for `run`."""
+  from emma_jax.checkpoints.integrity import CheckpointError
+  from emma_jax.data.pictures.images import BadRecord
+  from emma_jax.sampling.context import SampleError
+
+  return BadRecord, SampleError, CheckpointError, FileNotFoundError
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, folder: str = ""):

@@ -151,20 +151,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
-  from emma_jax.build import sections
-  from emma_jax.checkpoints.integrity import CheckpointError
-  from emma_jax.data.pictures import images
   from emma_jax.evals.files import NoRecords
-  from emma_jax.sampling.context import SampleError
 
-  return (
-    sections.ConfigError,
-    images.BadRecord,
-    NoRecords,
-    SampleError,
-    CheckpointError,
-    FileNotFoundError,
-  )
+  return (NoRecords, *common.sampling_mistakes())
 
 
 def entry() -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 from typing import Any
 
 import jax
 
+from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.planner import jobs
 
@@ -18,23 +18,45 @@ def train(
   largest first.
 
   Raises:
-    PlanError: see `train`.
+    PlanError: see `jobs.train`.
   """
-  plain = sections.plain(config)
-  if stage not in plain["stages"]:
-    return [jobs.train(config, stage, devices)]  # which says what there is
-  shapes: dict[str, tuple[float, dict]] = {}
-  for start, _, *options in plain["stages"][stage]["mixture"]:
-    row: dict[str, int] = {}
-    for option in options:
-      row = option.get("row", row)
-    shapes.setdefault(json.dumps(row, sort_keys=True), (start, row))
   out = []
-  for start, row in shapes.values():
-    section = plain["stages"][stage] | row
-    own = plain | {"stages": plain["stages"] | {stage: section}}
+  shapes = _shapes(config, stage)
+  for start, own in shapes:
     job = jobs.train(own, stage, devices)
     if len(shapes) > 1:
       job = dataclasses.replace(job, name=f"{job.name} from {100 * start:.4g}%")
     out.append(job)
   return sorted(out, key=lambda job: -job.tokens)
+
+
+def largest(
+  config: Mapping[str, Any], stage: str, devices: Sequence[jax.Device]
+) -> jobs.Job:
+  """That of the largest alone: no other is traced.
+
+  Raises:
+    PlanError: see `jobs.train`.
+  """
+  shapes = _shapes(config, stage)
+  if len(shapes) > 1:
+    slots = lambda shape: build_data.stage_layout(shape[1], stage).slots
+    shapes = [max(shapes, key=slots)]
+  return jobs.train(shapes[0][1], stage, devices)
+
+
+def _shapes(
+  config: Mapping[str, Any], stage: str
+) -> list[tuple[float, Mapping[str, Any]]]:
+  """(share of the stage done where it begins, the config with such rows)."""
+  plain = sections.plain(config)
+  if stage not in plain["stages"]:
+    return [(0.0, config)]  # the job says what there is
+  section, rows, out = plain["stages"][stage], [], []
+  for start, _, *options in section["mixture"]:
+    row = build_data.phase_options(section, options)["row"]
+    if row not in rows:
+      rows.append(row)
+      own = plain["stages"] | {stage: section | row}
+      out.append((start, plain | {"stages": own}))
+  return out

@@ -109,7 +109,7 @@ def run(
       if quick:
         plan = _quick(wanted, stage, topology, flags)
       else:
-        job, *_ = row_shapes.train(wanted, stage, devices)  # the largest
+        job = row_shapes.largest(wanted, stage, devices)
         plan = plan_lib.make(job, topology, flags)
       outcome = Outcome(candidate, plan)
     except PlanError as error:
@@ -160,7 +160,7 @@ def _answer(
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_enable_compilation_cache", False)
   try:
-    job, *_ = row_shapes.train(config, stage, chips.describe(topology))
+    job = row_shapes.largest(config, stage, chips.describe(topology))
     answer: plan_lib.Plan | PlanError = plan_lib.make(
       job, topology, flags, quick=True
     )

@@ -5,9 +5,16 @@ import itertools
 
 import pytest
 
+from configs import stages
 from emma_jax.build import config_file, sections
 from emma_jax.build import data as build_data
-from emma_jax.data.batching import plan, row_cost, row_shapes, summary
+from emma_jax.data.batching import (
+  first_fit,
+  plan,
+  row_cost,
+  row_shapes,
+  summary,
+)
 from tests.data.batching import simulated
 
 # What the understanding of the first stages is: see simulated.published.
@@ -20,7 +27,7 @@ def planned(spec: str, stage: str | None) -> tuple[dict, plan.Plan]:
   name = stage or next(iter(config["stages"]))
   section = config["stages"][name]
   layout = dataclasses.replace(
-    build_data.stage_layout(config, name), rows=row_shapes.ROWS
+    build_data.stage_layout(config, name), rows=first_fit.OPEN_ALL
   )
   framing = build_data.framing(config["data"], native=layout.und_patches > 0)
   phases = build_data.phases(section, f"stages.{name}")
@@ -62,17 +69,7 @@ def planned(spec: str, stage: str | None) -> tuple[dict, plan.Plan]:
   return section, out
 
 
-WHOLE = [
-  ("emma_4b.py", stage)
-  for stage in (
-    "0_alignment",
-    "1_pretraining",
-    "2_finetuning",
-    "3_quality",
-    "4a_expert",
-    "4b_router",
-  )
-]
+WHOLE = [("emma_4b.py", stage) for stage in stages.NAMES]
 ALONE = [
   (f"emma_4b.py:{word}", None)
   for word in (

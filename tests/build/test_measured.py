@@ -2,6 +2,7 @@
 
 import json
 import math
+import types
 
 import pytest
 
@@ -124,7 +125,8 @@ def test_rows_that_do_not_split_over_the_devices_name_their_file(
 ):
   config, _, plans = found
   rows = config["stages"][STAGE]["rows"]
-  monkeypatch.setattr(measured, "_shards", lambda config: rows + 1)
+  devices = types.SimpleNamespace(row_shards=lambda mesh: rows + 1)
+  monkeypatch.setattr(measured, "sharding", devices)
   with pytest.raises(
     sections.ConfigError, match=rf"{rows} rows a batch, as .*rows-.*\.json says"
   ):

@@ -141,6 +141,8 @@ def test_each_shape_of_a_stages_rows_is_planned(monkeypatch):
     (f"train {STAGE} from 0%", 16),
   ]
   assert traced == [(32, 1), (16, 0), (32, 1)]
+  assert row_shapes.largest(c, STAGE, []).tokens == 32
+  assert traced[3:] == [(32, 1)]  # and no other
 
 
 def test_a_recipe_says_what_is_rescaled_and_why():

@@ -216,20 +216,10 @@ def _entry(folder: str, name: str, split: str) -> Entry:
   )
   try:
     source = open_set(folder, name, split)
-  except Missing as error:
-    return Entry(
-      **base,
-      status="missing",
-      rows=0,
-      format="",
-      files=(),
-      md5="",
-      advice=str(error),
-    )
   except (BadItem, OSError, ImportError) as error:
     return Entry(
       **base,
-      status="damaged",
+      status="missing" if isinstance(error, Missing) else "damaged",
       rows=0,
       format="",
       files=(),

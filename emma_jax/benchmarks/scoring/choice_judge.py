@@ -74,13 +74,7 @@ def resolve(row: Mapping[str, Any], judge: Judge | None) -> str | None:
     row["prediction"],
     "match_option_zh" if chinese else "match_option",
   )
-  for _ in range(TRIES):
-    reply = judge(prompt)
-    if choice.API_FAILED not in reply:
-      letter = choice.infer(reply, options)
-      if letter:
-        return letter
-  return None
+  return _asked(judge, prompt, lambda reply: choice.infer(reply, options))
 
 
 def resolve_lmms(row: Mapping[str, Any], judge: Judge) -> str | None:
@@ -97,12 +91,18 @@ def resolve_lmms(row: Mapping[str, Any], judge: Judge) -> str | None:
   prompt = match_prompt(
     row["question"], listed(shown), row["prediction"], "match_option_lmms"
   )
+  return _asked(judge, prompt, lambda reply: choice.infer_lmms(reply, options))
+
+
+def _asked(
+  judge: Judge, prompt: str, read: Callable[[str], str | None]
+) -> str | None:
+  """The first letter that is read of a few replies, or None."""
   for _ in range(TRIES):
     reply = judge(prompt)
-    if choice.API_FAILED not in reply:
-      letter = choice.infer_lmms(reply, options)
-      if letter:
-        return letter
+    letter = None if choice.API_FAILED in reply else read(reply)
+    if letter:
+      return letter
   return None
 
 

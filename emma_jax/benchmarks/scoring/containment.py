@@ -64,24 +64,20 @@ def contains(
   return any(normalise(reference) in said for reference in references)
 
 
-def _original(
-  dataset: str,
-  answers: Sequence[str] | str,
-  prediction: str,
-  question_type: str = "",
-) -> int:
-  formula = dataset == "HME100k"
-  return int(contains(answers, prediction, _formula if formula else _plain))
+def _by_dataset(plain: Callable[[str], str]) -> Callable[..., int]:
+  """A scorer that tells formulae by the data set they are of."""
 
+  def score(
+    dataset: str,
+    answers: Sequence[str] | str,
+    prediction: str,
+    question_type: str = "",
+  ) -> int:
+    del question_type
+    normalise = _formula if dataset == "HME100k" else plain
+    return int(contains(answers, prediction, normalise))
 
-def _lmms(
-  dataset: str,
-  answers: Sequence[str] | str,
-  prediction: str,
-  question_type: str = "",
-) -> int:
-  formula = dataset == "HME100k"
-  return int(contains(answers, prediction, _formula if formula else _folded))
+  return score
 
 
 def _vlmevalkit(
@@ -136,8 +132,8 @@ def lmms_score(results: Iterable[Mapping[str, Any]]) -> float:
 
 
 SCORERS: Mapping[tuple[str, str, str], Callable[..., Any]] = {
-  ("OCRBench", "contains", "original"): _original,
-  ("OCRBench", "contains", "lmms_eval"): _lmms,
+  ("OCRBench", "contains", "original"): _by_dataset(_plain),
+  ("OCRBench", "contains", "lmms_eval"): _by_dataset(_folded),
   ("OCRBench", "contains", "vlmevalkit"): _vlmevalkit,
   ("OCRBench", "aggregate", "vlmevalkit"): vlmevalkit_scores,
   ("OCRBench", "aggregate", "lmms_eval"): lmms_score,

@@ -9,12 +9,13 @@ an open model. Numbers of different judges must not be compared.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import importlib.resources
 import json
 import re
 from typing import Any
 
 import numpy as np
+
+from emma_jax.benchmarks.scoring import prompt_texts
 
 EDIT_TYPES = (
   "replace",
@@ -44,8 +45,7 @@ def judge_prompt(edit_type: str, instruction: str) -> str:
       f"{edit_type!r} is no edit type of ImgEdit-Bench; those are "
       f"{', '.join(EDIT_TYPES)}."
     )
-  texts = importlib.resources.files("emma_jax.benchmarks") / "prompts"
-  prompts = json.loads((texts / "imgedit.json").read_text("utf-8"))
+  prompts = json.loads(prompt_texts.file("imgedit.json"))
   return prompts[name].replace("<edit_prompt>", instruction)
 
 

@@ -17,5 +17,14 @@ def read(name: str) -> str:
   Raises:
     FileNotFoundError: there is none of that name.
   """
+  return file(f"{name}.txt")
+
+
+def file(name: str) -> str:
+  """A file of that folder, such as "imgedit.json", newlines as they stand.
+
+  Raises:
+    FileNotFoundError: there is none of that name.
+  """
   folder = resources.files("emma_jax.benchmarks") / "prompts"
-  return (folder / f"{name}.txt").read_bytes().decode()
+  return (folder / name).read_bytes().decode()

@@ -14,7 +14,6 @@ random number. Here that is `Unparsable`, unless a source of guesses is given.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import hashlib
-import importlib.resources
 import json
 import math
 import random
@@ -22,6 +21,8 @@ import re
 from typing import Any
 
 import numpy as np
+
+from emma_jax.benchmarks.scoring import prompt_texts
 
 TASK_TYPES = (
   "background_change",
@@ -55,9 +56,7 @@ class Unparsable(ValueError):
 def prompt(name: str) -> str:
   """A judge's prompt, byte for byte: "sc", where `<instruction>` stands for the
   instruction, or "pq"."""
-  texts = importlib.resources.files("emma_jax.benchmarks") / "prompts"
-  file = texts / f"viescore_{name}.txt"
-  return file.read_bytes().decode()
+  return prompt_texts.read(f"viescore_{name}")
 
 
 def prompt_sha256() -> dict[str, Any]:

@@ -11,7 +11,6 @@ here.
 
 import argparse
 from collections.abc import Sequence
-import importlib
 import sys
 
 from emma_jax.cli import common
@@ -22,15 +21,7 @@ COMMANDS = ("data", "cases")
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="emma-benchmark",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  commands = parser.add_subparsers(dest="command", required=True)
-  for name in COMMANDS:
-    importlib.import_module(f"{__name__}.{name}").add(commands)
-  return parser
+  return common.subcommands("emma-benchmark", __doc__, __name__, COMMANDS)
 
 
 def _main(argv: Sequence[str]) -> int | None:

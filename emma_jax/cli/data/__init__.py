@@ -14,7 +14,6 @@ wrote, or any source as in a config: records:DIR, jsonl:PATH, world:TASK:SPLIT.
 
 import argparse
 from collections.abc import Sequence
-import importlib
 import sys
 
 from emma_jax.cli import common
@@ -48,16 +47,7 @@ COMMANDS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="emma-data",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  commands = parser.add_subparsers(dest="command", required=True)
-  for name in COMMANDS:
-    module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-    module.add(commands)
-  return parser
+  return common.subcommands("emma-data", __doc__, __name__, COMMANDS)
 
 
 def main(argv: Sequence[str]) -> int | None:

@@ -10,7 +10,6 @@ the options of draw. Without --checkpoint the shipped reference model samples.
 """
 
 import argparse
-import importlib
 import sys
 
 from emma_jax.cli import common
@@ -21,15 +20,7 @@ COMMANDS = ("draw", "edit", "ask")
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="emma-sample",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  commands = parser.add_subparsers(dest="command", required=True)
-  for name in COMMANDS:
-    importlib.import_module(f"{__name__}.{name}").add(commands)
-  return parser
+  return common.subcommands("emma-sample", __doc__, __name__, COMMANDS)
 
 
 def _main(argv: list[str]) -> int:
@@ -39,22 +30,7 @@ def _main(argv: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv, _mistakes())
-
-
-def _mistakes() -> tuple[type[Exception], ...]:
-  from emma_jax.build import sections
-  from emma_jax.checkpoints.integrity import CheckpointError
-  from emma_jax.data.pictures import images
-  from emma_jax.sampling.context import SampleError
-
-  return (
-    sections.ConfigError,
-    images.BadRecord,
-    SampleError,
-    CheckpointError,
-    FileNotFoundError,
-  )
+  return common.run(_main, argv, common.sampling_mistakes())
 
 
 def entry() -> None:

@@ -18,7 +18,6 @@ random.
 
 import argparse
 from collections.abc import Sequence
-import importlib
 import sys
 
 from emma_jax.cli import common
@@ -31,15 +30,7 @@ COMMANDS = ("torch", "memory", "gpu", "data")
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog="emma-speed",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  commands = parser.add_subparsers(dest="command", required=True)
-  for name in COMMANDS:
-    importlib.import_module(f"{__name__}.{name}").add(commands)
-  return parser
+  return common.subcommands("emma-speed", __doc__, __name__, COMMANDS)
 
 
 def _main(argv: Sequence[str]) -> int:

@@ -24,6 +24,8 @@ WINDOW = 64
 # Of a batch's rows: in small batches, many open rows would keep samples back
 # for many steps.
 BATCHES = 2
+# Rows of the smallest batch that leaves all of them open.
+OPEN_ALL = WINDOW // BATCHES
 
 
 class Full(NamedTuple):

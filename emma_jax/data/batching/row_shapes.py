@@ -16,10 +16,9 @@ from emma_jax.data.batching import first_fit, order
 from emma_jax.data.batching.plan import SegmentPlanner
 from emma_jax.data.batching.row_layout import CAPACITIES, PATCHES_PER_CELL
 
-# Samples that are placed in each shape, in batches of so many rows: as many as
-# leave all rows open that first fit may have open. Of the first samples full
-# rows close, and the others stay open: they are not counted.
-SAMPLES, ROWS = 12288, first_fit.WINDOW // first_fit.BATCHES
+# Samples that are placed in each shape. Of the first ones full rows close, and
+# the others stay open: they are not counted.
+SAMPLES = 12288
 _BEGIN = SAMPLES // 3
 # Und tokens beside what the samples take on average: too few leave the Gen
 # buffer empty, too many themselves.
@@ -45,13 +44,7 @@ def best(planner: SegmentPlanner, number: int) -> Shape:
   It has no more slots than the stage's own row, and holds every record that
   the phase's row holds now.
   """
-  trial = _Trial(planner, number)
-  found = [trial.shape(row) for row in trial.candidates()]
-  full = max(round(x.fill, 2) for x in found)
-  return max(
-    (x for x in found if round(x.fill, 2) == full),
-    key=lambda x: (round(x.patches, 2), x.slots),
-  )
+  return _Trial(planner, number).best()
 
 
 def mixture(
@@ -66,8 +59,9 @@ def mixture(
   """
   out, pairs = [], []
   for number, phase in enumerate(phases):
-    now = _Trial(planner, number).now()
-    then = best(planner, number) if now.fill < low else now
+    trial = _Trial(planner, number)
+    now = trial.now()
+    then = trial.best() if now.fill < low else now
     pairs.append((now, then))
     changed = then.row != now.row
     base = dict(zip(CAPACITIES, planner.config.rules.capacities))
@@ -86,18 +80,15 @@ class _Trial:
     chunk = planner.order.chunk(
       order.Position(none, none), planner.weights(phase), phase.unit, SAMPLES
     )
-    source = np.array([x.source for x in planner.lanes])[chunk.lane]
-    self._bucket = np.array([x.bucket for x in planner.lanes])[chunk.lane]
-    self._need = np.zeros((source.size, len(CAPACITIES)), np.int64)
-    self._tokens = np.zeros(source.size, np.int64)
-    self.largest = np.zeros(len(CAPACITIES), np.int64)
-    for i, table in enumerate(planner.tables):
-      mine = source == i
-      if not mine.any():
-        continue
-      self._need[mine] = table.need[chunk.element[mine]]
-      self._tokens[mine] = table.tokens[chunk.element[mine]]
-      self.largest = np.maximum(self.largest, table.need[table.fits].max(0))
+    samples = planner.samples_of(chunk)
+    self._bucket = planner.buckets_of(chunk)
+    self._need = planner.needs_of(samples)
+    self._tokens = np.zeros(len(samples), np.int64)
+    self._largest = np.zeros(len(CAPACITIES), np.int64)
+    for i in np.unique(samples.source):
+      table, mine = planner.tables[i], samples.source == i
+      self._tokens[mine] = table.tokens[samples.index[mine]]
+      self._largest = np.maximum(self._largest, table.need[table.fits].max(0))
     self._base = c.rules
     self._now = c.rules.with_row(phase.row)
 
@@ -105,12 +96,21 @@ class _Trial:
     """The phase's own rows."""
     return self.shape(dict(zip(CAPACITIES, self._now.capacities)))
 
-  def candidates(self) -> Iterator[dict[str, int]]:
+  def best(self) -> Shape:
+    """See the function of this name."""
+    found = [self.shape(row) for row in self._candidates()]
+    full = max(round(x.fill, 2) for x in found)
+    return max(
+      (x for x in found if round(x.fill, 2) == full),
+      key=lambda x: (round(x.patches, 2), x.slots),
+    )
+
+  def _candidates(self) -> Iterator[dict[str, int]]:
     """Of more and more samples, as long as the slots last; today's first."""
     now = dict(zip(CAPACITIES, self._now.capacities))
     yield now
     mean = dict(zip(CAPACITIES, self._need.mean(axis=0).tolist()))
-    least = dict(zip(CAPACITIES, self.largest.tolist()))
+    least = dict(zip(CAPACITIES, self._largest.tolist()))
     if not mean["targets"]:  # one buffer, which any shape fills
       return
     budget = max(x.slots for x in self._base.layouts)
@@ -145,7 +145,7 @@ class _Trial:
     """What a row holds."""
     rules = self._base.with_row(row)
     rows = first_fit.Rows(
-      rules.capacities, len(rules.layouts), ROWS, self._d.least
+      rules.capacities, len(rules.layouts), first_fit.OPEN_ALL, self._d.least
     )
     slots = np.array([x.slots for x in rules.layouts])
     used = room = samples = count = patches = 0
@@ -156,8 +156,8 @@ class _Trial:
       used += int(self._tokens[held].sum())
       patches += int(self._need[held, CAPACITIES.index("und_patches")].sum())
       samples += len(held)
-      count += ROWS
-      room += int(slots[full.bucket]) * ROWS
+      count += first_fit.OPEN_ALL
+      room += int(slots[full.bucket]) * first_fit.OPEN_ALL
     return Shape(
       row=row,
       slots=int(slots.max()),

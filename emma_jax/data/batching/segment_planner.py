@@ -45,6 +45,8 @@ class SegmentPlanner:
       [t.need[t.fits].min(axis=0) for t in self.tables], axis=0
     )
     self.ends = config.ends
+    self._source_of = np.array([x.source for x in self.lanes])
+    self._bucket_of = np.array([x.bucket for x in self.lanes])
 
   def weights(self, phase: Phase) -> np.ndarray:
     """(lanes,): a source's weight, dealt to its lanes.
@@ -55,13 +57,12 @@ class SegmentPlanner:
     """
     tokens = phase.unit == "tokens"
     size = np.array([x.tokens if tokens else x.samples for x in self.lanes])
-    source = np.array([x.source for x in self.lanes])
     of_bucket = np.array(
       [x.draws and x.bucket != row_cost.ANY_BUCKET for x in self.lanes]
     )
     out = np.zeros(size.size)
     for i, name in enumerate(self.names):
-      mine = source == i
+      mine = self._source_of == i
       if phase.even_buckets and (mine & of_bucket).any():
         size[mine & of_bucket] = size[mine & of_bucket].mean()
       out[mine] = phase.weights.get(name, 0.0) * size[mine] / size[mine].sum()
@@ -77,6 +78,24 @@ class SegmentPlanner:
       if work.batch >= self.ends[work.phase]:
         work.next_phase()
     return work.segment(number * c.segment)
+
+  def samples_of(self, chunk: order.Chunk) -> Samples:
+    """What is drawn, with the turns that are kept of it."""
+    source = self._source_of[chunk.lane]
+    turns = np.zeros(source.size, np.int64)
+    for i, table in enumerate(self.tables):
+      mine = np.flatnonzero(source == i)
+      turns[mine] = table.turns[chunk.element[mine]]
+    return Samples(
+      source=source,
+      epoch=chunk.epoch,
+      index=chunk.element.astype(np.int64),
+      turns=turns,
+    )
+
+  def buckets_of(self, chunk: order.Chunk) -> np.ndarray:
+    """(n,): that of the lane which each is drawn from."""
+    return self._bucket_of[chunk.lane]
 
   def needs_of(self, samples: Samples) -> np.ndarray:
     """(n, capacities)."""
@@ -125,9 +144,9 @@ class _Work:
     used = self._count / max(len(self._full), 1)
     wish = int(np.clip((end - self.batch) * used, _LEAST, _MOST))
     chunk = d.order.chunk(self._position, d.weights(phase), phase.unit, wish)
-    samples = self._samples(chunk)
+    samples = d.samples_of(chunk)
     done, placed = 0, len(samples)
-    bucket = np.array([x.bucket for x in d.lanes])[chunk.lane]
+    bucket = d.buckets_of(chunk)
     for full in self._rows.fill(self._count, d.needs_of(samples), bucket):
       self._passed += int(chunk.passed[done : full.placed].sum())
       done = full.placed
@@ -161,32 +180,19 @@ class _Work:
     row = d.config.phases[self.phase].row
     room = np.array(d.config.rules.with_row(row).capacities)
     # Of sources that are no longer drawn, those that no row holds any more.
-    fits = np.all(d.needs_of(samples) <= room, axis=1)
+    need = d.needs_of(samples)
+    fits = np.all(need <= room, axis=1)
     self._passed += int(np.count_nonzero(~fits))
-    samples = samples.take(fits)
+    samples, need = samples.take(fits), need[fits]
     bucket = np.zeros(len(samples), np.int64)
     if len(d.config.rules.layouts) > 1:
       for source, table in enumerate(d.tables):
         mine = samples.source == source
         bucket[mine] = table.bucket[samples.index[mine]]
     self._rows = self._new_rows()
-    self._rows.take_over(self._count, d.needs_of(samples), bucket, last)
+    self._rows.take_over(self._count, need, bucket, last)
     self._tables.append(samples)
     self._count += len(samples)
-
-  def _samples(self, chunk: order.Chunk) -> Samples:
-    d = self._d
-    source = np.array([x.source for x in d.lanes])[chunk.lane]
-    turns = np.zeros(source.size, np.int64)
-    for i, table in enumerate(d.tables):
-      mine = np.flatnonzero(source == i)
-      turns[mine] = table.turns[chunk.element[mine]]
-    return Samples(
-      source=source,
-      epoch=chunk.epoch,
-      index=chunk.element.astype(np.int64),
-      turns=turns,
-    )
 
   def segment(self, first: int) -> Segment:
     table = Samples.joined(self._tables)

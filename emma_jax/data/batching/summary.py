@@ -65,7 +65,7 @@ def of_phases(plan: Plan, samples: int) -> tuple[PhaseSummary, ...]:
   Batches are small, of as many rows as leave first fit all that it may have
   open; how full a row is depends on nothing else.
   """
-  rows = min(plan.config.rows, first_fit.WINDOW // first_fit.BATCHES)
+  rows = min(plan.config.rows, first_fit.OPEN_ALL)
   out: list[PhaseSummary] = []
   for phase in plan.config.phases:
     # Small segments, as one is planned whole.
