@@ -1,5 +1,5 @@
-"""The originals' own numbers, one by one: to 1e-9, where `cases` allows more for
-float32."""
+"""The originals' own numbers, one by one: to 1e-9, where `cases` allows more of
+what was float32."""
 
 from collections.abc import Callable, Mapping
 import json
