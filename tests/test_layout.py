@@ -36,7 +36,7 @@ FLOORS = (
     "structs",
     "xla_flags",
   ),
-  ("build.sections", "checkpoints.renamed_keys"),
+  ("build.sections", "checkpoints.renamed_keys", "judge"),
   ("flow", "models", "pages", "world"),
   ("build.model",),
   ("data.pictures", "data.text"),

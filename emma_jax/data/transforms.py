@@ -25,9 +25,6 @@ from emma_jax.structs import (
   WithLatent,
 )
 
-# Where a picture stands in a question, as in LLaVA's files.
-IMAGE_MARK = "<image>"
-
 
 @dataclasses.dataclass(frozen=True)
 class Text:
@@ -314,18 +311,18 @@ def further_turn(
 def _place_pictures(record: Understanding) -> Sequence[Sequence[str | None]]:
   """Each question as text pieces and None where a picture stands."""
   questions = [question for question, _ in record.turns]
-  marks = sum(question.count(IMAGE_MARK) for question in questions)
+  marks = sum(question.count(chat.IMAGE_MARK) for question in questions)
   if marks == 0:
     head = [None] * len(record.pictures)
     return [[*head, questions[0]], *([q] for q in questions[1:])]
   if marks != len(record.pictures):
     raise images.BadRecord(
       record.id,
-      f"{marks} {IMAGE_MARK} marks for {len(record.pictures)} pictures",
+      f"{marks} {chat.IMAGE_MARK} marks for {len(record.pictures)} pictures",
     )
   out: list[Sequence[str | None]] = []
   for question in questions:
-    first, *others = question.split(IMAGE_MARK)
+    first, *others = question.split(chat.IMAGE_MARK)
     if not others:
       out.append([question])
       continue

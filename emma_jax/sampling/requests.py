@@ -11,14 +11,9 @@ import numpy as np
 
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures.preprocess import Fitted
+from emma_jax.data.text.chat import IMAGE_MARK
 from emma_jax.data.text.tokenizer import Tokenizer
-from emma_jax.data.transforms import (
-  IMAGE_MARK,
-  Picture,
-  Sample,
-  ToSample,
-  further_turn,
-)
+from emma_jax.data.transforms import Picture, Sample, ToSample, further_turn
 from emma_jax.sampling import context
 from emma_jax.sampling.context import SampleError, static_size
 from emma_jax.sampling.fitting import Fitting

@@ -35,7 +35,7 @@ from typing import Any
 
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
-from emma_jax.data.transforms import IMAGE_MARK
+from emma_jax.data.text.chat import IMAGE_MARK
 from emma_jax.structs import (
   STEM_GENERAL,
   STEM_SCIENCE,

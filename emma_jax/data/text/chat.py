@@ -44,6 +44,8 @@ from emma_jax.data.text import tokenizer as tokens_lib
 Role = Literal["system", "user", "assistant"]
 # What is to be generated: a text or a picture; None: nothing.
 Answer = Literal["text", "picture"] | None
+# Where a picture stands in a question's text, as in LLaVA's files.
+IMAGE_MARK = "<image>"
 # Stands for a picture where only its place matters.
 PICTURE = object()
 

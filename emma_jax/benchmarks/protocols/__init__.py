@@ -1,0 +1,1 @@
+"""How each published benchmark asks, scores and averages."""

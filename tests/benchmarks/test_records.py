@@ -1,0 +1,72 @@
+import dataclasses
+import os
+
+import pytest
+
+from emma_jax.benchmarks import records
+from emma_jax.benchmarks.records import Outcome, Prediction
+
+LINES = [
+  Prediction(id=str(n), repeat=0, key=f"k{n}", prompt="p", text="é\n\u2028")
+  for n in range(4)
+]
+
+
+def write(path, lines=LINES):
+  with records.Appender(path) as out:
+    out.add(lines)
+  return path
+
+
+def test_lines_come_back_as_they_were(tmp_path):
+  """Also with a line break, or a line separator, within a text."""
+  path = write(tmp_path / "deep" / "part-0.jsonl")
+  assert list(records.load(Prediction, path)) == LINES
+  assert list(records.load(Prediction, tmp_path / "nothing.jsonl")) == []
+
+
+def test_a_line_cut_anywhere_is_dropped_and_written_over(tmp_path):
+  """Whatever byte a kill stops at, no line before is lost, none is torn."""
+  path = write(tmp_path / "part-0.jsonl")
+  whole = path.read_bytes()
+  starts = [0, *(i + 1 for i, b in enumerate(whole) if b == 10)]
+  for end in range(len(whole) + 1):
+    path.write_bytes(whole[:end])
+    kept = sum(s <= end for s in starts[1:])
+    assert list(records.load(Prediction, path)) == LINES[:kept]
+    assert records.whole_length(path) == starts[kept]
+  path.write_bytes(whole[:-7])
+  write(path, LINES[3:])
+  assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+  "line", ['{"id": 1', "[]", '{"id": "1", "new": 2}', ""]
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+  path = write(tmp_path / "part-0.jsonl", LINES[:1])
+  with open(path, "a") as file:
+    file.write(line + "\n")
+  with pytest.raises(records.BadRun, match=r"part-0\.jsonl, line 2: no pred"):
+    list(records.load(Prediction, path))
+
+
+def test_no_number_that_json_lacks_is_written(tmp_path):
+  bad = Outcome(id="1", repeat=0, impl="x", score=float("nan"), cluster="1")
+  with records.Appender(tmp_path / "o.jsonl") as out, pytest.raises(ValueError):
+    out.add([bad])
+  assert os.path.getsize(tmp_path / "o.jsonl") == 0
+
+
+def test_one_line_for_each_name():
+  by = lambda p: p.id
+  lines = [(f"file, line {n}", p) for n, p in enumerate(LINES)]
+  assert records.once(lines + lines[:1], by) == {p.id: p for p in LINES}
+  other = dataclasses.replace(LINES[0], text="other")
+  with pytest.raises(records.BadRun, match="again, line 1 and file, line 0"):
+    records.once([*lines, ("again, line 1", other)], by)
+
+
+def test_digests_depend_on_the_content_alone():
+  assert records.digest({"a": 1, "b": 2}) == records.digest({"b": 2, "a": 1})
+  assert records.digest({"a": 1}) != records.digest({"a": 2})
