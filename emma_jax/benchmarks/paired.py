@@ -99,8 +99,8 @@ def permutation(
     ValueError: see `cluster_bootstrap`.
   """
   parts = split_strata(differences, clusters, strata)
-  shares = np.concatenate([p.sums / p.counts.sum() for p in parts])
-  shares = shares[shares != 0] / len(parts)  # a flip of nothing is nothing
+  shares = np.concatenate([p.share * p.sums / p.counts.sum() for p in parts])
+  shares = shares[shares != 0]  # a flip of nothing is nothing
   # What differs by rounding alone is as far out as what was seen.
   limit = abs(shares.sum()) - 1e-12 * np.abs(shares).sum()
   if shares.size <= _EXACT_CLUSTERS:

@@ -6,6 +6,7 @@ killed process leaves is dropped. Nothing here needs an accelerator, or jax.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -34,8 +35,9 @@ class Prediction:
   Args:
     id: of the item.
     repeat: 0, 1, ...: a further picture or answer of the same item.
-    key: digest of the weights and all settings, the prompt, the pictures, the
-      id and the repeat: what decides it.
+    key: digest of all that decides it: weights, settings, prompt, pictures, id
+      and repeat.
+    settings: digest of the weights and settings alone.
     prompt: digest of the prompt alone.
     status: see `Status`.
     text: the answer.
@@ -48,6 +50,7 @@ class Prediction:
   id: str
   repeat: int
   key: str
+  settings: str
   prompt: str
   status: Status = "ok"
   text: str = ""
@@ -172,12 +175,22 @@ class Appender:
   """Adds lines to a file that nobody else writes; begins behind a torn one."""
 
   def __init__(self, path: str | os.PathLike):
-    """Opens the file, whose folder is made."""
+    """Opens the file, whose folder is made.
+
+    Raises:
+      BadRun: another process has it open.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    length = whole_length(path)
-    self._file = open(path, "r+b" if os.path.exists(path) else "w+b")  # noqa: SIM115  # closed by `close`
-    self._file.truncate(length)
-    self._file.seek(length)
+    self._file = open(path, "a+b")  # noqa: SIM115  # closed by `close`
+    try:
+      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      self._file.close()
+      raise BadRun(
+        f"{path} is being written by another process. Wait for it, stop it, or "
+        "give each process a shard of its own (--shard)."
+      ) from error
+    self._file.truncate(whole_length(path))
 
   def add(self, lines: Iterable[Prediction | Judgement | Outcome]) -> None:
     """Adds lines; they are on the disk when this returns."""

@@ -87,11 +87,13 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class _Stratum:
-  """Per cluster: the sum of its scores (C,), and its items (C,); the scores."""
+  """Per cluster: the sum of its scores, weighted, and of the weights, both
+  (C,); the scores. `share`: of the stratum in the mean of means."""
 
   sums: np.ndarray
   counts: np.ndarray
   values: np.ndarray
+  share: float
 
   @property
   def mean(self) -> float:
@@ -102,11 +104,14 @@ def split_strata(
   values: Sequence[float],
   clusters: Sequence[Hashable] | None,
   strata: Sequence[Hashable] | None,
+  weights: Sequence[float] | None = None,
+  strata_weights: Mapping[Hashable, float] | None = None,
 ) -> list[_Stratum]:
   """Scores by stratum, and by cluster within it.
 
   Raises:
-    ValueError: scores that are no finite numbers, or labels of another length.
+    ValueError: scores that are no finite numbers, labels of another length, a
+      weight that is not positive, a stratum without one.
   """
   scores = np.asarray(values, np.float64)
   if scores.ndim != 1 or not scores.size:
@@ -118,13 +123,32 @@ def split_strata(
   pairs = np.unique(np.stack([cluster_of, stratum_of]), axis=1)
   if pairs.shape[1] != cluster_of.max() + 1:
     raise ValueError("A cluster lies in two strata; then they must be one.")
+  of_item = np.ones(scores.size) if weights is None else np.asarray(weights)
+  if of_item.shape != scores.shape or not (of_item > 0).all():
+    raise ValueError("Weights must be positive, one for each score.")
+  shares = _shares(strata, strata_weights)
   found = []
-  for stratum in range(stratum_of.max() + 1):
+  for stratum, share in enumerate(shares):
     chosen = stratum_of == stratum
     _, own = np.unique(cluster_of[chosen], return_inverse=True)
-    sums = np.bincount(own, scores[chosen])
-    found.append(_Stratum(sums, np.bincount(own), scores[chosen]))
+    sums = np.bincount(own, scores[chosen] * of_item[chosen])
+    counts = np.bincount(own, of_item[chosen])
+    found.append(_Stratum(sums, counts, scores[chosen], share))
   return found
+
+
+def _shares(
+  strata: Sequence[Hashable] | None, weights: Mapping[Hashable, float] | None
+) -> list[float]:
+  """Of each stratum in the mean of means; they sum to 1."""
+  labels: list[Hashable] = list(dict.fromkeys(strata or [None]))
+  if not weights:
+    return [1 / len(labels)] * len(labels)
+  lacking = [x for x in labels if weights.get(x, 0) <= 0]
+  if lacking:
+    raise ValueError(f"No positive weight for the strata {lacking}.")
+  total = sum(weights[x] for x in labels)
+  return [weights[x] / total for x in labels]
 
 
 def _codes(
@@ -151,6 +175,8 @@ def cluster_bootstrap(
   clusters: Sequence[Hashable] | None = None,
   strata: Sequence[Hashable] | None = None,
   *,
+  weights: Sequence[float] | None = None,
+  strata_weights: Mapping[Hashable, float] | None = None,
   seed: int,
   confidence: float = CONFIDENCE,
   replicates: int = REPLICATES,
@@ -165,28 +191,29 @@ def cluster_bootstrap(
     clusters: label of each item's cluster; None: all are independent.
     strata: label of each item's stratum; None: one for all. A cluster must not
       lie in two.
+    weights: of each item in the mean of its stratum; None: all alike.
+    strata_weights: label -> weight in the mean of means; None: all alike.
     seed: of the draws.
     confidence, replicates: see there.
 
   Raises:
     ValueError: no scores, NaN among them, labels of another number, a cluster
-      in two strata.
+      in two strata, a weight that is not positive.
   """
   z_value(confidence)  # checks it
-  parts = split_strata(values, clusters, strata)
+  parts = split_strata(values, clusters, strata, weights, strata_weights)
   rng = np.random.default_rng(seed)
   means = np.zeros(replicates)
   for part in parts:
-    means += _resampled_means(part, replicates, rng)
-  means /= len(parts)
-  value = float(np.mean([part.mean for part in parts]))
+    means += part.share * _resampled_means(part, replicates, rng)
+  value = sum(part.share * part.mean for part in parts)
   tail = (1 - confidence) / 2
   low, high = np.quantile(means, [tail, 1 - tail])
   # Resampling alone moves sums by rounding; what does not vary is certain.
   variance = float(np.var(means))
-  independent = (
-    sum(float(np.var(part.values)) / part.values.size for part in parts)
-    / len(parts) ** 2
+  independent = sum(
+    part.share**2 * float(np.var(part.values)) / part.values.size
+    for part in parts
   )
   scale = max(abs(value), 1e-300)
   certain = math.sqrt(variance) < 1e-12 * scale or not independent

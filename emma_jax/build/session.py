@@ -71,6 +71,7 @@ def load(
   route: str | None = None,
   change: Change | None = None,
   batch: int = 32,
+  fill: bool = False,
 ) -> Session:
   """A session of "reference" (shipped), a weight file or a training's folder.
 
@@ -85,6 +86,7 @@ def load(
     found.step,
     route or found.route,
     batch,
+    fill,
   )
 
 
@@ -95,6 +97,7 @@ def session(
   step: int,
   route: str | None = None,
   batch: int = 32,
+  fill: bool = False,
 ) -> Session:
   """A session of weights that are in memory.
 
@@ -106,6 +109,7 @@ def session(
     route: the expert understanding pictures take, "versatile" unless given
       (an untrained router would choose at random).
     batch: samples computed at once; a power of two.
+    fill: see `Runner`.
 
   Raises:
     ConfigError: a section that does not fit.
@@ -122,6 +126,7 @@ def session(
     dtype=model["dtype"],
     route=route or "versatile",
     batch=batch,
+    fill=fill,
     name=name,
   )
   return Session(

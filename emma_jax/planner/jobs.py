@@ -316,7 +316,7 @@ def _prefix(
   if layout.reference_branch == "und":
     visual += layout.clean_cost * references
   layout = dataclasses.replace(
-    layout, und_tokens=context.static_size(request.text + visual, 32)
+    layout, und_tokens=context.padded_size(request.text + visual, 32)
   )
   return step_lib.abstract_batch(layout, mesh)
 

@@ -43,13 +43,6 @@ class Requests(Fitting):
     """One row for any one of the samples; `size` of pictures, or trained."""
     return context.row_layout(samples, self.row, size or self.size)
 
-  def layout_of(
-    self, questions: Sequence[Sample], members: Sequence[int]
-  ) -> Layout:
-    """One row for any of the questions at `members`, computed together."""
-    chosen = [questions[i] for i in members]
-    return self.layout(chosen, self.size_of(chosen[0]))
-
   def drawings(
     self, prompts: Sequence[str], contexts: Sequence[Context]
   ) -> list[list[Sample]]:
@@ -114,12 +107,6 @@ class Requests(Fitting):
     (first, *_) = shown
     assert isinstance(first, np.ndarray)  # only native ones bring latents
     return self.to_sample.sized(*first.shape[:2])
-
-  def computed_together(self, questions: Sequence[Sample]) -> list[list[int]]:
-    """Places of the questions in one layout: of one size, or as large."""
-    native = self.framing.understanding.native
-    own = lambda q: self.layout([q]) if native else self.size_of(q)
-    return list(places_by(map(own, questions)).values())
 
   def further_turns(
     self, members: Sequence[int], turns: Sequence[Sequence[str]]

@@ -29,6 +29,9 @@ class Runner:
   dtype: that the autoencoder alone computes in.
   route: the expert that pictures in questions take.
   batch: samples computed at once; a power of two.
+  fill: every program has `batch` rows, those without a sample repeat one.
+    Slower for the last few, and a result is the same bit for bit whatever it
+    is computed with: other numbers of rows may round otherwise.
   name: of the weights, in errors.
   """
 
@@ -38,6 +41,7 @@ class Runner:
   dtype: str
   route: str
   batch: int
+  fill: bool
   name: str
 
   def __post_init__(self):
@@ -115,7 +119,9 @@ class Runner:
   ) -> list[list[WithLatent]]:
     """Fitted pictures of any sizes, by conversation, with their latents."""
     weights, every = self.params["autoencoder"], [p for x in shown for p in x]
-    made = iter(latents.encode_all(self.model, weights, every, _PIXELS))
+    # One by one where nothing may depend on what comes along.
+    at_once = 1 if self.fill else _PIXELS
+    made = iter(latents.encode_all(self.model, weights, every, at_once))
     return [[WithLatent(p, next(made)) for p in x] for x in shown]
 
   def answers(
@@ -177,7 +183,7 @@ class Runner:
     """(items of a chunk, rows to compute it with); see `static_size`."""
     for start in range(0, len(items), self.batch):
       chunk = list(items[start : start + self.batch])
-      yield chunk, static_size(len(chunk))
+      yield chunk, self.batch if self.fill else static_size(len(chunk))
 
 
 def _filled(chunk: list[int], rows: int) -> list[int]:

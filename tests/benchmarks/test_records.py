@@ -7,7 +7,9 @@ from emma_jax.benchmarks import records
 from emma_jax.benchmarks.records import Outcome, Prediction
 
 LINES = [
-  Prediction(id=str(n), repeat=0, key=f"k{n}", prompt="p", text="é\n\u2028")
+  Prediction(
+    id=str(n), repeat=0, key=f"k{n}", settings="s", prompt="p", text="é\n\u2028"
+  )
   for n in range(4)
 ]
 
@@ -56,6 +58,15 @@ def test_no_number_that_json_lacks_is_written(tmp_path):
   with records.Appender(tmp_path / "o.jsonl") as out, pytest.raises(ValueError):
     out.add([bad])
   assert os.path.getsize(tmp_path / "o.jsonl") == 0
+
+
+def test_a_file_has_one_writer(tmp_path):
+  with (
+    records.Appender(tmp_path / "p.jsonl"),
+    pytest.raises(records.BadRun, match="another process"),
+  ):
+    records.Appender(tmp_path / "p.jsonl")
+  write(tmp_path / "p.jsonl")  # it is free again
 
 
 def test_one_line_for_each_name():

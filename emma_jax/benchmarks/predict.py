@@ -1,0 +1,361 @@
+"""The model's answers and pictures: the only part that knows a session.
+
+A prediction is a function of the weights, the settings, the item and the
+repeat. What it is computed beside plays no part: programs have a fixed number
+of rows (`Runner.fill`), each item's program depends on that item alone, and
+noise is of the item's id. So it does not matter in which order, batch or
+process an item comes, or whether a run was killed in between.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import hashlib
+import io
+import os
+import re
+import time
+from typing import Any
+import zlib
+
+from PIL import Image
+
+from emma_jax import files
+from emma_jax.benchmarks import folders, records
+from emma_jax.benchmarks.data.folder import Source
+from emma_jax.benchmarks.items import BadItem, Item
+from emma_jax.benchmarks.records import Appender, Prediction
+from emma_jax.benchmarks.selection import Shard, limited
+from emma_jax.benchmarks.settings import SetSettings
+from emma_jax.checkpoints.integrity import checksums
+from emma_jax.data.pictures.images import BadRecord
+from emma_jax.sampling.answers import Answer, Conversation
+from emma_jax.sampling.canvases import Canvas
+from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.session import Session
+
+# Prepared requests that wait for company, in batches: 32 pictures of 1024 x
+# 1024 are 100 MB.
+_WAITING = 32
+
+
+class Stopped(Exception):
+  """Asked to stop; all that was made is on the disk."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """A session, and digests of what decides its predictions.
+
+  weights: of all arrays.
+  config: of the sections that say how pictures and texts are shown.
+  """
+
+  session: Session
+  weights: str
+  config: str
+
+  @classmethod
+  def of(cls, session: Session) -> "Model":
+    """Goes through all weights once.
+
+    Raises:
+      ValueError: the session's programs do not have a fixed number of rows.
+    """
+    if not session.runner.fill:
+      raise ValueError("Predictions need a session that was loaded with fill.")
+    sections = {k: session.config[k] for k in ("model", "data", "sample")}
+    return cls(
+      session=session,
+      weights=records.digest(checksums(session.params)),
+      config=records.digest(sections),
+    )
+
+  def decides(self, settings: SetSettings) -> dict[str, Any]:
+    """JSON of the weights and settings, what is left open filled in."""
+    defaults = self.session.defaults
+    editing = settings.benchmark.task == "edit"
+    text = "edit_text_guidance" if editing else "text_guidance"
+    given = settings.asked()
+    for key, default in (
+      ("steps", "steps"),
+      ("shift", "shift"),
+      ("text_guidance", text),
+      ("image_guidance", "edit_image_guidance"),
+    ):
+      given[key] = defaults[default] if given[key] is None else given[key]
+    del given["repeats"], given["split"]  # what is there does not change
+    return given | {
+      "weights": self.weights,
+      "config": self.config,
+      "route": self.session.runner.route,
+      "rows": self.session.runner.batch,
+    }
+
+
+@dataclasses.dataclass
+class Tally:
+  """What a call of `predict` did, or found."""
+
+  made: int = 0
+  found: int = 0
+  stale: int = 0
+  stale_where: str = ""
+  failed: int = 0
+  seconds: float = 0.0
+  model_seconds: float = 0.0
+  tokens: int = 0  # of prompts and pictures
+  slots: int = 0  # they were computed in
+
+  def timing(self) -> dict[str, float]:
+    """JSON of what was computed and how long it took."""
+    keys = ("made", "seconds", "model_seconds", "tokens", "slots")
+    return {key: getattr(self, key) for key in keys}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+  """One prediction to be made: a line without its result, and its noise."""
+
+  line: Prediction
+  stream: int
+  text: str
+  pictures: tuple[bytes, ...]
+
+
+def predict(
+  model: Model,
+  source: Source,
+  settings: SetSettings,
+  folder: str,
+  *,
+  shard: Shard,
+  batch: int,
+  stop: Callable[[], bool],
+  tell: Callable[[Tally, int], None],
+) -> Tally:
+  """Makes what is missing of a set's predictions.
+
+  Args:
+    model: with its session.
+    source: the set's items.
+    settings: of the set.
+    folder: of the run; the set's is in it.
+    shard: of the items this process makes.
+    batch: requests computed at once; any number gives the same predictions.
+    stop: asked between batches.
+    tell: hears what is done, and how many there are in all.
+
+  Raises:
+    Stopped: `stop` said so.
+    BadRun: files of this set are damaged or being written.
+  """
+  place = folders.SetFolder(folder, settings.name)
+  decides = model.decides(settings)
+  tally, begun = Tally(), time.monotonic()
+  places, ids = _places(source, settings.limit)
+  places = [i for i in places if shard.has(ids[i])]
+  worker = _Worker(model.session, settings, place, batch, tally)
+  with Appender(place.part(shard.index)) as out:
+    place.note(settings, decides, source)
+    known = place.known()
+    total = len(places) * settings.repeats
+    for i in places:
+      if stop():
+        raise Stopped
+      for job in _jobs(source[i], settings, decides):
+        if _is_known(known, job.line, tally):
+          continue
+        lines = worker.add(job)
+        if lines:
+          out.add(lines)
+          tally.seconds = time.monotonic() - begun
+          tell(tally, total)
+    for lines in worker.rest():
+      out.add(lines)
+      tally.seconds = time.monotonic() - begun
+      tell(tally, total)
+      if stop():
+        raise Stopped
+  tally.seconds = time.monotonic() - begun
+  place.add_timing(shard.index, tally.timing())
+  return tally
+
+
+def _places(source: Source, limit: int) -> tuple[list[int], list[str]]:
+  """Numbers of the items to run, and the ids of all."""
+  ids, groups = [], []
+  for i in range(len(source)):
+    item = source[i]
+    ids.append(item.id)
+    groups.append(item.group)
+  return limited(groups, limit), ids
+
+
+def _is_known(
+  known: Mapping[tuple[str, int], Mapping[str, str]],
+  line: Prediction,
+  tally: Tally,
+) -> bool:
+  """Whether a prediction is there; counts it, and those of other settings."""
+  of_item = known.get((line.id, line.repeat), {})
+  if line.key in of_item:
+    tally.found += 1
+    return True
+  if of_item:
+    tally.stale += 1
+    tally.stale_where = tally.stale_where or next(iter(of_item.values()))
+  return False
+
+
+def _jobs(
+  item: Item, settings: SetSettings, decides: Mapping[str, Any]
+) -> Iterator[_Job]:
+  """Of each repeat; pictures that cannot be read make it `unreadable`."""
+  request = settings.benchmark.prompts[settings.prompt](item)
+  pictures: tuple[bytes, ...] = ()
+  error = ""
+  try:
+    pictures = tuple(p.bytes() for p in request.pictures)
+  except BadItem as bad:
+    error = str(bad)
+  seen = [hashlib.sha256(p).hexdigest() for p in pictures]
+  of_settings = records.digest(decides)
+  for repeat in range(settings.repeats):
+    line = Prediction(
+      id=item.id,
+      repeat=repeat,
+      key=records.digest(
+        [of_settings, request.text, seen, error, item.id, repeat]
+      ),
+      settings=of_settings,
+      prompt=records.digest(request.text),
+      status="unreadable" if error else "ok",
+      error=error,
+    )
+    yield _Job(
+      line=line,
+      stream=zlib.crc32(f"{item.id}/{repeat}".encode()) & 0x7FFFFFFF,
+      text=request.text,
+      pictures=pictures,
+    )
+
+
+_Prepared = Conversation | Canvas
+
+
+class _Worker:
+  """Collects requests of one program until there are `batch` of them."""
+
+  def __init__(
+    self,
+    session: Session,
+    settings: SetSettings,
+    place: folders.SetFolder,
+    batch: int,
+    tally: Tally,
+  ):
+    self._session, self._settings, self._place = session, settings, place
+    self._batch, self._tally = batch, tally
+    self._waiting: dict[Any, list[tuple[_Job, _Prepared]]] = {}
+
+  def add(self, job: _Job) -> list[Prediction]:
+    """The lines that a further request made complete, often none."""
+    if job.line.status != "ok":
+      self._tally.failed += 1
+      self._tally.made += 1
+      return [job.line]
+    try:
+      prepared = self._prepare(job)
+    except (BadRecord, SampleError) as error:
+      status: Any = "unreadable" if isinstance(error, BadRecord) else "crashed"
+      self._tally.failed += 1
+      self._tally.made += 1
+      return [dataclasses.replace(job.line, status=status, error=str(error))]
+    group = self._waiting.setdefault(prepared.program, [])
+    group.append((job, prepared))
+    if len(group) >= self._batch:
+      return self._run(self._waiting.pop(prepared.program))
+    if sum(map(len, self._waiting.values())) > _WAITING * self._batch:
+      return next(self.rest())  # bounds memory
+    return []
+
+  def rest(self) -> Iterator[list[Prediction]]:
+    """The lines of what still waits, the largest group first."""
+    while self._waiting:
+      program = max(self._waiting, key=lambda p: len(self._waiting[p]))
+      yield self._run(self._waiting.pop(program))
+
+  def _prepare(self, job: _Job) -> _Prepared:
+    settings, session = self._settings, self._session
+    task = settings.benchmark.task
+    if task == "ask":
+      return session.to_answer([job.pictures], [[job.text]])[0]
+    guidance = settings.text_guidance
+    if task == "draw":
+      return session.to_draw([job.text], settings.size, guidance)[0]
+    return session.to_edit(
+      [job.pictures], [job.text], guidance, settings.image_guidance
+    )[0]
+
+  def _run(self, group: Sequence[tuple[_Job, _Prepared]]) -> list[Prediction]:
+    """Computes requests of one program."""
+    jobs, prepared = zip(*group)
+    settings, session = self._settings, self._session
+    streams = [job.stream for job in jobs]
+    begun = time.monotonic()
+    if settings.benchmark.task == "ask":
+      said = session.reply(
+        prepared,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        streams=streams,
+      )
+      lines = [self._answered(j, x) for j, (x,) in zip(jobs, said)]
+    else:
+      made = session.paint(
+        prepared,
+        steps=settings.steps,
+        shift=settings.shift,
+        seed=settings.seed,
+        streams=streams,
+      )
+      self._tally.model_seconds += time.monotonic() - begun
+      begun = time.monotonic()  # what follows is not the model's
+      lines = [self._drawn(job, pixels) for job, pixels in zip(jobs, made)]
+    if settings.benchmark.task == "ask":
+      self._tally.model_seconds += time.monotonic() - begun
+    rows = session.runner.batch
+    self._tally.tokens += sum(p.tokens for p in prepared)
+    self._tally.slots += prepared[0].slots * -(-len(jobs) // rows) * rows
+    self._tally.made += len(jobs)
+    self._tally.failed += sum(x.status in records.FAILED for x in lines)
+    return lines
+
+  def _answered(self, job: _Job, answer: Answer) -> Prediction:
+    text, cut = answer.text, False
+    for end in self._settings.benchmark.stop:
+      text, found, _ = text.partition(end)
+      cut = cut or bool(found)
+    status: records.Status = "ok"
+    if not text.strip():
+      status = "empty"
+    elif answer.truncated and not cut:
+      status = "truncated"
+    return dataclasses.replace(
+      job.line, text=text, tokens=answer.tokens, status=status
+    )
+
+  def _drawn(self, job: _Job, pixels: Any) -> Prediction:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    data = out.getvalue()
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", job.line.id)[:80]
+    # By its key: pictures of other weights in the same folder stay.
+    path = f"pictures/{name}-{job.line.repeat}-{job.line.key[:12]}.png"
+    # Before its line, so that a line never names what is not there.
+    with files.atomic_write(os.path.join(self._place.path, path)) as file:
+      file.write(data)
+    return dataclasses.replace(
+      job.line, picture=path, sha256=hashlib.sha256(data).hexdigest()
+    )

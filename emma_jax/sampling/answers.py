@@ -1,0 +1,120 @@
+"""Conversations: prepared one by one, answered in groups of one program."""
+
+from collections.abc import Hashable, Sequence
+import dataclasses
+from typing import Any
+
+from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.transforms import Sample
+from emma_jax.sampling import context
+from emma_jax.sampling.requests import Requests, places_by
+from emma_jax.sampling.runner import Runner
+from emma_jax.structs import RawPicture
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+  """What was said: `tokens` many; `truncated`: the limit came first."""
+
+  text: str
+  tokens: int
+  truncated: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Conversation:
+  """Questions to be answered, one after the other.
+
+  sample: what is seen up to the first answer.
+  turns: all questions.
+  row: the layout that the sample needs.
+  """
+
+  sample: Sample
+  turns: tuple[str, ...]
+  row: Layout
+
+  @property
+  def program(self) -> Hashable:
+    """Conversations with the same one are computed together."""
+    return self.row
+
+  @property
+  def tokens(self) -> int:
+    """Tokens up to the first answer, pictures included."""
+    return self.row.row_cost(self.sample)["und_tokens"]
+
+  @property
+  def slots(self) -> int:
+    """Tokens they are computed as, with padding."""
+    return self.row.und_tokens
+
+
+def conversations(
+  requests: Requests,
+  runner: Runner,
+  pictures: Sequence[Sequence[RawPicture]],
+  turns: Sequence[Sequence[str]],
+) -> list[Conversation]:
+  """What is asked, as the model sees it; see `Session.answer`.
+
+  Raises:
+    SampleError: a conversation without a question, or one that marks pictures
+      behind its first.
+    BadRecord: what is no picture, or is too large.
+  """
+  context.same_length(pictures=pictures, turns=turns)
+  fitted = requests.fit_all(pictures)
+  shown: Sequence[Sequence[RawPicture]] = fitted
+  if requests.framing.understanding.native:
+    # Only SigLIP2 takes many sizes in one program.
+    shown = runner.with_latents(fitted)
+  out = []
+  for i, (seen, asked) in enumerate(zip(shown, turns)):
+    sample = requests.question(i, seen, asked)
+    row = requests.layout([sample], requests.size_of(sample))
+    out.append(Conversation(sample=sample, turns=tuple(asked), row=row))
+  return out
+
+
+def answer(
+  requests: Requests,
+  runner: Runner,
+  asked: Sequence[Conversation],
+  options: dict[str, Any],
+  seed: int,
+  streams: Sequence[int],
+) -> list[list[Answer]]:
+  """Answers to each conversation's questions.
+
+  Args:
+    requests: of the model, for its tokenizer.
+    runner: the model.
+    asked: by `conversations`.
+    options: see `context.answer_options`.
+    seed, streams: of draws at a temperature above 0.
+  """
+  tokenizer, limit = requests.tokenizer, int(options["limit"])
+  turns = [one.turns for one in asked]
+  out: list[list[Answer]] = [[] for _ in asked]
+  for members in places_by(one.program for one in asked).values():
+    found = runner.answers(
+      [one.sample for one in asked],
+      requests.further_turns(members, turns),
+      members,
+      asked[members[0]].row,
+      tokenizer.eos,
+      seed,
+      streams,
+      options,
+    )
+    for i, said in found:
+      out[i] = [
+        Answer(
+          text=tokenizer.decode(ids),
+          tokens=len(ids),
+          truncated=len(ids) >= limit,
+        )
+        for ids in said[: len(turns[i])]
+      ]
+  return out
