@@ -40,6 +40,10 @@ class NoReply(Exception):
     self.kind = kind
 
 
+class NoAnswers(ValueError):
+  """A split whose answers are not there: nobody can score it here."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
   """What the model is asked of an item.
