@@ -10,15 +10,19 @@ process an item comes, or whether a run was killed in between.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
+import importlib.metadata
 import io
 import os
+import platform
 import re
 import time
 from typing import Any
 import zlib
 
+import jax
 from PIL import Image
 
+import emma_jax
 from emma_jax import files
 from emma_jax.benchmarks import folders, records
 from emma_jax.benchmarks.data.folder import Source
@@ -90,6 +94,26 @@ class Model:
       "route": self.session.runner.route,
       "rows": self.session.runner.batch,
     }
+
+
+def about(model: Model, checkpoint: str) -> dict[str, Any]:
+  """What run.json says of a run: weights, versions, device."""
+  return {
+    "checkpoint": checkpoint,
+    "step": model.session.step,
+    "weights": model.weights,
+    "model_config": model.config,
+    "route": model.session.runner.route,
+    "device": jax.devices()[0].device_kind,
+    "versions": {
+      "emma_jax": emma_jax.__version__,
+      "python": platform.python_version(),
+      **{
+        name: importlib.metadata.version(name)
+        for name in ("jax", "jaxlib", "flax", "numpy", "pillow")
+      },
+    },
+  }
 
 
 @dataclasses.dataclass

@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import dataclasses
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def split_strata(
   clusters: Sequence[Hashable] | None,
   strata: Sequence[Hashable] | None,
   weights: Sequence[float] | None = None,
-  strata_weights: Mapping[Hashable, float] | None = None,
+  strata_weights: Mapping[Any, float] | None = None,
 ) -> list[_Stratum]:
   """Scores by stratum, and by cluster within it.
 
@@ -138,7 +139,7 @@ def split_strata(
 
 
 def _shares(
-  strata: Sequence[Hashable] | None, weights: Mapping[Hashable, float] | None
+  strata: Sequence[Hashable] | None, weights: Mapping[Any, float] | None
 ) -> list[float]:
   """Of each stratum in the mean of means; they sum to 1."""
   labels: list[Hashable] = list(dict.fromkeys(strata or [None]))
@@ -176,7 +177,7 @@ def cluster_bootstrap(
   strata: Sequence[Hashable] | None = None,
   *,
   weights: Sequence[float] | None = None,
-  strata_weights: Mapping[Hashable, float] | None = None,
+  strata_weights: Mapping[Any, float] | None = None,
   seed: int,
   confidence: float = CONFIDENCE,
   replicates: int = REPLICATES,

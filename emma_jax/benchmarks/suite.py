@@ -86,6 +86,11 @@ class Made:
   load: Callable[[], bytes]
 
   @property
+  def repeat(self) -> int:
+    """0, 1, ... of the predictions of an item."""
+    return self.prediction.repeat
+
+  @property
   def text(self) -> str:
     """The answer."""
     return self.prediction.text
@@ -97,17 +102,15 @@ class Made:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:
-  """Of one prediction, or of all of an item.
+  """Of one prediction.
 
   Args:
     value: in units of the set.
-    weight: in the mean; words of a text where words are what counts.
     parts: what it is made of, by name.
     failure: a kind of failure that `value`, the lowest, stands for.
   """
 
   value: float
-  weight: float = 1.0
   parts: Mapping[str, float] = dataclasses.field(default_factory=dict)
   failure: str = ""
 
@@ -189,11 +192,14 @@ class Benchmark:
     max_tokens: of an answer.
     stop: strings that end an answer, and are not part of it.
     repeats: predictions of an item.
-    score: of all repeats of an item: a list with one score each, or with one.
+    score: one for each of an item's predictions. NoReply of one of them fails
+      that one alone.
+    weight: of an item in the mean; words of a text where words count.
     lowest: the score of a failure.
     scale: of the printed number: 100 where scores are shares, in percent.
     unit: of the printed number.
-    stratum: of an item, whose means are averaged; None: the mean of all.
+    stratum: of an item under an implementation: means of strata are averaged;
+      None: the mean of all.
     strata_weights: of those means; without any they are alike.
     categories: columns of tables.
     merge: for benchmarks that score groups of items as one.
@@ -212,10 +218,11 @@ class Benchmark:
   stop: tuple[str, ...] = ()
   repeats: int = 1
   score: Callable[[Case], Sequence[Score]]
+  weight: Callable[[Item], float] = lambda item: 1.0
   lowest: float = 0.0
   scale: float = 100.0
   unit: str = "%"
-  stratum: Callable[[Item], str] | None = None
+  stratum: Callable[[Item, str], str] | None = None
   strata_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
   categories: Callable[[Item], Mapping[str, str]] = lambda item: {}
   merge: Callable[[Sequence[Outcome]], Outcome] | None = None

@@ -1,12 +1,16 @@
 """The published benchmarks.
 
+  emma-benchmark run --config benchmarks/paper --checkpoint runs/x \\
+      --data DIR --out DIR
+  emma-benchmark predict | judge | aggregate | report ... --out DIR
   emma-benchmark data --data DIR
   emma-benchmark cases FILE
 
-The same as `python -m emma_jax.cli.benchmark`. `data` lists the test sets of a
-folder, and what to download for those that are missing. `cases` runs golden
-cases, what the benchmarks' own code gives for some inputs, against the scorers
-here.
+The same as `python -m emma_jax.cli.benchmark`. `run` goes through four stages,
+each a command of its own, with files between them. `data` lists the test sets
+of a folder, and what to download for those that are missing. `cases` runs
+golden cases, what the benchmarks' own code gives for some inputs, against the
+scorers here.
 """
 
 import argparse
@@ -17,7 +21,10 @@ from emma_jax.cli import common
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
-COMMANDS = ("data", "cases")
+COMMANDS = (
+  *("run", "predict", "judge", "aggregate", "report"),
+  *("data", "cases"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,7 +38,15 @@ def _main(argv: Sequence[str]) -> int | None:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv)
+  # None of these imports jax.
+  from emma_jax.benchmarks.items import BadItem
+  from emma_jax.benchmarks.records import BadRun
+  from emma_jax.benchmarks.settings import BadSettings
+  from emma_jax.judge.base import JudgeError
+
+  # OSError: a full disk, a folder that cannot be written; what is whole stays.
+  mistakes = (BadItem, BadRun, BadSettings, JudgeError, OSError)
+  return common.run(_main, argv, mistakes)
 
 
 def entry() -> None:

@@ -1,0 +1,148 @@
+"""The aggregate stage: scores of all implementations, into results.json.
+
+It reads predictions and judgements, and needs neither model nor judge.
+"""
+
+from collections.abc import Mapping, Sequence
+import os
+from typing import Any
+
+from emma_jax import files
+from emma_jax.benchmarks import decide, folders, numbers, records, scored
+from emma_jax.benchmarks.data import sets
+from emma_jax.benchmarks.data.folder import Source
+from emma_jax.benchmarks.folders import SetFolder
+from emma_jax.benchmarks.records import Outcome
+from emma_jax.benchmarks.settings import SetSettings
+
+
+def aggregate(
+  source: Source,
+  settings: SetSettings,
+  place: SetFolder,
+  identity: Mapping[str, Any],
+  *,
+  max_failed: float,
+  seed: int,
+) -> dict[str, Any]:
+  """A set's numbers, JSON; its outcomes go into outcomes.jsonl.
+
+  Args:
+    source: the set's items.
+    settings: of the set.
+    place: its folder.
+    identity: of its judge.
+    max_failed: see `numbers.number`.
+    seed: of intervals.
+
+  Raises:
+    BadRun: files of the run that cannot be used.
+    NoAnswers: the split has no references.
+  """
+  predictions, stale = place.predictions(settings)
+  ask = decide.replay(place, identity)
+  benchmark = settings.benchmark
+  by_impl: dict[str, list[Outcome]] = {impl: [] for impl in settings.impls}
+  count = 0
+  for item in scored.chosen(source, settings.limit):
+    count += 1
+    for impl, outcomes in by_impl.items():
+      outcomes += scored.of_item(item, predictions, settings, impl, place, ask)
+  if not count:
+    raise records.BadRun(f"{settings.name}: the set has no items.")
+  by_impl = {k: scored.merged(v, benchmark) for k, v in by_impl.items()}
+  lines = "".join(records.dump(x) for v in by_impl.values() for x in v)
+  files.write_text(place.outcomes, lines)
+  made = list(predictions.values())
+  noted = place.noted()
+  return {
+    "name": settings.name,
+    "set": benchmark.name,
+    "title": sets.SETS[benchmark.name].title,
+    "kind": benchmark.kind,
+    "split": settings.split,
+    "impl": settings.impl,
+    "repeats": settings.repeats,
+    "prompt": settings.prompt,
+    "prompt_sha256": _prompts(made),
+    "sampling": noted["decides"],
+    "judge": {"name": settings.judge, **_judge(place, identity)},
+    "data": noted["data"] | {"items": count, "limit": settings.limit},
+    "quirks": settings.quirks,
+    "guess": settings.guess,
+    "protocol": benchmark.protocol,
+    "predictions": {
+      "made": len(made),
+      "stale": stale,
+      "truncated": sum(x.status == "truncated" for x in made),
+    },
+    "timing": _timing(place),
+    "numbers": [
+      numbers.number(
+        outcomes,
+        benchmark,
+        impl=impl,
+        partial=bool(settings.limit),
+        judged=bool(settings.judge),
+        max_failed=max_failed,
+        seed=seed,
+      ).as_json()
+      for impl, outcomes in by_impl.items()
+    ],
+  }
+
+
+def _prompts(made: Sequence[records.Prediction]) -> str:
+  """Of all prompts, by item."""
+  return records.digest(sorted({(x.id, x.prompt) for x in made}))
+
+
+def _judge(place: SetFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
+  """Who judged, as asked and as the server named itself."""
+  models: dict[str, int] = {}
+  statuses: dict[str, int] = {}
+  tokens = [0, 0]
+  for reply in decide.kept(place.judgements).values():
+    models[reply.model] = models.get(reply.model, 0) + 1
+    statuses[reply.status] = statuses.get(reply.status, 0) + 1
+    tokens[0] += reply.usage.get("prompt_tokens") or 0
+    tokens[1] += reply.usage.get("completion_tokens") or 0
+  return {
+    "identity": dict(identity),
+    "answered_as": dict(sorted(models.items())),
+    "replies": dict(sorted(statuses.items())),
+    "input_tokens": tokens[0],
+    "output_tokens": tokens[1],
+  }
+
+
+def _timing(place: SetFolder) -> dict[str, float]:
+  """Sums over the processes and their runs."""
+  total: dict[str, float] = {}
+  for one in place.timings():
+    for key, value in one.items():
+      total[key] = total.get(key, 0) + value
+  return total
+
+
+def write(
+  folder: str, config: Mapping[str, Any], found: Sequence[Mapping[str, Any]]
+) -> str:
+  """Writes results.json; returns its path.
+
+  Sets of an earlier call that are not among these stay.
+  """
+  path = os.path.join(folder, "results.json")
+  run = folders.check(folder)
+  before: Sequence[Mapping[str, Any]] = ()
+  if os.path.exists(path):
+    before = folders.read_json(path, "")["sets"]
+  names = {one["name"] for one in found}
+  content = {
+    "format": records.FORMAT,
+    "run": run,
+    "config": dict(config),
+    "sets": [*(x for x in before if x["name"] not in names), *found],
+  }
+  folders.write_json(path, content)
+  return path

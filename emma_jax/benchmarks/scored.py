@@ -1,0 +1,167 @@
+"""From an item and its predictions to outcomes; judging and scoring both.
+
+The judge stage runs the scorers to learn what they ask, the aggregate stage
+runs the same scorers with the replies that were kept.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+import os
+
+from emma_jax.benchmarks import records, suite
+from emma_jax.benchmarks.data.folder import Source
+from emma_jax.benchmarks.folders import SetFolder
+from emma_jax.benchmarks.items import Item
+from emma_jax.benchmarks.records import BadRun, Outcome, Prediction
+from emma_jax.benchmarks.selection import limited
+from emma_jax.benchmarks.settings import SetSettings
+from emma_jax.benchmarks.suite import Case, Made, NoAnswers, NoReply, Score
+from emma_jax.judge.base import Call, Reply
+
+Ask = Callable[[Call], Reply]
+Predictions = Mapping[tuple[str, int], Prediction]
+
+
+def chosen(source: Source, limit: int) -> Iterator[Item]:
+  """The items of a set that a limit leaves, one at a time.
+
+  Raises:
+    BadRun: two items of one id.
+  """
+  groups, seen = [], set()
+  for i in range(len(source)):
+    item = source[i]
+    if item.id in seen:
+      raise BadRun(
+        f"Two items of {source.name} have the id {item.id!r}; every row needs "
+        "its own. Mend or download the data again."
+      )
+    seen.add(item.id)
+    groups.append(item.group)
+  for i in limited(groups, limit):
+    yield source[i]
+
+
+def of_item(
+  item: Item,
+  predictions: Predictions,
+  settings: SetSettings,
+  impl: str,
+  place: SetFolder,
+  ask: Ask,
+) -> list[Outcome]:
+  """One outcome per repeat; what failed has the lowest score.
+
+  Args:
+    item: of the set.
+    predictions: of the set, by (id, repeat).
+    settings: of the set.
+    impl: implementation.
+    place: of the pictures.
+    ask: gives the judge's replies.
+
+  Raises:
+    NoAnswers: the split has no references.
+    BadRun: a picture's file is gone, or changed.
+  """
+  benchmark = settings.benchmark
+  scores: dict[int, Score] = {}
+  made: list[Made] = []
+  for repeat in range(settings.repeats):
+    found = predictions.get((item.id, repeat))
+    if found is None or found.status in records.FAILED:
+      kind = "missing" if found is None else found.status
+      scores[repeat] = Score(value=benchmark.lowest, failure=f"predict:{kind}")
+    else:
+      load = functools.partial(_picture, place, found)
+      made.append(Made(prediction=found, load=load))
+  case = Case(
+    set_name=benchmark.name,
+    item=item,
+    made=made,
+    impl=impl,
+    quirks=settings.quirks,
+    guess=settings.guess,
+    judge=ask,
+  )
+  scores |= _scores(case, benchmark)
+  return [
+    _outcome(item, repeat, impl, scores[repeat], benchmark)
+    for repeat in sorted(scores)
+  ]
+
+
+def _scores(case: Case, benchmark: suite.Benchmark) -> dict[int, Score]:
+  """By repeat; one that fails takes no other with it."""
+  if not case.made:
+    return {}
+  try:
+    found = benchmark.score(case)
+    if len(found) != len(case.made):
+      raise ValueError(f"{len(found)} scores for {len(case.made)} predictions")
+    return {m.repeat: s for m, s in zip(case.made, found)}
+  except NoAnswers:
+    raise
+  except Exception as error:
+    if len(case.made) > 1:
+      out: dict[int, Score] = {}
+      for one in case.made:
+        out |= _scores(dataclasses.replace(case, made=[one]), benchmark)
+      return out
+    kind = (
+      f"judge:{error.kind}"
+      if isinstance(error, NoReply)
+      # A rule of an original that cannot take this answer: counted, and seen.
+      else f"scorer:{type(error).__name__}"
+    )
+    (one,) = case.made
+    return {one.repeat: Score(value=benchmark.lowest, failure=kind)}
+
+
+def _outcome(
+  item: Item, repeat: int, impl: str, score: Score, benchmark: suite.Benchmark
+) -> Outcome:
+  return Outcome(
+    id=item.id,
+    repeat=repeat,
+    impl=impl,
+    score=score.value,
+    weight=benchmark.weight(item),
+    cluster=item.group,
+    stratum=benchmark.stratum(item, impl) if benchmark.stratum else "",
+    categories=dict(benchmark.categories(item)),
+    parts=dict(score.parts),
+    failure=score.failure,
+  )
+
+
+def _picture(place: SetFolder, prediction: Prediction) -> bytes:
+  path = os.path.join(place.path, prediction.picture)
+  try:
+    with open(path, "rb") as file:
+      data = file.read()
+  except OSError as error:
+    raise BadRun(
+      f"The picture of {prediction.id} cannot be read: {error}. Delete its "
+      "line in predictions/ and predict again."
+    ) from error
+  if hashlib.sha256(data).hexdigest() != prediction.sha256:
+    raise BadRun(
+      f"{path} is not the picture that was drawn: its sha256 differs. Delete "
+      "it and its line in predictions/, and predict again."
+    )
+  return data
+
+
+def merged(
+  outcomes: Sequence[Outcome], benchmark: suite.Benchmark
+) -> list[Outcome]:
+  """Outcomes of one implementation, groups of items made one where they are."""
+  if benchmark.merge is None:
+    return list(outcomes)
+  groups: dict[tuple[str, int], list[Outcome]] = {}
+  for one in outcomes:
+    groups.setdefault((one.cluster, one.repeat), []).append(one)
+  return [benchmark.merge(members) for members in groups.values()]

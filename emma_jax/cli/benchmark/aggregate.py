@@ -1,0 +1,33 @@
+"""emma-benchmark aggregate: scores of predictions and replies that are there.
+
+Writes results.json: every set under every implementation, with intervals,
+failures and categories; and prints the table. Needs neither model nor judge.
+"""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from emma_jax.cli.benchmark import flags
+
+
+def add(commands: Any) -> None:
+  """Adds the parser of `emma-benchmark aggregate`."""
+  parser = commands.add_parser(
+    "aggregate",
+    help="scores and intervals, the third stage",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  flags.add_saved_config(parser)
+  flags.add_out(parser)
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+  """Scores; 1 where a set has no score."""
+  from emma_jax.benchmarks import stages
+
+  config = flags.load_config(args, overrides)
+  found = stages.make_run(config, args.out, args.sets, args.data)
+  return flags.score(found, stages.open_sources(found))

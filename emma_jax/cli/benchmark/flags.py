@@ -1,0 +1,155 @@
+"""What the stages' commands have in common."""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import os
+import sys
+from typing import Any
+
+from emma_jax.cli import common
+
+STOPPED = 75  # asked to stop, and saved; the same command goes on
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+  """--out, --sets and --data."""
+  parser.add_argument(
+    "--out", metavar="DIR", required=True, help="folder of the results"
+  )
+  parser.add_argument(
+    "--sets", default="", metavar="A,B", help="of the config [all enabled]"
+  )
+  parser.add_argument(
+    "--data",
+    metavar="DIR",
+    default=os.environ.get("EMMA_BENCHMARKS", ""),
+    help="a folder per set, or VLMEvalKit's LMUData [the config's, or "
+    "$EMMA_BENCHMARKS]",
+  )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+  """--checkpoint and how its predictions are computed."""
+  parser.add_argument(
+    "--checkpoint",
+    metavar="NAME",
+    required=True,
+    help="shipped weights, a weight file, a training's or an exported folder",
+  )
+  parser.add_argument(
+    "--shard",
+    default="",
+    metavar="I/N",
+    help="make the I-th of N shares, from 0, in a process of its own [all, or "
+    "this process's of a cluster]",
+  )
+  parser.add_argument(
+    "--batch",
+    type=int,
+    default=0,
+    metavar="N",
+    help="items computed at once; gives the same predictions [config.rows]",
+  )
+
+
+def load_config(
+  args: argparse.Namespace, overrides: Mapping[str, str]
+) -> dict[str, Any]:
+  """The config of --config, or the one that the folder was begun with."""
+  import ml_collections
+
+  from emma_jax.benchmarks import stages
+  from emma_jax.build import config_file
+
+  if args.config:
+    return config_file.load(args.config, overrides).to_dict()
+  config = ml_collections.ConfigDict(stages.saved_config(args.out))
+  config.lock()
+  for key, text in overrides.items():
+    config_file.override(config, key, text)
+  return config.to_dict()
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+  """Whether SIGTERM or Ctrl-C came; between batches nothing is lost."""
+  from emma_jax.training.signals import StopRequest
+
+  with StopRequest() as request:
+    yield lambda: request.requested
+
+
+def add_saved_config(parser: argparse.ArgumentParser) -> None:
+  """--config, which a folder that was begun does not need."""
+  parser.add_argument(
+    "--config",
+    default="",
+    metavar="FILE",
+    help="in place of the config that the folder was begun with",
+  )
+
+
+def shard_of(text: str) -> Any:
+  """Of --shard; None where it is not given.
+
+  Raises:
+    UserError: it is no I/N.
+  """
+  from emma_jax.benchmarks.selection import Shard
+
+  if not text:
+    return None
+  index, _, count = text.partition("/")
+  try:
+    return Shard(int(index), int(count))
+  except ValueError as error:
+    raise common.UserError(
+      f"--shard {text}: give I/N with I from 0 below N, such as 0/4 ({error})."
+    ) from error
+
+
+def shard_of_cluster() -> Any:
+  """This process's share of those that a launcher started together."""
+  import jax
+
+  from emma_jax.benchmarks.selection import Shard
+
+  return Shard(jax.process_index(), jax.process_count())
+
+
+def judge(run: Any, sources: Mapping[str, Any]) -> int:
+  """The judge stage; 75 where it was asked to stop."""
+  from emma_jax.benchmarks import decide, stages
+  from emma_jax.judge.limited import OutOfBudget
+
+  with stopping() as stop:
+    try:
+      stages.judge(run, sources, stop=stop)
+    except decide.Stopped:
+      print("stopped; the same command goes on", file=sys.stderr)
+      return STOPPED
+    except OutOfBudget as error:
+      raise common.UserError(str(error)) from error
+  return 0
+
+
+def score(run: Any, sources: Mapping[str, Any]) -> int:
+  """The aggregate stage, and its table; 1 where a set has no score."""
+  from emma_jax.benchmarks import stages, tables
+
+  path = stages.score(run, sources)
+  return tables.show(path)
+
+
+def after_predictions(run: Any) -> int:
+  """Judges, aggregates and reports."""
+  from emma_jax.benchmarks import page, stages
+
+  sources = stages.open_sources(run)
+  code = judge(run, sources)
+  if code:
+    return code
+  code = score(run, sources)
+  print(page.write(run.out))
+  return code

@@ -1,0 +1,33 @@
+"""emma-benchmark judge: asks the judges about predictions that are there.
+
+Needs no accelerator. Replies that came are kept and never paid twice; a server
+that fails is asked again by the same command.
+"""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from emma_jax.cli.benchmark import flags
+
+
+def add(commands: Any) -> None:
+  """Adds the parser of `emma-benchmark judge`."""
+  parser = commands.add_parser(
+    "judge",
+    help="ask the judges, the second stage",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  flags.add_saved_config(parser)
+  flags.add_out(parser)
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+  """Judges; 75 where it was asked to stop."""
+  from emma_jax.benchmarks import stages
+
+  config = flags.load_config(args, overrides)
+  found = stages.make_run(config, args.out, args.sets, args.data)
+  return flags.judge(found, stages.open_sources(found))

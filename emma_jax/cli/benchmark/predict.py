@@ -1,0 +1,60 @@
+"""emma-benchmark predict: the model's answers and pictures.
+
+Several processes, on one machine or many, may predict into one folder, each
+with a --shard of its own, or all started by one launcher. What is there is not
+made again, whoever made it, in whatever batches.
+"""
+
+import argparse
+from collections.abc import Mapping
+import sys
+from typing import Any
+
+from emma_jax.cli import common
+from emma_jax.cli.benchmark import flags
+
+
+def add(commands: Any) -> None:
+  """Adds the parser of `emma-benchmark predict`."""
+  parser = commands.add_parser(
+    "predict",
+    help="the model's answers and pictures, the first stage",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  common.add_config(parser, "benchmarks")
+  flags.add_out(parser)
+  flags.add_model(parser)
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+  """Predicts; 75 where it was asked to stop."""
+  from emma_jax.benchmarks import stages
+
+  config = flags.load_config(args, overrides)
+  found = stages.make_run(config, args.out, args.sets, args.data)
+  sources = stages.open_sources(found)  # before anything is loaded
+  shard = flags.shard_of(args.shard)
+  common.use_compilation_cache()
+  from emma_jax.benchmarks import predict
+  from emma_jax.build import session
+
+  model = predict.Model.of(
+    session.load(args.checkpoint, batch=config["rows"], fill=True)
+  )
+  stages.begin(found, predict.about(model, args.checkpoint))
+  with flags.stopping() as stop:
+    try:
+      stages.predict(
+        found,
+        model,
+        sources,
+        shard=shard or flags.shard_of_cluster(),
+        batch=args.batch or config["rows"],
+        stop=stop,
+      )
+    except predict.Stopped:
+      print("stopped; the same command goes on", file=sys.stderr)
+      return flags.STOPPED
+  return 0
