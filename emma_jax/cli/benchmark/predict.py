@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  common.add_config(parser, "benchmarks")
+  common.add_config_arguments(parser, "benchmarks")
   flags.add_out(parser)
   flags.add_model(parser)
   parser.set_defaults(run=run)
