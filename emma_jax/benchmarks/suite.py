@@ -40,6 +40,10 @@ class NoReply(Exception):
     self.kind = kind
 
 
+class NoAnswers(ValueError):
+  """A split without references cannot be scored here; says what can."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
   """What the model is asked of an item.
@@ -189,7 +193,9 @@ class Benchmark:
     lowest: the score of a failure.
     scale: of the printed number: 100 where scores are shares, in percent.
     unit: of the printed number.
-    stratum: of an item, whose means are averaged; None: the mean of all.
+    stratum: of an item under an implementation, whose means are averaged: of
+      two implementations one may average over categories; None: the mean of
+      all.
     strata_weights: of those means; without any they are alike.
     categories: columns of tables.
     merge: for benchmarks that score groups of items as one.
@@ -211,7 +217,7 @@ class Benchmark:
   lowest: float = 0.0
   scale: float = 100.0
   unit: str = "%"
-  stratum: Callable[[Item], str] | None = None
+  stratum: Callable[[Item, str], str] | None = None
   strata_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
   categories: Callable[[Item], Mapping[str, str]] = lambda item: {}
   merge: Callable[[Sequence[Outcome]], Outcome] | None = None
