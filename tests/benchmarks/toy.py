@@ -17,8 +17,6 @@ from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.benchmarks.suite import Benchmark, Request, Score
 
 _WORDS = "red blue green circle square left of the a in what is how".split()
-  "red blue green circle square left of the a in what is how many".split()
-)
 
 
 def png(seed: int, height: int = 64, width: int = 64) -> bytes:

@@ -51,7 +51,11 @@ def match_prompt(
   )
 
 
-def resolve(row: Mapping[str, Any], judge: Judge | None) -> str | None:
+def resolve(
+  row: Mapping[str, Any],
+  judge: Judge | None,
+  infer: Callable[..., str | None] = choice.infer,
+) -> str | None:
   """The letter that a row's prediction means, None if nobody can say.
 
   "Z", none of the options, where there is no judge ("exact matching"), or
@@ -60,9 +64,10 @@ def resolve(row: Mapping[str, Any], judge: Judge | None) -> str | None:
   Args:
     row: "question", options by letter, "prediction".
     judge: asked up to three times, if the rules cannot read the prediction.
+    infer: the rules, for predictions and replies alike.
   """
   options = options_of(row)
-  letter = choice.infer(row["prediction"], options)
+  letter = infer(row["prediction"], options)
   if letter:
     return letter
   if judge is None:
@@ -74,7 +79,7 @@ def resolve(row: Mapping[str, Any], judge: Judge | None) -> str | None:
     row["prediction"],
     "match_option_zh" if chinese else "match_option",
   )
-  return _asked(judge, prompt, lambda reply: choice.infer(reply, options))
+  return _asked(judge, prompt, lambda reply: infer(reply, options))
 
 
 def resolve_lmms(row: Mapping[str, Any], judge: Judge) -> str | None:

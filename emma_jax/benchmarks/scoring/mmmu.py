@@ -268,16 +268,20 @@ def lmms_accuracy(samples: Iterable[Mapping[str, Any]]) -> float:
   return round(weighted(results), 5)
 
 
-def open_as_choice(answer: str, prediction: str) -> bool:
-  """VLMEvalKit without a judge on a short answer: A is it, B is any other.
+def as_choice(answer: str) -> tuple[dict[str, str], str]:
+  """VLMEvalKit's choice in place of a short answer: (options, right letter).
 
-  The right letter is A, unless the answer itself is a capital: then it is
-  that, and no prediction can be right.
+  A is the answer, B is any other. The right letter is A, unless the answer
+  itself is a capital: then it is that, and no prediction can be right.
   """
-  options = {"A": answer, "B": "Other Answers"}
-  letter = choice.infer(prediction, options) or choice.NO_OPTION
   right = answer if answer in list(string.ascii_uppercase) else "A"
-  return letter == right
+  return {"A": answer, "B": "Other Answers"}, right
+
+
+def open_as_choice(answer: str, prediction: str) -> bool:
+  """VLMEvalKit without a judge on a short answer, see `as_choice`."""
+  options, right = as_choice(answer)
+  return (choice.infer(prediction, options) or choice.NO_OPTION) == right
 
 
 # ------------------------------------------------------------------- prompts
