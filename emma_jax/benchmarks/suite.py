@@ -187,9 +187,11 @@ class Benchmark:
     repeats: predictions of an item.
     score: of all repeats of an item: a list with one score each, or with one.
     lowest: the score of a failure.
+    weight: of a failure, where predictions of an item have another than 1.
     scale: of the printed number: 100 where scores are shares, in percent.
     unit: of the printed number.
-    stratum: of an item, whose means are averaged; None: the mean of all.
+    stratum: of an item under an implementation, whose means are averaged;
+      None: the mean of all.
     strata_weights: of those means; without any they are alike.
     categories: columns of tables.
     merge: for benchmarks that score groups of items as one.
@@ -209,9 +211,10 @@ class Benchmark:
   repeats: int = 1
   score: Callable[[Case], Sequence[Score]]
   lowest: float = 0.0
+  weight: Callable[[Item], float] = lambda item: 1.0
   scale: float = 100.0
   unit: str = "%"
-  stratum: Callable[[Item], str] | None = None
+  stratum: Callable[[Item, str], str] | None = None
   strata_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
   categories: Callable[[Item], Mapping[str, str]] = lambda item: {}
   merge: Callable[[Sequence[Outcome]], Outcome] | None = None
