@@ -13,7 +13,15 @@ import os
 import re
 from typing import Any, Literal
 
-from emma_jax.benchmarks.data import hub_rows, prompts, sets, tables, tsv_rows
+from emma_jax.benchmarks.data import (
+  extras,
+  hub_rows,
+  prompts,
+  sets,
+  tables,
+  tsv_rows,
+  wise_rows,
+)
 from emma_jax.benchmarks.items import BadItem, Item, Missing
 
 OWN = "items.jsonl"
@@ -142,13 +150,20 @@ def _words(path: str) -> set[str]:
   return set(re.split(r"[^A-Za-z0-9]+", path))
 
 
+_REPOSITORIES = {
+  **prompts.PROMPT_SETS,
+  **extras.EXTRA_SETS,
+  **wise_rows.WISE_SETS,
+}
+
+
 def _repository(
   folder: str, own: str, found: sets.TestSet, split: str
 ) -> Source | None:
   del folder
-  if found.name not in prompts.PROMPT_SETS:
+  if found.name not in _REPOSITORIES:
     return None
-  read, patterns = prompts.PROMPT_SETS[found.name]
+  read, patterns = _REPOSITORIES[found.name]
   place = glob.escape(own)
   files = [
     p for x in patterns for p in sorted(glob.glob(os.path.join(place, x)))

@@ -3,16 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 import glob
 import os
-from typing import Any
 
+from emma_jax.benchmarks.data.rows import check_kinds, one_file
 from emma_jax.benchmarks.data.tables import Lines, Tsv
-from emma_jax.benchmarks.items import (
-  BadItem,
-  Item,
-  Missing,
-  Picture,
-  file_inside,
-)
+from emma_jax.benchmarks.items import BadItem, Item, Picture, file_inside
 
 _OWN_KEYS = (
   "id",
@@ -36,11 +30,11 @@ def geneval(folder: str, split: str) -> list[Item]:
     if split == "long"
     else ("evaluation_metadata.jsonl")
   )
-  table = Lines(_one(folder, pattern))
+  table = Lines(one_file(folder, pattern))
   out = []
   for n in range(len(table)):
     row, where = table[n], table.where(n)
-    _check(row, where, prompt=str, include=list, tag=str)
+    check_kinds(row, where, prompt=str, include=list, tag=str)
     out.append(
       Item(
         id=f"{n:05d}",
@@ -54,7 +48,11 @@ def geneval(folder: str, split: str) -> list[Item]:
 
 def dpg(folder: str, split: str) -> list[Item]:
   """Of prompts.jsonl or prompts/*.txt, with the questions of dpg_bench.csv
-  where it is there."""
+  where it is there.
+
+  `meta` has a prompt's rows of the csv as `questions`, and as `csv_rows` which
+  rows those are, from 0.
+  """
   del split
   questions = _dpg_questions(folder)
   lines = os.path.join(folder, "prompts.jsonl")
@@ -63,7 +61,7 @@ def dpg(folder: str, split: str) -> list[Item]:
     table = Lines(lines)
     for n in range(len(table)):
       row = table[n]
-      _check(row, table.where(n), item_id=str, prompt=str)
+      check_kinds(row, table.where(n), item_id=str, prompt=str)
       prompts[row["item_id"]] = row["prompt"]
   else:
     texts = os.path.join(glob.escape(folder), "prompts", "*.txt")
@@ -76,35 +74,49 @@ def dpg(folder: str, split: str) -> list[Item]:
       id=name,
       group=name,
       question=prompt,
-      meta={"questions": tuple(questions.get(name, ()))},
+      meta={
+        "questions": tuple(row for _, row in questions.get(name, ())),
+        "csv_rows": tuple(n for n, _ in questions.get(name, ())),
+      },
     )
     for name, prompt in prompts.items()
   ]
 
 
-def _dpg_questions(folder: str) -> dict[str, list[Mapping[str, str]]]:
+_DPG_COLUMNS = (
+  "item_id",
+  "proposition_id",
+  "dependency",
+  "tuple",
+  "question_natural_language",
+)
+
+
+def _dpg_questions(
+  folder: str,
+) -> dict[str, list[tuple[int, Mapping[str, str]]]]:
   path = os.path.join(folder, "dpg_bench.csv")
   if not os.path.exists(path):
     return {}
   table = Tsv(path)
-  for name in ("item_id", "proposition_id", "question_natural_language"):
+  for name in _DPG_COLUMNS:
     if name not in table.columns:
       raise BadItem(f"{path} lacks the column {name}; it is no DPG-Bench.")
-  out: dict[str, list[Mapping[str, str]]] = {}
+  out: dict[str, list[tuple[int, Mapping[str, str]]]] = {}
   for n in range(len(table)):
     row = table[n]
-    out.setdefault(row["item_id"], []).append(row)
+    out.setdefault(row["item_id"], []).append((n, row))
   return out
 
 
 def imgedit(folder: str, split: str) -> list[Item]:
   """Of basic_edit.json, with the pictures of its folder."""
   del split
-  table = Lines(_one(folder, "basic_edit*.json"))
+  table = Lines(one_file(folder, "basic_edit*.json"))
   out = []
   for n in range(len(table)):
     row, where = table[n], table.where(n)
-    _check(row, where, id=str, prompt=str, edit_type=str)
+    check_kinds(row, where, id=str, prompt=str, edit_type=str)
     path = os.path.join(folder, str(row["id"]))
     out.append(
       Item(
@@ -130,7 +142,7 @@ def own(path: str) -> list[Item]:
   out = []
   for n in range(len(table)):
     row, where = table[n], table.where(n)
-    _check(row, where, id=str, question=str)
+    check_kinds(row, where, id=str, question=str)
     if row["id"] in seen:
       raise BadItem(
         f"{where}: the id {row['id']!r} is also that of {seen[row['id']]}; "
@@ -138,9 +150,9 @@ def own(path: str) -> list[Item]:
       )
     seen[row["id"]] = where
     for key, kind in (("answers", list), ("pictures", list)):
-      _check({key: row.get(key, [])}, where, **{key: kind})
+      check_kinds({key: row.get(key, [])}, where, **{key: kind})
     for key in ("options", "meta"):
-      _check({key: row.get(key, {})}, where, **{key: dict})
+      check_kinds({key: row.get(key, {})}, where, **{key: dict})
     unknown = sorted(set(row) - set(_OWN_KEYS))
     if unknown:
       raise BadItem(
@@ -162,26 +174,6 @@ def own(path: str) -> list[Item]:
       )
     )
   return out
-
-
-def _one(folder: str, pattern: str) -> str:
-  found = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
-  if not found:
-    raise Missing(f"{folder} has no {pattern}.")
-  if len(found) > 1:
-    raise BadItem(
-      f"{folder} has several files {pattern}: {', '.join(found)}. Leave one."
-    )
-  return found[0]
-
-
-def _check(row: Mapping[str, Any], where: str, **kinds: type) -> None:
-  for name, kind in kinds.items():
-    if not isinstance(row.get(name), kind):
-      raise BadItem(
-        f"{where}: {name!r} is {row.get(name)!r:.40}; a {kind.__name__} is "
-        "needed."
-      )
 
 
 # name -> (reader, the files any of which is enough to try it).

@@ -1,12 +1,14 @@
 """What rows of every kind of table have in common."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import glob
 import json
+import os
 from typing import Any
 
-from emma_jax.benchmarks.data.tables import Table
-from emma_jax.benchmarks.items import BadItem
+from emma_jax.benchmarks.data.tables import Lines, Table
+from emma_jax.benchmarks.items import BadItem, Missing
 
 # Circular copies of a question of MMBench follow by that.
 ROLL = 1_000_000
@@ -49,3 +51,49 @@ def check_columns(table: Table, names: Sequence[str]) -> None:
       f"{table.path} lacks the columns {', '.join(missing)}; it has "
       f"{', '.join(table.columns)}. It is of another set or revision."
     )
+
+
+def check_kinds(row: Mapping[str, Any], where: str, **kinds: type) -> None:
+  """Raises BadItem for a value that is missing, or is of another kind."""
+  for name, kind in kinds.items():
+    if not isinstance(row.get(name), kind):
+      raise BadItem(
+        f"{where}: {name!r} is {row.get(name)!r:.40}; a {kind.__name__} is "
+        "needed."
+      )
+
+
+def rows_of(*paths: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+  """(row, where it stands) of files of JSON, one after another."""
+  for path in paths:
+    table = Lines(path)
+    for n in range(len(table)):
+      yield table[n], table.where(n)
+
+
+def check_once(seen: dict[Any, str], name: str, value: Any, where: str) -> None:
+  """Raises BadItem for a value that another row had; keeps it in `seen`."""
+  if value in seen:
+    raise BadItem(
+      f"{where}: the {name} {value!r:.80} is also that of {seen[value]}; the "
+      "file is damaged, or two were joined. Download it again."
+    )
+  seen[value] = where
+
+
+def one_file(folder: str, *patterns: str) -> str:
+  """The file of a folder that fits a pattern, the first that any does.
+
+  Raises:
+    Missing: none fits.
+    BadItem: several fit the same pattern.
+  """
+  for pattern in patterns:
+    found = sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
+    if len(found) > 1:
+      raise BadItem(
+        f"{folder} has several files {pattern}: {', '.join(found)}. Leave one."
+      )
+    if found:
+      return found[0]
+  raise Missing(f"{folder} has no {' or '.join(patterns)}.")

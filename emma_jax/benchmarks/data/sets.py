@@ -253,6 +253,45 @@ SETS = {
       hub=("facebook/emu_edit_test_set",),
       licence="CC BY-NC 4.0",
     ),
+    TestSet(
+      name="geneval2",
+      title="GenEval 2",
+      splits={"test": Split(rows=800)},
+      licence="CC BY-NC 4.0",
+      files=("geneval2_data.jsonl",),
+    ),
+    TestSet(
+      name="wise_verified",
+      title="WISE_Verified",
+      splits={"test": Split(rows=1000)},
+      licence="not stated",
+      files=(
+        "data_verified/merge.json",
+        "data_verified/*_verified.json, with vllm_eval.py beside that folder",
+      ),
+    ),
+    TestSet(
+      name="wise_legacy",
+      title="WISE",
+      splits={"test": Split(rows=1000), "rewrite": Split(rows=1000)},
+      licence="not stated",
+      files=("WISE_legacy/data/*.json, with gpt_eval.py beside that folder",),
+    ),
+    TestSet(
+      name="longtext",
+      title="LongText-Bench",
+      splits={"en": Split(rows=160), "zh": Split(rows=160)},
+      licence="Apache-2.0",
+      files=("textbench/text_prompts.jsonl, text_prompts_zh.jsonl",),
+    ),
+    TestSet(
+      name="rise",
+      title="RISEBench",
+      splits={"test": Split(rows=360)},
+      hub=("PhoenixZ/RISEBench",),
+      licence="not stated",
+      files=("datav2_total_w_subtask.json, with data.zip unpacked beside it",),
+    ),
   )
 }
 

@@ -164,8 +164,9 @@ class Lines:
   def __init__(self, path: str):
     """Raises BadItem for a line that is no object."""
     self.path, self._rows, self._at = path, [], []
+    self._unit = "entry" if path.lower().endswith(".json") else "line"
     with open(path, encoding="utf-8-sig") as file:
-      if path.lower().endswith(".json"):
+      if self._unit == "entry":
         found = _json(file.read(), path)
         rows = list(enumerate(_listed(found, path), 1))
       else:
@@ -176,7 +177,9 @@ class Lines:
         ]
       for n, row in rows:
         if not isinstance(row, dict):
-          raise BadItem(f"{path}, line {n}: {row!r:.40} is no JSON object.")
+          raise BadItem(
+            f"{path}, {self._unit} {n}: {row!r:.40} is no JSON object."
+          )
         self._rows.append(row)
         self._at.append(n)
     names: dict[str, None] = {}
@@ -195,8 +198,8 @@ class Lines:
     return [row.get(name) for row in self._rows]
 
   def where(self, index: int) -> str:
-    """File and line."""
-    return f"{self.path}, line {self._at[index]}"
+    """File and line, or which of a list's entries."""
+    return f"{self.path}, {self._unit} {self._at[index]}"
 
 
 def _json(text: str, where: str) -> Any:

@@ -1,0 +1,51 @@
+"""What benchmarks of drawing have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+from emma_jax.benchmarks.items import BadItem, Item
+from emma_jax.benchmarks.suite import Case, Made, NoReply, Request, Score
+
+
+def plain(item: Item) -> Request:
+  """The prompt as the set has it."""
+  return Request(text=item.question)
+
+
+def stripped(item: Item) -> Request:
+  """The prompt without white space around it."""
+  return Request(text=item.question.strip())
+
+
+def each_picture(
+  case: Case, score: Callable[[Case, Made], Score], *, weight: float = 1.0
+) -> list[Score]:
+  """Scores picture by picture: where a judge fails on one, others count.
+
+  Args:
+    case: of an item.
+    score: of one of its pictures.
+    weight: of a failure in the mean.
+  """
+  scores = []
+  for made in case.made:
+    try:
+      scores.append(score(case, made))
+    except NoReply as error:
+      failure = f"judge:{error.kind}"
+      scores.append(Score(value=0.0, weight=weight, failure=failure))
+  return scores
+
+
+def needed(item: Item, name: str) -> Any:
+  """What a scorer needs of an item's `meta`.
+
+  Raises:
+    BadItem: it is not there, as it may be in a file of one's own.
+  """
+  if name not in item.meta:
+    raise BadItem(
+      f"The item {item.id!r} has no {name!r} in its meta, which its benchmark "
+      "scores by; give the set as its repository has it, or add that."
+    )
+  return item.meta[name]
