@@ -189,7 +189,8 @@ class Benchmark:
     lowest: the score of a failure.
     scale: of the printed number: 100 where scores are shares, in percent.
     unit: of the printed number.
-    stratum: of an item, whose means are averaged; None: the mean of all.
+    stratum: of an item under an implementation, whose means are averaged;
+      None: the mean of all.
     strata_weights: of those means; without any they are alike.
     categories: columns of tables.
     merge: for benchmarks that score groups of items as one.
@@ -211,7 +212,7 @@ class Benchmark:
   lowest: float = 0.0
   scale: float = 100.0
   unit: str = "%"
-  stratum: Callable[[Item], str] | None = None
+  stratum: Callable[[Item, str], str] | None = None
   strata_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
   categories: Callable[[Item], Mapping[str, str]] = lambda item: {}
   merge: Callable[[Sequence[Outcome]], Outcome] | None = None
