@@ -49,21 +49,32 @@ def judge_prompt(edit_type: str, instruction: str) -> str:
   return prompts[name].replace("<edit_prompt>", instruction)
 
 
-def parse(text: str) -> float | None:
-  """Mean mark of a reply to 2 decimals; None where no mark is read.
+def marks(text: str) -> list[int]:
+  """The marks of a reply: of lines "name: digits", with one ": " in them.
 
-  Only lines "name: digits" count, with one ": " in them. "4." and "4/5" do not,
-  and the mean is then of fewer marks.
+  "4." and "4/5" do not count.
 
   Raises:
     ValueError: digits that are no number, such as a superscript two.
   """
-  marks = []
+  found = []
   for line in text.splitlines():
     parts = line.strip().split(": ")
     if len(parts) == 2 and parts[1].isdigit():
-      marks.append(int(parts[1]))
-  return round(sum(marks) / len(marks), 2) if marks else None
+      found.append(int(parts[1]))
+  return found
+
+
+def parse(text: str) -> float | None:
+  """Mean of `marks` to 2 decimals; None where no mark is read.
+
+  Of a reply with lines that do not count the mean is of fewer marks.
+
+  Raises:
+    ValueError: see `marks`.
+  """
+  found = marks(text)
+  return round(sum(found) / len(found), 2) if found else None
 
 
 def lmms_parse(text: str | None) -> tuple[float, float, float]:
