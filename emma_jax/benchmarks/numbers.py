@@ -82,7 +82,7 @@ def number(
     seed: of the bootstrap.
 
   Raises:
-    ValueError: no outcomes.
+    ValueError: no outcomes, or none of a weight.
   """
   failures: dict[str, int] = {}
   unread = 0
@@ -129,6 +129,7 @@ def _estimate(
   outcomes: Sequence[Outcome], benchmark: Benchmark, seed: int
 ) -> tuple[float, stats.Interval, str, float, float]:
   """(value, interval, method, standard error, design effect)"""
+  outcomes = [x for x in outcomes if x.weight]
   scores = [x.score for x in outcomes]
   clusters = [x.cluster for x in outcomes]
   strata = [x.stratum for x in outcomes]

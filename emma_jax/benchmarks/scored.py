@@ -128,7 +128,7 @@ def _outcome(
     repeat=repeat,
     impl=impl,
     score=score.value,
-    weight=benchmark.weight(item),
+    weight=benchmark.weight(item) if score.weight is None else score.weight,
     cluster=item.group,
     stratum=benchmark.stratum(item, impl) if benchmark.stratum else "",
     categories=dict(benchmark.categories(item)),

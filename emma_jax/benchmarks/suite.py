@@ -106,11 +106,13 @@ class Score:
 
   Args:
     value: in units of the set.
+    weight: in the mean; None: the item's. 0 leaves it out.
     parts: what it is made of, by name.
     failure: a kind of failure that `value`, the lowest, stands for.
   """
 
   value: float
+  weight: float | None = None
   parts: Mapping[str, float] = dataclasses.field(default_factory=dict)
   failure: str = ""
 
@@ -196,7 +198,6 @@ class Benchmark:
       that one alone.
     weight: of an item in the mean; words of a text where words count.
     lowest: the score of a failure.
-    weight: of a failure, where predictions of an item have another than 1.
     scale: of the printed number: 100 where scores are shares, in percent.
     unit: of the printed number.
     stratum: of an item under an implementation: means of strata are averaged;
@@ -221,7 +222,6 @@ class Benchmark:
   score: Callable[[Case], Sequence[Score]]
   weight: Callable[[Item], float] = lambda item: 1.0
   lowest: float = 0.0
-  weight: Callable[[Item], float] = lambda item: 1.0
   scale: float = 100.0
   unit: str = "%"
   stratum: Callable[[Item, str], str] | None = None
