@@ -28,8 +28,8 @@ from emma_jax.data.curation import (
 from emma_jax.data.curation.chain import Chain, Step
 from emma_jax.data.curation.client import Client
 from emma_jax.data.curation.painter import Painter
-from emma_jax.data.curation.replies import Price
 from emma_jax.data.ingest import part, sequences
+from emma_jax.judge.ledger import Price
 from emma_jax.structs import STEM_GENERAL, STEM_SCIENCE, STEM_UNKNOWN
 
 _STEM = {"unknown": STEM_UNKNOWN, "general": STEM_GENERAL, "stem": STEM_SCIENCE}

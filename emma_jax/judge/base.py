@@ -18,6 +18,14 @@ from typing import Any, Literal, Protocol
 Status = Literal["ok", "refused", "unreachable", "absent"]
 
 
+class JudgeError(RuntimeError):
+  """Nothing can be asked any more: the run ends, and goes on where it was."""
+
+
+class OutOfBudget(JudgeError):
+  """The next call might pass what its user will have asked or paid."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Call:
   """One question to a judge.
@@ -87,7 +95,12 @@ class Judge(Protocol):
     ...
 
   def ask(self, call: Call) -> Reply:
-    """The reply to a call; does not raise for what a server does."""
+    """The reply to a call; does not raise for what a server does with it.
+
+    Raises:
+      JudgeError: no call would get a reply: a wrong key, no such model, no
+        quota, no budget.
+    """
     ...
 
 

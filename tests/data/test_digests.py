@@ -29,7 +29,6 @@ from emma_jax.data.curation import (
   selection,
 )
 from emma_jax.data.curation.base import Construction
-from emma_jax.data.curation.replies import Price
 from emma_jax.data.curation.text_pictures import TextPictures
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part, sequences
@@ -39,6 +38,7 @@ from emma_jax.data.records import latents, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
+from emma_jax.judge.ledger import Price
 from tests import neutral, tiny
 from tests.data import made, recorded
 

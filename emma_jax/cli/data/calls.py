@@ -92,8 +92,8 @@ def remote(args: argparse.Namespace, name: str, cls: Any, **more: Any) -> Any:
 
 
 def price(text: str) -> Any:
-  """replies.Price of IN,OUT or PICTURE."""
-  from emma_jax.data.curation.replies import Price
+  """ledger.Price of IN,OUT or PICTURE."""
+  from emma_jax.judge.ledger import Price
 
   if not text:
     return Price()

@@ -118,8 +118,8 @@ def _begun(report: Any) -> None:
 
 
 def _ended(report: Any) -> None:
-  from emma_jax.data.curation import costs
+  from emma_jax.judge import ledger
 
   print(f"{report.name}: {report.records_out:,} records in {report.folder}")
-  for line in costs.spent_lines(report.spent):
+  for line in ledger.spent_lines(report.spent):
     print(f"  {line}")

@@ -36,8 +36,9 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Writes the rewritten prompts, prints counts and cost; 0, or UserError."""
-  from emma_jax.data.curation import costs, replies, rewriting
+  from emma_jax.data.curation import costs, rewriting
   from emma_jax.data.ingest import job
+  from emma_jax.judge import ledger
 
   common.refuse_overrides("rewrite-prompts", overrides)
   if args.missing == "drop":
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   except job.ConversionError as error:
     raise common.UserError(str(error)) from error
   print(f"Wrote {args.out}: {len(rows) - kept} prompts rewritten, {kept} kept.")
-  ledger = rewriting.ledger_of(args.out)
-  for line in costs.spent_lines(replies.spent(ledger)):
+  spent = ledger.spent(rewriting.ledger_of(args.out))
+  for line in ledger.spent_lines(spent):
     print(line, file=sys.stdout)
   return 0

@@ -137,8 +137,8 @@ def _tell_costs(
 
 
 def _tell_spent(folder: str) -> None:
-  from emma_jax.data.curation import costs, replies
+  from emma_jax.judge import ledger
 
-  path = os.path.join(folder, replies.LEDGER)
-  for line in costs.spent_lines(replies.spent(path)):
+  path = os.path.join(folder, ledger.LEDGER)
+  for line in ledger.spent_lines(ledger.spent(path)):
     print(line)

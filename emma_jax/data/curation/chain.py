@@ -18,13 +18,14 @@ import os
 from typing import Any, Literal
 
 from emma_jax import files
-from emma_jax.data.curation import costs, replies
+from emma_jax.data.curation import costs
 from emma_jax.data.curation.costs import Estimate
-from emma_jax.data.curation.replies import Spent
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part as part_lib
 from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.records.card import FILE, Card
+from emma_jax.judge import ledger
+from emma_jax.judge.ledger import Spent
 
 REPORT = "chain.json"
 
@@ -140,12 +141,12 @@ class Report:
   @property
   def asked(self) -> float | None:
     """The estimated cost of the step."""
-    return costs.total(e.cost for e in self.estimates)
+    return ledger.total(e.cost for e in self.estimates)
 
   @property
   def paid(self) -> float | None:
     """What its calls have cost so far."""
-    return costs.total(costs.cost_of(s) for s in self.spent.values())
+    return ledger.total(ledger.cost_of(s) for s in self.spent.values())
 
 
 def run(
@@ -235,8 +236,8 @@ def _report(step: Step, folder: str, count: int | None, result: bool) -> Report:
     state="done" if done else "begun" if begun else "to do",
     records_in=count,
     estimates=tuple(costs.estimates(step.maker, count or 0)),
-    spent=replies.spent(
-      os.path.join(folder if done else partial, replies.LEDGER)
+    spent=ledger.spent(
+      os.path.join(folder if done else partial, ledger.LEDGER)
     ),
     result=result,
   )
@@ -258,8 +259,8 @@ def save(chain: Chain, reports: Sequence[Report]) -> None:
     {
       "chain": chain.name,
       "steps": [_json(report) for report in reports],
-      "cost asked": costs.total(r.asked for r in reports),
-      "cost spent": costs.total(r.paid for r in reports),
+      "cost asked": ledger.total(r.asked for r in reports),
+      "cost spent": ledger.total(r.paid for r in reports),
     },
     indent=1,
     ensure_ascii=False,
@@ -291,8 +292,8 @@ def table(reports: Sequence[Report]) -> Iterator[str]:
     for kind, count in sorted(r.left_out.items(), key=lambda item: -item[1]):
       yield f"{'':27} {count:>10,} left out: {kind}"
   yield (
-    f"cost asked {costs.money(costs.total(r.asked for r in reports))}, "
-    f"spent {costs.money(costs.total(r.paid for r in reports))}"
+    f"cost asked {ledger.money(ledger.total(r.asked for r in reports))}, "
+    f"spent {ledger.money(ledger.total(r.paid for r in reports))}"
   )
 
 
@@ -301,4 +302,4 @@ def _count(count: int | None) -> str:
 
 
 def _cost(cost: float | None) -> str:
-  return "?" if cost is None else costs.money(cost)
+  return "?" if cost is None else ledger.money(cost)

@@ -22,6 +22,7 @@ from emma_jax.data.curation import base
 from emma_jax.data.curation.answers import NoAnswer
 from emma_jax.data.curation.remote import Remote
 from emma_jax.data.records import schema
+from emma_jax.judge.openai import refusal_of
 
 # Pixels along a side of what most models take for a token, and characters.
 _TOKEN_SIDE, _TOKEN_LETTERS = 32, 4
@@ -150,9 +151,8 @@ def _reply(reply: Any) -> dict[str, Any]:
   """What is kept of a chat completion; LookupError, TypeError: it is none."""
   choice = reply["choices"][0]
   message, finish = choice["message"], choice.get("finish_reason")
-  if message.get("refusal") or finish == "content_filter":
-    reason = message.get("refusal") or "by its content filter"
-    return {"refused": f"refused: {reason}", "usage": reply.get("usage")}
+  if refusal := refusal_of(choice):
+    return {"refused": refusal, "usage": reply.get("usage")}
   if not isinstance(message["content"], str):
     raise TypeError(f"content is {message['content']!r:.80}")
   return {

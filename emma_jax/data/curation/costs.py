@@ -1,16 +1,16 @@
-"""What a construction will ask of servers and cost, and what it has cost.
+"""What a construction will ask of servers, and cost.
 
 Estimates are upper bounds of calls, and guesses of tokens: of a picture as many
 as its 32x32 pixels, of a text a quarter of its letters, of a reply what is
-usual for its kind. Bills are exact: of the ledger (replies.py).
+usual for its kind. Bills are exact: of the ledger (judge/ledger.py).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 from typing import Any
 
-from emma_jax.data.curation.replies import Spent
 from emma_jax.data.ingest import containers, part
+from emma_jax.judge.ledger import money
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,48 +77,3 @@ def estimate_lines(found: Iterable[Estimate]) -> list[str]:
     + f", cost {money(one.cost)}"
     for one in found
   ]
-
-
-def spent_lines(found: Mapping[str, Spent]) -> list[str]:
-  """A line for each kind of call, with what is not known of it."""
-  lines = []
-  for name, one in sorted(found.items()):
-    line = (
-      f"{name}: {one.calls:,} calls of {one.model}, {one.input_tokens:,} "
-      f"tokens in, {one.output_tokens:,} out"
-      + (f", {one.pictures:,} pictures" if one.pictures else "")
-      + f", cost {money(cost_of(one))}"
-    )
-    if one.without_usage:
-      line += f" ({one.without_usage:,} calls without usage)"
-    if one.failed:
-      tries = ", ".join(f"{n} x {why}" for why, n in sorted(one.failed.items()))
-      line += f"; failed tries: {tries}"
-    lines.append(line)
-  return lines
-
-
-def cost_of(spent: Spent) -> float | None:
-  """The cost; None where that of some call is not known."""
-  return None if spent.without_price else spent.cost
-
-
-def total(costs: Iterable[float | None]) -> float | None:
-  """The sum; None where one is not known.
-
-  >>> total([0.5, 1.0]), total([0.5, None])
-  (1.5, None)
-  """
-  known = list(costs)
-  return None if None in known else sum(c for c in known if c is not None)
-
-
-def money(cost: float | None) -> str:
-  """A cost in the currency of the prices.
-
-  >>> money(12.3456), money(0.00012), money(None)
-  ('12.35', '0.00012', 'not known (no price)')
-  """
-  if cost is None:
-    return "not known (no price)"
-  return f"{cost:.2f}" if cost >= 1 or not cost else f"{cost:.2g}"

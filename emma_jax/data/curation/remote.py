@@ -1,43 +1,27 @@
-"""Calls to an OpenAI-compatible server: tries, pauses, what kind of error.
+"""A model behind an OpenAI-compatible server, its replies kept and counted.
 
-later     408, 409, 425, 429, 5xx, a broken connection, a reply that is no
-          JSON or lacks its content: tried again, after Retry-After where the
-          server says so; after some tries the run ends, and the same command
-          goes on
-record    400, 413, 422: this record has no answer; asked again by a next run
-refused   a content filter's: this record has none, which is kept
-the rest  401, 403, 404, an exhausted quota: the run ends at once
+What is asked for is tried again as judge/http.py says. A server that gives no
+answer in all tries, or will give none, ends the run, and the same command goes
+on; where the request is why, this record has no answer, and is asked again by a
+next run; what a content filter refuses is kept as refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import dataclasses
-import email.utils
 import hashlib
-import http.client
 import json
 import os
-import time
 from typing import Any, ClassVar, TypeVar
-import urllib.error
-import urllib.request
 import uuid
 
-from emma_jax.data.curation import replies
 from emma_jax.data.curation.answers import NoAnswer, Refused
-from emma_jax.data.curation.replies import UNKNOWN, Price
 from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.ingest.part import FirstPass
 from emma_jax.data.pictures import images
-
-# The server, not the record, is why these fail: they are tried again.
-_LATER = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-# This record is why these fail: too large, in a way the server cannot take.
-_RECORD = {400, 413, 422}
-# Codes of OpenAI's and Azure's errors.
-_FILTERED = {"content_filter", "content_policy_violation", "moderation_blocked"}
-_EXHAUSTED = {"insufficient_quota", "billing_hard_limit_reached"}
-_LONGEST_PAUSE = 60.0
-_LONGEST_WAIT = 600.0  # that a server may ask for
+from emma_jax.judge import http, replies
+from emma_jax.judge import ledger as ledger_lib
+from emma_jax.judge.ledger import UNKNOWN, Price
 
 T = TypeVar("T")
 
@@ -91,11 +75,11 @@ class Remote:
   def ready(self, first: FirstPass) -> Any:
     """Itself with the ledger of the new set; the folder of replies is there."""
     os.makedirs(self.cache, exist_ok=True)
-    return self.billed(os.path.join(first.folder, replies.LEDGER))
+    return self.billed(os.path.join(first.folder, ledger_lib.LEDGER))
 
   def billed(self, ledger: str) -> Any:
     """Itself with a ledger, for one run; called once, before any process."""
-    bill = replies.open_ledger(ledger), uuid.uuid4().hex
+    bill = ledger_lib.open_ledger(ledger), uuid.uuid4().hex
     return dataclasses.replace(self, ledger=ledger, bill=bill)
 
   def once(
@@ -151,7 +135,7 @@ class Remote:
     ledger, run = kept.get("bill") or ("", "")
     if not ledger or ledger != self.bill[0] or run == self.bill[1]:
       return False
-    known = replies.noted(self.ledger, self.bill[1])
+    known = ledger_lib.noted(self.ledger, self.bill[1])
     if key[:16] in known:
       return False
     known.add(key[:16])
@@ -162,7 +146,7 @@ class Remote:
     # Of chat, and of pictures.
     read = _number(usage, "prompt_tokens", "input_tokens")
     written = _number(usage, "completion_tokens", "output_tokens")
-    replies.note(
+    ledger_lib.note(
       self.ledger,
       name=self.name,
       model=self.model,
@@ -174,7 +158,9 @@ class Remote:
     )
 
   def _failed(self, reason: str) -> None:
-    replies.note(self.ledger, name=self.name, model=self.model, failed=reason)
+    ledger_lib.note(
+      self.ledger, name=self.name, model=self.model, failed=reason
+    )
 
   def post(
     self,
@@ -186,94 +172,51 @@ class Remote:
   ) -> T:
     """`read` of the reply's JSON; ValueError, LookupError or TypeError of it
     say that it is no such reply, which is tried again."""
-    request = urllib.request.Request(
-      f"{self.url.rstrip('/')}/{path}", body, {"Content-Type": content_type}
-    )
-    key = os.environ.get(self.key_env, "")
-    if key:
-      request.add_header("Authorization", f"Bearer {key}")
-    return self._tried(lambda: read(self._json(request)), where)
+    with self._failures(where):
+      return self._server().post(
+        path,
+        body,
+        content_type,
+        lambda data: read(json.loads(data)),
+        self._failed,
+      )
 
   def fetch(self, url: str, where: str) -> bytes:
     """The bytes behind an address that a reply gave, with the same tries."""
     if not url.startswith(("http://", "https://", "data:")):
       raise NoAnswer(where, f"{url:.80} is no address of a picture")
+    with self._failures(where):
+      return self._server().get(url, images.MAX_BYTES + 1, self._failed)
 
-    def get() -> bytes:
-      with urllib.request.urlopen(url, timeout=self.timeout) as response:
-        return response.read(images.MAX_BYTES + 1)
-
-    return self._tried(get, where)
-
-  def _json(self, request: urllib.request.Request) -> Any:
-    with urllib.request.urlopen(request, timeout=self.timeout) as response:
-      return json.load(response)
-
-  def _tried(self, call: Callable[[], T], where: str) -> T:
-    problem, wait = "", 0.0
-    for attempt in range(self.tries):
-      if attempt:
-        time.sleep(wait)
-      wait = min(self.pause * 2**attempt, _LONGEST_PAUSE)
-      try:
-        return call()
-      except urllib.error.HTTPError as error:
-        problem = self._of_status(error, where)
-        wait = _retry_after(error.headers) or wait
-        reason = str(error.code)
-      except (OSError, http.client.HTTPException) as error:
-        problem = f"{type(error).__name__}: {error}"
-        reason = "connection"
-      except NoAnswer:
-        raise
-      except (ValueError, LookupError, TypeError) as error:
-        problem = f"no {self.WANTED}: {type(error).__name__}: {error}"
-        reason = "malformed"
-      self._failed(reason)
-    raise ConversionError(
-      f"{self.url} gave no answer in {self.tries} tries; the last: "
-      f"{problem}. What is done is kept: give the same command again."
+  def _server(self) -> http.Server:
+    return http.Server(
+      url=self.url,
+      key_env=self.key_env,
+      timeout=self.timeout,
+      tries=self.tries,
+      pause=self.pause,
+      wanted=self.WANTED,
     )
 
-  def _of_status(self, error: urllib.error.HTTPError, where: str) -> str:
-    """The problem in words, if it is one to try again; raises what it is."""
-    text = error.read(2000).decode("utf-8", "replace")
-    problem, code = f"{error.code} {error.reason}: {text[:200]}", _code(text)
-    if code in _FILTERED:
-      raise Refused(where, f"{self.url} refuses it: {problem}") from error
-    if error.code in _RECORD:
-      self._failed(str(error.code))
-      raise NoAnswer(where, f"{self.url} refuses it: {problem}") from error
-    if error.code not in _LATER or code in _EXHAUSTED:
-      raise ConversionError(f"{self.url}: {problem}") from error
-    return problem
-
-
-def _code(text: str) -> str:
-  """{"error": {"code": ...}} of an error's body; "" of any other."""
-  try:
-    error = json.loads(text)["error"]
-    return str(error.get("code") or error.get("type") or "")
-  except (ValueError, LookupError, TypeError, AttributeError):
-    return ""
-
-
-def _retry_after(headers: Any) -> float | None:
-  """Seconds of Retry-After, which is a number or a date.
-
-  >>> _retry_after({"Retry-After": "7"}), _retry_after({})
-  (7.0, None)
-  """
-  value = headers.get("Retry-After", "")
-  try:
-    seconds = float(value)
-  except ValueError:
+  @contextlib.contextmanager
+  def _failures(self, where: str) -> Iterator[None]:
+    """Says what becomes of the record, and of the run."""
     try:
-      date = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-      return None
-    seconds = date.timestamp() - time.time()
-  return min(max(seconds, 0.0), _LONGEST_WAIT)
+      yield
+    except http.Filtered as error:
+      reason = f"{self.url} refuses it: {error.problem}"
+      raise Refused(where, reason) from error
+    except http.Rejected as error:
+      self._failed(str(error.status))
+      reason = f"{self.url} refuses it: {error.problem}"
+      raise NoAnswer(where, reason) from error
+    except http.Denied as error:
+      raise ConversionError(f"{self.url}: {error.problem}") from error
+    except http.GaveUp as error:
+      raise ConversionError(
+        f"{self.url} gave no answer in {self.tries} tries; the last: "
+        f"{error.problem}. What is done is kept: give the same command again."
+      ) from error
 
 
 def _number(usage: Mapping[str, Any], *names: str) -> int | None:

@@ -1,7 +1,8 @@
 """Files of prompts, rewritten by a model: GenEval's second row.
 
 A line of the new file is the old one with the new "prompt", and the old one as
-"original_prompt". Beside it lies the ledger of what was asked (replies.py).
+"original_prompt". Beside it lies the ledger of what was asked,
+see judge/ledger.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ from typing import Any
 
 from emma_jax import files
 from emma_jax.data.curation import answers as answers_lib
-from emma_jax.data.curation import replies
 from emma_jax.data.curation.answers import Missing, NoAnswer
 from emma_jax.data.curation.client import Client
 from emma_jax.data.ingest.job import ConversionError
+from emma_jax.judge import ledger
 
 PROMPT, ORIGINAL = "prompt", "original_prompt"
 
@@ -53,7 +54,7 @@ def read(path: str) -> list[dict[str, Any]]:
 
 def ledger_of(out: str) -> str:
   """Where the calls of a file of rewritten prompts are counted."""
-  return f"{out}.{replies.LEDGER}"
+  return f"{out}.{ledger.LEDGER}"
 
 
 def rewrite(

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 import contextlib
 import hashlib
-import http.server
 import io
 import json
 import re
@@ -22,9 +21,9 @@ from typing import Any
 from PIL import Image
 
 from emma_jax.data.curation import instructions
+from tests import local_server
+from tests.local_server import USAGE, Reply
 
-Reply = tuple[int, bytes, dict[str, str]]
-USAGE = {"prompt_tokens": 100, "completion_tokens": 10}
 _STEPS = 32  # of a colour: what JPEG changes is less
 
 
@@ -93,6 +92,9 @@ class Fake:
     with self.lock:
       self.answered[hashlib.sha256(path.encode() + body).hexdigest()] += 1
     return 200, json.dumps(answer).encode(), {}
+
+  def get(self, path: str) -> Reply:
+    return self.fail(-1, path) or (200, self.files[path], {})
 
   # ------------------------------------------------------------------- chat
 
@@ -184,33 +186,6 @@ def parse_form(body: bytes, content_type: str) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def serve(fake: Fake) -> Iterator[str]:
-  """The base address, while the block runs."""
-
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-      body = self.rfile.read(int(self.headers["Content-Length"]))
-      self.give(*fake.post(self.path, body, self.headers))
-
-    def do_GET(self):
-      failure = fake.fail(-1, self.path)
-      self.give(*(failure or (200, fake.files[self.path], {})))
-
-    def give(self, status: int, data: bytes, headers: dict[str, str]):
-      with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        self.send_response(status)
-        for key, value in ({"Content-Length": len(data)} | headers).items():
-          self.send_header(key, str(value))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *unused):
-      pass
-
-  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-    httpd.daemon_threads = True
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    fake.url = f"http://127.0.0.1:{httpd.server_address[1]}/v1"
+  """The base address, which the server knows too, while the block runs."""
+  with local_server.serve(fake) as fake.url:
     yield fake.url
-    httpd.shutdown()
-    thread.join()

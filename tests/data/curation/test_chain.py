@@ -18,7 +18,7 @@ from emma_jax.data.records.card import Card
 from tests.data import made
 from tests.data.curation import common
 from tests.data.curation.fake_server import Fake, serve
-from tests.data.curation.test_remote import error
+from tests.local_server import error
 
 CONFIG = """
 from configs.data import chains
@@ -132,7 +132,7 @@ def test_a_chain_from_end_to_end(tmp_path, inputs):
   assert [s["result"] for s in written["steps"]] == [False] * 5 + [True]
   lines = list(chain_lib.table(reports))
   assert any("left out: min_side" in line for line in lines)
-  assert lines[-1].endswith(f"spent {chain_lib.costs.money(paid)}")
+  assert lines[-1].endswith(f"spent {chain_lib.ledger.money(paid)}")
 
 
 def test_a_dry_run_sends_and_writes_nothing(tmp_path, inputs):

@@ -2,10 +2,7 @@
 
 import base64
 import contextlib
-import http.server
 import io
-import json
-import threading
 
 from PIL import Image
 import pytest
@@ -14,6 +11,7 @@ from emma_jax.data.curation import answers, client, filters
 from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.records import schema
 from emma_jax.structs import Editing
+from tests import local_server
 from tests.data import made
 from tests.data.curation import common
 
@@ -30,36 +28,15 @@ EDIT = schema.Stored(
 @contextlib.contextmanager
 def server(*replies):
   """(base address, requests so far); a reply is a text, a status or bytes."""
-  asked, left = [], list(replies)
 
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-      body = self.rfile.read(int(self.headers["Content-Length"]))
-      asked.append((self.path, dict(self.headers), json.loads(body)))
-      reply = left.pop(0) if len(left) > 1 else left[0]
-      if reply is None:  # hangs up
-        self.connection.close()
-        return
-      code = reply if isinstance(reply, int) else 200
-      data = (
-        reply
-        if isinstance(reply, bytes)
-        else json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
-      )
-      self.send_response(code)
-      self.send_header("Content-Length", str(len(data)))
-      self.end_headers()
-      self.wfile.write(data)
+  def made_of(reply):
+    if isinstance(reply, str):
+      return local_server.chat(reply)
+    return (reply, b"", {}) if isinstance(reply, int) else (200, reply, {})
 
-    def log_message(self, *unused):
-      pass
-
-  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_address[1]}/v1", asked
-    httpd.shutdown()
-    thread.join()
+  script = local_server.Script(*(r and made_of(r) for r in replies))
+  with local_server.serve(script) as url:
+    yield url, script.asked
 
 
 def _client(url: str, folder, **more) -> client.Client:

@@ -7,17 +7,19 @@ import time
 
 import pytest
 
-from emma_jax.data.curation import answers, client, painter, replies
+from emma_jax.data.curation import answers, client, painter
 from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.records import schema
+from emma_jax.judge import ledger
 from emma_jax.structs import Drawing
 from tests.data import made
-from tests.data.curation.fake_server import USAGE, Fake, serve
+from tests.data.curation.fake_server import Fake, serve
+from tests.local_server import chat, error
 
 DRAWING = schema.Stored(
   record=Drawing(prompt="red", picture=made.picture(), id="d")
 )
-PRICE = replies.Price(2.0, 30.0)
+PRICE = ledger.Price(2.0, 30.0)
 # 100 tokens in at 2 and 10 out at 30 a million.
 COST = (100 * 2.0 + 10 * 30.0) / 1e6
 
@@ -31,7 +33,7 @@ def ask(url: str, folder, **more) -> client.Client:
       "cache": str(folder / "replies"),
       "pause": 0.001,
       "tries": 3,
-      "ledger": str(folder / replies.LEDGER),
+      "ledger": str(folder / ledger.LEDGER),
       "price": PRICE,
     }
     | more
@@ -46,25 +48,15 @@ def paint(url: str, folder, **more) -> painter.Painter:
       "cache": str(folder / "replies"),
       "pause": 0.001,
       "tries": 3,
-      "ledger": str(folder / replies.LEDGER),
-      "price": replies.Price(picture=0.04),
+      "ledger": str(folder / ledger.LEDGER),
+      "price": ledger.Price(picture=0.04),
     }
     | more
   )
 
 
-def bill(folder, name: str = "answer") -> replies.Spent:
-  return replies.spent(str(folder / replies.LEDGER))[name]
-
-
-def error(status: int, code: str = "", **headers: str):
-  body = json.dumps({"error": {"code": code}}).encode()
-  return status, body, headers
-
-
-def chat(content, finish="stop", **message):
-  choice = {"message": {"content": content, **message}, "finish_reason": finish}
-  return 200, json.dumps({"choices": [choice], "usage": USAGE}).encode(), {}
+def bill(folder, name: str = "answer") -> ledger.Spent:
+  return ledger.spent(str(folder / ledger.LEDGER))[name]
 
 
 def first(*failures):
@@ -183,13 +175,13 @@ def test_replies_are_found_whatever_encodes_the_pictures(tmp_path, monkeypatch):
 def test_what_was_kept_and_not_yet_noted_is_billed_by_the_next_run(tmp_path):
   """Killed in between: the reply is used, and stands on the bill once."""
   fake = Fake()
-  ledger = str(tmp_path / replies.LEDGER)
+  book = str(tmp_path / ledger.LEDGER)
   with serve(fake) as url:
-    run = lambda: ask(url, tmp_path).billed(ledger)
+    run = lambda: ask(url, tmp_path).billed(book)
     run().answer(DRAWING, "here")
-    head, _ = (tmp_path / replies.LEDGER).read_text().split("\n\n")
-    (tmp_path / replies.LEDGER).write_text(f"{head}\n")
-    assert not replies.spent(ledger)
+    head, _ = (tmp_path / ledger.LEDGER).read_text().split("\n\n")
+    (tmp_path / ledger.LEDGER).write_text(f"{head}\n")
+    assert not ledger.spent(book)
     second = run()
     for one in (second, second, run()):
       one.answer(DRAWING, "here")
@@ -198,7 +190,7 @@ def test_what_was_kept_and_not_yet_noted_is_billed_by_the_next_run(tmp_path):
     # Another data set that finds it has not paid for it.
     other = str(tmp_path / "other.jsonl")
     ask(url, tmp_path).billed(other).answer(DRAWING, "here")
-  assert fake.number == 1 and not replies.spent(other)
+  assert fake.number == 1 and not ledger.spent(other)
 
 
 def test_options_change_the_request(tmp_path):
@@ -281,15 +273,15 @@ def test_replies_without_pictures_are_tried_again(tmp_path):
 
 
 def test_a_ledger_adds_up_whatever_it_lacks(tmp_path):
-  path = str(tmp_path / replies.LEDGER)
+  path = str(tmp_path / ledger.LEDGER)
   line = dict(name="a", model="m", key="k", pictures=0)
-  replies.note(path, **line, input_tokens=5, output_tokens=7, cost=0.5)
+  ledger.note(path, **line, input_tokens=5, output_tokens=7, cost=0.5)
   with open(path, "ab") as file:
     file.write(b'{"name": "a", "mo')  # a loss of power
-  replies.note(path, **line, input_tokens=None, output_tokens=None, cost=None)
-  found = replies.spent(path)
+  ledger.note(path, **line, input_tokens=None, output_tokens=None, cost=None)
+  found = ledger.spent(path)
   a = found["a"]
   assert (a.calls, a.input_tokens, a.output_tokens, a.cost) == (2, 5, 7, 0.5)
   assert (a.without_usage, a.without_price) == (1, 1)
   assert found["?"].failed == {"a torn line": 1}
-  assert replies.spent(str(tmp_path / "none")) == {}
+  assert ledger.spent(str(tmp_path / "none")) == {}

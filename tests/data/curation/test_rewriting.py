@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from emma_jax.data.curation import prompts, replies, rewriting
+from emma_jax.data.curation import prompts, rewriting
 from emma_jax.data.ingest.job import ConversionError
+from emma_jax.judge import ledger
 from tests.data import made
 from tests.data.curation.fake_server import Fake, serve
-from tests.data.curation.test_remote import ask, error
+from tests.data.curation.test_remote import ask
+from tests.local_server import error
 
 
 def _client(url, folder):
@@ -44,7 +46,7 @@ def test_rewritten_with_the_old_prompt_beside(tmp_path, plain):
   if not plain:
     assert [line["include"] for line in lines] == [[0], [1]]
     assert lines[0]["tag"] == "counting"
-  spent = replies.spent(rewriting.ledger_of(str(out)))["rewrite"]
+  spent = ledger.spent(rewriting.ledger_of(str(out)))["rewrite"]
   assert spent.calls == 2
 
 

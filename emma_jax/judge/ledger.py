@@ -1,37 +1,28 @@
-"""Replies that were paid for: kept on disk by hash, and counted in a ledger.
+"""What replies cost: prices, and the ledger of what was asked.
 
-A reply is a JSON file in a folder, whole or not there, on the disk before its
-record is made: a run that was killed finds it again. The ledger, calls.jsonl,
-has a line per reply that a server sent and per try that failed:
+The ledger, calls.jsonl, has a line per reply that a server sent and per try
+that failed:
 
   {"name": "caption", "model": "m", "key": "ab12", "input_tokens": 812,
    "output_tokens": 96, "pictures": 0, "cost": 0.0007}
   {"name": "caption", "model": "m", "failed": "429"}
 
-A reply is kept first and then noted, with the ledger's id (its first line) and
-the run's: the next run of the same data set notes what a process that died in
-between did not, so nothing is paid twice and nothing is missing on the bill.
-cost is null where no price was given, tokens are null where the server told no
-usage.
+A reply is kept first (replies.py) and then noted, with the ledger's id (its
+first line) and the run's: the next run of the same data set notes what a
+process that died in between did not, so nothing is paid twice and nothing is
+missing on the bill. cost is null where no price was given, tokens are null
+where the server told no usage.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import functools
 import json
 import os
-import threading
 from typing import Any, NamedTuple
 import uuid
-import weakref
-
-from emma_jax import files
 
 LEDGER = "calls.jsonl"
-_GUARD = threading.Lock()
-_LOCKS: weakref.WeakValueDictionary[str, threading.Lock] = (
-  weakref.WeakValueDictionary()
-)
 
 
 class Price(NamedTuple):
@@ -69,33 +60,6 @@ class Price(NamedTuple):
 
 
 UNKNOWN = Price()
-
-
-def path_of(folder: str, key: str) -> str:
-  """Where the reply of a key is, or will be."""
-  return os.path.join(folder, key[:2], f"{key}.json")
-
-
-def read(folder: str, key: str) -> dict[str, Any] | None:
-  """The reply of a key; None where there is none."""
-  path = path_of(folder, key)
-  if not os.path.exists(path):
-    return None
-  with open(path, encoding="utf-8") as file:
-    return json.load(file)
-
-
-def keep(folder: str, key: str, reply: Mapping[str, Any]) -> None:
-  """Writes a reply; it is on the disk when this returns."""
-  # Two processes may ask the same at once.
-  with files.atomic_write(path_of(folder, key), "w", shared=True) as file:
-    json.dump(reply, file)
-
-
-def lock_of(key: str) -> threading.Lock:
-  """One lock a key, so that two threads do not both pay for one reply."""
-  with _GUARD:
-    return _LOCKS.setdefault(key, threading.Lock())
 
 
 def note(ledger: str, **words: Any) -> None:
@@ -168,6 +132,51 @@ def spent(ledger: str) -> dict[str, Spent]:
     name = str(line["name"])
     out.setdefault(name, Spent(str(line["model"]))).add(line)
   return out
+
+
+def spent_lines(found: Mapping[str, Spent]) -> list[str]:
+  """A line for each kind of call, with what is not known of it."""
+  lines = []
+  for name, one in sorted(found.items()):
+    line = (
+      f"{name}: {one.calls:,} calls of {one.model}, {one.input_tokens:,} "
+      f"tokens in, {one.output_tokens:,} out"
+      + (f", {one.pictures:,} pictures" if one.pictures else "")
+      + f", cost {money(cost_of(one))}"
+    )
+    if one.without_usage:
+      line += f" ({one.without_usage:,} calls without usage)"
+    if one.failed:
+      tries = ", ".join(f"{n} x {why}" for why, n in sorted(one.failed.items()))
+      line += f"; failed tries: {tries}"
+    lines.append(line)
+  return lines
+
+
+def cost_of(spent: Spent) -> float | None:
+  """The cost; None where that of some call is not known."""
+  return None if spent.without_price else spent.cost
+
+
+def total(costs: Iterable[float | None]) -> float | None:
+  """The sum; None where one is not known.
+
+  >>> total([0.5, 1.0]), total([0.5, None])
+  (1.5, None)
+  """
+  known = list(costs)
+  return None if None in known else sum(c for c in known if c is not None)
+
+
+def money(cost: float | None) -> str:
+  """A cost in the currency of the prices.
+
+  >>> money(12.3456), money(0.00012), money(None)
+  ('12.35', '0.00012', 'not known (no price)')
+  """
+  if cost is None:
+    return "not known (no price)"
+  return f"{cost:.2f}" if cost >= 1 or not cost else f"{cost:.2g}"
 
 
 def _lines(ledger: str) -> Iterator[Mapping[str, Any]]:
