@@ -165,15 +165,14 @@ def _estimate(
 def _categories(
   outcomes: Sequence[Outcome], benchmark: Benchmark, seed: int
 ) -> list[dict[str, Any]]:
-  """Rows of the tables by column: plain weighted means, as published."""
+  """Rows of the tables by column; strata are averaged within a row too."""
   members: dict[tuple[str, str], list[Outcome]] = {}
   for one in outcomes:
     for column, value in one.categories.items():
       members.setdefault((column, value), []).append(one)
   rows = []
   for (column, value), some in sorted(members.items()):
-    plain = [dataclasses.replace(x, stratum="") for x in some]
-    score, interval, *_ = _estimate(plain, benchmark, seed)
+    score, interval, *_ = _estimate(some, benchmark, seed)
     rows.append(
       {
         "column": column,

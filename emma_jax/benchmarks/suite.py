@@ -149,13 +149,14 @@ class Case:
     repeat: int = 0,
     system: str = "",
     attempt: int = 0,
+    text_first: bool = False,
     **options: Any,
   ) -> Reply:
     """The judge's reply.
 
     Args:
       part: names the call among those of a prediction: "sc".
-      text, pictures, system, attempt, options: see `Call`.
+      text, pictures, system, attempt, text_first, options: see `Call`.
       repeat: of the prediction it is about.
 
     Raises:
@@ -170,6 +171,7 @@ class Case:
         pictures=tuple(pictures),
         options=options,
         attempt=attempt,
+        text_first=text_first,
       )
     )
     if reply.status != "ok":

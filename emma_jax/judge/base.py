@@ -34,7 +34,8 @@ class Call:
     id: names it in files of replies: "gedit/17/0/sc".
     text: the prompt.
     system: the prompt before it, "" for none.
-    pictures: files, shown before the text, in order.
+    pictures: files, shown in order, before the text.
+    text_first: they are shown behind it.
     options: settings of this call, over those of the judge: temperature,
       max_tokens, top_logprobs.
     attempt: 1, 2, ...: the same asked anew, for protocols that do so.
@@ -46,6 +47,7 @@ class Call:
   pictures: tuple[bytes, ...] = ()
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   attempt: int = 0
+  text_first: bool = False
 
   def content(self) -> dict[str, Any]:
     """JSON of what decides the reply; the id does not."""
@@ -55,6 +57,7 @@ class Call:
       "pictures": [hashlib.sha256(p).hexdigest() for p in self.pictures],
       "options": dict(self.options),
       "attempt": self.attempt,
+      "text_first": self.text_first,
     }
 
 

@@ -210,7 +210,8 @@ class OpenAIJudge:
       kind, file = pictures.sent(data, self.picture_format, self.side)
       url = f"data:{kind};base64,{base64.b64encode(file).decode()}"
       parts.append({"type": "image_url", "image_url": {"url": url}})
-    return [*parts, {"type": "text", "text": call.text}]
+    text = {"type": "text", "text": call.text}
+    return [text, *parts] if call.text_first else [*parts, text]
 
   def most_tokens(self, call: Call) -> tuple[int, int]:
     """(tokens in, tokens out) of a try at the most, for budgets.

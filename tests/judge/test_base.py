@@ -17,6 +17,7 @@ def test_everything_but_the_id_of_a_call_decides_its_reply():
     "pictures": (b"two", b"one"),
     "options": {"temperature": 1.0},
     "attempt": 1,
+    "text_first": True,
   }
   assert {"id", *other} == {f.name for f in dataclasses.fields(base.Call)}
   key = base.key_of({"model": "m"}, CALL)

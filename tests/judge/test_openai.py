@@ -78,6 +78,18 @@ def test_a_key_that_a_model_does_not_know_is_left_out_of_every_call():
   assert asked.body.keys() == {"model", "messages", "max_completion_tokens"}
 
 
+def test_pictures_come_before_the_text_or_behind_it():
+  call = dataclasses.replace(CALL, pictures=(picture(),) * 2)
+  for first, kinds in (
+    (False, ["image_url", "image_url", "text"]),
+    (True, ["text", "image_url", "image_url"]),
+  ):
+    asked_call = dataclasses.replace(call, text_first=first)
+    _, (asked,) = ask(chat("Yes"), call=asked_call)
+    content = asked.body["messages"][0]["content"]
+    assert [part["type"] for part in content] == kinds
+
+
 def test_pictures_are_sent_as_large_as_the_judge_wants_them():
   call = dataclasses.replace(CALL, pictures=(picture(size=(400, 100)),))
   _, (asked,) = ask(chat("Yes"), call=call, picture_format="jpeg", side=40)

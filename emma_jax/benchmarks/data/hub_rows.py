@@ -233,7 +233,11 @@ def _gedit(row: Mapping[str, Any], number: int, where: str) -> Item:
     id=str(row["key"]),
     group=str(row["key"]),
     question=row["instruction"],
-    pictures=picture(row.get("input_image_raw") or row["input_image"], where),
+    # The model edits the first; the judge is shown the last.
+    pictures=(
+      *picture(row.get("input_image_raw"), where),
+      *picture(row["input_image"], where),
+    ),
     meta=_rest(row, "instruction", "input_image", "input_image_raw")
     | {"category": row["task_type"]},
   )

@@ -1,7 +1,7 @@
 """What the sets of edits share: the request, pictures for judges, replies.
 
-Most originals show the judge pictures after the text; a `Call` has them before,
-as lmms-eval's GEdit-Bench does.
+The originals show the judge pictures after the text; lmms-eval's GEdit-Bench
+before.
 """
 
 from collections.abc import Callable, Sequence
@@ -126,6 +126,7 @@ def ask(
       style sheet must not be read as marks.
   """
   repeat = made.prediction.repeat
+  settings = {"text_first": True} | settings
   reply = case.ask(part, text, pictures, repeat=repeat, **settings)
   if reply.text.lstrip()[:16].lower().startswith(_PAGE):
     raise NoReply("unparsable", f"a page of HTML: {reply.text[:80]!r}")

@@ -66,7 +66,9 @@ def _lmms(source: Image.Image, made: Image.Image) -> tuple[bytes, bytes]:
 _IMPLS = {
   "step1x": _Impl(prefix="", show=_step1x, options={"max_tokens": 1400}),
   "lmms_eval": _Impl(
-    prefix="lmms_", show=_lmms, options={"max_tokens": 512, "temperature": 0.1}
+    prefix="lmms_",
+    show=_lmms,
+    options={"max_tokens": 512, "temperature": 0.1, "text_first": False},
   ),
 }
 

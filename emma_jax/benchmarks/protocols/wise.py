@@ -120,6 +120,7 @@ def _read(
         repeat=made.prediction.repeat,
         system=prompt.system,
         attempt=attempt,
+        text_first=True,
         temperature=0,
         max_tokens=MAX_TOKENS[version],
       )

@@ -36,7 +36,9 @@ def case(
 ) -> suite.Case:
   made = [
     suite.Made(
-      prediction=Prediction(id=of.id, repeat=n, key="k", prompt="p", text=text),
+      prediction=Prediction(
+        id=of.id, repeat=n, key="k", settings="", prompt="p", text=text
+      ),
       load=lambda: b"",
     )
     for n, text in enumerate(texts)

@@ -45,7 +45,9 @@ def score(
   """Scores of answers to an item."""
   made = [
     Made(
-      prediction=Prediction(id=of.id, repeat=n, key="", prompt="", text=text),
+      prediction=Prediction(
+        id=of.id, repeat=n, key="", settings="", prompt="", text=text
+      ),
       load=bytes,
     )
     for n, text in enumerate(texts)

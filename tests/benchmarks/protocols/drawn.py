@@ -16,7 +16,7 @@ def picture(repeat: int) -> bytes:
 def made(repeat: int) -> Made:
   """A prediction, whose key and prompt do not matter here."""
   return Made(
-    prediction=Prediction(id="", repeat=repeat, key="", prompt=""),
+    prediction=Prediction(id="", repeat=repeat, key="", settings="", prompt=""),
     load=lambda: picture(repeat),
   )
 
@@ -65,8 +65,9 @@ def failures(found: Sequence[Score]) -> list[str]:
 
 def weighted_mean(found: Sequence[Score]) -> float:
   """As a benchmark averages scores of one stratum."""
-  total = sum(s.weight for s in found)
-  return sum(s.weight * s.value for s in found) / total
+  weights = [1.0 if s.weight is None else s.weight for s in found]
+  values = [s.value for s in found]
+  return sum(w * v for w, v in zip(weights, values)) / sum(weights)
 
 
 def mean_of_strata(

@@ -69,7 +69,9 @@ def case(
     item=of,
     made=[
       suite.Made(
-        prediction=Prediction(id=of.id, repeat=n, key="k", prompt="p"),
+        prediction=Prediction(
+          id=of.id, repeat=n, key="k", settings="", prompt="p"
+        ),
         load=lambda data=data: data,
       )
       for n, data in enumerate(made or (picture((100, 100), BLUE),))
