@@ -9,7 +9,6 @@ from typing import Any
 
 from emma_jax import files
 from emma_jax.benchmarks import decide, folders, numbers, records, scored
-from emma_jax.benchmarks.data import sets
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.records import Outcome
@@ -58,7 +57,7 @@ def aggregate(
   return {
     "name": settings.name,
     "set": benchmark.name,
-    "title": sets.SETS[benchmark.name].title,
+    "title": settings.title,
     "kind": benchmark.kind,
     "split": settings.split,
     "impl": settings.impl,

@@ -18,7 +18,7 @@ from emma_jax.benchmarks.records import BadRun, Outcome, Prediction
 from emma_jax.benchmarks.selection import limited
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.benchmarks.suite import Case, Made, NoAnswers, NoReply, Score
-from emma_jax.judge.base import Call, Reply
+from emma_jax.judge.base import Call, JudgeError, Reply
 
 Ask = Callable[[Call], Reply]
 Predictions = Mapping[tuple[str, int], Prediction]
@@ -93,6 +93,10 @@ def of_item(
   ]
 
 
+# What is no fault of a prediction: it ends the stage.
+_OF_THE_RUN = (NoAnswers, BadRun, JudgeError, OSError)
+
+
 def _scores(case: Case, benchmark: suite.Benchmark) -> dict[int, Score]:
   """By repeat; one that fails takes no other with it."""
   if not case.made:
@@ -102,7 +106,7 @@ def _scores(case: Case, benchmark: suite.Benchmark) -> dict[int, Score]:
     if len(found) != len(case.made):
       raise ValueError(f"{len(found)} scores for {len(case.made)} predictions")
     return {m.repeat: s for m, s in zip(case.made, found)}
-  except NoAnswers:
+  except _OF_THE_RUN:
     raise
   except Exception as error:
     if len(case.made) > 1:

@@ -23,6 +23,7 @@ class SetSettings:
 
   Args:
     name: of the set; two sections may name one, with other splits.
+    title: as papers call it.
     benchmark: its protocol.
     split: of the data.
     impl: the headline's implementation; all others are computed too.
@@ -41,6 +42,7 @@ class SetSettings:
   """
 
   name: str
+  title: str
   benchmark: Benchmark
   split: str
   impl: str
@@ -95,12 +97,13 @@ def of(name: str, section: Mapping[str, Any], data: str) -> SetSettings:
   """
   try:
     benchmark = suite.find(name.partition(":")[0])
-    _, split = sets.find(benchmark.name, section["split"])
+    found, split = sets.find(benchmark.name, section["split"])
   except ValueError as error:
     raise BadSettings(f"sets.{name}: {error}") from error
   sampling = section["sampling"]
   chosen = SetSettings(
     name=name,
+    title=found.title,
     benchmark=benchmark,
     split=split,
     impl=_one_of(name, section, "impl", benchmark.impls),

@@ -4,7 +4,8 @@ A judge behind a name changes without a word; how far it has moved is seen where
 it judges what it has judged already. Anchors are JSON lines:
 
   {"id": "gedit/17/0/sc", "text": "...", "system": "", "pictures": ["ab12"],
-   "options": {}, "attempt": 0, "reply": "...", "model": "m"}
+   "options": {}, "attempt": 0, "text_first": false, "reply": "...",
+   "model": "m"}
 
 pictures: files in a folder beside it, <name>.pictures.
 """
@@ -22,7 +23,7 @@ from emma_jax.judge.base import Call, Judge
 from emma_jax.judge.cached import Cached
 
 _TEXTS = {"id", "text", "system", "reply", "model"}
-_KEYS = _TEXTS | {"pictures", "options", "attempt"}
+_KEYS = _TEXTS | {"pictures", "options", "attempt", "text_first"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

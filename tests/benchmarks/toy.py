@@ -86,6 +86,7 @@ def benchmark(task: suite.Task = "ask", **changes: Any) -> Benchmark:
 def settings(of: Benchmark, **changes: Any) -> SetSettings:
   given = dict(
     name="toy",
+    title="Toy",
     benchmark=of,
     split="test",
     impl=of.impls[0],

@@ -63,11 +63,17 @@ def failures(found: Sequence[Score]) -> list[str]:
   return [s.failure for s in found]
 
 
+def weights(found: Sequence[Score]) -> list[float]:
+  """As far as scores say them; else 1."""
+  return [1.0 if s.weight is None else s.weight for s in found]
+
+
 def weighted_mean(found: Sequence[Score]) -> float:
   """As a benchmark averages scores of one stratum."""
-  weights = [1.0 if s.weight is None else s.weight for s in found]
   values = [s.value for s in found]
-  return sum(w * v for w, v in zip(weights, values)) / sum(weights)
+  return sum(w * v for w, v in zip(weights(found), values)) / sum(
+    weights(found)
+  )
 
 
 def mean_of_strata(

@@ -1,0 +1,390 @@
+import dataclasses
+import threading
+
+import pytest
+
+from emma_jax.benchmarks import (
+  aggregate,
+  decide,
+  folders,
+  numbers,
+  records,
+  scored,
+  suite,
+)
+from emma_jax.benchmarks.records import Outcome, Prediction
+from emma_jax.benchmarks.suite import Score
+from emma_jax.judge.base import Call, JudgeError, Reply, key_of
+from tests.benchmarks import toy
+
+pytestmark = pytest.mark.smoke
+
+ITEMS = [toy.item(n) for n in range(8)]
+JUDGED = toy.benchmark(score=toy.judged, judge="rating", lowest=-1.0)
+
+
+class Scripted:
+  """Replies by call id; counts what it is asked."""
+
+  def __init__(self, replies=(), name="m"):
+    self.replies, self.name = dict(replies), name
+    self.asked: list[str] = []
+    self._lock = threading.Lock()
+
+  def identity(self):
+    return {"model": self.name}
+
+  def ask(self, call: Call) -> Reply:
+    with self._lock:
+      self.asked.append(call.id)
+    found = self.replies.get(call.id, "7")
+    if isinstance(found, Exception):
+      raise found
+    return found if isinstance(found, Reply) else Reply(text=found, model="s")
+
+
+def begin(tmp_path, settings, texts, statuses=(), of=ITEMS):
+  """A folder with predictions, as `predict` leaves it."""
+  folders.begin(str(tmp_path), {})
+  place = folders.SetFolder(str(tmp_path), settings.name)
+  decides = {"weights": "w"}
+  place.note(settings, decides, toy.source(of))
+  statuses = dict(statuses)
+  with records.Appender(place.part(0)) as out:
+    out.add(
+      [
+        Prediction(
+          id=item.id,
+          repeat=0,
+          key=item.id,
+          settings=records.digest(decides),
+          prompt="p",
+          status=statuses.get(item.id, "ok"),
+          text=texts.get(item.id, "red"),
+        )
+        for item in of
+        if statuses.get(item.id) != "missing"
+      ]
+    )
+  return place
+
+
+def begin_judged(tmp_path) -> tuple:
+  """Settings and place of answers that are all different."""
+  settings = toy.settings(JUDGED, judge="j")
+  return settings, begin(tmp_path, settings, {x.id: x.id for x in ITEMS})
+
+
+def judge(settings, place, by, **more) -> decide.Asked:
+  given = dict(concurrency=3, stop=lambda: False, tell=lambda asked, done: None)
+  return decide.judge(toy.source(ITEMS), settings, place, by, **(given | more))
+
+
+def score(settings, place, by=None, max_failed=0.02) -> dict:
+  return aggregate.aggregate(
+    toy.source(ITEMS),
+    settings,
+    place,
+    by.identity() if by else {},
+    max_failed=max_failed,
+    seed=0,
+  )
+
+
+def headline(found: dict) -> dict:
+  return found["numbers"][0]
+
+
+# ---------------------------------------------------------------- no judge
+
+
+def test_right_and_wrong_answers_are_a_share_with_an_interval(tmp_path):
+  settings = toy.settings(toy.benchmark())
+  place = begin(tmp_path, settings, {"n/1": "blue", "n/2": "blue"})
+  number = headline(score(settings, place))
+  assert number["score"] == pytest.approx(75.0)
+  assert (number["n_expected"], number["n_scored"]) == (8, 8)
+  assert number["groups"] == 4
+  low, high = number["ci95"]
+  assert low < 75 < high
+  assert number["ci_method"] == "bootstrap, 4 clusters"
+  assert number["failures"] == {} and number["reason"] == ""
+
+
+def test_failures_are_wrong_counted_and_too_many_give_no_score(tmp_path):
+  settings = toy.settings(toy.benchmark())
+  failing = {"n/0": "crashed", "n/1": "missing", "n/2": "unreadable"}
+  place = begin(tmp_path, settings, {}, failing)
+  number = headline(score(settings, place, max_failed=0.5))
+  assert number["score"] == pytest.approx(62.5)
+  assert number["score_if_failures_dropped"] == pytest.approx(100)
+  assert number["failures"] == {
+    "predict:crashed": 1,
+    "predict:missing": 1,
+    "predict:unreadable": 1,
+  }
+  number = headline(score(settings, place))
+  assert number["score"] is None and number["ci95"] is None
+  assert "3 of 8 failed" in number["reason"]
+
+
+def test_answers_that_were_cut_are_scored_and_counted(tmp_path):
+  settings = toy.settings(toy.benchmark())
+  place = begin(tmp_path, settings, {}, {"n/0": "truncated"})
+  found = score(settings, place)
+  assert found["predictions"]["truncated"] == 1
+  assert headline(found)["score"] == 100
+
+
+def test_a_rule_that_cannot_take_an_answer_fails_it_alone(tmp_path):
+  def picky(case):
+    if case.made[0].text == "worse":
+      raise KeyError("letter")
+    return toy.same(case)
+
+  settings = toy.settings(toy.benchmark(score=picky))
+  place = begin(tmp_path, settings, {"n/3": "worse"})
+  number = headline(score(settings, place, max_failed=0.5))
+  assert number["failures"] == {"scorer:KeyError": 1}
+
+
+def test_without_references_nothing_is_scored(tmp_path):
+  settings = toy.settings(toy.benchmark())
+  items = [toy.item(0, answers=())]
+  place = begin(tmp_path, settings, {}, of=items)
+  with pytest.raises(suite.NoAnswers, match="no answers in this split"):
+    aggregate.aggregate(
+      toy.source(items), settings, place, {}, max_failed=0.1, seed=0
+    )
+
+
+def test_two_items_of_one_id_are_refused(tmp_path):
+  with pytest.raises(records.BadRun, match=r"the id 'n/1'"):
+    list(scored.chosen(toy.source([ITEMS[1], ITEMS[1]]), 0))
+
+
+def test_outcomes_are_written_item_by_item(tmp_path):
+  settings = toy.settings(toy.benchmark(impls=("exact", "other")))
+  place = begin(tmp_path, settings, {"n/1": "blue"})
+  score(settings, place)
+  lines = list(records.load(Outcome, place.outcomes))
+  assert len(lines) == 16
+  assert {x.impl for x in lines} == {"exact", "other"}
+  assert [x.id for x in lines if not x.score] == ["n/1", "n/1"]
+
+
+def test_a_drawn_picture_that_changed_is_refused(tmp_path):
+  settings = toy.settings(toy.benchmark("draw"), repeats=1)
+  place = begin(tmp_path, settings, {})
+  drawn = Prediction(
+    id="n/0",
+    repeat=0,
+    key="k",
+    settings="s",
+    prompt="p",
+    picture="pictures/a.png",
+    sha256="0" * 64,
+  )
+  (tmp_path / "toy" / "pictures").mkdir()
+  (tmp_path / "toy" / "pictures" / "a.png").write_bytes(b"other")
+  seen = dataclasses.replace(settings, benchmark=JUDGED)
+  with pytest.raises(records.BadRun, match=r"a\.png is not the picture"):
+    scored.of_item(
+      ITEMS[0], {("n/0", 0): drawn}, seen, "exact", place, Scripted().ask
+    )
+
+
+# ------------------------------------------------------------- with a judge
+
+
+def test_a_judges_marks_are_the_score(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  by = Scripted({"toy/n/0/0/rate": "3"})
+  asked = judge(settings, place, by)
+  assert (asked.calls, asked.cached, asked.statuses) == (8, 0, {"ok": 8})
+  found = score(settings, place, by)
+  assert headline(found)["score"] == pytest.approx(100 * (0.7 * 7 + 0.3) / 8)
+  assert headline(found)["parts"] == {"raw": 1.0}
+  assert found["judge"]["answered_as"] == {"s": 8}
+
+
+def test_nothing_is_asked_twice(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  judge(settings, place, Scripted())
+  again = Scripted()
+  asked = judge(settings, place, again)
+  assert (again.asked, asked.cached) == ([], 8)
+
+
+def test_a_refusal_and_a_reply_without_sense_are_failures_not_low(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  by = Scripted(
+    {
+      "toy/n/0/0/rate": Reply(status="refused", error="filter"),
+      "toy/n/1/0/rate": "<html>",
+      "toy/n/2/0/rate": Reply(status="unreachable", error="429"),
+    }
+  )
+  judge(settings, place, by)
+  number = headline(score(settings, place, by, max_failed=0.5))
+  assert number["failures"] == {
+    "judge:refused": 1,
+    "judge:unparsable": 1,
+    "judge:unreachable": 1,
+  }
+  assert number["score_if_failures_dropped"] == pytest.approx(70)
+  assert number["score"] == pytest.approx(100 * (0.7 * 5 - 3) / 8)
+
+
+def test_what_a_server_did_not_give_is_asked_again(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  down = Reply(status="unreachable", error="429")
+  judge(settings, place, Scripted({"toy/n/2/0/rate": down}))
+  by = Scripted()
+  judge(settings, place, by)
+  assert by.asked == ["toy/n/2/0/rate"]
+  number = headline(score(settings, place, by))
+  assert number["score"] == pytest.approx(70)
+
+
+def test_another_judge_has_said_nothing(tmp_path):
+  """Replies of one judge are never taken for another's."""
+  settings, place = begin_judged(tmp_path)
+  judge(settings, place, Scripted())
+  number = headline(score(settings, place, Scripted(name="n")))
+  assert number["score"] is None
+  assert number["failures"] == {"judge:absent": 8}
+
+
+def test_a_judge_that_ends_the_run_loses_nothing(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  by = Scripted({"toy/n/5/0/rate": JudgeError("quota")})
+  with pytest.raises(JudgeError, match="quota"):
+    judge(settings, place, by, concurrency=1)
+  kept = decide.kept(place.judgements)
+  assert len(kept) >= 5
+  by = Scripted()
+  judge(settings, place, by)
+  assert len(by.asked) == 8 - len(kept)
+
+
+def test_a_stop_between_items_loses_nothing(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  left = iter([False] * 3 + [True] * 100)
+  first = Scripted()
+  with pytest.raises(decide.Stopped):
+    judge(settings, place, first, concurrency=1, stop=lambda: next(left))
+  second = Scripted()
+  judge(settings, place, second)
+  assert sorted(first.asked + second.asked) == sorted(
+    f"toy/{item.id}/0/rate" for item in ITEMS
+  )
+
+
+def test_an_answer_that_nobody_is_asked_about_is_wrong_not_failed(tmp_path):
+  """Exact matching, as VLMEvalKit calls it; with a judge it is a failure."""
+
+  def unread(case):
+    return [Score(value=float(case.ask("match", "?").text == "A"))]
+
+  benchmark = toy.benchmark(score=unread, judge="choice", fallback=True)
+  settings = toy.settings(benchmark)
+  place = begin(tmp_path, settings, {})
+  number = headline(score(settings, place))
+  assert (number["score"], number["unread"]) == (0, 8)
+  assert number["failures"] == {}
+  with_judge = dataclasses.replace(settings, judge="j")
+  assert headline(score(with_judge, place))["score"] is None
+
+
+def test_a_torn_reply_is_asked_again(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  judge(settings, place, Scripted(), concurrency=1)
+  with open(place.judgements, "rb+") as file:
+    file.truncate(file.seek(0, 2) - 5)
+  by = Scripted()
+  judge(settings, place, by)
+  assert len(by.asked) == 1
+  assert len(decide.kept(place.judgements)) == 8
+
+
+def test_a_reply_has_a_key_of_the_judge_and_the_call(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  by = Scripted()
+  judge(settings, place, by)
+  call = Call(id="any", text="n/3")
+  assert key_of(by.identity(), call) in decide.kept(place.judgements)
+
+
+# ------------------------------------------------------------------ numbers
+
+
+def outcome(n: int, value: float, **changes) -> Outcome:
+  given = dict(id=str(n), repeat=0, impl="x", score=value, cluster=str(n))
+  return Outcome(**(given | changes))
+
+
+def number(outcomes, benchmark=None, **changes) -> numbers.Number:
+  given = dict(impl="x", partial=False, judged=False, max_failed=0.02, seed=0)
+  return numbers.number(
+    outcomes, benchmark or toy.benchmark(), **(given | changes)
+  )
+
+
+def test_plain_shares_have_wilsons_interval():
+  found = number([outcome(n, float(n < 88)) for n in range(100)])
+  assert found.ci_method == "wilson"
+  assert found.ci95 == pytest.approx((80.19, 92.99), abs=0.02)
+
+
+def test_means_of_strata_are_averaged():
+  some = [outcome(n, 1.0, stratum="a") for n in range(9)]
+  some += [outcome(9, 0.0, stratum="b")]
+  benchmark = toy.benchmark(stratum=lambda item, impl: "")
+  assert number(some, benchmark).score == pytest.approx(50)
+  weighted = dataclasses.replace(
+    benchmark, strata_weights={"a": 3.0, "b": 1.0, "none of these": 5.0}
+  )
+  assert number(some, weighted).score == pytest.approx(75)
+
+
+def test_weights_count_words_and_none_leaves_out():
+  some = [
+    outcome(0, 1.0, weight=3.0),
+    outcome(1, 0.0, weight=1.0),
+    outcome(2, 0.0, weight=0.0),
+  ]
+  assert number(some).score == pytest.approx(75)
+
+
+def test_tables_have_a_row_for_each_value_of_a_column():
+  some = [
+    outcome(n, float(n % 2), categories={"half": "ab"[n // 4]})
+    for n in range(8)
+  ]
+  rows = number(some).categories
+  assert [(r["column"], r["value"], r["n"]) for r in rows] == [
+    ("half", "a", 4),
+    ("half", "b", 4),
+  ]
+  assert all(r["ci95"][0] <= r["score"] <= r["ci95"][1] for r in rows)
+
+
+def test_results_of_sets_run_before_stay(tmp_path):
+  folders.begin(str(tmp_path), {})
+  aggregate.write(str(tmp_path), {}, [{"name": "a"}, {"name": "b"}])
+  path = aggregate.write(str(tmp_path), {}, [{"name": "b", "new": 1}])
+  found = folders.read_json(path, "")["sets"]
+  assert found == [{"name": "a"}, {"name": "b", "new": 1}]
+
+
+def test_a_folder_of_another_version_or_of_other_files_is_refused(tmp_path):
+  folders.write_json(str(tmp_path / "old" / "run.json"), {"format": 0})
+  with pytest.raises(records.BadRun, match="format 0, this version has 1"):
+    folders.begin(str(tmp_path / "old"), {})
+  (tmp_path / "mine").mkdir()
+  (tmp_path / "mine" / "notes.txt").write_text("x")
+  with pytest.raises(records.BadRun, match="holds other files"):
+    folders.begin(str(tmp_path / "mine"), {})
+  with pytest.raises(records.BadRun, match="no benchmark has been run"):
+    folders.check(str(tmp_path / "nothing"))
