@@ -127,12 +127,13 @@ class Tally:
   failed: int = 0
   seconds: float = 0.0
   model_seconds: float = 0.0
+  calls: int = 0  # of programs
   tokens: int = 0  # of prompts and pictures
   slots: int = 0  # they were computed in
 
   def timing(self) -> dict[str, float]:
     """JSON of what was computed and how long it took."""
-    keys = ("made", "seconds", "model_seconds", "tokens", "slots")
+    keys = ("made", "seconds", "model_seconds", "calls", "tokens", "slots")
     return {key: getattr(self, key) for key in keys}
 
 
@@ -350,6 +351,7 @@ class _Worker:
     if settings.benchmark.task == "ask":
       self._tally.model_seconds += time.monotonic() - begun
     rows = session.runner.batch
+    self._tally.calls += -(-len(jobs) // rows)
     self._tally.tokens += sum(p.tokens for p in prepared)
     self._tally.slots += prepared[0].slots * -(-len(jobs) // rows) * rows
     self._tally.made += len(jobs)

@@ -23,7 +23,7 @@ from emma_jax.cli import common
 # has a default `run(args, overrides) -> int | None`.
 COMMANDS = (
   *("run", "predict", "judge", "aggregate", "report"),
-  *("data", "cases"),
+  *("data", "cost", "cases"),
 )
 
 

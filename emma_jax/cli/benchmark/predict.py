@@ -28,14 +28,15 @@ def add(commands: Any) -> None:
   parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
-  """Predicts; 75 where it was asked to stop."""
+def prepared(
+  args: argparse.Namespace, overrides: Mapping[str, str]
+) -> tuple[Any, Mapping[str, Any], Any]:
+  """(run, data of its sets, model), with the folder begun."""
   from emma_jax.benchmarks import stages
 
   config = flags.load_config(args, overrides)
   found = stages.make_run(config, args.out, args.sets, args.data)
   sources = stages.open_sources(found)  # before anything is loaded
-  shard = flags.shard_of(args.shard)
   common.use_compilation_cache()
   from emma_jax.benchmarks import predict
   from emma_jax.build import session
@@ -44,6 +45,15 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
     session.load(args.checkpoint, batch=config["rows"], fill=True)
   )
   stages.begin(found, predict.about(model, args.checkpoint))
+  return found, sources, model
+
+
+def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+  """Predicts; 75 where it was asked to stop."""
+  shard = flags.shard_of(args.shard)
+  found, sources, model = prepared(args, overrides)
+  from emma_jax.benchmarks import predict, stages
+
   with flags.stopping() as stop:
     try:
       stages.predict(
@@ -51,7 +61,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
         model,
         sources,
         shard=shard or flags.shard_of_cluster(),
-        batch=args.batch or config["rows"],
+        batch=args.batch or found.config["rows"],
         stop=stop,
       )
     except predict.Stopped:

@@ -25,11 +25,19 @@ def add(commands: Any) -> None:
   common.add_config_arguments(parser, "benchmarks")
   flags.add_out(parser)
   flags.add_model(parser)
+  parser.add_argument(
+    "--dry-run",
+    action="store_true",
+    help="take two items of each set through predicting and judging, and say "
+    "what the whole will take",
+  )
   parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """All stages; a process that makes a share of the predictions ends there."""
+  if args.dry_run:
+    return _dry_run(args, overrides)
   code = predict.run(args, overrides)
   if code or args.shard:
     return code
@@ -38,3 +46,12 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   config = flags.load_config(args, overrides)
   found = stages.make_run(config, args.out, args.sets, args.data)
   return flags.after_predictions(found)
+
+
+def _dry_run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+  from emma_jax.benchmarks import estimate
+
+  found, sources, model = predict.prepared(args, overrides)
+  for line in estimate.lines(estimate.dry_run(found, model, sources)):
+    print(line)
+  return 0
