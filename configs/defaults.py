@@ -133,6 +133,17 @@ def get_config() -> ml_collections.ConfigDict:
       ceiling=True,  # what the autoencoder alone would score
       reference=False,  # score the shipped model on the same samples
       sources=ml_collections.ConfigDict(),  # held-out files: task -> jsonl:PATH
+      # Published test sets, scored during a run: on `limit` items each, every
+      # so many steps and after each stage. See configs/benchmarks.
+      benchmarks=ml_collections.ConfigDict(
+        dict(
+          config="",  # name of a config, "benchmarks/paper"; "": none
+          sets="",  # of it, with commas between; "": all enabled
+          limit=50,
+          every=0,  # steps; 0: after stages alone
+          data="",  # folder of the test sets; "": the config's
+        )
+      ),
       # The router on labelled pictures that no stage trains on, after its own
       # stage, whether or not train.evaluate.
       router=ml_collections.ConfigDict(

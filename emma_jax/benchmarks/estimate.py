@@ -266,11 +266,10 @@ class _Counter:
 
   def __call__(self, call: Call) -> Reply:
     reply = self._kept(call)
-    asked = reply.status in decide.FINAL
-    if (
-      not asked and isinstance(self._judge, Cached) and self._judge.knows(call)
-    ):
-      reply = self._judge.ask(call)  # from the disk
+    judge = self._judge
+    known = isinstance(judge, Cached) and judge.knows(call)
+    if known and reply.status not in decide.FINAL:
+      reply = judge.ask(call)  # from the disk
     (self.known if reply.status in decide.FINAL else self.missing).add(call.id)
     return reply
 

@@ -60,6 +60,7 @@ def run(
     keep=train["keep"],
     keep_every=train["keep_every"],
     gradient_shares_every=train["gradient_shares_every"],
+    evaluate_every=config["evaluate"]["benchmarks"]["every"],
     config=plain(config),
     notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},

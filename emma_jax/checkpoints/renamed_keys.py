@@ -54,6 +54,13 @@ ADDED = {
   "stages.*.und_patches": 0,
   "train.frozen_dtype": "float32",
   "train.gradient_shares_every": 500,
+  "evaluate.benchmarks": {
+    "config": "",
+    "sets": "",
+    "limit": 50,
+    "every": 0,
+    "data": "",
+  },
 }
 # New keys that only sections with another key have: an autoencoder's stage has
 # no tasks.

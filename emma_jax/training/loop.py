@@ -21,26 +21,11 @@ from emma_jax.training import goodput, latents, router
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import RouterObjective
-from emma_jax.training.run import Run, Stage
+from emma_jax.training.run import FREE_KEYS, Run, Stage
 from emma_jax.training.signals import StopRequest
 from emma_jax.training.step import abstract_state, abstract_step, task_norms
 
 __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
-
-# Keys that may differ between a checkpoint and the command that continues it:
-# they change what is shown and kept and where, never what is learned.
-FREE_KEYS = (
-  r"name",
-  r"train\.(log_every|save_every|keep|keep_every|evaluate)",
-  r"train\.gradient_shares_every",
-  r"data\.(workers|threads|prefetch_batches)",
-  r"sample\..*",
-  r"evaluate\..*",
-  r"mesh\..*",
-  r"train\.loss_chunk",
-  r"stages\.[^.]*\.accumulation",
-  r"(.*\.)?(remat|scan_unroll|attention)",
-)
 
 
 class Stopped(Exception):
@@ -58,6 +43,7 @@ def train(
   after_stage: AfterStage | None = None,
   ledger: goodput.Ledger | None = None,
   profile: goodput.Profile | None = None,
+  midway: AfterStage | None = None,
 ) -> dict | None:
   """Trains what is left of a run; returns the final parameters.
 
@@ -69,6 +55,7 @@ def train(
     after_stage: called after every stage.
     ledger: books the time; one that began with the process knows its start.
     profile: steps to trace.
+    midway: called within stages too, every `run.evaluate_every` steps.
 
   Raises:
     ContradictionError: the checkpoint was made by another config.
@@ -98,7 +85,9 @@ def train(
       writer.truncate_after(done)
       for note in run.notes:
         writer.note(note)
-      shared = _Shared(run, mesh, checkpoints, writer, stop, ledger, profile)
+      shared = _Shared(
+        run, mesh, checkpoints, writer, stop, ledger, profile, midway
+      )
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
@@ -195,6 +184,7 @@ class _Shared:
   stop: StopRequest
   ledger: goodput.Ledger
   profile: goodput.Profile | None
+  midway: AfterStage | None
 
 
 class _StageLoop:
@@ -213,6 +203,7 @@ class _StageLoop:
     self.mesh, self.checkpoints = shared.mesh, shared.checkpoints
     self.writer, self.stop = shared.writer, shared.stop
     self.ledger, self.profile = shared.ledger, shared.profile
+    self.midway = shared.midway
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
     data = self.source.config
@@ -260,11 +251,23 @@ class _StageLoop:
             f"Stopped by {self.stop.reason or 'another process'} at step "
             f"{step} of {stage.name}; saved. The same command continues."
           )
+        if not last:
+          self._evaluate(self.first + step, state)
     finally:
       data.close()
       if self.profile:
         self.profile.close()
     return state
+
+  def _evaluate(self, step: int, state: state_lib.TrainState) -> None:
+    """Hands the weights out, every so many steps of the run."""
+    every = self.r.evaluate_every
+    if self.midway is None or not every or step % every:
+      return
+    with self.timer.excluded(), self.ledger.of("evaluation"):
+      averaged = self.stage.next_stage_weights == "ema"
+      params = distributed.whole(state.params(averaged=averaged))
+      self.midway(params, self.stage.name, step, False, self.routed)
 
   def _step(self, step: int, step_fn, state, batch):
     """One step; the first of every shape is compiled before it starts."""

@@ -14,6 +14,21 @@ from emma_jax.data.loading import dataset, held_out
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
 
+# Keys that may differ between a checkpoint and the command that continues it:
+# they change what is shown and kept and where, never what is learned.
+FREE_KEYS = (
+  r"name",
+  r"train\.(log_every|save_every|keep|keep_every|evaluate)",
+  r"train\.gradient_shares_every",
+  r"data\.(workers|threads|prefetch_batches)",
+  r"sample\..*",
+  r"evaluate\..*",
+  r"mesh\..*",
+  r"train\.loss_chunk",
+  r"stages\.[^.]*\.accumulation",
+  r"(.*\.)?(remat|scan_unroll|attention)",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -67,6 +82,7 @@ class Run:
   keep: int
   keep_every: int
   gradient_shares_every: int
+  evaluate_every: int  # steps of the run; 0: not within stages
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
   notes: tuple[str, ...]  # what there is to say of it
   fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
@@ -78,6 +94,7 @@ class Run:
       ("keep", 2),
       ("keep_every", 0),
       ("gradient_shares_every", 0),
+      ("evaluate_every", 0),
     ):
       if getattr(self, name) < least:
         raise ValueError(f"{name}={getattr(self, name)} is below {least}.")
