@@ -37,6 +37,7 @@ FLOORS = (
     "xla_flags",
   ),
   ("build.sections", "checkpoints.renamed_keys", "judge"),
+  ("scorers",),
   ("flow", "models", "pages", "world"),
   ("build.model",),
   ("data.pictures", "data.text"),
@@ -135,7 +136,7 @@ def test_no_file_imports_itself_by_way_of_others():
       "data",
       {
         *("structs", "rules", "data", "world", "flow", "processes", "files"),
-        "judge",
+        *("judge", "scorers"),
       },
     ),
     ("world", {"structs", "world"}),

@@ -19,7 +19,8 @@ _COMMON = dict(
 _MISSING = dict(missing="drop")
 
 # `by`, `judge` and the like: a section of `servers`, "noted" (what an earlier
-# step left in the provenance), or a file of answers; "": nobody.
+# step left in the provenance), "local" (ocr, read and face: models of the extra
+# `scorers`), or a file of answers; "": nobody.
 KINDS = dict(
   # Public formats to records: see emma_jax/data/README.md.
   convert=dict(

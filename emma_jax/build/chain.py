@@ -3,7 +3,8 @@
 A section `steps.NAME` says by its key `do` what it is; all its other keys are
 given to the construction of that kind, under the names of BUILDERS' arguments.
 Whoever is asked is named by a word: a section of `servers`, "noted" (what an
-earlier step left in the provenance), or a file of answers.
+earlier step left in the provenance), "local" (texts and faces, by the extra
+`scorers`), or a file of answers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from emma_jax.data.curation import (
   edits,
   filters,
   generated_text,
+  local,
   prompts,
   proposals,
   selection,
@@ -154,12 +156,15 @@ class _Bench:
     """Who answers a question of prompts.PROMPTS."""
     if who == "noted":
       return answers.Noted(kind)
+    if who == "local":
+      return local.Local(kind)
     if who not in self.config["servers"]:
       if os.path.isfile(who):
         return answers.Precomputed(path=os.path.abspath(who))
       raise ConfigError(
         f"{kind} is to be answered by {who!r}, which is neither a section of "
-        f"servers ({sorted(self.config['servers'])}), nor noted, nor a file."
+        f"servers ({sorted(self.config['servers'])}), nor noted, nor local, "
+        "nor a file."
       )
     prompt = self.config["prompts"].get(kind) or prompt
     return Client(

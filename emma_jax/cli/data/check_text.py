@@ -4,8 +4,8 @@
       --url http://localhost:8000/v1 --model Qwen/Qwen3-VL-8B-Instruct
 
 An answer is {"texts": ["OPEN", ...]}, all that is read in the picture, of a
-file or asked. All texts of the provenance must be among them; case, widths and
-punctuation do not count.
+file, asked, or local (the extra `scorers` reads). All texts of the provenance
+must be among them; case, widths and punctuation do not count.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
   reading.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
-  add("--answers", required=True, metavar="FILE|ask", help="what is read")
+  add("--answers", required=True, metavar="FILE|ask|local", help="what is read")
   add(
     "--max-extra",
     type=int,

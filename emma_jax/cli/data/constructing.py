@@ -3,6 +3,7 @@
 NAME=scores.jsonl   a file that was computed before: {"id": "7", "score": 6.1}
 NAME=noted          what an earlier construction noted in the provenance
 NAME=ask            a model behind --url
+NAME=local          texts and faces by models of the extra `scorers`
 """
 
 import argparse
@@ -51,11 +52,13 @@ def back_end(args: argparse.Namespace, kind: str, name: str, value: str) -> Any:
 
   if value == "noted":
     return answers.Noted(name)
+  if value == "local":
+    return _local(kind)
   if value == "ask":
     return _client(args, kind, name)
   if not os.path.isfile(value):
     raise common.UserError(
-      f"{name}={value}: no such file; or write {name}=noted, {name}=ask."
+      f"{name}={value}: no such file; or write noted, ask or local."
     )
   return answers.Precomputed(path=os.path.abspath(value))
 
@@ -98,6 +101,16 @@ def numbers(flag: str, values: list[str]) -> dict[str, float]:
         f"{flag} {value}: expected NAME=NUMBER."
       ) from error
   return out
+
+
+def _local(kind: str) -> Any:
+  from emma_jax.data.curation import local
+  from emma_jax.data.ingest import job
+
+  try:
+    return local.Local(kind)
+  except job.ConversionError as error:
+    raise common.UserError(str(error)) from error
 
 
 def _client(args: argparse.Namespace, kind: str, name: str) -> Any:

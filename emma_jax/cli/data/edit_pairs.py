@@ -8,7 +8,8 @@ hat", "target": "b.png"}, with "reverse_instruction" where it is known. What is
 not given is turned around by rules (add, remove, replace, change from ... to
 ..., texts in quotes), then by --reversals. An answer is of a file or asked of a
 model: judge and face {"score": 7}, ocr {"source": [...], "target": [...]},
-reversals {"instruction": "..."}; reverse pairs have the id ID-reversed.
+reversals {"instruction": "..."}; reverse pairs have the id ID-reversed. With
+--ocr local and --face local the models of the extra `scorers` answer.
 """
 
 import argparse
@@ -33,8 +34,12 @@ def add(commands: Any) -> None:
   add("--reversals", metavar="FILE|ask", help="instructions turned around")
   add("--judge", metavar="FILE|noted|ask", help="does the result follow?")
   add("--min-judge", type=float, default=7.0, help="(default: %(default)s)")
-  add("--ocr", metavar="FILE|ask", help="reads the pictures of text edits")
-  add("--face", metavar="FILE|noted|ask", help="are the persons the same?")
+  add(
+    "--ocr", metavar="FILE|ask|local", help="reads the pictures of text edits"
+  )
+  add(
+    "--face", metavar="FILE|noted|ask|local", help="are the persons the same?"
+  )
   add("--min-face", type=float, default=0.6, help="(default: %(default)s)")
   constructing.add_back_ends(parser)
   parser.set_defaults(run=run)

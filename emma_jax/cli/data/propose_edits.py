@@ -7,7 +7,8 @@
 
 An answer is {"instruction": "...", "reverse": "..."}; with --text it is the
 words that OCR reads, {"texts": ["SALE"]}, of which one is replaced by others of
-its length, or removed. Both are noted in the provenance of the drawings.
+its length, or removed (--answers local: the extra `scorers` reads). Both are
+noted in the provenance of the drawings.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def add(commands: Any) -> None:
   reading.add_inputs(parser)
   writing.add_output(parser)
   add = parser.add_argument
-  add("--answers", required=True, metavar="FILE|ask")
+  add("--answers", required=True, metavar="FILE|ask|local")
   add("--text", action="store_true", help="edits of the words in the picture")
   add(
     "--remove",

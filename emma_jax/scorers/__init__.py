@@ -1,0 +1,1 @@
+"""Back ends with models from packages or the user's files; see make.py."""
