@@ -104,6 +104,26 @@ def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
   }
 
 
+def check_judges(run: Run) -> None:
+  """All judges that the sets name can be made; so before hours of predicting.
+
+  Raises:
+    BadSettings: with all problems.
+  """
+  problems = []
+  for name in dict.fromkeys(one.judge for one in run.sets if one.judge):
+    try:
+      judge_of(run.config, name, "")
+    except BadSettings as error:
+      users = ", ".join(one.name for one in run.sets if one.judge == name)
+      problems.append(f"{error} (for {users})")
+  if problems:
+    raise BadSettings(
+      "\n".join(problems)
+      + "\nOr leave a set's judge out: --config.sets.NAME.judge="
+    )
+
+
 def begin(run: Run, about: Mapping[str, Any]) -> None:
   """Makes the folder and writes the config down.
 

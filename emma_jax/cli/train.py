@@ -16,6 +16,7 @@ import pathlib
 import sys
 import time
 import traceback
+from typing import Any
 
 from emma_jax.build import config_file
 from emma_jax.cli import common
@@ -137,8 +138,10 @@ def _main(argv: list[str]) -> int:
     from emma_jax.evals import during
 
     after = during.StageEvaluator(args.workdir, dict(run.config))
+  midway = _benchmarks(args, dict(run.config))
   try:
-    loop.train(run, args.workdir, after, ledger, profile)
+    after = _both(after, midway)
+    loop.train(run, args.workdir, after, ledger, profile, midway)
   except loop.Stopped as stopped:
     print(stopped, file=sys.stderr)
     if args.stopped_code is not None:
@@ -151,6 +154,36 @@ def _main(argv: list[str]) -> int:
       f"everything is in {args.workdir}."
     )
   return 0
+
+
+def _benchmarks(args: argparse.Namespace, config: dict[str, Any]) -> Any:
+  """What scores published test sets during the run; None where none is named.
+
+  Raises:
+    UserError: a set or a judge that is not there.
+  """
+  if not config["evaluate"]["benchmarks"]["config"]:
+    return None
+  from emma_jax.benchmarks import during
+  from emma_jax.benchmarks.settings import BadSettings
+
+  try:
+    return during.BenchmarkEvaluator(args.workdir, config)
+  except BadSettings as error:
+    raise common.UserError(f"evaluate.benchmarks: {error}") from error
+
+
+def _both(*evaluators: Any) -> Any:
+  """Calls all that there are, one after the other; None where there is none."""
+  every = [one for one in evaluators if one is not None]
+  if not every:
+    return None
+
+  def call(*given: Any) -> None:
+    for one in every:
+      one(*given)
+
+  return call
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,14 +29,20 @@ def add(commands: Any) -> None:
 
 
 def prepared(
-  args: argparse.Namespace, overrides: Mapping[str, str]
+  args: argparse.Namespace, overrides: Mapping[str, str], *, judged: bool
 ) -> tuple[Any, Mapping[str, Any], Any]:
-  """(run, data of its sets, model), with the folder begun."""
+  """(run, data of its sets, model), with the folder begun.
+
+  judged: whether judges will be asked too, so that they are checked.
+  """
   from emma_jax.benchmarks import stages
 
   config = flags.load_config(args, overrides)
   found = stages.make_run(config, args.out, args.sets, args.data)
-  sources = stages.open_sources(found)  # before anything is loaded
+  # Before anything is loaded.
+  sources = stages.open_sources(found)
+  if judged:
+    stages.check_judges(found)
   common.use_compilation_cache()
   from emma_jax.benchmarks import predict
   from emma_jax.build import session
@@ -48,10 +54,12 @@ def prepared(
   return found, sources, model
 
 
-def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
-  """Predicts; 75 where it was asked to stop."""
+def run(
+  args: argparse.Namespace, overrides: Mapping[str, str], judged: bool = False
+) -> int:
+  """Predicts; 75 where it was asked to stop. `judged`: see `prepared`."""
   shard = flags.shard_of(args.shard)
-  found, sources, model = prepared(args, overrides)
+  found, sources, model = prepared(args, overrides, judged=judged)
   from emma_jax.benchmarks import predict, stages
 
   with flags.stopping() as stop:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """All stages; a process that makes a share of the predictions ends there."""
   if args.dry_run:
     return _dry_run(args, overrides)
-  code = predict.run(args, overrides)
+  code = predict.run(args, overrides, judged=not args.shard)
   if code or args.shard:
     return code
   from emma_jax.benchmarks import stages
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 def _dry_run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   from emma_jax.benchmarks import estimate
 
-  found, sources, model = predict.prepared(args, overrides)
+  found, sources, model = predict.prepared(args, overrides, judged=True)
   for line in estimate.lines(estimate.dry_run(found, model, sources)):
     print(line)
   return 0
