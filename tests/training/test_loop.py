@@ -168,6 +168,33 @@ def test_shares_of_tasks_in_the_gradient_are_measured_at_their_steps(
     assert x["norm/gradient_understanding"] == 1.0
 
 
+def test_weights_are_handed_out_within_stages_and_learned_on_unchanged(
+  tmp_path,
+):
+  """At multiples of the interval over all stages, but not at a stage's end."""
+  plain = loop.train(make_run(), tmp_path / "plain")
+  seen, after = [], []
+  last = loop.train(
+    make_run(evaluate__benchmarks__every=2),
+    tmp_path / "looked",
+    lambda params, *more: after.append(more),
+    midway=lambda params, *more: seen.append((jax.device_get(params), more)),
+  )
+  assert [more for _, more in seen] == [
+    ("1_pretraining", 2, False, False),
+    ("1_pretraining", 4, False, False),
+    ("3_quality", 6, False, False),
+    ("3_quality", 8, False, False),
+  ]
+  assert [more[:3] for more in after] == [
+    ("1_pretraining", 5, False),
+    ("3_quality", 10, True),
+  ]
+  chex.assert_trees_all_equal(plain, last)
+  weights = [tuple(params["w"]) for params, _ in seen]
+  assert len(set(weights)) == 4
+
+
 def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
   """Of two stages of five steps every third; `keep` newest, and multiples."""
   saved = []
