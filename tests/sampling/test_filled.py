@@ -9,10 +9,10 @@ from emma_jax.build import session as build_session
 from emma_jax.sampling.session import Session
 from tests.sampling import small
 
-SIZES = [(64, 64), (64, 96), (96, 64), (64, 64), (64, 96), (64, 64)]
+SIZES = [(64, 64), (64, 96), (64, 64), (64, 64), (64, 96), (64, 64)]
 PICTURES = [small.picture(i, *size) for i, size in enumerate(SIZES)]
-# Of one and of several layouts.
-PROMPTS = [" ".join(["red"] * n) for n in (1, 40, 3, 90, 60, 2)]
+# Of two layouts.
+PROMPTS = [" ".join(["red"] * n) for n in (1, 3, 40, 2, 4, 40)]
 STREAMS = [5, 9, 1, 7, 3, 8]
 
 
@@ -49,7 +49,7 @@ def test_company_and_order_change_no_bit(session, task):
   everyone = list(range(6))
   whole = request_of(session, task, everyone)
   rng = random.Random(1)
-  for count in (1, 2, 5):
+  for count in (1, 4):
     places = rng.sample(everyone, count)
     got = request_of(session, task, places)
     assert got == [whole[i] for i in places]
