@@ -101,6 +101,17 @@ def test_predictions_of_other_settings_are_kept_and_not_used(tmp_path, change):
     place.predictions(toy.settings(toy.benchmark()))
 
 
+def test_predictions_of_another_prompt_are_not_used(tmp_path):
+  run(tmp_path)
+  asked = toy.item(3, question="another question")
+  tally = run(tmp_path, items=[*ITEMS[:3], asked, *ITEMS[4:]])
+  assert (tally.made, tally.found, tally.stale) == (1, 9, 1)
+  other = Picture("row 5", lambda: toy.png(99))
+  shown = toy.item(5, pictures=(other,))
+  tally = run(tmp_path, items=[*ITEMS[:5], shown, *ITEMS[6:]])
+  assert (tally.made, tally.found, tally.stale) == (1, 9, 1)
+
+
 def test_other_weights_are_other_predictions(tmp_path):
   run(tmp_path)
   model = toy.model()
