@@ -18,7 +18,7 @@ def test_every_folder_with_code_is_a_package_of_the_wheel():
   rooms = {p.parent.relative_to(REPO) for p in REPO.glob("emma_jax/**/*.py")}
   named = PROJECT["tool"]["setuptools"]["packages"]
   assert sorted(".".join(room.parts) for room in rooms) == sorted(
-    set(named) - {"emma_jax.configs", "emma_jax.configs.data"}
+    name for name in named if not name.startswith("emma_jax.configs")
   )
 
 
@@ -68,18 +68,20 @@ for name in {modules}:
   except SystemExit as end:
     assert not end.code
 for name in (
-  "data/laion", "tiny", "tiny:no_experts", "emma_4b:stage1,v5e-256", "files"
+  "data/laion", "tiny", "tiny:no_experts", "emma_4b:stage1,v5e-256", "files",
+  "benchmarks/smoke"
 ):
   print(config_file.load(name).name)
 """
   path = {"PYTHONPATH": str(installed)}
   out = run(sys.executable, "-c", program, cwd=tmp_path, **path)
-  assert out.splitlines()[-5:] == [
+  assert out.splitlines()[-6:] == [
     "laion",
     "tiny",
     "no_experts",
     "emma_4b_stage1",
     "files",
+    "smoke",
   ]
   listed = run(
     sys.executable,
@@ -88,16 +90,23 @@ for name in (
     **path,
   )
   assert "world_autoencoder" in listed
-  # The shipped weights are there too, what pages are made from, and what judges
-  # are asked.
+  # The shipped weights are there too, what pages are made from, what judges are
+  # asked, and a rehearsal's files.
   templates = sorted(p.name for p in render.TEMPLATES.iterdir())
+  smoke = REPO / "emma_jax" / "benchmarks" / "smoke" / "files"
+  rehearsal = sorted(str(p.relative_to(smoke)) for p in smoke.rglob("*"))
   program = f"""
+import pathlib
+from emma_jax.benchmarks.data import folder
 from emma_jax.benchmarks.scoring import imgedit, prompt_texts, viescore
 from emma_jax.checkpoints import locate
 from emma_jax.pages import render
 assert prompt_texts.read("mmvet_judge").startswith("Compare")
 assert viescore.prompt_sha256()["PQ_len"] == 1184
 assert "paint it" in imgedit.judge_prompt("adjust", "paint it")
+smoke = pathlib.Path(folder.located("package:smoke/files"))
+found = sorted(str(p.relative_to(smoke)) for p in smoke.rglob("*"))
+assert found == {rehearsal}, found
 assert all(map(locate.installed, locate.SHIPPED))
 assert sorted(p.name for p in render.TEMPLATES.iterdir()) == {templates}
 assert render.render("statistics.html.j2", sets=[]).count("<style>") == 1

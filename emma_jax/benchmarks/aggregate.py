@@ -66,7 +66,8 @@ def aggregate(
     "prompt_sha256": _prompts(made),
     "sampling": noted["decides"],
     "judge": {"name": settings.judge, **_judge(place, identity)},
-    "data": noted["data"] | {"items": count, "limit": settings.limit},
+    "data": noted["data"]
+    | {"items": count, "limit": settings.limit, "rehearsal": source.rehearsal},
     "quirks": settings.quirks,
     "guess": settings.guess,
     "protocol": benchmark.protocol,
@@ -81,7 +82,7 @@ def aggregate(
         outcomes,
         benchmark,
         impl=impl,
-        partial=bool(settings.limit),
+        partial=bool(settings.limit) or source.rehearsal,
         judged=bool(settings.judge),
         max_failed=max_failed,
         seed=seed,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import os
 from typing import Any
 
+from emma_jax.benchmarks.data.folder import located
 from emma_jax.benchmarks.settings import BadSettings
 from emma_jax.judge import make as remote
 from emma_jax.judge.base import Judge
@@ -27,6 +28,8 @@ def judge_of(config: Mapping[str, Any], name: str, out: str) -> Judge:
   """
   section = dict(config["judges"][name])
   shared = section.pop("cache", "")
+  if "path" in section:
+    section["path"] = located(section["path"])
   folder = (shared or os.path.join(out, "judge")) if out else ""
   try:
     if section.get("kind") not in local.KEYS:

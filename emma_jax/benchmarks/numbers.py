@@ -33,7 +33,7 @@ class Number:
     score_if_failures_dropped: what the mean would be without them.
     categories: rows of tables.
     parts: means of the scores that a score is made of.
-    partial: of some of the items only, so in no comparison.
+    partial: of some of the items only, or of made-up ones, so in no comparison.
     reason: why there is no score.
   """
 
@@ -76,7 +76,7 @@ def number(
     outcomes: of it, groups merged where the benchmark does.
     benchmark: of the set.
     impl: implementation.
-    partial: whether items were left out.
+    partial: whether items were left out, or made up.
     judged: whether a judge is configured.
     max_failed: share of failures above which there is no score.
     seed: of the bootstrap.

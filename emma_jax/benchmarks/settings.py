@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from emma_jax.benchmarks import suite
-from emma_jax.benchmarks.data import sets
+from emma_jax.benchmarks.data import folder, sets
 from emma_jax.benchmarks.suite import Benchmark
 
 
@@ -121,7 +121,7 @@ def of(name: str, section: Mapping[str, Any], data: str) -> SetSettings:
     guess=_one_of(name, section, "fallback", _FALLBACKS) == _FALLBACKS[1],
     quirks=section["official_quirks"],
     limit=section["limit"],
-    data=section["data"] or data,
+    data=folder.located(section["data"] or data),
   )
   for key in ("max_tokens", "repeats", "limit", "temperature"):
     if getattr(chosen, key) < 0:

@@ -76,7 +76,7 @@ def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
   Raises:
     BadSettings: what is missing or damaged, with what to download.
   """
-  problems = []
+  problems, made_up = [], []
   for one in run.sets:
     if not os.path.isdir(one.data):
       problems.append(
@@ -94,10 +94,18 @@ def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
         f"{one.name}: {entry.advice} Or run a part of it, by "
         f"--config.sets.{one.name}.limit={entry.rows}."
       )
+    elif entry.status == "rehearsal":
+      made_up.append(one.name)
     elif entry.advice:
       print(f"note: {one.name}: {entry.advice}", file=sys.stderr)
   if problems:
     raise BadSettings("\n".join(problems))
+  if made_up:
+    print(
+      f"note: a rehearsal: the items of {', '.join(made_up)} are made up, "
+      "scores of them mean nothing.",
+      file=sys.stderr,
+    )
   return {
     one.name: data_folder.open_set(one.data, one.benchmark.name, one.split)
     for one in run.sets

@@ -32,7 +32,7 @@ def lines(content: Mapping[str, Any]) -> Iterator[str]:
     f"{'set':<16}{'split':<12}{'implementation':<20}{'score':>8}  "
     f"{'95%':<16}{'n':>7}{'failed':>8}"
   )
-  notes = []
+  notes, rehearsed = [], []
   for one in content["sets"]:
     for number in one["numbers"]:
       first = number["impl"] == one["impl"]
@@ -46,7 +46,9 @@ def lines(content: Mapping[str, Any]) -> Iterator[str]:
     top = headline(one)
     if top["reason"]:
       notes.append(f"{one['name']}: no score: {top['reason']}")
-    if top["partial"]:
+    if one["data"].get("rehearsal"):
+      rehearsed.append(one["name"])
+    elif top["partial"]:
       notes.append(f"{one['name']}: partial: {one['data']['items']:,} items")
     if top["unread"]:
       notes.append(
@@ -59,6 +61,11 @@ def lines(content: Mapping[str, Any]) -> Iterator[str]:
         "at max_tokens"
       )
   yield from notes
+  if rehearsed:
+    yield (
+      f"A rehearsal: the items of {', '.join(rehearsed)} are made up, and "
+      "their scores mean nothing."
+    )
 
 
 def score(number: Mapping[str, Any]) -> str:

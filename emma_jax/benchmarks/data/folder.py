@@ -3,12 +3,16 @@
 `DIR/<name>/` holds what its user downloaded, under its own names; the first
 shape that fits is taken. `DIR` may also be VLMEvalKit's LMUData, whose files
 lie side by side.
+
+A folder with a file rehearsal.json holds made-up items in these shapes: its
+sets are never complete, and numbers of them are partial, in no comparison.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import glob
 import hashlib
+import importlib.resources
 import os
 import re
 from typing import Any, Literal
@@ -25,7 +29,28 @@ from emma_jax.benchmarks.data import (
 from emma_jax.benchmarks.items import BadItem, Item, Missing
 
 OWN = "items.jsonl"
-Status = Literal["complete", "incomplete", "missing", "damaged", "unknown"]
+REHEARSAL = "rehearsal.json"
+PACKAGE = "package:"
+Status = Literal[
+  "complete", "incomplete", "missing", "damaged", "unknown", "rehearsal"
+]
+
+
+def located(path: str) -> str:
+  """A path; of "package:smoke/files", where that is installed.
+
+  What follows PACKAGE is in `emma_jax.benchmarks`, whose files configs can name
+  so.
+  """
+  if not path.startswith(PACKAGE):
+    return path
+  root = importlib.resources.files("emma_jax.benchmarks")
+  return str(root.joinpath(path.removeprefix(PACKAGE)))
+
+
+def is_rehearsal(folder: str) -> bool:
+  """Whether a folder says that its items are made up."""
+  return os.path.exists(os.path.join(folder, REHEARSAL))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,6 +62,7 @@ class Source:
     format: tsv, parquet, arrow, lines or repository.
     files: it is read from.
     items: by number.
+    rehearsal: they are made up.
   """
 
   name: str
@@ -44,6 +70,7 @@ class Source:
   format: str
   files: tuple[str, ...]
   items: Sequence[Item] | Any
+  rehearsal: bool = False
 
   def __len__(self) -> int:
     return len(self.items)
@@ -65,7 +92,7 @@ def open_set(folder: str, name: str, split: str = "") -> Source:
   for attempt in (_tsv, _hub, _repository, _lines):
     source = attempt(folder, own, found, split)
     if source is not None:
-      return source
+      return dataclasses.replace(source, rehearsal=is_rehearsal(folder))
   raise Missing(
     f"{found.title} ({split}) is not in {own}: {remedy(found, split)}"
   )
@@ -203,7 +230,7 @@ class Entry:
   """What is there of a split.
 
   `status` is unknown where the file's md5 sum is none that is known, or the
-  number of rows is not.
+  number of rows is not; rehearsal where the items are made up.
   """
 
   name: str
@@ -254,7 +281,10 @@ def _entry(folder: str, name: str, split: str) -> Entry:
         + (f" ({', '.join(known)})" if known else "")
         + ": another revision. Numbers of it name this sum."
       )
-  if expected and len(source) < expected:
+  if source.rehearsal:
+    status = "rehearsal"
+    advice = "Made up, for a rehearsal: scores of it mean nothing."
+  elif expected and len(source) < expected:
     status = "incomplete"
     advice = f"{len(source):,} rows of {expected:,}; {remedy(found, split)}"
   elif expected and len(source) > expected and not advice:

@@ -1,10 +1,10 @@
 """emma-benchmark data: which test sets lie in a folder, and how whole they are.
 
-Prints a line per set: complete, incomplete (rows of rows), missing, damaged, or
-unknown (another revision than those known here, which numbers then name); and
-for all that are not complete what to download, with its licence. Nothing is
-read of pictures. The exit code is 1 unless all that were asked for are complete
-or of an unknown revision.
+Prints a line per set: complete, incomplete (rows of rows), missing, damaged,
+rehearsal (made up), or unknown (another revision than those known here, which
+numbers then name); and for all that are not complete what to download, with its
+licence. Nothing is read of pictures. The exit code is 1 unless all that were
+asked for are complete or of an unknown revision.
 """
 
 import argparse
