@@ -82,6 +82,8 @@ def permutation(
   clusters: Sequence[Hashable] | None = None,
   strata: Sequence[Hashable] | None = None,
   *,
+  weights: Sequence[float] | None = None,
+  strata_weights: Mapping[Any, float] | None = None,
   seed: int,
   replicates: int = REPLICATES,
 ) -> float:
@@ -93,12 +95,13 @@ def permutation(
 
   Args:
     differences: score of one run less the other's, per item.
-    clusters, strata, seed, replicates: see `cluster_bootstrap`.
+    clusters, strata, weights, strata_weights, seed, replicates: see
+      `cluster_bootstrap`.
 
   Raises:
     ValueError: see `cluster_bootstrap`.
   """
-  parts = split_strata(differences, clusters, strata)
+  parts = split_strata(differences, clusters, strata, weights, strata_weights)
   shares = np.concatenate([p.share * p.sums / p.counts.sum() for p in parts])
   shares = shares[shares != 0]  # a flip of nothing is nothing
   # What differs by rounding alone is as far out as what was seen.
@@ -140,41 +143,54 @@ def compare(
   clusters: Mapping[str, Hashable] | None = None,
   strata: Mapping[str, Hashable] | None = None,
   *,
+  weights: Mapping[str, float] | None = None,
+  strata_weights: Mapping[Any, float] | None = None,
   seed: int,
   confidence: float = CONFIDENCE,
   replicates: int = REPLICATES,
 ) -> Comparison:
-  """Two runs' scores: by McNemar if all are 0 or 1, independent, and in one
-  stratum; by permutation otherwise.
+  """Two runs' scores: by McNemar if all are 0 or 1, independent, of one weight
+  and in one stratum; by permutation otherwise.
 
   Args:
     a, b: id -> score.
     clusters, strata: id -> label; see `cluster_bootstrap`.
-    seed, confidence, replicates: see there.
+    weights: id -> weight; see there.
+    strata_weights, seed, confidence, replicates: see there.
 
   Raises:
     ValueError: no common id; and see `cluster_bootstrap`.
   """
   both = pair(a, b)
   groups, layers = labels_of(clusters, both.ids), labels_of(strata, both.ids)
+  heavy = None if weights is None else [weights[x] for x in both.ids]
   differences = (both.b - both.a).tolist()
   difference = cluster_bootstrap(
     differences,
     groups,
     layers,
+    weights=heavy,
+    strata_weights=strata_weights,
     seed=seed,
     confidence=confidence,
     replicates=replicates,
   )
   binary = np.isin([both.a, both.b], [0, 1]).all()
   alone = difference.clusters == difference.items
-  if binary and alone and (not layers or len(set(layers)) == 1):
+  alike = len(set(heavy or [1.0])) == len(set(layers or [""])) == 1
+  if binary and alone and alike:
     test = "mcnemar"
     p = mcnemar(differences.count(-1), differences.count(1))
   else:
     test = "permutation"
     p = permutation(
-      differences, groups, layers, seed=seed, replicates=replicates
+      differences,
+      groups,
+      layers,
+      weights=heavy,
+      strata_weights=strata_weights,
+      seed=seed,
+      replicates=replicates,
     )
   needed = None
   if p > 1 - confidence and difference.standard_error:
@@ -260,6 +276,8 @@ def gate(
   clusters: Mapping[str, Hashable] | None = None,
   strata: Mapping[str, Hashable] | None = None,
   *,
+  weights: Mapping[str, float] | None = None,
+  strata_weights: Mapping[Any, float] | None = None,
   margin: float,
   seed: int,
   confidence: float = CONFIDENCE,
@@ -273,8 +291,9 @@ def gate(
     yardsticks: of new and of old: how it was measured (implementation, judge,
       data, prompt, ...), by name.
     clusters, strata: id -> label; see `cluster_bootstrap`.
+    weights: id -> weight; see there.
     margin: in units of the score: 0.01 is a point where scores are 0..1.
-    seed, confidence, replicates: see there.
+    strata_weights, seed, confidence, replicates: see there.
 
   Raises:
     ChangedYardstick: items or an entry of the yardsticks differ; says which.
@@ -299,6 +318,8 @@ def gate(
     [new[x] - old[x] for x in ids],
     labels_of(clusters, ids),
     labels_of(strata, ids),
+    weights=None if weights is None else [weights[x] for x in ids],
+    strata_weights=strata_weights,
     seed=seed,
     confidence=confidence,
     replicates=replicates,

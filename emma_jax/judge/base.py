@@ -108,8 +108,13 @@ class Judge(Protocol):
 
 
 def key_of(identity: Mapping[str, Any], call: Call) -> str:
-  """Names a reply: a digest of all that decides it."""
+  """Names a reply: a digest of all that decides it.
+
+  Of a judge whose identity says `by_id` (a file of replies) that is the call's
+  id too: what it says of two calls alike may differ.
+  """
+  name = call.id if identity.get("by_id") else ""
   content = json.dumps(
-    [identity, call.content()], sort_keys=True, ensure_ascii=False
+    [identity, call.content(), name], sort_keys=True, ensure_ascii=False
   )
   return hashlib.sha256(content.encode()).hexdigest()

@@ -43,7 +43,7 @@ class Precomputed:
 
   def identity(self) -> Mapping[str, Any]:
     """What the file holds, wherever it is."""
-    return {"kind": "precomputed", "sha256": self._digest}
+    return {"kind": "precomputed", "sha256": self._digest, "by_id": True}
 
   def ask(self, call: Call) -> Reply:
     """The reply of the call's id; absent where the file has none.

@@ -26,3 +26,10 @@ def test_everything_but_the_id_of_a_call_decides_its_reply():
     assert base.key_of({"model": "m"}, changed) != key, name
   assert base.key_of({"model": "m"}, dataclasses.replace(CALL, id="b")) == key
   assert base.key_of({"model": "n"}, CALL) != key
+
+
+def test_replies_of_a_file_are_of_a_calls_id():
+  """It may say one thing of a first picture, another of a second like it."""
+  again = dataclasses.replace(CALL, id="a/1/1/x")
+  by_id = {"by_id": True}
+  assert base.key_of(by_id, CALL) != base.key_of(by_id, again)

@@ -1,6 +1,7 @@
 """Pages read back as a browser would: their tags, their text, what is amiss."""
 
 import html.parser
+import re
 
 # Elements that nothing ends.
 VOID = {"circle", "img", "line", "meta", "rect"}
@@ -55,7 +56,7 @@ def check(page: str) -> Page:
     for name, value in attributes.items():
       assert not name.startswith("on"), (tag, attributes)
       if name in ("href", "src"):
-        assert (value or "").startswith("data:image/png;base64,"), value
+        assert re.match(r"data:image/(png|jpeg);base64,", value or ""), value
   for word in ("url(", "@import", "http"):
     assert word not in page, word
   return read

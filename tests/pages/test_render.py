@@ -29,7 +29,34 @@ STATS = {
   "packed": {"dropped": [1], "fill": 0.5},
   "slots": 8,
 }
+LINE = {
+  **dict.fromkeys(("name", "split", "impl", "score", "interval"), EVIL),
+  **dict.fromkeys(("n", "failed", "why"), EVIL),
+  "classes": "all",
+  "at": None,
+  "unit": "%",
+  "beside": {
+    "mark": "",
+    "verdict": EVIL,
+    "reasons": [],
+    "difference": 1.0,
+    "row": {"value": 2.0},
+  },
+}
 VALUES = {
+  "benchmark.html.j2": {
+    "title": EVIL,
+    "rehearsal": True,
+    "facts": [(EVIL, EVIL)],
+    "tables": [("drawing", [LINE])],
+    "resolvable": EVIL,
+    "beside": [],
+    "sets": [],
+    "left_out": 1234,
+    "unreadable": 1,
+    "signed": lambda value, unit: f"{value:+}{unit}",
+    "printed": lambda value, unit: f"{value}{unit}",
+  },
   "data_sheet.html.j2": {
     "about": EVIL,
     "batches": [

@@ -3,6 +3,7 @@
   emma-benchmark run --config benchmarks/paper --checkpoint runs/x \\
       --data DIR --out DIR
   emma-benchmark predict | judge | aggregate | report ... --out DIR
+  emma-benchmark compare A B | gate DIR --against B | rescore DIR --impl NAME
   emma-benchmark data --data DIR
   emma-benchmark cases FILE
 
@@ -23,6 +24,7 @@ from emma_jax.cli import common
 # has a default `run(args, overrides) -> int | None`.
 COMMANDS = (
   *("run", "predict", "judge", "aggregate", "report"),
+  *("compare", "gate", "rescore"),
   *("data", "cost", "cases"),
 )
 

@@ -142,8 +142,8 @@ def score(run: Any, sources: Mapping[str, Any]) -> int:
   return tables.show(path)
 
 
-def after_predictions(run: Any) -> int:
-  """Judges, aggregates and reports."""
+def after_predictions(run: Any, data: str = "") -> int:
+  """Judges, aggregates and reports; `data` is --data."""
   from emma_jax.benchmarks import page, stages
 
   sources = stages.open_sources(run)
@@ -151,5 +151,5 @@ def after_predictions(run: Any) -> int:
   if code:
     return code
   code = score(run, sources)
-  print(page.write(run.out))
+  print(page.write(run.out, data))
   return code

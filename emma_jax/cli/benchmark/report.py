@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+import os
 from typing import Any
 
 from emma_jax.cli import common
@@ -17,6 +18,13 @@ def add(commands: Any) -> None:
   parser.add_argument(
     "--out", metavar="DIR", required=True, help="folder of the results"
   )
+  parser.add_argument(
+    "--data",
+    metavar="DIR",
+    default=os.environ.get("EMMA_BENCHMARKS", ""),
+    help="folder of the test sets, whose questions are shown [the config's, or "
+    "$EMMA_BENCHMARKS]",
+  )
   parser.set_defaults(run=run)
 
 
@@ -25,5 +33,5 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   from emma_jax.benchmarks import page
 
   common.refuse_overrides("report", overrides)
-  print(page.write(args.out))
+  print(page.write(args.out, args.data))
   return 0

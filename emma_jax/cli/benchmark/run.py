@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
   config = flags.load_config(args, overrides)
   found = stages.make_run(config, args.out, args.sets, args.data)
-  return flags.after_predictions(found)
+  return flags.after_predictions(found, args.data)
 
 
 def _dry_run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
