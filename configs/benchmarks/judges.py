@@ -36,6 +36,11 @@ def openai(**changes) -> ml_collections.ConfigDict:
   # The run stops cleanly before it passes one; 0: no limit.
   c.max_calls = 0
   c.max_usd = 0.0
+  # Folder of replies that runs share; "": the run's own.
+  c.cache = ""
+  # File of calls that `emma-benchmark anchors` kept: each run asks them again
+  # and says how far the numbers have moved.
+  c.anchors = ""
   for key, value in changes.items():
     c[key] = value
   return c

@@ -65,7 +65,11 @@ def aggregate(
     "prompt": settings.prompt,
     "prompt_sha256": _prompts(made),
     "sampling": noted["decides"],
-    "judge": {"name": settings.judge, **_judge(place, identity)},
+    "judge": {
+      "name": settings.judge,
+      **_judge(place, identity),
+      "anchors": _anchors(place.run, settings.judge),
+    },
     "data": noted["data"]
     | {"items": count, "limit": settings.limit, "rehearsal": source.rehearsal},
     "quirks": settings.quirks,
@@ -114,6 +118,14 @@ def _judge(place: SetFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
     "input_tokens": tokens[0],
     "output_tokens": tokens[1],
   }
+
+
+def _anchors(folder: str, judge: str) -> Any:
+  """How far the judge has moved, where it has anchors; see `calibration`."""
+  path = os.path.join(folder, "anchors.json")
+  if not judge or not os.path.exists(path):
+    return None
+  return folders.read_json(path, "").get(judge)
 
 
 def _timing(place: SetFolder) -> dict[str, float]:

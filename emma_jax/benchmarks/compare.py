@@ -172,7 +172,7 @@ def _row(a: Results, b: Results, name: str, seed: int) -> Row:
     ),
     notes=[
       *notes(first, second),
-      *(["partial"] if first["data"]["limit"] else []),
+      *(["partial"] if first["numbers"][0]["partial"] else []),
     ],
   )
 

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from emma_jax.benchmarks import folders, predict, stages, tables
+from emma_jax.benchmarks import folders, runs, stages, tables
+from emma_jax.benchmarks.model import Model, about
 from emma_jax.benchmarks.records import BadRun
 from emma_jax.benchmarks.selection import Shard
 from emma_jax.build import config_file, sections
@@ -51,11 +52,11 @@ class BenchmarkEvaluator:
     for section in self.benchmarks["sets"].values():
       section["limit"] = self.chosen["limit"]
     run = self._run("")
-    self.sources = stages.open_sources(run, partial=True)
-    stages.check_judges(run)
+    self.sources = runs.open_sources(run, partial=True)
+    runs.check_judges(run)
 
-  def _run(self, out: str) -> stages.Run:
-    return stages.make_run(
+  def _run(self, out: str) -> runs.Run:
+    return runs.make_run(
       self.benchmarks, out, self.chosen["sets"], self.chosen["data"]
     )
 
@@ -78,10 +79,10 @@ class BenchmarkEvaluator:
       batch=self.benchmarks["rows"],
       fill=True,
     )
-    model = predict.Model.of(session)
+    model = Model.of(session)
     index, count = jax.process_index(), jax.process_count()
     if index == 0:
-      stages.begin(run, predict.about(model, str(self.workdir)))
+      runs.begin(run, about(model, str(self.workdir)))
     self._wait(f"{step}: begun")
     stages.predict(
       run,

@@ -15,9 +15,9 @@ from emma_jax.benchmarks import decide, scored
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.judges import judge_of
+from emma_jax.benchmarks.runs import Run
 from emma_jax.benchmarks.selection import Shard, limited
 from emma_jax.benchmarks.settings import SetSettings
-from emma_jax.benchmarks.stages import Run
 from emma_jax.judge.base import Call, Reply
 from emma_jax.judge.cached import Cached
 from emma_jax.judge.ledger import Price
@@ -82,7 +82,7 @@ def dry_run(
 
   Args:
     run: with its sets.
-    model: `predict.Model`.
+    model: `model.Model`.
     sources: of each set.
 
   Raises:

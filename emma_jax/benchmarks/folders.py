@@ -13,6 +13,7 @@ OUT/results.json, OUT/report.html
 from collections.abc import Iterator, Mapping
 import dataclasses
 import glob
+import hashlib
 import json
 import os
 import re
@@ -83,7 +84,11 @@ class SetFolder:
       "data": {
         "format": source.format,
         "files": [
-          {"name": os.path.basename(p), "size": os.path.getsize(p)}
+          {
+            "name": os.path.basename(p),
+            "size": os.path.getsize(p),
+            "sha256": _sha256(p),
+          }
           for p in source.files
         ],
         "rows": len(source),
@@ -152,6 +157,11 @@ class SetFolder:
           except ValueError:  # torn: timing is worth no error
             continue
     return found
+
+
+def _sha256(path: str) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(content: Any) -> Any:

@@ -28,6 +28,7 @@ def judge_of(config: Mapping[str, Any], name: str, out: str) -> Judge:
   """
   section = dict(config["judges"][name])
   shared = section.pop("cache", "")
+  section.pop("anchors", None)  # see `calibration`
   if "path" in section:
     section["path"] = located(section["path"])
   folder = (shared or os.path.join(out, "judge")) if out else ""

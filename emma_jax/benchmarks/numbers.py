@@ -106,7 +106,9 @@ def number(
     impl=impl,
     score=None if reason else value * scale,
     unit=benchmark.unit,
-    ci95=None if reason else (interval.low * scale, interval.high * scale),
+    ci95=None
+    if reason or interval is None
+    else (interval.low * scale, interval.high * scale),
     ci_method=method,
     standard_error=error * scale,
     design_effect=effect,
@@ -127,14 +129,15 @@ def number(
 
 def _estimate(
   outcomes: Sequence[Outcome], benchmark: Benchmark, seed: int
-) -> tuple[float, stats.Interval, str, float, float]:
-  """(value, interval, method, standard error, design effect)"""
+) -> tuple[float, stats.Interval | None, str, float, float]:
+  """(value, interval or None, method, standard error, design effect)"""
   outcomes = [x for x in outcomes if x.weight]
   scores = [x.score for x in outcomes]
   clusters = [x.cluster for x in outcomes]
   strata = [x.stratum for x in outcomes]
   weights = [x.weight for x in outcomes]
   several = len(set(strata)) > 1
+  groups = len(set(clusters))
   alone = len(set(clusters)) == len(clusters)
   alike = len(set(weights)) == 1
   if alone and alike and not several and set(scores) <= {0.0, 1.0}:
@@ -142,6 +145,10 @@ def _estimate(
     interval = stats.wilson(math.fsum(scores), len(scores))
     error = math.sqrt(share * (1 - share) / len(scores))
     return share, interval, "wilson", error, 1.0
+  if set(scores) in ({0.0}, {1.0}):
+    # Resampling would be certain of what a few groups happen to share.
+    interval = stats.wilson(scores[0] * groups, groups)
+    return scores[0], interval, f"wilson, {groups} clusters", 0.0, 1.0
   found = stats.cluster_bootstrap(
     scores,
     clusters,
@@ -153,6 +160,10 @@ def _estimate(
   method = f"bootstrap, {found.clusters} clusters"
   if several:
     method += f" in {len(set(strata))} strata"
+    pairs = {(x.stratum, x.cluster) for x in outcomes}
+    single = len({stratum for stratum, _ in pairs}) * 2 > len(pairs)
+    if single:  # nothing to draw from: no interval is better than a false one
+      return found.value, None, f"none: {method}", 0.0, 1.0
   return (
     found.value,
     found.interval,
@@ -178,10 +189,8 @@ def _categories(
         "column": column,
         "value": value,
         "score": score * benchmark.scale,
-        "ci95": [
-          interval.low * benchmark.scale,
-          interval.high * benchmark.scale,
-        ],
+        "ci95": interval
+        and [interval.low * benchmark.scale, interval.high * benchmark.scale],
         "n": len(some),
       }
     )

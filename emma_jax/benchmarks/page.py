@@ -152,7 +152,7 @@ def _line(
 
   interval = number["ci95"]
   notes = [number["reason"]] if number["reason"] else []
-  if number["partial"]:
+  if number["partial"] and first:
     notes.append(f"partial: {one['data']['items']:,} items")
   if number["unread"]:
     notes.append(f"{number['unread']:,} unread, wrong: no judge")

@@ -10,27 +10,23 @@ process an item comes, or whether a run was killed in between.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
-import importlib.metadata
 import io
 import os
-import platform
 import re
 import time
 from typing import Any
 import zlib
 
-import jax
 from PIL import Image
 
-import emma_jax
 from emma_jax import files
 from emma_jax.benchmarks import folders, records
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.items import BadItem, Item
+from emma_jax.benchmarks.model import Model
 from emma_jax.benchmarks.records import Appender, Prediction
 from emma_jax.benchmarks.selection import Shard, limited
 from emma_jax.benchmarks.settings import SetSettings
-from emma_jax.checkpoints.integrity import checksums
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.sampling.answers import Answer, Conversation
 from emma_jax.sampling.canvases import Canvas
@@ -44,76 +40,6 @@ _WAITING = 32
 
 class Stopped(Exception):
   """Asked to stop; all that was made is on the disk."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-  """A session, and digests of what decides its predictions.
-
-  weights: of all arrays.
-  config: of the sections that say how pictures and texts are shown.
-  """
-
-  session: Session
-  weights: str
-  config: str
-
-  @classmethod
-  def of(cls, session: Session) -> "Model":
-    """Goes through all weights once.
-
-    Raises:
-      ValueError: the session's programs do not have a fixed number of rows.
-    """
-    if not session.runner.fill:
-      raise ValueError("Predictions need a session that was loaded with fill.")
-    sections = {k: session.config[k] for k in ("model", "data", "sample")}
-    return cls(
-      session=session,
-      weights=records.digest(checksums(session.params)),
-      config=records.digest(sections),
-    )
-
-  def decides(self, settings: SetSettings) -> dict[str, Any]:
-    """JSON of the weights and settings, what is left open filled in."""
-    defaults = self.session.defaults
-    editing = settings.benchmark.task == "edit"
-    text = "edit_text_guidance" if editing else "text_guidance"
-    given = settings.asked()
-    for key, default in (
-      ("steps", "steps"),
-      ("shift", "shift"),
-      ("text_guidance", text),
-      ("image_guidance", "edit_image_guidance"),
-    ):
-      given[key] = defaults[default] if given[key] is None else given[key]
-    del given["repeats"], given["split"]  # what is there does not change
-    return given | {
-      "weights": self.weights,
-      "config": self.config,
-      "route": self.session.runner.route,
-      "rows": self.session.runner.batch,
-    }
-
-
-def about(model: Model, checkpoint: str) -> dict[str, Any]:
-  """What run.json says of a run: weights, versions, device."""
-  return {
-    "checkpoint": checkpoint,
-    "step": model.session.step,
-    "weights": model.weights,
-    "model_config": model.config,
-    "route": model.session.runner.route,
-    "device": jax.devices()[0].device_kind,
-    "versions": {
-      "emma_jax": emma_jax.__version__,
-      "python": platform.python_version(),
-      **{
-        name: importlib.metadata.version(name)
-        for name in ("jax", "jaxlib", "flax", "numpy", "pillow")
-      },
-    },
-  }
 
 
 @dataclasses.dataclass

@@ -8,7 +8,7 @@ import copy
 import os
 import sys
 
-from emma_jax.benchmarks import aggregate, folders, stages, suite
+from emma_jax.benchmarks import aggregate, folders, runs, suite
 from emma_jax.benchmarks import results as reading
 from emma_jax.benchmarks.settings import BadSettings
 
@@ -48,11 +48,11 @@ def rescore(out: str, impl: str, only: str = "", data: str = "") -> str:
     )
   for name in others:
     print(f"note: stays as it is: {name}", file=sys.stderr)
-  config = copy.deepcopy(stages.saved_config(out))
+  config = copy.deepcopy(runs.saved_config(out))
   for name in chosen:
     config["sets"][name]["impl"] = impl
-  run = stages.make_run(config, out, ",".join(chosen), data)
-  sources = stages.open_sources(run)
+  run = runs.make_run(config, out, ",".join(chosen), data)
+  sources = runs.open_sources(run)
   found = []
   for one in run.sets:
     entry = before.find(one.name)
@@ -69,5 +69,5 @@ def rescore(out: str, impl: str, only: str = "", data: str = "") -> str:
       )
     )
   path = aggregate.write(out, config, found)
-  folders.write_json(os.path.join(out, stages.CONFIG), config)
+  folders.write_json(os.path.join(out, runs.CONFIG), config)
   return path

@@ -2,160 +2,22 @@
 aggregate, report. Each can be run alone; the first alone needs the model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-import dataclasses
+from collections.abc import Callable, Mapping
 import os
 import sys
 import time
 from typing import Any
 
-from emma_jax.benchmarks import aggregate, decide, folders, settings
-from emma_jax.benchmarks.data import folder as data_folder
+from emma_jax.benchmarks import aggregate, decide, folders
 from emma_jax.benchmarks.data.folder import Source
-from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.judges import judge_of
+from emma_jax.benchmarks.runs import Run
 from emma_jax.benchmarks.selection import Shard
-from emma_jax.benchmarks.settings import BadSettings, SetSettings
 from emma_jax.benchmarks.suite import NoAnswers
 
 Stop = Callable[[], bool]
 CONFIG = "config.json"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-  """What is run, and where its files go.
-
-  Args:
-    config: plain dictionaries; see configs/benchmarks/defaults.py.
-    sets: chosen of it.
-    out: folder of the results.
-  """
-
-  config: Mapping[str, Any]
-  sets: Sequence[SetSettings]
-  out: str
-
-  def place(self, one: SetSettings) -> SetFolder:
-    """A set's folder."""
-    return SetFolder(self.out, one.name)
-
-
-def make_run(
-  config: Mapping[str, Any], out: str, only: str = "", data: str = ""
-) -> Run:
-  """A run of a config.
-
-  Args:
-    config: plain dictionaries.
-    out: folder of the results.
-    only: sets, with commas between; "": all enabled.
-    data: folder of the test sets; "": the config's.
-
-  Raises:
-    BadSettings: values that cannot be; a judge that is not there.
-  """
-  chosen = settings.chosen(config, only, data)
-  for one in chosen:
-    if one.judge and one.judge not in config["judges"]:
-      known = ", ".join(config["judges"]) or "none"
-      raise BadSettings(
-        f"sets.{one.name}.judge={one.judge!r}: the config has no "
-        f"judges.{one.judge}; there are {known}."
-      )
-  return Run(config=config, sets=chosen, out=out)
-
-
-def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
-  """The data of all sets; all problems at once, before anything is loaded.
-
-  Args:
-    run: with its sets.
-    partial: whether sets with rows missing are taken, and named.
-
-  Raises:
-    BadSettings: what is missing or damaged, with what to download.
-  """
-  problems, made_up = [], []
-  for one in run.sets:
-    if not os.path.isdir(one.data):
-      problems.append(
-        f"{one.name}: {one.data!r} is no folder of test sets; name it with "
-        "--data."
-      )
-      continue
-    (entry,) = data_folder.inventory(
-      one.data, [(one.benchmark.name, one.split)]
-    )
-    if entry.status in ("missing", "damaged"):
-      problems.append(f"{one.name}: {entry.advice}")
-    elif entry.status == "incomplete" and not partial and not one.limit:
-      problems.append(
-        f"{one.name}: {entry.advice} Or run a part of it, by "
-        f"--config.sets.{one.name}.limit={entry.rows}."
-      )
-    elif entry.status == "rehearsal":
-      made_up.append(one.name)
-    elif entry.advice:
-      print(f"note: {one.name}: {entry.advice}", file=sys.stderr)
-  if problems:
-    raise BadSettings("\n".join(problems))
-  if made_up:
-    print(
-      f"note: a rehearsal: the items of {', '.join(made_up)} are made up, "
-      "scores of them mean nothing.",
-      file=sys.stderr,
-    )
-  return {
-    one.name: data_folder.open_set(one.data, one.benchmark.name, one.split)
-    for one in run.sets
-  }
-
-
-def check_judges(run: Run) -> None:
-  """All judges that the sets name can be made; so before hours of predicting.
-
-  Raises:
-    BadSettings: with all problems.
-  """
-  problems = []
-  for name in dict.fromkeys(one.judge for one in run.sets if one.judge):
-    try:
-      judge_of(run.config, name, "")
-    except BadSettings as error:
-      users = ", ".join(one.name for one in run.sets if one.judge == name)
-      problems.append(f"{error} (for {users})")
-  if problems:
-    raise BadSettings(
-      "\n".join(problems)
-      + "\nOr leave a set's judge out: --config.sets.NAME.judge="
-    )
-
-
-def begin(run: Run, about: Mapping[str, Any]) -> None:
-  """Makes the folder and writes the config down.
-
-  Args:
-    run: what is begun.
-    about: versions and the model, for run.json.
-
-  Raises:
-    BadRun: a folder of something else, or of another version.
-  """
-  folders.begin(run.out, about)
-  folders.write_json(os.path.join(run.out, CONFIG), run.config)
-
-
-def saved_config(out: str) -> dict[str, Any]:
-  """The config that a folder was begun with.
-
-  Raises:
-    BadRun: it is no folder of results.
-  """
-  folders.check(out)
-  return folders.read_json(
-    os.path.join(out, CONFIG), "the run was not begun; run `predict` first"
-  )
+ANCHORS = "anchors.json"
 
 
 class Progress:
@@ -204,7 +66,7 @@ def predict(
 
   Args:
     run: begun.
-    model: `predict.Model`.
+    model: `model.Model`.
     sources: of each set.
     shard: of this process.
     batch: items computed at once.
@@ -248,6 +110,7 @@ def judge(run: Run, sources: Mapping[str, Source], *, stop: Stop) -> None:
   Raises:
     Stopped, BadRun, JudgeError, OutOfBudget: see `decide.judge`.
   """
+  _calibrate(run)
   for one in run.sets:
     if not one.judge:
       continue
@@ -272,6 +135,26 @@ def judge(run: Run, sources: Mapping[str, Source], *, stop: Stop) -> None:
       f"{one.name}: judge {one.judge}: {asked.calls:,} calls, "
       f"{asked.cached:,} known ({told or 'nothing to ask'})"
     )
+
+
+def _calibrate(run: Run) -> None:
+  """Asks judges that have anchors how far they have moved, and says it."""
+  from emma_jax.benchmarks import calibration  # knows runs
+
+  path = os.path.join(run.out, ANCHORS)
+  found = folders.read_json(path, "") if os.path.exists(path) else {}
+  for name in dict.fromkeys(one.judge for one in run.sets if one.judge):
+    drift = calibration.check(run.config, name)
+    if drift is None:
+      continue
+    found[name] = drift
+    moved = drift["mean_abs_diff"]
+    told = "no number" if moved is None else f"{moved:.3g} in the mean"
+    print(
+      f"judge {name}: {drift['n']} of {drift['anchors']} anchors compared, "
+      f"moved by {told}; {len(drift['failed'])} failed"
+    )
+    folders.write_json(path, found)
 
 
 def score(run: Run, sources: Mapping[str, Source]) -> str:

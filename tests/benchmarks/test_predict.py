@@ -6,6 +6,7 @@ import pytest
 
 from emma_jax.benchmarks import folders, predict, records
 from emma_jax.benchmarks.items import Picture
+from emma_jax.benchmarks.model import Model
 from emma_jax.benchmarks.predict import Stopped, Tally
 from emma_jax.benchmarks.selection import Shard
 from tests.benchmarks import toy
@@ -207,4 +208,4 @@ def test_a_session_that_does_not_fill_is_refused():
   session = toy.model().session
   runner = dataclasses.replace(session.runner, fill=False)
   with pytest.raises(ValueError, match="loaded with fill"):
-    predict.Model.of(dataclasses.replace(session, runner=runner))
+    Model.of(dataclasses.replace(session, runner=runner))

@@ -118,7 +118,7 @@ def source(items: Sequence[Item], order: Callable = lambda x: x) -> Source:
 @functools.cache
 def model() -> Any:
   """The smallest EMMA, four rows a program."""
-  from emma_jax.benchmarks.predict import Model
+  from emma_jax.benchmarks.model import Model
   from tests.sampling import small
 
   session = small.session()

@@ -25,7 +25,7 @@ from emma_jax.cli import common
 COMMANDS = (
   *("run", "predict", "judge", "aggregate", "report"),
   *("compare", "gate", "rescore"),
-  *("data", "cost", "cases"),
+  *("data", "cost", "anchors", "cases"),
 )
 
 

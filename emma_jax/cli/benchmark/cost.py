@@ -26,11 +26,11 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Prints a line a set."""
-  from emma_jax.benchmarks import estimate, stages
+  from emma_jax.benchmarks import estimate, runs
 
   config = flags.load_config(args, overrides)
-  found = stages.make_run(config, args.out, args.sets, args.data)
-  sources = stages.open_sources(found)
+  found = runs.make_run(config, args.out, args.sets, args.data)
+  sources = runs.open_sources(found)
   for line in estimate.cost_lines(estimate.cost(found, sources)):
     print(line)
   return 0

@@ -59,12 +59,12 @@ def load_config(
   """The config of --config, or the one that the folder was begun with."""
   import ml_collections
 
-  from emma_jax.benchmarks import stages
+  from emma_jax.benchmarks import runs
   from emma_jax.build import config_file
 
   if args.config:
     return config_file.load(args.config, overrides).to_dict()
-  config = ml_collections.ConfigDict(stages.saved_config(args.out))
+  config = ml_collections.ConfigDict(runs.saved_config(args.out))
   config.lock()
   for key, text in overrides.items():
     config_file.override(config, key, text)
@@ -144,9 +144,9 @@ def score(run: Any, sources: Mapping[str, Any]) -> int:
 
 def after_predictions(run: Any, data: str = "") -> int:
   """Judges, aggregates and reports; `data` is --data."""
-  from emma_jax.benchmarks import page, stages
+  from emma_jax.benchmarks import page, runs
 
-  sources = stages.open_sources(run)
+  sources = runs.open_sources(run)
   code = judge(run, sources)
   if code:
     return code

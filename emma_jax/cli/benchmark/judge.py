@@ -26,8 +26,8 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Judges; 75 where it was asked to stop."""
-  from emma_jax.benchmarks import stages
+  from emma_jax.benchmarks import runs
 
   config = flags.load_config(args, overrides)
-  found = stages.make_run(config, args.out, args.sets, args.data)
-  return flags.judge(found, stages.open_sources(found))
+  found = runs.make_run(config, args.out, args.sets, args.data)
+  return flags.judge(found, runs.open_sources(found))

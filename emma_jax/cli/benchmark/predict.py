@@ -35,22 +35,22 @@ def prepared(
 
   judged: whether judges will be asked too, so that they are checked.
   """
-  from emma_jax.benchmarks import stages
+  from emma_jax.benchmarks import runs
 
   config = flags.load_config(args, overrides)
-  found = stages.make_run(config, args.out, args.sets, args.data)
+  found = runs.make_run(config, args.out, args.sets, args.data)
   # Before anything is loaded.
-  sources = stages.open_sources(found)
+  sources = runs.open_sources(found)
   if judged:
-    stages.check_judges(found)
+    runs.check_judges(found)
   common.use_compilation_cache()
-  from emma_jax.benchmarks import predict
+  from emma_jax.benchmarks.model import Model, about
   from emma_jax.build import session
 
-  model = predict.Model.of(
+  model = Model.of(
     session.load(args.checkpoint, batch=config["rows"], fill=True)
   )
-  stages.begin(found, predict.about(model, args.checkpoint))
+  runs.begin(found, about(model, args.checkpoint))
   return found, sources, model
 
 

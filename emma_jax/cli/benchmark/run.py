@@ -41,10 +41,10 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   code = predict.run(args, overrides, judged=not args.shard)
   if code or args.shard:
     return code
-  from emma_jax.benchmarks import stages
+  from emma_jax.benchmarks import runs
 
   config = flags.load_config(args, overrides)
-  found = stages.make_run(config, args.out, args.sets, args.data)
+  found = runs.make_run(config, args.out, args.sets, args.data)
   return flags.after_predictions(found, args.data)
 
 

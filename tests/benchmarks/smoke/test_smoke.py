@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 
-from emma_jax.benchmarks import records, stages, suite
+from emma_jax.benchmarks import records, runs, stages, suite
 from emma_jax.benchmarks.data import folder as data
 from emma_jax.benchmarks.items import Item
 from emma_jax.benchmarks.records import Appender, Prediction
@@ -160,7 +160,7 @@ def test_every_reply_is_to_a_call_of_an_item(splits):
 # ------------------------------------------------------------------- stages
 
 
-def predict(run: stages.Run, sources) -> None:
+def predict(run: runs.Run, sources) -> None:
   """In place of a model: noise, and answers with a letter and without one."""
   decides = {"weights": "none"}
   for one in run.sets:
@@ -192,9 +192,9 @@ def results(config, tmp_path_factory) -> dict[str, dict]:
 
   out = tmp_path_factory.mktemp("out")
   # Another folder of data plays no part: the config names its own.
-  run = stages.make_run(config, str(out / "run"), data="/not/there")
-  sources = stages.open_sources(run)
-  stages.begin(run, {})
+  run = runs.make_run(config, str(out / "run"), data="/not/there")
+  sources = runs.open_sources(run)
+  runs.begin(run, {})
   predict(run, sources)
   stages.judge(run, sources, stop=lambda: False)
   path = stages.score(run, sources)
@@ -248,6 +248,6 @@ def test_without_its_mark_the_same_folder_is_not_enough(config, tmp_path):
   os.remove(tmp_path / "data" / data.REHEARSAL)
   section = config["sets"]["chartqa"] | {"data": str(tmp_path / "data")}
   changed = config | {"sets": {"chartqa": section}}
-  run = stages.make_run(changed, str(tmp_path / "out"))
+  run = runs.make_run(changed, str(tmp_path / "out"))
   with pytest.raises(BadSettings, match="4 rows of 2,500"):
-    stages.open_sources(run)
+    runs.open_sources(run)

@@ -1,0 +1,99 @@
+"""Whether a judge still says what it said: some calls of a run, asked anew.
+
+A judge behind a name changes without a word, and scores with it. Anchors are
+calls of an earlier run with the replies they had; each later run asks them
+again and says how far the numbers in the replies have moved.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import hashlib
+import re
+from typing import Any
+
+from emma_jax.benchmarks import decide, scored
+from emma_jax.benchmarks.data.folder import Source
+from emma_jax.benchmarks.judges import judge_of
+from emma_jax.benchmarks.runs import Run
+from emma_jax.benchmarks.settings import BadSettings
+from emma_jax.judge import anchors
+from emma_jax.judge.anchors import Anchor, Drift
+from emma_jax.judge.base import Call, Reply
+
+COUNT = 40
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def collect(
+  run: Run, sources: Mapping[str, Source], judge: str, count: int = COUNT
+) -> list[Anchor]:
+  """Calls of a run that was judged, with their replies.
+
+  Args:
+    run: with its sets.
+    sources: of each set.
+    judge: name of it in the config.
+    count: how many at most, chosen by their content.
+
+  Raises:
+    BadSettings: this judge has replied to nothing.
+  """
+  found: dict[str, Anchor] = {}
+  identity = judge_of(run.config, judge, "").identity()
+  for one in run.sets:
+    if one.judge != judge:
+      continue
+    place = run.place(one)
+    replay = decide.replay(place, identity)
+
+    def ask(call: Call, replay=replay) -> Reply:
+      reply = replay(call)
+      if reply.status == "ok" and numbers_in(reply.text):
+        found[call.id] = Anchor(call=call, reply=reply.text, model=reply.model)
+      return reply
+
+    predictions, _ = place.predictions(one)
+    for item in scored.chosen(sources[one.name], one.limit):
+      for impl in one.impls:
+        scored.of_item(item, predictions, one, impl, place, ask)
+  if not found:
+    raise BadSettings(
+      f"The judge {judge!r} has given no number to any set of this run; run "
+      "`emma-benchmark judge` first."
+    )
+  rank = lambda name: hashlib.sha256(name.encode()).hexdigest()
+  return [found[name] for name in sorted(found, key=rank)[:count]]
+
+
+def numbers_in(text: str) -> list[float]:
+  """Of a reply, in order.
+
+  >>> numbers_in('{"score": [7, 8.5]}, as -1 says')
+  [7.0, 8.5, -1.0]
+  """
+  return [float(x) for x in _NUMBER.findall(text)]
+
+
+def check(config: Mapping[str, Any], judge: str) -> dict[str, Any] | None:
+  """Asks a judge its anchors; JSON of how far it has moved.
+
+  None where the config names none (judges.NAME.anchors).
+
+  Raises:
+    BadSettings: the file is not there, or damaged.
+    JudgeError: of the judge.
+  """
+  path = config["judges"][judge].get("anchors", "")
+  if not path:
+    return None
+  try:
+    found = anchors.load(path)
+  except (OSError, ValueError) as error:
+    raise BadSettings(f"judges.{judge}.anchors: {error}") from error
+  drift: Drift = anchors.drift(
+    judge_of(config, judge, ""),
+    found,
+    lambda anchor, text: numbers_in(text),
+    config["concurrency"],
+  )
+  return dataclasses.asdict(drift) | {"anchors": len(found)}
