@@ -92,6 +92,7 @@ class SetFolder:
           for p in source.files
         ],
         "rows": len(source),
+        "folder": os.path.abspath(settings.data) if settings.data else "",
       },
     }
     write_json(os.path.join(self.path, "set.json"), content)

@@ -158,11 +158,13 @@ def _estimate(
     seed=seed,
   )
   method = f"bootstrap, {found.clusters} clusters"
+  if groups == 1:  # nothing to draw from: better no interval than a false one
+    return found.value, None, "none: one cluster", 0.0, 1.0
   if several:
     method += f" in {len(set(strata))} strata"
     pairs = {(x.stratum, x.cluster) for x in outcomes}
     single = len({stratum for stratum, _ in pairs}) * 2 > len(pairs)
-    if single:  # nothing to draw from: no interval is better than a false one
+    if single:  # the same, within most strata
       return found.value, None, f"none: {method}", 0.0, 1.0
   return (
     found.value,

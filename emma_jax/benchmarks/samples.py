@@ -317,7 +317,13 @@ class Evidence:
 
 
 def _opened(one: Mapping[str, Any], data: str) -> tuple[Source | None, str]:
-  """The set's data, or why it cannot be shown."""
+  """The set's data, or why it cannot be shown.
+
+  `data`: its folder; where there is none, the one that was predicted from.
+  """
+  data = data_folder.located(data)
+  if not os.path.isdir(data):
+    data = one["data"].get("folder", "") or data
   if not os.path.isdir(data):
     return None, (
       f"the folder of the test sets ({data or 'none is named'}) is not there; "
