@@ -127,6 +127,17 @@ def test_mistakes_get_a_line(loaded, capsys, argv, words):
   assert words in said and "Traceback" not in said
 
 
+def test_only_how_it_is_scored_and_sampled_can_be_changed(loaded, capsys):
+  """By enumeration of the config's sections: all others are the weights'."""
+  from configs import defaults
+
+  for section in [*defaults.get_config().keys(), "nothing"]:
+    code = evaluate.main([f"--config.{section}.x=1"])
+    assert code == 2
+    refused = "the weights decide this" in capsys.readouterr().err
+    assert refused == (section not in ("evaluate", "sample")), section
+
+
 def test_a_model_of_files_asks_for_files(loaded, monkeypatch, capsys):
   monkeypatch.setitem(CONFIG, "data", {"sources": {"drawing": "jsonl:x"}})
   assert evaluate.main([]) == 2
