@@ -218,3 +218,14 @@ def test_help_has_examples(command, capsys):
   assert stop.value.code == 0
   said = capsys.readouterr().out
   assert "emma-sample " + (command or ["draw"])[0] + " --" in said
+
+
+def test_only_how_it_samples_and_prepares_can_be_changed(capsys):
+  """By enumeration of the config's sections: all others are the weights'."""
+  from configs import defaults
+
+  for section in [*defaults.get_config().keys(), "nothing"]:
+    argv = ["ask", "--question", "x", f"--config.{section}.x=1"]
+    assert main(argv) == 2
+    refused = "the weights decide this" in capsys.readouterr().err
+    assert refused == (section not in ("sample", "data")), section
