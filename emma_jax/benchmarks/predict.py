@@ -54,7 +54,7 @@ class Tally:
   seconds: float = 0.0
   model_seconds: float = 0.0
   calls: int = 0  # of programs
-  tokens: int = 0  # of prompts and pictures
+  tokens: int = 0  # of prompts and pictures; of targets, at each step
   slots: int = 0  # they were computed in
 
   def timing(self) -> dict[str, float]:
@@ -277,9 +277,12 @@ class _Worker:
     if settings.benchmark.task == "ask":
       self._tally.model_seconds += time.monotonic() - begun
     rows = session.runner.batch
-    self._tally.calls += -(-len(jobs) // rows)
-    self._tally.tokens += sum(p.tokens for p in prepared)
-    self._tally.slots += prepared[0].slots * -(-len(jobs) // rows) * rows
+    calls = -(-len(jobs) // rows)
+    steps = settings.steps or session.defaults["steps"]
+    denoised = prepared[0].targets * steps
+    self._tally.calls += calls
+    self._tally.tokens += sum(p.tokens + denoised for p in prepared)
+    self._tally.slots += (prepared[0].slots + denoised) * calls * rows
     self._tally.made += len(jobs)
     self._tally.failed += sum(x.status in records.FAILED for x in lines)
     return lines

@@ -45,6 +45,11 @@ class Conversation:
     return self.row.row_cost(self.sample)["und_tokens"]
 
   @property
+  def targets(self) -> int:
+    """No picture is made."""
+    return 0
+
+  @property
   def slots(self) -> int:
     """Tokens they are computed as, with padding."""
     return self.row.und_tokens

@@ -11,6 +11,7 @@ import functools
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures.preprocess import covering, restore
 from emma_jax.data.transforms import Sample
+from emma_jax.models.emma import PIXELS_PER_TOKEN
 from emma_jax.sampling import image
 from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.fitting import sources_of
@@ -46,6 +47,13 @@ class Canvas:
   def tokens(self) -> int:
     """Tokens of all contexts, pictures included, before the target."""
     return sum(self.row.row_cost(s)["und_tokens"] for s in self.samples)
+
+  @property
+  def targets(self) -> int:
+    """Tokens of the result in all contexts, computed once a step."""
+    height, width = self.size
+    cells = (height // PIXELS_PER_TOKEN) * (width // PIXELS_PER_TOKEN)
+    return cells * len(self.contexts)
 
   @property
   def slots(self) -> int:
