@@ -28,9 +28,6 @@ def of_answer(
 ) -> Likelihood:
   """The likelihood of an answer, without the token that ends it.
 
-  Teacher forcing over the cache that answers are decoded from, one row and one
-  token a time, so that no other answer plays a part.
-
   Args:
     session: `sampling.session.Session`.
     pictures: see `Session.answer`.
@@ -41,11 +38,22 @@ def of_answer(
     ValueError: an answer without a token.
     SampleError, BadRecord: see `Session.to_answer`.
   """
-  from emma_jax.sampling import context, text
-
   tokens = session.requests.tokenizer.encode(answer)
   if not tokens:
     raise ValueError(f"The answer {answer!r} has no token.")
+  return of_tokens(session, pictures, question, tokens)
+
+
+def of_tokens(
+  session: Any, pictures: Sequence[Any], question: str, tokens: Sequence[int]
+) -> Likelihood:
+  """The same of an answer's tokens.
+
+  Teacher forcing over the cache that answers are decoded from, one row and one
+  token a time, so that no other answer plays a part.
+  """
+  from emma_jax.sampling import context, text
+
   (asked,) = session.to_answer([pictures], [[question]])
   runner = session.runner
   batch = context.one_per_row([asked.sample], 1, asked.row)

@@ -214,8 +214,11 @@ class EmmaJax(_Base):
 
   # ------------------------------------------------------------- likelihood
 
-  def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+  def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
     """(mean negative log-likelihood of a token, greedy) of each continuation.
+
+    Each is the `text` of a GenerationResult: of a pair alone 0.7.3 makes a text
+    (`unwrap_generation_output`), which no task can take apart.
 
     The first is a loss, as lmms-eval's own models return it and its evaluator
     takes it: of options the lowest wins (`process_results`), whatever the
@@ -228,6 +231,8 @@ class EmmaJax(_Base):
       BadRecord, SampleError: a question that cannot be shown; a number in its
         place would choose an option.
     """
+    from lmms_eval.api.instance import GenerationResult
+
     from emma_jax.benchmarks.toolkits import likelihood
 
     out = []
@@ -244,7 +249,8 @@ class EmmaJax(_Base):
       found = likelihood.of_answer(
         self.asker.session, asked.pictures, asked.text, continuation.lstrip()
       )
-      out.append((-found.log / found.tokens, found.greedy))
+      pair = -found.log / found.tokens, found.greedy
+      out.append(GenerationResult(text=pair))
     return out
 
   # --------------------------------------------------------------- requests

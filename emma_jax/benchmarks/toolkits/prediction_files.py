@@ -134,39 +134,41 @@ def _write_xlsx(
   try:
     import openpyxl
     from openpyxl.cell import WriteOnlyCell
-    from openpyxl.utils.exceptions import IllegalCharacterError
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
   except ImportError as error:
     raise ImportError(
       "Files of xlsx need the package openpyxl; pip install openpyxl, or write "
       "tsv and set PRED_FORMAT=tsv."
     ) from error
-  book = openpyxl.Workbook(write_only=True)
-  sheet = book.create_sheet("Sheet1")
-  sheet.append(list(columns))
-  # Answers stay texts, as VLMEvalKit writes them.
-  numbers = [_number([row[i] for row in rows]) for i in range(len(columns) - 1)]
   for n, row in enumerate(rows):
-    cells = []
-    for name, text, number in zip(columns, row, [*numbers, None]):
+    for name, text in zip(columns, row):
       where = f"{os.path.basename(path)}, row {n}: {name}"
       if len(text) > CELL:
         raise BadRun(
           f"{where} has {len(text):,} characters, a cell of xlsx holds "
           f"{CELL:,}. Write tsv."
         )
-      if number or not text:
-        found = number(text) if number and text not in NA_TEXTS else None
-        cells.append(WriteOnlyCell(sheet, value=found))
-        continue
-      try:
-        cell = WriteOnlyCell(sheet, value=text)
-      except IllegalCharacterError as error:
+      # A carriage return comes back as a line feed.
+      if "\r" in text or ILLEGAL_CHARACTERS_RE.search(text):
         raise BadRun(
           f"{where} has a character that xlsx does not have: {text!r:.80}. "
           "Write tsv."
-        ) from error
-      cell.data_type = "s"  # "=1" is a text, and no formula
-      cells.append(cell)
+        )
+  book = openpyxl.Workbook(write_only=True)
+  sheet = book.create_sheet("Sheet1")
+  sheet.append(list(columns))
+  # Answers stay texts, as VLMEvalKit writes them.
+  numbers = [_number([row[i] for row in rows]) for i in range(len(columns) - 1)]
+  for row in rows:
+    cells = []
+    for text, number in zip(row, [*numbers, None]):
+      if number:
+        found = None if text in NA_TEXTS else number(text)
+        cells.append(WriteOnlyCell(sheet, value=found))
+        continue
+      cells.append(WriteOnlyCell(sheet, value=text or None))
+      if text:
+        cells[-1].data_type = "s"  # "=1" is a text, and no formula
     sheet.append(cells)
   with files.atomic_write(path) as file:
     book.save(file)
