@@ -6,12 +6,14 @@
   emma-benchmark compare A B | gate DIR --against B | rescore DIR --impl NAME
   emma-benchmark data --data DIR
   emma-benchmark cases FILE
+  emma-benchmark export OUT --to vlmevalkit --dest DIR
 
 The same as `python -m emma_jax.cli.benchmark`. `run` goes through four stages,
 each a command of its own, with files between them. `data` lists the test sets
 of a folder, and what to download for those that are missing. `cases` runs
 golden cases, what the benchmarks' own code gives for some inputs, against the
-scorers here.
+scorers here. `export` writes predictions as other toolkits and servers take
+them.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from emma_jax.cli import common
 # has a default `run(args, overrides) -> int | None`.
 COMMANDS = (
   *("run", "predict", "judge", "aggregate", "report"),
-  *("compare", "gate", "rescore"),
+  *("compare", "gate", "rescore", "export"),
   *("data", "cost", "anchors", "cases"),
 )
 

@@ -1,0 +1,1 @@
+"""Other toolkits and servers: asked by them, and files for them."""
