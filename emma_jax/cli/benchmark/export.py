@@ -68,13 +68,13 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Writes the files, and prints their names."""
-  from emma_jax.benchmarks import stages
+  from emma_jax.benchmarks import runs
   from emma_jax.benchmarks.toolkits import export, predicted
 
   config = flags.load_config(args, overrides)
-  found = stages.make_run(config, args.out, args.sets, args.data)
+  found = runs.make_run(config, args.out, args.sets, args.data)
   found = export.restricted(found, args.to, named=bool(args.sets))
-  sets = predicted.collect(found, stages.open_sources(found, partial=True))
+  sets = predicted.collect(found, runs.open_sources(found, partial=True))
   try:
     written = export.write(
       sets, args.to, args.dest, model=args.model, kind=args.format

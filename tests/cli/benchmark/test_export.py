@@ -34,8 +34,8 @@ def run(tmp_path):
   for name in ("chartqa", "mmvet"):
     config.sets[name] = defaults.a_set()
   out = str(tmp_path / "run")
-  begun = stages.make_run(config.to_dict(), out)
-  stages.begin(begun, {"weights": "w"})
+  begun = runs.make_run(config.to_dict(), out)
+  runs.begin(begun, {"weights": "w"})
   for one in begun.sets:
     source = folder.open_set(str(tmp_path), one.benchmark.name)
     place = folders.SetFolder(out, one.name)
