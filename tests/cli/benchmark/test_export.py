@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from configs.benchmarks import defaults
-from emma_jax.benchmarks import folders, records, stages
+from emma_jax.benchmarks import folders, records, runs
 from emma_jax.benchmarks.data import folder
 from emma_jax.cli import benchmark
 from tests.benchmarks.toolkits import made
