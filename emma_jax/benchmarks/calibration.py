@@ -6,19 +6,21 @@ again and says how far the numbers in the replies have moved.
 """
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import hashlib
 import re
 from typing import Any
 
-from emma_jax.benchmarks import decide, scored
+from emma_jax.benchmarks import asked, decide, scored
 from emma_jax.benchmarks.data.folder import Source
-from emma_jax.benchmarks.judges import judge_of
+from emma_jax.benchmarks.judges import anchors_of, judge_of
 from emma_jax.benchmarks.runs import Run
 from emma_jax.benchmarks.settings import BadSettings
+from emma_jax.benchmarks.suite import NoAnswers
 from emma_jax.judge import anchors
 from emma_jax.judge.anchors import Anchor, Drift
-from emma_jax.judge.base import Call, Reply
+from emma_jax.judge.base import Call, Judge, Reply
 
 COUNT = 40
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -39,12 +41,12 @@ def collect(
     BadSettings: this judge has replied to nothing.
   """
   found: dict[str, Anchor] = {}
-  identity = judge_of(run.config, judge, "").identity()
+  identity = judge_of(run.config, judge, "", asked=False).identity()
   for one in run.sets:
     if one.judge != judge:
       continue
     place = run.place(one)
-    replay = decide.replay(place, identity)
+    replay = decide.Replay(place, identity)
 
     def ask(call: Call, replay=replay) -> Reply:
       reply = replay(call)
@@ -52,10 +54,11 @@ def collect(
         found[call.id] = Anchor(call=call, reply=reply.text, model=reply.model)
       return reply
 
-    predictions, _ = place.predictions(one)
-    for item in scored.chosen(sources[one.name], one.limit):
-      for impl in one.impls:
-        scored.of_item(item, predictions, one, impl, place, ask)
+    predictions, _ = asked.answered(sources[one.name], one, place)
+    with contextlib.suppress(NoAnswers):
+      for item in scored.chosen(sources[one.name], one.limit):
+        for impl in one.impls:
+          scored.of_item(item, predictions, one, impl, place, ask)
   if not found:
     raise BadSettings(
       f"The judge {judge!r} has given no number to any set of this run; run "
@@ -74,26 +77,26 @@ def numbers_in(text: str) -> list[float]:
   return [float(x) for x in _NUMBER.findall(text)]
 
 
-def check(config: Mapping[str, Any], judge: str) -> dict[str, Any] | None:
+def check(
+  config: Mapping[str, Any], name: str, judge: Judge
+) -> dict[str, Any] | None:
   """Asks a judge its anchors; JSON of how far it has moved.
 
-  None where the config names none (judges.NAME.anchors).
+  None where the config names none.
+
+  Args:
+    config: plain dictionaries, with judges.NAME.anchors.
+    name: of the judge in it.
+    judge: that is asked; its budget counts these calls too.
 
   Raises:
     BadSettings: the file is not there, or damaged.
     JudgeError: of the judge.
   """
-  path = config["judges"][judge].get("anchors", "")
-  if not path:
+  found = anchors_of(config, name)
+  if not found:
     return None
-  try:
-    found = anchors.load(path)
-  except (OSError, ValueError) as error:
-    raise BadSettings(f"judges.{judge}.anchors: {error}") from error
   drift: Drift = anchors.drift(
-    judge_of(config, judge, ""),
-    found,
-    lambda anchor, text: numbers_in(text),
-    config["concurrency"],
+    judge, found, lambda anchor, text: numbers_in(text), config["concurrency"]
   )
   return dataclasses.asdict(drift) | {"anchors": len(found)}

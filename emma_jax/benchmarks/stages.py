@@ -8,16 +8,15 @@ import sys
 import time
 from typing import Any
 
-from emma_jax.benchmarks import aggregate, decide, folders
+from emma_jax.benchmarks import aggregate, decide, folders, runs
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.judges import judge_of
 from emma_jax.benchmarks.runs import Run
-from emma_jax.benchmarks.selection import Shard
+from emma_jax.benchmarks.selection import Shard, limited
 from emma_jax.benchmarks.suite import NoAnswers
+from emma_jax.judge.base import Judge
 
 Stop = Callable[[], bool]
-CONFIG = "config.json"
-ANCHORS = "anchors.json"
 
 
 class Progress:
@@ -110,26 +109,35 @@ def judge(run: Run, sources: Mapping[str, Source], *, stop: Stop) -> None:
   Raises:
     Stopped, BadRun, JudgeError, OutOfBudget: see `decide.judge`.
   """
-  _calibrate(run)
+  # One for all sets that name it: its budget is the command's.
+  judges = {
+    name: judge_of(run.config, name, run.out)
+    for name in dict.fromkeys(one.judge for one in run.sets if one.judge)
+  }
+  _calibrate(run, judges)
   for one in run.sets:
     if not one.judge:
       continue
     progress = Progress(one.name)
-    asked_judge = judge_of(run.config, one.judge, run.out)
-    total = one.limit or len(sources[one.name])
+    groups = sources[one.name].groups
+    total = len(limited(list(groups.values()), one.limit))
 
     def tell(asked, done, progress=progress, total=total):
-      progress(done, max(total, done), 0, f"; {asked.calls:,} calls")
+      progress(done, total, 0, f"; {asked.calls:,} calls")
 
-    asked = decide.judge(
-      sources[one.name],
-      one,
-      run.place(one),
-      asked_judge,
-      concurrency=run.config["concurrency"],
-      stop=stop,
-      tell=tell,
-    )
+    try:
+      asked = decide.judge(
+        sources[one.name],
+        one,
+        run.place(one),
+        judges[one.judge],
+        concurrency=run.config["concurrency"],
+        stop=stop,
+        tell=tell,
+      )
+    except NoAnswers as error:
+      print(f"{one.name}: nothing to judge. {error}", file=sys.stderr)
+      continue
     told = ", ".join(f"{n:,} {k}" for k, n in sorted(asked.statuses.items()))
     print(
       f"{one.name}: judge {one.judge}: {asked.calls:,} calls, "
@@ -137,14 +145,14 @@ def judge(run: Run, sources: Mapping[str, Source], *, stop: Stop) -> None:
     )
 
 
-def _calibrate(run: Run) -> None:
+def _calibrate(run: Run, judges: Mapping[str, Judge]) -> None:
   """Asks judges that have anchors how far they have moved, and says it."""
   from emma_jax.benchmarks import calibration  # knows runs
 
-  path = os.path.join(run.out, ANCHORS)
+  path = os.path.join(run.out, runs.ANCHORS)
   found = folders.read_json(path, "") if os.path.exists(path) else {}
-  for name in dict.fromkeys(one.judge for one in run.sets if one.judge):
-    drift = calibration.check(run.config, name)
+  for name, judge_of_sets in judges.items():
+    drift = calibration.check(run.config, name, judge_of_sets)
     if drift is None:
       continue
     found[name] = drift
@@ -166,7 +174,9 @@ def score(run: Run, sources: Mapping[str, Source]) -> str:
   found = []
   for one in run.sets:
     identity = (
-      judge_of(run.config, one.judge, "").identity() if one.judge else {}
+      judge_of(run.config, one.judge, "", asked=False).identity()
+      if one.judge
+      else {}
     )
     try:
       found.append(

@@ -107,6 +107,12 @@ class Judge(Protocol):
     ...
 
 
+def close(judge: Judge) -> None:
+  """Makes a judge that would try again, or wait to, give up; others have none
+  of it."""
+  getattr(judge, "close", lambda: None)()
+
+
 def key_of(identity: Mapping[str, Any], call: Call) -> str:
   """Names a reply: a digest of all that decides it.
 

@@ -5,7 +5,7 @@ import dataclasses
 import os
 from typing import Any
 
-from emma_jax.judge import replies
+from emma_jax.judge import base, replies
 from emma_jax.judge.base import Call, Judge, JudgeError, Reply, key_of
 
 # What would be the same if it were asked again.
@@ -38,6 +38,10 @@ class Cached:
   def knows(self, call: Call) -> bool:
     """Whether the reply is there, so that the call costs nothing."""
     return os.path.exists(replies.path_of(self.folder, self.key(call)))
+
+  def close(self) -> None:
+    """Of the judge."""
+    base.close(self.judge)
 
   def ask(self, call: Call) -> Reply:
     """The reply, from the disk if it ever was given."""

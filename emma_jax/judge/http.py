@@ -15,6 +15,7 @@ import http.client
 import json
 import math
 import os
+import threading
 import time
 from typing import Any, TypeVar
 import urllib.error
@@ -72,6 +73,7 @@ class Server:
     timeout: seconds for one reply.
     tries: of one request, with pauses from `pause` seconds on, doubled.
     wanted: what a right reply is called in errors.
+    closing: when it is set, nothing is tried again.
   """
 
   url: str
@@ -80,6 +82,7 @@ class Server:
   tries: int
   pause: float
   wanted: str
+  closing: threading.Event = dataclasses.field(default_factory=threading.Event)
 
   def post(
     self,
@@ -129,8 +132,8 @@ class Server:
   def _tried(self, call: Callable[[], T], failed: Callable[[str], None]) -> T:
     problem, wait = "", 0.0
     for attempt in range(self.tries):
-      if attempt:
-        time.sleep(wait)
+      if self.closing.wait(wait):
+        raise GaveUp(problem or "it was asked to stop")
       wait = min(self.pause * 2**attempt, _LONGEST_PAUSE)
       try:
         return call()

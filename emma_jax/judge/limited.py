@@ -5,6 +5,7 @@ import math
 import threading
 from typing import Any
 
+from emma_jax.judge import base
 from emma_jax.judge.base import Call, Judge, OutOfBudget, Reply
 from emma_jax.judge.ledger import UNKNOWN, Price, money
 
@@ -68,6 +69,10 @@ class Limited:
   def identity(self) -> Mapping[str, Any]:
     """The judge's: a budget decides no reply."""
     return self.judge.identity()
+
+  def close(self) -> None:
+    """Of the judge."""
+    base.close(self.judge)
 
   def ask(self, call: Call) -> Reply:
     """The judge's reply.

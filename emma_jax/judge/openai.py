@@ -57,6 +57,9 @@ class OpenAIJudge:
   _slots: threading.BoundedSemaphore = dataclasses.field(
     init=False, repr=False, compare=False
   )
+  _closing: threading.Event = dataclasses.field(
+    init=False, repr=False, compare=False, default_factory=threading.Event
+  )
 
   def __post_init__(self):
     url = self.base_url
@@ -107,6 +110,10 @@ class OpenAIJudge:
       "extra": dict(self.extra),
     }
 
+  def close(self) -> None:
+    """Tries nothing again: calls come back when their present try does."""
+    self._closing.set()
+
   def ask(self, call: Call) -> Reply:
     """The server's reply.
 
@@ -143,6 +150,7 @@ class OpenAIJudge:
       tries=self.retries + 1,
       pause=self.pause,
       wanted="chat completion",
+      closing=self._closing,
     )
     try:
       found = server.post(
