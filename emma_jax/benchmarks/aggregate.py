@@ -8,11 +8,20 @@ import os
 from typing import Any
 
 from emma_jax import files
-from emma_jax.benchmarks import decide, folders, numbers, records, scored
+from emma_jax.benchmarks import (
+  asked,
+  decide,
+  folders,
+  numbers,
+  records,
+  runs,
+  scored,
+)
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.records import Outcome
 from emma_jax.benchmarks.settings import SetSettings
+from emma_jax.judge.base import Reply
 
 
 def aggregate(
@@ -38,20 +47,10 @@ def aggregate(
     BadRun: files of the run that cannot be used.
     NoAnswers: the split has no references.
   """
-  predictions, stale = place.predictions(settings)
-  ask = decide.replay(place, identity)
+  predictions, stale = asked.answered(source, settings, place)
+  ask = decide.Replay(place, identity)
+  count, by_impl = _outcomes(source, settings, place, predictions, ask)
   benchmark = settings.benchmark
-  by_impl: dict[str, list[Outcome]] = {impl: [] for impl in settings.impls}
-  count = 0
-  for item in scored.chosen(source, settings.limit):
-    count += 1
-    for impl, outcomes in by_impl.items():
-      outcomes += scored.of_item(item, predictions, settings, impl, place, ask)
-  if not count:
-    raise records.BadRun(f"{settings.name}: the set has no items.")
-  by_impl = {k: scored.merged(v, benchmark) for k, v in by_impl.items()}
-  lines = "".join(records.dump(x) for v in by_impl.values() for x in v)
-  files.write_text(place.outcomes, lines)
   made = list(predictions.values())
   noted = place.noted()
   return {
@@ -67,10 +66,11 @@ def aggregate(
     "sampling": noted["decides"],
     "judge": {
       "name": settings.judge,
-      **_judge(place, identity),
+      **_judge(ask.used, identity),
       "anchors": _anchors(place.run, settings.judge),
     },
-    "data": noted["data"]
+    "run": noted.get("run", {}),
+    "data": folders.data_of(source, settings)
     | {"items": count, "limit": settings.limit, "rehearsal": source.rehearsal},
     "quirks": settings.quirks,
     "guess": settings.guess,
@@ -96,18 +96,45 @@ def aggregate(
   }
 
 
+def _outcomes(
+  source: Source,
+  settings: SetSettings,
+  place: SetFolder,
+  predictions: scored.Predictions,
+  ask: scored.Ask,
+) -> tuple[int, dict[str, list[Outcome]]]:
+  """(how many items, outcomes by implementation), which are written down."""
+  by_impl: dict[str, list[Outcome]] = {impl: [] for impl in settings.impls}
+  count = 0
+  for item in scored.chosen(source, settings.limit):
+    count += 1
+    for impl, outcomes in by_impl.items():
+      outcomes += scored.of_item(item, predictions, settings, impl, place, ask)
+  if not count:
+    raise records.BadRun(f"{settings.name}: the set has no items.")
+  benchmark = settings.benchmark
+  by_impl = {k: scored.merged(v, benchmark) for k, v in by_impl.items()}
+  lines = "".join(records.dump(x) for v in by_impl.values() for x in v)
+  files.write_text(place.outcomes, lines)
+  return count, by_impl
+
+
 def _prompts(made: Sequence[records.Prediction]) -> str:
   """Of all prompts, by item."""
   return records.digest(sorted({(x.id, x.prompt) for x in made}))
 
 
-def _judge(place: SetFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
-  """Who judged, as asked and as the server named itself."""
+def _judge(
+  used: Mapping[str, Reply], identity: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Who judged, as asked and as the server named itself, and when."""
   models: dict[str, int] = {}
   statuses: dict[str, int] = {}
   tokens = [0, 0]
-  for reply in decide.kept(place.judgements).values():
-    models[reply.model] = models.get(reply.model, 0) + 1
+  dates = [reply.date for reply in used.values() if reply.date]
+  for reply in used.values():
+    if reply.status == "ok":  # a filter before the model says not whose it is
+      models[reply.model] = models.get(reply.model, 0) + 1
     statuses[reply.status] = statuses.get(reply.status, 0) + 1
     tokens[0] += reply.usage.get("prompt_tokens") or 0
     tokens[1] += reply.usage.get("completion_tokens") or 0
@@ -117,12 +144,14 @@ def _judge(place: SetFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
     "replies": dict(sorted(statuses.items())),
     "input_tokens": tokens[0],
     "output_tokens": tokens[1],
+    "first": min(dates, default=""),
+    "last": max(dates, default=""),
   }
 
 
 def _anchors(folder: str, judge: str) -> Any:
   """How far the judge has moved, where it has anchors; see `calibration`."""
-  path = os.path.join(folder, "anchors.json")
+  path = os.path.join(folder, runs.ANCHORS)
   if not judge or not os.path.exists(path):
     return None
   return folders.read_json(path, "").get(judge)
@@ -148,13 +177,14 @@ def write(
   run = folders.check(folder)
   before: Sequence[Mapping[str, Any]] = ()
   if os.path.exists(path):
-    before = folders.read_json(path, "")["sets"]
-  names = {one["name"] for one in found}
+    before = folders.read_json(path, "", "sets")["sets"]
+  # Where they stood; new ones behind.
+  sets = {one["name"]: one for one in (*before, *found)}
   content = {
     "format": records.FORMAT,
     "run": run,
     "config": dict(config),
-    "sets": [*(x for x in before if x["name"] not in names), *found],
+    "sets": list(sets.values()),
   }
   folders.write_json(path, content)
   return path

@@ -76,7 +76,7 @@ def _yardstick(one: Mapping[str, Any]) -> dict[str, Any]:
     "official quirks": one["quirks"],
     "fallback": "seeded_random" if one["guess"] else "wrong",
     "judge": f"{named} ({records.digest(identity)[:8]})" if identity else "",
-    "judge, as it answered": sorted(one["judge"]["answered_as"]),
+    "judge, as it answered": sorted(filter(None, one["judge"]["answered_as"])),
     "prompts": f"{one['prompt']} ({one['prompt_sha256'][:8]})",
     "repeats": one["repeats"],
     "data files": [data["format"], data["rows"], data["files"]],

@@ -18,6 +18,7 @@ from emma_jax.benchmarks import folders, runs, stages, tables
 from emma_jax.benchmarks.model import Model, about
 from emma_jax.benchmarks.records import BadRun
 from emma_jax.benchmarks.selection import Shard
+from emma_jax.benchmarks.settings import BadSettings
 from emma_jax.build import config_file, sections
 from emma_jax.build import session as build_session
 from emma_jax.judge.base import JudgeError
@@ -52,8 +53,7 @@ class BenchmarkEvaluator:
     for section in self.benchmarks["sets"].values():
       section["limit"] = self.chosen["limit"]
     run = self._run("")
-    self.sources = runs.open_sources(run, partial=True)
-    runs.check_judges(run)
+    self.sources = runs.open_sources(run, partial=True, judged=True)
 
   def _run(self, out: str) -> runs.Run:
     return runs.make_run(
@@ -97,7 +97,7 @@ class BenchmarkEvaluator:
       try:
         stages.judge(run, self.sources, stop=_never)
         self._remember(stages.score(run, self.sources), stage, step)
-      except (BadRun, JudgeError, OSError) as error:
+      except (BadRun, BadSettings, JudgeError, OSError) as error:
         # A server that is down must not end a training; all is kept, and
         # `emma-benchmark judge --out` goes on with it.
         print(

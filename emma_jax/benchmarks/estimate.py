@@ -6,18 +6,20 @@ what they come to at the prices in the config.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import os
 import shutil
 from typing import Any
 
-from emma_jax.benchmarks import decide, scored
+from emma_jax.benchmarks import asked, decide, scored
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.judges import judge_of
 from emma_jax.benchmarks.runs import Run
 from emma_jax.benchmarks.selection import Shard, limited
 from emma_jax.benchmarks.settings import SetSettings
+from emma_jax.benchmarks.suite import NoAnswers
 from emma_jax.judge.base import Call, Reply
 from emma_jax.judge.cached import Cached
 from emma_jax.judge.ledger import Price
@@ -139,10 +141,7 @@ def _estimate(
   rows: int,
 ) -> Estimate:
   source = sources[one.name]
-  items = len(source)
-  if limit:
-    groups = [source[i].group for i in range(items)]
-    items = len(limited(groups, limit))
+  items = len(limited(list(source.groups.values()), limit))
   tested = len(small)
   hours = seconds[one.name] * items * one.repeats / rows / 3600
   calls, usage, replies = 0, (0.0, 0.0), []
@@ -150,15 +149,16 @@ def _estimate(
   if one.judge:
     place = SetFolder(run.out, one.name)
     judge = judge_of(run.config, one.judge, run.out)
-    decide.judge(
-      small,
-      one,
-      place,
-      judge,
-      concurrency=1,
-      stop=_never,
-      tell=lambda asked, done: None,
-    )
+    with contextlib.suppress(NoAnswers):
+      decide.judge(
+        small,
+        one,
+        place,
+        judge,
+        concurrency=1,
+        stop=_never,
+        tell=lambda _, done: None,
+      )
     kept = list(decide.kept(place.judgements).values())
     factor = items / max(1, tested)
     calls = round(len(kept) * factor)
@@ -229,21 +229,19 @@ def cost(run: Run, sources: Mapping[str, Source]) -> list[Cost]:
       continue
     place = run.place(one)
     judge = judge_of(run.config, one.judge, run.out)
-    desk = _Counter(judge, decide.replay(place, judge.identity()))
-    predictions, _ = place.predictions(one)
-    for item in scored.chosen(sources[one.name], one.limit):
-      for impl in one.impls:
-        scored.of_item(item, predictions, one, impl, place, desk)
+    desk = _Counter(judge, decide.Replay(place, judge.identity()))
+    predictions, _ = asked.answered(sources[one.name], one, place)
+    with contextlib.suppress(NoAnswers):  # so nothing to ask
+      for item in scored.chosen(sources[one.name], one.limit):
+        for impl in one.impls:
+          scored.of_item(item, predictions, one, impl, place, desk)
     replies = list(decide.kept(place.judgements).values())
-    usd = None
-    if replies or not desk.missing:
-      tokens = _tokens(replies)
-      each = max(1, len(replies))
-      usd = price_of(run.config["judges"][one.judge]).of(
-        tokens[0] / each * len(desk.missing),
-        tokens[1] / each * len(desk.missing),
-        0,
-      )
+    usd = None if desk.missing else 0.0
+    if replies and desk.missing:
+      read, written = _tokens(replies)
+      more = len(desk.missing) / len(replies)
+      price = price_of(run.config["judges"][one.judge])
+      usd = price.of(read * more, written * more, 0)
     found.append(
       Cost(
         name=one.name,

@@ -81,19 +81,9 @@ class SetFolder:
       "decides": decides,
       "settings": records.digest(decides),
       "limit": settings.limit,
-      "data": {
-        "format": source.format,
-        "files": [
-          {
-            "name": os.path.basename(p),
-            "size": os.path.getsize(p),
-            "sha256": _sha256(p),
-          }
-          for p in source.files
-        ],
-        "rows": len(source),
-        "folder": os.path.abspath(settings.data) if settings.data else "",
-      },
+      "data": data_of(source, settings),
+      # As it is now: a later command may name other weights.
+      "run": check(self.run) if os.path.isfile(run_json(self.run)) else {},
     }
     write_json(os.path.join(self.path, "set.json"), content)
 
@@ -107,16 +97,18 @@ class SetFolder:
       os.path.join(self.path, "set.json"),
       f"no predictions of {self.name} have been made; run `emma-benchmark "
       "predict` first",
+      *("asked", "decides", "settings", "data"),
     )
 
   def predictions(
     self, settings: SetSettings
-  ) -> tuple[dict[tuple[str, int], Prediction], int]:
-    """Those of the present settings by (id, repeat), and how many are not.
+  ) -> tuple[dict[tuple[str, int], dict[str, Prediction]], int]:
+    """Those of the present settings, (id, repeat) -> key -> prediction, and how
+    many are not; `asked.answered` finds the keys that the data has now.
 
     Raises:
       BadRun: made with other settings than the config has now; two different
-        ones of an item; damaged lines.
+        ones of a key; damaged lines.
     """
     noted = self.noted()
     differ = [
@@ -136,7 +128,12 @@ class SetFolder:
         lines.append((where, line))
       else:
         stale += 1
-    return records.once(lines, lambda line: (line.id, line.repeat)), stale
+    found: dict[tuple[str, int], dict[str, Prediction]] = {}
+    for line in records.once(
+      lines, lambda line: (line.id, line.repeat, line.key)
+    ).values():
+      found.setdefault((line.id, line.repeat), {})[line.key] = line
+    return found, stale
 
   def add_timing(self, shard: int, timing: Mapping[str, float]) -> None:
     """Adds how long a process computed."""
@@ -160,6 +157,28 @@ class SetFolder:
     return found
 
 
+def run_json(folder: str) -> str:
+  """The file that makes a folder one of results."""
+  return os.path.join(folder, "run.json")
+
+
+def data_of(source: Source, settings: SetSettings) -> dict[str, Any]:
+  """JSON of the files that a set is read from."""
+  return {
+    "format": source.format,
+    "files": [
+      {
+        "name": os.path.basename(p),
+        "size": os.path.getsize(p),
+        "sha256": _sha256(p),
+      }
+      for p in source.files
+    ],
+    "rows": len(source),
+    "folder": os.path.abspath(settings.data) if settings.data else "",
+  }
+
+
 def _sha256(path: str) -> str:
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
@@ -173,24 +192,38 @@ def _json(content: Any) -> Any:
 def write_json(path: str, content: Any) -> None:
   """A whole file or none; NaN is refused."""
   text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-  files.write_text(path, text + "\n")
+  # Processes that begin a run together write the same file.
+  with files.atomic_write(path, "w", shared=True) as file:
+    file.write(text + "\n")
 
 
-def read_json(path: str, missing: str) -> dict[str, Any]:
+def read_json(path: str, missing: str, *keys: str) -> dict[str, Any]:
   """What `write_json` wrote.
 
+  Args:
+    path: of the file.
+    missing: what to do where there is none.
+    keys: that it has to have.
+
   Raises:
-    BadRun: there is no such file (`missing` says what to do), or it is damaged.
+    BadRun: there is no such file, or it is damaged.
   """
   try:
     with open(path, encoding="utf-8") as file:
-      return json.load(file)
+      content = json.load(file)
+    if not isinstance(content, dict):
+      raise ValueError("it is no JSON object")
+    if lacking := [key for key in keys if key not in content]:
+      raise ValueError(f"it lacks {', '.join(lacking)}")
+    return content
   except FileNotFoundError as error:
     raise BadRun(f"{path} is not there: {missing}.") from error
   except ValueError as error:
-    raise BadRun(
-      f"{path} is damaged ({error}); delete it and run again."
-    ) from error
+    # Without its run.json a folder is none of ours.
+    remedy = "delete it and run again"
+    if os.path.basename(path) == "run.json":
+      remedy = "name another --out"
+    raise BadRun(f"{path} is damaged ({error}); {remedy}.") from error
 
 
 def begin(folder: str, content: Mapping[str, Any]) -> None:
@@ -203,15 +236,39 @@ def begin(folder: str, content: Mapping[str, Any]) -> None:
   Raises:
     BadRun: results of another version of the layout, or other files.
   """
-  path = os.path.join(folder, "run.json")
+  check_free(folder)
+  path = run_json(folder)
+  write_json(path, {"format": records.FORMAT, **content})
+
+
+def check_free(folder: str) -> None:
+  """That results can be written into a folder: before anything is computed.
+
+  Raises:
+    BadRun: results of another version of the layout, other files, or no folder
+      that can be written.
+  """
+  path = run_json(folder)
   if os.path.exists(path):
     check(folder)
-  elif os.path.isdir(folder) and os.listdir(folder):
+  elif os.path.isdir(folder) and any(
+    # A process that begins the same run may just be writing it.
+    not name.startswith("run.json.")
+    for name in os.listdir(folder)
+  ):
     raise BadRun(
       f"{folder} holds other files and no run.json; name an empty or a new "
       "folder with --out."
     )
-  write_json(path, {"format": records.FORMAT, **content})
+  try:
+    os.makedirs(folder, exist_ok=True)
+    writable = os.access(folder, os.W_OK | os.X_OK)
+  except OSError as error:
+    raise BadRun(
+      f"--out {folder}: no folder can be made there ({error}). Name another."
+    ) from error
+  if not writable:
+    raise BadRun(f"--out {folder} cannot be written. Name another folder.")
 
 
 def check(folder: str) -> dict[str, Any]:
@@ -221,8 +278,7 @@ def check(folder: str) -> dict[str, Any]:
     BadRun: it is none, or of another version.
   """
   found = read_json(
-    os.path.join(folder, "run.json"),
-    "no benchmark has been run into this folder",
+    run_json(folder), "no benchmark has been run into this folder"
   )
   if found.get("format") != records.FORMAT:
     raise BadRun(

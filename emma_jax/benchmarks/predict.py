@@ -20,9 +20,10 @@ import zlib
 from PIL import Image
 
 from emma_jax import files
+from emma_jax.benchmarks import asked as asking
 from emma_jax.benchmarks import folders, records
 from emma_jax.benchmarks.data.folder import Source
-from emma_jax.benchmarks.items import BadItem, Item
+from emma_jax.benchmarks.items import Item
 from emma_jax.benchmarks.model import Model
 from emma_jax.benchmarks.records import Appender, Prediction
 from emma_jax.benchmarks.selection import Shard, limited
@@ -70,7 +71,7 @@ class _Job:
   line: Prediction
   stream: int
   text: str
-  pictures: tuple[bytes, ...]
+  pictures: Sequence[bytes]
 
 
 def predict(
@@ -103,8 +104,8 @@ def predict(
   place = folders.SetFolder(folder, settings.name)
   decides = model.decides(settings)
   tally, begun = Tally(), time.monotonic()
-  places, ids = _places(source, settings.limit)
-  places = [i for i in places if shard.has(ids[i])]
+  ids, groups = list(source.groups), list(source.groups.values())
+  places = [i for i in limited(groups, settings.limit) if shard.has(ids[i])]
   worker = _Worker(model.session, settings, place, batch, tally)
   with Appender(place.part(shard.index)) as out:
     place.note(settings, decides, source)
@@ -132,16 +133,6 @@ def predict(
   return tally
 
 
-def _places(source: Source, limit: int) -> tuple[list[int], list[str]]:
-  """Numbers of the items to run, and the ids of all."""
-  ids, groups = [], []
-  for i in range(len(source)):
-    item = source[i]
-    ids.append(item.id)
-    groups.append(item.group)
-  return limited(groups, limit), ids
-
-
 def _is_known(
   known: Mapping[tuple[str, int], Mapping[str, str]],
   line: Prediction,
@@ -162,32 +153,23 @@ def _jobs(
   item: Item, settings: SetSettings, decides: Mapping[str, Any]
 ) -> Iterator[_Job]:
   """Of each repeat; pictures that cannot be read make it `unreadable`."""
-  request = settings.benchmark.prompts[settings.prompt](item)
-  pictures: tuple[bytes, ...] = ()
-  error = ""
-  try:
-    pictures = tuple(p.bytes() for p in request.pictures)
-  except BadItem as bad:
-    error = str(bad)
-  seen = [hashlib.sha256(p).hexdigest() for p in pictures]
+  asked = asking.of(item, settings)
   of_settings = records.digest(decides)
   for repeat in range(settings.repeats):
     line = Prediction(
       id=item.id,
       repeat=repeat,
-      key=records.digest(
-        [of_settings, request.text, seen, error, item.id, repeat]
-      ),
+      key=asked.key(of_settings, item.id, repeat),
       settings=of_settings,
-      prompt=records.digest(request.text),
-      status="unreadable" if error else "ok",
-      error=error,
+      prompt=records.digest(asked.text),
+      status="unreadable" if asked.error else "ok",
+      error=asked.error,
     )
     yield _Job(
       line=line,
       stream=zlib.crc32(f"{item.id}/{repeat}".encode()) & 0x7FFFFFFF,
-      text=request.text,
-      pictures=pictures,
+      text=asked.text,
+      pictures=asked.pictures,
     )
 
 

@@ -109,6 +109,8 @@ class Outcome:
 
 
 Line = TypeVar("Line", Prediction, Judgement, Outcome)
+# What JSON makes of a field's type; of others anything.
+_KINDS: Mapping[Any, Any] = {str: str, int: int, float: (int, float)}
 
 
 def dump(line: Prediction | Judgement | Outcome) -> str:
@@ -137,15 +139,18 @@ def numbered(
   """The same with the lines' numbers, from 1."""
   if not os.path.exists(path):
     return
-  names = {f.name for f in dataclasses.fields(kind)}
+  kinds = {f.name: _KINDS.get(f.type, object) for f in dataclasses.fields(kind)}
   with open(path, "rb") as file:
     for number, raw in enumerate(file, 1):
       if not raw.endswith(b"\n"):
         return  # torn: its writer was killed
       try:
         content = json.loads(raw)
-        if not isinstance(content, dict) or set(content) - names:
+        if not isinstance(content, dict) or set(content) - set(kinds):
           raise ValueError(f"keys {sorted(content)}")
+        for key, value in content.items():
+          if not isinstance(value, kinds[key]):
+            raise ValueError(f"{key} is {value!r:.40}")
         yield number, kind(**content)
       except (ValueError, TypeError) as error:
         raise BadRun(

@@ -75,6 +75,7 @@ def read(out: str) -> Results:
   content = folders.read_json(
     os.path.join(out, "results.json"),
     "nothing was scored yet; run `emma-benchmark aggregate` first",
+    *("config", "sets"),
   )
   return Results(
     out=out, run=run, config=content["config"], sets=content["sets"]

@@ -1,6 +1,6 @@
 """What is run: sets of a config, their data and judges, and the folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 import sys
@@ -10,10 +10,10 @@ from emma_jax.benchmarks import folders, settings
 from emma_jax.benchmarks.data import folder as data_folder
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
-from emma_jax.benchmarks.judges import judge_of
+from emma_jax.benchmarks.items import BadItem
+from emma_jax.benchmarks.judges import anchors_of, judge_of
 from emma_jax.benchmarks.settings import BadSettings, SetSettings
 
-Stop = Callable[[], bool]
 CONFIG = "config.json"
 ANCHORS = "anchors.json"
 
@@ -51,6 +51,9 @@ def make_run(
   Raises:
     BadSettings: values that cannot be; a judge that is not there.
   """
+  if data:  # so that later stages find it, from wherever they are run
+    data = os.path.abspath(data_folder.located(data))
+    config = {**config, "data": data}
   chosen = settings.chosen(config, only, data)
   for one in chosen:
     if one.judge and one.judge not in config["judges"]:
@@ -62,17 +65,23 @@ def make_run(
   return Run(config=config, sets=chosen, out=out)
 
 
-def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
+def open_sources(
+  run: Run, *, partial: bool = False, judged: bool = False
+) -> dict[str, Source]:
   """The data of all sets; all problems at once, before anything is loaded.
+
+  Every item is read once, but no picture.
 
   Args:
     run: with its sets.
     partial: whether sets with rows missing are taken, and named.
+    judged: whether judges will be asked too, so that they are checked.
 
   Raises:
-    BadSettings: what is missing or damaged, with what to download.
+    BadSettings: what is missing or damaged, with what to download; with
+      `judged`, what `judge_problems` says.
   """
-  problems, made_up = [], []
+  problems, made_up, sources = [], [], {}
   for one in run.sets:
     if not os.path.isdir(one.data):
       problems.append(
@@ -85,7 +94,16 @@ def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
     )
     if entry.status in ("missing", "damaged"):
       problems.append(f"{one.name}: {entry.advice}")
-    elif entry.status == "incomplete" and not partial and not one.limit:
+      continue
+    try:
+      source = data_folder.open_set(one.data, one.benchmark.name, one.split)
+      if not source.groups:
+        raise BadItem(f"{', '.join(source.files)}: there is no item.")
+    except BadItem as error:
+      problems.append(f"{one.name}: {error}")
+      continue
+    sources[one.name] = source
+    if entry.status == "incomplete" and not partial and not one.limit:
       problems.append(
         f"{one.name}: {entry.advice} Or run a part of it, by "
         f"--config.sets.{one.name}.limit={entry.rows}."
@@ -94,6 +112,8 @@ def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
       made_up.append(one.name)
     elif entry.advice:
       print(f"note: {one.name}: {entry.advice}", file=sys.stderr)
+  if judged:
+    problems += judge_problems(run)
   if problems:
     raise BadSettings("\n".join(problems))
   if made_up:
@@ -102,30 +122,23 @@ def open_sources(run: Run, *, partial: bool = False) -> dict[str, Source]:
       "scores of them mean nothing.",
       file=sys.stderr,
     )
-  return {
-    one.name: data_folder.open_set(one.data, one.benchmark.name, one.split)
-    for one in run.sets
-  }
+  return sources
 
 
-def check_judges(run: Run) -> None:
-  """All judges that the sets name can be made; so before hours of predicting.
-
-  Raises:
-    BadSettings: with all problems.
-  """
+def judge_problems(run: Run) -> list[str]:
+  """Why judges that the sets name cannot be made; so before hours of
+  predicting."""
   problems = []
   for name in dict.fromkeys(one.judge for one in run.sets if one.judge):
     try:
       judge_of(run.config, name, "")
+      anchors_of(run.config, name)
     except BadSettings as error:
       users = ", ".join(one.name for one in run.sets if one.judge == name)
       problems.append(f"{error} (for {users})")
   if problems:
-    raise BadSettings(
-      "\n".join(problems)
-      + "\nOr leave a set's judge out: --config.sets.NAME.judge="
-    )
+    problems.append("Or leave a set's judge out: --config.sets.NAME.judge=")
+  return problems
 
 
 def begin(run: Run, about: Mapping[str, Any]) -> None:
@@ -150,5 +163,7 @@ def saved_config(out: str) -> dict[str, Any]:
   """
   folders.check(out)
   return folders.read_json(
-    os.path.join(out, CONFIG), "the run was not begun; run `predict` first"
+    os.path.join(out, CONFIG),
+    "the run was not begun; run `predict` first",
+    *settings.KEYS,
   )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 
 from emma_jax.benchmarks import records, suite
@@ -28,19 +29,9 @@ def chosen(source: Source, limit: int) -> Iterator[Item]:
   """The items of a set that a limit leaves, one at a time.
 
   Raises:
-    BadRun: two items of one id.
+    BadItem: see `Source.groups`.
   """
-  groups, seen = [], set()
-  for i in range(len(source)):
-    item = source[i]
-    if item.id in seen:
-      raise BadRun(
-        f"Two items of {source.name} have the id {item.id!r}; every row needs "
-        "its own. Mend or download the data again."
-      )
-    seen.add(item.id)
-    groups.append(item.group)
-  for i in limited(groups, limit):
+  for i in limited(list(source.groups.values()), limit):
     yield source[i]
 
 
@@ -105,14 +96,18 @@ def _scores(case: Case, benchmark: suite.Benchmark) -> dict[int, Score]:
     found = benchmark.score(case)
     if len(found) != len(case.made):
       raise ValueError(f"{len(found)} scores for {len(case.made)} predictions")
+    for one in found:
+      numbers = (one.value, one.weight or 0.0, *one.parts.values())
+      if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{one} has a number that is none")
     return {m.repeat: s for m, s in zip(case.made, found)}
   except _OF_THE_RUN:
     raise
   except Exception as error:
     if len(case.made) > 1:
       out: dict[int, Score] = {}
-      for one in case.made:
-        out |= _scores(dataclasses.replace(case, made=[one]), benchmark)
+      for made in case.made:
+        out |= _scores(dataclasses.replace(case, made=[made]), benchmark)
       return out
     kind = (
       f"judge:{error.kind}"
@@ -120,8 +115,8 @@ def _scores(case: Case, benchmark: suite.Benchmark) -> dict[int, Score]:
       # A rule of an original that cannot take this answer: counted, and seen.
       else f"scorer:{type(error).__name__}"
     )
-    (one,) = case.made
-    return {one.repeat: Score(value=benchmark.lowest, failure=kind)}
+    (only,) = case.made
+    return {only.repeat: Score(value=benchmark.lowest, failure=kind)}
 
 
 def _outcome(

@@ -82,6 +82,66 @@ class SetSettings:
 
 
 _FALLBACKS = ("wrong", "seeded_random")
+# Of a config, and what each may be.
+KEYS: Mapping[str, Any] = {
+  "name": str,
+  "data": str,
+  "max_failed": float,
+  "seed": int,
+  "rows": int,
+  "concurrency": int,
+  "sets": dict,
+  "judges": dict,
+}
+_SAMPLING: Mapping[str, Any] = {
+  "steps": int | None,
+  "shift": float | None,
+  "text_guidance": float | None,
+  "image_guidance": float | None,
+  "seed": int,
+}
+_SET: Mapping[str, Any] = {
+  "enabled": bool,
+  "split": str,
+  "impl": str,
+  "prompt": str,
+  "max_tokens": int,
+  "temperature": float,
+  "repeats": int,
+  "size": tuple | list,
+  "sampling": dict,
+  "judge": str,
+  "fallback": str,
+  "official_quirks": bool,
+  "limit": int,
+  "data": str,
+}
+
+
+def _check(where: str, section: Any, kinds: Mapping[str, Any]) -> None:
+  """Raises BadSettings for a section without exactly these keys and kinds."""
+  if not isinstance(section, Mapping):
+    raise BadSettings(f"{where}={section!r:.60} is no section of the config.")
+  if unknown := sorted(set(section) - set(kinds)):
+    raise BadSettings(
+      f"{where} has no {', '.join(unknown)}; there are {', '.join(kinds)}."
+    )
+  if missing := [key for key in kinds if key not in section]:
+    raise BadSettings(
+      f"{where} lacks {', '.join(missing)}; configs/benchmarks/defaults.py has "
+      "all of them."
+    )
+  for key, kind in kinds.items():
+    value = section[key]
+    if kind is not bool and isinstance(value, bool):
+      fits = False
+    elif kind in (float, float | None) and isinstance(value, int):
+      fits = True
+    else:
+      fits = isinstance(value, kind)
+    if not fits:
+      told = getattr(kind, "__name__", kind)
+      raise BadSettings(f"{where}.{key}={value!r:.60} has to be {told}.")
 
 
 def of(name: str, section: Mapping[str, Any], data: str) -> SetSettings:
@@ -166,6 +226,17 @@ def chosen(
   Raises:
     BadSettings: see `of`; a name in `only` that no section has; no set at all.
   """
+  _check("config", config, KEYS)
+  if not 0 <= config["max_failed"] <= 1:
+    raise BadSettings(
+      f"max_failed={config['max_failed']} is a share, from 0 to 1."
+    )
+  for key in ("rows", "concurrency"):
+    if config[key] < 1:
+      raise BadSettings(f"{key}={config[key]} must be at least 1.")
+  for name, section in config["sets"].items():
+    _check(f"sets.{name}", section, _SET)
+    _check(f"sets.{name}.sampling", section["sampling"], _SAMPLING)
   wanted = [x.strip() for x in only.split(",") if x.strip()]
   unknown = [x for x in wanted if x not in config["sets"]]
   if unknown:

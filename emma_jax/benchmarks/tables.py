@@ -12,7 +12,8 @@ def show(path: str) -> int:
   Raises:
     BadRun: there is no such file.
   """
-  content = folders.read_json(path, "run `emma-benchmark aggregate` first")
+  missing = "run `emma-benchmark aggregate` first"
+  content = folders.read_json(path, missing, "sets")
   for line in lines(content):
     print(line)
   return int(
@@ -54,6 +55,17 @@ def lines(content: Mapping[str, Any]) -> Iterator[str]:
       notes.append(
         f"{one['name']}: {top['unread']:,} answers name no option, and no "
         "judge was asked: wrong"
+      )
+    if stale := one["predictions"]["stale"]:
+      notes.append(
+        f"{one['name']}: {stale:,} predictions in the folder are of other "
+        "weights, settings, prompts or pictures, and not used"
+      )
+    weights = {content["run"].get("weights"), one["sampling"].get("weights")}
+    if len(weights - {None}) > 1:
+      notes.append(
+        f"{one['name']}: predicted with other weights than run.json names, by "
+        "an earlier command"
       )
     if one["predictions"]["truncated"]:
       notes.append(

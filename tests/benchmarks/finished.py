@@ -13,6 +13,7 @@ from PIL import Image
 
 from configs.benchmarks import defaults
 from emma_jax.benchmarks import (
+  asked,
   folders,
   numbers,
   records,
@@ -130,7 +131,7 @@ class Finished:
     place.note(chosen, decides, source)
     items = list(scored.chosen(source, chosen.limit))
     made = [
-      self._predict(place, item, repeat, say, records.digest(decides))
+      self._predict(place, item, repeat, say, records.digest(decides), chosen)
       for item in items
       for repeat in range(chosen.repeats)
     ]
@@ -193,6 +194,7 @@ class Finished:
         "input_tokens": 1200 if reply else 0,
         "output_tokens": 30 if reply else 0,
       },
+      "run": place.noted()["run"],
       "data": place.noted()["data"]
       | {"items": len(items), "limit": chosen.limit},
       "quirks": chosen.quirks,
@@ -206,7 +208,13 @@ class Finished:
     return entry
 
   def _predict(
-    self, place: SetFolder, item: Item, repeat: int, say: Say, made_with: str
+    self,
+    place: SetFolder,
+    item: Item,
+    repeat: int,
+    say: Say,
+    made_with: str,
+    chosen: settings.SetSettings,
   ) -> Prediction:
     told = dict(say(item, repeat))
     drawn = told.pop("draw", b"")
@@ -219,7 +227,7 @@ class Finished:
     return Prediction(
       id=item.id,
       repeat=repeat,
-      key=f"{item.id}/{repeat}",
+      key=asked.of(item, chosen).key(made_with, item.id, repeat),
       settings=made_with,
       prompt=records.digest(item.question),
       **told,

@@ -1,10 +1,14 @@
+from concurrent import futures
 import dataclasses
+import math
 import threading
+import time
 
 import pytest
 
 from emma_jax.benchmarks import (
   aggregate,
+  asked,
   decide,
   folders,
   numbers,
@@ -12,10 +16,13 @@ from emma_jax.benchmarks import (
   scored,
   suite,
 )
+from emma_jax.benchmarks.items import BadItem
 from emma_jax.benchmarks.records import Outcome, Prediction
 from emma_jax.benchmarks.suite import Score
 from emma_jax.judge.base import Call, JudgeError, Reply, key_of
+from tests import local_server
 from tests.benchmarks import toy
+from tests.judge import common
 
 pytestmark = pytest.mark.smoke
 
@@ -48,6 +55,7 @@ def begin(tmp_path, settings, texts, statuses=(), of=ITEMS):
   folders.begin(str(tmp_path), {})
   place = folders.SetFolder(str(tmp_path), settings.name)
   decides = {"weights": "w"}
+  made_with = records.digest(decides)
   place.note(settings, decides, toy.source(of))
   statuses = dict(statuses)
   with records.Appender(place.part(0)) as out:
@@ -56,8 +64,8 @@ def begin(tmp_path, settings, texts, statuses=(), of=ITEMS):
         Prediction(
           id=item.id,
           repeat=0,
-          key=item.id,
-          settings=records.digest(decides),
+          key=asked.of(item, settings).key(made_with, item.id, 0),
+          settings=made_with,
           prompt="p",
           status=statuses.get(item.id, "ok"),
           text=texts.get(item.id, "red"),
@@ -76,7 +84,7 @@ def begin_judged(tmp_path) -> tuple:
 
 
 def judge(settings, place, by, **more) -> decide.Asked:
-  given = dict(concurrency=3, stop=lambda: False, tell=lambda asked, done: None)
+  given = dict(concurrency=3, stop=lambda: False, tell=lambda _, done: None)
   return decide.judge(toy.source(ITEMS), settings, place, by, **(given | more))
 
 
@@ -159,7 +167,7 @@ def test_without_references_nothing_is_scored(tmp_path):
 
 
 def test_two_items_of_one_id_are_refused(tmp_path):
-  with pytest.raises(records.BadRun, match=r"the id 'n/1'"):
+  with pytest.raises(BadItem, match=r"the id 'n/1'"):
     list(scored.chosen(toy.source([ITEMS[1], ITEMS[1]]), 0))
 
 
@@ -200,8 +208,8 @@ def test_a_drawn_picture_that_changed_is_refused(tmp_path):
 def test_a_judges_marks_are_the_score(tmp_path):
   settings, place = begin_judged(tmp_path)
   by = Scripted({"toy/n/0/0/rate": "3"})
-  asked = judge(settings, place, by)
-  assert (asked.calls, asked.cached, asked.statuses) == (8, 0, {"ok": 8})
+  done = judge(settings, place, by)
+  assert (done.calls, done.cached, done.statuses) == (8, 0, {"ok": 8})
   found = score(settings, place, by)
   assert headline(found)["score"] == pytest.approx(100 * (0.7 * 7 + 0.3) / 8)
   assert headline(found)["parts"] == {"raw": 1.0}
@@ -212,8 +220,8 @@ def test_nothing_is_asked_twice(tmp_path):
   settings, place = begin_judged(tmp_path)
   judge(settings, place, Scripted())
   again = Scripted()
-  asked = judge(settings, place, again)
-  assert (again.asked, asked.cached) == ([], 8)
+  done = judge(settings, place, again)
+  assert (again.asked, done.cached) == ([], 8)
 
 
 def test_a_refusal_and_a_reply_without_sense_are_failures_not_low(tmp_path):
@@ -279,6 +287,93 @@ def test_a_stop_between_items_loses_nothing(tmp_path):
   assert sorted(first.asked + second.asked) == sorted(
     f"toy/{item.id}/0/rate" for item in ITEMS
   )
+
+
+def test_a_stop_while_a_judge_tries_again_is_heard(tmp_path):
+  """A server that says "in ten minutes" holds up no end."""
+  settings, place = begin_judged(tmp_path)
+  busy = local_server.error(429, **{"Retry-After": "600"})
+  with local_server.serve(local_server.Script(busy)) as url:
+    by = common.judge(url, retries=5)
+    begun = time.monotonic()
+    with pytest.raises(decide.Stopped):
+      judge(settings, place, by, stop=lambda: time.monotonic() > begun + 0.5)
+  assert time.monotonic() < begun + 20
+
+
+def test_a_server_that_gives_nothing_ends_the_run(tmp_path):
+  """Not after hours, with a score of none; a reply begins the count anew."""
+  _, place = begin_judged(tmp_path)
+  down = Reply(status="unreachable", error="no route", tries=7)
+  dead = {f"toy/{n}": down for n in range(99)}
+  with (
+    records.Appender(place.judgements) as out,
+    pytest.raises(JudgeError, match="nothing to 32 calls in a row.*no route"),
+  ):
+    desk = decide.Desk(
+      Scripted({**dead, "toy/20": "7"}), "j", out, place.judgements
+    )
+    for n in range(99):
+      desk(Call(id=f"toy/{n}", text=str(n)))
+  assert n == 20 + 32
+
+
+def test_what_a_server_will_not_take_ends_nothing(tmp_path):
+  """Some calls are too long for it, and may be many in a row."""
+  _, place = begin_judged(tmp_path)
+  rejected = Reply(status="unreachable", error="400", tries=1)
+  with records.Appender(place.judgements) as out:
+    desk = decide.Desk(
+      Scripted({f"{n}": rejected for n in range(99)}), "j", out, ""
+    )
+    for n in range(99):
+      desk(Call(id=f"{n}", text=str(n)))
+  assert desk.asked.statuses == {"unreachable": 99}
+
+
+def test_a_closed_desk_asks_nothing_more(tmp_path):
+  _, place = begin_judged(tmp_path)
+  by = Scripted()
+  with records.Appender(place.judgements) as out:
+    desk = decide.Desk(by, "j", out, place.judgements)
+    desk(Call(id="a", text="a"))
+    desk.close()
+    assert desk(Call(id="a", text="a")).text == "7"
+    with pytest.raises(decide.Stopped):
+      desk(Call(id="b", text="b"))
+  assert by.asked == ["a"]
+
+
+def test_results_tell_of_the_judge_whose_replies_count(tmp_path):
+  """Not of one before it, nor of a filter that names no model."""
+  settings, place = begin_judged(tmp_path)
+  judge(settings, place, Scripted())
+  refused = Reply(status="refused", error="filter")
+  by = Scripted({"toy/n/0/0/rate": refused}, name="n")
+  judge(settings, place, by)
+  found = score(settings, place, by)["judge"]
+  assert found["answered_as"] == {"s": 7}
+  assert found["replies"] == {"ok": 7, "refused": 1}
+
+
+def test_a_reply_of_another_version_is_named(tmp_path):
+  settings, place = begin_judged(tmp_path)
+  judge(settings, place, Scripted())
+  with open(place.judgements, "a") as file:
+    file.write('{"call": "c", "key": "k", "judge": "j", "reply": {"no": 1}}\n')
+  with pytest.raises(records.BadRun, match=r"jsonl, line 9: no reply of this"):
+    score(settings, place, Scripted())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_score_that_is_no_number_is_a_failure(tmp_path, bad):
+  def broken(case):
+    return [Score(value=bad if m.text == "worse" else 1.0) for m in case.made]
+
+  settings = toy.settings(toy.benchmark(score=broken))
+  place = begin(tmp_path, settings, {"n/3": "worse"})
+  number = headline(score(settings, place, max_failed=0.5))
+  assert number["failures"] == {"scorer:ValueError": 1}
 
 
 def test_an_answer_that_nobody_is_asked_about_is_wrong_not_failed(tmp_path):
@@ -376,6 +471,9 @@ def test_results_of_sets_run_before_stay(tmp_path):
   path = aggregate.write(str(tmp_path), {}, [{"name": "b", "new": 1}])
   found = folders.read_json(path, "")["sets"]
   assert found == [{"name": "a"}, {"name": "b", "new": 1}]
+  aggregate.write(str(tmp_path), {}, [{"name": "a", "new": 2}, {"name": "c"}])
+  found = folders.read_json(path, "")["sets"]
+  assert [x["name"] for x in found] == ["a", "b", "c"]  # where they stood
 
 
 def test_a_folder_of_another_version_or_of_other_files_is_refused(tmp_path):
@@ -388,3 +486,22 @@ def test_a_folder_of_another_version_or_of_other_files_is_refused(tmp_path):
     folders.begin(str(tmp_path / "mine"), {})
   with pytest.raises(records.BadRun, match="no benchmark has been run"):
     folders.check(str(tmp_path / "nothing"))
+  with pytest.raises(records.BadRun, match="no folder can be made there"):
+    folders.check_free(str(tmp_path / "mine" / "notes.txt"))
+
+
+def test_processes_may_begin_one_folder_together(tmp_path):
+  """One finds what another is just writing."""
+  (tmp_path / "run.json.ab12.tmp").write_text("")
+  folders.begin(str(tmp_path), {})
+  with futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda n: folders.begin(str(tmp_path), {"n": n}), range(64)))
+  assert folders.check(str(tmp_path))["format"] == records.FORMAT
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", "{}", "{"])
+def test_a_file_of_a_run_that_is_damaged_is_named(tmp_path, content):
+  path = tmp_path / "set.json"
+  path.write_text(content)
+  with pytest.raises(records.BadRun, match=r"set\.json is damaged"):
+    folders.read_json(str(path), "", "asked")

@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from emma_jax.benchmarks import settings, suite
+from emma_jax.benchmarks import judges, runs, settings, suite
 from emma_jax.benchmarks.settings import BadSettings
 from emma_jax.build import config_file
 
@@ -74,3 +76,109 @@ def test_everything_but_the_scoring_decides_predictions():
     *("limit", "data"),
   }
   assert set(one.__dataclass_fields__) - scoring <= set(one.asked())
+
+
+def changed(where: str, key: str, value) -> dict:
+  """The paper's config with a key of a section set, or added."""
+  c = config()
+  section = c
+  for part in where.split(".") if where else ():
+    section = section[part]
+  section[key] = value
+  return c
+
+
+@pytest.mark.parametrize(
+  "where, key, value, message",
+  [
+    ("", "max_fialed", 0.1, "config has no max_fialed"),
+    ("", "max_failed", -3.0, "a share, from 0 to 1"),
+    ("", "max_failed", 2.0, "a share, from 0 to 1"),
+    ("", "concurrency", 0, "concurrency=0 must be at least 1"),
+    ("", "rows", 0, "rows=0 must be at least 1"),
+    ("", "sets", 3, "config.sets=3 has to be dict"),
+    ("sets", "mmmu", {"limit": 3}, "sets.mmmu lacks enabled, split"),
+    ("sets", "mmmu", None, "sets.mmmu=None is no section"),
+    ("sets.mmmu", "limt", 3, "sets.mmmu has no limt; there are enabled"),
+    ("sets.mmmu", "limit", "3", "sets.mmmu.limit='3' has to be int"),
+    ("sets.mmmu", "limit", True, "sets.mmmu.limit=True has to be int"),
+    ("sets.mmmu", "judge", None, "sets.mmmu.judge=None has to be str"),
+    ("sets.mmmu.sampling", "stepz", 3, "sets.mmmu.sampling has no stepz"),
+    ("sets.mmmu.sampling", "steps", 3.5, "sampling.steps=3.5 has to be"),
+  ],
+)
+def test_keys_and_kinds_that_cannot_be_are_named(where, key, value, message):
+  """Also of sections that a user's file adds past the defaults."""
+  with pytest.raises(BadSettings, match=message):
+    settings.chosen(changed(where, key, value))
+
+
+def test_a_whole_number_is_a_share_too():
+  assert settings.chosen(changed("", "max_failed", 1))
+
+
+@pytest.mark.parametrize(
+  "section, message",
+  [
+    ({}, "kind=None"),
+    (None, "kind=None"),
+    ({"path": 3}, "judges.matching: "),
+    ({"kind": "precomputed", "path": 3}, "judges.matching: "),
+    ({"kind": "openai"}, "needs base_url, model"),
+    ({"kind": "precomputed", "path": "/none"}, "No such file"),
+    ({"kind": "precomputed", "path": "x", "pth": 1}, "has no pth"),
+  ],
+)
+def test_judges_that_cannot_be_are_named(section, message):
+  c = changed("judges", "matching", section)
+  with pytest.raises(BadSettings, match=message):
+    judges.judge_of(c, "matching", "")
+
+
+def test_a_judge_that_is_not_there_is_named():
+  with pytest.raises(BadSettings, match="no judges.nope; there are detector"):
+    judges.judge_of(config(), "nope", "")
+
+
+def test_a_detector_is_checked_with_its_anchors_before_it_is_asked(tmp_path):
+  """Anchors of a server's judge are asked by the stage; a detector's by
+  itself. Where only its identity is wanted, it looks at nothing."""
+  detections = tmp_path / "detections.jsonl"
+  detections.write_text("")
+  section = {"kind": "detector", "detections": str(detections)}
+  c = changed("judges", "detector", section | {"anchors": "/none"})
+  with pytest.raises(BadSettings, match="/none"):
+    judges.judge_of(c, "detector", "")
+  assert judges.judge_of(c, "detector", "", asked=False).identity()
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+  """Of data and of judges, before anything is loaded."""
+  run = runs.make_run(config(), str(tmp_path / "out"), "", str(tmp_path))
+  with pytest.raises(BadSettings) as error:
+    runs.open_sources(run, judged=True)
+  for word in ("ai2d: ", "geneval:long: ", "textvqa: ", "judges.rating: "):
+    assert word in str(error.value)
+  assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_no_items_are_told_with_the_rest(tmp_path):
+  for name in ("mmstar", "chartqa"):
+    (tmp_path / name).mkdir()
+  row = {"id": "1", "question": "a", "options": {"A": "x"}, "answers": ["D"]}
+  (tmp_path / "mmstar" / "items.jsonl").write_text(json.dumps(row) + "\n")
+  (tmp_path / "chartqa" / "items.jsonl").write_text("")
+  c = config("mmstar", "chartqa", limit=9)
+  run = runs.make_run(c, "", "mmstar,chartqa", str(tmp_path))
+  with pytest.raises(BadSettings) as error:
+    runs.open_sources(run)
+  assert "jsonl, line 1: the answer is 'D', but the opt" in str(error.value)
+  assert "chartqa/items.jsonl: there is no item" in str(error.value)
+
+
+def test_a_folder_of_data_that_was_named_is_remembered(tmp_path, monkeypatch):
+  """Later stages find it, from another folder too."""
+  monkeypatch.chdir(tmp_path)
+  run = runs.make_run(config(), "out", "mmmu", "data")
+  assert run.config["data"] == str(tmp_path / "data")
+  assert run.sets[0].data == str(tmp_path / "data")

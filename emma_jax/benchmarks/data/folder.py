@@ -10,6 +10,7 @@ sets are never complete, and numbers of them are partial, in no comparison.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import glob
 import hashlib
 import importlib.resources
@@ -77,6 +78,24 @@ class Source:
 
   def __getitem__(self, index: int) -> Item:
     return self.items[index]
+
+  @functools.cached_property
+  def groups(self) -> dict[str, str]:
+    """Each item's id -> its group, in order; goes through all items once.
+
+    Raises:
+      BadItem: a row that is no item; two items of one id.
+    """
+    found: dict[str, str] = {}
+    for i in range(len(self)):
+      item = self[i]
+      if item.id in found:
+        raise BadItem(
+          f"Two items of {self.name} have the id {item.id!r}; every row needs "
+          "its own. Mend or download the data again."
+        )
+      found[item.id] = item.group
+    return found
 
 
 def open_set(folder: str, name: str, split: str = "") -> Source:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 import glob
 import os
+from typing import Any
 
-from emma_jax.benchmarks.data.rows import check_kinds, one_file
+from emma_jax.benchmarks.data.rows import check_kinds, check_letter, one_file
 from emma_jax.benchmarks.data.tables import Lines, Tsv
 from emma_jax.benchmarks.items import BadItem, Item, Picture, file_inside
 
@@ -158,6 +159,7 @@ def own(path: str) -> list[Item]:
       raise BadItem(
         f"{where}: unknown keys {unknown}; it takes {list(_OWN_KEYS)}."
       )
+    _check_texts(row, where)
     folder = os.path.dirname(path)
     out.append(
       Item(
@@ -174,6 +176,23 @@ def own(path: str) -> list[Item]:
       )
     )
   return out
+
+
+def _check_texts(row: Mapping[str, Any], where: str) -> None:
+  """Raises BadItem where a list or a dictionary of texts holds others, or an
+  answer's letter is no option's."""
+  options = row.get("options", {})
+  texts = {
+    "group": [row.get("group", "")],
+    "answers": row.get("answers", []),
+    "pictures": row.get("pictures", []),
+    "options": options.values(),
+  }
+  for key, values in texts.items():
+    for value in values:
+      check_kinds({key: value}, where, **{key: str})
+  for answer in row.get("answers", []) if options else []:
+    check_letter(answer, options, where)
 
 
 # name -> (reader, the files any of which is enough to try it).

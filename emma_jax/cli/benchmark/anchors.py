@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax.cli import common
 from emma_jax.cli.benchmark import flags
 
 
@@ -33,6 +34,8 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   from emma_jax.benchmarks import calibration, runs
   from emma_jax.judge import anchors
 
+  if args.count < 1:
+    raise common.UserError(f"--count {args.count}: keep at least one.")
   config = flags.load_config(args, overrides)
   found = runs.make_run(config, args.out, args.sets, args.data)
   sources = runs.open_sources(found)

@@ -35,21 +35,23 @@ def prepared(
 
   judged: whether judges will be asked too, so that they are checked.
   """
-  from emma_jax.benchmarks import runs
+  from emma_jax.benchmarks import folders, runs
 
   config = flags.load_config(args, overrides)
   found = runs.make_run(config, args.out, args.sets, args.data)
   # Before anything is loaded.
-  sources = runs.open_sources(found)
-  if judged:
-    runs.check_judges(found)
+  folders.check_free(args.out)
+  sources = runs.open_sources(found, judged=judged)
   common.use_compilation_cache()
   from emma_jax.benchmarks.model import Model, about
   from emma_jax.build import session
 
-  model = Model.of(
-    session.load(args.checkpoint, batch=config["rows"], fill=True)
-  )
+  try:
+    model = Model.of(
+      session.load(args.checkpoint, batch=config["rows"], fill=True)
+    )
+  except common.sampling_mistakes() as error:
+    raise common.UserError(str(error)) from error
   runs.begin(found, about(model, args.checkpoint))
   return found, sources, model
 
@@ -59,6 +61,8 @@ def run(
 ) -> int:
   """Predicts; 75 where it was asked to stop. `judged`: see `prepared`."""
   shard = flags.shard_of(args.shard)
+  if args.batch < 0:
+    raise common.UserError(f"--batch {args.batch} must not be negative.")
   found, sources, model = prepared(args, overrides, judged=judged)
   from emma_jax.benchmarks import predict, stages
 
