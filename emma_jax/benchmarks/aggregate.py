@@ -115,7 +115,8 @@ def _outcomes(
   benchmark = settings.benchmark
   by_impl = {k: scored.merged(v, benchmark) for k, v in by_impl.items()}
   lines = "".join(records.dump(x) for v in by_impl.values() for x in v)
-  files.write_text(place.outcomes, lines)
+  with records.writing(place.outcomes):
+    files.write_text(place.outcomes, lines)
   return count, by_impl
 
 

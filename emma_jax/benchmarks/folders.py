@@ -193,7 +193,10 @@ def write_json(path: str, content: Any) -> None:
   """A whole file or none; NaN is refused."""
   text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
   # Processes that begin a run together write the same file.
-  with files.atomic_write(path, "w", shared=True) as file:
+  with (
+    records.writing(path),
+    files.atomic_write(path, "w", shared=True) as file,
+  ):
     file.write(text + "\n")
 
 

@@ -291,7 +291,8 @@ class _Worker:
     # By its key: pictures of other weights in the same folder stay.
     path = f"pictures/{name}-{job.line.repeat}-{job.line.key[:12]}.png"
     # Before its line, so that a line never names what is not there.
-    with files.atomic_write(os.path.join(self._place.path, path)) as file:
+    whole = os.path.join(self._place.path, path)
+    with records.writing(whole), files.atomic_write(whole) as file:
       file.write(data)
     return dataclasses.replace(
       job.line, picture=path, sha256=hashlib.sha256(data).hexdigest()

@@ -5,6 +5,7 @@ killed process leaves is dropped. Nothing here needs an accelerator, or jax.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -176,6 +177,22 @@ def whole_length(path: str | os.PathLike) -> int:
   return 0
 
 
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+  """Says of a file that cannot be written which it is, and what helps.
+
+  Raises:
+    BadRun: a full disk, a folder that is gone.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise BadRun(
+      f"{path} cannot be written: {error}. What is whole is kept: make room, "
+      "and give the same command again."
+    ) from error
+
+
 class Appender:
   """Adds lines to a file that nobody else writes; begins behind a torn one."""
 
@@ -199,13 +216,15 @@ class Appender:
 
   def add(self, lines: Iterable[Prediction | Judgement | Outcome]) -> None:
     """Adds lines; they are on the disk when this returns."""
-    self._file.write("".join(map(dump, lines)).encode())
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    with writing(self._file.name):
+      self._file.write("".join(map(dump, lines)).encode())
+      self._file.flush()
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with writing(self._file.name):
+      self._file.close()
 
   def __enter__(self) -> "Appender":
     return self

@@ -1,9 +1,11 @@
 import dataclasses
+import errno
+import json
 import os
 
 import pytest
 
-from emma_jax.benchmarks import records
+from emma_jax.benchmarks import folders, records
 from emma_jax.benchmarks.records import Outcome, Prediction
 
 LINES = [
@@ -67,6 +69,36 @@ def test_a_file_has_one_writer(tmp_path):
   ):
     records.Appender(tmp_path / "p.jsonl")
   write(tmp_path / "p.jsonl")  # it is free again
+
+
+def test_a_full_disk_is_told_with_the_file_and_loses_no_line(
+  tmp_path, monkeypatch
+):
+  path = write(tmp_path / "p.jsonl", LINES[:1])
+
+  def full(_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  with records.Appender(path) as out, monkeypatch.context() as disk:
+    disk.setattr(records.os, "fsync", full)
+    with pytest.raises(records.BadRun, match=r"p\.jsonl cannot be written"):
+      out.add(LINES[1:2])
+  assert list(records.load(Prediction, path))[:1] == LINES[:1]
+  (tmp_path / "file").write_text("")
+  with pytest.raises(records.BadRun, match=r"a\.json cannot be written"):
+    folders.write_json(str(tmp_path / "file" / "a.json"), {})
+
+
+@pytest.mark.parametrize(
+  "field, value", [("repeat", "0"), ("id", 1), ("text", None), ("tokens", 1.5)]
+)
+def test_a_value_of_another_kind_is_named(tmp_path, field, value):
+  """Else it would be taken for a prediction that is missing."""
+  line = dataclasses.asdict(LINES[0]) | {field: value}
+  path = tmp_path / "part-0.jsonl"
+  path.write_text(json.dumps(line) + "\n")
+  with pytest.raises(records.BadRun, match=f"line 1: no pred.*{field} is"):
+    list(records.load(Prediction, path))
 
 
 def test_one_line_for_each_name():

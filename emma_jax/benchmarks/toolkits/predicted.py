@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import os
 
-from emma_jax.benchmarks import records, scored
+from emma_jax.benchmarks import asked, records, scored
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.items import Item
@@ -126,12 +126,17 @@ def collect(run: Run, sources: Mapping[str, Source]) -> list[Predicted]:
   """Of all sets of a run.
 
   Raises:
-    BadRun: see `SetFolder.predictions`.
+    BadRun: see `SetFolder.predictions` and `asked.answered`.
   """
   found = []
   for one in run.sets:
     place = run.place(one)
-    predictions, _ = place.predictions(one)
+    made, _ = place.predictions(one)
+    if any(len(lines) > 1 for lines in made.values()):
+      # The data was changed meanwhile, and tells which are of it.
+      predictions, _ = asked.answered(sources[one.name], one, place)
+    else:  # of any files with these ids: a toolkit's rows may be others
+      predictions = {k: x for k, v in made.items() for x in v.values()}
     found.append(
       Predicted(
         settings=one,

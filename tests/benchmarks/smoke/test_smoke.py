@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 import pytest
 
-from emma_jax.benchmarks import records, runs, stages, suite
+from emma_jax.benchmarks import asked, records, runs, stages, suite
 from emma_jax.benchmarks.data import folder as data
 from emma_jax.benchmarks.items import Item
 from emma_jax.benchmarks.records import Appender, Prediction
@@ -169,12 +169,13 @@ def predict(run: runs.Run, sources) -> None:
       place.note(one, decides, source)
       for n in range(len(source)):
         for repeat in range(one.repeats):
-          out.add([prediction(place.path, one, source[n].id, n, repeat)])
+          out.add([prediction(place.path, one, source[n], n, repeat)])
 
 
-def prediction(folder: str, one, name: str, n: int, repeat: int) -> Prediction:
-  line = dict(id=name, repeat=repeat, key=f"{name}/{repeat}", prompt="")
-  line["settings"] = records.digest({"weights": "none"})
+def prediction(folder: str, one, item: Item, n: int, repeat: int) -> Prediction:
+  made_with = records.digest({"weights": "none"})
+  line = dict(id=item.id, repeat=repeat, settings=made_with, prompt="")
+  line["key"] = asked.of(item, one).key(made_with, item.id, repeat)
   if one.benchmark.task == "ask":
     return Prediction(**line, text="A" if n % 2 else "a bird, it seems")
   drawn = toy.png(100 * n + repeat, 96, 96)
