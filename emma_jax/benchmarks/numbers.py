@@ -1,5 +1,6 @@
 """From outcomes to printed numbers: mean, interval, failures, categories."""
 
+import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
@@ -80,27 +81,22 @@ def number(
     judged: whether a judge is configured.
     max_failed: share of failures above which there is no score.
     seed: of the bootstrap.
-
-  Raises:
-    ValueError: no outcomes, or none of a weight.
   """
-  failures: dict[str, int] = {}
-  unread = 0
-  for one in outcomes:
-    if one.failure == UNREAD and benchmark.fallback and not judged:
-      unread += 1
-    elif one.failure:
-      failures[one.failure] = failures.get(one.failure, 0) + 1
-  failed = sum(failures.values())
+  outcomes = [x for x in outcomes if x.weight]
+  kept = [
+    x for x in outcomes if not x.failure or _is_unread(x, benchmark, judged)
+  ]
+  failures = collections.Counter(x.failure for x in outcomes)
+  failures -= collections.Counter(x.failure for x in kept)
+  failed = failures.total()
   value, interval, method, error, effect = _estimate(outcomes, benchmark, seed)
-  reason = ""
+  reason = "" if outcomes else "no prediction counts: all have the weight 0"
   if failed > max_failed * len(outcomes):
     kinds = ", ".join(f"{k} {n}" for k, n in sorted(failures.items()))
     reason = (
       f"{failed} of {len(outcomes)} failed ({kinds}), more than "
       f"{max_failed:.0%} (max_failed)"
     )
-  kept = [x for x in outcomes if not x.failure or x.failure == UNREAD]
   scale = benchmark.scale
   return Number(
     impl=impl,
@@ -116,7 +112,7 @@ def number(
     n_scored=len(outcomes) - failed,
     groups=len({x.cluster for x in outcomes}),
     failures=dict(sorted(failures.items())),
-    unread=unread,
+    unread=sum(bool(x.failure) for x in kept),
     score_if_failures_dropped=_estimate(kept, benchmark, seed)[0] * scale
     if kept and failed
     else None,
@@ -127,11 +123,17 @@ def number(
   )
 
 
+def _is_unread(outcome: Outcome, benchmark: Benchmark, judged: bool) -> bool:
+  """Whether it is wrong because nobody was to be asked what it means."""
+  return outcome.failure == UNREAD and benchmark.fallback and not judged
+
+
 def _estimate(
   outcomes: Sequence[Outcome], benchmark: Benchmark, seed: int
 ) -> tuple[float, stats.Interval | None, str, float, float]:
   """(value, interval or None, method, standard error, design effect)"""
-  outcomes = [x for x in outcomes if x.weight]
+  if not outcomes:
+    return 0.0, None, "none", 0.0, 1.0
   scores = [x.score for x in outcomes]
   clusters = [x.cluster for x in outcomes]
   strata = [x.stratum for x in outcomes]

@@ -452,6 +452,23 @@ def test_weights_count_words_and_none_leaves_out():
   assert number(some).score == pytest.approx(75)
 
 
+def test_without_any_weight_there_is_no_score():
+  found = number([outcome(n, 1.0, weight=0.0) for n in range(3)])
+  assert (found.score, found.ci95) == (None, None)
+  assert "all have the weight 0" in found.reason
+
+
+def test_what_few_groups_share_is_not_certain():
+  """All right, or all wrong, in a few documents: Wilson's by the documents."""
+  some = [outcome(n, 0.0, cluster="ab"[n % 2]) for n in range(8)]
+  low, high = number(some).ci95
+  assert low == 0 and high == pytest.approx(65.8, abs=0.1)
+  alone = [outcome(n, n / 10, cluster="a") for n in range(8)]
+  assert number(alone).ci95 is None
+  strata = [outcome(n, n / 10, stratum=str(n)) for n in range(8)]
+  assert number(strata).ci95 is None
+
+
 def test_tables_have_a_row_for_each_value_of_a_column():
   some = [
     outcome(n, float(n % 2), categories={"half": "ab"[n // 4]})
