@@ -57,7 +57,9 @@ def test_every_plant_has_tests_and_lists_only_what_exists(repo):
 def test_mirrored_files_come_first(repo):
   by_id = {p.id: p for p in PLANTS}
   mirrored, _, listed = plants.tests_of(by_id["flash-delta-dropped"], repo)
-  assert mirrored[0] == "tests/models/test_flash.py"
+  assert "tests/models/test_flash.py" in mirrored
+  sizes = [(repo / name).stat().st_size for name in mirrored]
+  assert sizes == sorted(sizes)
   assert not set(mirrored) & set(listed)
 
 
