@@ -45,13 +45,13 @@ def z_value(confidence: float) -> float:
 
 
 def wilson(
-  successes: float, count: int, confidence: float = CONFIDENCE
+  successes: float, count: float, confidence: float = CONFIDENCE
 ) -> Interval:
   """Wilson's interval of a share, 0..1, of independent items (Wilson 1927).
 
   Args:
     successes: 0..count; the share need not come from whole successes.
-    count: items, at least one.
+    count: items, at least one; of clustered ones what they are worth.
     confidence: of the interval.
 
   Raises:
