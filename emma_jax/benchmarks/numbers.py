@@ -24,7 +24,8 @@ class Number:
     score: on the printed scale; None where there is none, for `reason`.
     unit: of it.
     ci95: interval on the same scale; None without a score.
-    ci_method: wilson, or bootstrap with its clusters and strata.
+    ci_method: wilson, also of clusters, or bootstrap with its clusters and
+      strata.
     standard_error, design_effect: of the bootstrap.
     n_expected: predictions that should be there.
     n_scored: of those that have a score of their own.
@@ -168,9 +169,16 @@ def _estimate(
     single = len({stratum for stratum, _ in pairs}) * 2 > len(pairs)
     if single:  # the same, within most strata
       return found.value, None, f"none: {method}", 0.0, 1.0
+  interval = found.interval
+  if alike and not several and set(scores) <= {0.0, 1.0}:
+    # Near 0 and 1 percentiles are too narrow: what is rare is in few clusters.
+    # Wilson's, of as many independent items as the clusters are worth.
+    worth = max(1.0, len(scores) / max(1.0, found.design_effect))
+    interval = stats.wilson(found.value * worth, worth)
+    method = f"wilson, {found.clusters} clusters"
   return (
     found.value,
-    found.interval,
+    interval,
     method,
     found.standard_error,
     found.design_effect,

@@ -45,13 +45,13 @@ def z_value(confidence: float) -> float:
 
 
 def wilson(
-  successes: float, count: int, confidence: float = CONFIDENCE
+  successes: float, count: float, confidence: float = CONFIDENCE
 ) -> Interval:
   """Wilson's interval of a share, 0..1, of independent items (Wilson 1927).
 
   Args:
     successes: 0..count; the share need not come from whole successes.
-    count: items, at least one.
+    count: items, at least one; of clustered ones what they are worth.
     confidence: of the interval.
 
   Raises:
@@ -184,8 +184,10 @@ def cluster_bootstrap(
 ) -> Estimate:
   """The mean of means, with its percentile interval (Efron 1979, by clusters).
 
-  In each replicate as many clusters as there are in a stratum are drawn from
-  it, with replacement; the stratum's mean is that of all their items.
+  In each replicate one cluster less than there are in a stratum is drawn from
+  it, with replacement; the stratum's mean is that of all their items. One less,
+  as with all of them the variance of a small stratum is too small, and those of
+  many add up (Rao and Wu 1988).
 
   Args:
     values: scores, (items,).
@@ -213,7 +215,7 @@ def cluster_bootstrap(
   # Resampling alone moves sums by rounding; what does not vary is certain.
   variance = float(np.var(means))
   independent = sum(
-    part.share**2 * float(np.var(part.values)) / part.values.size
+    part.share**2 * float(np.var(part.values)) / max(1, part.values.size - 1)
     for part in parts
   )
   scale = max(abs(value), 1e-300)
@@ -233,10 +235,11 @@ def _resampled_means(
 ) -> np.ndarray:
   """(replicates,)"""
   count = part.sums.size
+  draws = max(1, count - 1)
   means = []
-  rows = max(1, CHUNK // count)
+  rows = max(1, CHUNK // draws)
   for begin in range(0, replicates, rows):
-    size = (min(rows, replicates - begin), count)
+    size = (min(rows, replicates - begin), draws)
     drawn = rng.integers(count, size=size)
     means.append(part.sums[drawn].sum(1) / part.counts[drawn].sum(1))
   return np.concatenate(means)

@@ -98,7 +98,10 @@ def test_copies_of_an_item_are_one_item():
   once = stats.cluster_bootstrap(values, seed=2)
   four = stats.cluster_bootstrap(copies, clusters, seed=2)
   assert four.interval == once.interval  # the same draws
-  assert four.design_effect == pytest.approx(4 * once.design_effect)
+  # But for one degree of freedom, of 1,200 items and of 300.
+  assert four.design_effect == pytest.approx(
+    4 * once.design_effect * (1199 / 1200) / (299 / 300)
+  )
   blind = stats.cluster_bootstrap(copies, seed=2)
   assert blind.standard_error == pytest.approx(
     once.standard_error / 2, rel=0.05
@@ -106,23 +109,39 @@ def test_copies_of_an_item_are_one_item():
 
 
 def test_all_samples_of_a_small_set_by_brute_force():
-  """3 clusters of unequal sizes: 27 draws, each as likely."""
+  """2 of 3 clusters of unequal sizes: 9 draws, each as likely."""
   groups = [[0.0, 1.0], [1.0], [0.25, 0.5, 0.75]]
   values = [v for group in groups for v in group]
   clusters = [i for i, group in enumerate(groups) for _ in group]
   means = [
     np.mean([v for i in draw for v in groups[i]])
-    for draw in itertools.product(range(3), repeat=3)
+    for draw in itertools.product(range(3), repeat=2)
   ]
   got = stats.cluster_bootstrap(values, clusters, seed=0, replicates=100_000)
   assert got.standard_error == pytest.approx(np.std(means), rel=0.02)
   low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
   assert got.interval.low == pytest.approx(low)
   assert got.interval.high == pytest.approx(high)
-  independent = np.var(values) / len(values)
+  independent = np.var(values, ddof=1) / len(values)
   assert got.design_effect == pytest.approx(
     np.var(means) / independent, rel=0.04
   )
+
+
+def test_small_strata_vary_as_much_as_their_mean_of_means():
+  """Of 11 strata of 3 items each, as a category's rows can be."""
+  rng = np.random.default_rng(8)
+  strata = [i % 11 for i in range(33)]
+  values, errors = [], []
+  for seed in range(300):
+    scores = rng.normal(size=33).tolist()
+    found = stats.cluster_bootstrap(
+      scores, strata=strata, seed=seed, replicates=300
+    )
+    values.append(found.value)
+    errors.append(found.standard_error)
+  root = math.sqrt(np.mean(np.square(errors)))
+  assert root == pytest.approx(np.std(values), rel=0.1)
 
 
 def test_the_mean_of_strata_is_made_anew_in_each_replicate():

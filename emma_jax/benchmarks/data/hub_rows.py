@@ -116,11 +116,12 @@ def _textvqa(row: Mapping[str, Any], number: int, where: str) -> Item:
 
 
 def _ocrbench(row: Mapping[str, Any], number: int, where: str) -> Item:
+  pictures = picture(row["image"], where)
   return Item(
     id=str(number),
-    group=str(number),
+    group=_group_of(pictures, str(number)),
     question=row["question"],
-    pictures=picture(row["image"], where),
+    pictures=pictures,
     answers=listed(row["answer"]),
     meta=_rest(row, "question", "image") | {"category": row["question_type"]},
   )
@@ -178,7 +179,7 @@ def _mathvista(row: Mapping[str, Any], number: int, where: str) -> Item:
   pictures = picture(row.get("decoded_image"), where)
   return Item(
     id=str(row["pid"]),
-    group=str(row["pid"]),
+    group=_group_of(pictures, str(row["pid"])),
     question=row["question"],
     pictures=pictures,
     options=dict(
@@ -196,11 +197,12 @@ def _ai2d(row: Mapping[str, Any], number: int, where: str) -> Item:
     raise BadItem(
       f"{where}: the answer is {index!r}, but there are {len(options)} options."
     )
+  pictures = picture(row["image"], where)
   return Item(
     id=str(number),
-    group=str(number),
+    group=_group_of(pictures, str(number)),
     question=row["question"],
-    pictures=picture(row["image"], where),
+    pictures=pictures,
     options=options,
     answers=(string.ascii_uppercase[int(index)],),
   )
@@ -218,11 +220,12 @@ def _mmstar(row: Mapping[str, Any], number: int, where: str) -> Item:
 
 
 def _mmvet(row: Mapping[str, Any], number: int, where: str) -> Item:
+  pictures = picture(row["image"], where)
   return Item(
     id=str(row["question_id"]),
-    group=str(row["question_id"]),
+    group=_group_of(pictures, str(row["question_id"])),
     question=row["question"],
-    pictures=picture(row["image"], where),
+    pictures=pictures,
     answers=(row["answer"],),
     meta=_rest(row, "question", "image") | {"category": row["capability"]},
   )

@@ -27,6 +27,11 @@ from emma_jax.benchmarks.items import (
   file_inside,
 )
 
+# Sets with several questions about a picture, which are not independent.
+_BY_PICTURE = (
+  *("docvqa", "infovqa", "chartqa", "textvqa", "ocrbench", "ai2d"),
+  *("mathvista", "mmvet"),
+)
 # A shorter "image" is the index of the row that has it.
 _REFERENCE = 64
 
@@ -91,11 +96,13 @@ class TsvRows:
   def _group(self, row: Mapping[str, str]) -> str:
     if self.name == "mmbench":
       return str(int(row["index"]) % ROLL)
-    if self.name in ("docvqa", "infovqa", "chartqa", "textvqa"):
+    if self.name in _BY_PICTURE:
       image = row.get("image", "")
       if len(image) <= _REFERENCE and image in self._row:
         image = self.table[self._row[image]].get("image", "")
-      return content_hash((image or row.get("image_path", "")).encode())
+      shown = image or row.get("image_path", "")
+      if shown:
+        return content_hash(shown.encode())
     return row["index"]
 
   def _pictures(

@@ -10,6 +10,7 @@ the hub's has it as column `query`, and the bare question beside.
 
 from collections.abc import Mapping, Sequence
 import math
+import operator
 import re
 import string
 from typing import Any
@@ -151,7 +152,8 @@ def _normalised(case: Case, made: Made) -> Score:
   if normalise(not text) is None:
     return _UNREAD
   value = normalise(not (text or lmms))
-  return Score(value=float(mathvista.equal(value, answer)))
+  same = mathvista.equal_lmms if lmms else operator.eq
+  return Score(value=float(same(value, answer)))
 
 
 def _vlmevalkit_score(case: Case, made: Made) -> Score:

@@ -199,8 +199,10 @@ def filter_ai2d(answer: str) -> str:
 
 def _ai2d_lmms(answer: str, prediction: str) -> dict[str, Any]:
   filtered = filter_ai2d(prediction)
+  # NumPy's arrays of texts, which are compared there, drop NULs at the end.
   said, wanted = (
-    text.lower().translate(_NO_PUNCTUATION) for text in (filtered, answer)
+    text.lower().translate(_NO_PUNCTUATION).rstrip("\0")
+    for text in (filtered, answer)
   )
   return {"filtered": filtered, "score": float(said == wanted)}
 

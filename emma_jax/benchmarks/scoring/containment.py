@@ -60,8 +60,8 @@ def contains(
   """
   if isinstance(references, str):
     references = [references]
-  said = normalise(prediction)
-  return any(normalise(reference) in said for reference in references)
+  # Once per reference: without any nobody looks at the prediction.
+  return any(normalise(r) in normalise(prediction) for r in references)
 
 
 def _by_dataset(plain: Callable[[str], str]) -> Callable[..., int]:
@@ -80,16 +80,22 @@ def _by_dataset(plain: Callable[[str], str]) -> Callable[..., int]:
   return score
 
 
+def _lmms(prediction: str, **case: Any) -> int:
+  # Stripped first, also where there is no reference.
+  return _by_dataset(_folded)(prediction=prediction.strip(), **case)
+
+
 def _vlmevalkit(
   question_type: str,
   answers: Sequence[str] | str,
-  prediction: str,
+  prediction: Any,
   dataset: str = "",
 ) -> int:
   if isinstance(answers, str):
-    answers = literals.evaluate(answers)
-  formula = question_type == FORMULAE
-  return int(contains(answers, prediction, _formula if formula else _plain))
+    # Of a text within the text every character is a reference.
+    answers = list(literals.evaluate(answers))
+  normalise = _formula if question_type == FORMULAE else _plain
+  return int(contains(answers, str(prediction), normalise))
 
 
 def vlmevalkit_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -103,7 +109,7 @@ def vlmevalkit_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
   """
   hits = dict.fromkeys((*RECOGNITION, *OTHERS), 0)
   for row in rows:
-    if _vlmevalkit(row["category"], row["answer"], str(row["prediction"])):
+    if _vlmevalkit(row["category"], row["answer"], row["prediction"]):
       hits[row["category"]] += 1
   groups: dict[str, float] = {
     "Text Recognition": sum(hits[name] for name in RECOGNITION)
@@ -133,7 +139,7 @@ def lmms_score(results: Iterable[Mapping[str, Any]]) -> float:
 
 SCORERS: Mapping[tuple[str, str, str], Callable[..., Any]] = {
   ("OCRBench", "contains", "original"): _by_dataset(_plain),
-  ("OCRBench", "contains", "lmms_eval"): _by_dataset(_folded),
+  ("OCRBench", "contains", "lmms_eval"): _lmms,
   ("OCRBench", "contains", "vlmevalkit"): _vlmevalkit,
   ("OCRBench", "aggregate", "vlmevalkit"): vlmevalkit_scores,
   ("OCRBench", "aggregate", "lmms_eval"): lmms_score,

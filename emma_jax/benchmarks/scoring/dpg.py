@@ -144,7 +144,7 @@ def aggregate(
     item: [{int(k): v for k, v in tile.items()} for tile in tiles]
     for item, tiles in answers.items()
   }
-  pictures = min(pic_num, TILES)
+  pictures = len(range(TILES)[:pic_num])
   if official_quirks:
     prompts, categories, failed = _official(questions, numbered, pictures)
   else:
@@ -184,10 +184,11 @@ def _official(
         raw = _tile(tiles[place], own)
         zeroed = zero_dependants(raw, own, official_quirks=True)
         scores.append(sum(zeroed.values()) / len(zeroed))
-    except (IndexError, KeyError) as error:
+      mean = sum(scores) / len(scores)
+    except (IndexError, KeyError, ZeroDivisionError) as error:
       failed.append(f"{item}.png: {error}")
       continue
-    prompts[item] = [*scores, sum(scores) / len(scores)]
+    prompts[item] = [*scores, mean]
     for number, question in own.items():
       categories.setdefault(question.category, []).append(raw[number])
   return prompts, categories, failed

@@ -137,9 +137,12 @@ def keep(
   )
   kept = {}
   for name, boxes in detections.items():
+    # In float32, as the detector's: its 0.3 is not above 0.3, though as a
+    # float64 it is.
+    scores = np.array([box[4] for box in boxes], np.float32)
     # Of equal scores the later comes first: the original reverses a sort.
-    order = np.argsort([box[4] for box in boxes], kind="stable")[::-1]
-    ranked = [boxes[i] for i in order if boxes[i][4] > least]
+    order = np.argsort(scores, kind="stable")[::-1]
+    ranked = [boxes[i] for i in order if scores[i] > np.float32(least)]
     chosen = _without_overlaps(
       ranked[: settings.max_objects], settings.max_overlap
     )
@@ -190,6 +193,7 @@ def evaluate(
   for banned in metadata.get("exclude", []):
     name, count = banned["class"], len(objects.get(banned["class"], []))
     if count >= banned["count"]:
+      objects[name]  # a count of 0 cannot be kept: KeyError, as there
       reasons.append(f"expected {name}<{banned['count']}, found {count}")
   return not reasons, "\n".join(reasons)
 

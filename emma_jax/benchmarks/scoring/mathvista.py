@@ -10,6 +10,7 @@ vlmevalkit  vlmeval/dataset/utils/mathvista.py: options as in `choice`; whole
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import operator
 import re
 from typing import Any
 
@@ -68,7 +69,7 @@ def extract_by_rule(
       return str(kinds[answer_type](response))
     except (TypeError, ValueError):
       pass
-  if quick_extract and response is not None:
+  if quick_extract and isinstance(response, str):
     found = _QUICK.search(response)
     if found:
       return found[1]
@@ -144,12 +145,18 @@ def normalise(
   return extraction
 
 
-def equal(prediction: Any, answer: Any) -> bool:
-  """Whether both read the same, white space at the ends apart."""
+def equal_lmms(prediction: Any, answer: Any) -> bool:
+  """Whether both read the same, white space at the ends apart.
+
+  The original compares as they are: a choice of " 6 cm" is not "6 cm" there,
+  and no answer at all is not the text "None".
+  """
   return str(prediction).strip() == str(answer).strip()
 
 
-def _compare(*, whole_precision: bool) -> Callable[..., dict[str, Any]]:
+def _compare(
+  same: Callable[[Any, Any], bool], *, whole_precision: bool
+) -> Callable[..., dict[str, Any]]:
   def scorer(
     extraction: Any,
     choices: Sequence[str] | None,
@@ -166,7 +173,7 @@ def _compare(*, whole_precision: bool) -> Callable[..., dict[str, Any]]:
       precision,
       whole_precision=whole_precision,
     )
-    return {"correct": equal(normalised, answer), "normalized": normalised}
+    return {"correct": same(normalised, answer), "normalized": normalised}
 
   return scorer
 
@@ -283,10 +290,10 @@ def _post_check(choices: Sequence[str] | None, **line: Any) -> bool:
 
 SCORERS: Mapping[tuple[str, str, str], Callable[..., Any]] = {
   ("MathVista", "normalize_and_compare", "original"): _compare(
-    whole_precision=True
+    operator.eq, whole_precision=True
   ),
   ("MathVista", "normalize_and_compare", "lmms_eval"): _compare(
-    whole_precision=False
+    equal_lmms, whole_precision=False
   ),
   ("MathVista", "post_check", "vlmevalkit"): _post_check,
   ("MathVista", "extract_rules", "original"): _extract_rules,

@@ -318,11 +318,14 @@ def interleave(msgs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
   Raises:
     AssertionError: two texts, or a number above 9: theirs reads one digit.
+    AttributeError: no text.
     IndexError: no such picture.
   """
   texts = [m["value"] for m in msgs if m["type"] == "text"]
   pictures = [m["value"] for m in msgs if m["type"] == "image"]
-  if len(texts) != 1:
+  if not texts:
+    raise AttributeError("A question has one text, not none.")
+  if len(texts) > 1:
     raise AssertionError(f"A question has one text, not {len(texts)}.")
   first, *parts = texts[0].split("<image ")
   if not parts:

@@ -11,6 +11,7 @@ vlmevalkit    vlmeval/smp/misc.py, dataset/utils/vqa_eval.py: no step for
 from collections.abc import Callable, Mapping, Sequence
 import math
 import re
+import statistics
 from typing import Any
 
 # Everything that is written with one apostrophe less is this word. "Im" and
@@ -155,6 +156,14 @@ def lmms_prompt(
   return f"{told.get('pre_prompt', '')}{text}{ocr}{told['post_prompt']}"
 
 
+def _lmms(answers: Sequence[str] | None, prediction: str) -> float:
+  if answers is None:  # a split without answers
+    return 0.0
+  if not answers:  # as the original's mean of nothing
+    raise statistics.StatisticsError("An item has no answers.")
+  return accuracy(answers, prediction, normalise_evalai)
+
+
 def _normaliser(function: Callable[[str], str]) -> Callable[..., str]:
   return lambda text: function(text)
 
@@ -173,7 +182,7 @@ SCORERS: Mapping[tuple[str, str, str], Callable[..., Any]] = {
     normalise_vlmevalkit
   ),
   ("TextVQA", "vqa_accuracy", "mmf"): _mmf,
-  ("TextVQA", "vqa_accuracy", "lmms_eval"): _accuracy(normalise_evalai),
+  ("TextVQA", "vqa_accuracy", "lmms_eval"): _lmms,
   ("TextVQA", "vqa_accuracy", "vlmevalkit"): _accuracy(normalise_vlmevalkit),
   ("TextVQA", "prompt", "lmms_eval"): lmms_prompt,
 }

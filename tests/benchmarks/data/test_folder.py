@@ -58,6 +58,24 @@ def test_pages_are_groups_of_their_questions(tmp_path):
   assert found[0].answers == ("x", "y's")
 
 
+def test_questions_about_one_picture_are_a_group(tmp_path):
+  """AI2D has three for each diagram: they are not independent."""
+  head = ("index", "image", "question", "A", "B", "answer")
+  tsv(
+    tmp_path,
+    "AI2D_TEST",
+    head,
+    ("0", TEXT, "a?", "x", "y", "A"),
+    ("1", "0", "b?", "x", "y", "B"),
+    ("2", OTHER, "c?", "x", "y", "B"),
+    ("3", "", "d?", "x", "y", "B"),
+    ("4", "", "e?", "x", "y", "B"),
+  )
+  found = folder.open_set(str(tmp_path), "ai2d")
+  groups = [found[i].group for i in range(5)]
+  assert groups[0] == groups[1] and len(set(groups)) == 4
+
+
 def test_several_pictures_and_a_split_of_two_in_one_file(tmp_path):
   head = ("index", "image", "question", "A", "B", "answer", "split")
   tsv(
@@ -176,6 +194,29 @@ def test_every_set_of_the_hub_is_read(tmp_path, name):
     "mmvet": dict(id="v1_0", answers=("a<OR>b",)),
   }.get(name, {})
   assert {k: getattr(item, k) for k in want} == want
+
+
+@pytest.mark.parametrize(
+  "name, changes, file",
+  [
+    ("ai2d", {}, "test"),
+    ("ocrbench", {}, "test"),
+    ("mathvista", {"pid": "2"}, "testmini"),
+    ("mmvet", {"question_id": "v1_1"}, "test"),
+  ],
+)
+def test_pictures_of_the_hub_are_groups_too(tmp_path, name, changes, file):
+  column = "decoded_image" if name == "mathvista" else "image"
+  other = {column: {"bytes": made.picture("blue"), "path": None}}
+  table = [HUB[name], HUB[name] | changes, HUB[name] | {"pid": "3"} | other]
+  if name == "mmvet":
+    table[2]["question_id"] = "v1_2"
+  if name != "mathvista":
+    table[2].pop("pid")
+  hub(tmp_path / name / "data", f"{file}-00000-of-00001.parquet", table)
+  first, second, third = folder.open_set(str(tmp_path), name).items
+  assert first.id != second.id
+  assert first.group == second.group != third.group
 
 
 def test_splits_and_configs_of_a_snapshot_are_told_apart(tmp_path):

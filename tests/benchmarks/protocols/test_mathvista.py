@@ -127,6 +127,13 @@ def test_right_answers_need_no_judge(impl, of, text):
   assert not judge.calls
 
 
+def test_lmms_eval_alone_compares_without_white_space_at_the_ends():
+  of = hub("How long?", "6 cm", choices=[" 6 cm", "7 cm"], **CHOICE)
+  for impl, value in (("original", 0.0), ("lmms_eval", 1.0)):
+    (found,) = score(MATHVISTA, impl, of, "(A)", judge=Judge("(A)"))
+    assert (found.value, found.failure) == (value, "")
+
+
 def test_lmms_eval_alone_strips_an_answer_before_its_rules():
   for impl, failure in (("original", "judge:absent"), ("lmms_eval", "")):
     (found,) = score(MATHVISTA, impl, HUB_CHOICE, "8/11\n")

@@ -174,6 +174,9 @@ def test_a_bare_letter_is_always_read(answer, letter):
     ("D) Thorax", "D) Thorax", 0.0),
     ("The answer is D", "The answer is D", 0.0),
     ("", "", 0.0),
+    ("D\0", "D\0", 1.0),  # an array of texts has no NULs at the end
+    ("D\0.", "D\0.", 1.0),
+    ("\0D", "\0D", 0.0),
   ],
 )
 def test_ai2d_in_lmms_eval(prediction, filtered, score):

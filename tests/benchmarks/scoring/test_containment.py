@@ -62,6 +62,18 @@ def test_references_as_text():
   """149 of the published ones are plain; VLMEvalKit's are lists as text."""
   assert score("original", "stop", "STOP!") == 1
   assert score("vlmevalkit", "['a', 'stop']", "STOP!") == 1
+  # Of a text in quotes VLMEvalKit tries each letter.
+  assert score("vlmevalkit", "'axe'", "x") == 1
+
+
+def test_predictions_that_are_no_text():
+  """VLMEvalKit writes them out; nobody looks at one without a reference."""
+  assert score("vlmevalkit", ["5"], 5) == 1
+  assert score("vlmevalkit", ["n"], None) == 1
+  assert score("original", [], None) == score("vlmevalkit", [], None) == 0
+  for impl, answers in (("original", ["5"]), ("lmms_eval", [])):
+    with pytest.raises(AttributeError):
+      score(impl, answers, 5)
 
 
 def rows() -> list[dict]:

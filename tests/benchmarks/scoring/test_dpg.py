@@ -112,6 +112,17 @@ def test_failures_are_dropped_officially_and_count_as_zero_otherwise():
   ]
 
 
+def test_as_many_tiles_as_a_slice_leaves():
+  answers = {"a": [tile("y"), tile("n"), tile("n"), tile("y")]}
+  rows = [SKIPPED, question("a", 1)]
+  for pic_num, tiles in ((1, 1), (3, 3), (4, 4), (9, 4), (-1, 3), (-3, 1)):
+    got = official(rows, answers, pic_num)["per_image_then_average"]["a"]
+    assert len(got) == tiles + 1
+  got = official(rows, answers, 0)
+  assert got["failed"] == ["a.png: division by zero"]
+  assert math.isnan(got["score"])
+
+
 def test_a_missing_tile_is_a_failure():
   rows = [SKIPPED, question("a", 1)]
   answers = {"a": [tile("y")], "skipped": [tile("y")] * 2}

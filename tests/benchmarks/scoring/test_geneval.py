@@ -2,6 +2,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
 import pytest
 
 from emma_jax.benchmarks.scoring import geneval
@@ -92,6 +93,9 @@ def test_scores_must_be_above_the_threshold_and_counting_has_its_own():
   keep = lambda tag: set(geneval.keep(boxes, tag, geneval.Settings()))
   assert keep("colors") == {"dog"}
   assert keep("counting") == set()
+  # What a detector says is float32: its 0.3, written out, is above 0.3.
+  boxes = {"cup": detections(1, float(np.float32(0.3)))}
+  assert keep("colors") == set()
 
 
 @QUICK
@@ -100,7 +104,8 @@ def test_kept_boxes_are_the_best_sixteen_in_any_order(order, threshold):
   boxes = detections(20)
   given_order = {"cup": [boxes[i] for i in order]}
   found = geneval.keep(given_order, "", geneval.Settings(threshold=threshold))
-  expected = [box for box in boxes if box[4] > threshold][:16]
+  above = lambda score: np.float32(score) > np.float32(threshold)
+  expected = [box for box in boxes if above(box[4])][:16]
   assert found == ({"cup": expected} if expected else {})
   # Idempotent: what is kept is kept again.
   assert geneval.keep(found, "", geneval.Settings(threshold=threshold)) == found
@@ -126,6 +131,8 @@ def test_count_needs_as_many_and_exclude_forbids_more():
   assert judge(1) == (False, "expected cup>=2, found 1")
   assert judge(2) == (True, "")
   assert judge(3) == (False, "expected cup<3, found 3")
+  with pytest.raises(KeyError):  # less than none is not to be had
+    geneval.evaluate({}, {"exclude": [include("cup", 0)]}, ONCE)
   # Without `exclude`, more is enough.
   assert geneval.evaluate(
     {"cup": detections(3)}, {"include": [include("cup", 2)]}, ONCE

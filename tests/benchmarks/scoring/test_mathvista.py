@@ -46,8 +46,19 @@ def compare(impl: str, extraction, answer: str, kind: str, precision=None):
   ],
 )
 def test_normal_forms(impl, extraction, kind, normal):
-  found = compare(impl, extraction, f" {normal}", kind)
+  found = compare(impl, extraction, normal, kind)
   assert found == {"correct": True, "normalized": normal}
+
+
+def test_only_lmms_eval_compares_without_white_space_and_types():
+  for normal, answer in (("14", " 14"), ("14", 14), (None, "None")):
+    found = [
+      compare(impl, normal or "x", answer, "integer")
+      for impl in ("original", "lmms_eval")
+    ]
+    assert found == [
+      {"correct": correct, "normalized": normal} for correct in (False, True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +116,7 @@ def test_a_choice_is_one_of_the_options(extraction, options):
     ('The answer is "x".', "list", True, "x"),
     ('The answer is "x".', "list", False, None),
     ("well", "list", True, None),
+    (3, "list", True, None),  # there is nothing to search in
   ],
 )
 def test_rules_before_the_model(response, kind, quick, expected):

@@ -223,5 +223,7 @@ def test_pictures_stand_where_the_text_names_them():
       interleave([*pictures, text(wrong)])
   with pytest.raises(AssertionError, match="one text"):
     interleave([text("a"), text("b")])
+  with pytest.raises(AttributeError, match="one text"):
+    interleave(pictures)
   with pytest.raises(IndexError):
     interleave([*pictures, text("<image 3>")])

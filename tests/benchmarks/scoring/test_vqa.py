@@ -1,5 +1,7 @@
 """TextVQA: the normalisers step by step, and ten people."""
 
+import statistics
+
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
@@ -98,7 +100,7 @@ def test_no_article_or_space_or_capital_is_left(text):
     assert not vqa.ARTICLES & set(found.split())
 
 
-def score(impl: str, answers: list[str], prediction: str) -> float:
+def score(impl: str, answers: list[str] | None, prediction: str) -> float:
   return vqa.SCORERS["TextVQA", "vqa_accuracy", impl](
     answers=answers, prediction=prediction
   )
@@ -115,6 +117,9 @@ def test_other_numbers_of_people():
   with pytest.raises(AssertionError, match="ten"):
     score("mmf", ["a"] * 9, "a")
   assert score("lmms_eval", ["b"], "b") == 0.0  # nobody else says so
+  assert score("lmms_eval", None, "b") == 0.0
+  with pytest.raises(statistics.StatisticsError):
+    score("lmms_eval", [], "b")
   assert score("vlmevalkit", [], "b") != score("vlmevalkit", [], "b")  # nan
 
 
