@@ -114,7 +114,9 @@ def _original(item: Item) -> Request:
 # -------------------------------------------------------------------- scores
 
 _TYPES = ("integer", "float", "list")
-_UNREAD = Score(value=0.0, failure="judge:unparsable")
+# An extraction that is no answer of the kind is wrong, as in all three: the
+# judge has read the response, and found none in it.
+_NO_ANSWER = Score(value=0.0)
 
 
 def _asked(case: Case, made: Made, part: str, prompt: str) -> str:
@@ -134,7 +136,7 @@ def _normalised(case: Case, made: Made) -> Score:
     prompt = mathvista.extract_prompt(_hint_first(item), response)
     found = _asked(case, made, "extract", prompt)
   if not found:
-    return _UNREAD
+    raise NoReply("unparsable", "an extraction without a word")
 
   def normalise(whole_precision: bool) -> Any:
     return mathvista.normalise(
@@ -150,7 +152,7 @@ def _normalised(case: Case, made: Made) -> Score:
   # script ends; it is compared as it stands.
   text = kind != "multi_choice" and answer_type not in _TYPES
   if normalise(not text) is None:
-    return _UNREAD
+    return _NO_ANSWER
   value = normalise(not (text or lmms))
   same = mathvista.equal_lmms if lmms else operator.eq
   return Score(value=float(same(value, answer)))
@@ -180,9 +182,11 @@ def _vlmevalkit_score(case: Case, made: Made) -> Score:
       _hint_first(item), line["prediction"]
     )
     found = _asked(case, made, "extract_vlmevalkit", prompt)
+    if not found:
+      raise NoReply("unparsable", "an extraction without a word")
     read, _ = mathvista.vlmevalkit_read(line, found)
     if read is None or read is False:
-      return _UNREAD
+      return _NO_ANSWER
   return Score(value=float(mathvista.vlmevalkit_right({**line, "res": found})))
 
 
