@@ -183,6 +183,31 @@ class Case:
     return random.Random(f"{self.set_name}/{self.item.id}/{repeat}")
 
 
+def each(
+  case: Case,
+  score: Callable[[Case, Made], Score],
+  *,
+  lowest: float = 0.0,
+  weight: float | None = None,
+) -> list[Score]:
+  """A score of each prediction: where a judge fails on one, others count.
+
+  Args:
+    case: of an item.
+    score: of one of its predictions.
+    lowest: what one without a usable reply counts.
+    weight: of such a failure in the mean; None: the item's.
+  """
+  scores = []
+  for made in case.made:
+    try:
+      scores.append(score(case, made))
+    except NoReply as error:
+      failure = f"judge:{error.kind}"
+      scores.append(Score(value=lowest, weight=weight, failure=failure))
+  return scores
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark:
   """One published benchmark.

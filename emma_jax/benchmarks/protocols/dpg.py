@@ -103,7 +103,7 @@ def score(case: Case) -> list[Score]:
   try:
     if not questions:
       raise _Dropped
-    return drawing.each_picture(case, score_picture)
+    return suite.each(case, score_picture)
   except _Dropped:
     return [Score(value=0.0, weight=0.0) for _ in case.made]
 

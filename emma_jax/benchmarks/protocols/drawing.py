@@ -1,10 +1,9 @@
 """What benchmarks of drawing have in common."""
 
-from collections.abc import Callable
 from typing import Any
 
 from emma_jax.benchmarks.items import BadItem, Item
-from emma_jax.benchmarks.suite import Case, Made, NoReply, Request, Score
+from emma_jax.benchmarks.suite import Request
 
 
 def plain(item: Item) -> Request:
@@ -15,26 +14,6 @@ def plain(item: Item) -> Request:
 def stripped(item: Item) -> Request:
   """The prompt without white space around it."""
   return Request(text=item.question.strip())
-
-
-def each_picture(
-  case: Case, score: Callable[[Case, Made], Score], *, weight: float = 1.0
-) -> list[Score]:
-  """Scores picture by picture: where a judge fails on one, others count.
-
-  Args:
-    case: of an item.
-    score: of one of its pictures.
-    weight: of a failure in the mean.
-  """
-  scores = []
-  for made in case.made:
-    try:
-      scores.append(score(case, made))
-    except NoReply as error:
-      failure = f"judge:{error.kind}"
-      scores.append(Score(value=0.0, weight=weight, failure=failure))
-  return scores
 
 
 def needed(item: Item, name: str) -> Any:

@@ -4,14 +4,14 @@ The originals show the judge pictures after the text; lmms-eval's GEdit-Bench
 before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import io
 from typing import Any, Literal
 
 from PIL import Image, ImageOps
 
 from emma_jax.benchmarks.items import BadItem, Item
-from emma_jax.benchmarks.suite import Case, Made, NoReply, Request, Score
+from emma_jax.benchmarks.suite import Case, Made, NoReply, Request
 
 _ORIENTATION = 0x0112  # of EXIF
 _PAGE = ("<!doctype", "<html", "<?xml", "<head")
@@ -20,25 +20,6 @@ _PAGE = ("<!doctype", "<html", "<?xml", "<head")
 def plain(item: Item) -> Request:
   """The instruction as the set has it, and the picture to edit."""
   return Request(text=item.question, pictures=item.pictures[:1])
-
-
-def each(
-  case: Case, score: Callable[[Case, Made], Score], lowest: float
-) -> list[Score]:
-  """Scores edit by edit: where the judge fails on one, others count.
-
-  Args:
-    case: of an item.
-    score: of one of its edits.
-    lowest: what an edit without a usable reply counts.
-  """
-  scores = []
-  for made in case.made:
-    try:
-      scores.append(score(case, made))
-    except NoReply as error:
-      scores.append(Score(value=lowest, failure=f"judge:{error.kind}"))
-  return scores
 
 
 # ---------------------------------------------------------------- pictures

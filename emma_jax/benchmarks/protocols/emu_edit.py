@@ -35,6 +35,7 @@ from emma_jax.benchmarks.suite import (
   NoReply,
   Score,
   by_category,
+  each,
 )
 
 # Names of values -> those of `pixels.clip_similarities`.
@@ -59,7 +60,7 @@ IMPLS = (
 
 
 def _score(case: Case) -> list[Score]:
-  return edits.each(case, _one, _LOWEST)
+  return each(case, _one, lowest=_LOWEST)
 
 
 def _one(case: Case, made: Made) -> Score:

@@ -30,6 +30,7 @@ from emma_jax.benchmarks.suite import (
   NoReply,
   Request,
   Score,
+  each,
 )
 
 _LOWEST = 0.0
@@ -140,7 +141,7 @@ class _Judge:
 
 
 def _score(case: Case) -> list[Score]:
-  return edits.each(case, _one, _LOWEST)
+  return each(case, _one, lowest=_LOWEST)
 
 
 def _one(case: Case, made: Made) -> Score:

@@ -27,6 +27,7 @@ from emma_jax.benchmarks.suite import (
   NoReply,
   Request,
   Score,
+  each,
 )
 
 _LOWEST, _HIGHEST = 1.0, 5.0
@@ -51,7 +52,7 @@ def _prompt(item: Item, impl: str) -> str:
 
 
 def _score(case: Case) -> list[Score]:
-  return edits.each(case, _one, _LOWEST)
+  return each(case, _one, lowest=_LOWEST)
 
 
 def _one(case: Case, made: Made) -> Score:

@@ -54,9 +54,7 @@ BENCHMARKS: tuple[suite.Benchmark, ...] = (
     impls=("original",),
     prompts={"plain": drawing.plain},
     repeats=PICTURES,
-    score=lambda case: drawing.each_picture(
-      case, score_picture, weight=words(case.item)
-    ),
+    score=lambda case: suite.each(case, score_picture, weight=words(case.item)),
     weight=words,
     scale=1.0,
     unit="",

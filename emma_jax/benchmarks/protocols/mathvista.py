@@ -26,6 +26,7 @@ from emma_jax.benchmarks.suite import (
   NoReply,
   Request,
   Score,
+  each,
 )
 
 _HINT = "Hint: "
@@ -192,13 +193,7 @@ def _vlmevalkit_score(case: Case, made: Made) -> Score:
 
 def _score(case: Case) -> Sequence[Score]:
   one = _vlmevalkit_score if case.impl == "vlmevalkit" else _normalised
-  scores = []
-  for made in case.made:
-    try:
-      scores.append(one(case, made))
-    except NoReply as error:
-      scores.append(Score(value=0.0, failure=f"judge:{error.kind}"))
-  return scores
+  return each(case, one)
 
 
 # ---------------------------------------------------------------- categories

@@ -39,6 +39,7 @@ from emma_jax.benchmarks.suite import (
   NoReply,
   Request,
   Score,
+  each,
 )
 
 _SIDE = 768  # pixels
@@ -184,7 +185,7 @@ def _plain(item: Item) -> Request:
 
 
 def _score(case: Case) -> list[Score]:
-  return edits.each(case, _one, _LOWEST)
+  return each(case, _one, lowest=_LOWEST)
 
 
 def _one(case: Case, made: Made) -> Score:

@@ -159,7 +159,7 @@ def _benchmark(
 ) -> suite.Benchmark:
   def score_all(case: Case) -> list[Score]:
     prompt_of(case.item, case.impl, version)  # without, no picture has a score
-    return drawing.each_picture(case, score)
+    return suite.each(case, score)
 
   return suite.Benchmark(
     name=f"wise_{version}",
