@@ -16,6 +16,7 @@ from emma_jax.benchmarks import results as reading
 from emma_jax.benchmarks.records import Outcome
 from emma_jax.benchmarks.results import Results
 from emma_jax.benchmarks.samples import Evidence, Room
+from emma_jax.judge.ledger import Price
 from emma_jax.pages import formats
 from emma_jax.pages.render import render
 
@@ -315,9 +316,20 @@ def _details(
     "note": evidence.note,
     "prompt": evidence.prompt(first) if first else None,
     "asked": published.asked(one),
+    "usd": _usd(run, one["judge"]),
     "timing": _timing(one["timing"]),
     "several": len(one["numbers"]) > 1,
   }
+
+
+def _usd(run: Results, judge: Mapping[str, Any]) -> float | None:
+  """What a set's replies cost at the config's prices; None: not known."""
+  section = run.config.get("judges", {}).get(judge["name"], {})
+  if section.get("kind") != "openai":
+    return None
+  return Price(**section["price"]).of(
+    judge["input_tokens"], judge["output_tokens"], 0
+  )
 
 
 def _outcomes(run: Results, one: Mapping[str, Any]) -> dict[str, list[Outcome]]:

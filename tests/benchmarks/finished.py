@@ -193,6 +193,7 @@ class Finished:
         "replies": {"ok": len(kept)} if reply else {},
         "input_tokens": 1200 if reply else 0,
         "output_tokens": 30 if reply else 0,
+        "anchors": None,
       },
       "run": place.noted()["run"],
       "data": place.noted()["data"]

@@ -114,6 +114,18 @@ def test_a_judge_that_is_no_model(made, identity, name):
   assert f"r: asked {name}, answered as judge-1" in shown.text
 
 
+def test_what_judges_cost_and_how_far_they_moved(made):
+  """At the config's prices; without any it is not said."""
+  assert "USD" not in read(made.save())[0]
+  price = {"input": 2000.0, "output": 20000.0}
+  made.config["judges"] = {"rating": {"kind": "openai", "price": price}}
+  drift = {"n": 3, "anchors": 4, "mean_abs_diff": 0.25, "failed": {"a": "b"}}
+  made.sets[1]["judge"]["anchors"] = drift
+  text, _ = read(made.save())
+  assert "30 out; 3.00 USD" in text
+  assert "3 of 4 calls asked anew, moved by 0.25 in the mean; 1 failed" in text
+
+
 def test_a_rehearsal_says_so(made):
   made.config["name"] = "smoke"
   _, shown = read(made.save())
