@@ -38,6 +38,11 @@ class SetFolder:
     """The folder."""
     return os.path.join(self.run, re.sub(r"[^A-Za-z0-9._-]", "-", self.name))
 
+  @property
+  def is_begun(self) -> bool:
+    """Whether anything of the set was predicted."""
+    return os.path.exists(os.path.join(self.path, "set.json"))
+
   def part(self, shard: int) -> str:
     """The predictions that a process writes."""
     return os.path.join(self.path, "predictions", f"part-{shard}.jsonl")

@@ -28,6 +28,5 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Scores; 1 where a set has no score."""
   from emma_jax.benchmarks import runs
 
-  config = flags.load_config(args, overrides)
-  found = runs.make_run(config, args.out, args.sets, args.data)
+  found = flags.begun(args, overrides)
   return flags.score(found, runs.open_sources(found))

@@ -36,8 +36,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
   if args.count < 1:
     raise common.UserError(f"--count {args.count}: keep at least one.")
-  config = flags.load_config(args, overrides)
-  found = runs.make_run(config, args.out, args.sets, args.data)
+  found = flags.begun(args, overrides)
   sources = runs.open_sources(found)
   kept = calibration.collect(found, sources, args.judge, args.count)
   anchors.save(args.to, kept)

@@ -28,8 +28,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Prints a line a set."""
   from emma_jax.benchmarks import estimate, runs
 
-  config = flags.load_config(args, overrides)
-  found = runs.make_run(config, args.out, args.sets, args.data)
+  found = flags.begun(args, overrides)
   sources = runs.open_sources(found)
   for line in estimate.cost_lines(estimate.cost(found, sources)):
     print(line)

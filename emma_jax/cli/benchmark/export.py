@@ -71,8 +71,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   from emma_jax.benchmarks import runs
   from emma_jax.benchmarks.toolkits import export, predicted
 
-  config = flags.load_config(args, overrides)
-  found = runs.make_run(config, args.out, args.sets, args.data)
+  found = flags.begun(args, overrides)
   found = export.restricted(found, args.to, named=bool(args.sets))
   sets = predicted.collect(found, runs.open_sources(found, partial=True))
   try:

@@ -18,7 +18,10 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     "--out", metavar="DIR", required=True, help="folder of the results"
   )
   parser.add_argument(
-    "--sets", default="", metavar="A,B", help="of the config [all enabled]"
+    "--sets",
+    default="",
+    metavar="A,B",
+    help="of the config [all enabled; of a folder, those it has]",
   )
   parser.add_argument(
     "--data",
@@ -69,6 +72,24 @@ def load_config(
   for key, text in overrides.items():
     config_file.override(config, key, text)
   return config.to_dict()
+
+
+def begun(args: argparse.Namespace, overrides: Mapping[str, str]) -> Any:
+  """The run of a folder that has predictions, for the stages behind them.
+
+  Without --sets: of its own config the sets that were predicted, else all.
+  """
+  from emma_jax.benchmarks import folders, runs
+
+  config = load_config(args, overrides)
+  only = args.sets
+  if not only and not args.config:
+    only = ",".join(
+      name
+      for name in config["sets"]
+      if folders.SetFolder(args.out, name).is_begun
+    )
+  return runs.make_run(config, args.out, only, args.data)
 
 
 @contextlib.contextmanager

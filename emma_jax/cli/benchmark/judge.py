@@ -28,6 +28,5 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Judges; 75 where it was asked to stop."""
   from emma_jax.benchmarks import runs
 
-  config = flags.load_config(args, overrides)
-  found = runs.make_run(config, args.out, args.sets, args.data)
+  found = flags.begun(args, overrides)
   return flags.judge(found, runs.open_sources(found))

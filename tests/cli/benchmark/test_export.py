@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -125,3 +126,14 @@ print([m for m in ("jax", "flax", "torch", "pandas") if m in sys.modules])
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
   assert done.stdout.strip() == "[]"
+
+
+def test_a_later_stage_takes_the_sets_that_were_predicted(run, capsys):
+  """Without --sets; the config has more, which this folder does not."""
+  place = folders.SetFolder(run, "mmvet")
+  shutil.rmtree(place.path)
+  assert benchmark.main(["aggregate", "--out", run]) == 0
+  said = capsys.readouterr()
+  assert "chartqa" in said.out and "mmvet" not in said.out
+  assert benchmark.main(["aggregate", "--out", run, "--sets", "mmvet"]) == 2
+  assert "mmvet" in capsys.readouterr().err
