@@ -128,12 +128,14 @@ print([m for m in ("jax", "flax", "torch", "pandas") if m in sys.modules])
   assert done.stdout.strip() == "[]"
 
 
-def test_a_later_stage_takes_the_sets_that_were_predicted(run, capsys):
+def test_a_later_stage_takes_the_sets_that_were_predicted(
+  run, tmp_path, capsys
+):
   """Without --sets; the config has more, which this folder does not."""
-  place = folders.SetFolder(run, "mmvet")
-  shutil.rmtree(place.path)
-  assert benchmark.main(["aggregate", "--out", run]) == 0
-  said = capsys.readouterr()
-  assert "chartqa" in said.out and "mmvet" not in said.out
-  assert benchmark.main(["aggregate", "--out", run, "--sets", "mmvet"]) == 2
+  shutil.rmtree(folders.SetFolder(run, "mmvet").path)
+  to = ("--to", "vlmevalkit", "--model", "m")
+  assert export(run, tmp_path, *to) == 0
+  said = capsys.readouterr().out
+  assert "ChartQA_TEST" in said and "MMVet" not in said
+  assert export(run, tmp_path / "other", *to, "--sets", "mmvet") == 2
   assert "mmvet" in capsys.readouterr().err
