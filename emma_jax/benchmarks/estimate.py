@@ -205,7 +205,7 @@ class Cost:
     judge: in the config.
     known: calls that have a reply.
     missing: calls that have none. Where a protocol asks on, depending on a
-      reply, that is the least.
+      reply, or again, that is the least.
     usd: of the missing ones, by the mean of the tokens so far; None: no price,
       or nothing was asked yet.
   """
@@ -268,8 +268,13 @@ class _Counter:
     known = isinstance(judge, Cached) and judge.knows(call)
     if known and reply.status not in decide.FINAL:
       reply = judge.ask(call)  # from the disk
-    (self.known if reply.status in decide.FINAL else self.missing).add(call.id)
-    return reply
+    if reply.status in decide.FINAL:
+      self.known.add(call.id)
+      return reply
+    if not call.attempt:
+      self.missing.add(call.id)
+    # A reply of some kind, so that a scorer goes on to its further calls.
+    return Reply(text="no")
 
 
 def lines(found: Sequence[Estimate]) -> list[str]:
