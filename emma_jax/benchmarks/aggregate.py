@@ -50,18 +50,9 @@ def aggregate(
   predictions, stale = asked.answered(source, settings, place)
   ask = decide.Replay(place, identity)
   count, by_impl = _outcomes(source, settings, place, predictions, ask)
-  benchmark = settings.benchmark
   made = list(predictions.values())
   noted = place.noted()
-  return {
-    "name": settings.name,
-    "set": benchmark.name,
-    "title": settings.title,
-    "kind": benchmark.kind,
-    "split": settings.split,
-    "impl": settings.impl,
-    "repeats": settings.repeats,
-    "prompt": settings.prompt,
+  return _protocol(settings) | {
     "prompt_sha256": _prompts(made),
     "sampling": noted["decides"],
     "judge": {
@@ -72,9 +63,6 @@ def aggregate(
     "run": noted.get("run", {}),
     "data": folders.data_of(source, settings)
     | {"items": count, "limit": settings.limit, "rehearsal": source.rehearsal},
-    "quirks": settings.quirks,
-    "guess": settings.guess,
-    "protocol": benchmark.protocol,
     "predictions": {
       "made": len(made),
       "stale": stale,
@@ -84,7 +72,7 @@ def aggregate(
     "numbers": [
       numbers.number(
         outcomes,
-        benchmark,
+        settings.benchmark,
         impl=impl,
         partial=bool(settings.limit) or source.rehearsal,
         judged=bool(settings.judge),
@@ -93,6 +81,23 @@ def aggregate(
       ).as_json()
       for impl, outcomes in by_impl.items()
     ],
+  }
+
+
+def _protocol(settings: SetSettings) -> dict[str, Any]:
+  """What was asked and how it is scored."""
+  return {
+    "name": settings.name,
+    "set": settings.benchmark.name,
+    "title": settings.title,
+    "kind": settings.benchmark.kind,
+    "split": settings.split,
+    "impl": settings.impl,
+    "repeats": settings.repeats,
+    "prompt": settings.prompt,
+    "quirks": settings.quirks,
+    "guess": settings.guess,
+    "protocol": settings.benchmark.protocol,
   }
 
 
