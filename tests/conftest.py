@@ -43,11 +43,15 @@ LONGEST = (
   "training/test_precision.py",
   "build/test_measured.py",
   "sampling/test_text.py",
+  "sampling/test_filled.py",
+  "benchmarks/test_predict.py",
   "models/test_tiling.py",
 )
 
 
 def pytest_collection_modifyitems(items):
+  if "PYTEST_XDIST_WORKER" not in os.environ:
+    return  # one process, as in a mutation run, which begins with the fastest
   names = {REPO / "tests" / name: n for n, name in enumerate(LONGEST)}
   items.sort(key=lambda item: names.get(item.path, len(names)))
 
