@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 import contextlib
+import functools
+import hashlib
 import os
 import pathlib
 from typing import IO, Any, Literal
@@ -65,3 +67,16 @@ def sync_folder(path: str | os.PathLike) -> None:
     pass
   finally:
     os.close(folder)
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """Of a file's content; computed once as long as the file stays the same."""
+  state = os.stat(path)
+  return _sha256(os.path.abspath(path), state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: str, size: int, time: int) -> str:
+  del size, time  # of the key alone
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,3 +34,19 @@ def run(
 def printed(script: str, *arguments: str, **options: Any) -> Any:
   """What a Python program's last line says in JSON; `options` are `run`'s."""
   return json.loads(run(script, *arguments, **options).splitlines()[-1])
+
+
+def loaded(program: str, *arguments: str) -> set[str]:
+  """Packages that a Python program has imported when it ends."""
+  end = (
+    "\nimport sys; print(); print(*{m.partition('.')[0] for m in sys.modules})"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program + end, *arguments],
+    cwd=REPO,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert not done.returncode, done.stderr[-3000:]
+  return set(done.stdout.splitlines()[-1].split())

@@ -85,3 +85,11 @@ def test_content_and_folder_are_synced_in_this_order(tmp_path, monkeypatch):
   monkeypatch.setattr(os, "replace", renamed)
   files.write_text(tmp_path / "a", "x")
   assert done == ["file", "rename", "folder"]
+
+
+def test_a_file_is_hashed_again_when_it_changes(tmp_path):
+  path = tmp_path / "a"
+  path.write_bytes(b"one")
+  before = files.sha256(path)
+  path.write_bytes(b"three")
+  assert files.sha256(path) != before

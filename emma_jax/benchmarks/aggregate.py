@@ -113,8 +113,8 @@ def _outcomes(
   count = 0
   for item in scored.chosen(source, settings.limit):
     count += 1
-    for impl, outcomes in by_impl.items():
-      outcomes += scored.of_item(item, predictions, settings, impl, place, ask)
+    for one in scored.by_all(item, predictions, settings, place, ask):
+      by_impl[one.impl].append(one)
   if not count:
     raise records.BadRun(f"{settings.name}: the set has no items.")
   benchmark = settings.benchmark

@@ -8,7 +8,6 @@ again and says how far the numbers in the replies have moved.
 from collections.abc import Mapping
 import contextlib
 import dataclasses
-import hashlib
 import re
 from typing import Any
 
@@ -16,18 +15,18 @@ from emma_jax.benchmarks import asked, decide, scored
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.judges import anchors_of, judge_of
 from emma_jax.benchmarks.runs import Run
+from emma_jax.benchmarks.selection import rank
 from emma_jax.benchmarks.settings import BadSettings
 from emma_jax.benchmarks.suite import NoAnswers
 from emma_jax.judge import anchors
 from emma_jax.judge.anchors import Anchor, Drift
 from emma_jax.judge.base import Call, Judge, Reply
 
-COUNT = 40
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def collect(
-  run: Run, sources: Mapping[str, Source], judge: str, count: int = COUNT
+  run: Run, sources: Mapping[str, Source], judge: str, count: int
 ) -> list[Anchor]:
   """Calls of a run that was judged, with their replies.
 
@@ -57,14 +56,12 @@ def collect(
     predictions, _ = asked.answered(sources[one.name], one, place)
     with contextlib.suppress(NoAnswers):
       for item in scored.chosen(sources[one.name], one.limit):
-        for impl in one.impls:
-          scored.of_item(item, predictions, one, impl, place, ask)
+        scored.by_all(item, predictions, one, place, ask)
   if not found:
     raise BadSettings(
       f"The judge {judge!r} has given no number to any set of this run; run "
       "`emma-benchmark judge` first."
     )
-  rank = lambda name: hashlib.sha256(name.encode()).hexdigest()
   return [found[name] for name in sorted(found, key=rank)[:count]]
 
 

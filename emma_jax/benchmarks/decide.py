@@ -16,7 +16,7 @@ from emma_jax.benchmarks import records, scored
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.items import Item
-from emma_jax.benchmarks.records import Appender, BadRun, Judgement
+from emma_jax.benchmarks.records import Appender, BadRun, Judgement, Stopped
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.judge import cached as cache
 from emma_jax.judge.base import Call, Judge, JudgeError, Reply, close, key_of
@@ -29,10 +29,6 @@ FINAL = ("ok", "refused")
 # pauses between tries, a set that goes on so takes hours to be scored as none.
 _VAIN = 32
 _POLL = 0.2  # seconds between looks at `stop`
-
-
-class Stopped(JudgeError):
-  """Asked to stop; all replies that came are on the disk."""
 
 
 @dataclasses.dataclass
@@ -167,8 +163,7 @@ def judge(
     desk = Desk(judge_of_set, settings.judge, out, place.judgements)
 
     def look(item: Item) -> None:
-      for impl in settings.impls:
-        scored.of_item(item, predictions, settings, impl, place, desk)
+      scored.by_all(item, predictions, settings, place, desk)
 
     items = scored.chosen(source, settings.limit)
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:

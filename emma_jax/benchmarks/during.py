@@ -6,7 +6,6 @@ they say whether a run goes anywhere, not how good the model is.
 """
 
 from collections.abc import Mapping
-import json
 import pathlib
 import sys
 from typing import Any
@@ -21,11 +20,8 @@ from emma_jax.benchmarks.selection import Shard
 from emma_jax.benchmarks.settings import BadSettings
 from emma_jax.build import config_file, sections
 from emma_jax.build import session as build_session
+from emma_jax.evals import runner
 from emma_jax.judge.base import JudgeError
-
-
-def _never() -> bool:
-  return False
 
 
 class BenchmarkEvaluator:
@@ -90,12 +86,12 @@ class BenchmarkEvaluator:
       self.sources,
       shard=Shard(index, count),
       batch=self.benchmarks["rows"],
-      stop=_never,
+      stop=runs.never,
     )
     self._wait(f"{step}: predicted")
     if index == 0:
       try:
-        stages.judge(run, self.sources, stop=_never)
+        stages.judge(run, self.sources, stop=runs.never)
         self._remember(stages.score(run, self.sources), stage, step)
       except (BadRun, BadSettings, JudgeError, OSError) as error:
         # A server that is down must not end a training; all is kept, and
@@ -122,8 +118,7 @@ class BenchmarkEvaluator:
       "scores": {name: x["score"] for name, x in found.items()},
       "ci95": {name: x["ci95"] for name, x in found.items()},
     }
-    with open(self.workdir / "benchmarks.jsonl", "a", encoding="utf-8") as file:
-      file.write(json.dumps(line) + "\n")
+    runner.append_history(self.workdir / "benchmarks.jsonl", line)
     told = ", ".join(
       f"{name} {tables.score(x)} {tables.interval(x)}"
       for name, x in found.items()

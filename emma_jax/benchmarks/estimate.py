@@ -16,7 +16,7 @@ from emma_jax.benchmarks import asked, decide, scored
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.judges import judge_of
-from emma_jax.benchmarks.runs import Run
+from emma_jax.benchmarks.runs import Run, never
 from emma_jax.benchmarks.selection import Shard, limited
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.benchmarks.suite import NoAnswers
@@ -25,10 +25,6 @@ from emma_jax.judge.cached import Cached
 from emma_jax.judge.ledger import Price
 
 FOLDER = "dry-run"
-
-
-def _never() -> bool:
-  return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +120,7 @@ def _predicted(
       run.out,
       shard=Shard(),
       batch=model.session.runner.batch,
-      stop=_never,
+      stop=never,
       tell=lambda tally, total: None,
     )
     seconds[one.name] = tally.seconds / max(1, tally.calls)
@@ -156,7 +152,7 @@ def _estimate(
         place,
         judge,
         concurrency=1,
-        stop=_never,
+        stop=never,
         tell=lambda _, done: None,
       )
     kept = list(decide.kept(place.judgements).values())
@@ -233,8 +229,7 @@ def cost(run: Run, sources: Mapping[str, Source]) -> list[Cost]:
     predictions, _ = asked.answered(sources[one.name], one, place)
     with contextlib.suppress(NoAnswers):  # so nothing to ask
       for item in scored.chosen(sources[one.name], one.limit):
-        for impl in one.impls:
-          scored.of_item(item, predictions, one, impl, place, desk)
+        scored.by_all(item, predictions, one, place, desk)
     replies = list(decide.kept(place.judgements).values())
     usd = None if desk.missing else 0.0
     if replies and desk.missing:

@@ -57,6 +57,28 @@ class SetFolder:
     """Scores item by item."""
     return os.path.join(self.path, "outcomes.jsonl")
 
+  def picture(self, prediction: Prediction) -> bytes:
+    """The file of what was drawn.
+
+    Raises:
+      BadRun: it is gone, or changed.
+    """
+    path = os.path.join(self.path, prediction.picture)
+    try:
+      with open(path, "rb") as file:
+        data = file.read()
+    except OSError as error:
+      raise BadRun(
+        f"The picture of {prediction.id} cannot be read: {error}. Delete its "
+        "line in predictions/ and predict again."
+      ) from error
+    if hashlib.sha256(data).hexdigest() != prediction.sha256:
+      raise BadRun(
+        f"{path} is not the picture that was drawn: its sha256 differs. Delete "
+        "it and its line in predictions/, and predict again."
+      )
+    return data
+
   def lines(self) -> Iterator[tuple[str, Prediction]]:
     """(where, prediction) of all processes.
 
@@ -175,18 +197,13 @@ def data_of(source: Source, settings: SetSettings) -> dict[str, Any]:
       {
         "name": os.path.basename(p),
         "size": os.path.getsize(p),
-        "sha256": _sha256(p),
+        "sha256": files.sha256(p),
       }
       for p in source.files
     ],
     "rows": len(source),
     "folder": os.path.abspath(settings.data) if settings.data else "",
   }
-
-
-def _sha256(path: str) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(content: Any) -> Any:

@@ -15,6 +15,12 @@ class Missing(BadItem):
   """A set, or a file of it, is not there; the message says what helps."""
 
 
+def is_page(start: bytes) -> bool:
+  """Whether something begins as a page of HTML does."""
+  head = start.lstrip()[:16].lower()
+  return head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
   """A picture that is read when it is needed.
@@ -36,8 +42,7 @@ class Picture:
     data = self.load()
     if not data:
       raise BadItem(f"{self.where}: the picture is empty.")
-    start = data[:256].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    if is_page(data[:256]):
       raise BadItem(
         f"{self.where}: a page of HTML stands where a picture should: the "
         "download failed. Download the file again."

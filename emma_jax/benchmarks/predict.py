@@ -25,7 +25,7 @@ from emma_jax.benchmarks import folders, records
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.items import Item
 from emma_jax.benchmarks.model import Model
-from emma_jax.benchmarks.records import Appender, Prediction
+from emma_jax.benchmarks.records import Appender, Prediction, Stopped
 from emma_jax.benchmarks.selection import Shard, limited
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.data.pictures.images import BadRecord
@@ -37,10 +37,6 @@ from emma_jax.sampling.session import Session
 # Prepared requests that wait for company, in batches: 32 pictures of 1024 x
 # 1024 are 100 MB.
 _WAITING = 32
-
-
-class Stopped(Exception):
-  """Asked to stop; all that was made is on the disk."""
 
 
 @dataclasses.dataclass
@@ -234,30 +230,10 @@ class _Worker:
     """Computes requests of one program."""
     jobs, prepared = zip(*group)
     settings, session = self._settings, self._session
-    streams = [job.stream for job in jobs]
     begun = time.monotonic()
-    if settings.benchmark.task == "ask":
-      said = session.reply(
-        prepared,
-        max_tokens=settings.max_tokens,
-        temperature=settings.temperature,
-        seed=settings.seed,
-        streams=streams,
-      )
-      lines = [self._answered(j, x) for j, (x,) in zip(jobs, said)]
-    else:
-      made = session.paint(
-        prepared,
-        steps=settings.steps,
-        shift=settings.shift,
-        seed=settings.seed,
-        streams=streams,
-      )
-      self._tally.model_seconds += time.monotonic() - begun
-      begun = time.monotonic()  # what follows is not the model's
-      lines = [self._drawn(job, pixels) for job, pixels in zip(jobs, made)]
-    if settings.benchmark.task == "ask":
-      self._tally.model_seconds += time.monotonic() - begun
+    made = self._computed(prepared, [job.stream for job in jobs])
+    self._tally.model_seconds += time.monotonic() - begun
+    lines = [self._line(job, result) for job, result in zip(jobs, made)]
     rows = session.runner.batch
     calls = -(-len(jobs) // rows)
     steps = settings.steps or session.defaults["steps"]
@@ -268,6 +244,29 @@ class _Worker:
     self._tally.made += len(jobs)
     self._tally.failed += sum(x.status in records.FAILED for x in lines)
     return lines
+
+  def _computed(
+    self, prepared: Sequence[Any], streams: Sequence[int]
+  ) -> Sequence[Any]:
+    """An `Answer` or pixels of each."""
+    settings, session = self._settings, self._session
+    noise: dict[str, Any] = dict(seed=settings.seed, streams=streams)
+    if settings.benchmark.task == "ask":
+      said = session.reply(
+        prepared,
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        **noise,
+      )
+      return [answer for (answer,) in said]
+    return session.paint(
+      prepared, steps=settings.steps, shift=settings.shift, **noise
+    )
+
+  def _line(self, job: _Job, result: Any) -> Prediction:
+    if isinstance(result, Answer):
+      return self._answered(job, result)
+    return self._drawn(job, result)
 
   def _answered(self, job: _Job, answer: Answer) -> Prediction:
     text, cut = answer.text, False

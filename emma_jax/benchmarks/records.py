@@ -29,6 +29,10 @@ class BadRun(ValueError):
   """A folder of results that cannot be used; names file, line and remedy."""
 
 
+class Stopped(Exception):
+  """Asked to stop; all that was made, or said, is on the disk."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
   """What the model gave for one item, once.

@@ -18,6 +18,11 @@ CONFIG = "config.json"
 ANCHORS = "anchors.json"
 
 
+def never() -> bool:
+  """A `stop` of stages that nobody stops."""
+  return False
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
   """What is run, and where its files go.
@@ -89,14 +94,11 @@ def open_sources(
         "--data."
       )
       continue
-    (entry,) = data_folder.inventory(
-      one.data, [(one.benchmark.name, one.split)]
-    )
-    if entry.status in ("missing", "damaged"):
+    entry, source = data_folder.inspect(one.data, one.benchmark.name, one.split)
+    if source is None:
       problems.append(f"{one.name}: {entry.advice}")
       continue
     try:
-      source = data_folder.open_set(one.data, one.benchmark.name, one.split)
       if not source.groups:
         raise BadItem(f"{', '.join(source.files)}: there is no item.")
     except BadItem as error:

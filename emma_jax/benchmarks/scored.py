@@ -7,15 +7,13 @@ runs the same scorers with the replies that were kept.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import hashlib
 import math
-import os
 
 from emma_jax.benchmarks import records, suite
 from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.items import Item
-from emma_jax.benchmarks.records import BadRun, Outcome, Prediction
+from emma_jax.benchmarks.records import BadRun, Outcome, Prediction, Stopped
 from emma_jax.benchmarks.selection import limited
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.benchmarks.suite import Case, Made, NoAnswers, NoReply, Score
@@ -66,7 +64,7 @@ def of_item(
       kind = "missing" if found is None else found.status
       scores[repeat] = Score(value=benchmark.lowest, failure=f"predict:{kind}")
     else:
-      load = functools.partial(_picture, place, found)
+      load = functools.partial(place.picture, found)
       made.append(Made(prediction=found, load=load))
   case = Case(
     set_name=benchmark.name,
@@ -84,8 +82,23 @@ def of_item(
   ]
 
 
+def by_all(
+  item: Item,
+  predictions: Predictions,
+  settings: SetSettings,
+  place: SetFolder,
+  ask: Ask,
+) -> list[Outcome]:
+  """`of_item` by all implementations, the headline's first."""
+  return [
+    outcome
+    for impl in settings.impls
+    for outcome in of_item(item, predictions, settings, impl, place, ask)
+  ]
+
+
 # What is no fault of a prediction: it ends the stage.
-_OF_THE_RUN = (NoAnswers, BadRun, JudgeError, OSError)
+_OF_THE_RUN = (NoAnswers, BadRun, JudgeError, Stopped, OSError)
 
 
 def _scores(case: Case, benchmark: suite.Benchmark) -> dict[int, Score]:
@@ -134,24 +147,6 @@ def _outcome(
     parts=dict(score.parts),
     failure=score.failure,
   )
-
-
-def _picture(place: SetFolder, prediction: Prediction) -> bytes:
-  path = os.path.join(place.path, prediction.picture)
-  try:
-    with open(path, "rb") as file:
-      data = file.read()
-  except OSError as error:
-    raise BadRun(
-      f"The picture of {prediction.id} cannot be read: {error}. Delete its "
-      "line in predictions/ and predict again."
-    ) from error
-  if hashlib.sha256(data).hexdigest() != prediction.sha256:
-    raise BadRun(
-      f"{path} is not the picture that was drawn: its sha256 differs. Delete "
-      "it and its line in predictions/, and predict again."
-    )
-  return data
 
 
 def merged(

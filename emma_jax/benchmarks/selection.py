@@ -21,7 +21,7 @@ class Shard:
 
   def has(self, item: str) -> bool:
     """Whether an item's id is this process's; every id is exactly one's."""
-    return _rank(item) % self.count == self.index
+    return rank(item) % self.count == self.index
 
 
 def limited(groups: Sequence[str], limit: int) -> list[int]:
@@ -44,12 +44,13 @@ def limited(groups: Sequence[str], limit: int) -> list[int]:
   for place, group in enumerate(groups):
     members.setdefault(group, []).append(place)
   chosen: list[int] = []
-  for group in sorted(members, key=lambda g: (_rank(g), g)):
+  for group in sorted(members, key=lambda g: (rank(g), g)):
     if chosen and len(chosen) + len(members[group]) > limit:
       break
     chosen += members[group]
   return sorted(chosen)
 
 
-def _rank(text: str) -> int:
+def rank(text: str) -> int:
+  """A place among texts that depends on this one alone: a fixed shuffle."""
   return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -74,6 +74,30 @@ def subcommands(
   return parser
 
 
+def add_subcommand(
+  commands: Any,
+  name: str,
+  text: str,
+  description: str | None,
+  run: Callable[[argparse.Namespace, Mapping[str, str]], int | None],
+) -> argparse.ArgumentParser:
+  """The parser of a verb; `text` is its line in the command's help.
+
+  Args:
+    commands: of `subcommands`.
+    name, text, description: of the verb.
+    run: what it does, with the arguments and the config's overrides.
+  """
+  parser = commands.add_parser(
+    name,
+    help=text,
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.set_defaults(run=run)
+  return parser
+
+
 def sampling_mistakes() -> tuple[type[Exception], ...]:
   """What a user of a session can do wrong, for `run`."""
   from emma_jax.checkpoints.integrity import CheckpointError

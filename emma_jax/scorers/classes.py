@@ -1,4 +1,4 @@
-"""The 80 names that GenEval gives to COCO's classes, whoever detects them.
+"""GenEval's names: of COCO's 80 classes, whoever detects them, and of colours.
 
 Source: djghosh13/geneval (MIT), evaluation/object_names.txt, in COCO's order.
 """
@@ -21,6 +21,17 @@ NAMES = tuple(
   computer keyboard, cell phone, microwave, oven, toaster, sink, refrigerator,
   book, clock, vase, scissors, teddy bear, hair drier, toothbrush
   """.split(",")
+)
+# That objects have, and what CLIP compares a crop with, per colour; the three
+# are averaged (evaluation/evaluate_images.py).
+COLOURS = (
+  *("red", "orange", "yellow", "green", "blue"),
+  *("purple", "pink", "brown", "black", "white"),
+)
+TEMPLATES = (
+  "a photo of a {color} {name}",
+  "a photo of a {color}-colored {name}",
+  "a photo of a {color} object",
 )
 # COCO's own names, then those that Pascal VOC's had in older lists of COCO's.
 _OTHERS = {

@@ -13,18 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from emma_jax.scorers.classes import COLOURS, TEMPLATES
 from emma_jax.scorers.encoders import PictureEncoder, TextEncoder
 from emma_jax.scorers.packages import ScorerError
 
-COLOURS = (
-  *("red", "orange", "yellow", "green", "blue"),
-  *("purple", "pink", "brown", "black", "white"),
-)
-TEMPLATES = (
-  "a photo of a {color} {name}",
-  "a photo of a {color}-colored {name}",
-  "a photo of a {color} object",
-)
 BACKGROUND = np.full(3, 0x99, np.uint8)
 
 

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from emma_jax import files
 from emma_jax.judge.base import Call, Reply
-from emma_jax.scorers import packages, replies
+from emma_jax.scorers import replies
 from emma_jax.scorers.classes import geneval_name
 from emma_jax.scorers.colours import ColourClassifier
 from emma_jax.scorers.packages import ScorerError
@@ -98,7 +99,7 @@ def read_detections(path: str) -> Iterator[Recorded]:
 def _recorded(row: Mapping[str, Any], folder: str) -> Recorded:
   name = row.get("picture", "")
   picture = os.path.join(folder, name) if name else ""
-  digest = packages.sha256(picture) if picture else row["sha256"]
+  digest = files.sha256(picture) if picture else row["sha256"]
   if row.get("sha256", digest) != digest:
     raise ValueError(f"{name} has the sum {digest}, not {row['sha256']}")
   return Recorded(digest, picture, [_detection(d) for d in row["detections"]])
@@ -156,7 +157,7 @@ class FileDetector:
 
   def identity(self) -> Mapping[str, Any]:
     """The file's content."""
-    return {"detections": packages.sha256(self._path)}
+    return {"detections": files.sha256(self._path)}
 
   def __call__(self, picture: bytes) -> list[Detection]:
     """Of the file; replies.Unknown where it has none of this picture."""

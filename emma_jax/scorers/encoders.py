@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from emma_jax import files
 from emma_jax.judge.base import Call, Reply
 from emma_jax.scorers import networks, packages, replies
 from emma_jax.scorers.networks import Device, Network
@@ -121,10 +122,7 @@ class TextEncoder:
 
   def identity(self) -> dict[str, Any]:
     """Of the file, its settings and its tokenizer."""
-    return {
-      **self._network.identity(),
-      "tokenizer": packages.sha256(self._file),
-    }
+    return {**self._network.identity(), "tokenizer": files.sha256(self._file)}
 
   def __call__(self, text: str) -> np.ndarray:
     """float32 (width,), as the network gives it, not normalised."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from emma_jax import files
 from emma_jax.scorers import packages
 from emma_jax.scorers.pictures import Picture, rgb
 
@@ -114,7 +115,7 @@ def identity() -> dict[str, Any]:
   return {
     "packages": {"dlib": packages.version("dlib", "dlib-bin")},
     "models": {
-      name: packages.sha256(folder / name) for name in (_EMBEDDING, _LANDMARKS)
+      name: files.sha256(folder / name) for name in (_EMBEDDING, _LANDMARKS)
     },
     "min_score": _MIN_SCORE,
   }

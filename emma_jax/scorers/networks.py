@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
+from emma_jax import files
 from emma_jax.scorers import packages
 from emma_jax.scorers.packages import ScorerError
 
@@ -76,8 +77,8 @@ class Network:
   def identity(self) -> dict[str, Any]:
     """Of the file and its settings, by content, and where it runs."""
     return {
-      "onnx": packages.sha256(self.path),
-      "settings": packages.sha256(settings_path(self.path)),
+      "onnx": files.sha256(self.path),
+      "settings": files.sha256(settings_path(self.path)),
       "device": self._device,
       "packages": {
         "onnxruntime": packages.version("onnxruntime", "onnxruntime")

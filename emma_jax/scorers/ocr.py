@@ -11,6 +11,7 @@ import pathlib
 import threading
 from typing import Any, NamedTuple
 
+from emma_jax import files
 from emma_jax.judge.base import Call, Reply
 from emma_jax.scorers import packages, replies
 from emma_jax.scorers.packages import ScorerError
@@ -63,10 +64,9 @@ def read_words(
 
 def identity(min_score: float = MIN_SCORE) -> dict[str, Any]:
   """JSON of what decides what is read: versions, models, the lowest score."""
-  files = _models().values()
   return {
     "packages": {name: packages.version(name, name) for name in _PACKAGES},
-    "models": {path.name: packages.sha256(path) for path in files},
+    "models": {p.name: files.sha256(p) for p in _models().values()},
     "min_score": min_score,
   }
 

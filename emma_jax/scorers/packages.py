@@ -1,11 +1,8 @@
 """What scorers need and may not be there: packages, and the files in them."""
 
-import functools
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import pathlib
 from typing import Any
 
@@ -59,16 +56,3 @@ def version(module: str, package: str) -> str:
   """
   own = getattr(load(module, package), "__version__", None)
   return own or importlib.metadata.version(package)
-
-
-def sha256(path: str | os.PathLike) -> str:
-  """Of a file's content; computed once as long as the file stays the same."""
-  state = os.stat(path)
-  return _sha256(os.fspath(path), state.st_size, state.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _sha256(path: str, size: int, time: int) -> str:
-  del size, time  # of the key alone
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

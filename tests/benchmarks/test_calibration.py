@@ -73,6 +73,7 @@ def test_a_judge_that_was_not_asked_has_no_anchors(judged):
       ),
       sources,
       "detector",
+      count=5,
     )
 
 

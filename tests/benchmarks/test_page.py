@@ -1,8 +1,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -281,18 +279,3 @@ def test_failures_come_by_kind_a_few_of_each():
     "judge:1": 3,
   }
   assert not found.disputed
-
-
-def test_no_jax_is_needed(repo):
-  code = (
-    "import sys; from emma_jax.benchmarks import page, compare, gates; "
-    "print([m for m in ('jax', 'flax', 'torch') if m in sys.modules])"
-  )
-  done = subprocess.run(
-    [sys.executable, "-c", code],
-    cwd=repo,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert done.stdout.strip() == "[]"

@@ -7,7 +7,8 @@ import pytest
 from emma_jax.benchmarks import folders, predict, records
 from emma_jax.benchmarks.items import Picture
 from emma_jax.benchmarks.model import Model
-from emma_jax.benchmarks.predict import Stopped, Tally
+from emma_jax.benchmarks.predict import Tally
+from emma_jax.benchmarks.records import Stopped
 from emma_jax.benchmarks.selection import Shard
 from tests.benchmarks import toy
 

@@ -282,7 +282,7 @@ def test_a_stop_between_items_loses_nothing(tmp_path):
   settings, place = begin_judged(tmp_path)
   left = iter([False] * 3 + [True] * 100)
   first = Scripted()
-  with pytest.raises(decide.Stopped):
+  with pytest.raises(records.Stopped):
     judge(settings, place, first, concurrency=1, stop=lambda: next(left))
   second = Scripted()
   judge(settings, place, second)
@@ -298,7 +298,7 @@ def test_a_stop_while_a_judge_tries_again_is_heard(tmp_path):
   with local_server.serve(local_server.Script(busy)) as url:
     by = common.judge(url, retries=5)
     begun = time.monotonic()
-    with pytest.raises(decide.Stopped):
+    with pytest.raises(records.Stopped):
       judge(settings, place, by, stop=lambda: time.monotonic() > begun + 0.5)
   assert time.monotonic() < begun + 20
 
@@ -341,7 +341,7 @@ def test_a_closed_desk_asks_nothing_more(tmp_path):
     desk(Call(id="a", text="a"))
     desk.close()
     assert desk(Call(id="a", text="a")).text == "7"
-    with pytest.raises(decide.Stopped):
+    with pytest.raises(records.Stopped):
       desk(Call(id="b", text="b"))
   assert by.asked == ["a"]
 

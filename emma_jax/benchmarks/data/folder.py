@@ -266,10 +266,11 @@ class Entry:
 
 def inventory(folder: str, wanted: Sequence[tuple[str, str]]) -> list[Entry]:
   """Of each (set, split): all problems, each with what helps."""
-  return [_entry(folder, name, split) for name, split in wanted]
+  return [inspect(folder, name, split)[0] for name, split in wanted]
 
 
-def _entry(folder: str, name: str, split: str) -> Entry:
+def inspect(folder: str, name: str, split: str) -> tuple[Entry, Source | None]:
+  """What is there of a split, and it, opened; None where it cannot be."""
   found, split = sets.find(name, split)
   expected = found.splits[split].rows
   base: dict[str, Any] = dict(
@@ -278,7 +279,7 @@ def _entry(folder: str, name: str, split: str) -> Entry:
   try:
     source = open_set(folder, name, split)
   except (BadItem, OSError, ImportError) as error:
-    return Entry(
+    entry = Entry(
       **base,
       status="missing" if isinstance(error, Missing) else "damaged",
       rows=0,
@@ -287,6 +288,7 @@ def _entry(folder: str, name: str, split: str) -> Entry:
       md5="",
       advice=str(error),
     )
+    return entry, None
   md5, advice = "", ""
   status: Status = "complete"
   if source.format == "tsv":
@@ -314,7 +316,7 @@ def _entry(folder: str, name: str, split: str) -> Entry:
       "unknown",
       "How many rows it should have is not known here.",
     )
-  return Entry(
+  entry = Entry(
     **base,
     status=status,
     rows=len(source),
@@ -323,6 +325,7 @@ def _entry(folder: str, name: str, split: str) -> Entry:
     md5=md5,
     advice=advice,
   )
+  return entry, source
 
 
 def _md5(path: str) -> str:

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from PIL import Image, ImageOps
 
-from emma_jax.benchmarks.items import BadItem, Item
+from emma_jax.benchmarks.items import BadItem, Item, is_page
 from emma_jax.benchmarks.suite import Case, Made, NoReply, Request
 
 _ORIENTATION = 0x0112  # of EXIF
-_PAGE = ("<!doctype", "<html", "<?xml", "<head")
 
 
 def plain(item: Item) -> Request:
@@ -109,6 +108,6 @@ def ask(
   repeat = made.prediction.repeat
   settings = {"text_first": True} | settings
   reply = case.ask(part, text, pictures, repeat=repeat, **settings)
-  if reply.text.lstrip()[:16].lower().startswith(_PAGE):
+  if is_page(reply.text.encode("utf-8", "replace")):
     raise NoReply("unparsable", f"a page of HTML: {reply.text[:80]!r}")
   return reply.text

@@ -2,8 +2,8 @@
 
 What is asked of the detector, per picture:
 
-  classes   of OBJECT_NAMES: those whose boxes are looked at
-  colors    of these: those whose boxes need a colour, one of COLORS
+  classes   of NAMES: those whose boxes are looked at
+  colors    of these: those whose boxes need a colour, one of COLOURS
 
 Its reply is JSON; boxes are (x0, y0, x1, y1) in pixels from the top left:
 
@@ -23,28 +23,12 @@ from emma_jax.benchmarks import suite
 from emma_jax.benchmarks.protocols import drawing
 from emma_jax.benchmarks.scoring import geneval
 from emma_jax.benchmarks.suite import Case, Made, NoReply, Score
+from emma_jax.scorers.classes import COLOURS, NAMES
 
 PICTURES = 4
 
-# The original's evaluation/object_names.txt: COCO's, of which three are named
-# otherwise ("computer mouse", "tv remote", "computer keyboard").
-OBJECT_NAMES = (
-  *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train"),
-  *("truck", "boat", "traffic light", "fire hydrant", "stop sign"),
-  *("parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
-  *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella"),
-  *("handbag", "tie", "suitcase", "frisbee", "skis", "snowboard"),
-  *("sports ball", "kite", "baseball bat", "baseball glove", "skateboard"),
-  *("surfboard", "tennis racket", "bottle", "wine glass", "cup", "fork"),
-  *("knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange"),
-  *("broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair"),
-  *("couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop"),
-  *("computer mouse", "tv remote", "computer keyboard", "cell phone"),
-  *("microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock"),
-  *("vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
-)
-
-# x0, y0, x1, y1, score, and the colour's place in COLORS, -1 where none is told
+# x0, y0, x1, y1, score, and the colour's place in COLOURS, -1 where none is
+# told.
 Detection = tuple[float, float, float, float, float, int]
 
 # What another form of a reply, or a number beyond floats, raises.
@@ -77,7 +61,7 @@ def detections(text: str) -> dict[str, list[Detection]]:
     }
   except _UNREADABLE as error:
     raise NoReply("unparsable", f"{error!r} in {text!r:.80}") from error
-  unknown = [name for name in found if name not in OBJECT_NAMES]
+  unknown = [name for name in found if name not in NAMES]
   if unknown:
     raise NoReply("unparsable", f"GenEval has no classes {unknown}")
   return found
@@ -88,9 +72,9 @@ def _detection(told: Mapping[str, Any]) -> Detection:
   if x1 < x0 or y1 < y0:
     raise ValueError(f"{told['box']} is no x0, y0, x1, y1")
   color = told.get("color")
-  if color is not None and color not in geneval.COLORS:
-    raise ValueError(f"{color=} is none of {', '.join(geneval.COLORS)}")
-  place = -1 if color is None else geneval.COLORS.index(color)
+  if color is not None and color not in COLOURS:
+    raise ValueError(f"{color=} is none of {', '.join(COLOURS)}")
+  place = -1 if color is None else COLOURS.index(color)
   return x0, y0, x1, y1, _number(told["score"]), place
 
 
@@ -107,7 +91,7 @@ def _colors(name: str, boxes: Sequence[Any]) -> list[str]:
   places = [int(box[5]) for box in boxes]
   if -1 in places:
     raise NoReply("unparsable", f"no colour of a {name}")
-  return [geneval.COLORS[place] for place in places]
+  return [COLOURS[place] for place in places]
 
 
 def score_picture(case: Case, made: Made) -> Score:

@@ -15,28 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from emma_jax.scorers.classes import COLOURS
+
 Box = Sequence[float]
-# (class, boxes of that class) -> the colour of each box, one of COLORS.
+# (class, boxes of that class) -> the colour of each box, one of COLOURS.
 ColorOf = Callable[[str, Sequence[Box]], Sequence[str]]
 
-COLORS = (
-  "red",
-  "orange",
-  "yellow",
-  "green",
-  "blue",
-  "purple",
-  "pink",
-  "brown",
-  "black",
-  "white",
-)
-# What CLIP compares a crop with, per colour; the three are averaged.
-COLOR_TEMPLATES = (
-  "a photo of a {color} {name}",
-  "a photo of a {color}-colored {name}",
-  "a photo of a {color} object",
-)
 TAGS = (
   "single_object",
   "two_object",
@@ -210,7 +194,7 @@ def _missing(
   color, seen = wanted["color"], list(color_of(name, found))
   if seen.count(color) >= count:
     return ""
-  others = ", ".join(f"{seen.count(c)} {c}" for c in COLORS if c in seen)
+  others = ", ".join(f"{seen.count(c)} {c}" for c in COLOURS if c in seen)
   return (
     f"expected {color} {name}>={count}, "
     f"found {seen.count(color)} {color}; and {others}"

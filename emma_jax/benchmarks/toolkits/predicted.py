@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import hashlib
-import os
 
 from emma_jax.benchmarks import asked, records, scored
 from emma_jax.benchmarks.data.folder import Source
@@ -89,23 +87,12 @@ class Predicted:
       self.settings.name, failed, len(self.predictions), "have no picture"
     )
     for item, made in self.each():
-      yield item, [self._picture(prediction) for prediction in made]
+      yield item, [self.place.picture(prediction) for prediction in made]
 
   @property
   def failures(self) -> int:
     """Predictions without a result."""
     return sum(x.status in records.FAILED for x in self.predictions.values())
-
-  def _picture(self, prediction: Prediction) -> bytes:
-    path = os.path.join(self.place.path, prediction.picture)
-    with open(path, "rb") as file:
-      data = file.read()
-    if hashlib.sha256(data).hexdigest() != prediction.sha256:
-      raise BadRun(
-        f"{path} is not the picture that was drawn: its sha256 differs. Delete "
-        "it and its line in predictions/, and predict again."
-      )
-    return data
 
 
 def refuse_missing(

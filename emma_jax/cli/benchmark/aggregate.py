@@ -8,20 +8,17 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax.cli import common
 from emma_jax.cli.benchmark import flags
 
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark aggregate`."""
-  parser = commands.add_parser(
-    "aggregate",
-    help="scores and intervals, the third stage",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+  parser = common.add_subcommand(
+    commands, "aggregate", "scores and intervals, the third stage", __doc__, run
   )
   flags.add_saved_config(parser)
   flags.add_out(parser)
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

@@ -15,18 +15,18 @@ from emma_jax.cli.benchmark import flags
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark anchors`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "anchors",
-    help="keep calls of a judge, so that its drift is seen",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "keep calls of a judge, so that its drift is seen",
+    __doc__,
+    run,
   )
   flags.add_saved_config(parser)
   flags.add_out(parser)
   parser.add_argument("--judge", required=True, metavar="NAME")
   parser.add_argument("--to", required=True, metavar="FILE")
   parser.add_argument("--count", type=int, default=40, metavar="N")
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

@@ -19,11 +19,12 @@ from emma_jax.cli import common
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark compare`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "compare",
-    help="two runs item by item, or one beside published numbers",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "two runs item by item, or one beside published numbers",
+    __doc__,
+    run,
   )
   parser.add_argument("a", metavar="A", help="folder of results")
   parser.add_argument(
@@ -35,7 +36,6 @@ def add(commands: Any) -> None:
   parser.add_argument(
     "--sets", default="", metavar="A,B", help="those [all of either]"
   )
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

@@ -8,20 +8,21 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax.cli import common
 from emma_jax.cli.benchmark import flags
 
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark cost`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "cost",
-    help="what is left to ask the judges, and its price",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "what is left to ask the judges, and its price",
+    __doc__,
+    run,
   )
   flags.add_saved_config(parser)
   flags.add_out(parser)
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

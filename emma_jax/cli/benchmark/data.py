@@ -19,11 +19,12 @@ from emma_jax.cli import common
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark data`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "data",
-    help="list the test sets of a folder, and what is missing",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "list the test sets of a folder, and what is missing",
+    __doc__,
+    run,
   )
   parser.add_argument(
     "--data",
@@ -37,7 +38,6 @@ def add(commands: Any) -> None:
     help="those, with commas between [all, each set's default split]",
   )
   parser.add_argument("--json", metavar="FILE", help="also write it here")
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

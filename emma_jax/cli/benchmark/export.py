@@ -27,11 +27,12 @@ TARGETS = (
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark export`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "export",
-    help="predictions as other toolkits and servers take them",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "predictions as other toolkits and servers take them",
+    __doc__,
+    run,
   )
   parser.add_argument("out", metavar="OUT", help="folder of the results")
   parser.add_argument("--to", required=True, choices=TARGETS, help="see above")
@@ -63,7 +64,6 @@ def add(commands: Any) -> None:
     help="of VLMEvalKit's files, its PRED_FORMAT [tsv]",
   )
   flags.add_saved_config(parser)
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

@@ -1,8 +1,7 @@
 """What the stages' commands have in common."""
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-import contextlib
+from collections.abc import Callable, Mapping
 import os
 import sys
 from typing import Any
@@ -23,6 +22,11 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     metavar="A,B",
     help="of the config [all enabled; of a folder, those it has]",
   )
+  add_data(parser)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+  """--data."""
   parser.add_argument(
     "--data",
     metavar="DIR",
@@ -44,8 +48,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     "--shard",
     default="",
     metavar="I/N",
-    help="make the I-th of N shares, from 0, in a process of its own [all, or "
-    "this process's of a cluster]",
+    help="make the I-th of N shares, from 0, in a process of its own [all]",
   )
   parser.add_argument(
     "--batch",
@@ -92,13 +95,21 @@ def begun(args: argparse.Namespace, overrides: Mapping[str, str]) -> Any:
   return runs.make_run(config, args.out, only, args.data)
 
 
-@contextlib.contextmanager
-def stopping() -> Iterator[Callable[[], bool]]:
-  """Whether SIGTERM or Ctrl-C came; between batches nothing is lost."""
+def until_stopped(stage: Callable[[Callable[[], bool]], None]) -> int:
+  """Runs a stage; 75 where SIGTERM or Ctrl-C ended it.
+
+  stage: is given whether one came; between batches nothing is lost.
+  """
+  from emma_jax.benchmarks.records import Stopped
   from emma_jax.training.signals import StopRequest
 
   with StopRequest() as request:
-    yield lambda: request.requested
+    try:
+      stage(lambda: request.requested)
+    except Stopped:
+      print("stopped; the same command goes on", file=sys.stderr)
+      return STOPPED
+  return 0
 
 
 def add_saved_config(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +123,7 @@ def add_saved_config(parser: argparse.ArgumentParser) -> None:
 
 
 def shard_of(text: str) -> Any:
-  """Of --shard; None where it is not given.
+  """Of --shard; all where it is not given.
 
   Raises:
     UserError: it is no I/N.
@@ -120,7 +131,7 @@ def shard_of(text: str) -> Any:
   from emma_jax.benchmarks.selection import Shard
 
   if not text:
-    return None
+    return Shard()
   index, _, count = text.partition("/")
   try:
     return Shard(int(index), int(count))
@@ -130,29 +141,11 @@ def shard_of(text: str) -> Any:
     ) from error
 
 
-def shard_of_cluster() -> Any:
-  """This process's share of those that a launcher started together."""
-  import jax
-
-  from emma_jax.benchmarks.selection import Shard
-
-  return Shard(jax.process_index(), jax.process_count())
-
-
 def judge(run: Any, sources: Mapping[str, Any]) -> int:
   """The judge stage; 75 where it was asked to stop."""
-  from emma_jax.benchmarks import decide, stages
-  from emma_jax.judge.limited import OutOfBudget
+  from emma_jax.benchmarks import stages
 
-  with stopping() as stop:
-    try:
-      stages.judge(run, sources, stop=stop)
-    except decide.Stopped:
-      print("stopped; the same command goes on", file=sys.stderr)
-      return STOPPED
-    except OutOfBudget as error:
-      raise common.UserError(str(error)) from error
-  return 0
+  return until_stopped(lambda stop: stages.judge(run, sources, stop=stop))
 
 
 def score(run: Any, sources: Mapping[str, Any]) -> int:
@@ -163,11 +156,12 @@ def score(run: Any, sources: Mapping[str, Any]) -> int:
   return tables.show(path)
 
 
-def after_predictions(run: Any, data: str = "") -> int:
+def after_predictions(
+  run: Any, sources: Mapping[str, Any], data: str = ""
+) -> int:
   """Judges, aggregates and reports; `data` is --data."""
-  from emma_jax.benchmarks import page, runs
+  from emma_jax.benchmarks import page
 
-  sources = runs.open_sources(run)
   code = judge(run, sources)
   if code:
     return code

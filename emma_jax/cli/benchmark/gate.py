@@ -17,11 +17,12 @@ from emma_jax.cli import common
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark gate`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "gate",
-    help="fail where a run is worse than an earlier one",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "fail where a run is worse than an earlier one",
+    __doc__,
+    run,
   )
   parser.add_argument("new", metavar="DIR", help="folder of results")
   parser.add_argument(
@@ -38,7 +39,6 @@ def add(commands: Any) -> None:
     "--sets", default="", metavar="A,B", help="those [all of either]"
   )
   parser.add_argument("--junit", metavar="FILE", help="also write JUnit XML")
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

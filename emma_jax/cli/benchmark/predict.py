@@ -1,13 +1,12 @@
 """emma-benchmark predict: the model's answers and pictures.
 
 Several processes, on one machine or many, may predict into one folder, each
-with a --shard of its own, or all started by one launcher. What is there is not
-made again, whoever made it, in whatever batches.
+with a --shard of its own. What is there is not made again, whoever made it, in
+whatever batches.
 """
 
 import argparse
 from collections.abc import Mapping
-import sys
 from typing import Any
 
 from emma_jax.cli import common
@@ -16,16 +15,16 @@ from emma_jax.cli.benchmark import flags
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark predict`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "predict",
-    help="the model's answers and pictures, the first stage",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "the model's answers and pictures, the first stage",
+    __doc__,
+    run,
   )
   common.add_config_arguments(parser, "benchmarks")
   flags.add_out(parser)
   flags.add_model(parser)
-  parser.set_defaults(run=run)
 
 
 def prepared(
@@ -37,6 +36,9 @@ def prepared(
   """
   from emma_jax.benchmarks import folders, runs
 
+  flags.shard_of(args.shard)  # checks it
+  if args.batch < 0:
+    raise common.UserError(f"--batch {args.batch} must not be negative.")
   config = flags.load_config(args, overrides)
   found = runs.make_run(config, args.out, args.sets, args.data)
   # Before anything is loaded.
@@ -56,27 +58,24 @@ def prepared(
   return found, sources, model
 
 
-def run(
-  args: argparse.Namespace, overrides: Mapping[str, str], judged: bool = False
+def predict(
+  args: argparse.Namespace, found: Any, sources: Mapping[str, Any], model: Any
 ) -> int:
-  """Predicts; 75 where it was asked to stop. `judged`: see `prepared`."""
-  shard = flags.shard_of(args.shard)
-  if args.batch < 0:
-    raise common.UserError(f"--batch {args.batch} must not be negative.")
-  found, sources, model = prepared(args, overrides, judged=judged)
-  from emma_jax.benchmarks import predict, stages
+  """The stage, of what `prepared` gives; 75 where it was asked to stop."""
+  from emma_jax.benchmarks import stages
 
-  with flags.stopping() as stop:
-    try:
-      stages.predict(
-        found,
-        model,
-        sources,
-        shard=shard or flags.shard_of_cluster(),
-        batch=args.batch or found.config["rows"],
-        stop=stop,
-      )
-    except predict.Stopped:
-      print("stopped; the same command goes on", file=sys.stderr)
-      return flags.STOPPED
-  return 0
+  return flags.until_stopped(
+    lambda stop: stages.predict(
+      found,
+      model,
+      sources,
+      shard=flags.shard_of(args.shard),
+      batch=args.batch or found.config["rows"],
+      stop=stop,
+    )
+  )
+
+
+def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+  """Predicts; 75 where it was asked to stop."""
+  return predict(args, *prepared(args, overrides, judged=False))

@@ -2,30 +2,25 @@
 
 import argparse
 from collections.abc import Mapping
-import os
 from typing import Any
 
 from emma_jax.cli import common
+from emma_jax.cli.benchmark import flags
 
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark report`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "report",
-    help="one page of tables, samples and prompts, the last stage",
-    description=__doc__,
+    "one page of tables, samples and prompts, the last stage",
+    __doc__,
+    run,
   )
   parser.add_argument(
     "--out", metavar="DIR", required=True, help="folder of the results"
   )
-  parser.add_argument(
-    "--data",
-    metavar="DIR",
-    default=os.environ.get("EMMA_BENCHMARKS", ""),
-    help="folder of the test sets, whose questions are shown [the config's, or "
-    "$EMMA_BENCHMARKS]",
-  )
-  parser.set_defaults(run=run)
+  flags.add_data(parser)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

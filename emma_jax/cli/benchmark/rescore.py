@@ -10,19 +10,20 @@ as they are, unless --sets names them.
 
 import argparse
 from collections.abc import Mapping
-import os
 from typing import Any
 
 from emma_jax.cli import common
+from emma_jax.cli.benchmark import flags
 
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark rescore`."""
-  parser = commands.add_parser(
+  parser = common.add_subcommand(
+    commands,
     "rescore",
-    help="make another implementation the headline, without model or judge",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+    "make another implementation the headline, without model or judge",
+    __doc__,
+    run,
   )
   parser.add_argument("out", metavar="DIR", help="folder of results")
   parser.add_argument(
@@ -31,13 +32,7 @@ def add(commands: Any) -> None:
   parser.add_argument(
     "--sets", default="", metavar="A,B", help="those [all that have it]"
   )
-  parser.add_argument(
-    "--data",
-    metavar="DIR",
-    default=os.environ.get("EMMA_BENCHMARKS", ""),
-    help="folder of the test sets [the config's, or $EMMA_BENCHMARKS]",
-  )
-  parser.set_defaults(run=run)
+  flags.add_data(parser)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

@@ -16,11 +16,8 @@ from emma_jax.cli.benchmark import flags, predict
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-benchmark run`."""
-  parser = commands.add_parser(
-    "run",
-    help="predict, judge, aggregate and report",
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+  parser = common.add_subcommand(
+    commands, "run", "predict, judge, aggregate and report", __doc__, run
   )
   common.add_config_arguments(parser, "benchmarks")
   flags.add_out(parser)
@@ -31,27 +28,23 @@ def add(commands: Any) -> None:
     help="take two items of each set through predicting and judging, and say "
     "what the whole will take",
   )
-  parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """All stages; a process that makes a share of the predictions ends there."""
+  judged = args.dry_run or not args.shard
+  found, sources, model = predict.prepared(args, overrides, judged=judged)
   if args.dry_run:
-    return _dry_run(args, overrides)
-  code = predict.run(args, overrides, judged=not args.shard)
+    return _dry_run(found, sources, model)
+  code = predict.predict(args, found, sources, model)
   if code or args.shard:
     return code
-  from emma_jax.benchmarks import runs
-
-  config = flags.load_config(args, overrides)
-  found = runs.make_run(config, args.out, args.sets, args.data)
-  return flags.after_predictions(found, args.data)
+  return flags.after_predictions(found, sources, args.data)
 
 
-def _dry_run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
+def _dry_run(found: Any, sources: Mapping[str, Any], model: Any) -> int:
   from emma_jax.benchmarks import estimate
 
-  found, sources, model = predict.prepared(args, overrides, judged=True)
   for line in estimate.lines(estimate.dry_run(found, model, sources)):
     print(line)
   return 0

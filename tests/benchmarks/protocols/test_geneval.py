@@ -10,6 +10,7 @@ from emma_jax.benchmarks.items import BadItem, Item
 from emma_jax.benchmarks.protocols import geneval
 from emma_jax.benchmarks.scoring import geneval as scoring
 from emma_jax.judge.base import Reply
+from emma_jax.scorers.classes import NAMES
 from tests.benchmarks import golden
 from tests.benchmarks.protocols import drawn
 
@@ -97,7 +98,7 @@ def test_all_real_prompts(shared_dir, tmp_path, split):
     assert calls[3].id == f"geneval/{one.id}/3/detect" and not calls[3].text
     names, colored = calls[0].options["classes"], calls[0].options["colors"]
     assert set(names) == {x["class"] for x in checks["include"]}
-    assert set(names) <= set(geneval.OBJECT_NAMES)
+    assert set(names) <= set(NAMES)
     assert set(colored) == {
       x["class"] for x in checks["include"] if "color" in x
     }
@@ -111,7 +112,7 @@ def test_all_real_prompts(shared_dir, tmp_path, split):
 
 def test_class_names_are_the_originals(shared_dir):
   path = shared_dir / "data/benchmarks/geneval/object_names.txt"
-  assert list(geneval.OBJECT_NAMES) == path.read_text().split("\n")[:80]
+  assert list(NAMES) == path.read_text().split("\n")[:80]
 
 
 def test_the_originals_numbers(shared_dir):
@@ -248,7 +249,7 @@ BOXES = st.lists(
   st.builds(
     lambda x, y, score, color: box(x, y, score, color=color),
     *(st.floats(0, 99), st.floats(0, 99), st.floats(0, 1)),
-    st.sampled_from(scoring.COLORS),
+    st.sampled_from(scoring.COLOURS),
   ),
   max_size=20,
 )
