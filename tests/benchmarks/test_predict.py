@@ -185,6 +185,15 @@ def test_a_stop_string_ends_an_answer(tmp_path):
   assert line.status == ("ok" if line.text.strip() else "empty")
 
 
+def test_every_repeat_and_every_item_has_noise_of_its_own(tmp_path):
+  """Of one prompt, too: four pictures of an item are four pictures."""
+  items = [toy.item(n, question="red circle") for n in range(3)]
+  run(tmp_path, "draw", items, repeats=4)
+  place = folders.SetFolder(str(tmp_path), "toy")
+  sums = [line.sha256 for _, line in place.lines()]
+  assert len(sums) == len(set(sums)) == 12
+
+
 def test_a_limit_takes_whole_groups(tmp_path):
   tally = run(tmp_path, limit=5)
   assert tally.made == 4  # pairs of questions about one picture
