@@ -15,7 +15,6 @@ import os
 import re
 import time
 from typing import Any
-import zlib
 
 from PIL import Image
 
@@ -26,7 +25,7 @@ from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.items import Item
 from emma_jax.benchmarks.model import Model
 from emma_jax.benchmarks.records import Appender, Prediction, Stopped
-from emma_jax.benchmarks.selection import Shard, limited
+from emma_jax.benchmarks.selection import Shard, limited, stream
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.sampling.answers import Answer, Conversation
@@ -163,7 +162,7 @@ def _jobs(
     )
     yield _Job(
       line=line,
-      stream=zlib.crc32(f"{item.id}/{repeat}".encode()) & 0x7FFFFFFF,
+      stream=stream(f"{item.id}/{repeat}"),
       text=asked.text,
       pictures=asked.pictures,
     )

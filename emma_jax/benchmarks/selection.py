@@ -1,8 +1,9 @@
-"""Which items of a set are run, and by which process."""
+"""Which items of a set are run, by which process, and with what noise."""
 
 from collections.abc import Sequence
 import dataclasses
 import hashlib
+import zlib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,3 +55,8 @@ def limited(groups: Sequence[str], limit: int) -> list[int]:
 def rank(text: str) -> int:
   """A place among texts that depends on this one alone: a fixed shuffle."""
   return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def stream(name: str) -> int:
+  """Of the noise of what has this name: a number that `Session` takes."""
+  return zlib.crc32(name.encode()) & 0x7FFFFFFF

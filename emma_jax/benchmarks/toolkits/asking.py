@@ -11,9 +11,9 @@ import dataclasses
 import io
 import logging
 from typing import Any
-import zlib
 
 from emma_jax.benchmarks.records import Status
+from emma_jax.benchmarks.selection import stream
 
 # Prepared requests that wait for company, in batches; see `predict`.
 _WAITING = 32
@@ -199,7 +199,7 @@ class Asker:
       temperature=ones[0].temperature,
       top_p=ones[0].top_p,
       seed=self._seed,
-      streams=[_stream(one.name) for one in ones],
+      streams=[stream(one.name) for one in ones],
     )
     found = []
     for one, (answer,) in zip(ones, said):
@@ -219,13 +219,9 @@ class Asker:
       prepared,
       steps=self._steps,
       seed=self._seed,
-      streams=[_stream(one.name) for one in ones],
+      streams=[stream(one.name) for one in ones],
     )
     return [Given(picture=_png(pixels)) for pixels in made]
-
-
-def _stream(name: str) -> int:
-  return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
 def _png(pixels_YXC: Any) -> bytes:
