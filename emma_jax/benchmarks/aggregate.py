@@ -21,7 +21,7 @@ from emma_jax.benchmarks.data.folder import Source
 from emma_jax.benchmarks.folders import SetFolder
 from emma_jax.benchmarks.records import Outcome
 from emma_jax.benchmarks.settings import SetSettings
-from emma_jax.judge.base import Reply
+from emma_jax.judge.base import Reply, tokens_of
 
 
 def aggregate(
@@ -136,20 +136,18 @@ def _judge(
   """Who judged, as asked and as the server named itself, and when."""
   models: dict[str, int] = {}
   statuses: dict[str, int] = {}
-  tokens = [0, 0]
+  read, written = tokens_of(used.values())
   dates = [reply.date for reply in used.values() if reply.date]
   for reply in used.values():
     if reply.status == "ok":  # a filter before the model says not whose it is
       models[reply.model] = models.get(reply.model, 0) + 1
     statuses[reply.status] = statuses.get(reply.status, 0) + 1
-    tokens[0] += reply.usage.get("prompt_tokens") or 0
-    tokens[1] += reply.usage.get("completion_tokens") or 0
   return {
     "identity": dict(identity),
     "answered_as": dict(sorted(models.items())),
     "replies": dict(sorted(statuses.items())),
-    "input_tokens": tokens[0],
-    "output_tokens": tokens[1],
+    "input_tokens": read,
+    "output_tokens": written,
     "first": min(dates, default=""),
     "last": max(dates, default=""),
   }

@@ -20,9 +20,9 @@ from emma_jax.benchmarks.runs import Run, never
 from emma_jax.benchmarks.selection import Shard, limited
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.benchmarks.suite import NoAnswers
-from emma_jax.judge.base import Call, Reply
+from emma_jax.judge.base import Call, Reply, tokens_of
 from emma_jax.judge.cached import Cached
-from emma_jax.judge.ledger import Price
+from emma_jax.judge.ledger import Price, total
 
 FOLDER = "dry-run"
 
@@ -158,8 +158,8 @@ def _estimate(
     kept = list(decide.kept(place.judgements).values())
     factor = items / max(1, tested)
     calls = round(len(kept) * factor)
-    usage = _tokens(kept)
-    usage = (usage[0] * factor, usage[1] * factor)
+    read, written = tokens_of(kept)
+    usage = (read * factor, written * factor)
     replies = [reply.text or f"({reply.status})" for reply in kept[:2]]
     price = price_of(run.config["judges"][one.judge])
   template = one.benchmark.prompts[one.prompt]
@@ -174,14 +174,6 @@ def _estimate(
     usd=price.of(usage[0], usage[1], 0) if calls else 0.0,
     prompts=[template(small[i]).text for i in range(tested)],
     replies=replies,
-  )
-
-
-def _tokens(replies: Sequence[Reply]) -> tuple[float, float]:
-  """(in, out) as the server counted them."""
-  return (
-    sum(r.usage.get("prompt_tokens") or 0 for r in replies),
-    sum(r.usage.get("completion_tokens") or 0 for r in replies),
   )
 
 
@@ -233,7 +225,7 @@ def cost(run: Run, sources: Mapping[str, Source]) -> list[Cost]:
     replies = list(decide.kept(place.judgements).values())
     usd = None if desk.missing else 0.0
     if replies and desk.missing:
-      read, written = _tokens(replies)
+      read, written = tokens_of(replies)
       more = len(desk.missing) / len(replies)
       price = price_of(run.config["judges"][one.judge])
       usd = price.of(read * more, written * more, 0)
@@ -284,12 +276,11 @@ def lines(found: Sequence[Estimate]) -> list[str]:
       f"{one.calls:>9,}{one.input_tokens:>12,.0f}{one.output_tokens:>10,.0f}"
       f"{_usd(one.usd):>9}"
     )
-  paid = [x.usd for x in found if x.usd is not None]
   out.append(
     f"{'in all':<16}{sum(x.items for x in found):>8,}"
     f"{sum(x.predictions for x in found):>13,}"
     f"{sum(x.hours for x in found):>9.2f}{sum(x.calls for x in found):>9,}"
-    f"{'':>22}{_usd(sum(paid) if len(paid) == len(found) else None):>9}"
+    f"{'':>22}{_usd(total(x.usd for x in found)):>9}"
   )
   for one in found:
     for text in one.prompts:

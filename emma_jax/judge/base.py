@@ -5,7 +5,7 @@ a server, a file of replies made before, a detector of objects, a reader of
 texts. A reply is decided by the judge's identity and the call, nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import hashlib
 import json
@@ -88,6 +88,15 @@ class Reply:
   seconds: float = 0.0
   tries: int = 1
   date: str = ""
+
+
+def tokens_of(replies: Iterable[Reply]) -> tuple[int, int]:
+  """(in, out) of replies, as far as servers counted them."""
+  usages = [reply.usage for reply in replies]
+  return (
+    sum(usage.get("prompt_tokens") or 0 for usage in usages),
+    sum(usage.get("completion_tokens") or 0 for usage in usages),
+  )
 
 
 class Judge(Protocol):
