@@ -15,8 +15,11 @@ from emma_jax.build import config_file, sections
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
+from emma_jax.build import session as build_session
 from emma_jax.checkpoints.integrity import config_differences
 from emma_jax.data.pictures import aspect_buckets
+from emma_jax.evals.during import StageEvaluator
+from emma_jax.evals.settings import EvalSettings
 from emma_jax.training import step as step_lib
 from tests.goldens import configs as goldens
 from tests.goldens import machines, store
@@ -115,6 +118,19 @@ def test_a_config_has_all_sections_and_its_command(name, load):
   file = f"{name.partition(':')[0]}.py"
   doc = ast.get_docstring(ast.parse((goldens.FOLDER / file).read_text()))
   assert f"python -m emma_jax.cli.train --config configs/{file}" in doc
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_scores_a_training_takes_its_config(name, load, tmp_path):
+  """`train.evaluate` is on by default: a key that it does not know ends every
+  training before its first step."""
+  StageEvaluator(tmp_path, sections.plain(load(name)))
+
+
+def test_what_scores_weights_takes_the_shipped_ones_config():
+  """As `emma-evaluate` begins."""
+  config = build_session.read("reference").config
+  assert EvalSettings.of(config).tasks
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -46,10 +46,12 @@ class EvalSettings:
   def of(cls, config: Mapping[str, Any], **changes: Any) -> "EvalSettings":
     """Of a config's section `evaluate`; raises sections.ConfigError.
 
-    Its `router` is for `build.data.held_out_pictures`.
+    Its `router` is for `build.data.held_out_pictures`, its `benchmarks` for
+    `benchmarks.during`.
     """
     section = sections.plain(config["evaluate"]) | changes
-    section.pop("router", None)
+    for others in ("router", "benchmarks"):
+      section.pop(others, None)
     return sections.make(cls, section, "evaluate")
 
   def spec(self, task: str) -> SourceSpec:
