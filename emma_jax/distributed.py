@@ -20,9 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Exit codes that launch/ and the supervisor read; sysexits.h has them so.
-UNREACHABLE = 69  # the other processes were not found in time
-STOPPED = 75  # asked to stop, and saved; the same command continues
+from emma_jax.exits import Exit
 
 _joined: list = []  # the settings, once this process is one of several
 _FLAGS = ("coordinator", "num_processes", "process_id")
@@ -211,7 +209,7 @@ def leave(code: int) -> None:
   The farewell that JAX says at exit would wait for processes that wait for
   this one.
   """
-  if _joined and code not in (0, STOPPED):
+  if _joined and code not in (Exit.DONE, Exit.STOPPED):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -243,7 +241,7 @@ def _give_up(found: Settings, where: str, who: str) -> None:
       "processes differs; --start_seconds waits longer."
     )
   print(f"error: {who}: {text}", file=sys.stderr, flush=True)
-  os._exit(UNREACHABLE)  # the main thread waits inside JAX
+  os._exit(Exit.UNREACHABLE)  # the main thread waits inside JAX
 
 
 def _listens(address: str) -> bool:

@@ -8,9 +8,10 @@ everything they started, and all begin again from the last checkpoint. Each is
 in a session of its own, so that killing it leaves no data worker and no shared
 memory behind. SIGTERM and Ctrl-C are passed on; a second one kills.
 
-Exit codes: 0 all are done; 2 the command has a mistake (not restarted); 75
-asked to stop, the same command continues; 70 given up after --max_restarts in a
-row; 137 a stop that was not obeyed in time, or the second Ctrl-C.
+Exit codes: 0 all are done; 2 and others that restarting would not mend (see
+`emma_jax.exits`) at once; 75 asked to stop, the same command continues; 70
+given up after --max_restarts in a row; 137 a stop that was not obeyed in time,
+or the second Ctrl-C.
 
 On several machines start one on each, with the same --coordinator and
 --num_processes; a dead machine ends the others' processes after the trainer's
@@ -27,8 +28,8 @@ import sys
 import time
 
 from emma_jax import processes
+from emma_jax.exits import FINAL, Exit
 
-MISTAKE, GAVE_UP, STOPPED, KILLED = 2, 70, 75, 137
 _POLL = 0.1  # seconds between two looks at the processes
 
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
   command = argv[split + 1 :]
   if not command:
     _say("error: no command; it comes after --, see --help.")
-    return MISTAKE
+    return Exit.MISTAKE
   if args.num_processes is None:
     args.num_processes = args.first_process + args.processes
   last = args.first_process + args.processes
@@ -51,10 +52,10 @@ def main(argv: list[str] | None = None) -> int:
       f"error: processes {args.first_process}..{last - 1} are not among "
       f"the {args.num_processes} of the run."
     )
-    return MISTAKE
+    return Exit.MISTAKE
   if args.num_processes > args.processes and not args.coordinator:
     _say("error: processes of several machines need --coordinator HOST:PORT.")
-    return MISTAKE
+    return Exit.MISTAKE
   return _Supervisor(args, command).run()
 
 
@@ -121,14 +122,14 @@ class _Supervisor:
         row = 0
       if row == self.args.max_restarts:
         _say(f"giving up after {row} restarts in a row.")
-        return GAVE_UP
+        return Exit.GAVE_UP
       pause = min(self.args.backoff * 2**row, 300.0)
       row += 1
       _say(f"restart {row} of at most {self.args.max_restarts} in {pause:g} s.")
       end = time.monotonic() + pause
       while time.monotonic() < end:
         if self.asked:
-          return STOPPED  # the last checkpoint is all there is to keep
+          return Exit.STOPPED  # the last checkpoint is all there is to keep
         time.sleep(_POLL)
 
   def _ask(self, number: int, frame) -> None:
@@ -147,7 +148,7 @@ class _Supervisor:
     try:
       while True:
         codes = [child.poll() for child in self.children]
-        failed = [c for c in codes if c not in (None, 0, STOPPED)]
+        failed = [c for c in codes if c not in (None, 0, Exit.STOPPED)]
         if failed and not self.asked:
           return self._failed(codes)
         if None not in codes:
@@ -155,14 +156,14 @@ class _Supervisor:
         if self.asked > told:
           told, deadline = self.asked, time.monotonic() + self.args.grace
           if told > 1:
-            return KILLED
+            return Exit.KILLED
           _say("stopping; a second signal kills.")
           for child in self.children:
             if child.poll() is None:
               child.terminate()
         if time.monotonic() > deadline:
           _say(f"not stopped after {self.args.grace:g} s; killing.")
-          return KILLED
+          return Exit.KILLED
         time.sleep(_POLL)
     finally:
       for child, name in zip(self.children, self.names):
@@ -181,7 +182,7 @@ class _Supervisor:
         "EMMA_PROCESS_ID": str(process_id),
       }
     else:
-      env["EMMA_STOPPED_CODE"] = str(STOPPED)
+      env["EMMA_STOPPED_CODE"] = str(int(Exit.STOPPED))
     return subprocess.Popen(
       self.command,
       env=env,
@@ -191,18 +192,21 @@ class _Supervisor:
 
   def _failed(self, codes: Sequence[int | None]) -> int | None:
     for i, code in enumerate(codes):
-      if code not in (None, 0, STOPPED):
+      if code not in (None, 0, Exit.STOPPED):
         _say(
           f"process {self.args.first_process + i} ended with {code}"
           f"{processes.signal_of(code)}; ending the others."
         )
-    return MISTAKE if MISTAKE in codes else None
+    final = [code for code in codes if code in FINAL]
+    return final[0] if final else None
 
   def _ended(self, codes: Sequence[int | None]) -> int | None:
     if not any(codes):
       return 0
     # Asked to stop by somebody else than us counts, too.
-    return STOPPED if self.asked or set(codes) <= {0, STOPPED} else None
+    return (
+      Exit.STOPPED if self.asked or set(codes) <= {0, Exit.STOPPED} else None
+    )
 
 
 def _free_port() -> int:

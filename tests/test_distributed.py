@@ -11,6 +11,7 @@ import pytest
 
 from emma_jax import distributed, sharding
 from emma_jax.distributed import Settings, StartError, settings
+from emma_jax.exits import Exit
 
 pytestmark = pytest.mark.smoke
 
@@ -180,7 +181,7 @@ def test_who_finds_nobody_says_where_it_looked(process_id, words, repo):
       "EMMA_START_SECONDS": "1",
     },
   )
-  assert done.returncode == distributed.UNREACHABLE
+  assert done.returncode == Exit.UNREACHABLE
   assert f"error: process {process_id} of 2: " in done.stderr
   assert words.format(port=port) in done.stderr
 

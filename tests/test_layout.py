@@ -30,6 +30,7 @@ FLOORS = (
     "__init__",
     "assets",
     "batches",
+    "exits",
     "files",
     "processes",
     "rules",

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from emma_jax import supervise
+from emma_jax.exits import Exit
 
 ROOT = pathlib.Path(__file__).parents[1]
 TIMEOUT = 120  # seconds for what takes one; a hang fails
@@ -87,9 +88,11 @@ if len(list(root.glob(me + "_*"))) == 1:
 @pytest.mark.parametrize(
   "program, code, words",
   [
-    ("import sys; sys.exit(2)", supervise.MISTAKE, "ended with 2"),
-    ("import sys; sys.exit(5)", supervise.GAVE_UP, "giving up after 1"),
-    ("import sys; sys.exit(75)", supervise.STOPPED, ""),
+    ("import sys; sys.exit(2)", Exit.MISTAKE, "ended with 2"),
+    ("import sys; sys.exit(76)", Exit.NOT_FINITE, "ended with 76"),
+    ("import sys; sys.exit(73)", Exit.IN_USE, "ended with 73"),
+    ("import sys; sys.exit(5)", Exit.GAVE_UP, "giving up after 1"),
+    ("import sys; sys.exit(75)", Exit.STOPPED, ""),
   ],
 )
 def test_exit_codes(program, code, words):
@@ -97,9 +100,7 @@ def test_exit_codes(program, code, words):
   assert (got, words in err) == (code, True), err
 
 
-@pytest.mark.parametrize(
-  "signals, code", [(1, supervise.STOPPED), (2, supervise.KILLED)]
-)
+@pytest.mark.parametrize("signals, code", [(1, Exit.STOPPED), (2, Exit.KILLED)])
 def test_sigterm_is_passed_on_and_a_second_one_kills(signals, code):
   """The children obey the first only where there is just one."""
   program = f"""
@@ -137,7 +138,7 @@ print(block.name, worker.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
   code, out, err = ended(start(program, "--max_restarts", "0"))
-  assert code == supervise.GAVE_UP, err
+  assert code == Exit.GAVE_UP, err
   name, worker = out.split()
   assert not pathlib.Path("/dev/shm", name).exists()
   assert not alive(int(worker))
@@ -173,5 +174,5 @@ def alive(pid: int) -> bool:
   ],
 )
 def test_mistakes_are_told(options, capsys):
-  assert supervise.main(options) == supervise.MISTAKE
+  assert supervise.main(options) == Exit.MISTAKE
   assert "error: " in capsys.readouterr().err

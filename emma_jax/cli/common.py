@@ -11,6 +11,7 @@ from typing import Any
 
 from emma_jax.build import config_file
 from emma_jax.build.sections import ConfigError
+from emma_jax.exits import Exit
 
 
 class UserError(Exception):
@@ -21,34 +22,39 @@ def run(
   main: Callable[[list[str]], int | None],
   argv: Sequence[str] | None = None,
   errors: tuple[type[Exception], ...] = (),
+  codes: Mapping[type[Exception], Exit] | None = None,
 ) -> int:
-  """Calls `main` and turns mistakes into a message and exit code 2.
+  """Calls `main` and turns what it raises into a message and an exit code.
 
   Args:
     main: gets the arguments without the program and without `--debug`.
     argv: the arguments; None: those of the process.
     errors: exception types that are a user's mistake, not a bug, beside
       UserError and ConfigError.
+    codes: exception types that are no mistake and no bug -> code of each. The
+      nearest type counts, whichever of both it stands in.
 
   Returns:
-    main's code (None counts as 0), 2 for a mistake, 130 after Ctrl-C.
+    main's code (None counts as 0), 2 for a mistake, the code of an error in
+    `codes`, 130 after Ctrl-C.
     `--debug` or EMMA_DEBUG=1 adds the stack trace.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
+  known = dict.fromkeys(mistakes, Exit.MISTAKE) | dict(codes or {})
   try:
     return main([a for a in argv if a != "--debug"]) or 0
-  except mistakes as error:
+  except tuple(known) as error:
     if debug:
       traceback.print_exc()
     print(f"error: {error}", file=sys.stderr)
-    return 2
+    return next(known[kind] for kind in type(error).__mro__ if kind in known)
   except KeyboardInterrupt:
     if debug:
       traceback.print_exc()
     print("interrupted", file=sys.stderr)
-    return 130
+    return Exit.INTERRUPTED
 
 
 def subcommands(

@@ -20,6 +20,7 @@ from typing import Any
 
 from emma_jax.build import config_file
 from emma_jax.cli import common
+from emma_jax.exits import Exit
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,7 +119,6 @@ def _main(argv: list[str]) -> int:
   # After the arguments: a mistake in them should not wait for JAX.
   import jax
 
-  from emma_jax import distributed
   from emma_jax.build import run as build_run
   from emma_jax.training import goodput, loop
 
@@ -146,7 +146,7 @@ def _main(argv: list[str]) -> int:
     print(stopped, file=sys.stderr)
     if args.stopped_code is not None:
       return args.stopped_code
-    return distributed.STOPPED if jax.process_count() > 1 else 0
+    return Exit.STOPPED if jax.process_count() > 1 else 0
   if jax.process_index() == 0:
     print(ledger.summary())
     print(

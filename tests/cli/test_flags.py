@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from emma_jax import distributed, supervise
+from emma_jax import distributed
 from emma_jax.cli import common
 from tests.goldens import cli as goldens
 from tests.goldens import store
@@ -39,18 +39,6 @@ def test_a_flag_in_a_help_is_one_that_exists():
       foreign |= {"--peer_seconds", "--workdir"}
     unknown = {f for f in shown if f not in known} - foreign
     assert not unknown, (name, unknown)
-
-
-@pytest.mark.smoke
-def test_exit_codes_are_those_that_scripts_read():
-  """Of sysexits.h, and what shells give to a kill and to Ctrl-C."""
-  assert (distributed.UNREACHABLE, distributed.STOPPED) == (69, 75)
-  assert (
-    supervise.MISTAKE,
-    supervise.GAVE_UP,
-    supervise.STOPPED,
-    supervise.KILLED,
-  ) == (2, 70, 75, 137)
 
   def fails(error):
     def main(argv):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import distributed
+from emma_jax.exits import Exit
 from emma_jax.training import loop
 from tests.data import recorded
 from tests.training import test_loop
@@ -60,7 +61,7 @@ def main() -> int:
     params = loop.train(run, args.workdir, after)
   except loop.Stopped as stopped:
     print(stopped, file=sys.stderr)
-    return distributed.STOPPED
+    return Exit.STOPPED
   print("w", *map(repr, params["w"].tolist()))
   return 0
 

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from emma_jax import distributed, supervise
 from emma_jax.checkpoints import weight_files
+from emma_jax.exits import Exit
 from tests import tiny
 from tests.data import recorded
 from tests.training.test_loop import STEPS
@@ -160,7 +160,7 @@ def test_planned_batches_on_two_processes_are_those_of_one(root):
 def test_sigterm_to_one_stops_all_and_one_process_goes_on(root, alone):
   """They save the same step; another number of processes continues."""
   codes, said = toys(root, "stopped", 2, "--at", "1=term", "--only", "1")
-  assert codes == [distributed.STOPPED] * 2, said
+  assert codes == [Exit.STOPPED] * 2, said
   assert "by another process at step 2 of 1_pretraining; saved" in said[0]
   assert "by SIGTERM at step 2 of 1_pretraining; saved" in said[1]
   assert saved(root / "stopped") == [2]
@@ -179,7 +179,7 @@ def test_a_dead_peer_ends_the_others_in_time(root, name, code):
   codes, said = toys(root, name, 2, "--at", f"4={name}", "--only", "1")
   assert codes[1] == code
   # JAX aborts, or the collective fails first; either is restarted.
-  assert codes[0] not in (0, distributed.STOPPED, supervise.MISTAKE), said
+  assert codes[0] not in (0, Exit.STOPPED, Exit.MISTAKE), said
 
 
 @pytest.mark.slow
@@ -247,7 +247,3 @@ def kill_one(
   children = sorted(map(int, tasks.read_text().split()))  # in order of start
   assert len(children) == 2
   os.kill(children[where], signal.SIGKILL)
-
-
-def test_the_supervisor_and_the_trainer_agree_on_codes():
-  assert supervise.STOPPED == distributed.STOPPED

@@ -7,8 +7,7 @@ import sys
 from typing import Any
 
 from emma_jax.cli import common
-
-STOPPED = 75  # asked to stop, and saved; the same command goes on
+from emma_jax.exits import Exit
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +107,7 @@ def until_stopped(stage: Callable[[Callable[[], bool]], None]) -> int:
       stage(lambda: request.requested)
     except Stopped:
       print("stopped; the same command goes on", file=sys.stderr)
-      return STOPPED
+      return Exit.STOPPED
   return 0
 
 
