@@ -115,6 +115,9 @@ def get_config() -> ml_collections.ConfigDict:
       # Of an answer: longer ones are cut. Descriptions of documents and charts
       # in LLaVA-OneVision and FineVision take a few hundred.
       max_tokens=1024,
+      # Tokens of a request: pictures, all questions, a picture to be drawn, and
+      # an answer. Longer ones are refused [D Qwen3's own context].
+      max_context=32_768,
       averaged=True,  # use the EMA weights
     )
   )

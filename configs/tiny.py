@@ -173,6 +173,7 @@ def base() -> ml_collections.ConfigDict:
   # are scored often: 20 steps take less than half of the time of 50.
   c.data.max_turns = 3
   c.sample.max_tokens = 32
+  c.sample.max_context = 4096
   c.evaluate.steps = 20
   c.sample.text_guidance = 1.5
   c.sample.edit_text_guidance = 2.5

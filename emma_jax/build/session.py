@@ -156,6 +156,7 @@ def requests(config: Mapping[str, Any]) -> Requests:
     ),
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],
+    max_context=config["sample"]["max_context"],
   )
 
 

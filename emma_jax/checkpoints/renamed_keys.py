@@ -36,6 +36,8 @@ ADDED = {
   "model.llm.attention": "auto",
   "model.vision.encoder.attention": "auto",
   "model.vision.encoder.remat": "none",
+  # There was no bound; the models of that time are tiny ones.
+  "sample.max_context": 4096,
   "stages.*.accumulation": 1,
   "stages.*.batch_samples": 0,
   "stages.*.mixture_even_buckets": False,

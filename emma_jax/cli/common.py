@@ -113,6 +113,13 @@ def sampling_mistakes() -> tuple[type[Exception], ...]:
   return BadRecord, SampleError, CheckpointError, FileNotFoundError
 
 
+def sampling_codes() -> dict[type[Exception], Exit]:
+  """What ends a command that samples otherwise than with a mistake."""
+  from emma_jax.sampling.context import NotFinite
+
+  return {NotFinite: Exit.NOT_FINITE}
+
+
 def add_config_arguments(parser: argparse.ArgumentParser, folder: str = ""):
   """`--config FILE`, and help for overrides and `--debug`.
 

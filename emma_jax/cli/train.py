@@ -188,7 +188,7 @@ def _both(*evaluators: Any) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv, _mistakes())
+  return common.run(_main, argv, _mistakes(), common.sampling_codes())
 
 
 def _mistakes() -> tuple[type[Exception], ...]:

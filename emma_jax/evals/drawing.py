@@ -34,11 +34,12 @@ def run(
     for size in dict.fromkeys(map(size_of, part)):
       places = [i for i, r in enumerate(part) if size_of(r) == size]
       made = session.draw(
-        # A seed of its own: no two batches start from the same noise.
         [part[i].prompt for i in places],
         size=size,
         steps=steps or None,
-        seed=seed + start,
+        seed=seed,
+        # Its number in the set, so that no batch size changes a picture.
+        streams=[start + i for i in places],
       )
       drawn |= zip(places, made)
     for i, record in enumerate(part):

@@ -30,7 +30,8 @@ def run(
       [r.sources for r in part],
       [r.instruction for r in part],
       steps=steps or None,
-      seed=seed + start,
+      seed=seed,
+      streams=range(start, start + len(part)),
     )
     for record, picture in zip(part, edited):
       mark = (record.kind or "editing", judge(record, picture))

@@ -68,6 +68,12 @@ def to_unit(pixels: Array, dtype) -> jax.Array:
   return jnp.asarray((pixels.astype(jnp.float32) / 127.5 - 1.0).astype(dtype))
 
 
+def to_levels(x: jax.Array) -> jax.Array:
+  """[-1, 1] -> uint8 RGB, rounded to nearest; what lies outside is clipped."""
+  levels = jnp.round((x.astype(jnp.float32) + 1.0) * 127.5)
+  return jnp.clip(levels, 0, 255).astype(jnp.uint8)
+
+
 def token_grid(height: int, width: int) -> tuple[int, int]:
   """Token rows and columns of a picture of height x width pixels."""
   if height % PIXELS_PER_TOKEN or width % PIXELS_PER_TOKEN:
@@ -152,12 +158,11 @@ class Emma(nn.Module):
   def decode_latents(
     self, latents_PTC: jax.Array, grid: tuple[int, int]
   ) -> jax.Array:
-    """Normalised latents -> pictures (P, Y, X, 3), uint8."""
+    """Normalised latents -> pictures (P, Y, X, 3), float32, about -1 to 1."""
     chex.assert_shape(latents_PTC, (None, grid[0] * grid[1], None))
     z = latents_PTC.reshape(-1, *grid, latents_PTC.shape[-1])
     x = self.autoencoder.decode_normalised(z.astype(self.config.dtype))
-    x = jnp.round((x.astype(jnp.float32) + 1.0) * 127.5)
-    return jnp.clip(x, 0, 255).astype(jnp.uint8)
+    return x.astype(jnp.float32)
 
   def latents(self, batch: Batch) -> Latents:
     """Latents of all the batch's pictures: its own, or encoded in one call.

@@ -1,15 +1,18 @@
 """Conversations: prepared one by one, answered in groups of one program."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Sample
+from emma_jax.models.emma import token_grid
 from emma_jax.sampling import context
 from emma_jax.sampling.requests import Requests, places_by
 from emma_jax.sampling.runner import Runner
-from emma_jax.structs import RawPicture
+from emma_jax.structs import RawPicture, WithLatent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,20 +67,48 @@ def conversations(
   """What is asked, as the model sees it; see `Session.answer`.
 
   Raises:
-    SampleError: a conversation without a question, or one that marks pictures
-      behind its first.
+    SampleError: a conversation without a question, one that marks pictures
+      behind its first, or one that is too long.
     BadRecord: what is no picture, or is too large.
   """
+  return _conversations(requests, runner.with_latents, pictures, turns)
+
+
+def check(
+  requests: Requests,
+  pictures: Sequence[Sequence[RawPicture]],
+  turns: Sequence[Sequence[str]],
+) -> None:
+  """Raises what `conversations` raises, without a model."""
+
+  def none(shown: Sequence[Sequence[np.ndarray]]) -> list[list[WithLatent]]:
+    grid = lambda p: token_grid(*p.shape[:2])
+    return [[WithLatent(p, np.zeros((*grid(p), 1))) for p in x] for x in shown]
+
+  _conversations(requests, none, pictures, turns)
+
+
+def _conversations(
+  requests: Requests,
+  with_latents: Callable[[Any], Sequence[Sequence[WithLatent]]],
+  pictures: Sequence[Sequence[RawPicture]],
+  turns: Sequence[Sequence[str]],
+) -> list[Conversation]:
   context.same_length(pictures=pictures, turns=turns)
   fitted = requests.fit_all(pictures)
   shown: Sequence[Sequence[RawPicture]] = fitted
   if requests.framing.understanding.native:
     # Only SigLIP2 takes many sizes in one program.
-    shown = runner.with_latents(fitted)
+    shown = with_latents(fitted)
   out = []
   for i, (seen, asked) in enumerate(zip(shown, turns)):
     sample = requests.question(i, seen, asked)
-    row = requests.layout([sample], requests.size_of(sample))
+    name = f"Conversation {i}"
+    row = requests.layout(name, [sample], requests.size_of(sample))
+    requests.check_tokens(
+      name,
+      row.row_cost(sample)["und_tokens"] + sum(requests.further_tokens(asked)),
+    )
     out.append(Conversation(sample=sample, turns=tuple(asked), row=row))
   return out
 
@@ -100,6 +131,9 @@ def answer(
     seed, streams: of draws at a temperature above 0.
   """
   tokenizer, limit = requests.tokenizer, int(options["limit"])
+  allowed_V = np.zeros(runner.model.config.llm.vocab_size, bool)
+  allowed_V[list(tokenizer.answer_ids)] = True
+  options = options | {"allowed_V": allowed_V}
   turns = [one.turns for one in asked]
   out: list[list[Answer]] = [[] for _ in asked]
   for members in places_by(one.program for one in asked).values():

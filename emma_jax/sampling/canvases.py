@@ -11,9 +11,8 @@ import functools
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures.preprocess import covering, restore
 from emma_jax.data.transforms import Sample
-from emma_jax.models.emma import PIXELS_PER_TOKEN
+from emma_jax.models.emma import PIXELS_PER_TOKEN, token_grid
 from emma_jax.sampling import image
-from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.fitting import sources_of
 from emma_jax.sampling.image import Context
 from emma_jax.sampling.requests import Requests, places_by
@@ -25,6 +24,7 @@ from emma_jax.structs import RawPicture
 class Canvas:
   """One picture to be made.
 
+  task: "drawing" or "editing".
   contexts: of the guidance, and their weights.
   samples: what is seen in each context.
   row: the layout that the contexts need.
@@ -32,6 +32,7 @@ class Canvas:
   finish: brings that into the size that was asked for.
   """
 
+  task: str
   contexts: tuple[Context, ...]
   samples: tuple[Sample, ...]
   row: Layout
@@ -41,7 +42,7 @@ class Canvas:
   @property
   def program(self) -> Hashable:
     """Canvases with the same one are computed together."""
-    return self.contexts, self.row, self.size
+    return self.task, self.contexts, self.row, self.size
 
   @property
   def tokens(self) -> int:
@@ -69,20 +70,22 @@ def drawings(
 ) -> list[Canvas]:
   """Canvases for prompts, of exactly `size`; see `Session.draw`."""
   size = requests.size if size is None else size
-  if min(size) < 1:
-    raise SampleError(f"{size=} must be positive.")
+  requests.check_results(size, len(prompts))
   full = requests.drawn_size(*size)
+  height, width = token_grid(*full)
+  requests.check_tokens(f"A picture of {full[0]}x{full[1]}", height * width)
   contexts = image.drawing_contexts(text_guidance)
   samples = requests.drawings(prompts, contexts)
   return [
     Canvas(
+      task="drawing",
       contexts=contexts,
       samples=seen,
-      row=requests.layout(seen, full),
+      row=requests.layout(f"Prompt {i}", seen, full),
       size=full,
       finish=functools.partial(covering, size=size),
     )
-    for seen in zip(*samples)
+    for i, seen in enumerate(zip(*samples))
   ]
 
 
@@ -103,9 +106,10 @@ def edits(
     samples = requests.edits(sources, instructions, contexts, members)
     for i, seen in zip(members, zip(*samples)):
       out[i] = Canvas(
+        task="editing",
         contexts=contexts,
         samples=seen,
-        row=requests.layout(seen, full),
+        row=requests.layout(f"Edit {i}", seen, full),
         size=size,
         finish=functools.partial(restore, fitted[i]),
       )
@@ -135,6 +139,7 @@ def paint(
       steps=steps,
       shift=shift,
       seed=seed,
+      task=first.task,
     )
     for i, picture in zip(members, made):
       out[i] = canvases[i].finish(picture)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
+import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emma_jax import seeds
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
@@ -21,6 +23,10 @@ from emma_jax.structs import Batch, KvCache, TokenIds
 
 class SampleError(ValueError):
   """A request that cannot be fulfilled; the message has value and remedy."""
+
+
+class NotFinite(ArithmeticError):
+  """A result holds numbers that are none; the message names what caused it."""
 
 
 def static_size(n: int, unit: int = 1) -> int:
@@ -56,16 +62,37 @@ def same_length(**lists: Sequence) -> None:
 
 
 def checked_seed(seed: int) -> int:
-  """The seed; SampleError for one that JAX cannot take."""
-  if not 0 <= seed < 2**31:
-    raise SampleError(f"{seed=} must be in 0..{2**31 - 1}.")
-  return seed
+  """The seed; SampleError for one out of `seeds.RANGE`."""
+  try:
+    return seeds.checked(seed)
+  except ValueError as error:
+    raise SampleError(str(error)) from error
+
+
+# Evaluations of the model for a picture. Beyond some hundred, Euler's error is
+# below what 8 bits show.
+MAX_STEPS = 1000
+
+
+def checked_steps(steps: int) -> int:
+  """The number of steps; SampleError for one that cannot be."""
+  if not 1 <= steps <= MAX_STEPS:
+    raise SampleError(f"{steps=} must be in 1..{MAX_STEPS}.")
+  return steps
 
 
 def answer_options(
-  limit: int, temperature: float, top_p: float
+  limit: int, most: int, temperature: float, top_p: float
 ) -> dict[str, Any]:
-  """What `text.answer` takes; SampleError for numbers that cannot be."""
+  """What `text.answer` takes; SampleError for numbers that cannot be.
+
+  `limit`: of an answer's tokens; `most`: of those, sample.max_context.
+  """
+  if limit > most:
+    raise SampleError(
+      f"max_tokens={limit} is more than sample.max_context={most}, which "
+      "question and answer are to fit into."
+    )
   if limit < 1 or temperature < 0 or not 0 < top_p <= 1:
     raise SampleError(
       f"max_tokens={limit} must be positive, {temperature=} not negative, "
@@ -164,9 +191,14 @@ def used(cache: KvCache) -> jax.Array:
   return (cache.ids.segment > 0).sum(axis=1, dtype=np.int32)
 
 
-def keys(seed: int, streams: Sequence[int]) -> jax.Array:
-  """A random key per sample, from the seed and the number of its stream."""
-  root = jax.random.key(seed)
+def keys(seed: int, task: str, streams: Sequence[int]) -> jax.Array:
+  """A random key per sample: of the seed, its task and its stream's number.
+
+  So no two of them share noise: neither a drawing and an edit of one number,
+  nor sample n of a seed and sample n - 1 of the next.
+  """
+  named = zlib.crc32(task.encode())
+  root = jax.random.fold_in(jax.random.key(checked_seed(seed)), named)
   numbers = np.asarray(streams, np.uint32)
   return jax.vmap(lambda i: jax.random.fold_in(root, i))(numbers)
 

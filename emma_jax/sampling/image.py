@@ -23,7 +23,7 @@ import numpy as np
 
 from emma_jax import flow
 from emma_jax.models.dcae import Autoencoder
-from emma_jax.models.emma import Emma, to_unit
+from emma_jax.models.emma import Emma, to_levels, to_unit
 from emma_jax.sampling.context import static_size, used
 from emma_jax.structs import KvCache, TokenIds
 
@@ -149,19 +149,24 @@ def sample_latents(
 @functools.partial(jax.jit, static_argnames=("emma", "grid"))
 def decode(
   emma: Emma, params: dict, latents_BTC: jax.Array, grid: tuple[int, int]
-) -> jax.Array:
-  """Latents -> uint8 pictures (B, Y, X, 3)."""
-  pictures: Any = emma.apply(
+) -> tuple[jax.Array, jax.Array]:
+  """Latents -> uint8 pictures (B, Y, X, 3), and which are finite (B,)."""
+  x_BYXC: Any = emma.apply(
     {"params": params}, latents_BTC, grid, method=Emma.decode_latents
   )
-  return pictures
+  finite_B = jnp.isfinite(latents_BTC).all((1, 2))
+  return to_levels(x_BYXC), finite_B & _finite(x_BYXC)
 
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "dtype"))
 def reconstruct(
   autoencoder: Autoencoder, params: dict, pixels_BYXC: jax.Array, dtype: str
-) -> jax.Array:
-  """uint8 pictures through the autoencoder and back."""
+) -> tuple[jax.Array, jax.Array]:
+  """uint8 pictures through the autoencoder and back, and which are finite."""
   x: Any = autoencoder.apply({"params": params}, to_unit(pixels_BYXC, dtype))
-  x = jnp.round((x.astype(jnp.float32) + 1) * 127.5)
-  return jnp.clip(x, 0, 255).astype(jnp.uint8)
+  return to_levels(x), _finite(x)
+
+
+def _finite(x_BYXC: jax.Array) -> jax.Array:
+  """(B,): an integer picture would show no number as black."""
+  return jnp.isfinite(x_BYXC).all((1, 2, 3))

@@ -20,16 +20,23 @@ from emma_jax.sampling.fitting import Fitting
 from emma_jax.sampling.image import Context
 from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
 
+# Of a token, at most: runs of spaces in Qwen3's vocabulary.
+_CHARACTERS = 128
+# Results that are kept together, in pictures of the largest size.
+_RESULTS = 16
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Requests(Fitting):
   """How a model sees what it is asked.
 
   to_sample: with the framing, and nothing dropped at random.
+  max_context: tokens of a request, pictures and all questions included.
   """
 
   tokenizer: Tokenizer
   to_sample: ToSample
+  max_context: int
 
   def size_of(self, question: Sample) -> tuple[int, int] | None:
     """(height, width) of the layout of a question; None: as trained."""
@@ -38,15 +45,67 @@ class Requests(Fitting):
     return shown_size(question)
 
   def layout(
-    self, samples: Sequence[Sample], size: tuple[int, int] | None = None
+    self,
+    name: str,
+    samples: Sequence[Sample],
+    size: tuple[int, int] | None = None,
   ) -> Layout:
-    """One row for any one of the samples; `size` of pictures, or trained."""
-    return context.row_layout(samples, self.row, size or self.size)
+    """One row for any one of the samples; `size` of pictures, or trained.
+
+    Raises:
+      SampleError: the request of that name is longer than `max_context`.
+    """
+    row = context.row_layout(samples, self.row, size or self.size)
+    self.check_tokens(name, max(row.row_cost(s)["und_tokens"] for s in samples))
+    return row
+
+  def check_results(self, size: tuple[int, int], count: int) -> None:
+    """Raises SampleError for results that no memory is meant for.
+
+    `size`: rows and columns of each of `count`.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+      raise SampleError(f"{size=} must be positive.")
+    if height * width > self.max_pixels:
+      raise SampleError(
+        f"A picture of {height}x{width} has {height * width} pixels; at most "
+        f"data.max_pixels={self.max_pixels} are made. Ask for a smaller one."
+      )
+    if count * height * width > _RESULTS * self.max_pixels:
+      raise SampleError(
+        f"{count} pictures of {height}x{width} are kept until all are made, "
+        f"and have more than {_RESULTS} times data.max_pixels="
+        f"{self.max_pixels}. Ask for fewer at a time, with another seed each."
+      )
+
+  def check_tokens(self, name: str, tokens: int) -> None:
+    """Raises SampleError where a request is longer than `max_context`."""
+    if tokens > self.max_context:
+      raise SampleError(
+        f"{name} takes {tokens} tokens, pictures included; at most "
+        f"sample.max_context={self.max_context} of them fit. Shorten it."
+      )
+
+  def check_text(self, name: str, text: str) -> None:
+    """Before a text is turned into tokens, which of a long one takes long.
+
+    Raises:
+      SampleError: its characters are more than `max_context` tokens hold.
+    """
+    most = self.max_context * _CHARACTERS
+    if len(text) > most:
+      raise SampleError(
+        f"{name} has {len(text)} characters; more than {most} never fit into "
+        f"sample.max_context={self.max_context} tokens. Shorten it."
+      )
 
   def drawings(
     self, prompts: Sequence[str], contexts: Sequence[Context]
   ) -> list[list[Sample]]:
     """samples[context][prompt]."""
+    for i, prompt in enumerate(prompts):
+      self.check_text(f"Prompt {i}", prompt)
     return [
       [self.to_sample(Drawing(prompt=p), drop_text=not c.text) for p in prompts]
       for c in contexts
@@ -63,6 +122,8 @@ class Requests(Fitting):
 
     All of one size.
     """
+    for i in places:
+      self.check_text(f"Instruction {i}", instructions[i])
     height, width = sources[places[0]][0].pixels_YXC.shape[:2]
     to_sample = self.to_sample.sized(height, width)
     return [
@@ -87,6 +148,8 @@ class Requests(Fitting):
     """Conversation `i` up to its first answer."""
     if not questions:
       raise SampleError(f"Conversation {i} has no question; give one.")
+    for question in questions:
+      self.check_text(f"A question of conversation {i}", question)
     for question in questions[1:]:
       if IMAGE_MARK in question:
         raise SampleError(
@@ -107,6 +170,13 @@ class Requests(Fitting):
     (first, *_) = shown
     assert isinstance(first, np.ndarray)  # only native ones bring latents
     return self.to_sample.sized(*first.shape[:2])
+
+  def further_tokens(self, questions: Sequence[str]) -> list[int]:
+    """Of each question behind the first."""
+    return [
+      1 + len(further_turn(self.tokenizer, question))
+      for question in questions[1:]
+    ]
 
   def further_turns(
     self, members: Sequence[int], turns: Sequence[Sequence[str]]

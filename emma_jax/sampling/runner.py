@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from emma_jax import rules
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Sample
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
-from emma_jax.sampling.context import SampleError, static_size
+from emma_jax.sampling.context import NotFinite, SampleError, static_size
 from emma_jax.sampling.requests import places_by
 from emma_jax.structs import WithLatent
 
@@ -69,13 +71,18 @@ class Runner:
     steps: int,
     shift: float,
     seed: int,
+    task: str,
   ) -> list[Pixels]:
     """Pictures of `size`, multiples of 32 pixels, for samples[context][n].
 
-    The noise is of the seed and streams[n]. References have the layout's size.
+    The noise is of the seed, the task and streams[n]. References have the
+    layout's size.
+
+    Raises:
+      NotFinite: a picture that holds numbers that are none.
     """
-    if steps < 1 or shift <= 0:
-      raise SampleError(f"{steps=} and {shift=} must be positive.")
+    if shift <= 0:
+      raise SampleError(f"{shift=} must be positive.")
     if not streams:
       return []
     emma, grid = self.model, token_grid(*size)
@@ -90,13 +97,12 @@ class Runner:
         layout,
       )
       _, cache = context.prefill(emma, self.params, batch, "versatile")
-      keys_B = context.keys(
-        context.checked_seed(seed), [streams[n] for n in places]
-      )
+      keys_B = context.keys(seed, task, [streams[n] for n in places])
       latents_BTC = image.sample_latents(
         emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
       )
-      made = image.decode(emma, self.params, latents_BTC, grid)
+      made, finite_B = image.decode(emma, self.params, latents_BTC, grid)
+      self._check(finite_B, f"A picture ({task})")
       out += list(np.asarray(made)[: len(chunk)])
     return out
 
@@ -105,12 +111,13 @@ class Runner:
     out: dict[int, Pixels] = {}
     for places in places_by(p.shape for p in pictures).values():
       for chunk, rows in self._chunks(places):
-        made = image.reconstruct(
+        made, finite_B = image.reconstruct(
           self.autoencoder,
           self.params["autoencoder"],
           np.stack([pictures[i] for i in _filled(chunk, rows)]),
           self.dtype,
         )
+        self._check(finite_B, "A picture from the autoencoder")
         out |= dict(zip(chunk, np.asarray(made)))
     return [out[i] for i in range(len(pictures))]
 
@@ -145,15 +152,13 @@ class Runner:
       eos: the token that ends an answer.
       seed: of the draws, with the stream.
       streams: of all conversations.
-      options: temperature, top_p, limit and room of `text.answer`.
+      options: temperature, top_p, limit, allowed_V and room of `text.answer`.
     """
     for chunk, rows in self._chunks(places):
       filled = _filled(chunk, rows)
       batch = context.one_per_row([questions[i] for i in filled], rows, layout)
       blocks = [(tokens[filled], count[filled]) for tokens, count in further]
-      keys_B = context.keys(
-        context.checked_seed(seed), [streams[i] for i in filled]
-      )
+      keys_B = context.keys(seed, "understanding", [streams[i] for i in filled])
       found = self._converse(batch, blocks, keys_B, eos, options)
       yield from zip(chunk, found)
 
@@ -172,12 +177,35 @@ class Runner:
         tokens_BL, count_B = blocks[turn - 1]
         dialogue = text.say(emma, params, dialogue, tokens_BL, count_B)
         active_B = count_B > 0
-      answers_BL, dialogue = text.answer(
+      answers_BL, finite_B, dialogue = text.answer(
         emma, params, dialogue, active_B, keys_B, eos=np.int32(eos), **options
       )
+      self._check(finite_B, "An answer")
       for row, ids in zip(out, np.asarray(answers_BL).tolist()):
         row.append(ids[: ids.index(eos)] if eos in ids else ids)
     return out
+
+  def _check(self, finite_B: Any, what: str) -> None:
+    """Raises NotFinite unless all rows are finite."""
+    if np.asarray(finite_B).all():
+      return
+    wrong = [
+      path
+      for path, x in rules.flatten(self.params).items()
+      if jnp.issubdtype(x.dtype, jnp.inexact) and not jnp.isfinite(x).all()
+    ]
+    cause = (
+      "The weights are finite, so the request takes them too far: a guidance "
+      "that is too large, or a dtype too small."
+    )
+    if wrong:
+      cause = (
+        f"{len(wrong)} of the weights are not, {', '.join(wrong[:3])} first: "
+        "take an earlier checkpoint, or convert them again."
+      )
+    raise NotFinite(
+      f"{what} by {self.name} holds NaN or infinite numbers. {cause}"
+    )
 
   def _chunks(self, items: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     """(items of a chunk, rows to compute it with); see `static_size`."""

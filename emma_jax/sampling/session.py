@@ -123,7 +123,7 @@ class Session:
       self.runner,
       prepared,
       context.checked_streams(streams, len(prepared)),
-      steps=int(self._given("steps", steps)),
+      steps=context.checked_steps(int(self._given("steps", steps))),
       shift=self._given("shift", shift),
       seed=seed,
     )
@@ -186,7 +186,8 @@ class Session:
       streams: see the class.
     """
     limit = int(self._given("max_tokens", max_tokens))
-    options = context.answer_options(limit, temperature, top_p)
+    most = self.requests.max_context
+    options = context.answer_options(limit, most, temperature, top_p)
     streams = context.checked_streams(streams, len(asked))
     return answers.answer(
       self.requests, self.runner, asked, options, seed, streams

@@ -85,25 +85,31 @@ def answer(
   top_p: jax.Array,
   limit: jax.Array,
   eos: jax.Array,
+  allowed_V: jax.Array,
   room: int,
-) -> tuple[jax.Array, Dialogue]:
+) -> tuple[jax.Array, jax.Array, Dialogue]:
   """Decodes until every active row has said `eos` or `limit` tokens.
 
-  Returns answers (B, room), `eos` from where a row stopped, and the dialogue
-  with the answers in it, but without their `eos`: the next turn begins with it,
-  also where the limit cut an answer short.
+  `allowed_V`: tokens that can be said, see `Tokenizer.answer_ids`.
+
+  Returns answers (B, room), `eos` from where a row stopped; whether all logits
+  of an active row were finite (B,); and the dialogue with the answers in it,
+  but without their `eos`: the next turn begins with it, also where the limit
+  cut an answer short.
   """
   answers_BL = jnp.full((active_B.shape[0], room), eos, jnp.int32)
 
   def going_on(carry) -> jax.Array:
-    i, active_B, _, _ = carry
+    i, active_B, *_ = carry
     return (i < limit) & active_B.any()
 
   def body(carry):
-    i, active_B, answers_BL, d = carry
+    i, active_B, answers_BL, finite_B, d = carry
+    finite_B &= jnp.isfinite(d.logits_BV).all(-1) | ~active_B
     # By position, so that no other row and no padding plays a part.
     step_keys_B = jax.vmap(jax.random.fold_in)(keys_B, d.length_B)
-    token_B = pick(d.logits_BV, step_keys_B, temperature, top_p)
+    logits_BV = jnp.where(allowed_V, d.logits_BV, -jnp.inf)
+    token_B = pick(logits_BV, step_keys_B, temperature, top_p)
     token_B = jnp.where(active_B, token_B, eos)
     active_B = active_B & (token_B != eos)
     answers_BL = jax.lax.dynamic_update_slice(
@@ -114,11 +120,13 @@ def answer(
     )
     logits_BV = _logits(emma, params, hidden_B1D[:, 0])
     d = dataclasses.replace(d, logits_BV=logits_BV)
-    return i + 1, active_B, answers_BL, d
+    return i + 1, active_B, answers_BL, finite_B, d
 
-  first = (jnp.int32(0), active_B, answers_BL, dialogue)
-  _, _, answers_BL, dialogue = jax.lax.while_loop(going_on, body, first)
-  return answers_BL, dialogue
+  finite_B = jnp.ones(active_B.shape, bool)
+  first = (jnp.int32(0), active_B, answers_BL, finite_B, dialogue)
+  last = jax.lax.while_loop(going_on, body, first)
+  _, _, answers_BL, finite_B, dialogue = last
+  return answers_BL, finite_B, dialogue
 
 
 def pick(

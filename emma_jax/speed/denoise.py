@@ -53,7 +53,7 @@ def measure(
     int(config["sample"]["steps"]), float(config["sample"]["shift"])
   )
   weights_A = jnp.array([c.weight for c in contexts], jnp.float32)
-  keys_B = context.keys(0, [0])
+  keys_B = context.keys(0, task, [0])
   arguments = (params, cache, weights_A, keys_B, times)
   traced = image.sample_latents.trace(emma, *arguments, np.int32(1), grid)
   compiled = traced.lower().compile()

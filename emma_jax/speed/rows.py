@@ -183,6 +183,7 @@ def qwen3_decode(sizes: Sizes, dtype: str) -> Work:
     top_p=np.float32(1),
     limit=np.int32(sizes.answer),
     eos=np.int32(-1),
+    allowed_V=np.ones(emma.config.llm.vocab_size, bool),
     room=sizes.answer,
   )
   return lambda: jax.block_until_ready(

@@ -71,9 +71,9 @@ def made(monkeypatch) -> dict:
     return x
 
   def decoded(*args):
-    x = decode(*args)
+    x, finite = decode(*args)
     found["picture"] = np.asarray(x[0], np.float32) / np.float32(255)
-    return x
+    return x, finite
 
   monkeypatch.setattr(image, "sample_latents", sampled)
   monkeypatch.setattr(image, "decode", decoded)
@@ -81,7 +81,8 @@ def made(monkeypatch) -> dict:
 
 
 def test_the_noise_is_the_same():
-  check("start", {"noise": golden.start()}, store.FLOAT32)
+  tasks = ("drawing", "editing")
+  check("start", {t: golden.start(t) for t in tasks}, store.FLOAT32)
 
 
 def test_the_same_drawing(session, made):

@@ -197,14 +197,14 @@ def unrounded(monkeypatch):
       z,
       method=lambda m, z: m.autoencoder.decode_normalised(z),
     )
-    return jnp.clip((x + 1) / 2, 0, 1)
+    return jnp.clip((x + 1) / 2, 0, 1), jnp.ones(len(x), bool)
 
   monkeypatch.setattr(image, "decode", decode)
 
 
-def noise_of(session: Session, seed: int, index: int, tokens: int):
+def noise_of(session: Session, seed: int, task: str, index: int, tokens: int):
   """What `Session` starts picture `index` of a request from; (T, C)."""
-  (key,) = context.keys(seed, [index])
+  (key,) = context.keys(seed, task, [index])
   channels = session.emma.config.autoencoder.latent_channels
   return np.array(jax.random.normal(key, (tokens, channels), jnp.float32))
 
@@ -227,11 +227,11 @@ def test_the_same_answers_and_pictures(root, variant, unrounded):
   assert model.ask(picture, questions, max_tokens=5) == answers
   options = dict(steps=3, seed=4)
   ours = session.draw(["red", "a blue star"], **options)[1]
-  noise = noise_of(session, 4, 1, 2)
+  noise = noise_of(session, 4, "drawing", 1, 2)
   made = model.draw("a blue star", noise=noise, steps=3)
   same_pictures(made, ours, "drawing")
   (ours,) = session.edit([picture], ["make it red"], **options)
-  noise = noise_of(session, 4, 0, 2)
+  noise = noise_of(session, 4, "editing", 0, 2)
   made = model.edit(picture, "make it red", noise=noise, steps=3)
   same_pictures(made, ours, "edit")
   # Of several pictures, of other shapes than the first.
@@ -378,9 +378,10 @@ def test_the_reference_model(root, unrounded):
   tokens = data["height"] * data["width"] // 32**2
   prompt, picture = "a red star and a blue square", samples[0].pictures[0]
   (ours,) = session.draw([prompt], steps=8, seed=3)
-  noise = noise_of(session, 3, 0, tokens)
+  noise = noise_of(session, 3, "drawing", 0, tokens)
   same_pictures(model.draw(prompt, noise=noise, steps=8), ours, "drawing")
   instruction = "make the background pink"
   (ours,) = session.edit([picture], [instruction], steps=8, seed=3)
+  noise = noise_of(session, 3, "editing", 0, tokens)
   made = model.edit(picture, instruction, noise=noise, steps=8)
   same_pictures(made, ours, "edit")

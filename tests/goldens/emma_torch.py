@@ -63,9 +63,9 @@ def picture() -> np.ndarray:
   return ((x + 1) * 127.5).astype(np.uint8)
 
 
-def start() -> np.ndarray:
+def start(task: str) -> np.ndarray:
   """(T, C): what `Session` starts the first picture of a request from."""
-  (key,) = context.keys(SEED, [0])
+  (key,) = context.keys(SEED, task, [0])
   channels = config()["model"]["autoencoder"]["latent_channels"]
   return np.array(jax.random.normal(key, (4, channels), jax.numpy.float32))
 
@@ -121,7 +121,7 @@ def cases() -> dict[str, dict[str, Any]]:
     out = {
       "file": {"implementation": digest()},
       "export": parts,
-      "start": {"noise": start()},
+      "start": {task: start(task) for task in ("drawing", "editing")},
     }
     model = load(folder)
   latents = []
@@ -142,13 +142,13 @@ def cases() -> dict[str, dict[str, Any]]:
       model.route = route
       said = model.ask(picture(), QUESTIONS, max_tokens=ANSWER)
       out[f"ask {route}"] = {str(i): x for i, x in enumerate(said)}
-    out["draw"] = made(model.draw(PROMPT, noise=start()))
+    out["draw"] = made(model.draw(PROMPT, noise=start("drawing")))
     for name, (text, image) in GUIDANCE.items():
       out[f"edit {name}"] = made(
         model.edit(
           picture(),
           INSTRUCTION,
-          noise=start(),
+          noise=start("editing"),
           edit_text_guidance=text,
           edit_image_guidance=image,
         )

@@ -7,6 +7,7 @@ is compiled; that the programs are right is held elsewhere.
 import contextlib
 import dataclasses
 from unittest import mock
+import zlib
 
 import jax
 import numpy as np
@@ -40,7 +41,8 @@ def remembered():
     return np.zeros((len(keys), grid[0] * grid[1], 8))
 
   def decode(emma, params, latents, grid):
-    return np.zeros((len(latents), 32 * grid[0], 32 * grid[1], 3), np.uint8)
+    made = np.zeros((len(latents), 32 * grid[0], 32 * grid[1], 3), np.uint8)
+    return made, np.ones(len(latents), bool)
 
   with (
     mock.patch.object(context, "prefill", prefill),
@@ -50,10 +52,9 @@ def remembered():
     yield calls
 
 
-def key_of(seed: int, place: int) -> list[int]:
-  return jax.random.key_data(
-    jax.random.fold_in(jax.random.key(seed), place)
-  ).tolist()
+def key_of(seed: int, task: str, place: int) -> list[int]:
+  named = jax.random.fold_in(jax.random.key(seed), zlib.crc32(task.encode()))
+  return jax.random.key_data(jax.random.fold_in(named, place)).tolist()
 
 
 def seen(batch, words: str) -> list[tuple[bool, bool]]:
@@ -132,7 +133,7 @@ def test_noise_is_by_the_place_in_the_request_not_in_a_group_of_one_size():
   used = {call["grid"]: call["keys"] for call in calls}
   places = {(2, 2): [0, 2, 4, 4], (2, 3): [1, 3]}  # the last fills the chunk
   assert used == {
-    grid: [key_of(3, i) for i in at] for grid, at in places.items()
+    grid: [key_of(3, "editing", i) for i in at] for grid, at in places.items()
   }
 
 
@@ -143,8 +144,8 @@ def test_streams_stand_for_places():
   with remembered() as calls:
     s.draw(["red"] * 4, seed=2, streams=names)
     s.draw(["red"] * 2, seed=2, streams=names[2:])
-  assert calls[0]["keys"] == [key_of(2, i) for i in names]
-  assert calls[1]["keys"] == [key_of(2, i) for i in names[2:]]
+  assert calls[0]["keys"] == [key_of(2, "drawing", i) for i in names]
+  assert calls[1]["keys"] == [key_of(2, "drawing", i) for i in names[2:]]
   sizes = [(64, 64), (64, 96), (64, 64), (64, 96)]
   pictures = [small.picture(i, *n) for i, n in enumerate(sizes)]
   config = s.config | {"data": s.config["data"] | {"native": True}}
@@ -153,8 +154,8 @@ def test_streams_stand_for_places():
     native.edit(pictures, ["do"] * 4, seed=3, streams=names)
   used = {call["grid"]: call["keys"] for call in calls}
   assert used == {
-    (2, 2): [key_of(3, i) for i in (7, 0)],
-    (2, 3): [key_of(3, i) for i in (2**32 - 1, 40)],
+    (2, 2): [key_of(3, "editing", i) for i in (7, 0)],
+    (2, 3): [key_of(3, "editing", i) for i in (2**32 - 1, 40)],
   }
 
 
@@ -193,14 +194,25 @@ def test_noise_of_further_chunks_goes_on_counting():
   with remembered() as calls:
     small.session().draw(["red"] * 6, seed=2)
   assert [c["keys"] for c in calls] == [
-    [key_of(2, i) for i in at] for at in ((0, 1, 2, 3), (4, 5))
+    [key_of(2, "drawing", i) for i in at] for at in ((0, 1, 2, 3), (4, 5))
   ]
+
+
+def test_no_two_of_seed_task_and_number_share_noise():
+  """Seeds and numbers were added once: n + 1 of seed 0 was n of seed 1."""
+  keys = [
+    tuple(map(int, key))
+    for seed in range(6)
+    for task in ("drawing", "editing", "understanding")
+    for key in jax.random.key_data(context.keys(seed, task, range(40)))
+  ]
+  assert len(set(keys)) == len(keys) == 6 * 3 * 40
 
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_noise_is_normal_and_by_key_alone(seed: int):
   """Of two equal keys equal, of others independent, of unit deviation."""
-  keys = context.keys(seed, [0, 1, 0])
+  keys = context.keys(seed, "drawing", [0, 1, 0])
   noise = []
 
   def integrate(velocity, x, times, steps):

@@ -108,7 +108,7 @@ def test_a_context_of_weight_zero_changes_nothing():
   s = small.session()
   of = lambda drop: s.requests.to_sample(Drawing(prompt="red"), drop_text=drop)
   layout = context.row_layout([of(False)], s.requests.row, (64, 64))
-  keys, times = context.keys(0, [0]), image.padded_times(3, 3.0)
+  keys, times = context.keys(0, "drawing", [0]), image.padded_times(3, 3.0)
 
   def latents(samples, weights):
     batch = context.one_per_row(samples, len(samples), layout)

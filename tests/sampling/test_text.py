@@ -33,22 +33,23 @@ def talk(s, eos: int, limit: int = 6):
   batch = context.one_per_row(prefixes, 2, layout)
   options = dict(
     active_B=np.ones(2, bool),
-    keys_B=context.keys(0, [0, 1]),
+    keys_B=context.keys(0, "understanding", [0, 1]),
     temperature=np.float32(0),
     top_p=np.float32(1),
     limit=np.int32(limit),
     eos=np.int32(eos),
+    allowed_V=np.ones(s.emma.config.llm.vocab_size, bool),
     room=16,
   )
   d = text.start(s.emma, s.params, batch, "versatile", 128)
-  first, d = text.answer(s.emma, s.params, d, **options)
+  first, _, d = text.answer(s.emma, s.params, d, **options)
   blocks = [(eos, *further_turn(s.requests.tokenizer, q[1])) for q in QUESTIONS]
   width = context.static_size(max(map(len, blocks)), 32)
   tokens = np.zeros((2, width), np.int32)
   for row, ids in zip(tokens, blocks):
     row[: len(ids)] = ids
   d = text.say(s.emma, s.params, d, tokens, np.int32([*map(len, blocks)]))
-  second, _ = text.answer(s.emma, s.params, d, **options)
+  second, _, _ = text.answer(s.emma, s.params, d, **options)
   return prefixes, blocks, np.asarray(first), np.asarray(second), d.logits_BV
 
 

@@ -139,7 +139,7 @@ def pictures(params: dict) -> np.ndarray:
     params,
     cache,
     np.ones(1, np.float32),
-    context.keys(0, range(2)),
+    context.keys(0, "drawing", range(2)),
     image.padded_times(2, 3.0),
     np.int32(2),
   )
@@ -279,9 +279,16 @@ def programs(variant: str) -> Iterator[tuple[Any, tuple]]:
   dialogue = jax.eval_shape(
     lambda p, b: text.start(module, p, b, "versatile", 4), shapes, prompt
   )
-  scalars = (1.0, 1.0, 1, 0)
+  allowed_V = np.ones(c.llm.vocab_size, bool)
+  scalars = (1.0, 1.0, 1, 0, allowed_V)
   answer = lambda p, d: text.answer(
-    module, p, d, np.ones(2, bool), context.keys(0, range(2)), *scalars, 4
+    module,
+    p,
+    d,
+    np.ones(2, bool),
+    context.keys(0, "drawing", range(2)),
+    *scalars,
+    4,
   )
   yield answer, (dialogue,)
   cache = dialogue.cache
@@ -290,7 +297,7 @@ def programs(variant: str) -> Iterator[tuple[Any, tuple]]:
     p,
     kv,
     np.ones(1, np.float32),
-    context.keys(0, range(2)),
+    context.keys(0, "drawing", range(2)),
     image.padded_times(2, 3.0),
     2,
     tiny.GRID,

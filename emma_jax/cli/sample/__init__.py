@@ -30,7 +30,9 @@ def _main(argv: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv, common.sampling_mistakes())
+  return common.run(
+    _main, argv, common.sampling_mistakes(), common.sampling_codes()
+  )
 
 
 def entry() -> None:

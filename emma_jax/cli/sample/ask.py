@@ -50,7 +50,20 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Asks and prints; 0, or UserError."""
   weights.check_pictures(args.image)
   weights.check_words("--question", args.question)
-  (answers,) = weights.session(args, overrides).ask(
+  # Here: the help needs no sampler.
+  from emma_jax.sampling import answers as asked
+  from emma_jax.sampling import context
+
+  def check(requests: Any, defaults: Mapping[str, Any]) -> None:
+    limit = defaults["max_tokens"]
+    if args.max_tokens is not None:
+      limit = args.max_tokens
+    context.answer_options(
+      limit, requests.max_context, args.temperature, args.top_p
+    )
+    asked.check(requests, [args.image], [args.question])
+
+  (answers,) = weights.session(args, overrides, check).ask(
     [args.image],
     [args.question],
     max_tokens=args.max_tokens,

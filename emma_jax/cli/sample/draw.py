@@ -53,9 +53,18 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Draws and saves; 0, or UserError."""
   if args.count < 1:
     raise common.UserError(f"--count {args.count} must be at least 1.")
+  # Here: the help needs no sampler.
+  from emma_jax.sampling.canvases import drawings
+
   prompts = [p for p in args.prompt for _ in range(args.count)]
   files = pictures.files(args.out, len(prompts))
-  made = weights.session(args, overrides).draw(
+
+  def check(requests: Any, defaults: Mapping[str, Any]) -> None:
+    pictures.check(args, defaults)
+    drawings(requests, prompts[:: args.count], args.size, 1.0)
+    requests.check_results(args.size or requests.size, len(prompts))
+
+  made = weights.session(args, overrides, check).draw(
     prompts,
     size=args.size,
     steps=args.steps,

@@ -60,11 +60,19 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
       f"{len(sources)} --image and {len(instructions)} instructions: give "
       "equally many, or one of either. Pictures of one edit follow one --image."
     )
+  # Here: the help needs no sampler.
+  from emma_jax.sampling.canvases import edits
+
   for one in sources:
     weights.check_pictures(one)
   weights.check_words("--instruction", instructions)
   files = pictures.files(args.out, count)
-  made = weights.session(args, overrides).edit(
+
+  def check(requests: Any, defaults: Mapping[str, Any]) -> None:
+    pictures.check(args, defaults)
+    edits(requests, sources, instructions, 1.0, 1.0)
+
+  made = weights.session(args, overrides, check).edit(
     sources,
     instructions,
     steps=args.steps,

@@ -1,7 +1,7 @@
 """Flags and files of the commands that make pictures."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
@@ -29,6 +29,14 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
   sub.add_argument(
     "--shift", type=float, help="above 1 spends more steps near the noise"
   )
+
+
+def check(args: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+  """Raises SampleError for numbers of `add_arguments` that cannot be."""
+  from emma_jax.sampling import context
+
+  steps = defaults["steps"] if args.steps is None else args.steps
+  context.checked_steps(steps)
 
 
 def files(out: pathlib.Path, count: int) -> list[pathlib.Path]:

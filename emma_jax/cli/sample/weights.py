@@ -1,11 +1,12 @@
 """What all of the commands share: the weights, the seed, checks of words."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import pathlib
 import sys
 from typing import Any
 
+from emma_jax import seeds
 from emma_jax.build import config_file
 from emma_jax.cli import common
 
@@ -25,7 +26,9 @@ def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     help="working directory of a training, a .safetensors file, or "
     "reference (default: the shipped model)",
   )
-  sub.add_argument("--seed", type=int, default=0, help="default: 0")
+  sub.add_argument(
+    "--seed", type=seeds.flag, default=0, help=f"{seeds.RANGE} (default: 0)"
+  )
   sub.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
@@ -36,8 +39,16 @@ def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
   return sub
 
 
-def session(args: argparse.Namespace, overrides: Mapping[str, str]) -> Any:
-  """The weights, said aloud where they were not asked for."""
+def session(
+  args: argparse.Namespace,
+  overrides: Mapping[str, str],
+  check: Callable[[Any, Mapping[str, Any]], None],
+) -> Any:
+  """The weights, said aloud where they were not asked for.
+
+  `check`: of what is asked, given the model's `Requests` and the defaults of
+  its section `sample`, before weights are read.
+  """
   common.use_compilation_cache()
   # After the arguments: a mistake in them should not wait for JAX.
   from emma_jax.build import session as build_session
@@ -48,10 +59,13 @@ def session(args: argparse.Namespace, overrides: Mapping[str, str]) -> Any:
         f"--config.{key}: the weights decide this; only keys of sample and "
         "data can be changed when sampling."
       )
-  found = build_session.load(
-    args.checkpoint,
-    change=lambda config: config_file.changed(config, overrides),
-  )
+
+  def change(config: dict) -> dict:
+    config = config_file.changed(config, overrides)
+    check(build_session.requests(config), config["sample"])
+    return config
+
+  found = build_session.load(args.checkpoint, change=change)
   print(
     f"Sampling with {found.name}, trained for {found.step} steps.",
     file=sys.stderr,
