@@ -50,7 +50,7 @@ def check_config(config: Mapping[str, Any], path: str = "") -> None:
   """
   for key, value in config.items():
     at = f"{path}.{key}".lstrip(".")
-    if isinstance(value, Mapping):
+    if hasattr(value, "items"):  # a ConfigDict is no Mapping
       check_config(value, at)
     elif key == "seed":
       checked(value, at)

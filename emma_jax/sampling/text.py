@@ -108,7 +108,7 @@ def answer(
     finite_B &= jnp.isfinite(d.logits_BV).all(-1) | ~active_B
     # By position, so that no other row and no padding plays a part.
     step_keys_B = jax.vmap(jax.random.fold_in)(keys_B, d.length_B)
-    logits_BV = jnp.where(allowed_V, d.logits_BV, -jnp.inf)
+    logits_BV = jnp.where(allowed_V[None], d.logits_BV, -jnp.inf)
     token_B = pick(logits_BV, step_keys_B, temperature, top_p)
     token_B = jnp.where(active_B, token_B, eos)
     active_B = active_B & (token_B != eos)

@@ -4,10 +4,12 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from emma_jax import rules
 from emma_jax.build import config_file
 from emma_jax.build import data as build_data
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli.sample import main
+from emma_jax.exits import Exit
 from emma_jax.sampling.session import Session
 from tests.sampling import small
 
@@ -172,7 +174,38 @@ EDIT = ["edit", "--out", "o.png", "--instruction", "x"]
     ([*DRAW, "--out", "o.png", "--steps", "0"], ["steps=0"]),
     ([*DRAW, "--out", "o.png", "--shift", "-1"], ["shift=-1"]),
     ([*DRAW, "--out", "o.png", "--guidance", "nan"], ["text_guidance=nan"]),
-    ([*DRAW, "--out", "o.png", "--seed", "-3"], ["seed=-3"]),
+    (
+      [*DRAW, "--out", "o.png", "--size", "100000x100000"],
+      ["100000x100000 has 10000000000 pixels", "data.max_pixels=64000000"],
+    ),
+    (
+      [*DRAW, "--out", "o", "--size", "7000x7000", "--count", "50"],
+      ["50 pictures of 7000x7000", "Ask for fewer"],
+    ),
+    (
+      [*DRAW, "--out", "o.png", "--steps", "1000001"],
+      ["steps=1000001 must be in 1..1000"],
+    ),
+    (
+      ["draw", "--prompt", "x" * 100_000, "--out", "o.png"],
+      ["Prompt 0 takes 100", "sample.max_context=32768", "Shorten it"],
+    ),
+    (
+      ["draw", "--prompt", "x" * 5_000_000, "--out", "o.png"],
+      ["Prompt 0 has 5000000 characters", "Shorten it"],
+    ),
+    (
+      [*EDIT[:-1], "y" * 100_000, "--image", "PICTURE"],
+      ["Edit 0 takes 100", "sample.max_context=32768"],
+    ),
+    (
+      ["ask", "--question", "a", "--question", "y" * 100_000],
+      ["Conversation 0 takes 100", "sample.max_context=32768"],
+    ),
+    (
+      ["ask", "--question", "a", "--max-tokens", "1000000000"],
+      ["max_tokens=1000000000 is more than sample.max_context=32768"],
+    ),
     (
       [*DRAW, "--out", "o.png", "--config.sample.stepz=3"],
       ["Did you mean sample.steps?"],
@@ -202,14 +235,76 @@ def test_mistakes(tmp_path, weights, picture, capsys, arguments, words):
   assert main([command, weights, *rest]) == 2
   said = capsys.readouterr()
   assert "Traceback" not in said.err and not said.out
+  assert len(said.err) < 1000  # no text of the user's is echoed whole
   for word in words:
     assert word in said.err
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    [*DRAW, "--out", "o.png", "--size", "100000x100000"],
+    ["draw", "--prompt", "x" * 100_000, "--out", "o.png"],
+    [*DRAW, "--out", "o.png", "--steps", "5000"],
+    [*EDIT, "--image", "BROKEN"],
+    ["ask", "--question", "y" * 100_000],
+    ["ask", "--question", "y", "--image", "BROKEN"],
+  ],
+)
+def test_requests_are_refused_before_a_weight_is_kept(
+  tmp_path, weights, arguments, monkeypatch, capsys
+):
+  def session(*_, **__):
+    pytest.fail("The weights were read.")
+
+  monkeypatch.setattr("emma_jax.build.session.session", session)
+  broken = tmp_path / "broken.png"
+  broken.write_bytes(b"no picture")
+  command, *rest = [str(broken) if a == "BROKEN" else a for a in arguments]
+  assert main([command, weights, *rest]) == 2
+  assert "error: " in capsys.readouterr().err
+
+
+def test_a_result_that_is_no_number_is_an_error_not_a_black_picture(
+  tmp_path, capsys, picture
+):
+  config = small.config()
+  params = small.random_params(config["model"])
+  flat = rules.flatten(params)
+  name = "llm/norm_gen/scale"
+  flat[name][3] = np.nan
+  path = tmp_path / "broken.safetensors"
+  save_weights(
+    path,
+    rules.unflatten(flat),
+    dict(
+      config=config,
+      fingerprints=build_data.fingerprints(config["data"]),
+      step=7,
+      scores={},
+      router_trained=False,
+    ),
+  )
+  out = tmp_path / "o.png"
+  draw = ["draw", f"--checkpoint={path}", "--prompt", "a", "--out", str(out)]
+  assert main([*draw, "--steps", "1"]) == Exit.NOT_FINITE
+  said = capsys.readouterr().err
+  assert "NaN or infinite" in said and name in said and not out.exists()
 
 
 def test_bad_flags_are_the_parsers(capsys):
   with pytest.raises(SystemExit) as stop:
     main([*DRAW, "--out", "o.png", "--size", "96"])
   assert stop.value.code == 2 and "96x96" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["draw", "edit", "ask"])
+@pytest.mark.parametrize("seed", ["-3", "2147483648", "1.5"])
+def test_seeds_have_a_range(command, seed, capsys):
+  with pytest.raises(SystemExit) as stop:
+    main([command, "--seed", seed])
+  assert stop.value.code == 2
+  assert f"'{seed}' is no seed: give a whole" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [[], ["draw"], ["edit"], ["ask"]])

@@ -68,12 +68,12 @@ class Perfect:
     assert max_tokens == 8 and temperature == 0.0
     return [self._known[_key(*p, *q)] for p, q in zip(pictures, turns)]
 
-  def draw(self, prompts, *, size, steps, seed):
-    self.calls.append(("draw", len(prompts), size, steps, seed))
+  def draw(self, prompts, *, size, steps, seed, streams):
+    self.calls.append(("draw", size, steps, seed, list(streams)))
     return [self._known[_key(p)] for p in prompts]
 
-  def edit(self, pictures, instructions, *, steps, seed):
-    self.calls.append(("edit", len(pictures), steps, seed))
+  def edit(self, pictures, instructions, *, steps, seed, streams):
+    self.calls.append(("edit", steps, seed, list(streams)))
     return [self._known[_key(*p, i)] for p, i in zip(pictures, instructions)]
 
   def reconstruct(self, pictures):

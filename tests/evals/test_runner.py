@@ -179,27 +179,20 @@ def test_same_weights_same_scores(perfect, settings):
   assert "seconds" not in json.dumps(runner.without_timing(first))
 
 
-def test_batches_start_from_noise_of_their_own(perfect, config):
-  perfect.calls.clear()
+@pytest.mark.parametrize("batch", [1, 5, 12, 64])
+def test_noise_is_by_a_samples_number_whatever_the_batch(
+  perfect, config, batch
+):
+  """Seeds and places were added once, so that pictures were the batch's."""
   settings = EvalSettings.of(
-    config, tasks=("drawing",), held_out=False, ceiling=False, seed=3
+    config, held_out=False, ceiling=False, seed=3, batch=batch
   )
   runner.evaluate(perfect, settings)
-  assert perfect.calls == [
-    ("draw", 5, (96, 96), 2, 3),
-    ("draw", 5, (96, 96), 2, 8),
-    ("draw", 2, (96, 96), 2, 13),
-  ]
-
-
-def test_batches_of_edits_start_from_noise_of_their_own(perfect, config):
-  perfect.calls.clear()
-  settings = EvalSettings.of(
-    config, tasks=("editing",), held_out=False, ceiling=False, seed=3
-  )
-  runner.evaluate(perfect, settings)
-  seeds = [call[-1] for call in perfect.calls if call[0] == "edit"]
-  assert seeds == [3, 8, 13]
+  for task, what in (("draw", ((96, 96), 2, 3)), ("edit", (2, 3))):
+    calls = [call[1:] for call in perfect.calls if call[0] == task]
+    assert {call[:-1] for call in calls} == {what}
+    assert [n for call in calls for n in call[-1]] == list(range(12))
+    assert len(calls) == -(-12 // batch)
 
 
 def test_sources_choose_tasks_and_split(perfect, config):

@@ -429,3 +429,13 @@ def test_tiktoken_gives_the_published_ids():
     "qwen", pat_str=qwen_files.PATTERN, mergeable_ranks=ranks, special_tokens={}
   )
   _same_ids(made, theirs.encode_ordinary)
+
+
+def test_what_an_answer_is_made_of(any_kind):
+  """Everything that decodes to text, the end, and nothing else at all."""
+  allowed = set(any_kind.answer_ids)
+  assert any_kind.eos in allowed
+  shown = {i for i in range(any_kind.vocab_size + 300) if any_kind.decode([i])}
+  assert allowed == shown | {any_kind.eos}
+  others = {any_kind.special[name] for name in lib.SPECIALS} - {any_kind.eos}
+  assert len(others) == len(lib.SPECIALS) - 1 and not others & allowed
