@@ -1,6 +1,7 @@
 """From a whole config to a run: its stages, their data, their weights."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import objectives
 from emma_jax.training.run import Run, Stage
+from emma_jax.training.setbacks import Setbacks
 from emma_jax.training.state import TRAIN
 
 
@@ -60,11 +62,17 @@ def run(
     keep=train["keep"],
     keep_every=train["keep_every"],
     gradient_shares_every=train["gradient_shares_every"],
+    setbacks=_setbacks(train),
     evaluate_every=config["evaluate"]["benchmarks"]["every"],
     config=plain(config),
     notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},
   )
+
+
+def _setbacks(train: Mapping[str, Any]) -> Setbacks:
+  keys = [field.name for field in dataclasses.fields(Setbacks)]
+  return make(Setbacks, {k: train[k] for k in keys}, "train")
 
 
 def _fingerprints(

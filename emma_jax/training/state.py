@@ -1,6 +1,7 @@
 """The training state, and how a stage begins and ends."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import re
 
@@ -32,6 +33,12 @@ class TrainState:
   frozen: dict
   opt_state: optax.OptState
   ema: dict
+  refused: Array | None  # int32 steps in a row that were not applied; `saved`
+
+  def saved(self) -> "TrainState":
+    """The part that files hold; how many steps in a row were refused stands
+    in their metadata, so that files look as they did before it was counted."""
+    return dataclasses.replace(self, refused=None)
 
   def params(self, averaged: bool = False) -> dict:
     """All parameters, with the trained part averaged or not."""
@@ -75,6 +82,7 @@ def begin(
     opt_state=optimizer.init(trained),
     # A copy: the step donates its input, and a buffer goes only once.
     ema=jax.tree.map(jnp.copy, trained),
+    refused=jnp.zeros((), jnp.int32),
   )
 
 

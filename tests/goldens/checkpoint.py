@@ -60,7 +60,7 @@ def abstract() -> TrainState:
     stage.lr_multipliers,
   )
   return jax.eval_shape(
-    lambda p: state.begin(p, stage.policy, adam, rounded), shapes
+    lambda p: state.begin(p, stage.policy, adam, rounded).saved(), shapes
   )
 
 

@@ -180,6 +180,7 @@ def varied(variant: str) -> tuple[TrainState, list[dict]]:
     seed=0,
     name="all",
     accumulation=1,
+    max_skipped_steps=0,
   )
   step = step.lower(s, batch(variant)).compile(compiler_options=tiny.QUICK)
   measured = []
