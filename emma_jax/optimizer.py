@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from emma_jax import rules
+from emma_jax import ranges, rules
 from emma_jax.structs import Array
 
 SCHEDULES = ("constant", "cosine", "linear")
@@ -45,8 +45,10 @@ class OptimizerConfig:
         f"{self.warmup_steps=} must lie between 0 and {self.total_steps=}."
       )
     for name in ("learning_rate", "weight_decay", "clip_norm", "final_ratio"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name}={getattr(self, name)} is negative.")
+      ranges.NOT_NEGATIVE.check(name, getattr(self, name))
+    ranges.POSITIVE.check("eps", self.eps)
+    for name in ("b1", "b2"):
+      ranges.SHARE.check(name, getattr(self, name))
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule:

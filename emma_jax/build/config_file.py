@@ -20,6 +20,7 @@ from typing import Any
 import ml_collections
 
 import emma_jax
+from emma_jax.build import bounds
 from emma_jax.build.sections import ConfigError
 
 # What holds configs/: in a wheel the package, in a checkout the repository.
@@ -63,6 +64,7 @@ def load(
   config.lock()
   for key, text in (overrides or {}).items():
     override(config, key, text)
+  bounds.check(config)
   return config
 
 
@@ -162,6 +164,7 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict:
   out = ml_collections.ConfigDict(config).lock()
   for key, text in overrides.items():
     override(out, key, text)
+  bounds.check(out)
   return out.to_dict()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 from emma_jax import flow, rules, sharding
+from emma_jax.build import bounds, measured
 from emma_jax.build import data as build_data
-from emma_jax.build import measured
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.checkpoints import locate
@@ -33,6 +33,7 @@ def run(
     ConfigError: a key that is unknown, missing or out of range.
     ValueError: sources, phases or layouts that cannot work together.
   """
+  bounds.check(config)
   model = build_model.model(config["model"])
   notes: tuple[str, ...] = ()
   # Now: an id beyond the vocabulary would be no error in the embedding.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from emma_jax import ranges
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Sample
 from emma_jax.models.dcae import Autoencoder
@@ -74,8 +75,8 @@ class Runner:
 
     The noise is of the seed and streams[n]. References have the layout's size.
     """
-    if steps < 1 or shift <= 0:
-      raise SampleError(f"{steps=} and {shift=} must be positive.")
+    if steps < 1 or shift not in ranges.SHIFT:
+      raise SampleError(f"{steps=} must be positive, {shift=} {ranges.SHIFT}.")
     if not streams:
       return []
     emma, grid = self.model, token_grid(*size)

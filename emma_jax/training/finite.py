@@ -51,7 +51,6 @@ def settle(
       batch is left out. After more than these the state stays as it is for
       ever: none is applied that comes before the host has noticed.
   """
-  assert before.refused is not None
   halted = before.refused > most
   applied = jnp.isfinite(loss) & jnp.isfinite(norm) & ~halted
   refused = jnp.where(applied, 0, before.refused + 1)

@@ -1,7 +1,6 @@
 """What a run's loop starts from: a stage's first state, or a checkpoint."""
 
 from collections.abc import Mapping
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -80,7 +79,7 @@ def resume(
     return Start(0, None, {})
   names = [s.name for s in run.stages]
 
-  def abstract(meta: dict) -> state_lib.TrainState:
+  def abstract(meta: dict) -> state_lib.SavedState:
     _check(run, meta)
     stage = run.stages[names.index(meta["stage"])]
     return abstract_state(run, stage, mesh).saved()
@@ -94,7 +93,7 @@ def resume(
   refused = sharding.place(
     jnp.int32(watched.get("refused", 0)), sharding.whole(mesh)
   )
-  state = dataclasses.replace(jax.tree.map(jnp.asarray, state), refused=refused)
+  state = jax.tree.map(jnp.asarray, state).going_on(refused)
   index = names.index(meta["stage"])
   _check_finite(run, index, state, checkpoints, mesh)
   if jax.process_index() == 0:

@@ -22,8 +22,8 @@ class LoadError(ValueError):
 
 
 @struct.dataclass
-class TrainState:
-  """Everything a step changes, and the frozen weights beside it.
+class SavedState:
+  """What files hold of a `TrainState`.
 
   `trained` and `frozen` split the parameters; `ema` mirrors `trained`.
   """
@@ -33,16 +33,32 @@ class TrainState:
   frozen: dict
   opt_state: optax.OptState
   ema: dict
-  refused: Array | None  # int32 steps in a row that were not applied; `saved`
-
-  def saved(self) -> "TrainState":
-    """The part that files hold; how many steps in a row were refused stands
-    in their metadata, so that files look as they did before it was counted."""
-    return dataclasses.replace(self, refused=None)
 
   def params(self, averaged: bool = False) -> dict:
     """All parameters, with the trained part averaged or not."""
     return rules.merge(self.ema if averaged else self.trained, self.frozen)
+
+  def going_on(self, refused: Array) -> "TrainState":
+    """The state that a step takes; `refused` stands in the metadata."""
+    return TrainState(**_fields(self), refused=refused)
+
+
+@struct.dataclass
+class TrainState(SavedState):
+  """Everything a step changes, and the frozen weights beside it."""
+
+  refused: Array  # int32, steps in a row that were not applied
+
+  def saved(self) -> SavedState:
+    """The part that files hold, which look as before steps were refused."""
+    return SavedState(**_fields(self))
+
+
+def _fields(state: SavedState) -> dict:
+  return {
+    field.name: getattr(state, field.name)
+    for field in dataclasses.fields(SavedState)
+  }
 
 
 def begin(
