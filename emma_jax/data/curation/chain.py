@@ -49,8 +49,8 @@ class Step:
   max_rejected: float
 
   def __post_init__(self):
-    for name in ("share", "max_rejected"):
-      ranges.SHARE.check(f"{self.name}: {name}", getattr(self, name))
+    ranges.NOT_NEGATIVE.check(f"{self.name}: share", self.share)
+    ranges.SHARE.check(f"{self.name}: max_rejected", self.max_rejected)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
