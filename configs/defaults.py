@@ -82,6 +82,18 @@ def get_config() -> ml_collections.ConfigDict:
       # three steps, and a program to compile; 0: never. So 0.6% of the time,
       # and four measures in the longest stages of the demo.
       gradient_shares_every=500,
+      # A step whose loss or gradient is not finite is never applied. "stop"
+      # ends the run, "skip" leaves its batch out: so many in a row at most.
+      on_nonfinite="stop",
+      max_skipped_steps=3,
+      # Of a loss that lies far above those of the steps before: so many
+      # deviations above the median of so many. "count" shows it; "rewind" goes
+      # back to the last save before it, and leaves out the batches since then:
+      # so often in a stage at most.
+      on_spike="count",
+      spike_window=128,
+      spike_threshold=10.0,
+      max_rewinds=3,
     )
   )
 

@@ -22,7 +22,7 @@ class FlowConfig:
   shift: float
 
   def __post_init__(self):
-    if self.shift <= 0 or self.time_std <= 0:
+    if not (self.shift > 0 and self.time_std > 0):
       raise ValueError(f"{self.shift=} and {self.time_std=} must be positive.")
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from emma_jax import rules
+from emma_jax import ranges, rules
 from emma_jax.structs import Array
 
 SCHEDULES = ("constant", "cosine", "linear")
@@ -45,8 +45,10 @@ class OptimizerConfig:
         f"{self.warmup_steps=} must lie between 0 and {self.total_steps=}."
       )
     for name in ("learning_rate", "weight_decay", "clip_norm", "final_ratio"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name}={getattr(self, name)} is negative.")
+      ranges.NOT_NEGATIVE.check(name, getattr(self, name))
+    ranges.POSITIVE.check("eps", self.eps)
+    for name in ("b1", "b2"):
+      ranges.SHARE.check(name, getattr(self, name))
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule:
@@ -89,13 +91,70 @@ def decays(path: str, leaf: Any) -> bool:
   return leaf.ndim >= 2 and not _VECTORS.fullmatch(path)
 
 
+# From here on a number is scaled before it is squared, and by how much: the
+# squares of 2^40 numbers below add up, and of 2^30 above, in float32.
+_LARGE, _SCALE = 2.0**40, 2.0**-80
+# The norm of gradients that are not clipped: its square is half of float32's
+# largest number, so second moments stay finite.
+UNCLIPPED = 2.0**63
+
+
+def global_norm(tree: Any) -> jax.Array:
+  """The Euclidean norm over all leaves, float32; the sum does not overflow.
+
+  It is finite where all numbers are and the norm itself is in range (3.4e38);
+  NaN or infinite where any number is. Numbers below 2^40 are summed as they
+  are, in one pass with those above, which are scaled (J. L. Blue, A portable
+  Fortran program to find the Euclidean norm of a vector, 1978).
+
+  >>> float(global_norm({"a": jnp.array([3.0, 4.0])}))
+  5.0
+  >>> f"{global_norm([jnp.array([3e25, 4e25])]):.3g}"
+  '5e+25'
+  """
+  small = large = jnp.float32(0)
+  for leaf in jax.tree.leaves(tree):
+    x = leaf.astype(jnp.float32)
+    fits = jnp.abs(x) < _LARGE  # not of NaN
+    small += jnp.sum(jnp.square(jnp.where(fits, x, 0)))
+    large += jnp.sum(jnp.square(jnp.where(fits, 0, x * _SCALE)))
+  low, high = jnp.sqrt(small), jnp.sqrt(large) / _SCALE
+  # By their ratio: the scale's square is too small for float32.
+  both = high * jnp.sqrt(1 + jnp.square(low / high))
+  return jnp.where(large == 0, low, both)
+
+
+def clip_by_norm(largest: float) -> optax.GradientTransformation:
+  """Scales gradients whose `global_norm` is above `largest` down to it.
+
+  As `optax.clip_by_global_norm`, whose norm of a gradient of 1e25 is infinite:
+  it would scale that to 0. Has no state.
+  """
+
+  def update(updates: Any, state: optax.EmptyState, params: Any = None):
+    del params
+    norm = global_norm(updates)
+    # Divided first: largest / norm may be too small for float32.
+    clipped = jax.tree.map(
+      lambda g: jnp.where(
+        norm < largest, g, (g / norm.astype(g.dtype)) * largest
+      ),
+      updates,
+    )
+    return clipped, state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
 def build(
   config: OptimizerConfig, lr_multipliers: Mapping[str, float] | rules.Table
 ) -> optax.GradientTransformation:
   """Clip by global norm, Adam, decoupled weight decay, learning rate.
 
   Clipping sees exactly the gradients it is given: give it those of the trained
-  part only, so that frozen weights neither cost nor enter the norm.
+  part only, so that frozen weights neither cost nor enter the norm. Where there
+  is none, gradients whose squares Adam could not hold are made as small as it
+  needs (`UNCLIPPED`).
 
   Args:
     config: sizes of everything.
@@ -106,11 +165,7 @@ def build(
     KeyError: (at init) a trained path without a multiplier.
     rules.RuleError: (at init) a table that does not fit the trained paths.
   """
-  clip = (
-    optax.clip_by_global_norm(config.clip_norm)
-    if config.clip_norm
-    else optax.identity()
-  )
+  clip = clip_by_norm(config.clip_norm or UNCLIPPED)
 
   def mask(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(

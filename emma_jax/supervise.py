@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 
-from emma_jax import processes
+from emma_jax import processes, ranges
 from emma_jax.exits import FINAL, Exit
 
 _POLL = 0.1  # seconds between two looks at the processes
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
   add("--max_restarts", type=int, default=10, help="in a row [10]")
   add(
     "--backoff",
-    type=float,
+    type=ranges.SECONDS.number,
     default=5.0,
     metavar="S",
     help="before the first restart; twice as long before each next one, at "
@@ -85,14 +85,14 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
     "--settled",
-    type=float,
+    type=ranges.SECONDS.number,
     default=600.0,
     metavar="S",
     help="processes that lived so long end the row of restarts [600]",
   )
   add(
     "--grace",
-    type=float,
+    type=ranges.SECONDS.number,
     default=300.0,
     metavar="S",
     help="for saving, between SIGTERM and SIGKILL [300]",

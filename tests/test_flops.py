@@ -74,7 +74,13 @@ def test_the_formula_is_what_xla_counts(layout, policy):
   begin = lambda p: state.begin(p, POLICIES[policy], adam, {})
   batch, _ = pack([], layout)
   step = make_step(
-    objective, adam, ema_decay=0.9, seed=0, name="s", accumulation=1
+    objective,
+    adam,
+    ema_decay=0.9,
+    seed=0,
+    name="s",
+    accumulation=1,
+    max_skipped_steps=0,
   )
   lowered = step.lower(jax.eval_shape(begin, model.shapes), batch)
   counted = lowered.cost_analysis()

@@ -39,6 +39,10 @@ def test_schedule_values(name: str, middle: float, end: float):
     (dict(warmup_steps=111), "warmup_steps=111"),
     (dict(total_steps=0, warmup_steps=0), "total_steps=0"),
     (dict(learning_rate=-1.0), "learning_rate=-1.0"),
+    (dict(learning_rate=float("nan")), "learning_rate=nan"),
+    (dict(clip_norm=float("inf")), "clip_norm=inf"),
+    (dict(eps=0.0), "eps=0.0"),
+    (dict(b2=float("nan")), "b2=nan"),
   ],
 )
 def test_bad_configs_name_the_value(changes: dict, word: str):
@@ -196,3 +200,49 @@ def test_the_average_of_every_early_step():
     keep = min(0.75, (1 + step) / (10 + step))
     by_hand = keep * by_hand + (1 - keep) * step
     np.testing.assert_allclose(ema["w"], by_hand, rtol=1e-5)
+
+
+@pytest.mark.parametrize("exponent", [-12, 0, 11, 13, 20, 25, 37])
+def test_norms_do_not_overflow(exponent: int):
+  """Of sizes mixed within leaves and among them, as float64 has it."""
+  rng = np.random.default_rng(0)
+  tree = {
+    "a": (rng.normal(size=(30, 7)) * 10.0**exponent).astype(np.float32),
+    "b": rng.normal(size=1000).astype(np.float32),
+    "c": np.float32([0.0, -(10.0 ** (exponent / 2))]),
+  }
+  whole = np.concatenate([x.ravel() for x in tree.values()]).astype(float)
+  found = jax.jit(optimizer.global_norm)(tree)
+  np.testing.assert_allclose(found, np.linalg.norm(whole), rtol=1e-6)
+  if exponent <= 11:  # what is summed as it is, is as it was
+    np.testing.assert_allclose(found, optax.tree.norm(tree), rtol=3e-7)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_norm_is_finite_only_where_all_numbers_are(value):
+  for at in range(4):
+    x = np.ones(4, np.float32)
+    x[at] = value
+    assert not np.isfinite(optimizer.global_norm([np.ones(3), jnp.array(x)]))
+
+
+@pytest.mark.parametrize("clip", [1.0, 0.0])
+@pytest.mark.parametrize("size", [1e19, 1e25, 1e37])
+def test_huge_gradients_move_weights_and_leave_finite_moments(clip, size):
+  """The first update of Adam is the rate, whatever the gradient's size."""
+  params = {"w": jnp.ones(3)}
+  transform = optimizer.build(config(clip_norm=clip, warmup_steps=0), {"w": 1})
+  grads = {"w": jnp.float32([size, -size, size])}
+  updates, state = transform.update(grads, transform.init(params), params)
+  np.testing.assert_allclose(updates["w"], [-0.1, 0.1, -0.1], rtol=1e-4)
+  for leaf in jax.tree.leaves(state):
+    assert np.isfinite(leaf).all()
+
+
+def test_clipping_is_optaxs_where_that_is_sound():
+  rng = np.random.default_rng(0)
+  for size in (0.01, 1.0, 50.0):
+    grads = {"a": jnp.float32(rng.normal(size=(5, 5)) * size)}
+    ours, _ = optimizer.clip_by_norm(1.0).update(grads, optax.EmptyState())
+    theirs, _ = optax.clip_by_global_norm(1.0).update(grads, optax.EmptyState())
+    np.testing.assert_allclose(ours["a"], theirs["a"], rtol=3e-7)

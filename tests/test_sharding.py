@@ -48,7 +48,7 @@ def train(mesh):
       jax.eval_shape(begin, model.shapes), where, mesh)
   now = jax.jit(begin, out_shardings=places)(tiny.params())
   run = step.make_step(objective, adam, ema_decay=0.9, seed=0, name="s",
-                       accumulation=1,
+                       accumulation=1, max_skipped_steps=0,
                        mesh=mesh, shardings=places)
   rows = sharding.place_rows(batch, mesh)
   lowered = run.lower(now, rows)

@@ -11,7 +11,7 @@ import re
 from typing import Literal
 import xml.etree.ElementTree as ET
 
-from emma_jax import files
+from emma_jax import files, ranges
 from emma_jax.benchmarks import compare, paired, suite, tables
 from emma_jax.benchmarks import results as reading
 from emma_jax.benchmarks.results import Results
@@ -59,8 +59,7 @@ def check(
     BadRun: damaged files; a set in `only` that the old run lacks.
     ValueError: a negative margin.
   """
-  if margin < 0:
-    raise ValueError(f"{margin=} must not be negative.")
+  ranges.NOT_NEGATIVE.check("margin", margin)
   names = (
     reading.select(old, only)
     if only

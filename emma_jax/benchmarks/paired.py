@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from emma_jax import ranges
 from emma_jax.benchmarks.stats import (
   CHUNK,
   CONFIDENCE,
@@ -241,7 +242,7 @@ def needed_items(
   Raises:
     ValueError: a negative deviation, a power that is not between 0 and 1.
   """
-  if deviation < 0 or not 0 < power < 1:
+  if deviation not in ranges.NOT_NEGATIVE or not 0 < power < 1:
     raise ValueError(f"{deviation=} or {power=} is out of range.")
   if not difference:
     return None
@@ -299,8 +300,7 @@ def gate(
     ChangedYardstick: items or an entry of the yardsticks differ; says which.
     ValueError: a negative margin; and see `cluster_bootstrap`.
   """
-  if margin < 0:
-    raise ValueError(f"{margin=} must not be negative.")
+  ranges.NOT_NEGATIVE.check("margin", margin)
   mine, theirs = yardsticks
   absent = object()
   changed = [

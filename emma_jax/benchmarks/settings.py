@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.benchmarks import suite
 from emma_jax.benchmarks.data import folder, sets
 from emma_jax.benchmarks.suite import Benchmark
@@ -184,11 +185,23 @@ def of(name: str, section: Mapping[str, Any], data: str) -> SetSettings:
     data=folder.located(section["data"] or data),
   )
   for key in ("max_tokens", "repeats", "limit", "temperature"):
-    if getattr(chosen, key) < 0:
+    if getattr(chosen, key) not in ranges.NOT_NEGATIVE:
       raise BadSettings(
         f"sets.{name}.{key}={section[key]} must not be negative."
       )
+  for key, allowed in _SAMPLED.items():
+    value = getattr(chosen, key)
+    if value is not None and value not in allowed:
+      raise BadSettings(f"sets.{name}.sampling.{key}={value} is not {allowed}.")
   return chosen
+
+
+# What `Session` takes, asked before the first set.
+_SAMPLED = {
+  "shift": ranges.SHIFT,
+  "text_guidance": ranges.GUIDANCE,
+  "image_guidance": ranges.GUIDANCE,
+}
 
 
 def _one_of(

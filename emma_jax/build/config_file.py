@@ -20,7 +20,7 @@ from typing import Any
 import ml_collections
 
 import emma_jax
-from emma_jax import seeds
+from emma_jax.build import bounds
 from emma_jax.build.sections import ConfigError
 
 # What holds configs/: in a wheel the package, in a checkout the repository.
@@ -64,16 +64,8 @@ def load(
   config.lock()
   for key, text in (overrides or {}).items():
     override(config, key, text)
-  _check_seeds(config)
+  bounds.check(config)
   return config
-
-
-def _check_seeds(config: Mapping[str, Any]) -> None:
-  """Raises ConfigError for a seed out of range, before anything is done."""
-  try:
-    seeds.check_config(config)
-  except ValueError as error:
-    raise ConfigError(f"config.{error}") from error
 
 
 _NO_MACHINE = (
@@ -172,6 +164,7 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict:
   out = ml_collections.ConfigDict(config).lock()
   for key, text in overrides.items():
     override(out, key, text)
+  bounds.check(out)
   return out.to_dict()
 
 

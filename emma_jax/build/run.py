@@ -1,13 +1,14 @@
 """From a whole config to a run: its stages, their data, their weights."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import jax
 
 from emma_jax import flow, rules, sharding
+from emma_jax.build import bounds, measured
 from emma_jax.build import data as build_data
-from emma_jax.build import measured
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.checkpoints import locate
@@ -15,6 +16,7 @@ from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import objectives
 from emma_jax.training.run import Run, Stage
+from emma_jax.training.setbacks import Setbacks
 from emma_jax.training.state import TRAIN
 
 
@@ -31,6 +33,7 @@ def run(
     ConfigError: a key that is unknown, missing or out of range.
     ValueError: sources, phases or layouts that cannot work together.
   """
+  bounds.check(config)
   model = build_model.model(config["model"])
   notes: tuple[str, ...] = ()
   # Now: an id beyond the vocabulary would be no error in the embedding.
@@ -60,11 +63,17 @@ def run(
     keep=train["keep"],
     keep_every=train["keep_every"],
     gradient_shares_every=train["gradient_shares_every"],
+    setbacks=_setbacks(train),
     evaluate_every=config["evaluate"]["benchmarks"]["every"],
     config=plain(config),
     notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},
   )
+
+
+def _setbacks(train: Mapping[str, Any]) -> Setbacks:
+  keys = [field.name for field in dataclasses.fields(Setbacks)]
+  return make(Setbacks, {k: train[k] for k in keys}, "train")
 
 
 def _fingerprints(

@@ -30,6 +30,7 @@ from emma_jax.checkpoints.integrity import (
   config_differences,
   sealed,
 )
+from emma_jax.checkpoints.regular import NewestRegular
 
 __all__ = (
   "CheckpointDamaged",
@@ -46,20 +47,29 @@ __all__ = (
 class Checkpointer:
   """Steps of a run in a directory, newest `keep` and optionally each n-th."""
 
-  def __init__(self, directory: str | pathlib.Path, keep: int, keep_every: int):
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    keep: int,
+    keep_every: int,
+    regular: Callable[[int], bool] | None = None,
+  ):
     """Opens or creates `directory`.
 
     Args:
       directory: one sub-directory per step appears here.
       keep: newest steps that stay; at least 2, or damage has no fallback.
       keep_every: multiples of this step stay for ever; 0 for none.
+      regular: the newest step of which this is true stays, too.
     """
     if keep < 2:
       raise ValueError(f"{keep=} leaves no step to fall back to; use 2.")
     self.directory = pathlib.Path(directory).absolute()
-    preserve = [policies.LatestN(keep)]
+    preserve: list[Any] = [policies.LatestN(keep)]
     if keep_every:
       preserve.append(policies.EveryNSteps(keep_every))
+    if regular is not None:
+      preserve.append(NewestRegular(regular))
     options = ocp.CheckpointManagerOptions(
       # An explicit policy: the default ones can delete the latest step.
       preservation_policy=policies.AnyPreservationPolicy(preserve),
@@ -154,6 +164,11 @@ class Checkpointer:
       raise CheckpointError(f"{self.directory} holds no checkpoint.")
     return sound.read_content(self.directory / str(step))["meta"]
 
+  def set_aside_after(self, step: int) -> None:
+    """Renames all steps after this one, which a run has gone back to."""
+    later = [s for s in self.steps() if s > step]
+    self._set_aside(later, "rewound", "kept the checkpoint, gone back behind,")
+
   def wait(self):
     """Until everything saved is committed; raises what went wrong."""
     self._manager.wait_until_finished()
@@ -164,21 +179,26 @@ class Checkpointer:
 
   def _set_damaged_aside(self):
     """Renames damaged steps: Orbax refuses to save a step before an old one."""
-    if not self._damaged:
+    self._set_aside(
+      sorted(self._damaged), "damaged", "kept the damaged checkpoint"
+    )
+    self._damaged.clear()
+
+  def _set_aside(self, steps: Sequence[int], name: str, said: str) -> None:
+    if not steps:
       return
     self.wait()
     if jax.process_index() == 0:
-      for step in sorted(self._damaged):
-        path, n = self.directory / f"damaged_{step}", 1
+      for step in steps:
+        path, n = self.directory / f"{name}_{step}", 1
         while path.exists():
-          path, n = self.directory / f"damaged_{step}_{n}", n + 1
+          path, n = self.directory / f"{name}_{step}_{n}", n + 1
         (self.directory / str(step)).rename(path)
-        sound.warn(f"kept the damaged checkpoint as {path}")
+        sound.warn(f"{said} as {path}")
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
 
-      multihost_utils.sync_global_devices("damaged checkpoints aside")
-    self._damaged.clear()
+      multihost_utils.sync_global_devices("checkpoints aside")
     self._manager.reload()
 
 

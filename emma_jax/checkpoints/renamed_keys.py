@@ -56,6 +56,12 @@ ADDED = {
   "stages.*.und_patches": 0,
   "train.frozen_dtype": "float32",
   "train.gradient_shares_every": 500,
+  "train.max_rewinds": 3,
+  "train.max_skipped_steps": 3,
+  "train.on_nonfinite": "stop",
+  "train.on_spike": "count",
+  "train.spike_threshold": 10.0,
+  "train.spike_window": 128,
   "evaluate.benchmarks": {
     "config": "",
     "sets": "",

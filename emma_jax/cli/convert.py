@@ -14,6 +14,7 @@ import pathlib
 import sys
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.build import config_file
 from emma_jax.cli import common
 
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   check.add_argument(
     "--tolerance",
-    type=float,
+    type=ranges.Range(0, 1).number,
     default=TOLERANCE,
     help="of each reference's maximum (default: %(default)s)",
   )

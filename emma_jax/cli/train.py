@@ -7,7 +7,8 @@
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
 the command, 69 the other processes were not found, 75 several processes were
-asked to stop and have saved, 130 interrupted twice.
+asked to stop and have saved, 76 weights, losses or gradients are not finite,
+130 interrupted twice.
 """
 
 import argparse
@@ -188,7 +189,7 @@ def _both(*evaluators: Any) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv, _mistakes(), common.sampling_codes())
+  return common.run(_main, argv, _mistakes(), _codes())
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
@@ -210,6 +211,12 @@ def _mistakes() -> tuple[type[Exception], ...]:
     distributed.StartError,
     FileNotFoundError,
   )
+
+
+def _codes() -> dict[type[Exception], Exit]:
+  from emma_jax.training import finite
+
+  return common.sampling_codes() | {finite.NotFinite: Exit.NOT_FINITE}
 
 
 def entry() -> None:

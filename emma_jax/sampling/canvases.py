@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 import dataclasses
 import functools
 
+from emma_jax import ranges
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures.preprocess import covering, restore
 from emma_jax.data.transforms import Sample
@@ -74,6 +75,7 @@ def drawings(
   full = requests.drawn_size(*size)
   height, width = token_grid(*full)
   requests.check_tokens(f"A picture of {full[0]}x{full[1]}", height * width)
+  _check(text_guidance=text_guidance)
   contexts = image.drawing_contexts(text_guidance)
   samples = requests.drawings(prompts, contexts)
   return [
@@ -97,6 +99,7 @@ def edits(
   image_guidance: float,
 ) -> list[Canvas]:
   """Canvases for edits, in the sizes of their pictures; see `Session.edit`."""
+  _check(text_guidance=text_guidance, image_guidance=image_guidance)
   contexts = image.editing_contexts(text_guidance, image_guidance)
   sources = requests.fit_sources(sources_of(pictures))
   out: dict[int, Canvas] = {}
@@ -114,6 +117,12 @@ def edits(
         finish=functools.partial(restore, fitted[i]),
       )
   return [out[i] for i in range(len(sources))]
+
+
+def _check(**guidance: float) -> None:
+  for name, value in guidance.items():
+    if value not in ranges.GUIDANCE:
+      raise SampleError(f"{name}={value} is not {ranges.GUIDANCE}.")
 
 
 def paint(

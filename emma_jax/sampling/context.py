@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import seeds
+from emma_jax import ranges, seeds
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
@@ -93,10 +93,11 @@ def answer_options(
       f"max_tokens={limit} is more than sample.max_context={most}, which "
       "question and answer are to fit into."
     )
-  if limit < 1 or temperature < 0 or not 0 < top_p <= 1:
+  warmth, share = ranges.TEMPERATURE, ranges.TOP_P
+  if limit < 1 or temperature not in warmth or top_p not in share:
     raise SampleError(
-      f"max_tokens={limit} must be positive, {temperature=} not negative, "
-      f"{top_p=} in (0, 1]."
+      f"max_tokens={limit} must be positive, {temperature=} {warmth}, "
+      f"{top_p=} {share}."
     )
   return dict(
     temperature=np.float32(temperature),

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import rules
+from emma_jax import ranges, rules
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Sample
 from emma_jax.models.dcae import Autoencoder
@@ -81,8 +81,8 @@ class Runner:
     Raises:
       NotFinite: a picture that holds numbers that are none.
     """
-    if shift <= 0:
-      raise SampleError(f"{shift=} must be positive.")
+    if steps < 1 or shift not in ranges.SHIFT:
+      raise SampleError(f"{steps=} must be positive, {shift=} {ranges.SHIFT}.")
     if not streams:
       return []
     emma, grid = self.model, token_grid(*size)

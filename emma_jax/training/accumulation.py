@@ -35,6 +35,8 @@ def gradients(
 ) -> tuple[Metrics, dict]:
   """(metrics, gradients by the trained weights, float32) of a whole batch.
 
+  The loss itself is the metric "loss/total".
+
   Args:
     objective: a `SummedObjective` with accumulation above 1, or `weights`.
     trained: nested weights that have gradients; `frozen` those that have none.
@@ -46,8 +48,8 @@ def gradients(
   """
   if accumulation == 1 and weights is None:
     loss_of = lambda t: objective(rules.merge(t, frozen), batch, stream)
-    (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
-    return metrics, place(grads)
+    (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    return _with_total(metrics, loss), place(grads)
   assert isinstance(objective, SummedObjective)
   scale = objective.scale(batch)
   if weights is not None:
@@ -74,7 +76,11 @@ def gradients(
   with jax.named_scope(SCOPE):
     sums, _ = jax.lax.scan(add, ((loss, metrics), place(grads)), micro)
   (loss, metrics), grads = sums
-  return metrics | {"loss/total": Mean(loss, jnp.float32(1))}, grads
+  return _with_total(metrics, loss), grads
+
+
+def _with_total(metrics: Metrics, loss: jax.Array) -> Metrics:
+  return metrics | {"loss/total": Mean(loss, jnp.float32(1))}
 
 
 def split_rows(tree: Any, parts: int) -> Any:

@@ -4,37 +4,38 @@ The same call again continues by itself: the newest sound checkpoint says which
 stage and step it holds, and the data stream is a function of the step.
 """
 
-from collections.abc import Callable, Mapping
-import dataclasses
 import pathlib
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
 
-from emma_jax import distributed, rules, sharding
+from emma_jax import distributed, sharding
 from emma_jax import optimizer as optim
 from emma_jax.checkpoints import checkpointer as ckpt
 from emma_jax.data.loading import batch_stats, dataset, labels
 from emma_jax.structs import Mean
-from emma_jax.training import goodput, latents, router
+from emma_jax.training import (
+  diagnosis,
+  finite,
+  goodput,
+  latents,
+  router,
+  setbacks,
+  spikes,
+  starting,
+)
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import RouterObjective
 from emma_jax.training.run import FREE_KEYS, Run, Stage
+from emma_jax.training.session import AfterStage, Session
 from emma_jax.training.signals import StopRequest
-from emma_jax.training.step import abstract_state, abstract_step, task_norms
+from emma_jax.training.step import abstract_step, gradient_shares, task_norms
 
 __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 
 
 class Stopped(Exception):
   """The run was asked to stop, and has saved."""
-
-
-# Called after each stage: (params, stage name, global step, last, whether the
-# router is a trained one) -> None.
-AfterStage = Callable[[dict, str, int, bool, bool], None]
 
 
 def train(
@@ -59,151 +60,105 @@ def train(
 
   Raises:
     ContradictionError: the checkpoint was made by another config.
+    NotFinite: weights, losses or gradients are not.
     Stopped: SIGINT or SIGTERM came; everything is saved.
     TooManyBadRecords: more than data.max_bad_share of the records are broken.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   distributed.check_shared(workdir)
-  ledger = ledger or goodput.Ledger()
   mesh = sharding.make_mesh(run.mesh)
-  total = sum(s.steps for s in run.stages)
   with (
     ckpt.Checkpointer(
-      workdir / "checkpoints", run.keep, run.keep_every
+      workdir / "checkpoints", run.keep, run.keep_every, run.goes_back_to()
     ) as checkpoints,
     StopRequest() as stop,
   ):
-    index, state, meta = _resume(run, checkpoints, mesh)
-    first = sum(s.steps for s in run.stages[:index])
-    done = first + (int(state.step) if state is not None else 0)
-    params: dict | None = None
-    routed = meta.get("router_trained", False)
-    display = metrics_lib.Display(total, run.name)
-    with metrics_lib.MetricWriter(
-      workdir, display, jax.process_index() == 0
-    ) as writer:
-      writer.truncate_after(done)
-      for note in run.notes:
-        writer.note(note)
-      shared = _Shared(
-        run, mesh, checkpoints, writer, stop, ledger, profile, midway
+    session = Session(
+      run=run,
+      workdir=workdir,
+      mesh=mesh,
+      checkpoints=checkpoints,
+      stop=stop,
+      ledger=ledger or goodput.Ledger(),
+      profile=profile,
+      after_stage=after_stage,
+      midway=midway,
+    )
+    rewind: spikes.Rewind | None = None
+    while True:
+      try:
+        return _train(session, rewind)
+      except spikes.Rewind as back:
+        rewind = spikes.Rewind(back.stage, back.step, back.left_out)
+        checkpoints.set_aside_after(run.first_step(back.stage) + back.step)
+
+
+def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
+  """What is left of a run, by its newest checkpoint, after a `rewind` as after
+  a restart; returns the final parameters."""
+  run, mesh = session.run, session.mesh
+  index, state, meta = starting.resume(run, session.checkpoints, mesh, rewind)
+  first = sum(s.steps for s in run.stages[:index])
+  done = first + (int(state.step) if state is not None else 0)
+  params: dict | None = None
+  routed = meta.get("router_trained", False)
+  display = metrics_lib.Display(sum(s.steps for s in run.stages), run.name)
+  with metrics_lib.MetricWriter(
+    session.workdir, display, jax.process_index() == 0
+  ) as writer:
+    writer.truncate_after(done)
+    for note in run.notes:
+      writer.note(note)
+    for i in range(index, len(run.stages)):
+      stage = run.stages[i]
+      if state is None:
+        state, routed = starting.begin(run, stage, params, routed, mesh)
+        params = None  # not held beside the state
+      latents.check(
+        stage.source.latents if stage.source else {}, state.params()
       )
-      for i in range(index, len(run.stages)):
-        stage = run.stages[i]
-        if state is None:
-          state, routed = _begin(run, stage, params, routed, mesh)
-          params = None  # not held beside the state
-        latents.check(
-          stage.source.latents if stage.source else {}, state.params()
-        )
-        with ledger.of(goodput.STEPS):
-          state = _StageLoop(shared, stage, first, routed, meta).run(state)
-        routed |= stage.trains_router
-        params = state.params(averaged=stage.next_stage_weights == "ema")
-        first += stage.steps
-        if after_stage is not None:
-          with ledger.of("evaluation"):
-            after_stage(
-              distributed.whole(params),
-              stage.name,
-              first,
-              i + 1 == len(run.stages),
-              routed,
-            )
-        state, meta = None, {}
+      loop = _StageLoop(session, writer, stage, first, routed, meta)
+      with session.ledger.of(goodput.STEPS):
+        state = loop.run(state)
+      routed |= stage.trains_router
+      params = state.params(averaged=stage.next_stage_weights == "ema")
+      first += stage.steps
+      if session.after_stage is not None:
+        with session.ledger.of("evaluation"):
+          session.after_stage(
+            distributed.whole(params),
+            stage.name,
+            first,
+            i + 1 == len(run.stages),
+            routed,
+          )
+      state, meta = None, {}
   return params
-
-
-def _begin(
-  run: Run, stage: Stage, previous: dict | None, routed: bool, mesh: Mesh
-) -> tuple[state_lib.TrainState, bool]:
-  """The stage's first state, every device holding its part, and whether its
-  router is a trained one, as that of `previous` was or not."""
-  metas: dict[str, Mapping] = {}
-
-  def read(name: str) -> dict:
-    found = run.read_weights(name)
-    metas[name] = found.meta
-    return rules.flatten(found.params)
-
-  where = sharding.weights(run.shapes, run.axes, mesh)
-  params = state_lib.load(
-    stage.load,
-    run.shapes,
-    previous,
-    read,
-    lambda: run.init(rules.unflatten(where)),
-    lambda path, x: sharding.place(x, where[path]),
-  )
-  places = jax.tree.map(lambda x: x.sharding, abstract_state(run, stage, mesh))
-  # Not jitted: zeros and copies lie where the weights do.
-  state = jax.device_put(stage.begin(params), places)
-  return state, router.inherited(stage, run.shapes, routed, metas)
-
-
-def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
-  """(stage index, state or None, metadata) of the newest sound checkpoint."""
-  if checkpoints.latest_step() is None:
-    return 0, None, {}
-  names = [s.name for s in run.stages]
-
-  def abstract(meta: dict) -> state_lib.TrainState:
-    differences = ckpt.config_differences(
-      meta["config"], dict(run.config), FREE_KEYS
-    )
-    differences += [
-      f"{k}: checkpoint {meta['fingerprints'].get(k)}, now {v}"
-      for k, v in run.fingerprints.items()
-      if meta["fingerprints"].get(k) != v
-    ]
-    if differences:
-      raise ckpt.ContradictionError(differences)
-    stage = run.stages[names.index(meta["stage"])]
-    return abstract_state(run, stage, mesh)
-
-  restored = checkpoints.restore(abstract)
-  assert restored is not None  # `latest_step` has found one
-  state, meta = restored
-  state = jax.tree.map(jnp.asarray, state)
-  if jax.process_index() == 0:
-    print(
-      f"Continuing at stage {meta['stage']}, step {int(state.step)}.",
-      flush=True,
-    )
-  return names.index(meta["stage"]), state, meta
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shared:
-  """What the stages of a run have in common."""
-
-  run: Run
-  mesh: Mesh
-  checkpoints: ckpt.Checkpointer
-  writer: metrics_lib.MetricWriter
-  stop: StopRequest
-  ledger: goodput.Ledger
-  profile: goodput.Profile | None
-  midway: AfterStage | None
 
 
 class _StageLoop:
   """Runs one stage from the state's step to its end."""
 
   def __init__(
-    self, shared: _Shared, stage: Stage, first: int, routed: bool, meta: dict
+    self,
+    session: Session,
+    writer: metrics_lib.MetricWriter,
+    stage: Stage,
+    first: int,
+    routed: bool,
+    meta: dict,
   ):
     """`first`: steps before the stage's; `routed`: whether it starts with a
     trained router; `meta`: of a checkpoint in it."""
     if stage.source is None:
       raise ValueError(f"Stage {stage.name} was built without its data.")
-    self.r, self.stage, self.first = shared.run, stage, first
+    self.r, self.stage, self.first = session.run, stage, first
     self.routed = routed
     self.source = stage.source
-    self.mesh, self.checkpoints = shared.mesh, shared.checkpoints
-    self.writer, self.stop = shared.writer, shared.stop
-    self.ledger, self.profile = shared.ledger, shared.profile
-    self.midway = shared.midway
+    self.mesh, self.checkpoints = session.mesh, session.checkpoints
+    self.writer, self.stop = writer, session.stop
+    self.ledger, self.profile = session.ledger, session.profile
+    self.midway = session.midway
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
     data = self.source.config
@@ -214,6 +169,13 @@ class _StageLoop:
     self.labels = None
     if stage.trains_router:
       self.labels = labels.LabelBalance(stage.name, data.min_samples)
+    self.watch = setbacks.Watch(
+      self.r.setbacks,
+      stage.name,
+      self.r.save_every,
+      spikes.phase_starts(data.phases),
+      writer.note,
+    )
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
     if meta:  # what lay between the last log and the checkpoint
@@ -222,6 +184,7 @@ class _StageLoop:
       if self.labels and "labels" in meta:
         self.labels.restore(meta["labels"])
       self.means.restore(meta["means"])
+      self.watch.restore(meta["setbacks"])
 
   def run(self, state: state_lib.TrainState) -> state_lib.TrainState:
     stage, start = self.stage, int(state.step)
@@ -229,7 +192,7 @@ class _StageLoop:
       return state
     step_fn, _, _ = abstract_step(self.r, stage, self.mesh)
     norms_fn = task_norms(self.r, stage, self.mesh)
-    data = dataset.stream(stage.source, start)
+    data = spikes.Remaining(stage.source, start, self.watch.left_out)
     self.writer.note(f"Stage {stage.name}: {stage.steps} steps.")
     try:
       for step in range(start + 1, stage.steps + 1):
@@ -238,7 +201,7 @@ class _StageLoop:
         batch = sharding.place_rows(host.batch, self.mesh)
         shares = self._gradient_shares(step, norms_fn, state, batch)
         state, measured = self._step(step, step_fn, state, batch)
-        self._count(measured | shares, host.info)
+        self._count(step, measured | shares, host.info)
         last = step == stage.steps
         if step % self.r.log_every == 0 or last:
           self._log(step, self._measured(state) if last else {})
@@ -253,11 +216,24 @@ class _StageLoop:
           )
         if not last:
           self._evaluate(self.first + step, state)
+    except setbacks.Refused as refused:
+      raise finite.NotFinite(self._explain(refused.step, state)) from None
     finally:
       data.close()
       if self.profile:
         self.profile.close()
     return state
+
+  def _explain(self, step: int, state: state_lib.TrainState) -> str:
+    return diagnosis.explain(
+      self.r,
+      self.stage,
+      self.mesh,
+      state,
+      step,
+      self.watch.left_out,
+      self.checkpoints,
+    )
 
   def _evaluate(self, step: int, state: state_lib.TrainState) -> None:
     """Hands the weights out, every so many steps of the run."""
@@ -294,15 +270,9 @@ class _StageLoop:
       return {}
     with self.timer.excluded(), self.ledger.of("gradient shares"):
       norms = jax.device_get(norms_fn(state, batch))
-    total = sum(norms.values())
-    return {
-      f"norm/gradient_{task}": Mean(norm, 1.0) for task, norm in norms.items()
-    } | {
-      f"gradient_share/{task}": Mean(norm, total)
-      for task, norm in norms.items()
-    }
+    return gradient_shares(norms)
 
-  def _count(self, measured: dict, info: dataset.BatchStats) -> None:
+  def _count(self, step: int, measured: dict, info: dataset.BatchStats) -> None:
     """Counts a step. Its device values are fetched one step later, so that
     the device has the next step to do meanwhile."""
     for where, reason in info.unusable:
@@ -312,7 +282,7 @@ class _StageLoop:
     if self.labels:
       counts |= info.label_counts()
     sums = self.exchange.add(counts)
-    self.means.add(measured | self._account(sums))
+    self.means.add(self.watch.add(step, measured) | self._account(sums))
     self.timer.step()
 
   def _account(self, sums: dict[str, int] | None) -> dict[str, Mean]:
@@ -328,8 +298,9 @@ class _StageLoop:
     return batch_stats.means(sums)
 
   def _settle(self) -> None:
-    """Takes in what the processes told each other last, before it counts."""
-    self.means.add(self._account(self.exchange.finish()))
+    """Takes in what the processes told each other last, before it counts, and
+    what the last step measured."""
+    self.means.add(self.watch.finish() | self._account(self.exchange.finish()))
 
   def _measured(self, state: state_lib.TrainState) -> dict[str, float]:
     """At a router's end: its labels were of both classes; how right it is."""
@@ -353,13 +324,15 @@ class _StageLoop:
 
   def _log(self, step: int, more: dict[str, float]) -> None:
     self._settle()
-    rate = optim.schedule(self.stage.optimizer)(step - 1)
+    updates = step - self.watch.skipped
+    rate = optim.schedule(self.stage.optimizer)(updates - 1)
     values: dict[str, float | int | str] = {
       "stage": self.stage.name,
       "stage_step": step,
       "learning_rate": float(rate),
       **self.means.flush(),
       **self.realised.shares(),
+      **self.watch.values(),
       **(self.labels.shares() if self.labels else {}),
       **more,
     }
@@ -373,16 +346,21 @@ class _StageLoop:
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
+    bad = finite.bad_leaves(state.saved(), sharding.whole(self.mesh))
+    if bad:
+      raise finite.NotFinite(self._explain(step, state))
     done = self.stage.trains_router and step == self.stage.steps
     beside = {"labels": self.labels.state()} if self.labels else {}
     self.checkpoints.save(
       self.first + step,
-      state,
+      state.saved(),
       wait=wait,
       meta={
         "stage": self.stage.name,
         "stage_step": step,
-        "data_position": step,  # the stream's whole state
+        # The stream's whole state.
+        "data_position": spikes.position(step, self.watch.left_out),
+        "setbacks": self.watch.state(),
         "fuse": self.bad_samples.state(),
         "realised": self.realised.state(),
         "means": self.means.state(),

@@ -13,7 +13,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from emma_jax import flow, losses
+from emma_jax import flow, losses, ranges
 from emma_jax.models import masks
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit, token_grid
@@ -85,8 +85,7 @@ class TaskWeights:
   def __post_init__(self):
     values = dataclasses.asdict(self)
     for name, value in values.items():
-      if value < 0:
-        raise ValueError(f"{name}={value} must not be negative.")
+      ranges.NOT_NEGATIVE.check(name, value)
     if not any(values.values()):
       raise ValueError("All weights are 0: nothing would be learned.")
 
@@ -128,6 +127,8 @@ class EmmaObjective(SummedObjective):
     for name in ("draws", "loss_chunk"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+    for name in ("text_weight", "velocity_weight"):
+      ranges.NOT_NEGATIVE.check(name, getattr(self, name))
     known = ROUTES if self.model.config.vision.experts else ROUTES[:1]
     if self.route not in known:
       raise ValueError(f"{self.route=}: choose one of {known}.")
@@ -294,6 +295,10 @@ class AutoencoderObjective(SummedObjective):
   dtype: str
   l1_weight: float
   l2_weight: float
+
+  def __post_init__(self):
+    for name in ("l1_weight", "l2_weight"):
+      ranges.NOT_NEGATIVE.check(name, getattr(self, name))
 
   def scale(self, batch: Batch) -> Scale:
     """Pictures."""

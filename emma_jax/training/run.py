@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import itertools
 from typing import Any
 
 import optax
@@ -11,15 +12,20 @@ from emma_jax import sharding
 from emma_jax.checkpoints import locate
 from emma_jax.data.batching import row_layout
 from emma_jax.data.loading import dataset, held_out
+from emma_jax.training import spikes
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
+from emma_jax.training.setbacks import REWIND, Setbacks
 
 # Keys that may differ between a checkpoint and the command that continues it:
-# they change what is shown and kept and where, never what is learned.
+# they change what is shown and kept and where, never what is learned, or what
+# is done from now on where a step fails.
 FREE_KEYS = (
   r"name",
   r"train\.(log_every|save_every|keep|keep_every|evaluate)",
   r"train\.gradient_shares_every",
+  r"train\.(on_nonfinite|max_skipped_steps)",
+  r"train\.(on_spike|spike_window|spike_threshold|max_rewinds)",
   r"data\.(workers|threads|prefetch_batches)",
   r"sample\..*",
   r"evaluate\..*",
@@ -82,6 +88,7 @@ class Run:
   keep: int
   keep_every: int
   gradient_shares_every: int
+  setbacks: Setbacks
   evaluate_every: int  # steps of the run; 0: not within stages
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
   notes: tuple[str, ...]  # what there is to say of it
@@ -98,6 +105,18 @@ class Run:
     ):
       if getattr(self, name) < least:
         raise ValueError(f"{name}={getattr(self, name)} is below {least}.")
+
+  def first_step(self, name: str) -> int:
+    """Steps of the run before a stage."""
+    names = [stage.name for stage in self.stages]
+    return sum(s.steps for s in self.stages[: names.index(name)])
+
+  def goes_back_to(self) -> Callable[[int], bool] | None:
+    """Whether a spike may lead back to a step of the run; None: none does."""
+    if self.setbacks.on_spike != REWIND:
+      return None
+    ends = itertools.accumulate(s.steps for s in self.stages)
+    return spikes.regular(tuple(ends), self.save_every)
 
   def stage(self, name: str) -> Stage:
     """The stage of this name.

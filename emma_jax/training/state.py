@@ -1,6 +1,7 @@
 """The training state, and how a stage begins and ends."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import re
 
@@ -21,8 +22,8 @@ class LoadError(ValueError):
 
 
 @struct.dataclass
-class TrainState:
-  """Everything a step changes, and the frozen weights beside it.
+class SavedState:
+  """What files hold of a `TrainState`.
 
   `trained` and `frozen` split the parameters; `ema` mirrors `trained`.
   """
@@ -36,6 +37,28 @@ class TrainState:
   def params(self, averaged: bool = False) -> dict:
     """All parameters, with the trained part averaged or not."""
     return rules.merge(self.ema if averaged else self.trained, self.frozen)
+
+  def going_on(self, refused: Array) -> "TrainState":
+    """The state that a step takes; `refused` stands in the metadata."""
+    return TrainState(**_fields(self), refused=refused)
+
+
+@struct.dataclass
+class TrainState(SavedState):
+  """Everything a step changes, and the frozen weights beside it."""
+
+  refused: Array  # int32, steps in a row that were not applied
+
+  def saved(self) -> SavedState:
+    """The part that files hold, which look as before steps were refused."""
+    return SavedState(**_fields(self))
+
+
+def _fields(state: SavedState) -> dict:
+  return {
+    field.name: getattr(state, field.name)
+    for field in dataclasses.fields(SavedState)
+  }
 
 
 def begin(
@@ -75,6 +98,7 @@ def begin(
     opt_state=optimizer.init(trained),
     # A copy: the step donates its input, and a buffer goes only once.
     ema=jax.tree.map(jnp.copy, trained),
+    refused=jnp.zeros((), jnp.int32),
   )
 
 

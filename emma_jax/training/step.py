@@ -15,8 +15,9 @@ from emma_jax import optimizer as optim
 from emma_jax import sharding
 from emma_jax.data.batching import packing, row_layout
 from emma_jax.structs import TASKS, Batch, Mean
+from emma_jax.training import finite
 from emma_jax.training.accumulation import gradients
-from emma_jax.training.objectives import EmmaObjective, Objective
+from emma_jax.training.objectives import EmmaObjective, Metrics, Objective
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TrainState
 
@@ -34,6 +35,35 @@ def _streams(seed: int, stage: str, step) -> Callable[[str], jax.Array]:
   return lambda name: stream(seed, f"{stage}/{name}", step)
 
 
+def make_gradients(
+  objective: Objective,
+  *,
+  seed: int,
+  name: str,
+  accumulation: int,
+  mesh: Mesh | None = None,
+  shardings: Any = None,
+) -> Callable[..., tuple[Metrics, dict]]:
+  """(state, batch, weights of tasks or None) -> (metrics, gradients) of the
+  step that comes next, with its times and noise; see `gradients`."""
+
+  def of_batch(
+    state: TrainState, batch: Batch, weights: dict[str, jax.Array] | None = None
+  ):
+    return gradients(
+      objective,
+      state.trained,
+      state.frozen,
+      batch,
+      _streams(seed, name, state.step),
+      accumulation=accumulation,
+      place=_place(mesh, shardings),
+      weights=weights,
+    )
+
+  return of_batch
+
+
 def make_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
@@ -42,6 +72,7 @@ def make_step(
   seed: int,
   name: str,
   accumulation: int,
+  max_skipped_steps: int,
   mesh: Mesh | None = None,
   shardings: Any = None,
 ) -> Step:
@@ -53,31 +84,37 @@ def make_step(
 
   Frozen weights are absent from the gradient, the clipping norm, the optimizer
   and the average.
+
+  A step whose loss or gradient is not finite is not applied; of those,
+  `max_skipped_steps` in a row count as done, see `finite.settle`.
   """
 
+  of_batch = make_gradients(
+    objective,
+    seed=seed,
+    name=name,
+    accumulation=accumulation,
+    mesh=mesh,
+    shardings=shardings,
+  )
+
   def update(state: TrainState, batch: Batch):
-    draw = _streams(seed, name, state.step)
-    metrics, grads = gradients(
-      objective,
-      state.trained,
-      state.frozen,
-      batch,
-      draw,
-      accumulation=accumulation,
-      place=_place(mesh, shardings),
-    )
+    metrics, grads = of_batch(state, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
     trained = optax.apply_updates(state.trained, updates)
     ema = optim.ema_update(state.ema, trained, ema_decay, state.step)
-    one = jnp.float32(1)
-    metrics = metrics | {
-      "norm/gradient": Mean(optax.tree.norm(grads), one),
-      "norm/update": Mean(optax.tree.norm(updates), one),
-    }
-    state = dataclasses.replace(
+    after = dataclasses.replace(
       state, step=state.step + 1, trained=trained, opt_state=opt_state, ema=ema
     )
-    return state, metrics
+    norm, one = optim.global_norm(grads), jnp.float32(1)
+    state, refused = finite.settle(
+      metrics["loss/total"].total, norm, state, after, max_skipped_steps
+    )
+    return state, metrics | {
+      "norm/gradient": Mean(norm, one),
+      "norm/update": Mean(optim.global_norm(updates), one),
+      finite.REFUSED: refused,
+    }
 
   if mesh is None:
     return jax.jit(update, donate_argnums=0)
@@ -110,20 +147,19 @@ def make_task_norms(
   program, which runs once a task; nothing is donated.
   """
 
+  of_batch = make_gradients(
+    objective,
+    seed=seed,
+    name=name,
+    accumulation=accumulation,
+    mesh=mesh,
+    shardings=shardings,
+  )
+
   def norm(state: TrainState, batch: Batch, only: dict[str, jax.Array]):
-    draw = _streams(seed, name, state.step)
     with sharding.program(mesh):
-      _, grads = gradients(
-        objective,
-        state.trained,
-        state.frozen,
-        batch,
-        draw,
-        accumulation=accumulation,
-        place=_place(mesh, shardings),
-        weights=only,
-      )
-      return optax.tree.norm(grads)
+      _, grads = of_batch(state, batch, only)
+      return optim.global_norm(grads)
 
   whole = sharding.whole(mesh)
   run = jax.jit(
@@ -133,6 +169,16 @@ def make_task_norms(
   )
   alone = lambda task: {t: jnp.float32(t == task) for t in TASKS}
   return lambda state, batch: {t: run(state, batch, alone(t)) for t in TASKS}
+
+
+def gradient_shares(norms: dict[str, Any]) -> dict[str, Mean]:
+  """For the log: each task's norm, and its share of the sum of all."""
+  total = sum(norms.values())
+  return {
+    f"norm/gradient_{task}": Mean(norm, 1.0) for task, norm in norms.items()
+  } | {
+    f"gradient_share/{task}": Mean(norm, total) for task, norm in norms.items()
+  }
 
 
 def _place(mesh: Mesh | None, shardings: Any) -> Callable[[dict], dict]:
@@ -187,6 +233,7 @@ def abstract_step(
     seed=run.seed,
     name=stage.name,
     accumulation=stage.accumulation,
+    max_skipped_steps=run.setbacks.most_refused,
     mesh=mesh,
     shardings=jax.tree.map(lambda x: x.sharding, state),
   )

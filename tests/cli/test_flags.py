@@ -1,11 +1,13 @@
 """Every command's flags are the ones that people's scripts name."""
 
+import argparse
+from collections.abc import Iterator
 import re
 import tomllib
 
 import pytest
 
-from emma_jax import distributed
+from emma_jax import distributed, ranges
 from emma_jax.cli import common
 from tests.goldens import cli as goldens
 from tests.goldens import store
@@ -16,6 +18,53 @@ def test_flags_and_defaults_are_as_they_were(name, monkeypatch):
   monkeypatch.delenv("EMMA_STOPPED_CODE", raising=False)
   parser = goldens.parsers()[name]
   store.check("cli", name, goldens.flags(parser, ""), store.EXACT)
+
+
+def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+  for action in parser._actions:
+    if isinstance(action, argparse._SubParsersAction):
+      for sub in action.choices.values():
+        yield from actions(sub)
+    else:
+      yield action
+
+
+def test_no_flag_takes_a_number_that_is_none(capsys):
+  """By enumeration: a flag's number is of a range, never any float."""
+  found = 0
+  for name, parser in goldens.parsers().items():
+    for action in actions(parser):
+      flag = f"{name} {action.option_strings}"
+      kind = getattr(action.type, "__self__", action.type)
+      assert kind is not float, f"{flag}: give it a range of emma_jax.ranges"
+      if not isinstance(kind, ranges.Range):
+        continue
+      found += 1
+      if action.default is not None:
+        assert action.default in kind, flag
+      for text in ("nan", "inf", "-inf", "NAN", "1e999"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a"):
+          action.type(text)
+  assert found > 20
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["ask", "--question", "Why?", "--temperature", "nan"],
+    ["ask", "--question", "Why?", "--top-p", "0"],
+    ["draw", "--prompt", "a", "--out", "a.png", "--guidance", "inf"],
+    ["draw", "--prompt", "a", "--out", "a.png", "--shift", "-1"],
+  ],
+)
+def test_a_sampler_names_the_flag_before_it_reads_weights(arguments, capsys):
+  from emma_jax.cli import sample
+
+  with pytest.raises(SystemExit) as error:
+    sample.main(arguments)
+  assert error.value.code == 2
+  said = capsys.readouterr().err
+  assert f"argument {arguments[-2]}: {arguments[-1]} is not a number" in said
 
 
 def test_console_scripts_have_their_names(repo):

@@ -23,7 +23,7 @@ from emma_jax import optimizer, rules
 from emma_jax.build import model as build_model
 from emma_jax.checkpoints.integrity import checksums, kind_of, sealed
 from emma_jax.training import state
-from emma_jax.training.state import TrainState
+from emma_jax.training.state import SavedState
 from tests import neutral, tiny
 from tests.goldens import store
 
@@ -46,7 +46,7 @@ def model() -> ml_collections.ConfigDict:
 
 
 @functools.cache
-def abstract() -> TrainState:
+def abstract() -> SavedState:
   """Shapes of the state of the stage that trains all but the autoencoder."""
   stage = tiny_config.tiny_stages(model())["3_quality"]
   shapes = build_model.model(model()).shapes
@@ -60,7 +60,7 @@ def abstract() -> TrainState:
     stage.lr_multipliers,
   )
   return jax.eval_shape(
-    lambda p: state.begin(p, stage.policy, adam, rounded), shapes
+    lambda p: state.begin(p, stage.policy, adam, rounded).saved(), shapes
   )
 
 

@@ -19,7 +19,7 @@ from configs import tiny as tiny_config
 from emma_jax import flow, optimizer, rules, sharding
 from emma_jax.build import run as build_run
 from emma_jax.structs import Batch
-from emma_jax.training import objectives, state
+from emma_jax.training import finite, objectives, state
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TrainState
 from emma_jax.training.step import abstract_step, make_step
@@ -124,7 +124,7 @@ def summary(begin: dict, after: TrainState, measured: list[dict]) -> dict:
       key: np.float64(
         [[float(m[key].total), float(m[key].count)] for m in measured]
       )
-      for key in sorted(measured[0])
+      for key in sorted(measured[0].keys() - {finite.REFUSED})
     },
     "trained": moved(begin, rules.flatten(after.trained)),
     "ema": moved(begin, rules.flatten(after.ema)),
@@ -134,7 +134,7 @@ def summary(begin: dict, after: TrainState, measured: list[dict]) -> dict:
       for part in ("trained", "frozen", "ema")
     },
     "step": int(after.step),
-    "paths": store.digest("\n".join(sorted(rules.flatten(after)))),
+    "paths": store.digest("\n".join(sorted(rules.flatten(after.saved())))),
   }
 
 
@@ -180,6 +180,7 @@ def varied(variant: str) -> tuple[TrainState, list[dict]]:
     seed=0,
     name="all",
     accumulation=1,
+    max_skipped_steps=0,
   )
   step = step.lower(s, batch(variant)).compile(compiler_options=tiny.QUICK)
   measured = []

@@ -98,6 +98,7 @@ def compiled(name: str) -> tuple[Any, Any]:
     seed=0,
     name=name,
     accumulation=1,
+    max_skipped_steps=0,
   )
   lowered = step.lower(jax.eval_shape(stage.begin, run().shapes), batch)
   return lowered.compile(compiler_options=tiny.QUICK), batch

@@ -37,7 +37,13 @@ def toy_step(decay: float = 0.5, seed: int = 0, name: str = "stage"):
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5))
   begin = state.begin(jax.tree.map(jnp.array, PARAMS), POLICY, optimizer, {})
   step = make_step(
-    toy, optimizer, ema_decay=decay, seed=seed, name=name, accumulation=1
+    toy,
+    optimizer,
+    ema_decay=decay,
+    seed=seed,
+    name=name,
+    accumulation=1,
+    max_skipped_steps=0,
   )
   return step, begin
 

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 
 
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
   )
   parser.add_argument(
     "--margin",
-    type=float,
+    type=ranges.Range(0, 100).number,
     default=1.0,
     metavar="POINTS",
     help="how much worse a set may be, in hundredths of its scale [1.0]",

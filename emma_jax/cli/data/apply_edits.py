@@ -11,6 +11,7 @@ editing, for edit-pairs to check and to turn around.
 import argparse
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.data import calls, constructing, reading, writing
 
@@ -27,7 +28,7 @@ def add(commands: Any) -> None:
   writing.add_output(parser)
   parser.add_argument(
     "--max-stretch",
-    type=float,
+    type=ranges.Range(1, 100).number,
     default=1.05,
     help="of the aspect ratio, beyond which a result shows something else "
     "(default: %(default)s)",

@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 
 
@@ -22,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   )
   add(
     "--timeout",
-    type=float,
+    type=ranges.SECONDS.number,
     default=120.0,
     metavar="S",
     help="seconds for one reply (default: %(default)s)",
@@ -98,11 +99,11 @@ def price(text: str) -> Any:
   if not text:
     return Price()
   try:
-    numbers = [float(part) for part in text.split(",")]
+    numbers = [ranges.NOT_NEGATIVE.number(part) for part in text.split(",")]
     if len(numbers) == 1:
       return Price(picture=numbers[0])
     read, written = numbers
-  except ValueError as error:
+  except (ValueError, argparse.ArgumentTypeError) as error:
     raise common.UserError(
       f"--price {text}: expected two numbers for a million tokens in and out, "
       "or one for a picture."

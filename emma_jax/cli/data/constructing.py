@@ -10,6 +10,7 @@ import argparse
 import os
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.data import calls
 
@@ -95,10 +96,10 @@ def numbers(flag: str, values: list[str]) -> dict[str, float]:
   for value in values:
     name, _, number = value.partition("=")
     try:
-      out[name] = float(number)
-    except ValueError as error:
+      out[name] = ranges.FINITE.number(number)
+    except argparse.ArgumentTypeError as error:
       raise common.UserError(
-        f"{flag} {value}: expected NAME=NUMBER."
+        f"{flag} {value}: expected NAME=NUMBER; {error}."
       ) from error
   return out
 

@@ -9,6 +9,7 @@ whatever kind it was.
 import argparse
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.data import reading, writing
 
@@ -33,7 +34,7 @@ def add(commands: Any) -> None:
   )
   parser.add_argument(
     "--weight",
-    type=float,
+    type=ranges.Range(0, 1000).number,
     default=1.0,
     help="of rows without one: times shown in an epoch",
   )

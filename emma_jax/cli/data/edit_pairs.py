@@ -15,6 +15,7 @@ reversals {"instruction": "..."}; reverse pairs have the id ID-reversed. With
 import argparse
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.data import constructing, reading, writing
 
@@ -33,14 +34,24 @@ def add(commands: Any) -> None:
   add("--no-reverse", action="store_true", help="only check")
   add("--reversals", metavar="FILE|ask", help="instructions turned around")
   add("--judge", metavar="FILE|noted|ask", help="does the result follow?")
-  add("--min-judge", type=float, default=7.0, help="(default: %(default)s)")
+  add(
+    "--min-judge",
+    type=ranges.FINITE.number,
+    default=7.0,
+    help="(default: %(default)s)",
+  )
   add(
     "--ocr", metavar="FILE|ask|local", help="reads the pictures of text edits"
   )
   add(
     "--face", metavar="FILE|noted|ask|local", help="are the persons the same?"
   )
-  add("--min-face", type=float, default=0.6, help="(default: %(default)s)")
+  add(
+    "--min-face",
+    type=ranges.Range(-1, 1).number,
+    default=0.6,
+    help="(default: %(default)s)",
+  )
   constructing.add_back_ends(parser)
   parser.set_defaults(run=run)
 

@@ -11,6 +11,7 @@ model (NAME=ask). It is noted in the record's provenance.
 import argparse
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.data import constructing, reading, writing
 
@@ -30,7 +31,11 @@ def add(commands: Any) -> None:
   add("--min-side", type=int, default=0, help="pixels of the shorter side")
   add("--max-side", type=int, help="pixels of the longer side")
   add("--min-pixels", type=int, default=0, help="of a picture")
-  add("--max-aspect", type=float, help="longer side over shorter side")
+  add(
+    "--max-aspect",
+    type=ranges.Range(1, 1e6).number,
+    help="longer side over shorter side",
+  )
   add(
     "--noted",
     action="append",

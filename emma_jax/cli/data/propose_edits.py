@@ -14,6 +14,7 @@ noted in the provenance of the drawings.
 import argparse
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.data import constructing, reading, writing
 
@@ -33,7 +34,7 @@ def add(commands: Any) -> None:
   add("--text", action="store_true", help="edits of the words in the picture")
   add(
     "--remove",
-    type=float,
+    type=ranges.SHARE.number,
     default=0.3,
     help="share of texts that are removed, not replaced (default: %(default)s)",
   )

@@ -5,6 +5,7 @@ import os
 import shlex
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.data import reading
 from emma_jax.cli.data.progress import Progress
@@ -43,7 +44,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
   )
   add(
     "--max-rejected",
-    type=float,
+    type=ranges.SHARE.number,
     default=0.2,
     help="share of rows that may be unusable",
   )

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli.sample import weights
 
 
@@ -33,13 +34,13 @@ def add(commands: Any) -> None:
   parser.add_argument("--max-tokens", type=int, help="longest answer")
   parser.add_argument(
     "--temperature",
-    type=float,
+    type=ranges.TEMPERATURE.number,
     default=0.0,
     help="0 (default) takes the likeliest token",
   )
   parser.add_argument(
     "--top-p",
-    type=float,
+    type=ranges.TOP_P.number,
     default=1.0,
     help="share of the probability drawn from (default: 1)",
   )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import re
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.sample import pictures, weights
 
@@ -33,7 +34,9 @@ def add(commands: Any) -> None:
     help="rows x columns of pixels (default: as trained)",
   )
   parser.add_argument(
-    "--guidance", type=float, help="how much the prompt counts; 1: no guidance"
+    "--guidance",
+    type=ranges.GUIDANCE.number,
+    help="how much the prompt counts; 1: no guidance",
   )
   pictures.add_arguments(parser)
   parser.set_defaults(run=run)

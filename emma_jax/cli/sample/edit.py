@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.sample import pictures, weights
 
@@ -37,11 +38,13 @@ def add(commands: Any) -> None:
     help="what to change; may be given several times",
   )
   parser.add_argument(
-    "--text-guidance", type=float, help="how much the instruction counts"
+    "--text-guidance",
+    type=ranges.GUIDANCE.number,
+    help="how much the instruction counts",
   )
   parser.add_argument(
     "--image-guidance",
-    type=float,
+    type=ranges.GUIDANCE.number,
     help="how much the picture counts; 1 for both: no guidance",
   )
   pictures.add_arguments(parser)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pathlib
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 
 # Suffix -> Pillow's format and options.
@@ -27,7 +28,9 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
   )
   sub.add_argument("--steps", type=int, help="evaluations of the model")
   sub.add_argument(
-    "--shift", type=float, help="above 1 spends more steps near the noise"
+    "--shift",
+    type=ranges.SHIFT.number,
+    help="above 1 spends more steps near the noise",
   )
 
 

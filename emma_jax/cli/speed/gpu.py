@@ -7,6 +7,7 @@ import pathlib
 import time
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.build import config_file
 from emma_jax.cli import common
 from emma_jax.cli.speed import flags
@@ -64,7 +65,7 @@ def add(commands: Any) -> None:
   add("--warmup", type=int, default=3, help="that do not (default: 3)")
   add(
     "--limit",
-    type=float,
+    type=ranges.SECONDS.number,
     default=540.0,
     metavar="SECONDS",
     help="of all parts together; what would come later is left out "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import os
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.speed import flags
 from emma_jax.speed import child, comparison
@@ -37,7 +38,7 @@ def add(commands: Any) -> None:
   )
   add(
     "--patience",
-    type=float,
+    type=ranges.SECONDS.number,
     default=120.0,
     metavar="SECONDS",
     help="of a row, to find clean ones (default: 120)",

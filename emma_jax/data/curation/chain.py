@@ -17,7 +17,7 @@ import json
 import os
 from typing import Any, Literal
 
-from emma_jax import files
+from emma_jax import files, ranges
 from emma_jax.data.curation import costs
 from emma_jax.data.curation.costs import Estimate
 from emma_jax.data.ingest import job as job_lib
@@ -47,6 +47,10 @@ class Step:
   inputs: tuple[str, ...]
   share: float
   max_rejected: float
+
+  def __post_init__(self):
+    ranges.NOT_NEGATIVE.check(f"{self.name}: share", self.share)
+    ranges.SHARE.check(f"{self.name}: max_rejected", self.max_rejected)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

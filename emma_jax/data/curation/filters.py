@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.data.curation import answers as answers_lib
 from emma_jax.data.curation.answers import Answers, Missing
 from emma_jax.data.curation.base import Construction, noted
@@ -23,6 +24,12 @@ class ScoreRule:
   answers: Answers
   minimum: float | None = None
   maximum: float | None = None
+
+  def __post_init__(self):
+    for name in ("minimum", "maximum"):
+      value = getattr(self, name)
+      if value is not None and value not in ranges.FINITE:
+        raise ConversionError(f"{self.name}: {name}={value} is not finite.")
 
   def ready(self, first: Any) -> "ScoreRule":
     """The same with answers that are ready."""
@@ -105,6 +112,11 @@ class Filter(Construction):
   def __post_init__(self):
     if self.stem not in ("", *_LABELS):
       raise ConversionError(f"stem={self.stem!r} is none of {[*_LABELS]}.")
+    if self.max_aspect is not None and self.max_aspect not in ranges.Range(1):
+      raise ConversionError(
+        f"max_aspect={self.max_aspect}: the longer side over the shorter one "
+        "is at least 1."
+      )
 
   def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:
     """The record with its scores noted, or the first reason against it."""

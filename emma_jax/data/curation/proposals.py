@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
+from emma_jax import ranges
 from emma_jax.data.curation import answers as answers_lib
 from emma_jax.data.curation import instructions, words
 from emma_jax.data.curation.answers import Answers, Missing, NoAnswer, Refused
@@ -162,7 +163,7 @@ class ApplyEdits(Construction):
 
   def __post_init__(self):
     _not_kept(self.missing, "a result")
-    if self.max_stretch < 1:
+    if self.max_stretch not in ranges.Range(1):
       raise ConversionError(f"{self.max_stretch=} must be at least 1.")
 
   def step(self, made: Converted, where: str) -> Iterator[Converted | Skipped]:

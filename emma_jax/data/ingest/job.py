@@ -17,7 +17,7 @@ import pickle
 import shutil
 from typing import Any, NamedTuple
 
-from emma_jax import files
+from emma_jax import files, ranges
 from emma_jax.data.ingest import containers, pool, rows
 from emma_jax.data.ingest import part as part_lib
 from emma_jax.data.records import card as card_lib
@@ -84,6 +84,8 @@ class Job:
         f"{self.rows_per_shard=} must be positive, {self.workers=} not "
         "negative."
       )
+    if self.max_rejected not in ranges.SHARE:
+      raise ConversionError(f"{self.max_rejected=} is no share from 0 to 1.")
 
 
 def run(job: Job, progress: Callable[[State], None] = lambda _: None) -> Card:

@@ -1,0 +1,117 @@
+"""The range of every number of a config, asked when the config is read.
+
+Wide ones: they hold all that anybody has published, many times over, and leave
+out what can only be a slip of the hand: a rate of 1e20, a share of -1, NaN.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from emma_jax import seeds
+from emma_jax.build.sections import ConfigError
+from emma_jax.ranges import GUIDANCE, SHARE, SHIFT, Range
+
+# What divides must not vanish in float32, whose smallest number is 1.2e-38.
+_EPSILON = Range(1e-30, 1)
+_SIZE = Range(0, 1e6, above=True)
+_WEIGHT = Range(0, 1e6)  # of a loss: a negative one would be maximised
+# Moments that never change (1) divide zero by zero: 1 - b is 0 in float32 from
+# 1 - 6e-8 on.
+_DECAY = Range(0, 1 - 1e-7)
+
+# Dotted key -> its numbers; `*` stands for one name, `**` at the end for all
+# that is inside. The first that matches counts.
+BOUNDS: dict[str, Range] = {
+  "data.max_bad_share": SHARE,
+  "data.max_crop": SHARE,
+  "data.reference_dropout": SHARE,
+  "data.text_dropout": SHARE,
+  "model.autoencoder.residual_gain": _SIZE,
+  "model.fusion.norm_eps": _EPSILON,
+  "model.fusion.position_base": Range(0, 1e12, above=True),
+  "model.fusion.position_scale": _SIZE,
+  "model.fusion.time_scale": _SIZE,
+  "model.llm.embed_std": _SIZE,
+  "model.llm.norm_eps": _EPSILON,
+  "model.llm.residual_gain": _SIZE,
+  "model.llm.rope_theta": Range(1, 1e12),
+  "model.vision.encoder.norm_eps": _EPSILON,
+  "model.vision.router_threshold": SHARE,
+  "optimizer.b1": _DECAY,
+  "optimizer.b2": _DECAY,
+  "optimizer.clip_norm": Range(0, 1e9),
+  "optimizer.eps": _EPSILON,
+  "optimizer.weight_decay": Range(0, 100),
+  "sample.edit_image_guidance": GUIDANCE,
+  "sample.edit_text_guidance": GUIDANCE,
+  "sample.shift": SHIFT,
+  "sample.text_guidance": GUIDANCE,
+  "stages.*.ema_decay": SHARE,
+  "stages.*.final_ratio": SHARE,  # of the peak
+  "stages.*.l1_weight": _WEIGHT,
+  "stages.*.l2_weight": _WEIGHT,
+  # An update of Adam moves every weight by about the rate, whatever the
+  # gradient; weights are of size 1 at most.
+  "stages.*.learning_rate": Range(0, 10),
+  "stages.*.lr_multipliers.**": Range(0, 1e4),
+  "stages.*.mixture.**": Range(0, 1e9),  # shares, weights, rows
+  "stages.*.rate_factor": Range(0, 1e4, above=True),
+  "stages.*.row_samples": Range(0, 1e6),
+  "stages.*.shift": SHIFT,
+  "stages.*.steps": Range(0, 2**31 - 1),  # an int32 counts them
+  "stages.*.task_weights.*": _WEIGHT,
+  "stages.*.text_weight": _WEIGHT,
+  "stages.*.time_mean": Range(-100, 100),  # in logits
+  "stages.*.time_std": Range(0, 100, above=True),
+  "stages.*.velocity_weight": _WEIGHT,
+  "train.spike_threshold": Range(1, 1e6),
+}
+# Of any other: whole numbers that JSON and every program hold exactly.
+_ANY = Range(-(2**53), 2**53)
+
+
+def check(config: Mapping[str, Any]) -> None:
+  """Raises ConfigError, with the key, for a number that is out of range.
+
+  NaN and infinity are out of every range, also within tables. Keys `seed` have
+  the range of `seeds`.
+  """
+  try:
+    seeds.check_config(config)
+  except ValueError as error:
+    raise ConfigError(f"config.{error}") from error
+  for path, value in _numbers(config, ()):
+    allowed = next(
+      (r for pattern, r in BOUNDS.items() if matches(pattern, path)), _ANY
+    )
+    if value not in allowed:
+      key = ".".join(path)
+      raise ConfigError(f"config.{key}={value} is not {allowed}.")
+
+
+def matches(pattern: str, path: tuple[str, ...]) -> bool:
+  """Whether a key's path is one of a pattern.
+
+  >>> matches("stages.*.mixture.**", ("stages", "a", "mixture", "0", "x"))
+  True
+  """
+  parts = pattern.split(".")
+  if parts[-1] == "**":
+    parts, path = parts[:-1], path[: len(parts) - 1]
+  return len(parts) == len(path) and all(
+    p in ("*", name) for p, name in zip(parts, path, strict=True)
+  )
+
+
+def _numbers(
+  node: Any, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+  """(path, value) of every number in nested dicts and sequences."""
+  if hasattr(node, "items"):
+    for key, value in node.items():
+      yield from _numbers(value, (*path, str(key)))
+  elif isinstance(node, (list, tuple)):
+    for i, value in enumerate(node):
+      yield from _numbers(value, (*path, str(i)))
+  elif isinstance(node, (int, float)) and not isinstance(node, bool):
+    yield path, node
