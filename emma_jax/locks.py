@@ -139,7 +139,7 @@ def hold(folder: str | os.PathLike, work: str) -> Iterator["FolderLock"]:
   Raises:
     InUse: another process holds it; or, later by `check`, has taken it.
     StorageError: nothing can be written there.
-    NotADirectoryError, FileExistsError: a file stands in the folder's place.
+    NotADirectoryError: a file stands in the folder's place.
   """
   key = os.path.realpath(folder)
   if key in _held:
@@ -177,7 +177,9 @@ class FolderLock:
       folder.mkdir(parents=True, exist_ok=True)
       self._take()
     except (FileExistsError, NotADirectoryError):
-      raise
+      raise NotADirectoryError(
+        f"{folder} is a file, or lies below one; name a folder."
+      ) from None
     except OSError as error:
       what = f"Locking {folder} for {work}"
       raise storage.failed(what, error, self.path) from error

@@ -8,6 +8,7 @@ cause: what is the matter, with which file, and whether it may pass by itself.
 from collections.abc import Iterator
 import dataclasses
 import errno
+import logging
 import os
 import pathlib
 import re
@@ -189,9 +190,9 @@ def in_words(error: BaseException) -> str:
 def failed(what: str, error: BaseException, path: object) -> StorageError:
   """The error to raise where `what` failed at `path`."""
   found = cause(error)
-  words = str(found or in_words(error))
-  if found is None or found.path != str(path):
-    words = f"{path}: {words}"
+  words = f"{path}: {found.words if found else in_words(error)}"
+  if found and not str(path).startswith(found.path):
+    words += f" ({found.path})"
   return StorageError(f"{what} failed: {words}.")
 
 
@@ -220,3 +221,20 @@ def size(number: float) -> str:
     if number >= factor:
       return f"{number / factor:.3g} {unit}"
   return f"{number:.0f} bytes"
+
+
+def quiet_logs(quiet: bool = True) -> None:
+  """Leaves out what Orbax and asyncio log of failing storage, a stack for each
+  of many threads: who waits for them says it in a line. All else is logged as
+  ever. For the rest of the process: some of it comes at its very end.
+  """
+  for name in ("absl", "asyncio"):
+    logger = logging.getLogger(name)
+    logger.removeFilter(_no_storage)
+    if quiet:
+      logger.addFilter(_no_storage)
+
+
+def _no_storage(record: logging.LogRecord) -> bool:
+  error = record.exc_info[1] if record.exc_info else None
+  return error is None or cause(error) is None

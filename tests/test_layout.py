@@ -138,7 +138,7 @@ def test_no_file_imports_itself_by_way_of_others():
       "data",
       {
         *("structs", "rules", "data", "world", "flow", "processes", "files"),
-        *("judge", "scorers"),
+        *("judge", "scorers", "exits", "locks", "storage"),
       },
     ),
     ("world", {"structs", "world"}),

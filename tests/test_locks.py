@@ -118,8 +118,12 @@ def test_what_cannot_be_written_is_an_error_of_storage(tmp_path, monkeypatch):
 
 def test_a_file_in_the_folders_place_is_none(tmp_path):
   (tmp_path / "run").write_text("")
-  with pytest.raises(FileExistsError), locks.hold(tmp_path / "run", "x"):
-    pass
+  for folder in (tmp_path / "run", tmp_path / "run" / "x"):
+    with (
+      pytest.raises(NotADirectoryError, match="is a file, or lies below"),
+      locks.hold(folder, "x"),
+    ):
+      pass
   assert locks.holder(tmp_path / "run") is None
   assert locks.holder(tmp_path / "nowhere") is None
 

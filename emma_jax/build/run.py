@@ -59,6 +59,7 @@ def run(
     save_every=train["save_every"],
     keep=train["keep"],
     keep_every=train["keep_every"],
+    max_failed_saves=train["max_failed_saves"],
     gradient_shares_every=train["gradient_shares_every"],
     evaluate_every=config["evaluate"]["benchmarks"]["every"],
     config=plain(config),

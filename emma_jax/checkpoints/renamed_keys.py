@@ -54,6 +54,7 @@ ADDED = {
   "stages.*.und_patches": 0,
   "train.frozen_dtype": "float32",
   "train.gradient_shares_every": 500,
+  "train.max_failed_saves": 3,
   "evaluate.benchmarks": {
     "config": "",
     "sets": "",

@@ -48,6 +48,7 @@ def run(
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
   known = dict.fromkeys(mistakes, Exit.MISTAKE) | dict(codes or {})
+  storage.quiet_logs(not debug)
   try:
     return main([a for a in argv if a != "--debug"]) or 0
   except Exception as error:

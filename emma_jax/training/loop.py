@@ -4,26 +4,26 @@ The same call again continues by itself: the newest sound checkpoint says which
 stage and step it holds, and the data stream is a function of the step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import pathlib
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from emma_jax import distributed, rules, sharding
+from emma_jax import distributed, sharding
 from emma_jax import optimizer as optim
 from emma_jax.checkpoints import checkpointer as ckpt
+from emma_jax.checkpoints import saving
 from emma_jax.data.loading import batch_stats, dataset, labels
 from emma_jax.structs import Mean
-from emma_jax.training import goodput, latents, router
+from emma_jax.training import folder, goodput, latents, router, starting
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import RouterObjective
 from emma_jax.training.run import FREE_KEYS, Run, Stage
 from emma_jax.training.signals import StopRequest
-from emma_jax.training.step import abstract_state, abstract_step, task_norms
+from emma_jax.training.step import abstract_step, task_norms
 
 __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
 
@@ -61,9 +61,27 @@ def train(
     ContradictionError: the checkpoint was made by another config.
     Stopped: SIGINT or SIGTERM came; everything is saved.
     TooManyBadRecords: more than data.max_bad_share of the records are broken.
+    InUse: another run is at work in `workdir`.
+    StorageError: the disk lacks space for checkpoints, or saves failed.
+    Vanished: the run has saved checkpoints, but none is there.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
+  with folder.claimed(workdir) as check:
+    return _train(run, workdir, after_stage, ledger, profile, midway, check)
+
+
+def _train(
+  run: Run,
+  workdir: pathlib.Path,
+  after_stage: AfterStage | None,
+  ledger: goodput.Ledger | None,
+  profile: goodput.Profile | None,
+  midway: AfterStage | None,
+  check: Callable[[], None],
+) -> dict | None:
+  """`train` in a folder that is this run's; `check` tells whether it still
+  is."""
   distributed.check_shared(workdir)
+  starting.check_history(run, workdir)
   ledger = ledger or goodput.Ledger()
   mesh = sharding.make_mesh(run.mesh)
   total = sum(s.steps for s in run.stages)
@@ -73,7 +91,8 @@ def train(
     ) as checkpoints,
     StopRequest() as stop,
   ):
-    index, state, meta = _resume(run, checkpoints, mesh)
+    starting.check_space(run, checkpoints, mesh)
+    index, state, meta = starting.resume(run, checkpoints, mesh)
     first = sum(s.steps for s in run.stages[:index])
     done = first + (int(state.step) if state is not None else 0)
     params: dict | None = None
@@ -85,13 +104,16 @@ def train(
       writer.truncate_after(done)
       for note in run.notes:
         writer.note(note)
+      saver = saving.Saver(
+        checkpoints, workdir, run.max_failed_saves, writer.note
+      )
       shared = _Shared(
-        run, mesh, checkpoints, writer, stop, ledger, profile, midway
+        run, mesh, saver, check, writer, stop, ledger, profile, midway
       )
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
-          state, routed = _begin(run, stage, params, routed, mesh)
+          state, routed = starting.begin(run, stage, params, routed, mesh)
           params = None  # not held beside the state
         latents.check(
           stage.source.latents if stage.source else {}, state.params()
@@ -114,72 +136,14 @@ def train(
   return params
 
 
-def _begin(
-  run: Run, stage: Stage, previous: dict | None, routed: bool, mesh: Mesh
-) -> tuple[state_lib.TrainState, bool]:
-  """The stage's first state, every device holding its part, and whether its
-  router is a trained one, as that of `previous` was or not."""
-  metas: dict[str, Mapping] = {}
-
-  def read(name: str) -> dict:
-    found = run.read_weights(name)
-    metas[name] = found.meta
-    return rules.flatten(found.params)
-
-  where = sharding.weights(run.shapes, run.axes, mesh)
-  params = state_lib.load(
-    stage.load,
-    run.shapes,
-    previous,
-    read,
-    lambda: run.init(rules.unflatten(where)),
-    lambda path, x: sharding.place(x, where[path]),
-  )
-  places = jax.tree.map(lambda x: x.sharding, abstract_state(run, stage, mesh))
-  # Not jitted: zeros and copies lie where the weights do.
-  state = jax.device_put(stage.begin(params), places)
-  return state, router.inherited(stage, run.shapes, routed, metas)
-
-
-def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
-  """(stage index, state or None, metadata) of the newest sound checkpoint."""
-  if checkpoints.latest_step() is None:
-    return 0, None, {}
-  names = [s.name for s in run.stages]
-
-  def abstract(meta: dict) -> state_lib.TrainState:
-    differences = ckpt.config_differences(
-      meta["config"], dict(run.config), FREE_KEYS
-    )
-    differences += [
-      f"{k}: checkpoint {meta['fingerprints'].get(k)}, now {v}"
-      for k, v in run.fingerprints.items()
-      if meta["fingerprints"].get(k) != v
-    ]
-    if differences:
-      raise ckpt.ContradictionError(differences)
-    stage = run.stages[names.index(meta["stage"])]
-    return abstract_state(run, stage, mesh)
-
-  restored = checkpoints.restore(abstract)
-  assert restored is not None  # `latest_step` has found one
-  state, meta = restored
-  state = jax.tree.map(jnp.asarray, state)
-  if jax.process_index() == 0:
-    print(
-      f"Continuing at stage {meta['stage']}, step {int(state.step)}.",
-      flush=True,
-    )
-  return names.index(meta["stage"]), state, meta
-
-
 @dataclasses.dataclass(frozen=True)
 class _Shared:
   """What the stages of a run have in common."""
 
   run: Run
   mesh: Mesh
-  checkpoints: ckpt.Checkpointer
+  saver: saving.Saver
+  check: Callable[[], None]  # raises where the folder is not ours any more
   writer: metrics_lib.MetricWriter
   stop: StopRequest
   ledger: goodput.Ledger
@@ -200,7 +164,7 @@ class _StageLoop:
     self.r, self.stage, self.first = shared.run, stage, first
     self.routed = routed
     self.source = stage.source
-    self.mesh, self.checkpoints = shared.mesh, shared.checkpoints
+    self.mesh, self.saver, self.check = shared.mesh, shared.saver, shared.check
     self.writer, self.stop = shared.writer, shared.stop
     self.ledger, self.profile = shared.ledger, shared.profile
     self.midway = shared.midway
@@ -243,7 +207,8 @@ class _StageLoop:
         if step % self.r.log_every == 0 or last:
           self._log(step, self._measured(state) if last else {})
         asked = self.asked
-        if step % self.r.save_every == 0 or last or asked:
+        due = step % self.r.save_every == 0 or self.saver.due
+        if due or last or asked:
           with self.timer.excluded(), self.ledger.of("checkpoint"):
             self._save(step, state, wait=last or asked)
         if asked and not last:
@@ -309,6 +274,7 @@ class _StageLoop:
       self.writer.note(f"Left out {where}: {reason}", everywhere=True)
     self.bad_samples.see(info.unusable)
     counts = info.counts() | {"stop": self.stop.requested}
+    counts |= self.saver.counts()
     if self.labels:
       counts |= info.label_counts()
     sums = self.exchange.add(counts)
@@ -320,6 +286,7 @@ class _StageLoop:
     if sums is None:
       return {}
     self.asked |= sums["stop"] > 0
+    self.saver.take(sums)
     self.timer.count(sums["tokens"])
     self.bad_samples.add(sums["drawn"], sums["unusable"])
     self.realised.add(sums)
@@ -353,6 +320,7 @@ class _StageLoop:
 
   def _log(self, step: int, more: dict[str, float]) -> None:
     self._settle()
+    self.check()
     rate = optim.schedule(self.stage.optimizer)(step - 1)
     values: dict[str, float | int | str] = {
       "stage": self.stage.name,
@@ -373,12 +341,14 @@ class _StageLoop:
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
+    self.check()
     done = self.stage.trains_router and step == self.stage.steps
     beside = {"labels": self.labels.state()} if self.labels else {}
-    self.checkpoints.save(
+    self.saver.save(
       self.first + step,
       state,
       wait=wait,
+      first=self.writer.flush,
       meta={
         "stage": self.stage.name,
         "stage_step": step,

@@ -19,7 +19,7 @@ from emma_jax.training.objectives import Objective
 FREE_KEYS = (
   r"name",
   r"train\.(log_every|save_every|keep|keep_every|evaluate)",
-  r"train\.gradient_shares_every",
+  r"train\.(gradient_shares_every|max_failed_saves)",
   r"data\.(workers|threads|prefetch_batches)",
   r"sample\..*",
   r"evaluate\..*",
@@ -81,6 +81,7 @@ class Run:
   save_every: int
   keep: int
   keep_every: int
+  max_failed_saves: int  # in a row; with the last of them the run ends
   gradient_shares_every: int
   evaluate_every: int  # steps of the run; 0: not within stages
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
@@ -93,6 +94,7 @@ class Run:
       ("save_every", 1),
       ("keep", 2),
       ("keep_every", 0),
+      ("max_failed_saves", 1),
       ("gradient_shares_every", 0),
       ("evaluate_every", 0),
     ):
