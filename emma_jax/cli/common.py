@@ -72,6 +72,9 @@ def _code_of(
   """What a command ends with after an error; None for a bug."""
   if isinstance(error, OSError) and storage.is_of_disks(error):
     return Exit.STORAGE
+  came_from = error.__cause__  # of a command's own words for it
+  if isinstance(error, UserError) and isinstance(came_from, Exception):
+    return _code_of(came_from, {}) or Exit.MISTAKE
   for kind in type(error).__mro__:
     if kind in known:
       return known[kind]
