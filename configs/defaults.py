@@ -73,6 +73,7 @@ def get_config() -> ml_collections.ConfigDict:
       save_every=200,  # steps
       keep=2,  # newest checkpoints kept
       keep_every=0,  # also keep multiples of this step; 0: none
+      max_failed_saves=3,  # in a row (a full disk); with the last the run ends
       evaluate=True,  # score after every stage, and write the report
       # Of what a stage does not train and every use rounds to this dtype; the
       # rest stays in float32. Either float32 or model.dtype.

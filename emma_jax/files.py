@@ -36,8 +36,11 @@ def atomic_write(
     with open(temporary, mode, encoding=encoding, newline=newline) as file:
       yield file
     replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
+  except BaseException as error:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.errno and error.filename is None:
+      error.filename = str(path)  # a write does not say where
     raise
 
 

@@ -13,6 +13,8 @@ import json
 import os
 from typing import Any, Literal, TypeVar
 
+from emma_jax.exits import Exit
+
 # Of a folder of results; another number is another layout of the files.
 FORMAT = 1
 
@@ -27,6 +29,18 @@ FAILED = ("empty", "unreadable", "crashed")
 
 class BadRun(ValueError):
   """A folder of results that cannot be used; names file, line and remedy."""
+
+
+class BeingWritten(BadRun):
+  """Another process writes the same file."""
+
+  exit_code = Exit.IN_USE
+
+
+class Unwritable(BadRun):
+  """The disk takes no more."""
+
+  exit_code = Exit.STORAGE
 
 
 class Stopped(Exception):
@@ -191,7 +205,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    raise BadRun(
+    raise Unwritable(
       f"{path} cannot be written: {error}. What is whole is kept: make room, "
       "and give the same command again."
     ) from error
@@ -204,7 +218,7 @@ class Appender:
     """Opens the file, whose folder is made.
 
     Raises:
-      BadRun: another process has it open.
+      BeingWritten: another process has it open.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     self._file = open(path, "a+b")  # noqa: SIM115  # closed by `close`
@@ -212,7 +226,7 @@ class Appender:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
       self._file.close()
-      raise BadRun(
+      raise BeingWritten(
         f"{path} is being written by another process. Wait for it, stop it, or "
         "give each process a shard of its own (--shard)."
       ) from error

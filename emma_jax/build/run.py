@@ -62,6 +62,7 @@ def run(
     save_every=train["save_every"],
     keep=train["keep"],
     keep_every=train["keep_every"],
+    max_failed_saves=train["max_failed_saves"],
     gradient_shares_every=train["gradient_shares_every"],
     setbacks=_setbacks(train),
     evaluate_every=config["evaluate"]["benchmarks"]["every"],

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from emma_jax import rules
+from emma_jax import rules, storage
 from emma_jax.checkpoints import sound
 from emma_jax.checkpoints.integrity import (
   CheckpointDamaged,
@@ -61,28 +61,39 @@ class Checkpointer:
       keep: newest steps that stay; at least 2, or damage has no fallback.
       keep_every: multiples of this step stay for ever; 0 for none.
       regular: the newest step of which this is true stays, too.
+
+    Raises:
+      NotADirectoryError: `directory` is a file.
     """
     if keep < 2:
       raise ValueError(f"{keep=} leaves no step to fall back to; use 2.")
     self.directory = pathlib.Path(directory).absolute()
+    if self.directory.exists() and not self.directory.is_dir():
+      raise NotADirectoryError(
+        f"{self.directory} is a file where checkpoints belong; move it away."
+      )
     preserve: list[Any] = [policies.LatestN(keep)]
     if keep_every:
       preserve.append(policies.EveryNSteps(keep_every))
     if regular is not None:
       preserve.append(NewestRegular(regular))
-    options = ocp.CheckpointManagerOptions(
+    self._options = ocp.CheckpointManagerOptions(
       # An explicit policy: the default ones can delete the latest step.
       preservation_policy=policies.AnyPreservationPolicy(preserve),
+      # What a killed run left; a living one's would go too: see `locks`.
       cleanup_tmp_directories=True,
     )
-    self._manager = ocp.CheckpointManager(self.directory, options=options)
+    self._manager = ocp.CheckpointManager(self.directory, options=self._options)
     self._damaged: set[int] = set()
 
   def __enter__(self) -> "Checkpointer":
     return self
 
-  def __exit__(self, *_):
-    self.close()
+  def __exit__(self, kind, error, trace):
+    if error is None:
+      self.close()
+    else:  # what a save in the background met comes second
+      self._abandon()
 
   def steps(self) -> list[int]:
     """All committed steps, oldest first."""
@@ -173,9 +184,25 @@ class Checkpointer:
     """Until everything saved is committed; raises what went wrong."""
     self._manager.wait_until_finished()
 
+  def is_saving(self) -> bool:
+    """Whether something is still being written."""
+    return self._manager.is_saving_in_progress()
+
+  def reopen(self):
+    """After a save that failed: removes what there is of it; all processes."""
+    self._abandon()
+    self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+
   def close(self):
     """Waits for what is being saved, and ends Orbax's threads."""
     self._manager.close()
+
+  def _abandon(self):
+    try:
+      self._manager.close()
+    except Exception as error:
+      if storage.cause(error) is None:
+        raise
 
   def _set_damaged_aside(self):
     """Renames damaged steps: Orbax refuses to save a step before an old one."""

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from emma_jax import rules
+from emma_jax.exits import Exit
 
 _MASK = (1 << 64) - 1
 
@@ -20,6 +21,8 @@ class CheckpointError(Exception):
 
 class CheckpointDamaged(CheckpointError):
   """Stored bytes are not what was saved."""
+
+  exit_code = Exit.DATA
 
 
 class ContradictionError(ValueError):

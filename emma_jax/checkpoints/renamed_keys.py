@@ -62,6 +62,7 @@ ADDED = {
   "train.on_spike": "count",
   "train.spike_threshold": 10.0,
   "train.spike_window": 128,
+  "train.max_failed_saves": 3,
   "evaluate.benchmarks": {
     "config": "",
     "sets": "",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from emma_jax import rules
+from emma_jax import rules, storage
 from emma_jax.checkpoints.integrity import (
   CheckpointDamaged,
   CheckpointError,
@@ -62,7 +62,7 @@ def newest_sound(
       result = load(number)
     except CheckpointDamaged as e:
       error = e
-    if not _all_agree(error is None):
+    if not all_agree(error is None):
       damaged.add(number)
       warn(
         f"checkpoint {directory / str(number)} is damaged: "
@@ -81,7 +81,7 @@ def newest_sound(
   return None
 
 
-def _all_agree(good: bool) -> bool:
+def all_agree(good: bool) -> bool:
   """All processes fall back together, or they would train different steps."""
   if jax.process_count() == 1:
     return good
@@ -96,8 +96,7 @@ def as_damage() -> Iterator[None]:
   try:
     yield
   except Exception as error:  # pylint: disable=broad-except
-    reason = str(error).strip().split("\n")[0][:200]
-    raise CheckpointDamaged(f"{type(error).__name__}: {reason}") from error
+    raise CheckpointDamaged(storage.in_words(error)) from error
 
 
 def read_content(path: pathlib.Path) -> dict:

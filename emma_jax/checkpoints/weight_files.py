@@ -18,12 +18,15 @@ import safetensors.numpy
 from emma_jax import files, rules
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.renamed_keys import current_meta
+from emma_jax.exits import Exit
 
 _KEY = "emma"  # the one metadata key: several would be written in any order
 
 
 class WeightsCorrupt(CheckpointError):
   """A weight file whose content is not what was written."""
+
+  exit_code = Exit.DATA
 
 
 def save_weights(

@@ -9,6 +9,7 @@ import sys
 import traceback
 from typing import Any
 
+from emma_jax import storage
 from emma_jax.build import config_file
 from emma_jax.build.sections import ConfigError
 from emma_jax.exits import Exit
@@ -34,27 +35,60 @@ def run(
     codes: exception types that are no mistake and no bug -> code of each. The
       nearest type counts, whichever of both it stands in.
 
+  Types that know what they mean for a command say it as `exit_code`, and need
+  stand in neither. A disk that fails (full, read-only, out of order) is no
+  mistake whatever was being done: code STORAGE.
+
   Returns:
     main's code (None counts as 0), 2 for a mistake, the code of an error in
-    `codes`, 130 after Ctrl-C.
+    `codes` or of its own, 130 after Ctrl-C.
     `--debug` or EMMA_DEBUG=1 adds the stack trace.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
   known = dict.fromkeys(mistakes, Exit.MISTAKE) | dict(codes or {})
+  storage.quiet_logs(not debug)
   try:
     return main([a for a in argv if a != "--debug"]) or 0
-  except tuple(known) as error:
+  except Exception as error:
+    code = _code_of(error, known)
+    if code is None:
+      raise
     if debug:
       traceback.print_exc()
-    print(f"error: {error}", file=sys.stderr)
-    return next(known[kind] for kind in type(error).__mro__ if kind in known)
+    print(f"error: {_message(error)}", file=sys.stderr)
+    return code
   except KeyboardInterrupt:
     if debug:
       traceback.print_exc()
     print("interrupted", file=sys.stderr)
     return Exit.INTERRUPTED
+
+
+def _code_of(
+  error: Exception, known: Mapping[type[Exception], Exit]
+) -> Exit | None:
+  """What a command ends with after an error; None for a bug."""
+  if isinstance(error, OSError) and storage.is_of_disks(error):
+    return Exit.STORAGE
+  came_from = error.__cause__  # of a command's own words for it
+  if isinstance(error, UserError) and isinstance(came_from, Exception):
+    return _code_of(came_from, {}) or Exit.MISTAKE
+  for kind in type(error).__mro__:
+    if kind in known:
+      return known[kind]
+    if "exit_code" in vars(kind):
+      return vars(kind)["exit_code"]
+  return getattr(error, "exit_code", None)  # of this one, not of its kind
+
+
+def _message(error: Exception) -> str:
+  if isinstance(error, OSError) and storage.is_of_disks(error):
+    found = storage.cause(error)
+    assert found is not None  # all that are of disks have words
+    return f"{found.path or 'a file'}: {found.words}."
+  return str(error)
 
 
 def subcommands(

@@ -6,14 +6,17 @@
 
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
-the command, 69 the other processes were not found, 75 several processes were
-asked to stop and have saved, 76 weights, losses or gradients are not finite,
-130 interrupted twice.
+the command, 65 damaged checkpoints or too many bad records, 66 the checkpoints
+are gone, 69 the other processes were not found, 73 another run is at work in
+the folder, 74 the disk is full or fails, 75 several processes were asked to
+stop and have saved, 76 weights, losses or gradients are not finite, 130
+interrupted twice; all of them: emma_jax/exits.py.
 """
 
 import argparse
 import os
 import pathlib
+import re
 import sys
 import time
 import traceback
@@ -118,10 +121,7 @@ def _main(argv: list[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
   config = config_file.load(args.config, overrides)
   # After the arguments: a mistake in them should not wait for JAX.
-  import jax
-
-  from emma_jax.build import run as build_run
-  from emma_jax.training import goodput, loop
+  from emma_jax.training import folder, goodput
 
   ledger = goodput.Ledger(since=start)
   profile = None
@@ -132,7 +132,25 @@ def _main(argv: list[str]) -> int:
       raise common.UserError(str(error)) from error
   if args.compilation_cache != "off":
     common.use_compilation_cache(args.compilation_cache or None)
+  if re.match(r"\w+:/", str(args.workdir)):
+    raise common.UserError(
+      f"--workdir {args.workdir}: a bucket has to be mounted as a folder, such "
+      "as by gcsfuse; see launch/."
+    )
   _join(args)
+  with folder.claimed(args.workdir):
+    return _train(args, config, ledger, profile, start)
+
+
+def _train(
+  args: argparse.Namespace, config: Any, ledger: Any, profile: Any, start: float
+) -> int:
+  """In a folder that is this run's alone: its data plans are written there."""
+  import jax
+
+  from emma_jax.build import run as build_run
+  from emma_jax.training import loop
+
   run = build_run.run(config, plans=str(args.workdir / "plan"))
   after = None
   if config.train.evaluate:
@@ -196,7 +214,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
   from emma_jax import distributed, rules
   from emma_jax.build import sections
   from emma_jax.checkpoints import checkpointer
-  from emma_jax.data.loading import dataset, labels
+  from emma_jax.data.loading import labels
   from emma_jax.training import latents, state
 
   return (
@@ -207,9 +225,10 @@ def _mistakes() -> tuple[type[Exception], ...]:
     checkpointer.ContradictionError,
     latents.WrongLatents,
     labels.NoLabels,
-    dataset.TooManyBadRecords,
     distributed.StartError,
+    FileExistsError,
     FileNotFoundError,
+    NotADirectoryError,
   )
 
 

@@ -11,6 +11,8 @@ import hashlib
 import json
 from typing import Any, Literal, Protocol
 
+from emma_jax.exits import Exit
+
 # ok           there is a reply, whatever it says
 # refused      a content filter, or the model, will not reply
 # unreachable  the server gave none, in all tries
@@ -21,9 +23,13 @@ Status = Literal["ok", "refused", "unreachable", "absent"]
 class JudgeError(RuntimeError):
   """Nothing can be asked any more: the run ends, and goes on where it was."""
 
+  exit_code = Exit.UNREACHABLE
+
 
 class OutOfBudget(JudgeError):
   """The next call might pass what its user will have asked or paid."""
+
+  exit_code = Exit.MISTAKE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

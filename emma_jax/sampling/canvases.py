@@ -14,6 +14,7 @@ from emma_jax.data.pictures.preprocess import covering, restore
 from emma_jax.data.transforms import Sample
 from emma_jax.models.emma import PIXELS_PER_TOKEN, token_grid
 from emma_jax.sampling import image
+from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.fitting import sources_of
 from emma_jax.sampling.image import Context
 from emma_jax.sampling.requests import Requests, places_by

@@ -22,6 +22,7 @@ from emma_jax.data.records import latents as stored
 from emma_jax.data.records.lengths import Lengths
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.transforms import ToSample
+from emma_jax.exits import Exit
 from emma_jax.models.emma import Emma
 from emma_jax.sampling import latents
 
@@ -31,6 +32,12 @@ _QUIET = 10.0
 
 class EncodeError(ValueError):
   """Latents that are another's, or that another process is making."""
+
+
+class EncodedElsewhere(EncodeError):
+  """Another process is making them."""
+
+  exit_code = Exit.IN_USE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +162,7 @@ class _Shard:
       try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except OSError as error:
-        raise EncodeError(
+        raise EncodedElsewhere(
           f"Another process encodes {self.shard.file}; give each its own "
           "--shard I/N."
         ) from error

@@ -4,6 +4,7 @@ The same call again continues by itself: the newest sound checkpoint says which
 stage and step it holds, and the data stream is a function of the step.
 """
 
+import contextlib
 import pathlib
 
 import jax
@@ -11,11 +12,13 @@ import jax
 from emma_jax import distributed, sharding
 from emma_jax import optimizer as optim
 from emma_jax.checkpoints import checkpointer as ckpt
+from emma_jax.checkpoints import saving
 from emma_jax.data.loading import batch_stats, dataset, labels
 from emma_jax.structs import Mean
 from emma_jax.training import (
   diagnosis,
   finite,
+  folder,
   goodput,
   latents,
   router,
@@ -63,20 +66,26 @@ def train(
     NotFinite: weights, losses or gradients are not.
     Stopped: SIGINT or SIGTERM came; everything is saved.
     TooManyBadRecords: more than data.max_bad_share of the records are broken.
+    InUse: another run is at work in `workdir`.
+    StorageError: the disk lacks space for checkpoints, or saves failed.
+    Vanished: the run has saved checkpoints, but none is there.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
-  distributed.check_shared(workdir)
   mesh = sharding.make_mesh(run.mesh)
-  with (
-    ckpt.Checkpointer(
-      workdir / "checkpoints", run.keep, run.keep_every, run.goes_back_to()
-    ) as checkpoints,
-    StopRequest() as stop,
-  ):
+  with folder.claimed(workdir) as check, contextlib.ExitStack() as stack:
+    distributed.check_shared(workdir)
+    starting.check_history(run, workdir)
+    checkpoints = stack.enter_context(
+      ckpt.Checkpointer(
+        workdir / "checkpoints", run.keep, run.keep_every, run.goes_back_to()
+      )
+    )
+    starting.check_space(run, checkpoints, mesh)
+    stop = stack.enter_context(StopRequest())
     session = Session(
       run=run,
       workdir=workdir,
       mesh=mesh,
+      check=check,
       checkpoints=checkpoints,
       stop=stop,
       ledger=ledger or goodput.Ledger(),
@@ -109,6 +118,9 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
     writer.truncate_after(done)
     for note in run.notes:
       writer.note(note)
+    saver = saving.Saver(
+      session.checkpoints, session.workdir, run.max_failed_saves, writer.note
+    )
     for i in range(index, len(run.stages)):
       stage = run.stages[i]
       if state is None:
@@ -117,7 +129,7 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
       latents.check(
         stage.source.latents if stage.source else {}, state.params()
       )
-      loop = _StageLoop(session, writer, stage, first, routed, meta)
+      loop = _StageLoop(session, writer, saver, stage, first, routed, meta)
       with session.ledger.of(goodput.STEPS):
         state = loop.run(state)
       routed |= stage.trains_router
@@ -143,6 +155,7 @@ class _StageLoop:
     self,
     session: Session,
     writer: metrics_lib.MetricWriter,
+    saver: saving.Saver,
     stage: Stage,
     first: int,
     routed: bool,
@@ -156,6 +169,7 @@ class _StageLoop:
     self.routed = routed
     self.source = stage.source
     self.mesh, self.checkpoints = session.mesh, session.checkpoints
+    self.saver, self.check = saver, session.check
     self.writer, self.stop = writer, session.stop
     self.ledger, self.profile = session.ledger, session.profile
     self.midway = session.midway
@@ -206,7 +220,8 @@ class _StageLoop:
         if step % self.r.log_every == 0 or last:
           self._log(step, self._measured(state) if last else {})
         asked = self.asked
-        if step % self.r.save_every == 0 or last or asked:
+        due = step % self.r.save_every == 0 or self.saver.due
+        if due or last or asked:
           with self.timer.excluded(), self.ledger.of("checkpoint"):
             self._save(step, state, wait=last or asked)
         if asked and not last:
@@ -279,6 +294,7 @@ class _StageLoop:
       self.writer.note(f"Left out {where}: {reason}", everywhere=True)
     self.bad_samples.see(info.unusable)
     counts = info.counts() | {"stop": self.stop.requested}
+    counts |= self.saver.counts()
     if self.labels:
       counts |= info.label_counts()
     sums = self.exchange.add(counts)
@@ -290,6 +306,7 @@ class _StageLoop:
     if sums is None:
       return {}
     self.asked |= sums["stop"] > 0
+    self.saver.take(sums)
     self.timer.count(sums["tokens"])
     self.bad_samples.add(sums["drawn"], sums["unusable"])
     self.realised.add(sums)
@@ -324,6 +341,7 @@ class _StageLoop:
 
   def _log(self, step: int, more: dict[str, float]) -> None:
     self._settle()
+    self.check()
     updates = step - self.watch.skipped
     rate = optim.schedule(self.stage.optimizer)(updates - 1)
     values: dict[str, float | int | str] = {
@@ -346,15 +364,17 @@ class _StageLoop:
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
+    self.check()
     bad = finite.bad_leaves(state.saved(), sharding.whole(self.mesh))
     if bad:
       raise finite.NotFinite(self._explain(step, state))
     done = self.stage.trains_router and step == self.stage.steps
     beside = {"labels": self.labels.state()} if self.labels else {}
-    self.checkpoints.save(
+    self.saver.save(
       self.first + step,
       state.saved(),
       wait=wait,
+      first=self.writer.flush,
       meta={
         "stage": self.stage.name,
         "stage_step": step,

@@ -19,8 +19,9 @@ import jax
 import rich.console
 import rich.progress
 
-from emma_jax import files
+from emma_jax import files, storage
 from emma_jax.structs import Mean
+from emma_jax.training import event_files
 
 Values = Mapping[str, float | int | str]
 
@@ -201,14 +202,16 @@ class MetricWriter:
     self._display = display
     self._active = active
     self._purge_step: int | None = None
-    self._file: IO[str] | None = None
+    self._file: IO[bytes] | None = None
+    self._waiting = b""  # what a full disk has not taken yet
     self._events: Any = None  # tensorboardX has no types
 
   def __enter__(self) -> "MetricWriter":
     return self
 
-  def __exit__(self, *_):
-    self.close()
+  def __exit__(self, kind, error, trace):
+    with contextlib.suppress(*([OSError] if error else [])):
+      self.close()
 
   def truncate_after(self, step: int):
     """Forgets what was logged after `step`; call it once, on every start.
@@ -234,19 +237,18 @@ class MetricWriter:
       return
     if self._file is None:
       self.path.parent.mkdir(parents=True, exist_ok=True)
-      self._file = self.path.open("a", encoding="utf-8")
-      # Here, since it imports torch where that is installed: three seconds and
-      # 200 MB, which `--help` and the sampler need not pay.
-      import tensorboardX
-
-      self._events = tensorboardX.SummaryWriter(
-        str(self.path.parent / "tensorboard"), purge_step=self._purge_step
+      self._file = self.path.open("ab", buffering=0)
+      self._events = event_files.writer(
+        self.path.parent / "tensorboard", self._purge_step, self.note
       )
     entry = {"step": step} | {k: _plain(v) for k, v in values.items()}
     if timing:
       entry["timing"] = {k: _plain(v) for k, v in timing.items()}
-    self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-    self._file.flush()  # a kill loses nothing that was logged
+    self._waiting += (json.dumps(entry, allow_nan=False) + "\n").encode()
+    try:
+      self.flush()  # a kill loses nothing that was logged
+    except OSError as error:  # kept; the next checkpoint needs it to succeed
+      self.note(f"WARNING: {self.path}: {storage.in_words(error)}.")
     scalars = dict(values)
     scalars |= {f"timing/{k}": v for k, v in (timing or {}).items()}
     for name, value in scalars.items():
@@ -254,6 +256,11 @@ class MetricWriter:
         self._events.add_scalar(name, float(value), step)
     if self._display:
       self._display.show(step, values, timing)
+
+  def flush(self) -> None:
+    """Writes what waits for room on the disk; raises OSError."""
+    while self._file is not None and self._waiting:
+      self._waiting = self._waiting[self._file.write(self._waiting) :]
 
   def note(self, text: str, everywhere: bool = False):
     """A line for the reader, not for the files.
@@ -270,9 +277,12 @@ class MetricWriter:
     if self._display:
       self._display.close()
     if self._file:
-      self._file.close()
-      self._events.close()
-      self._file = None
+      try:
+        self.flush()
+      finally:
+        self._events.close()
+        self._file.close()
+        self._file = None
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from emma_jax.training.setbacks import REWIND, Setbacks
 FREE_KEYS = (
   r"name",
   r"train\.(log_every|save_every|keep|keep_every|evaluate)",
-  r"train\.gradient_shares_every",
+  r"train\.(gradient_shares_every|max_failed_saves)",
   r"train\.(on_nonfinite|max_skipped_steps)",
   r"train\.(on_spike|spike_window|spike_threshold|max_rewinds)",
   r"data\.(workers|threads|prefetch_batches)",
@@ -87,6 +87,7 @@ class Run:
   save_every: int
   keep: int
   keep_every: int
+  max_failed_saves: int  # in a row; with the last of them the run ends
   gradient_shares_every: int
   setbacks: Setbacks
   evaluate_every: int  # steps of the run; 0: not within stages
@@ -100,6 +101,7 @@ class Run:
       ("save_every", 1),
       ("keep", 2),
       ("keep_every", 0),
+      ("max_failed_saves", 1),
       ("gradient_shares_every", 0),
       ("evaluate_every", 0),
     ):

@@ -23,6 +23,7 @@ class Session:
   run: Run
   workdir: pathlib.Path
   mesh: Mesh
+  check: Callable[[], None]  # raises where the folder is not ours any more
   checkpoints: ckpt.Checkpointer
   stop: StopRequest
   ledger: goodput.Ledger

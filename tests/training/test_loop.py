@@ -232,6 +232,7 @@ FREE = {
   "train.save_every",
   "train.keep",
   "train.keep_every",
+  "train.max_failed_saves",
   "train.evaluate",
   "train.loss_chunk",
   "train.gradient_shares_every",

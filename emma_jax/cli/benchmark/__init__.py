@@ -46,10 +46,9 @@ def main(argv: list[str] | None = None) -> int:
   from emma_jax.benchmarks.items import BadItem
   from emma_jax.benchmarks.records import BadRun
   from emma_jax.benchmarks.settings import BadSettings
-  from emma_jax.judge.base import JudgeError
 
-  # OSError: a full disk, a folder that cannot be written; what is whole stays.
-  mistakes = (BadItem, BadRun, BadSettings, JudgeError, OSError)
+  # OSError: a folder that cannot be written; what is whole stays.
+  mistakes = (BadItem, BadRun, BadSettings, OSError)
   return common.run(_main, argv, mistakes)
 
 

@@ -9,7 +9,6 @@ The same command again after a crash goes on with the parts that are missing.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ import pickle
 import shutil
 from typing import Any, NamedTuple
 
-from emma_jax import files, ranges
+from emma_jax import files, locks, ranges
 from emma_jax.data.ingest import containers, pool, rows
 from emma_jax.data.ingest import part as part_lib
 from emma_jax.data.records import card as card_lib
@@ -94,6 +93,7 @@ def run(job: Job, progress: Callable[[State], None] = lambda _: None) -> Card:
   Raises:
     ConversionError: what the inputs or the folder are not fit for.
     TooManyRejected: the input is not what it should be.
+    InUse: another process converts into the folder.
   """
   out = os.path.abspath(job.out)
   if os.path.exists(out):
@@ -101,14 +101,7 @@ def run(job: Job, progress: Callable[[State], None] = lambda _: None) -> Card:
   folder = f"{out}.partial"
   work = os.path.join(folder, ".work")
   os.makedirs(work, exist_ok=True)
-  with open(os.path.join(work, "lock"), "w") as lock:
-    try:
-      # Ends with the process, however it ends.
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      raise ConversionError(
-        f"Another process converts into {folder}; wait for it."
-      ) from error
+  with locks.hold(work, "emma-data"):
     form, parts = _plan(job, work)
     base = dataclasses.replace(job.maker.base, form=form)
     maker = job.maker.with_source(base).ready(

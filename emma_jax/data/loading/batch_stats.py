@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 from emma_jax.data.batching import pack_info
+from emma_jax.exits import Exit
 from emma_jax.structs import STEM_LABELS, TASKS, Mean
 
 
@@ -145,6 +146,8 @@ class ObservedMixture:
 
 class TooManyBadRecords(RuntimeError):
   """The data is not what it should be; the message says where to look."""
+
+  exit_code = Exit.DATA
 
 
 class BadSampleLimit:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from emma_jax import locks
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part
 from emma_jax.data.pictures.images import BadRecord
@@ -232,14 +233,11 @@ def test_kill_9_in_the_middle(tmp_path, repo):
 
 
 def test_two_at_once_are_refused(tmp_path):
-  import fcntl
-
   work = tmp_path / "out.partial" / ".work"
-  work.mkdir(parents=True)
-  with open(work / "lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(job_lib.ConversionError, match="Another process"):
-      job_lib.run(_job(tmp_path))
+  other = locks.FolderLock(work, "emma-data")
+  with pytest.raises(locks.InUse, match="in use by emma-data"):
+    job_lib.run(_job(tmp_path))
+  other.release()
 
 
 def test_a_hopeless_input_stops_early(tmp_path, monkeypatch):
