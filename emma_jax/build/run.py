@@ -7,10 +7,11 @@ import jax
 
 from emma_jax import flow, rules, sharding
 from emma_jax.build import data as build_data
-from emma_jax.build import measured
+from emma_jax.build import held_out, measured
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.checkpoints import locate
+from emma_jax.data.loading.held_out_batches import HeldOutBatches
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import objectives
@@ -38,8 +39,13 @@ def run(
     build_data.tokenizer(config["data"], config["model"])
     config, notes = measured.config(config, plans)
   train = config["train"]
+  looked_at: dict[str, Any] = dict.fromkeys(config["stages"])
+  for name in config["stages"] if data else ():
+    looked_at[name], more = held_out.batches(config, name)
+    notes += more
   stages = tuple(
-    _stage(config, model, name, data, plans) for name in config["stages"]
+    _stage(config, model, name, data, plans, looked_at[name])
+    for name in config["stages"]
   )
   for stage in stages:
     _check_tables(stage, model.shapes)
@@ -61,6 +67,9 @@ def run(
     keep_every=train["keep_every"],
     gradient_shares_every=train["gradient_shares_every"],
     evaluate_every=config["evaluate"]["benchmarks"]["every"],
+    validate_every=train["validate_every"],
+    sample_every=train["sample_every"],
+    writers=tuple(train["writers"]),
     config=plain(config),
     notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},
@@ -85,6 +94,7 @@ def _stage(
   name: str,
   data: bool,
   plans: str | None,
+  validation: HeldOutBatches | None,
 ) -> Stage:
   section, where = config["stages"][name], f"stages.{name}"
   optimizer = make(
@@ -100,10 +110,10 @@ def _stage(
   layout = build_data.stage_layout(config, name)
   try:
     source = build_data.batches(config, name, plans) if data else None
-    router, held_out = section["objective"] == "router", None
+    router, pictures = section["objective"] == "router", None
     if router and source is not None:
       source.check_labels(f"config.{where}")
-      held_out = build_data.held_out_pictures(config, name)
+      pictures = build_data.held_out_pictures(config, name)
   except ConfigError:
     raise
   except ValueError as error:
@@ -126,7 +136,8 @@ def _stage(
     layout=layout,
     source=source,
     trains_router=router,
-    held_out=held_out,
+    held_out=pictures,
+    validation=validation,
   )
 
 

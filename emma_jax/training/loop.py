@@ -4,7 +4,6 @@ The same call again continues by itself: the newest sound checkpoint says which
 stage and step it holds, and the data stream is a function of the step.
 """
 
-from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 
@@ -12,15 +11,22 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from emma_jax import distributed, rules, sharding
+from emma_jax import distributed, sharding
 from emma_jax import optimizer as optim
 from emma_jax.checkpoints import checkpointer as ckpt
 from emma_jax.data.loading import batch_stats, dataset, labels
 from emma_jax.structs import Mean
-from emma_jax.training import goodput, latents, router
+from emma_jax.training import (
+  goodput,
+  latents,
+  looks,
+  router,
+  run_file,
+  stage_start,
+)
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
-from emma_jax.training.objectives import RouterObjective
+from emma_jax.training import step as step_lib
 from emma_jax.training.run import FREE_KEYS, Run, Stage
 from emma_jax.training.signals import StopRequest
 from emma_jax.training.step import abstract_state, abstract_step, task_norms
@@ -32,18 +38,15 @@ class Stopped(Exception):
   """The run was asked to stop, and has saved."""
 
 
-# Called after each stage: (params, stage name, global step, last, whether the
-# router is a trained one) -> None.
-AfterStage = Callable[[dict, str, int, bool, bool], None]
-
-
 def train(
   run: Run,
   workdir: pathlib.Path,
-  after_stage: AfterStage | None = None,
+  after_stage: looks.AfterStage | None = None,
   ledger: goodput.Ledger | None = None,
   profile: goodput.Profile | None = None,
-  midway: AfterStage | None = None,
+  midway: looks.AfterStage | None = None,
+  observer: looks.Observer | None = None,
+  record: run_file.RunFile | None = None,
 ) -> dict | None:
   """Trains what is left of a run; returns the final parameters.
 
@@ -56,6 +59,8 @@ def train(
     ledger: books the time; one that began with the process knows its start.
     profile: steps to trace.
     midway: called within stages too, every `run.evaluate_every` steps.
+    observer: shown the weights at the run's looks, see `looks`.
+    record: told how far the run is, for who looks from outside.
 
   Raises:
     ContradictionError: the checkpoint was made by another config.
@@ -80,18 +85,32 @@ def train(
     routed = meta.get("router_trained", False)
     display = metrics_lib.Display(total, run.name)
     with metrics_lib.MetricWriter(
-      workdir, display, jax.process_index() == 0
+      workdir, display, jax.process_index() == 0, run.writers, run.config
     ) as writer:
       writer.truncate_after(done)
+      record = record or run_file.RunFile(workdir, jax.process_index() == 0)
+      sizes = [
+        (s.name, s.steps, s.layout.rows * s.layout.slots) for s in run.stages
+      ]
+      record.begin(run.name, sizes, done)
       for note in run.notes:
         writer.note(note)
       shared = _Shared(
-        run, mesh, checkpoints, writer, stop, ledger, profile, midway
+        run,
+        mesh,
+        checkpoints,
+        writer,
+        stop,
+        ledger,
+        profile,
+        midway,
+        observer,
+        record,
       )
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
-          state, routed = _begin(run, stage, params, routed, mesh)
+          state, routed = stage_start.begin(run, stage, params, routed, mesh)
           params = None  # not held beside the state
         latents.check(
           stage.source.latents if stage.source else {}, state.params()
@@ -112,33 +131,6 @@ def train(
             )
         state, meta = None, {}
   return params
-
-
-def _begin(
-  run: Run, stage: Stage, previous: dict | None, routed: bool, mesh: Mesh
-) -> tuple[state_lib.TrainState, bool]:
-  """The stage's first state, every device holding its part, and whether its
-  router is a trained one, as that of `previous` was or not."""
-  metas: dict[str, Mapping] = {}
-
-  def read(name: str) -> dict:
-    found = run.read_weights(name)
-    metas[name] = found.meta
-    return rules.flatten(found.params)
-
-  where = sharding.weights(run.shapes, run.axes, mesh)
-  params = state_lib.load(
-    stage.load,
-    run.shapes,
-    previous,
-    read,
-    lambda: run.init(rules.unflatten(where)),
-    lambda path, x: sharding.place(x, where[path]),
-  )
-  places = jax.tree.map(lambda x: x.sharding, abstract_state(run, stage, mesh))
-  # Not jitted: zeros and copies lie where the weights do.
-  state = jax.device_put(stage.begin(params), places)
-  return state, router.inherited(stage, run.shapes, routed, metas)
 
 
 def _resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh):
@@ -184,7 +176,9 @@ class _Shared:
   stop: StopRequest
   ledger: goodput.Ledger
   profile: goodput.Profile | None
-  midway: AfterStage | None
+  midway: looks.AfterStage | None
+  observer: looks.Observer | None
+  record: run_file.RunFile
 
 
 class _StageLoop:
@@ -203,7 +197,7 @@ class _StageLoop:
     self.mesh, self.checkpoints = shared.mesh, shared.checkpoints
     self.writer, self.stop = shared.writer, shared.stop
     self.ledger, self.profile = shared.ledger, shared.profile
-    self.midway = shared.midway
+    self.record = shared.record
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
     data = self.source.config
@@ -216,6 +210,19 @@ class _StageLoop:
       self.labels = labels.LabelBalance(stage.name, data.min_samples)
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
+    self.looks = looks.Looks(
+      self.r,
+      stage,
+      self.mesh,
+      first=first,
+      writer=self.writer,
+      timer=self.timer,
+      ledger=self.ledger,
+      midway=shared.midway,
+      observer=shared.observer,
+    )
+    # A stop does not wait for a look: it comes first when the run goes on.
+    self.look_first = meta.get("look_first", False)
     if meta:  # what lay between the last log and the checkpoint
       self.bad_samples.restore(meta["fuse"])
       self.realised.restore(meta.get("realised", {}))
@@ -225,6 +232,8 @@ class _StageLoop:
 
   def run(self, state: state_lib.TrainState) -> state_lib.TrainState:
     stage, start = self.stage, int(state.step)
+    if self.look_first:
+      self.looks.look(start, state, self.routed)
     if start >= stage.steps:
       return state
     step_fn, _, _ = abstract_step(self.r, stage, self.mesh)
@@ -243,6 +252,9 @@ class _StageLoop:
         if step % self.r.log_every == 0 or last:
           self._log(step, self._measured(state) if last else {})
         asked = self.asked
+        self.look_first = asked and not last and self.looks.due(step)
+        if not self.look_first:
+          self.looks.look(step, state, self.routed)
         if step % self.r.save_every == 0 or last or asked:
           with self.timer.excluded(), self.ledger.of("checkpoint"):
             self._save(step, state, wait=last or asked)
@@ -252,22 +264,12 @@ class _StageLoop:
             f"{step} of {stage.name}; saved. The same command continues."
           )
         if not last:
-          self._evaluate(self.first + step, state)
+          self.looks.midway(step, state, self.routed)
     finally:
       data.close()
       if self.profile:
         self.profile.close()
     return state
-
-  def _evaluate(self, step: int, state: state_lib.TrainState) -> None:
-    """Hands the weights out, every so many steps of the run."""
-    every = self.r.evaluate_every
-    if self.midway is None or not every or step % every:
-      return
-    with self.timer.excluded(), self.ledger.of("evaluation"):
-      averaged = self.stage.next_stage_weights == "ema"
-      params = distributed.whole(state.params(averaged=averaged))
-      self.midway(params, self.stage.name, step, False, self.routed)
 
   def _step(self, step: int, step_fn, state, batch):
     """One step; the first of every shape is compiled before it starts."""
@@ -293,14 +295,7 @@ class _StageLoop:
     if norms_fn is None or not every or step % every:
       return {}
     with self.timer.excluded(), self.ledger.of("gradient shares"):
-      norms = jax.device_get(norms_fn(state, batch))
-    total = sum(norms.values())
-    return {
-      f"norm/gradient_{task}": Mean(norm, 1.0) for task, norm in norms.items()
-    } | {
-      f"gradient_share/{task}": Mean(norm, total)
-      for task, norm in norms.items()
-    }
+      return step_lib.gradient_shares(norms_fn(state, batch))
 
   def _count(self, measured: dict, info: dataset.BatchStats) -> None:
     """Counts a step. Its device values are fetched one step later, so that
@@ -337,16 +332,15 @@ class _StageLoop:
     if not self.labels:
       return {}
     self.labels.check()
-    pictures, objective = self.stage.held_out, self.stage.objective
-    if pictures is None or not isinstance(objective, RouterObjective):
+    params = state.params(averaged=self.stage.next_stage_weights == "ema")
+    with self.timer.excluded(), self.ledger.of("evaluation"):
+      found = router.measured(self.stage, params, self.mesh)
+    if found is None:
       self.writer.note(
         "The router is measured on no held-out pictures: "
         "evaluate.router.samples is 0."
       )
       return {}
-    params = state.params(averaged=self.stage.next_stage_weights == "ema")
-    with self.timer.excluded(), self.ledger.of("evaluation"):
-      found = router.measure(objective, pictures, params, self.mesh)
     for line in found.lines():
       self.writer.note(line)
     return found.values()
@@ -370,6 +364,7 @@ class _StageLoop:
     if peak is not None:
       timing["peak_memory_bytes"] = peak
     self.writer.write(self.first + step, values, timing)
+    self.record.progress(self.first + step, self.stage.name, step, timing)
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
@@ -387,6 +382,7 @@ class _StageLoop:
         "realised": self.realised.state(),
         "means": self.means.state(),
         "router_trained": self.routed or done,
+        "look_first": self.look_first,
         "config": self.r.config,
         "fingerprints": dict(self.r.fingerprints),
         **beside,

@@ -10,7 +10,7 @@ from emma_jax import optimizer as optim
 from emma_jax import sharding
 from emma_jax.checkpoints import locate
 from emma_jax.data.batching import row_layout
-from emma_jax.data.loading import dataset, held_out
+from emma_jax.data.loading import dataset, held_out, held_out_batches
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
 
@@ -20,6 +20,9 @@ FREE_KEYS = (
   r"name",
   r"train\.(log_every|save_every|keep|keep_every|evaluate)",
   r"train\.gradient_shares_every",
+  r"train\.validate_(every|samples|sources(\..*)?)",
+  r"train\.sample_(every|count|tokens|prompts)",
+  r"train\.writers",
   r"data\.(workers|threads|prefetch_batches)",
   r"sample\..*",
   r"evaluate\..*",
@@ -49,6 +52,7 @@ class Stage:
   source: dataset.BatchDataset | None
   trains_router: bool
   held_out: held_out.HeldOutPictures | None  # what its router is measured on
+  validation: held_out_batches.HeldOutBatches | None  # what it is validated on
 
   def __post_init__(self):
     if self.next_stage_weights not in ("ema", "raw"):
@@ -83,6 +87,9 @@ class Run:
   keep_every: int
   gradient_shares_every: int
   evaluate_every: int  # steps of the run; 0: not within stages
+  validate_every: int  # steps of a stage; 0: never
+  sample_every: int  # the same
+  writers: tuple[str, ...]  # beside the files, see `writers`
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
   notes: tuple[str, ...]  # what there is to say of it
   fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
@@ -95,6 +102,8 @@ class Run:
       ("keep_every", 0),
       ("gradient_shares_every", 0),
       ("evaluate_every", 0),
+      ("validate_every", 0),
+      ("sample_every", 0),
     ):
       if getattr(self, name) < least:
         raise ValueError(f"{name}={getattr(self, name)} is below {least}.")

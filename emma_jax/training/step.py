@@ -1,6 +1,6 @@
 """One training step, for every stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -133,6 +133,18 @@ def make_task_norms(
   )
   alone = lambda task: {t: jnp.float32(t == task) for t in TASKS}
   return lambda state, batch: {t: run(state, batch, alone(t)) for t in TASKS}
+
+
+def gradient_shares(norms: Mapping[str, jax.Array]) -> dict[str, Mean]:
+  """Of the norms of the gradients of the tasks' losses: each one, and its share
+  of the sum of all."""
+  found = {task: float(norm) for task, norm in jax.device_get(norms).items()}
+  total = sum(found.values())
+  return {
+    f"norm/gradient_{task}": Mean(norm, 1.0) for task, norm in found.items()
+  } | {
+    f"gradient_share/{task}": Mean(norm, total) for task, norm in found.items()
+  }
 
 
 def _place(mesh: Mesh | None, shardings: Any) -> Callable[[dict], dict]:
