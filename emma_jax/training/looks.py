@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from emma_jax import distributed
 from emma_jax.training import goodput, validation
 from emma_jax.training.metrics import MetricWriter, Timer
+from emma_jax.training.objectives import SummedObjective
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TrainState
 
@@ -73,10 +74,13 @@ class Looks:
     self._writer, self._timer, self._ledger = writer, timer, ledger
     self._midway, self._observer = midway, observer
     self._validator = None
-    if run.validate_every and stage.validation is not None:
-      self._validator = validation.Validator(
-        stage.objective, stage.validation, mesh
-      )
+    objective, held_out = stage.objective, stage.validation
+    if (
+      run.validate_every
+      and held_out is not None
+      and isinstance(objective, SummedObjective)
+    ):
+      self._validator = validation.Validator(objective, held_out, mesh)
 
   def due(self, step: int) -> bool:
     """Whether anything is looked at after a step of the stage."""

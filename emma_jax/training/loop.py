@@ -22,7 +22,7 @@ from emma_jax.training import (
   looks,
   router,
   run_file,
-  stage_start,
+  starting,
 )
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
@@ -92,7 +92,7 @@ def train(
       sizes = [
         (s.name, s.steps, s.layout.rows * s.layout.slots) for s in run.stages
       ]
-      record.begin(run.name, sizes, done)
+      record.begin(run.name, sizes, done, run.log_every)
       for note in run.notes:
         writer.note(note)
       shared = _Shared(
@@ -110,7 +110,7 @@ def train(
       for i in range(index, len(run.stages)):
         stage = run.stages[i]
         if state is None:
-          state, routed = stage_start.begin(run, stage, params, routed, mesh)
+          state, routed = starting.begin(run, stage, params, routed, mesh)
           params = None  # not held beside the state
         latents.check(
           stage.source.latents if stage.source else {}, state.params()
@@ -121,6 +121,7 @@ def train(
         params = state.params(averaged=stage.next_stage_weights == "ema")
         first += stage.steps
         if after_stage is not None:
+          record.doing(f"evaluating {stage.name}")
           with ledger.of("evaluation"):
             after_stage(
               distributed.whole(params),
@@ -364,7 +365,10 @@ class _StageLoop:
     if peak is not None:
       timing["peak_memory_bytes"] = peak
     self.writer.write(self.first + step, values, timing)
-    self.record.progress(self.first + step, self.stage.name, step, timing)
+    samples = self.bad_samples.seen, self.bad_samples.bad
+    self.record.progress(
+      self.first + step, self.stage.name, step, timing, samples
+    )
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()

@@ -28,13 +28,20 @@ class RunFile:
     self._active = active
     self._content: dict[str, Any] = {}
 
-  def begin(self, name: str, stages: Sequence[tuple[str, int, int]], done: int):
+  def begin(
+    self,
+    name: str,
+    stages: Sequence[tuple[str, int, int]],
+    done: int,
+    log_every: int,
+  ):
     """The run begins, or goes on.
 
     Args:
       name: of the run.
       stages: (name, steps, tokens of a step) of each.
       done: steps of the run that are done already.
+      log_every: steps between two calls of `progress`.
     """
     before = read(self.path.parent) or {}
     known = {stage for stage, _, _ in stages}
@@ -49,6 +56,8 @@ class RunFile:
         {"name": stage, "steps": steps, "tokens": tokens}
         for stage, steps, tokens in stages
       ],
+      "log_every": log_every,
+      "doing": "starting",
       "step": done,
       "step_seconds": {
         stage: seconds
@@ -59,19 +68,34 @@ class RunFile:
     self._write()
 
   def progress(
-    self, step: int, stage: str, stage_step: int, timing: Mapping[str, Any]
+    self,
+    step: int,
+    stage: str,
+    stage_step: int,
+    timing: Mapping[str, Any],
+    samples: tuple[int, int],
   ):
-    """The run has logged `step`, the stage's `stage_step`."""
+    """The run has logged `step`, the stage's `stage_step`; `samples` of the
+    stage so far: (drawn, of them left out)."""
     if not self._content:
       return
     seconds = timing["step_seconds"]
     self._content["step_seconds"][stage] = seconds
     self._content |= {
+      "doing": "training",
+      "samples": list(samples),
       "step": step,
       "stage": stage,
       "stage_step": stage_step,
       "tokens_per_second": timing["tokens_per_second"],
     }
+    self._write()
+
+  def doing(self, what: str):
+    """What the run does now, which may take long without a log."""
+    if not self._content:
+      return
+    self._content["doing"] = what
     self._write()
 
   def end(self, state: str, code: int, error: str = "", **more: Any):
@@ -135,21 +159,25 @@ def digest(config: Mapping[str, Any]) -> str:
 
 def results(workdir: str | os.PathLike) -> list[str]:
   """Names of what a finished run leaves beside its checkpoints."""
-  names = ("metrics.jsonl", "report.html", "scores.json", "benchmarks.jsonl")
-  return [name for name in names if (pathlib.Path(workdir) / name).exists()]
+  folder, out = pathlib.Path(workdir), []
+  for name in ("metrics.jsonl", "report.html", "scores.json"):
+    try:
+      if (folder / name).stat().st_size:
+        out.append(name)
+    except OSError:
+      continue
+  return out
 
 
-def finished(
-  workdir: str | os.PathLike, config: Mapping[str, Any]
-) -> dict[str, Any] | None:
-  """The file of a run that this very config has nothing left to do in, whose
-  last checkpoint and results are all there; else None."""
+def finished(workdir: str | os.PathLike, config: str) -> dict[str, Any] | None:
+  """The file of a run that the config of this digest has nothing left to do in,
+  whose last checkpoint and results are all there; else None."""
   content = read(workdir)
   if not content or content.get("state") != DONE:
     return None
-  if content.get("config") != digest(config):
+  if content.get("config") != config:
     return None
   if newest_step(workdir) != content.get("step"):
     return None
   there = set(results(workdir))
-  return content if there.issuperset(content.get("results", ())) else None
+  return content if there.issuperset(content["results"]) else None

@@ -66,6 +66,7 @@ def opened(
     config: of the run, JSON; its `name` is theirs.
     note: told what a writer could not do, once: it ends no run.
   """
+  makes: dict[str, Callable[[pathlib.Path, Mapping[str, Any]], Writer]]
   makes = {"wandb": _Wandb, "mlflow": _Mlflow}
   out: list[Writer] = [TensorBoard(workdir, purge_step)]
   for name in names:
