@@ -1,6 +1,6 @@
 """From a whole config to a run: its stages, their data, their weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from emma_jax.checkpoints import locate
 from emma_jax.data.loading.held_out_batches import HeldOutBatches
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
-from emma_jax.training import objectives
+from emma_jax.training import objectives, writers
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.state import TRAIN
 
@@ -36,6 +36,7 @@ def run(
   notes: tuple[str, ...] = ()
   # Now: an id beyond the vocabulary would be no error in the embedding.
   if data:
+    _check_writers(config["train"]["writers"])
     build_data.tokenizer(config["data"], config["model"])
     config, notes = measured.config(config, plans)
   train = config["train"]
@@ -74,6 +75,13 @@ def run(
     notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},
   )
+
+
+def _check_writers(names: Sequence[str]) -> None:
+  try:
+    writers.check(names)
+  except ValueError as error:
+    raise ConfigError(f"config.train.{error}") from error
 
 
 def _fingerprints(
