@@ -95,6 +95,20 @@ def get_config() -> ml_collections.ConfigDict:
       spike_window=128,
       spike_threshold=10.0,
       max_rewinds=3,
+      # A look at a run before a stage ends: every so many steps of the stage,
+      # and at its end; 0: never. Losses of held-out records, by task and by bin
+      # of time, of live and of averaged weights ...
+      validate_every=0,
+      validate_samples=256,  # of a stage, as many of each of its sources
+      # Source -> spec of its held-out records. Without: of the world
+      # evaluate.split, of files what evaluate.sources has by the source's name.
+      validate_sources=ml_collections.ConfigDict(),
+      # ... and the same few drawings, edits and answers again.
+      sample_every=0,
+      sample_count=4,  # of each task, the first held-out records
+      sample_tokens=64,  # of an answer, at most
+      sample_prompts=(),  # drawn in place of the held-out records' prompts
+      writers=(),  # beside TensorBoard: "wandb", "mlflow", where installed
     )
   )
 

@@ -13,9 +13,11 @@ neither:
 Stages 2 to 4 show pictures to be understood at their own sizes [P]; their
 latents are to be made by `emma-data encode-latents` first.
 
-A stage by itself starts from the working directory of the one before. The
-router's wants labelled pictures that are trained on nowhere, for its accuracy:
-evaluate.router.
+A stage by itself starts from the working directory of the one before. What is
+looked at while it runs are records that are trained on nowhere, 512 of a
+stage: train.validate_sources; with --config.train.validate_every=0 and
+sample_every=0 it goes without. The router's wants labelled ones, for its
+accuracy: evaluate.router.
 """
 
 import ml_collections
@@ -127,6 +129,10 @@ def get(
   )
   # What `emma-data convert` wrote, and counted with this tokenizer.
   c.data.sources = {source: f"records:data/{source}" for source in SOURCES}
+  # Records of the same sources that are trained on nowhere.
+  c.train.validate_sources = {
+    source: f"records:data/{source}_held_out" for source in SOURCES
+  }
   c.evaluate.router.sources = tuple(
     f"records:data/{source}_held_out"
     for source in ("stem", "understanding_general")
@@ -138,6 +144,10 @@ def get(
       loss_chunk=target.loss_chunk,
       frozen_dtype="bfloat16",
       gradient_shares_every=1000,  # 0.3% of the time
+      # At most 1% of any stage's, both together (build/look_cost.py).
+      validate_every=1000,
+      validate_samples=512,
+      sample_every=5000,
     )
   )
   c.mesh.update(dict(zip(("slice", "data", "fsdp", "tensor"), target.mesh)))

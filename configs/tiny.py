@@ -175,6 +175,11 @@ def base() -> ml_collections.ConfigDict:
   c.sample.max_tokens = 32
   c.sample.max_context = 4096
   c.evaluate.steps = 20
+  # What a look costs here is mostly its programs, once a stage.
+  c.train.validate_every = 500
+  c.train.validate_samples = 96
+  c.train.sample_every = 500
+  c.train.sample_tokens = 16
   c.sample.text_guidance = 1.5
   c.sample.edit_text_guidance = 2.5
   c.sample.edit_image_guidance = 1.5

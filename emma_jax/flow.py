@@ -33,7 +33,17 @@ def shift_time(t, shift: float):
 
 def sample_time(key: jax.Array, shape, config: FlowConfig) -> jax.Array:
   """Training times in (0, 1), float32."""
-  z = jax.random.normal(key, shape, jnp.float32)
+  return _time_of(jax.random.normal(key, shape, jnp.float32), config)
+
+
+def quantile_time(quantile, config: FlowConfig) -> jax.Array:
+  """The time below which this share, in (0, 1), of the training's times lie."""
+  quantile = jnp.asarray(quantile, jnp.float32)
+  return _time_of(jax.scipy.special.ndtri(quantile), config)
+
+
+def _time_of(z: jax.Array, config: FlowConfig) -> jax.Array:
+  """Of a standard normal number."""
   t = jax.nn.sigmoid(config.time_mean + config.time_std * z)
   return shift_time(t, config.shift)
 

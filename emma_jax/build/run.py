@@ -1,20 +1,21 @@
 """From a whole config to a run: its stages, their data, their weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
 import jax
 
 from emma_jax import flow, rules, sharding
-from emma_jax.build import bounds, measured
+from emma_jax.build import bounds, held_out, measured
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.checkpoints import locate
+from emma_jax.data.loading.held_out_batches import HeldOutBatches
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
-from emma_jax.training import objectives
+from emma_jax.training import objectives, writers
 from emma_jax.training.run import Run, Stage
 from emma_jax.training.setbacks import Setbacks
 from emma_jax.training.state import TRAIN
@@ -38,11 +39,17 @@ def run(
   notes: tuple[str, ...] = ()
   # Now: an id beyond the vocabulary would be no error in the embedding.
   if data:
+    _check_writers(config["train"]["writers"])
     build_data.tokenizer(config["data"], config["model"])
     config, notes = measured.config(config, plans)
   train = config["train"]
+  looked_at: dict[str, Any] = dict.fromkeys(config["stages"])
+  for name in config["stages"] if data else ():
+    looked_at[name], more = held_out.batches(config, name)
+    notes += more
   stages = tuple(
-    _stage(config, model, name, data, plans) for name in config["stages"]
+    _stage(config, model, name, data, plans, looked_at[name])
+    for name in config["stages"]
   )
   for stage in stages:
     _check_tables(stage, model.shapes)
@@ -66,6 +73,9 @@ def run(
     gradient_shares_every=train["gradient_shares_every"],
     setbacks=_setbacks(train),
     evaluate_every=config["evaluate"]["benchmarks"]["every"],
+    validate_every=train["validate_every"],
+    sample_every=train["sample_every"],
+    writers=tuple(train["writers"]),
     config=plain(config),
     notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},
@@ -75,6 +85,13 @@ def run(
 def _setbacks(train: Mapping[str, Any]) -> Setbacks:
   keys = [field.name for field in dataclasses.fields(Setbacks)]
   return make(Setbacks, {k: train[k] for k in keys}, "train")
+
+
+def _check_writers(names: Sequence[str]) -> None:
+  try:
+    writers.check(names)
+  except ValueError as error:
+    raise ConfigError(f"config.train.{error}") from error
 
 
 def _fingerprints(
@@ -95,6 +112,7 @@ def _stage(
   name: str,
   data: bool,
   plans: str | None,
+  validation: HeldOutBatches | None,
 ) -> Stage:
   section, where = config["stages"][name], f"stages.{name}"
   optimizer = make(
@@ -110,10 +128,10 @@ def _stage(
   layout = build_data.stage_layout(config, name)
   try:
     source = build_data.batches(config, name, plans) if data else None
-    router, held_out = section["objective"] == "router", None
+    router, pictures = section["objective"] == "router", None
     if router and source is not None:
       source.check_labels(f"config.{where}")
-      held_out = build_data.held_out_pictures(config, name)
+      pictures = build_data.held_out_pictures(config, name)
   except ConfigError:
     raise
   except ValueError as error:
@@ -136,7 +154,8 @@ def _stage(
     layout=layout,
     source=source,
     trains_router=router,
-    held_out=held_out,
+    held_out=pictures,
+    validation=validation,
   )
 
 

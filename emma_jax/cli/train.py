@@ -3,6 +3,7 @@
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny \\
       --config.data.seed=3 --config.stages.1_pretraining.steps=500
+  python -m emma_jax.cli.train status runs/tiny   # how it is doing; see --help
 
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
@@ -14,6 +15,7 @@ interrupted twice; all of them: emma_jax/exits.py.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import re
@@ -22,9 +24,10 @@ import time
 import traceback
 from typing import Any
 
-from emma_jax.build import config_file
+from emma_jax.build import config_file, sections
 from emma_jax.cli import common
 from emma_jax.exits import Exit
+from emma_jax.training import run_file
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,14 +119,32 @@ def _join(args: argparse.Namespace) -> None:
   )
 
 
-def _main(argv: list[str]) -> int:
+@dataclasses.dataclass(kw_only=True)
+class _Asked:
+  """What the command asks for, once it was read."""
+
+  args: argparse.Namespace
+  config: Any
+  digest: str  # of the config as it was given
+  start: float  # reading of the clock
+  record: run_file.RunFile | None = None  # once there is a run to tell of
+
+
+def _read(argv: list[str]) -> _Asked:
+  """Mistakes are found before JAX is loaded."""
   start = time.perf_counter()
   args, overrides = common.parse_arguments(_parser(), argv)
   config = config_file.load(args.config, overrides)
-  # After the arguments: a mistake in them should not wait for JAX.
+  digest = run_file.digest(sections.plain(config))
+  return _Asked(args=args, config=config, digest=digest, start=start)
+
+
+def _claim(asked: _Asked) -> int:
+  """Makes the working folder this run's alone, and trains."""
+  args = asked.args
   from emma_jax.training import folder, goodput
 
-  ledger = goodput.Ledger(since=start)
+  ledger = goodput.Ledger(since=asked.start)
   profile = None
   if args.profile:
     try:
@@ -139,40 +160,82 @@ def _main(argv: list[str]) -> int:
     )
   _join(args)
   with folder.claimed(args.workdir):
-    return _train(args, config, ledger, profile, start)
+    return _train(asked, ledger, profile)
 
 
-def _train(
-  args: argparse.Namespace, config: Any, ledger: Any, profile: Any, start: float
-) -> int:
+def _train(asked: _Asked, ledger: Any, profile: Any) -> int:
   """In a folder that is this run's alone: its data plans are written there."""
+  args, config = asked.args, asked.config
   import jax
 
   from emma_jax.build import run as build_run
   from emma_jax.training import loop
 
   run = build_run.run(config, plans=str(args.workdir / "plan"))
+  from emma_jax.evals import during, run_report
+
+  report = run_report.RunReport(args.workdir, run.config)
   after = None
   if config.train.evaluate:
-    from emma_jax.evals import during
-
-    after = during.StageEvaluator(args.workdir, dict(run.config))
+    after = during.StageEvaluator(args.workdir, run.config, report=report)
   midway = _benchmarks(args, dict(run.config))
+  record = run_file.RunFile(args.workdir, jax.process_index() == 0)
+  asked.record = record
   try:
-    after = _both(after, midway)
-    loop.train(run, args.workdir, after, ledger, profile, midway)
+    loop.train(
+      run,
+      args.workdir,
+      _both(after, midway),
+      ledger,
+      profile,
+      midway,
+      during.RunObserver(args.workdir, run.config, report),
+      record,
+    )
   except loop.Stopped as stopped:
     print(stopped, file=sys.stderr)
+    record.end(run_file.STOPPED, Exit.STOPPED, str(stopped))
     if args.stopped_code is not None:
       return args.stopped_code
     return Exit.STOPPED if jax.process_count() > 1 else 0
+  report.write()  # also where no stage was left to write it
+  record.end(
+    run_file.DONE,
+    Exit.DONE,
+    config=asked.digest if _complete(args.workdir, run) else "",
+    results=run_file.results(args.workdir),
+  )
   if jax.process_index() == 0:
     print(ledger.summary())
     print(
-      f"Done after {time.perf_counter() - start:.0f} s; "
-      f"everything is in {args.workdir}."
+      f"Done after {time.perf_counter() - asked.start:.0f} s; "
+      f"everything is in {args.workdir}, with {report.path.name}."
     )
   return 0
+
+
+def _complete(workdir: pathlib.Path, run: Any) -> bool:
+  """Whether there is nothing that the same command would still do: test sets
+  whose judge could not be asked are judged by the next one."""
+  from emma_jax.evals import runner
+
+  if not run.config["evaluate"]["benchmarks"]["config"]:
+    return True
+  lines = runner.read_history(workdir / "benchmarks.jsonl")
+  return bool(lines) and lines[-1]["step"] == sum(s.steps for s in run.stages)
+
+
+def _told_done(asked: _Asked) -> bool:
+  """Says so where the run is finished: in a second, nothing is read again."""
+  workdir = asked.args.workdir
+  done = run_file.finished(workdir, asked.digest)
+  if done is None:
+    return False
+  print(f"Done: all {done['step']:,} steps; nothing is left to do.")
+  for name in done["results"]:
+    if name.endswith(".html"):
+      print(f"Report: {workdir / name}")
+  return True
 
 
 def _benchmarks(args: argparse.Namespace, config: dict[str, Any]) -> Any:
@@ -207,7 +270,32 @@ def _both(*evaluators: Any) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv, _mistakes(), _codes())
+  argv = list(sys.argv[1:] if argv is None else argv)
+  if argv[:1] == ["status"]:
+    from emma_jax.cli import train_status
+
+    return train_status.main(argv[1:])
+  asked: list[_Asked] = []
+  code = common.run(lambda argv: asked.append(_read(argv)), argv)
+  if not asked or _told_done(asked[0]):
+    return code
+  error = ""
+
+  def train(argv: list[str]) -> int:
+    nonlocal error
+    try:
+      return _claim(asked[0])
+    except BaseException as raised:
+      error = f"{type(raised).__name__}: {raised}"
+      raise
+
+  code = Exit.FAULT
+  try:
+    code = common.run(train, argv, _mistakes(), _codes())
+  finally:
+    if error and asked[0].record:
+      asked[0].record.end(run_file.FAILED, code, error)
+  return code
 
 
 def _mistakes() -> tuple[type[Exception], ...]:

@@ -1,6 +1,8 @@
 """Curves of a training run for its report, from the lines of metrics.jsonl."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import math
 import re
 from typing import Any
 
@@ -26,14 +28,45 @@ _MIXTURE = re.compile(rf"data/(?:(\w+)[/_])?({'|'.join(TASKS)})$")
 def curves(metrics: Sequence[Entry]) -> list[charts.Lines]:
   """Charts over global steps, of what was logged."""
   stages = _stages(metrics)
+  metrics = thinned(metrics)
   drawn = [
     *_losses(metrics, stages),
+    *_held_out(metrics, stages),
     _by_time(metrics, stages),
     _accuracies(metrics, stages),
     *_mixtures(metrics, stages),
     *_speeds(metrics, stages),
   ]
   return [chart for chart in drawn if chart]
+
+
+def thinned(metrics: Sequence[Entry], most: int = 2000) -> Sequence[Entry]:
+  """At most about so many lines: means of as many neighbours of one stage.
+
+  A run of a million steps is read in a second, and looks the same.
+  """
+  size = math.ceil(len(metrics) / most)
+  if size < 2:
+    return metrics
+  out = []
+  for _, of_stage in itertools.groupby(metrics, lambda e: e.get("stage")):
+    lines = list(of_stage)
+    for start in range(0, len(lines), size):
+      out.append(_merged(lines[start : start + size]))
+  return out
+
+
+def _merged(lines: Sequence[Entry]) -> Entry:
+  """The last line, its numbers the means over the lines that have them."""
+  out = dict(lines[-1])
+  timings = [e["timing"] for e in lines if "timing" in e]
+  if timings:
+    out["timing"] = _merged(timings)
+  for key in dict.fromkeys(key for e in lines for key in e):
+    found = [e[key] for e in lines if isinstance(e.get(key), (int, float))]
+    if found and key not in ("step", "stage_step"):
+      out[key] = math.fsum(found) / len(found)
+  return out
 
 
 def _series(
@@ -69,6 +102,39 @@ def _losses(
       series = [_series(metrics, key, name)]
       title = _LOSSES.get(name, name)
       yield charts.chart(title, series, stages=stages, log=True)
+
+
+def _held_out(
+  metrics: Sequence[Entry], stages: Stages
+) -> Iterator[charts.Lines | None]:
+  """Of held-out records, per task, and per task and bin of flow time."""
+  live, averaged = "validation/", "validation_averaged/"
+  for key in _keys(metrics, f"{live}loss/"):
+    name = key.removeprefix(f"{live}loss/")
+    yield charts.chart(
+      f"Held out: {_LOSSES.get(name, name)}",
+      [
+        _series(metrics, f"{averaged}loss/{name}", "averaged weights"),
+        _series(metrics, key, "live weights"),
+      ],
+      stages=stages,
+      log=True,
+      mean=False,
+      note="the same records, noise and times at every look",
+    )
+  for task in TASKS:
+    prefix = f"{averaged}loss_by_time/{task}_time_"
+    yield charts.chart(
+      f"Held out, by flow time: {task}",
+      [
+        _series(metrics, key, key.removeprefix(prefix).replace("_", " – "))
+        for key in _keys(metrics, prefix)
+      ],
+      stages=stages,
+      log=True,
+      mean=False,
+      note="averaged weights; 0 is the clean picture, 1 pure noise",
+    )
 
 
 def _by_time(metrics: Sequence[Entry], stages: Stages) -> charts.Lines | None:

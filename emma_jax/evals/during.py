@@ -12,19 +12,40 @@ from typing import Any
 import jax
 
 from emma_jax.build import sections
-from emma_jax.evals import reference, report, runner, table
+from emma_jax.evals import reference, runner, table
 from emma_jax.evals.outcomes import Evaluation, Scores
+from emma_jax.evals.run_report import RunReport
+from emma_jax.evals.samples import RunSamples
 from emma_jax.evals.settings import EvalSettings, knows_world
-from emma_jax.training.metrics import read_metrics
+from emma_jax.training.looks import Look
 
 MakeSession = Callable[..., Any]
+
+
+class RunObserver:
+  """An observer of training.looks: samples, and the page, of every look."""
+
+  def __init__(
+    self,
+    workdir: str | pathlib.Path,
+    config: Mapping[str, Any],
+    report: RunReport,
+  ):
+    self._samples = RunSamples(workdir, config)
+    self._report = report
+
+  def __call__(self, look: Look) -> None:
+    """All processes call it."""
+    if look.samples:
+      self._samples(look)
+    self._report.write()
 
 
 class StageEvaluator:
   """An `AfterStage` of training.loop.
 
-  After every stage: a line in scores.jsonl. After the last one: held-out sets,
-  ceiling and the reference model too, scores.json and report.html.
+  After every stage: a line in scores.jsonl, and report.html. After the last
+  one: held-out sets, ceiling and the reference model too, and scores.json.
   """
 
   def __init__(
@@ -33,6 +54,7 @@ class StageEvaluator:
     config: Mapping[str, Any],
     make_session: MakeSession | None = None,
     load_reference: Callable[[], Any] | None = None,
+    report: RunReport | None = None,
   ):
     """Nothing is loaded yet.
 
@@ -42,12 +64,14 @@ class StageEvaluator:
       make_session: like build.session.session, the default.
       load_reference: gives the reference model's session; default: the shipped
         one, where there is one.
+      report: the run's page; None: one of its own.
     """
     self.workdir = pathlib.Path(workdir)
     self.config = sections.plain(config)
     self.settings = EvalSettings.of(self.config)
     self._make_session = make_session
     self._load_reference = load_reference
+    self.report = report or RunReport(self.workdir, self.config)
 
   def __call__(
     self, params: dict, stage: str, step: int, last: bool, router_trained: bool
@@ -67,6 +91,8 @@ class StageEvaluator:
       self._remember(done.scores, stage)
     if last and jax.process_index() == 0:
       self._finish(done)
+    else:
+      self.report.write(done)
 
   def _evaluate(
     self, params: dict, stage: str, step: int, last: bool, route: str
@@ -112,19 +138,11 @@ class StageEvaluator:
     scores = done.scores if done else None
     if scores:
       runner.write_scores(self.workdir / "scores.json", scores)
-    report.write(
-      self.workdir / "report.html",
-      title=self.config["name"],
-      scores=scores,
-      outcomes=done.outcomes if done else None,
-      history=runner.read_history(self.workdir / "scores.jsonl"),
-      metrics=read_metrics(self.workdir),
-      config=self.config,
-    )
+    self.report.write(done)
     if scores:
       table.show(scores)
       print(f"Scores: {self.workdir / 'scores.json'}")
-    print(f"Report: {self.workdir / 'report.html'}", flush=True)
+    print(f"Report: {self.report.path}", flush=True)
 
   def _note(self, text: str):
     if jax.process_index() == 0:

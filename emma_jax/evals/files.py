@@ -48,7 +48,7 @@ def records(
     if len(found) == count:
       break
     try:
-      found.append(_decoded(source[index]))
+      found.append(decoded(source[index]))
     except BadRecord as error:
       bad.append((error.where, error.reason))
   if not found:
@@ -69,7 +69,7 @@ def records(
   return found, bad
 
 
-def _decoded(record: Record) -> Record:
+def decoded(record: Record) -> Record:
   """The same record with every picture as an array."""
   load = lambda raw: load_picture(raw, record.id)
   if isinstance(record, Understanding):

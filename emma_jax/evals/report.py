@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any
 
-from emma_jax.evals import sheets
+from emma_jax.evals import over_time, sheets
 from emma_jax.evals.curves import Entry, curves
 from emma_jax.evals.outcomes import Outcome, Scores
 from emma_jax.evals.table import MAIN, NAMES, bounds, notes, plain_kind
@@ -34,6 +34,7 @@ def write(
   history: Sequence[Scores] = (),
   metrics: Sequence[Entry] = (),
   config: Mapping[str, Any] | None = None,
+  samples: Sequence[over_time.Table] = (),
 ):
   """Writes the report; what is not given has no section.
 
@@ -45,6 +46,7 @@ def write(
     history: the lines of scores.jsonl.
     metrics: the lines of metrics.jsonl.
     config: nested dicts; shown whole.
+    samples: of the run's looks, see `over_time.tables`.
   """
   outcomes = outcomes or {}
   page = render(
@@ -58,6 +60,7 @@ def write(
     tables=_tables(scores) if scores else [],
     sheets=_sheets(outcomes),
     marked=_marked(outcomes),
+    samples=samples,
     curves=curves(metrics),
     config=json.dumps(config, indent=2, ensure_ascii=False, default=str)
     if config

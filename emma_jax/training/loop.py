@@ -21,16 +21,17 @@ from emma_jax.training import (
   folder,
   goodput,
   latents,
+  looks,
   router,
+  run_file,
   setbacks,
   spikes,
   starting,
 )
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
-from emma_jax.training.objectives import RouterObjective
 from emma_jax.training.run import FREE_KEYS, Run, Stage
-from emma_jax.training.session import AfterStage, Session
+from emma_jax.training.session import Session
 from emma_jax.training.signals import StopRequest
 from emma_jax.training.step import abstract_step, gradient_shares, task_norms
 
@@ -44,10 +45,12 @@ class Stopped(Exception):
 def train(
   run: Run,
   workdir: pathlib.Path,
-  after_stage: AfterStage | None = None,
+  after_stage: looks.AfterStage | None = None,
   ledger: goodput.Ledger | None = None,
   profile: goodput.Profile | None = None,
-  midway: AfterStage | None = None,
+  midway: looks.AfterStage | None = None,
+  observer: looks.Observer | None = None,
+  record: run_file.RunFile | None = None,
 ) -> dict | None:
   """Trains what is left of a run; returns the final parameters.
 
@@ -60,6 +63,8 @@ def train(
     ledger: books the time; one that began with the process knows its start.
     profile: steps to trace.
     midway: called within stages too, every `run.evaluate_every` steps.
+    observer: shown the weights at the run's looks, see `looks`.
+    record: told how far the run is, for who looks from outside.
 
   Raises:
     ContradictionError: the checkpoint was made by another config.
@@ -92,6 +97,8 @@ def train(
       profile=profile,
       after_stage=after_stage,
       midway=midway,
+      observer=observer,
+      record=record or run_file.RunFile(workdir, jax.process_index() == 0),
     )
     rewind: spikes.Rewind | None = None
     while True:
@@ -113,9 +120,13 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
   routed = meta.get("router_trained", False)
   display = metrics_lib.Display(sum(s.steps for s in run.stages), run.name)
   with metrics_lib.MetricWriter(
-    session.workdir, display, jax.process_index() == 0
+    session.workdir, display, jax.process_index() == 0, run.writers, run.config
   ) as writer:
     writer.truncate_after(done)
+    sizes = [
+      (s.name, s.steps, s.layout.rows * s.layout.slots) for s in run.stages
+    ]
+    session.record.begin(run.name, sizes, done, run.log_every)
     for note in run.notes:
       writer.note(note)
     saver = saving.Saver(
@@ -136,6 +147,7 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
       params = state.params(averaged=stage.next_stage_weights == "ema")
       first += stage.steps
       if session.after_stage is not None:
+        session.record.doing(f"evaluating {stage.name}")
         with session.ledger.of("evaluation"):
           session.after_stage(
             distributed.whole(params),
@@ -172,7 +184,7 @@ class _StageLoop:
     self.saver, self.check = saver, session.check
     self.writer, self.stop = writer, session.stop
     self.ledger, self.profile = session.ledger, session.profile
-    self.midway = session.midway
+    self.record = session.record
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
     data = self.source.config
@@ -192,6 +204,19 @@ class _StageLoop:
     )
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
+    self.looks = looks.Looks(
+      self.r,
+      stage,
+      self.mesh,
+      first=first,
+      writer=self.writer,
+      timer=self.timer,
+      ledger=self.ledger,
+      midway=session.midway,
+      observer=session.observer,
+    )
+    # A stop does not wait for a look: it comes first when the run goes on.
+    self.look_first = meta.get("look_first", False)
     if meta:  # what lay between the last log and the checkpoint
       self.bad_samples.restore(meta["fuse"])
       self.realised.restore(meta.get("realised", {}))
@@ -202,6 +227,8 @@ class _StageLoop:
 
   def run(self, state: state_lib.TrainState) -> state_lib.TrainState:
     stage, start = self.stage, int(state.step)
+    if self.look_first:
+      self.looks.look(start, state, self.routed)
     if start >= stage.steps:
       return state
     step_fn, _, _ = abstract_step(self.r, stage, self.mesh)
@@ -220,6 +247,9 @@ class _StageLoop:
         if step % self.r.log_every == 0 or last:
           self._log(step, self._measured(state) if last else {})
         asked = self.asked
+        self.look_first = asked and not last and self.looks.due(step)
+        if not self.look_first:
+          self.looks.look(step, state, self.routed)
         due = step % self.r.save_every == 0 or self.saver.due
         if due or last or asked:
           with self.timer.excluded(), self.ledger.of("checkpoint"):
@@ -230,7 +260,7 @@ class _StageLoop:
             f"{step} of {stage.name}; saved. The same command continues."
           )
         if not last:
-          self._evaluate(self.first + step, state)
+          self.looks.midway(step, state, self.routed)
     except setbacks.Refused as refused:
       raise finite.NotFinite(self._explain(refused.step, state)) from None
     finally:
@@ -249,16 +279,6 @@ class _StageLoop:
       self.watch.left_out,
       self.checkpoints,
     )
-
-  def _evaluate(self, step: int, state: state_lib.TrainState) -> None:
-    """Hands the weights out, every so many steps of the run."""
-    every = self.r.evaluate_every
-    if self.midway is None or not every or step % every:
-      return
-    with self.timer.excluded(), self.ledger.of("evaluation"):
-      averaged = self.stage.next_stage_weights == "ema"
-      params = distributed.whole(state.params(averaged=averaged))
-      self.midway(params, self.stage.name, step, False, self.routed)
 
   def _step(self, step: int, step_fn, state, batch):
     """One step; the first of every shape is compiled before it starts."""
@@ -284,8 +304,7 @@ class _StageLoop:
     if norms_fn is None or not every or step % every:
       return {}
     with self.timer.excluded(), self.ledger.of("gradient shares"):
-      norms = jax.device_get(norms_fn(state, batch))
-    return gradient_shares(norms)
+      return gradient_shares(norms_fn(state, batch))
 
   def _count(self, step: int, measured: dict, info: dataset.BatchStats) -> None:
     """Counts a step. Its device values are fetched one step later, so that
@@ -325,16 +344,15 @@ class _StageLoop:
     if not self.labels:
       return {}
     self.labels.check()
-    pictures, objective = self.stage.held_out, self.stage.objective
-    if pictures is None or not isinstance(objective, RouterObjective):
+    params = state.params(averaged=self.stage.next_stage_weights == "ema")
+    with self.timer.excluded(), self.ledger.of("evaluation"):
+      found = router.measured(self.stage, params, self.mesh)
+    if found is None:
       self.writer.note(
         "The router is measured on no held-out pictures: "
         "evaluate.router.samples is 0."
       )
       return {}
-    params = state.params(averaged=self.stage.next_stage_weights == "ema")
-    with self.timer.excluded(), self.ledger.of("evaluation"):
-      found = router.measure(objective, pictures, params, self.mesh)
     for line in found.lines():
       self.writer.note(line)
     return found.values()
@@ -361,6 +379,10 @@ class _StageLoop:
     if peak is not None:
       timing["peak_memory_bytes"] = peak
     self.writer.write(self.first + step, values, timing)
+    samples = self.bad_samples.seen, self.bad_samples.bad
+    self.record.progress(
+      self.first + step, self.stage.name, step, timing, samples
+    )
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
@@ -385,6 +407,7 @@ class _StageLoop:
         "realised": self.realised.state(),
         "means": self.means.state(),
         "router_trained": self.routed or done,
+        "look_first": self.look_first,
         "config": self.r.config,
         "fingerprints": dict(self.r.fingerprints),
         **beside,

@@ -5,7 +5,7 @@ its key "timing"; everything else is a function of config and step, so a run
 that was killed and resumed leaves the same file as one that was not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import json
 import math
@@ -16,12 +16,13 @@ import time
 from typing import IO, Any
 
 import jax
+import numpy as np
 import rich.console
 import rich.progress
 
 from emma_jax import files, storage
 from emma_jax.structs import Mean
-from emma_jax.training import event_files
+from emma_jax.training import writers
 
 Values = Mapping[str, float | int | str]
 
@@ -190,6 +191,8 @@ class MetricWriter:
     workdir: str | pathlib.Path,
     display: Display | None = None,
     active: bool = True,
+    others: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
   ):
     """Nothing is opened before the first write.
 
@@ -197,6 +200,8 @@ class MetricWriter:
       workdir: created when missing.
       display: also shown there, and closed with this.
       active: False on all processes but the first: does nothing.
+      others: writers beside TensorBoard, see `writers`.
+      config: of the run, for those; JSON.
     """
     self.path = pathlib.Path(workdir) / "metrics.jsonl"
     self._display = display
@@ -204,7 +209,8 @@ class MetricWriter:
     self._purge_step: int | None = None
     self._file: IO[bytes] | None = None
     self._waiting = b""  # what a full disk has not taken yet
-    self._events: Any = None  # tensorboardX has no types
+    self._others, self._config = others, config or {"name": ""}
+    self._writers: list[writers.Writer] = []
 
   def __enter__(self) -> "MetricWriter":
     return self
@@ -231,16 +237,20 @@ class MetricWriter:
     with files.atomic_write(self.path) as file:
       file.write(b"".join(kept))
 
-  def write(self, step: int, values: Values, timing: Values | None = None):
-    """Logs one step; `values` are flat: "stage", "loss/drawing", ..."""
+  def write(
+    self,
+    step: int,
+    values: Values,
+    timing: Values | None = None,
+    shown: bool = True,
+  ):
+    """Logs one step; `values` are flat: "stage", "loss/drawing", ...
+
+    `shown`: on the display, too.
+    """
     if not self._active:
       return
-    if self._file is None:
-      self.path.parent.mkdir(parents=True, exist_ok=True)
-      self._file = self.path.open("ab", buffering=0)
-      self._events = event_files.writer(
-        self.path.parent / "tensorboard", self._purge_step, self.note
-      )
+    self._open()
     entry = {"step": step} | {k: _plain(v) for k, v in values.items()}
     if timing:
       entry["timing"] = {k: _plain(v) for k, v in timing.items()}
@@ -251,16 +261,44 @@ class MetricWriter:
       self.note(f"WARNING: {self.path}: {storage.in_words(error)}.")
     scalars = dict(values)
     scalars |= {f"timing/{k}": v for k, v in (timing or {}).items()}
-    for name, value in scalars.items():
-      if not isinstance(value, str):
-        self._events.add_scalar(name, float(value), step)
-    if self._display:
+    numbers = {
+      k: float(v) for k, v in scalars.items() if not isinstance(v, str)
+    }
+    for writer in self._writers:
+      writer.scalars(step, numbers)
+    if self._display and shown:
       self._display.show(step, values, timing)
 
   def flush(self) -> None:
     """Writes what waits for room on the disk; raises OSError."""
     while self._file is not None and self._waiting:
       self._waiting = self._waiting[self._file.write(self._waiting) :]
+
+  def show(
+    self,
+    step: int,
+    pictures: Mapping[str, np.ndarray],
+    texts: Mapping[str, str],
+  ):
+    """Pictures, uint8 (Y, X, 3), and texts by name: to the writers alone."""
+    if not self._active:
+      return
+    self._open()
+    for writer in self._writers:
+      writer.pictures(step, pictures)
+      writer.texts(step, texts)
+
+  def _open(self) -> None:
+    if self._file is None:
+      self.path.parent.mkdir(parents=True, exist_ok=True)
+      self._file = self.path.open("ab", buffering=0)
+      self._writers = writers.opened(
+        self._others,
+        self.path.parent,
+        self._purge_step,
+        self._config,
+        self.note,
+      )
 
   def note(self, text: str, everywhere: bool = False):
     """A line for the reader, not for the files.
@@ -280,7 +318,8 @@ class MetricWriter:
       try:
         self.flush()
       finally:
-        self._events.close()
+        for writer in self._writers:
+          writer.close()
         self._file.close()
         self._file = None
 

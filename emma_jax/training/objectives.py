@@ -7,20 +7,24 @@ import abc
 from collections.abc import Callable
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
 from emma_jax import flow, losses, ranges
+from emma_jax.data.loading.held_out_batches import HeldOutBatch
 from emma_jax.models import masks
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit, token_grid
 from emma_jax.models.experts import ROUTES, is_science
-from emma_jax.structs import Array, Batch, Mean
+from emma_jax.structs import DRAWING, EDITING, Array, Batch, Mean
+from emma_jax.training import fixed_noise
 
 Metrics = dict[str, Mean]
+# Beginnings of the names of metrics that say how good the weights are.
+MEASURES = ("loss", "accuracy/")
 Objective = Callable[[dict, Batch, Callable], tuple[jax.Array, Metrics]]
 
 
@@ -73,6 +77,11 @@ class SummedObjective(abc.ABC):
       scale: of the whole batch.
     """
 
+  def held_out(self, params: dict, held: HeldOutBatch) -> Metrics:
+    """Losses and accuracies of a batch that is not trained on."""
+    found = self.part(params, held.batch, None, self.scale(held.batch))[1]
+    return {k: v for k, v in found.items() if k.startswith(MEASURES)}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskWeights:
@@ -96,6 +105,14 @@ class FlowNoise:
 
   time_BM: jax.Array
   eps_BMTC: jax.Array
+
+
+class _FlowErrors(NamedTuple):
+  """Squared errors of the velocities of a batch's targets, in all draws."""
+
+  error_BM: jax.Array
+  time_BM: jax.Array
+  task_BM: Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,6 +180,58 @@ class EmmaObjective(SummedObjective):
     self, params: dict, batch: Batch, random: FlowNoise | None, scale: Scale
   ) -> tuple[jax.Array, Metrics]:
     """The weighted loss, and losses and weights by task and by flow time."""
+    text, right, flows = self._errors(params, batch, random)
+    metrics = {"loss/understanding": text, "accuracy/tokens": right}
+    total = self.text_weight * _over(
+      scale.weights["understanding"] * text.total, scale.counts["answers"]
+    )
+    tasks: dict[str, Mean] = {}
+    if flows is not None:
+      tasks = losses.per_task(flows.error_BM, flows.task_BM)
+      pooled = sum(scale.weights[k] * mean.total for k, mean in tasks.items())
+      total += self.velocity_weight * _over(pooled, scale.counts["pictures"])
+      metrics |= {f"loss/{k}": v for k, v in tasks.items()}
+      times = losses.per_time(
+        flows.error_BM, flows.time_BM, flows.task_BM, self.time_bins
+      )
+      metrics |= {f"loss_by_time/{k}": v for k, v in times.items()}
+    return total, metrics | self._weights(text, tasks, scale)
+
+  def held_out(self, params: dict, held: HeldOutBatch) -> Metrics:
+    """Losses by task, and of drawings and of edits by bin of flow time.
+
+    Times have the training's distribution, and fill it evenly.
+    """
+    text, right, flows = self._errors(params, held.batch, self._own_noise(held))
+    metrics = {"loss/understanding": text, "accuracy/tokens": right}
+    if flows is None:
+      return metrics
+    tasks = losses.per_task(flows.error_BM, flows.task_BM)
+    metrics |= {f"loss/{k}": v for k, v in tasks.items()}
+    for name, code in (("drawing", DRAWING), ("editing", EDITING)):
+      only_BM = flows.task_BM * (flows.task_BM == code)
+      times = losses.per_time(
+        flows.error_BM, flows.time_BM, only_BM, self.time_bins
+      )
+      metrics |= {f"loss_by_time/{name}_{k}": v for k, v in times.items()}
+    return metrics
+
+  def _own_noise(self, held: HeldOutBatch) -> FlowNoise | None:
+    """Noise and times of each target by its own numbers; None without any."""
+    M, Y, X = held.batch.gen_pixels_BMYXC.shape[1:4]
+    if not M:
+      return None
+    h, w = token_grid(Y, X)
+    channels = self.model.config.autoencoder.latent_channels
+    time_BM, eps_BMTC = fixed_noise.of_targets(
+      held, draws=self.draws, shape=(h * w, channels), config=self.flow
+    )
+    return FlowNoise(time_BM=time_BM, eps_BMTC=eps_BMTC)
+
+  def _errors(
+    self, params: dict, batch: Batch, random: FlowNoise | None
+  ) -> tuple[Mean, Mean, _FlowErrors | None]:
+    """One pass: cross-entropy and hits of answer tokens, errors of targets."""
     apply: Callable[..., Any] = lambda *a, **k: self.model.apply(
       {"params": params}, *a, **k
     )
@@ -183,28 +252,16 @@ class EmmaObjective(SummedObjective):
       batch.weights_BU,
       chunk=self.loss_chunk,
     )
-    metrics = {"loss/understanding": text, "accuracy/tokens": right}
-    total = self.text_weight * _over(
-      scale.weights["understanding"] * text.total, scale.counts["answers"]
+    if random is None:
+      return text, right, None
+    # What is no token of its picture is padding.
+    segment_BG = batch.gen_ids.segment
+    start = segment_BG.shape[1] - math.prod(clean_BMTC.shape[1:3])
+    valid_BMT = segment_BG[:, start:].reshape(clean_BMTC.shape[:3]) > 0
+    error_BM = losses.squared_error(
+      out.velocity_BMTC, flow.velocity(clean_BMTC, random.eps_BMTC), valid_BMT
     )
-    tasks: dict[str, Mean] = {}
-    if random is not None:
-      # What is no token of its picture is padding.
-      segment_BG = batch.gen_ids.segment
-      start = segment_BG.shape[1] - math.prod(clean_BMTC.shape[1:3])
-      valid_BMT = segment_BG[:, start:].reshape(clean_BMTC.shape[:3]) > 0
-      error_BM = losses.squared_error(
-        out.velocity_BMTC, flow.velocity(clean_BMTC, random.eps_BMTC), valid_BMT
-      )
-      tasks = losses.per_task(error_BM, batch.gen_task_BM)
-      pooled = sum(scale.weights[k] * mean.total for k, mean in tasks.items())
-      total += self.velocity_weight * _over(pooled, scale.counts["pictures"])
-      metrics |= {f"loss/{k}": v for k, v in tasks.items()}
-      times = losses.per_time(
-        error_BM, random.time_BM, batch.gen_task_BM, self.time_bins
-      )
-      metrics |= {f"loss_by_time/{k}": v for k, v in times.items()}
-    return total, metrics | self._weights(text, tasks, scale)
+    return text, right, _FlowErrors(error_BM, random.time_BM, batch.gen_task_BM)
 
   def _weights(
     self, text: Mean, tasks: dict[str, Mean], scale: Scale

@@ -90,6 +90,14 @@ class Confusion:
     return out
 
 
+def measured(stage: Stage, params: dict, mesh: Mesh) -> Confusion | None:
+  """Of the router's own stage, on its held-out pictures; None without any."""
+  pictures, objective = stage.held_out, stage.objective
+  if pictures is None or not isinstance(objective, RouterObjective):
+    return None
+  return measure(objective, pictures, params, mesh)
+
+
 def measure(
   objective: RouterObjective,
   pictures: HeldOutPictures,

@@ -11,7 +11,7 @@ from emma_jax import optimizer as optim
 from emma_jax import sharding
 from emma_jax.checkpoints import locate
 from emma_jax.data.batching import row_layout
-from emma_jax.data.loading import dataset, held_out
+from emma_jax.data.loading import dataset, held_out, held_out_batches
 from emma_jax.training import spikes
 from emma_jax.training import state as state_lib
 from emma_jax.training.objectives import Objective
@@ -26,6 +26,9 @@ FREE_KEYS = (
   r"train\.(gradient_shares_every|max_failed_saves)",
   r"train\.(on_nonfinite|max_skipped_steps)",
   r"train\.(on_spike|spike_window|spike_threshold|max_rewinds)",
+  r"train\.validate_(every|samples|sources(\..*)?)",
+  r"train\.sample_(every|count|tokens|prompts)",
+  r"train\.writers",
   r"data\.(workers|threads|prefetch_batches)",
   r"sample\..*",
   r"evaluate\..*",
@@ -55,6 +58,7 @@ class Stage:
   source: dataset.BatchDataset | None
   trains_router: bool
   held_out: held_out.HeldOutPictures | None  # what its router is measured on
+  validation: held_out_batches.HeldOutBatches | None  # what it is validated on
 
   def __post_init__(self):
     if self.next_stage_weights not in ("ema", "raw"):
@@ -91,6 +95,9 @@ class Run:
   gradient_shares_every: int
   setbacks: Setbacks
   evaluate_every: int  # steps of the run; 0: not within stages
+  validate_every: int  # steps of a stage; 0: never
+  sample_every: int  # the same
+  writers: tuple[str, ...]  # beside the files, see `writers`
   config: Mapping[str, Any]  # JSON; kept in every checkpoint
   notes: tuple[str, ...]  # what there is to say of it
   fingerprints: Mapping[str, str]  # of preprocessing and tokenizer
@@ -104,6 +111,8 @@ class Run:
       ("max_failed_saves", 1),
       ("gradient_shares_every", 0),
       ("evaluate_every", 0),
+      ("validate_every", 0),
+      ("sample_every", 0),
     ):
       if getattr(self, name) < least:
         raise ValueError(f"{name}={getattr(self, name)} is below {least}.")

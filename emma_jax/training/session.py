@@ -7,13 +7,9 @@ import pathlib
 from jax.sharding import Mesh
 
 from emma_jax.checkpoints import checkpointer as ckpt
-from emma_jax.training import goodput
+from emma_jax.training import goodput, looks, run_file
 from emma_jax.training.run import Run
 from emma_jax.training.signals import StopRequest
-
-# Called after each stage: (params, stage name, global step, last, whether the
-# router is a trained one) -> None.
-AfterStage = Callable[[dict, str, int, bool, bool], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,5 +24,7 @@ class Session:
   stop: StopRequest
   ledger: goodput.Ledger
   profile: goodput.Profile | None
-  after_stage: AfterStage | None
-  midway: AfterStage | None
+  after_stage: looks.AfterStage | None
+  midway: looks.AfterStage | None
+  observer: looks.Observer | None
+  record: run_file.RunFile

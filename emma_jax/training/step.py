@@ -1,6 +1,6 @@
 """One training step, for every stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -171,13 +171,15 @@ def make_task_norms(
   return lambda state, batch: {t: run(state, batch, alone(t)) for t in TASKS}
 
 
-def gradient_shares(norms: dict[str, Any]) -> dict[str, Mean]:
-  """For the log: each task's norm, and its share of the sum of all."""
-  total = sum(norms.values())
+def gradient_shares(norms: Mapping[str, jax.Array]) -> dict[str, Mean]:
+  """Of the norms of the gradients of the tasks' losses: each one, and its share
+  of the sum of all."""
+  found = {task: float(norm) for task, norm in jax.device_get(norms).items()}
+  total = sum(found.values())
   return {
-    f"norm/gradient_{task}": Mean(norm, 1.0) for task, norm in norms.items()
+    f"norm/gradient_{task}": Mean(norm, 1.0) for task, norm in found.items()
   } | {
-    f"gradient_share/{task}": Mean(norm, total) for task, norm in norms.items()
+    f"gradient_share/{task}": Mean(norm, total) for task, norm in found.items()
   }
 
 

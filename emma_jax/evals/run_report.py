@@ -1,0 +1,56 @@
+"""The page of a run while it goes on: written at every look, stage and end."""
+
+from collections.abc import Mapping
+import pathlib
+import sys
+from typing import Any
+
+import jax
+
+from emma_jax.evals import over_time, report, runner
+from emma_jax.evals.outcomes import Evaluation
+from emma_jax.training.metrics import read_metrics
+
+NAME = "report.html"
+
+
+class RunReport:
+  """WORKDIR/report.html, of what lies in the folder; of the first process."""
+
+  def __init__(self, workdir: str | pathlib.Path, config: Mapping[str, Any]):
+    self.workdir = pathlib.Path(workdir)
+    self.path = self.workdir / NAME
+    self._config = config
+    self._last: Evaluation | None = None
+
+  def write(self, done: Evaluation | None = None) -> None:
+    """Writes the page anew.
+
+    A page that cannot be written ends no run: it is told, and tried again.
+
+    done: an evaluation that was just made; its pictures are shown until there
+      is another.
+    """
+    if jax.process_index() != 0:
+      return
+    self._last = done or self._last
+    history = runner.read_history(self.workdir / "scores.jsonl")
+    metrics = read_metrics(self.workdir)
+    if metrics:  # what a run that went back has not reached again
+      history = [e for e in history if e["step"] <= metrics[-1]["step"]]
+    scores = self._last.scores if self._last else None
+    if scores is None and history:
+      scores = history[-1]
+    try:
+      report.write(
+        self.path,
+        title=self._config["name"],
+        scores=scores,
+        outcomes=self._last.outcomes if self._last else None,
+        history=history,
+        metrics=metrics,
+        config=self._config,
+        samples=over_time.tables(self.workdir),
+      )
+    except OSError as error:
+      print(f"No report: {error}", file=sys.stderr, flush=True)
