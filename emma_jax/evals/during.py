@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from emma_jax.build import sections
-from emma_jax.evals import reference, report, runner, table
+from emma_jax.evals import predictions, reference, report, runner, table
 from emma_jax.evals.outcomes import Evaluation, Scores
 from emma_jax.evals.settings import EvalSettings, knows_world
 from emma_jax.training.metrics import read_metrics
@@ -23,8 +23,9 @@ MakeSession = Callable[..., Any]
 class StageEvaluator:
   """An `AfterStage` of training.loop.
 
-  After every stage: a line in scores.jsonl. After the last one: held-out sets,
-  ceiling and the reference model too, scores.json and report.html.
+  After every stage: a line in scores.jsonl, and the predictions it is of in
+  evaluations/step-N. After the last one: held-out sets, ceiling and the
+  reference model too, scores.json and report.html.
   """
 
   def __init__(
@@ -64,6 +65,7 @@ class StageEvaluator:
         "some in evaluate.sources."
       )
     elif jax.process_index() == 0:
+      predictions.write(self.workdir / _folder(step), done.outcomes)
       self._remember(done.scores, stage)
     if last and jax.process_index() == 0:
       self._finish(done)
@@ -120,6 +122,9 @@ class StageEvaluator:
       history=runner.read_history(self.workdir / "scores.jsonl"),
       metrics=read_metrics(self.workdir),
       config=self.config,
+      predictions=f"{_folder(done.scores['step'])}/{predictions.LINES}"
+      if done
+      else "",
     )
     if scores:
       table.show(scores)
@@ -129,3 +134,8 @@ class StageEvaluator:
   def _note(self, text: str):
     if jax.process_index() == 0:
       print(text, file=sys.stderr, flush=True)
+
+
+def _folder(step: int) -> str:
+  """Of an evaluation's predictions, in the working directory."""
+  return f"evaluations/step-{step}"

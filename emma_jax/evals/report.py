@@ -34,6 +34,7 @@ def write(
   history: Sequence[Scores] = (),
   metrics: Sequence[Entry] = (),
   config: Mapping[str, Any] | None = None,
+  predictions: str = "",
 ):
   """Writes the report; what is not given has no section.
 
@@ -45,12 +46,14 @@ def write(
     history: the lines of scores.jsonl.
     metrics: the lines of metrics.jsonl.
     config: nested dicts; shown whole.
+    predictions: the file of all of them, from the report's folder.
   """
   outcomes = outcomes or {}
   page = render(
     "report.html.j2",
     title=title,
     facts=_facts(scores, metrics),
+    predictions=predictions,
     tiles=_tiles(scores) if scores else [],
     notes=notes(scores) if scores else [],
     history=_history(history) if history else None,

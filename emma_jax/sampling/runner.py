@@ -1,4 +1,4 @@
-"""Weights on the device, and requests computed in chunks of static sizes."""
+"""Weights on the devices, and requests computed in chunks of static sizes."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -12,6 +12,7 @@ from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
 from emma_jax.sampling.context import SampleError, static_size
+from emma_jax.sampling.placement import Placement
 from emma_jax.sampling.requests import places_by
 from emma_jax.structs import WithLatent
 
@@ -33,6 +34,9 @@ class Runner:
     Slower for the last few, and a result is the same bit for bit whatever it
     is computed with: other numbers of rows may round otherwise.
   name: of the weights, in errors.
+  place: where weights and rows lie. Every program has a multiple of its parts
+    of rows: where fewer are asked for, the others repeat one, as devices that
+    have none would wait.
   """
 
   emma: Emma | None
@@ -43,10 +47,17 @@ class Runner:
   batch: int
   fill: bool
   name: str
+  place: Placement
 
   def __post_init__(self):
     if self.batch < 1 or static_size(self.batch) != self.batch:
       raise SampleError(f"batch={self.batch} must be a power of two.")
+    if self.fill and self.batch % self.place.shards:
+      raise SampleError(
+        f"Programs of {self.batch} rows do not split over "
+        f"{self.place.shards} devices; make rows a multiple of "
+        f"{self.place.shards}, or mesh.slice, data and fsdp smaller."
+      )
 
   @property
   def model(self) -> Emma:
@@ -89,15 +100,18 @@ class Runner:
         len(contexts) * rows,
         layout,
       )
-      _, cache = context.prefill(emma, self.params, batch, "versatile")
-      keys_B = context.keys(
+      keys_B = self.place.keys(
         context.checked_seed(seed), [streams[n] for n in places]
       )
-      latents_BTC = image.sample_latents(
-        emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
-      )
-      made = image.decode(emma, self.params, latents_BTC, grid)
-      out += list(np.asarray(made)[: len(chunk)])
+      with self.place.program():
+        _, cache = context.prefill(
+          emma, self.params, self.place.rows(batch), "versatile"
+        )
+        latents_BTC = image.sample_latents(
+          emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
+        )
+        made = image.decode(emma, self.params, latents_BTC, grid)
+      out += list(self.place.host(made)[: len(chunk)])
     return out
 
   def reconstruct(self, pictures: Sequence[Pixels]) -> list[Pixels]:
@@ -105,13 +119,15 @@ class Runner:
     out: dict[int, Pixels] = {}
     for places in places_by(p.shape for p in pictures).values():
       for chunk, rows in self._chunks(places):
-        made = image.reconstruct(
-          self.autoencoder,
-          self.params["autoencoder"],
-          np.stack([pictures[i] for i in _filled(chunk, rows)]),
-          self.dtype,
-        )
-        out |= dict(zip(chunk, np.asarray(made)))
+        stacked = np.stack([pictures[i] for i in _filled(chunk, rows)])
+        with self.place.program():
+          made = image.reconstruct(
+            self.autoencoder,
+            self.params["autoencoder"],
+            self.place.rows(stacked),
+            self.dtype,
+          )
+        out |= dict(zip(chunk, self.place.host(made)))
     return [out[i] for i in range(len(pictures))]
 
   def with_latents(
@@ -121,7 +137,9 @@ class Runner:
     weights, every = self.params["autoencoder"], [p for x in shown for p in x]
     # One by one where nothing may depend on what comes along.
     at_once = 1 if self.fill else _PIXELS
-    made = iter(latents.encode_all(self.model, weights, every, at_once))
+    made = iter(
+      latents.encode_all(self.model, weights, every, at_once, self.place)
+    )
     return [[WithLatent(p, next(made)) for p in x] for x in shown]
 
   def answers(
@@ -151,39 +169,50 @@ class Runner:
       filled = _filled(chunk, rows)
       batch = context.one_per_row([questions[i] for i in filled], rows, layout)
       blocks = [(tokens[filled], count[filled]) for tokens, count in further]
-      keys_B = context.keys(
+      keys_B = self.place.keys(
         context.checked_seed(seed), [streams[i] for i in filled]
       )
-      found = self._converse(batch, blocks, keys_B, eos, options)
+      with self.place.program():
+        found = self._converse(batch, blocks, keys_B, eos, options)
       yield from zip(chunk, found)
 
   def _converse(
     self, batch, blocks, keys_B, eos: int, options: dict[str, Any]
   ) -> list[list[list[int]]]:
     """Tokens per row and turn; blocks: tokens and counts of later turns."""
-    emma, params = self.model, self.params
+    emma, params, place = self.model, self.params, self.place
     room = (1 + len(blocks)) * options["room"]
     room += sum(tokens.shape[1] for tokens, _ in blocks)
-    dialogue = text.start(emma, params, batch, self.route, room)
+    dialogue = text.start(emma, params, place.rows(batch), self.route, room)
     active_B = np.ones(len(batch.tokens_BU), bool)
     out: list[list[list[int]]] = [[] for _ in active_B]
     for turn in range(1 + len(blocks)):
       if turn:
         tokens_BL, count_B = blocks[turn - 1]
-        dialogue = text.say(emma, params, dialogue, tokens_BL, count_B)
+        dialogue = text.say(
+          emma, params, dialogue, *place.rows((tokens_BL, count_B))
+        )
         active_B = count_B > 0
       answers_BL, dialogue = text.answer(
-        emma, params, dialogue, active_B, keys_B, eos=np.int32(eos), **options
+        emma,
+        params,
+        dialogue,
+        place.rows(active_B),
+        keys_B,
+        eos=np.int32(eos),
+        **options,
       )
-      for row, ids in zip(out, np.asarray(answers_BL).tolist()):
+      for row, ids in zip(out, place.host(answers_BL).tolist()):
         row.append(ids[: ids.index(eos)] if eos in ids else ids)
     return out
 
   def _chunks(self, items: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     """(items of a chunk, rows to compute it with); see `static_size`."""
-    for start in range(0, len(items), self.batch):
-      chunk = list(items[start : start + self.batch])
-      yield chunk, self.batch if self.fill else static_size(len(chunk))
+    most = self.place.whole_rows(self.batch)
+    for start in range(0, len(items), most):
+      chunk = list(items[start : start + most])
+      rows = most if self.fill else static_size(len(chunk))
+      yield chunk, min(self.place.whole_rows(rows), most)
 
 
 def _filled(chunk: list[int], rows: int) -> list[int]:

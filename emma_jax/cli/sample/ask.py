@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax.cli import devices
 from emma_jax.cli.sample import weights
 
 
@@ -58,6 +59,6 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
     top_p=args.top_p,
     seed=args.seed,
   )
-  for answer in answers:
+  for answer in answers if devices.is_first() else ():
     print(answer)
   return 0
