@@ -109,7 +109,7 @@ def load(
       return config
     return config | {"model": config["model"] | {"dtype": dtype}}
 
-  found = read(name, changed, lambda config: _kept(config, place, dtype))
+  found = read(name, changed, lambda config: kept(config, place, dtype))
   return session(
     found.config,
     found.params,
@@ -122,8 +122,12 @@ def load(
   )
 
 
-def _kept(config: Mapping[str, Any], place: Placement, dtype: str) -> Keep:
-  """How a session's weights are kept."""
+def kept(config: Mapping[str, Any], place: Placement, dtype: str) -> Keep:
+  """How weights of this config are kept, for `locate.read`; see `load`.
+
+  Raises:
+    SampleError: a mesh that would leave a large weight whole on each device.
+  """
   if place.mesh is None and dtype == "float32":
     return Keep(on_devices=True)
   model = build_model.model(config["model"])
@@ -172,7 +176,7 @@ def session(
   config = plain(config)
   model = config["model"]
   place = place or Placement()
-  keep = _kept(config, place, "float32")
+  keep = kept(config, place, "float32")
   flat = rules.flatten(params)
   keep.check({path: x.shape for path, x in flat.items()})
   runner = Runner(
