@@ -93,8 +93,9 @@ def split(shape: Sequence[int], mesh: Mesh, axis: int | None) -> NamedSharding:
 def of_cache(cache: KvCache, mesh: Mesh) -> KvCache:
   """Where each array of a cache lies, or of its shapes."""
   put = lambda axis: lambda x: split(x.shape, mesh, axis)
-  return KvCache(
-    key_ZBSKE=put(1)(cache.key_ZBSKE),
-    value_ZBSKE=put(1)(cache.value_ZBSKE),
-    ids=jax.tree.map(put(0), cache.ids),
-  )
+  places: dict[str, Any] = {  # JAX lets shardings stand in a tree of arrays
+    "key_ZBSKE": put(1)(cache.key_ZBSKE),
+    "value_ZBSKE": put(1)(cache.value_ZBSKE),
+    "ids": jax.tree.map(put(0), cache.ids),
+  }
+  return KvCache(**places)
