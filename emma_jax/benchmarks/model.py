@@ -58,6 +58,10 @@ class Model:
     ):
       given[key] = defaults[default] if given[key] is None else given[key]
     del given["repeats"], given["split"]  # what is there does not change
+    # On another mesh sums may be of another order.
+    mesh = self.session.runner.place.mesh
+    if mesh is not None:
+      given["mesh"] = dict(mesh.shape)
     return given | {
       "weights": self.weights,
       "config": self.config,

@@ -4,22 +4,23 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
+from emma_jax import rules, sharding
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import plain
 from emma_jax.checkpoints import locate
+from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma
 from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.placement import Placement
 from emma_jax.sampling.requests import Requests
 from emma_jax.sampling.runner import Runner
 from emma_jax.sampling.session import Session
 
 # A run's config -> the one to sample with.
 Change = Callable[[dict], dict]
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,12 +37,17 @@ class Source:
   route: str
 
 
-def read(name: str, change: Change | None = None) -> Source:
+def read(
+  name: str,
+  change: Change | None = None,
+  keep: Callable[[dict], Keep] = lambda config: Keep(),
+) -> Source:
   """Weights by `locate.read`, and the config to use them with.
 
   Args:
     name: see `checkpoints.locate`.
     change: makes the config to sample with from the one that was trained.
+    keep: of the config to sample with, how the weights are kept.
 
   Raises:
     SampleError: metadata is lacking, or `change` asks for another preprocessing
@@ -55,7 +61,7 @@ def read(name: str, change: Change | None = None) -> Source:
     config = _checked(name, meta, change or (lambda config: config))
     return config["sample"]["averaged"]
 
-  found = locate.read(name, choose)
+  found = locate.read(name, choose, lambda meta: keep(config))
   return Source(
     config=config,
     params=found.params,
@@ -72,13 +78,38 @@ def load(
   change: Change | None = None,
   batch: int = 32,
   fill: bool = False,
+  mesh: sharding.MeshConfig | None = None,
+  dtype: str = "float32",
 ) -> Session:
   """A session of "reference" (shipped), a weight file or a training's folder.
 
-  `route` and `change` override the trained router and config; for errors and
-  folders see `read`.
+  Args:
+    name: see `checkpoints.locate`.
+    route: overrides the trained router.
+    change: overrides the trained config.
+    batch, fill: see `session`.
+    mesh: over all devices of all processes, which all have to load; weights go
+      straight to the devices that hold them. None: on the first device.
+    dtype: "bfloat16" computes in it, and keeps in it all that is rounded to it
+      before every use: half the memory, and of a model that was trained to
+      compute in it the same results. "float32": as the weights are stored.
+
+  Raises:
+    SampleError: a mesh that does not use all devices exactly, or one that would
+      leave a large weight whole on each of them; and as `read`.
+    CheckpointError: weights that are not the model's; and as `read`.
   """
-  found = read(name, change)
+  if dtype not in DTYPES:
+    raise SampleError(f"{dtype=}: choose float32 or bfloat16.")
+  place = Placement.over(mesh)
+
+  def changed(config: dict) -> dict:
+    config = change(config) if change else config
+    if dtype == "float32":
+      return config
+    return config | {"model": config["model"] | {"dtype": dtype}}
+
+  found = read(name, changed, lambda config: kept(config, place, dtype))
   return session(
     found.config,
     found.params,
@@ -87,6 +118,31 @@ def load(
     route or found.route,
     batch,
     fill,
+    place,
+  )
+
+
+def kept(config: Mapping[str, Any], place: Placement, dtype: str) -> Keep:
+  """How weights of this config are kept, for `locate.read`; see `load`.
+
+  Raises:
+    SampleError: a mesh that would leave a large weight whole on each device.
+  """
+  if place.mesh is None and dtype == "float32":
+    return Keep(on_devices=True)
+  model = build_model.model(config["model"])
+  shardings: Mapping[str, Any] = {}
+  if place.mesh is not None:
+    try:
+      shardings = sharding.weights(model.shapes, model.axes, place.mesh)
+    except ValueError as error:
+      raise SampleError(str(error)) from error
+  rounded = {p: d for p, d in model.rounded_to.items() if d == dtype}
+  return Keep(
+    on_devices=True,
+    shardings=shardings,
+    dtypes={} if dtype == "float32" else rounded,
+    shapes={p: x.shape for p, x in rules.flatten(model.shapes).items()},
   )
 
 
@@ -98,8 +154,9 @@ def session(
   route: str | None = None,
   batch: int = 32,
   fill: bool = False,
+  place: Placement | None = None,
 ) -> Session:
-  """A session of weights that are in memory.
+  """A session of weights that are in memory, or on their devices.
 
   Args:
     config: all sections of a run's config.
@@ -110,24 +167,32 @@ def session(
       (an untrained router would choose at random).
     batch: samples computed at once; a power of two.
     fill: see `Runner`.
+    place: where the weights are to lie; None: on the first device.
 
   Raises:
     ConfigError: a section that does not fit.
-    SampleError: a batch that is no power of two.
+    SampleError: a batch that is no power of two, or does not fit the devices.
   """
   config = plain(config)
   model = config["model"]
+  place = place or Placement()
+  keep = kept(config, place, "float32")
+  flat = rules.flatten(params)
+  keep.check({path: x.shape for path, x in flat.items()})
   runner = Runner(
     emma=Emma(build_model.emma_config(model))
     if model["kind"] == "emma"
     else None,
     autoencoder=Autoencoder(build_model.dcae_config(model)),
-    params=jax.tree.map(jnp.asarray, params),
+    params=rules.unflatten(
+      {path: keep.put(path, x) for path, x in flat.items()}
+    ),
     dtype=model["dtype"],
     route=route or "versatile",
     batch=batch,
     fill=fill,
     name=name,
+    place=place,
   )
   return Session(
     config=config,

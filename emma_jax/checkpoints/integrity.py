@@ -69,6 +69,10 @@ def _scatter(place: np.ndarray, axis: int) -> np.ndarray:
   return (z ^ (z >> np.uint64(31))) | np.uint64(1)
 
 
+# Kind and checksum of a leaf, of what this process answers for.
+Sum = tuple[str, int]
+
+
 def checksums(tree: Any) -> dict[str, str]:
   """Path -> "dtype[shape]:checksum" of every leaf, equal on any mesh.
 
@@ -76,12 +80,23 @@ def checksums(tree: Any) -> dict[str, str]:
   >>> checksums({"a": np.uint8(7)})
   {'a': 'uint8[]:0000000000000007'}
   """
-  kinds: dict[str, str] = {}
-  own: list[int] = []
-  for path, leaf in rules.flatten(tree).items():
-    kinds[path] = kind_of(path, leaf)
-    own.append(sum(_sum(x, start) for x, start in _shards(leaf)) & _MASK)
-  sums = np.array(own, np.uint64)
+  return summed(own_sums(tree))
+
+
+def own_sums(tree: Any) -> dict[str, Sum]:
+  """Path -> kind, and this process's part of the checksum, of every leaf."""
+  return {
+    path: (
+      kind_of(path, leaf),
+      sum(_sum(x, start) for x, start in _shards(leaf)) & _MASK,
+    )
+    for path, leaf in rules.flatten(tree).items()
+  }
+
+
+def summed(own: Mapping[str, Sum]) -> dict[str, str]:
+  """`checksums`, of every process's own sums; all have to call it."""
+  sums = np.array([part for _, part in own.values()], np.uint64)
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
@@ -90,7 +105,7 @@ def checksums(tree: Any) -> dict[str, str]:
     sums = np.ascontiguousarray(parts).view(np.uint64).sum(axis=0)
   return {
     path: f"{kind}:{int(total):016x}"
-    for (path, kind), total in zip(kinds.items(), sums, strict=True)
+    for (path, (kind, _)), total in zip(own.items(), sums, strict=True)
   }
 
 

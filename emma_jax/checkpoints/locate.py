@@ -12,8 +12,8 @@ import importlib.resources
 import pathlib
 from typing import Any
 
-from emma_jax import rules
-from emma_jax.checkpoints import sound
+from emma_jax.checkpoints import by_leaf, sound
+from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.checkpoints.checkpointer import read_step
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.weight_files import load_weights
@@ -33,7 +33,8 @@ class NoWeights(CheckpointError):
 class Weights:
   """Weights, and what was written beside them.
 
-  params: nested dicts of float32 arrays.
+  params: nested dicts of arrays; float32 unless a run kept them otherwise, or
+    as they were asked for.
   meta: the config, fingerprints and the like; of a weight file perhaps less.
   """
 
@@ -44,6 +45,8 @@ class Weights:
 # The metadata of weights -> whether a run's averaged ones (EMA) are wanted. It
 # is asked before any array is read, and may refuse by raising.
 Choose = Callable[[Mapping[str, Any]], bool]
+# The same metadata -> how the weights are to be kept; asked after `Choose`.
+Kept = Callable[[Mapping[str, Any]], Keep]
 
 
 def installed(name: str) -> bool:
@@ -53,8 +56,15 @@ def installed(name: str) -> bool:
   ).is_file()
 
 
-def read(name: str, choose: Choose = lambda meta: True) -> Weights:
+def read(
+  name: str,
+  choose: Choose = lambda meta: True,
+  kept: Kept = lambda meta: Keep(),
+) -> Weights:
   """Reads weights; of a run, the newest step that is not damaged.
+
+  A weight at a time goes to its place, in its dtype: the host's memory holds
+  about one of them beside what is kept.
 
   Raises:
     NoWeights: nothing is there.
@@ -69,33 +79,36 @@ def read(name: str, choose: Choose = lambda meta: True) -> Weights:
       )
     files = importlib.resources.files("emma_jax.assets")
     with importlib.resources.as_file(files / SHIPPED[name]) as path:
-      return _of_file(path, choose)
+      return _of_file(path, choose, kept)
   path = pathlib.Path(name).expanduser()
   if path.is_file():
-    return _of_file(path, choose)
+    return _of_file(path, choose, kept)
   if (path / "config.json").is_file():
-    return _of_export(path, choose)
+    return _of_export(path, choose, kept)
   if (path / "checkpoints").is_dir():
     path = path / "checkpoints"
   if path.name.isdigit() and (path / "state").is_dir():
-    return _of_run(path.parent, int(path.name), choose)
+    return _of_run(path.parent, int(path.name), choose, kept)
   if not sound.saved_steps(path):
     raise NoWeights(
       f"No weights at {name}: name one of {sorted(SHIPPED)}, a .safetensors "
       "file, the working directory of a training that has saved a checkpoint, "
       "or a folder that `emma-convert export emma` wrote."
     )
-  return _of_run(path, None, choose)
+  return _of_run(path, None, choose, kept)
 
 
-def _of_file(path: pathlib.Path, choose: Choose) -> Weights:
-  params, meta = load_weights(path, dtype="float32")
-  choose(meta)
+def _of_file(path: pathlib.Path, choose: Choose, kept: Kept) -> Weights:
+  def keep(meta: Mapping[str, Any]) -> Keep:
+    choose(meta)
+    return kept(meta)
+
+  params, meta = load_weights(path, dtype="float32", keep=keep)
   return Weights(params=params, meta=meta)
 
 
 def _of_run(
-  directory: pathlib.Path, step: int | None, choose: Choose
+  directory: pathlib.Path, step: int | None, choose: Choose, kept: Kept
 ) -> Weights:
   """Of the newest sound step, or of exactly `step`."""
 
@@ -103,8 +116,9 @@ def _of_run(
     _, meta = read_step(directory, number, ())
     meta = meta | {"step": number}  # as a weight file says it
     learned = "ema" if choose(meta) else "trained"
-    parts, _ = read_step(directory, number, (learned, "frozen"))
-    params = rules.merge(parts[learned], parts["frozen"])
+    params = by_leaf.read_step(
+      directory, number, (learned, "frozen"), kept(meta)
+    )
     return Weights(params=params, meta=meta)
 
   directory = directory.absolute()  # Orbax takes no other
@@ -112,13 +126,19 @@ def _of_run(
   return sound.newest_sound(steps, step, load, directory, set())
 
 
-def _of_export(path: pathlib.Path, choose: Choose) -> Weights:
-  found = exported.load(path)
-  meta = {
+def _of_export(path: pathlib.Path, choose: Choose, kept: Kept) -> Weights:
+  def putting(about: exported.Exported) -> exported.Put:
+    choose(_meta(about))
+    return kept(_meta(about)).put
+
+  found = exported.load(path, putting)
+  return Weights(params=found.params, meta=_meta(found))
+
+
+def _meta(found: exported.Exported) -> dict[str, Any]:
+  return {
     "config": found.config,
     "step": found.step,
     "router_trained": found.route == "router",
     "exported": True,
   }
-  choose(meta)
-  return Weights(params=found.params, meta=meta)

@@ -167,7 +167,11 @@ def compare_structure(stored: Mapping, wanted: Mapping, step: int) -> None:
 
 def verify(tree: Any, leaves: Mapping[str, str]) -> None:
   """Raises CheckpointDamaged where a leaf has another checksum than stored."""
-  found = checksums(tree)
+  compare(checksums(tree), leaves)
+
+
+def compare(found: Mapping[str, str], leaves: Mapping[str, str]) -> None:
+  """`verify`, of checksums that are known."""
   bad = [path for path in leaves if found.get(path) != leaves[path]]
   if bad:
     raise CheckpointDamaged(

@@ -5,6 +5,8 @@ the leaves of nested dicts under slash paths, and JSON metadata (config, step,
 scores) with a SHA-256 over everything.
 """
 
+from collections.abc import Callable, Iterator
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -16,8 +18,10 @@ import safetensors
 import safetensors.numpy
 
 from emma_jax import files, rules
+from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.renamed_keys import current_meta
+from emma_jax.convert.files import mapped, tensors
 from emma_jax.exits import Exit
 
 _KEY = "emma"  # the one metadata key: several would be written in any order
@@ -71,24 +75,53 @@ def save_weights(
 
 
 def load_weights(
-  path: str | pathlib.Path, dtype: Any = None
+  path: str | pathlib.Path,
+  dtype: Any = None,
+  keep: Callable[[dict], Keep] = lambda metadata: Keep(),
 ) -> tuple[dict, dict]:
-  """Reads (tree of numpy arrays, metadata) that `save_weights` wrote.
+  """Reads (tree of arrays, metadata) that `save_weights` wrote.
+
+  A tensor at a time; all are compared with the SHA-256 in the end.
 
   Args:
     path: the file.
     dtype: what floating leaves become; None: as stored.
+    keep: of the metadata, before any tensor is read, how they are kept.
 
   Raises:
     FileNotFoundError: no such file.
     WeightsCorrupt: the content does not match its SHA-256.
+    CheckpointError: the file has other weights than `keep` asks for.
   """
-  try:
+  path = pathlib.Path(path)
+  with _readable(path):
     with safetensors.safe_open(path, framework="numpy") as file:
       header = json.loads((file.metadata() or {})[_KEY])
-      names = file.keys()  # no dict: nothing to loop over
-      leaves = {name: file.get_tensor(name) for name in names}
-    metadata, stored = header["metadata"], header["sha256"]
+    stored = tensors(path)
+    metadata, digest = header["metadata"], header["sha256"]
+    current = current_meta(metadata)
+  kept = keep(current)
+  kept.check({name: one.shape for name, one in stored.items()})
+  leaves: dict[str, Any] = {}
+  sha = _begun(metadata)
+  with _readable(path):
+    for name, one in sorted(stored.items()):
+      x = mapped(one)
+      _add(sha, name, x)
+      floating = np.issubdtype(x.dtype, np.floating)
+      leaves[name] = kept.put(name, x, dtype if floating else None)
+  if digest != sha.hexdigest():
+    raise WeightsCorrupt(
+      f"{path} does not match the SHA-256 it was written with; get it again."
+    )
+  return rules.unflatten(leaves), current
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+  """What reading raises means that the file is damaged."""
+  try:
+    yield
   except FileNotFoundError:
     raise
   except (
@@ -103,22 +136,21 @@ def load_weights(
       f"{path} is not a readable weight file ({type(error).__name__}: "
       f"{error}); get it again."
     ) from error
-  if stored != _digest(leaves, metadata):
-    raise WeightsCorrupt(
-      f"{path} does not match the SHA-256 it was written with; get it again."
-    )
-  if dtype is not None:
-    leaves = {
-      name: x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
-      for name, x in leaves.items()
-    }
-  return rules.unflatten(leaves), current_meta(metadata)
 
 
 def _digest(leaves: dict[str, np.ndarray], metadata: dict) -> str:
   """Over metadata, and name, dtype, shape and bytes of each leaf in order."""
-  sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+  sha = _begun(metadata)
   for name, x in sorted(leaves.items()):
-    sha.update(f"\n{name} {x.dtype} {x.shape}\n".encode())
-    sha.update(x.tobytes())
+    _add(sha, name, x)
   return sha.hexdigest()
+
+
+def _begun(metadata: dict) -> Any:
+  return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+
+
+def _add(sha: Any, name: str, x: np.ndarray) -> None:
+  sha.update(f"\n{name} {x.dtype} {x.shape}\n".encode())
+  # As bytes: Python's buffers do not know every dtype.
+  sha.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)

@@ -140,11 +140,18 @@ def add_subcommand(
 
 def sampling_mistakes() -> tuple[type[Exception], ...]:
   """What a user of a session can do wrong, for `run`."""
+  from emma_jax import distributed
   from emma_jax.checkpoints.integrity import CheckpointError
   from emma_jax.data.pictures.images import BadRecord
   from emma_jax.sampling.context import SampleError
 
-  return BadRecord, SampleError, CheckpointError, FileNotFoundError
+  return (
+    BadRecord,
+    SampleError,
+    CheckpointError,
+    distributed.StartError,
+    FileNotFoundError,
+  )
 
 
 def sampling_codes() -> dict[type[Exception], Exit]:

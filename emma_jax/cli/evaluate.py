@@ -1,4 +1,4 @@
-"""Scores weights on unseen samples; writes scores.json and a report.
+"""Scores weights on unseen samples; writes scores, predictions and a report.
 
   emma-evaluate
   emma-evaluate --checkpoint runs/demo --samples 500 --reference
@@ -7,7 +7,8 @@
 
 The same as `python -m emma_jax.cli.evaluate`. Without --checkpoint the shipped
 reference model is scored. Scores are exact on the embedded world; on your own
-files answers are, and pictures are shown in the report to be looked at.
+files answers are, and pictures are shown in the report to be looked at. What
+was answered, drawn and edited is in predictions.jsonl and its pictures/.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import sys
 from typing import Any
 
 from emma_jax.build import config_file
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 
 _FILES = {"und": "understanding", "t2i": "drawing", "edit": "editing"}
 
@@ -27,7 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog="--config.evaluate.KEY=VALUE and --config.sample.KEY=VALUE change "
-    "what the weights' own config says, such as --config.evaluate.steps=50.",
+    "what the weights' own config says, such as --config.evaluate.steps=50. "
+    + devices.MESH_HELP,
   )
   parser.add_argument(
     "--checkpoint",
@@ -41,8 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     "--workdir",
     type=pathlib.Path,
     metavar="DIR",
-    help="where scores.json and report.html go (default: the folder "
-    "evaluation, in the training's working directory or here)",
+    help="where scores.json, predictions.jsonl and report.html go (default: "
+    "the folder evaluation, in the training's working directory or here)",
   )
   parser.add_argument("--samples", type=int, help="unseen samples per task")
   parser.add_argument("--split", choices=("test", "val"), help="of the world")
@@ -68,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
       help=f"JSON lines for {task}; with any such file, files alone are "
       "evaluated",
     )
+  devices.add_dtype(parser)
+  devices.add_processes(parser)
   parser.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
@@ -76,11 +80,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(argv: list[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
+  mesh, overrides = devices.split(overrides)
   for key in overrides:
     if key.split(".")[0] not in ("evaluate", "sample"):
       raise common.UserError(
-        f"--config.{key}: the weights decide this; only keys of evaluate and "
-        "sample can be changed when evaluating."
+        f"--config.{key}: the weights decide this; only keys of evaluate, "
+        "sample and mesh can be changed when evaluating."
       )
   changes = _changes(args)
   common.use_compilation_cache()
@@ -88,9 +93,11 @@ def _main(argv: list[str]) -> int:
   from emma_jax.build import session as build_session
   from emma_jax.evals.settings import EvalSettings, knows_world
 
+  devices.join(args)
   session = build_session.load(
     args.checkpoint,
     change=lambda config: config_file.changed(config, overrides),
+    **devices.options(args, mesh),
   )
   settings = EvalSettings.of(session.config, **changes)
   if not settings.sources and not knows_world(session.config):
@@ -98,10 +105,11 @@ def _main(argv: list[str]) -> int:
       f"{session.name} was trained on files, not on the embedded world; name "
       "held-out files with --und, --t2i and --edit."
     )
-  print(
-    f"Evaluating {session.name}, trained for {session.step} steps.",
-    file=sys.stderr,
-  )
+  if devices.is_first():
+    print(
+      f"Evaluating {session.name}, trained for {session.step} steps.",
+      file=sys.stderr,
+    )
   _evaluate(session, settings, args)
   return 0
 
@@ -141,8 +149,12 @@ def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
   trained = (folder / "checkpoints").is_dir()
   out = args.out or (folder if trained else pathlib.Path()) / "evaluation"
   scores = once.evaluate(session, settings, out, folder if trained else None)
-  table.show(scores)
-  print(f"Scores: {out / 'scores.json'}\nReport: {out / 'report.html'}")
+  if devices.is_first():
+    table.show(scores)
+    print(
+      f"Scores: {out / 'scores.json'}\nReport: {out / 'report.html'}\n"
+      f"Predictions: {out / once.PREDICTIONS}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -158,7 +170,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
 
 def entry() -> None:
   """The console script."""
-  sys.exit(main())
+  devices.end(main)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import traceback
 from typing import Any
 
 from emma_jax.build import config_file, sections
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 from emma_jax.exits import Exit
 from emma_jax.training import run_file
 
@@ -67,56 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     "for several]; clusters restart what does not end with 0; or "
     "EMMA_STOPPED_CODE",
   )
-  _add_distributed(
-    parser.add_argument_group(
-      "several processes", "Each may be given as EMMA_COORDINATOR and so on."
-    )
-  )
+  devices.add_processes(parser)
   return parser
-
-
-def _add_distributed(group) -> None:
-  group.add_argument(
-    "--distributed",
-    choices=("auto", "on", "off"),
-    default="auto",
-    help="auto: join others where flags, SLURM, Open MPI or a TPU slice in "
-    "GKE tell of them; on: always, such as on TPU machines without GKE",
-  )
-  group.add_argument(
-    "--coordinator", metavar="HOST:PORT", help="where process 0 listens"
-  )
-  group.add_argument("--num_processes", type=int, metavar="N")
-  group.add_argument("--process_id", type=int, metavar="I", help="from 0")
-  group.add_argument(
-    "--start_seconds",
-    type=int,
-    metavar="S",
-    help="wait for the others at most so long [300]",
-  )
-  group.add_argument(
-    "--peer_seconds",
-    type=int,
-    metavar="S",
-    help="end all after one was silent for so long [60]",
-  )
-
-
-def _join(args: argparse.Namespace) -> None:
-  """Before anything else that asks JAX for devices."""
-  from emma_jax import distributed
-
-  distributed.start(
-    distributed.settings(
-      os.environ,
-      args.distributed,
-      coordinator=args.coordinator,
-      num_processes=args.num_processes,
-      process_id=args.process_id,
-      start_seconds=args.start_seconds,
-      peer_seconds=args.peer_seconds,
-    )
-  )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -158,7 +110,7 @@ def _claim(asked: _Asked) -> int:
       f"--workdir {args.workdir}: a bucket has to be mounted as a folder, such "
       "as by gcsfuse; see launch/."
     )
-  _join(args)
+  devices.join(args)
   with folder.claimed(args.workdir):
     return _train(asked, ledger, profile)
 

@@ -9,7 +9,7 @@ stacked layers are numbered; layouts are torch's: Linear (out, in), convolution
   autoencoder/encoder/conv_out/kernel  -> autoencoder.encoder.conv_out.weight
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -358,8 +358,18 @@ def save(
     (code / file.name).write_bytes(file.read_bytes())
 
 
-def load(path: str | os.PathLike) -> Exported:
-  """Reads what `save` wrote.
+# Path and array of a weight -> the weight in its place.
+Put = Callable[[str, np.ndarray], Any]
+
+
+def load(
+  path: str | os.PathLike,
+  putting: Callable[[Exported], Put] = lambda about: lambda path, x: x,
+) -> Exported:
+  """Reads what `save` wrote, a weight at a time.
+
+  `putting`: given all but the weights, before any is read, says what becomes of
+  them.
 
   Raises:
     FolderError: the folder is damaged or not an export of an EMMA.
@@ -376,10 +386,9 @@ def load(path: str | os.PathLike) -> Exported:
   config = current(about["config"])
   sizes = model_config(config["model"])
   leaves = table.read(folder, entries(sizes), shapes(sizes))
-  flat: dict[str, np.ndarray] = dict(leaves)
-  return Exported(
-    config=config,
-    params=rules.unflatten(flat),
-    step=about["step"],
-    route=about["route"],
+  out = Exported(
+    config=config, params={}, step=about["step"], route=about["route"]
   )
+  put = putting(out)
+  params = rules.unflatten({name: put(name, leaf) for name, leaf in leaves})
+  return dataclasses.replace(out, params=params)

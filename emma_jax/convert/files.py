@@ -106,13 +106,7 @@ class Folder:
 
     The mapping covers this tensor alone and goes with the array.
     """
-    stored = self._stored(name)
-    dtype = jnp.dtype(stored.dtype)
-    size = math.prod(stored.shape) * dtype.itemsize
-    if not size:  # nothing to map
-      return np.zeros(stored.shape, dtype)
-    raw = np.memmap(stored.file, np.uint8, "r", stored.start, (size,))
-    return np.asarray(raw).view(dtype).reshape(stored.shape)
+    return mapped(self._stored(name))
 
   def _stored(self, name: str) -> Stored:
     if name not in self.tensors:
@@ -120,6 +114,25 @@ class Folder:
         f"{self.path} has no tensor {name!r}; it has {_some(self.tensors)}."
       )
     return self.tensors[name]
+
+
+def mapped(stored: Stored) -> np.ndarray:
+  """One tensor; see `Folder.read`."""
+  dtype = jnp.dtype(stored.dtype)
+  size = math.prod(stored.shape) * dtype.itemsize
+  if not size:  # nothing to map
+    return np.zeros(stored.shape, dtype)
+  raw = np.memmap(stored.file, np.uint8, "r", stored.start, (size,))
+  return np.asarray(raw).view(dtype).reshape(stored.shape)
+
+
+def tensors(path: pathlib.Path) -> dict[str, Stored]:
+  """Where the tensors of one safetensors file lie.
+
+  Raises:
+    FolderError: it is not a whole one.
+  """
+  return _read_header(path)
 
 
 def _some(items: Iterable) -> str:

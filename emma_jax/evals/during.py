@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from emma_jax.build import sections
-from emma_jax.evals import reference, runner, table
+from emma_jax.evals import predictions, reference, runner, table
 from emma_jax.evals.outcomes import Evaluation, Scores
 from emma_jax.evals.run_report import RunReport
 from emma_jax.evals.samples import RunSamples
@@ -44,8 +44,9 @@ class RunObserver:
 class StageEvaluator:
   """An `AfterStage` of training.loop.
 
-  After every stage: a line in scores.jsonl, and report.html. After the last
-  one: held-out sets, ceiling and the reference model too, and scores.json.
+  After every stage: a line in scores.jsonl, the predictions it is of in
+  evaluations/step-N, and report.html. After the last one: held-out sets,
+  ceiling and the reference model too, and scores.json.
   """
 
   def __init__(
@@ -88,6 +89,9 @@ class StageEvaluator:
         "some in evaluate.sources."
       )
     elif jax.process_index() == 0:
+      predictions.write(
+        self.workdir / predictions.folder_of(step), done.outcomes
+      )
       self._remember(done.scores, stage)
     if last and jax.process_index() == 0:
       self._finish(done)

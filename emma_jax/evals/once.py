@@ -3,11 +3,15 @@
 import dataclasses
 import pathlib
 
-from emma_jax.evals import reference, report, runner, table
-from emma_jax.evals.outcomes import Scores
+import jax
+
+from emma_jax.evals import predictions, reference, report, runner, table
+from emma_jax.evals.outcomes import Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.sampling.session import Session
 from emma_jax.training.metrics import read_metrics
+
+PREDICTIONS = predictions.LINES
 
 
 def evaluate(
@@ -16,19 +20,27 @@ def evaluate(
   out: str | pathlib.Path,
   workdir: str | pathlib.Path | None = None,
 ) -> Scores:
-  """Scores a session; writes scores.json and report.html, and returns scores.
+  """Scores a session, writes what came of it, and returns the scores.
+
+  That are scores.json, report.html, and the `predictions`. Of several processes
+  all compute and the first one writes.
 
   Args:
     session: of `build.session`.
     settings: with `reference`, the shipped model is scored beside it.
-    out: folder of the two files.
+    out: folder of the files.
     workdir: of the training whose curves the report shows, if there was one.
   """
   out = pathlib.Path(out)
-  done = runner.run(session, settings, table.Lines())
+  first = jax.process_index() == 0
+  lines: Progress = table.Lines() if first else quiet
+  done = runner.run(session, settings, lines)
   if settings.reference:
     plain = dataclasses.replace(settings, reference=False)
-    done.scores["reference"] = reference.scores(plain, progress=table.Lines())
+    done.scores["reference"] = reference.scores(plain, progress=lines)
+  if not first:
+    return done.scores
+  predictions.write(out, done.outcomes)  # before the scores that they explain
   runner.write_scores(out / "scores.json", done.scores)
   history, metrics = [], []
   if workdir is not None:
@@ -42,5 +54,6 @@ def evaluate(
     history=history,
     metrics=metrics,
     config=session.config,
+    predictions=PREDICTIONS,
   )
   return done.scores

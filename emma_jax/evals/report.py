@@ -35,6 +35,7 @@ def write(
   metrics: Sequence[Entry] = (),
   config: Mapping[str, Any] | None = None,
   samples: Sequence[over_time.Table] = (),
+  predictions: str = "",
 ):
   """Writes the report; what is not given has no section.
 
@@ -47,12 +48,14 @@ def write(
     metrics: the lines of metrics.jsonl.
     config: nested dicts; shown whole.
     samples: of the run's looks, see `over_time.tables`.
+    predictions: the file of all of them, from the report's folder.
   """
   outcomes = outcomes or {}
   page = render(
     "report.html.j2",
     title=title,
     facts=_facts(scores, metrics),
+    predictions=predictions,
     tiles=_tiles(scores) if scores else [],
     notes=notes(scores) if scores else [],
     history=_history(history) if history else None,

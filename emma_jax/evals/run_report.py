@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from emma_jax.evals import over_time, report, runner
+from emma_jax.evals import over_time, predictions, report, runner
 from emma_jax.evals.outcomes import Evaluation
 from emma_jax.training.metrics import read_metrics
 
@@ -51,6 +51,9 @@ class RunReport:
         metrics=metrics,
         config=self._config,
         samples=over_time.tables(self.workdir),
+        predictions=f"{predictions.folder_of(scores['step'])}/{predictions.LINES}"
+        if scores
+        else "",
       )
     except OSError as error:
       print(f"No report: {error}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from emma_jax import rules, sharding
 from emma_jax.build import data as build_data
@@ -24,7 +24,7 @@ from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.planner import counts, recipe
 from emma_jax.planner.chips import PlanError
 from emma_jax.planner.recipe import Recipe
-from emma_jax.sampling import context, image, text
+from emma_jax.sampling import context, image, placement, text
 from emma_jax.structs import Batch
 from emma_jax.training import state
 from emma_jax.training import step as step_lib
@@ -330,11 +330,11 @@ def _cache(emma: Emma, params, batch: Batch, mesh: Mesh):
 
 
 def _place_cache(cache, mesh: Mesh):
-  put = lambda axis: lambda x: _rows(x.shape, x.dtype, mesh, axis)
-  return cache.replace(
-    key_ZBSKE=put(1)(cache.key_ZBSKE),
-    value_ZBSKE=put(1)(cache.value_ZBSKE),
-    ids=jax.tree.map(put(0), cache.ids),
+  """Shapes of a cache, each in its place."""
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    cache,
+    placement.of_cache(cache, mesh),
   )
 
 
@@ -345,12 +345,8 @@ def _keys(rows: int, mesh: Mesh) -> jax.ShapeDtypeStruct:
 
 def _rows(shape, dtype, mesh: Mesh, axis: int | None) -> jax.ShapeDtypeStruct:
   """An array whose `axis` is split as a batch's rows are; None: whole."""
-  spec: list[tuple[str, ...] | None] = [None] * len(shape)
-  if axis is not None:
-    spec[axis] = dict(sharding.TABLE)["rows"]
-  return jax.ShapeDtypeStruct(
-    shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*spec))
-  )
+  where = placement.split(shape, mesh, axis)
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
 
 
 # ---------------------------------------------------------------- measures

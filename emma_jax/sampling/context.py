@@ -17,6 +17,7 @@ from emma_jax import ranges, seeds
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
+from emma_jax.models import partition
 from emma_jax.models.emma import Emma
 from emma_jax.structs import Batch, KvCache, TokenIds
 
@@ -166,12 +167,24 @@ def prefill(
     made: Any = emma.apply(
       variables, batch.tokens_BU, batch.und_ids, nothing, method=Emma.extend
     )
-    return made
+    return made[0], by_rows(made[1])
   latents = emma.apply(variables, batch, method=Emma.latents)
   out: Any = emma.apply(
     variables, batch, latents, None, None, route, return_kv=True
   )
-  return out.hidden_BUD, out.cache
+  return out.hidden_BUD, by_rows(out.cache)
+
+
+def by_rows(cache: KvCache) -> KvCache:
+  """The cache, split by rows alone where a mesh computes it."""
+  put = lambda x, axis: partition.constrain(
+    x, *("rows" if a == axis else None for a in range(x.ndim))
+  )
+  return KvCache(
+    key_ZBSKE=put(cache.key_ZBSKE, 1),
+    value_ZBSKE=put(cache.value_ZBSKE, 1),
+    ids=jax.tree.map(lambda x: put(x, 0), cache.ids),
+  )
 
 
 def _empty_cache(emma: Emma, rows: int) -> KvCache:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
+from emma_jax.sampling.placement import Placement
 
 
 @functools.partial(jax.jit, static_argnames="emma")
@@ -45,12 +46,23 @@ def chunks(sizes: Sequence[tuple[int, int]], pixels: int) -> list[list[int]]:
 
 
 def encode_all(
-  emma: Emma, autoencoder: dict, pictures: Sequence[np.ndarray], pixels: int
+  emma: Emma,
+  autoencoder: dict,
+  pictures: Sequence[np.ndarray],
+  pixels: int,
+  place: Placement,
 ) -> list[np.ndarray]:
-  """Latents (h, w, C), float32, of uint8 pictures (Y, X, 3)."""
+  """Latents (h, w, C), float32, of uint8 pictures (Y, X, 3).
+
+  Of `pixels` pixels at once, see `chunks`; the devices of `place` take equally
+  many pictures each, if need be the last one again.
+  """
   out: dict[int, np.ndarray] = {}
   for members in chunks([p.shape[:2] for p in pictures], pixels):
-    made = encode(emma, autoencoder, np.stack([pictures[i] for i in members]))
-    for i, latent in zip(members, np.asarray(made, np.float32)):
+    more = members[-1:] * (place.whole_rows(len(members)) - len(members))
+    stacked = np.stack([pictures[i] for i in (*members, *more)])
+    with place.program():
+      made = encode(emma, autoencoder, place.rows(stacked))
+    for i, latent in zip(members, place.host(made).astype(np.float32)):
       out[i] = latent
   return [out[i] for i in range(len(pictures))]

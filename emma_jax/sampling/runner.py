@@ -1,9 +1,10 @@
-"""Weights on the device, and requests computed in chunks of static sizes."""
+"""Weights on the devices, and requests computed in chunks of static sizes."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +15,7 @@ from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
 from emma_jax.sampling.context import NotFinite, SampleError, static_size
+from emma_jax.sampling.placement import Placement
 from emma_jax.sampling.requests import places_by
 from emma_jax.structs import WithLatent
 
@@ -35,6 +37,9 @@ class Runner:
     Slower for the last few, and a result is the same bit for bit whatever it
     is computed with: other numbers of rows may round otherwise.
   name: of the weights, in errors.
+  place: where weights and rows lie. Every program has a multiple of its parts
+    of rows: where fewer are asked for, the others repeat one, as devices that
+    have none would wait.
   """
 
   emma: Emma | None
@@ -45,10 +50,17 @@ class Runner:
   batch: int
   fill: bool
   name: str
+  place: Placement
 
   def __post_init__(self):
     if self.batch < 1 or static_size(self.batch) != self.batch:
       raise SampleError(f"batch={self.batch} must be a power of two.")
+    if self.fill and self.batch % self.place.shards:
+      raise SampleError(
+        f"Programs of {self.batch} rows do not split over "
+        f"{self.place.shards} devices; make rows a multiple of "
+        f"{self.place.shards}, or mesh.slice, data and fsdp smaller."
+      )
 
   @property
   def model(self) -> Emma:
@@ -96,14 +108,17 @@ class Runner:
         len(contexts) * rows,
         layout,
       )
-      _, cache = context.prefill(emma, self.params, batch, "versatile")
-      keys_B = context.keys(seed, task, [streams[n] for n in places])
-      latents_BTC = image.sample_latents(
-        emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
-      )
-      made, finite_B = image.decode(emma, self.params, latents_BTC, grid)
+      keys_B = self.place.keys(seed, task, [streams[n] for n in places])
+      with self.place.program():
+        _, cache = context.prefill(
+          emma, self.params, self.place.rows(batch), "versatile"
+        )
+        latents_BTC = image.sample_latents(
+          emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
+        )
+        made, finite_B = image.decode(emma, self.params, latents_BTC, grid)
       self._check(finite_B, f"A picture ({task})")
-      out += list(np.asarray(made)[: len(chunk)])
+      out += list(self.place.host(made)[: len(chunk)])
     return out
 
   def reconstruct(self, pictures: Sequence[Pixels]) -> list[Pixels]:
@@ -111,14 +126,16 @@ class Runner:
     out: dict[int, Pixels] = {}
     for places in places_by(p.shape for p in pictures).values():
       for chunk, rows in self._chunks(places):
-        made, finite_B = image.reconstruct(
-          self.autoencoder,
-          self.params["autoencoder"],
-          np.stack([pictures[i] for i in _filled(chunk, rows)]),
-          self.dtype,
-        )
+        stacked = np.stack([pictures[i] for i in _filled(chunk, rows)])
+        with self.place.program():
+          made, finite_B = image.reconstruct(
+            self.autoencoder,
+            self.params["autoencoder"],
+            self.place.rows(stacked),
+            self.dtype,
+          )
         self._check(finite_B, "A picture from the autoencoder")
-        out |= dict(zip(chunk, np.asarray(made)))
+        out |= dict(zip(chunk, self.place.host(made)))
     return [out[i] for i in range(len(pictures))]
 
   def with_latents(
@@ -128,7 +145,9 @@ class Runner:
     weights, every = self.params["autoencoder"], [p for x in shown for p in x]
     # One by one where nothing may depend on what comes along.
     at_once = 1 if self.fill else _PIXELS
-    made = iter(latents.encode_all(self.model, weights, every, at_once))
+    made = iter(
+      latents.encode_all(self.model, weights, every, at_once, self.place)
+    )
     return [[WithLatent(p, next(made)) for p in x] for x in shown]
 
   def answers(
@@ -158,41 +177,53 @@ class Runner:
       filled = _filled(chunk, rows)
       batch = context.one_per_row([questions[i] for i in filled], rows, layout)
       blocks = [(tokens[filled], count[filled]) for tokens, count in further]
-      keys_B = context.keys(seed, "understanding", [streams[i] for i in filled])
-      found = self._converse(batch, blocks, keys_B, eos, options)
+      keys_B = self.place.keys(
+        seed, "understanding", [streams[i] for i in filled]
+      )
+      with self.place.program():
+        found = self._converse(batch, blocks, keys_B, eos, options)
       yield from zip(chunk, found)
 
   def _converse(
     self, batch, blocks, keys_B, eos: int, options: dict[str, Any]
   ) -> list[list[list[int]]]:
     """Tokens per row and turn; blocks: tokens and counts of later turns."""
-    emma, params = self.model, self.params
+    emma, params, place = self.model, self.params, self.place
     room = (1 + len(blocks)) * options["room"]
     room += sum(tokens.shape[1] for tokens, _ in blocks)
-    dialogue = text.start(emma, params, batch, self.route, room)
+    dialogue = text.start(emma, params, place.rows(batch), self.route, room)
     active_B = np.ones(len(batch.tokens_BU), bool)
     out: list[list[list[int]]] = [[] for _ in active_B]
     for turn in range(1 + len(blocks)):
       if turn:
         tokens_BL, count_B = blocks[turn - 1]
-        dialogue = text.say(emma, params, dialogue, tokens_BL, count_B)
+        dialogue = text.say(
+          emma, params, dialogue, *place.rows((tokens_BL, count_B))
+        )
         active_B = count_B > 0
       answers_BL, finite_B, dialogue = text.answer(
-        emma, params, dialogue, active_B, keys_B, eos=np.int32(eos), **options
+        emma,
+        params,
+        dialogue,
+        place.rows(active_B),
+        keys_B,
+        eos=np.int32(eos),
+        **options,
       )
       self._check(finite_B, "An answer")
-      for row, ids in zip(out, np.asarray(answers_BL).tolist()):
+      for row, ids in zip(out, place.host(answers_BL).tolist()):
         row.append(ids[: ids.index(eos)] if eos in ids else ids)
     return out
 
   def _check(self, finite_B: Any, what: str) -> None:
     """Raises NotFinite unless all rows are finite."""
-    if np.asarray(finite_B).all():
+    if self.place.host(finite_B).all():
       return
+    finite = jax.jit(lambda x: jnp.isfinite(x).all())
     wrong = [
       path
       for path, x in rules.flatten(self.params).items()
-      if jnp.issubdtype(x.dtype, jnp.inexact) and not jnp.isfinite(x).all()
+      if not self.place.host(finite(x))
     ]
     cause = (
       "The weights are finite, so the request takes them too far: a guidance "
@@ -209,9 +240,11 @@ class Runner:
 
   def _chunks(self, items: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     """(items of a chunk, rows to compute it with); see `static_size`."""
-    for start in range(0, len(items), self.batch):
-      chunk = list(items[start : start + self.batch])
-      yield chunk, self.batch if self.fill else static_size(len(chunk))
+    most = self.place.whole_rows(self.batch)
+    for start in range(0, len(items), most):
+      chunk = list(items[start : start + most])
+      rows = most if self.fill else static_size(len(chunk))
+      yield chunk, min(self.place.whole_rows(rows), most)
 
 
 def _filled(chunk: list[int], rows: int) -> list[int]:

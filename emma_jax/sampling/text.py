@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.models.emma import Emma
-from emma_jax.sampling.context import prefill, used
+from emma_jax.sampling.context import by_rows, prefill, used
 from emma_jax.structs import Batch, KvCache, TokenIds
 
 
@@ -53,7 +53,7 @@ def start(
     ids=jax.tree.map(lambda x: pad(x, 1), cache.ids),
   )
   return Dialogue(
-    cache=cache,
+    cache=by_rows(cache),
     column=jnp.int32(columns),
     length_B=length_B,
     logits_BV=_logits_at(emma, params, hidden_BUD, length_B),
@@ -185,7 +185,7 @@ def _append(emma, params, d: Dialogue, tokens_BL, count_B):
   )
   d = dataclasses.replace(
     d,
-    cache=cache,
+    cache=by_rows(cache),
     column=d.column + tokens_BL.shape[1],
     length_B=d.length_B + count_B,
   )

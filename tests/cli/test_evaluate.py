@@ -1,5 +1,6 @@
 """emma-evaluate: flags, messages, and the files it leaves."""
 
+import collections
 import json
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from emma_jax.build import config_file
 from emma_jax.build import session as build_session
 from emma_jax.cli import evaluate
+from emma_jax.evals import predictions
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.world.scene import CANVAS
 
@@ -101,6 +103,10 @@ def test_flags_and_files(loaded, tmp_path, capsys):
   said = capsys.readouterr()
   assert "Text to image" in said.out and str(out / "report.html") in said.out
   assert "copier" in said.err
+  lines = predictions.read(out / "predictions.jsonl")
+  sets = collections.Counter(line["set"] for line in lines)
+  assert sets["drawing"] == sets["editing"] == 4
+  assert 'href="predictions.jsonl"' in (out / "report.html").read_text()
   EvalSettings.of(loaded[0][1])  # the config itself stays sound
 
 
@@ -116,7 +122,7 @@ def test_default_folders(loaded, tmp_path):
   "argv, words",
   [
     (["--und", "lost.jsonl"], "no such file"),
-    (["--config.data.seed=3"], "only keys of evaluate and sample"),
+    (["--config.data.seed=3"], "only keys of evaluate, sample"),
     (["--config.evaluate.sampels=3"], "Did you mean"),
     (["--tasks", "drawings"], "drawings"),
     (["--samples", "0"], "samples=0"),
@@ -136,7 +142,8 @@ def test_only_how_it_is_scored_and_sampled_can_be_changed(loaded, capsys):
     code = evaluate.main([f"--config.{section}.x=1"])
     assert code == 2
     refused = "the weights decide this" in capsys.readouterr().err
-    assert refused == (section not in ("evaluate", "sample")), section
+    allowed = ("evaluate", "sample", "mesh")
+    assert refused == (section not in allowed), section
 
 
 def test_a_model_of_files_asks_for_files(loaded, monkeypatch, capsys):
@@ -169,6 +176,9 @@ def test_help_names_every_flag(capsys, monkeypatch):
     "--und",
     "--t2i",
     "--edit",
+    "--dtype",
+    "--coordinator",
     "--config.evaluate",
+    "--config.mesh",
   ):
     assert flag in text

@@ -324,4 +324,31 @@ def test_only_how_it_samples_and_prepares_can_be_changed(capsys):
     argv = ["ask", "--question", "x", f"--config.{section}.x=1"]
     assert main(argv) == 2
     refused = "the weights decide this" in capsys.readouterr().err
-    assert refused == (section not in ("sample", "data")), section
+    assert refused == (section not in ("sample", "data", "mesh")), section
+
+
+@pytest.mark.parametrize(
+  "arguments, words",
+  [
+    (["--config.mesh.fsdp=3"], "fsdp=3, tensor=1 does not use 1 devices"),
+    (["--config.mesh.fsdp=0"], "mesh.fsdp=0: give a number of devices"),
+    (["--config.mesh.fsdq=2"], "Did you mean mesh.fsdp?"),
+    (["--coordinator", "here"], "num_processes and process_id missing"),
+  ],
+)
+def test_devices_that_are_not_there_end_it_before_weights_are_read(
+  capsys, arguments, words
+):
+  nowhere = ["--checkpoint", "nowhere"]
+  assert main(["ask", "--question", "x", *nowhere, *arguments]) == 2
+  said = capsys.readouterr().err
+  assert words in said and "Traceback" not in said and "nowhere" not in said
+
+
+def test_a_mesh_of_one_device_and_another_dtype(weights, capsys):
+  ask = ["ask", weights, "--question", "what?", "--max-tokens", "3"]
+  assert main(ask) == 0
+  one = capsys.readouterr().out
+  assert main([*ask, "--config.mesh.data=-1"]) == 0
+  assert capsys.readouterr().out == one
+  assert main([*ask, "--dtype", "bfloat16"]) == 0

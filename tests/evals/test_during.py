@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from emma_jax.evals import runner
+from emma_jax.evals import predictions, runner
 from emma_jax.evals.during import StageEvaluator
 from emma_jax.structs import TASKS
 
@@ -57,6 +57,11 @@ def test_resumed_equals_undisturbed(tmp_path, config, capsys):
   assert "report.html" in said.out and "scores.json" in said.out
   page = (tmp_path / "whole" / "report.html").read_text()
   assert "Scores over time" in page and "reference 1.000" in page
+  assert 'href="evaluations/step-40/predictions.jsonl"' in page
+  for step, count in ((10, 6), (40, 12)):
+    folder = tmp_path / "whole" / "evaluations" / f"step-{step}"
+    lines = predictions.read(folder / predictions.LINES)
+    assert sum(line["set"] == "drawing" for line in lines) == count
 
 
 def test_the_router_is_taken_once_it_is_trained_whatever_the_stage(

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 from emma_jax.exits import Exit
 
 
@@ -56,6 +56,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     metavar="N",
     help="items computed at once; gives the same predictions [config.rows]",
   )
+  devices.add_dtype(parser)
+  parser.epilog = devices.MESH_HELP
 
 
 def load_config(

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 from emma_jax.cli.benchmark import flags
 
 
@@ -39,6 +39,7 @@ def prepared(
   flags.shard_of(args.shard)  # checks it
   if args.batch < 0:
     raise common.UserError(f"--batch {args.batch} must not be negative.")
+  mesh, overrides = devices.split(overrides)
   config = flags.load_config(args, overrides)
   found = runs.make_run(config, args.out, args.sets, args.data)
   # Before anything is loaded.
@@ -50,7 +51,12 @@ def prepared(
 
   try:
     model = Model.of(
-      session.load(args.checkpoint, batch=config["rows"], fill=True)
+      session.load(
+        args.checkpoint,
+        batch=config["rows"],
+        fill=True,
+        **devices.options(args, mesh),
+      )
     )
   except common.sampling_mistakes() as error:
     raise common.UserError(str(error)) from error

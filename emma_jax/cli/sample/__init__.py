@@ -7,12 +7,13 @@
 
 The same as `python -m emma_jax.cli.sample`. `emma-sample draw --help` shows
 the options of draw. Without --checkpoint the shipped reference model samples.
+With --config.mesh.fsdp=-1 all devices of this machine hold the weights
+together; on several hosts each runs the same command, and the first one writes.
 """
 
 import argparse
-import sys
 
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> exit code`.
@@ -37,4 +38,4 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry() -> None:
   """The console script."""
-  sys.exit(main())
+  devices.end(main)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emma_jax import ranges
+from emma_jax.cli import devices
 from emma_jax.cli.sample import weights
 
 
@@ -72,6 +73,6 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
     top_p=args.top_p,
     seed=args.seed,
   )
-  for answer in answers:
+  for answer in answers if devices.is_first() else ():
     print(answer)
   return 0

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from emma_jax import ranges
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 
 # Suffix -> Pillow's format and options.
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,9 +61,11 @@ def files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
 def save(
   files: Sequence[pathlib.Path], pictures: Sequence[Any], texts: Sequence[str]
 ) -> int:
-  """Writes and names the pictures; 0, or UserError."""
+  """Writes and names the pictures, in the first process; 0, or UserError."""
   from PIL import Image
 
+  if not devices.is_first():
+    return 0
   for file, picture_YXC, text in zip(files, pictures, texts):
     kind, options = FORMATS[file.suffix.lower()]
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from emma_jax import seeds
 from emma_jax.build import config_file
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 
 
 def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -29,12 +29,14 @@ def add_parser(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
   sub.add_argument(
     "--seed", type=seeds.flag, default=0, help=f"{seeds.RANGE} (default: 0)"
   )
+  devices.add_dtype(sub)
+  devices.add_processes(sub)
   sub.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
   sub.epilog = (
     "--config.sample.KEY=VALUE changes a default of the weights' "
-    "config, such as --config.sample.averaged=false."
+    f"config, such as --config.sample.averaged=false. {devices.MESH_HELP}"
   )
   return sub
 
@@ -47,29 +49,35 @@ def session(
   """The weights, said aloud where they were not asked for.
 
   `check`: of what is asked, given the model's `Requests` and the defaults of
-  its section `sample`, before weights are read.
+  its section `sample`, before weights are read. Joins the other processes
+  first: all have to call this.
   """
   common.use_compilation_cache()
   # After the arguments: a mistake in them should not wait for JAX.
   from emma_jax.build import session as build_session
 
+  mesh, overrides = devices.split(overrides)
   for key in overrides:
     if key.split(".")[0] not in ("sample", "data"):
       raise common.UserError(
-        f"--config.{key}: the weights decide this; only keys of sample and "
-        "data can be changed when sampling."
+        f"--config.{key}: the weights decide this; only keys of sample, "
+        "data and mesh can be changed when sampling."
       )
+  devices.join(args)
 
   def change(config: dict) -> dict:
     config = config_file.changed(config, overrides)
     check(build_session.requests(config), config["sample"])
     return config
 
-  found = build_session.load(args.checkpoint, change=change)
-  print(
-    f"Sampling with {found.name}, trained for {found.step} steps.",
-    file=sys.stderr,
+  found = build_session.load(
+    args.checkpoint, change=change, **devices.options(args, mesh)
   )
+  if devices.is_first():
+    print(
+      f"Sampling with {found.name}, trained for {found.step} steps.",
+      file=sys.stderr,
+    )
   return found
 
 

@@ -2,13 +2,15 @@
 
   emma-speed torch [--rows R ...] [--dtypes D ...] [--threads N]
   emma-speed memory [--dtypes D ...]
+  emma-speed restore [--config FILE] [--forms F ...] [--devices N ...]
   emma-speed gpu [--config FILE:STAGE,MACHINE] [--parts P ...] [--json FILE]
   emma-speed data [--pictures FILE ...] [--frame HEIGHTxWIDTH]
 
 The same as `python -m emma_jax.cli.speed`. `torch` times Qwen3-0.6B
 (prefill and cached decode), SigLIP2 so400m and DC-AE f32c32 on the CPU beside
 transformers and diffusers (extra `torch`). `memory` says what coding pictures
-of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. `gpu` times a
+of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. `restore` says
+what a host needs to bring a whole model's weights to devices. `gpu` times a
 stage's train step on the GPU that is here, the same step in PyTorch, and a
 denoising step of another config's model; launch/bench_gpu.sh calls it. `data`
 counts pictures per second and core from ArrayRecord to packed rows, beside
@@ -26,7 +28,7 @@ from emma_jax.speed import child
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> results`.
-COMMANDS = ("torch", "memory", "gpu", "data")
+COMMANDS = ("torch", "memory", "restore", "gpu", "data")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(argv: Sequence[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
-  if overrides and args.command != "gpu":
+  if overrides and args.command not in ("gpu", "restore"):
     raise common.UserError(
       f"{args.command} takes no --config.{next(iter(overrides))}"
       ": its sizes are the published ones."
