@@ -58,8 +58,8 @@ def read(name: str, choose: Choose = lambda meta: True) -> Weights:
 
   Raises:
     NoWeights: nothing is there.
-    CheckpointError: what is there cannot be read, or is damaged.
-    FolderError: an exported folder is incomplete.
+    CheckpointError: what is there cannot be read, or is damaged, as is an
+      exported folder that is not whole or not finite.
   """
   if name in SHIPPED:
     if not installed(name):
@@ -113,7 +113,10 @@ def _of_run(
 
 
 def _of_export(path: pathlib.Path, choose: Choose) -> Weights:
-  found = exported.load(path)
+  try:
+    found = exported.load(path)
+  except ValueError as error:  # of folder, config, names or values: all tell
+    raise CheckpointError(str(error)) from error
   meta = {
     "config": found.config,
     "step": found.step,

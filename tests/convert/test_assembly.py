@@ -200,7 +200,9 @@ def test_und_branch_goes_out_as_it_came_in(variant, folders, config):
   emma = rules.unflatten(
     dict(
       (path.removeprefix("llm/"), leaf)
-      for path, leaf in assembly._llm(c, folders["qwen3_folder"], "float32")
+      for path, leaf in assembly._llm(
+        c, qwen3.open_folder(folders["qwen3_folder"]).leaves
+      )
     )
   )
   sizes, back = assembly.und_branch(c, emma)
@@ -253,8 +255,8 @@ WRONG = {  # every size that decides what is computed, but those shapes show
   "part, name",
   [(part, name) for part, changes in WRONG.items() for name in changes],
 )
-def test_each_size_is_compared(config, folders, part, name):
-  """Before a tensor is read into the tree; the error names both values."""
+def test_each_size_is_compared(config, sizes, part, name):
+  """The error names both values."""
   value = WRONG[part][name]
   if part == "vision":
     encoder = dataclasses.replace(config.vision.encoder, **{name: value})
@@ -263,18 +265,20 @@ def test_each_size_is_compared(config, folders, part, name):
     own = dataclasses.replace(getattr(config, part), **{name: value})
     changed = {part: own}
   other = dataclasses.replace(config, **changed)
-  source = {
-    "llm": lambda: assembly._llm(other.llm, folders["qwen3_folder"], None),
-    "vision": lambda: assembly._vision(other, folders["siglip2_folder"], None),
-    "autoencoder": lambda: assembly._autoencoder(
-      other, folders["dcae_folder"], None
-    ),
-  }[part]
   with pytest.raises(
     assembly.AssemblyError,
     match=f"  {name}: the folder has .*, the config " + re.escape(repr(value)),
   ):
-    next(iter(source()))
+    assembly.same_sizes(other, *sizes)
+
+
+@pytest.fixture(scope="module")
+def sizes(folders):
+  return (
+    qwen3.open_folder(folders["qwen3_folder"]).config,
+    siglip.open_folder(folders["siglip2_folder"]).config,
+    dcae.open_folder(folders["dcae_folder"]).config,
+  )
 
 
 CONFIG = """
