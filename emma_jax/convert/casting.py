@@ -13,9 +13,6 @@ import numpy as np
 
 # Elements looked at in one go: less memory than the array again.
 _CHUNK = 1 << 20
-# A cast may change an array by this share of its own norm: float16 rounds
-# normal numbers by at most 4.9e-4, subnormal ones by up to all of them.
-FAITHFUL = 1e-3
 
 
 class BadValues(ValueError):
@@ -88,7 +85,7 @@ def cast(
 
   Raises:
     BadValues: a value beyond the dtype's largest, or most of the array below
-      its smallest (see FAITHFUL).
+      its smallest: the cast changes it, in norm, by more than the dtype's eps.
   """
   x, dtype = np.asarray(x), jnp.dtype(dtype)
   if x.dtype == dtype:
@@ -102,7 +99,8 @@ def cast(
   if jnp.finfo(dtype).minexp <= jnp.finfo(x.dtype).minexp:
     return out, 0  # the exponents reach as far down
   zeros, off = _lost(x, out)
-  if off > FAITHFUL:
+  # Normal numbers are rounded by half of eps at most, subnormal ones by more.
+  if off > float(jnp.finfo(dtype).eps):
     raise BadValues(
       f"{name}: {dtype.name} would change it by {off:.2g} of its norm and"
       f" make {zeros:,} of {x.size:,} values 0, as they are below"

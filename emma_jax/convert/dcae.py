@@ -197,7 +197,12 @@ def open_folder(
   latent = latent_from_hf(folder.config, config.latent_channels, where)
   ignore = [name.replace(".", r"\.") for name in _counters(config)]
   leaves = table.read(
-    folder, entries(config), leaf_shapes(config), ignore=ignore, dtype=dtype
+    folder,
+    entries(config),
+    leaf_shapes(config),
+    ignore=ignore,
+    dtype=dtype,
+    told=told,
   )
   own = ((f"latent/{name}", x) for name, x in latent.items())
   return table.Opened(config, itertools.chain(leaves, own), told)

@@ -138,6 +138,7 @@ def read_config(
   if c["upsample_block_type"] != "interpolate":
     c["upsample_block_type"] = "pixel_shuffle"
   sizes = fields.sized(DcaeConfig, where, **c, residual_gain=1.0)
+  latent_from_hf(config, sizes.latent_channels, where)
   return sizes, fields.told(taken, where)
 
 
@@ -201,8 +202,9 @@ def latent_from_hf(
   """
   value, _ = fields.read(_LATENT, config, where)
   factor = value["scaling_factor"]
-  shift = np.asarray(value[_SHIFT] or [0.0] * channels, np.float32)
-  scale = np.asarray(value[_SCALE] or [factor] * channels, np.float32)
+  with np.errstate(over="ignore"):  # told below
+    shift = np.asarray(value[_SHIFT] or [0.0] * channels, np.float32)
+    scale = np.asarray(value[_SCALE] or [factor] * channels, np.float32)
   if shift.shape != (channels,) or scale.shape != (channels,):
     raise ConfigError(
       f"{_SHIFT} and {_SCALE} in {where} must hold {channels} numbers"

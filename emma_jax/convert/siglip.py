@@ -169,6 +169,7 @@ def open_folder(
     prefix=PREFIX if nested else "",
     ignore=IGNORED,
     dtype=dtype,
+    told=told,
   )
   return table.Opened(config, leaves, told)
 

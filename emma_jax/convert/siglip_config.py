@@ -40,7 +40,7 @@ _FIXED = {"hidden_act": "gelu_pytorch_tanh", "attention_dropout": 0.0}
 _REMEDY = "a model trained with another value needs code of its own"
 
 
-def _fields(family: str) -> tuple[Field, ...]:
+def fields_of(family: str) -> tuple[Field, ...]:
   """The keys of a vision model.
 
   transformers writes a whole model's vision_config with what differs from the
@@ -106,7 +106,8 @@ def read_config(
   family = _family(said, where)
   if own is not config:
     where = f"{where}, vision_config"
-    kind = own.get("model_type", family)
+    kind = own.get("model_type")
+    kind = family if kind is None else kind
     if _family({"model_type": kind}, where) != family:
       raise ConfigError(
         f"{where} is of the model_type {kind!r} in a file of {family!r}; get"
@@ -114,7 +115,7 @@ def read_config(
       )
   for section in (config, own):
     fields.refuse_quantised(section, where)
-  c, taken = fields.read(_fields(family), own, where)
+  c, taken = fields.read(fields_of(family), own, where)
   encoder = fields.sized(
     siglip2.SiglipConfig,
     where,

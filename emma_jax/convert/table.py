@@ -175,6 +175,7 @@ def read(
   prefix: str = "",
   ignore: Sequence[str] = (),
   dtype: Any = None,
+  told: str = "",
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (path, leaf) for every leaf; checks everything at the call.
 
@@ -192,16 +193,18 @@ def read(
     dtype: what floating leaves become; None: as stored. Layers of one leaf
       that are stored in several dtypes become the smallest that holds all of
       them exactly (float32 for float16 and bfloat16).
+    told: which defaults were taken for config.json, for the error of a folder
+      that does not fit.
 
   Raises:
     ConversionError: names, shapes or kinds of numbers that do not fit.
     BadValues: while leaves are read: what is not finite, or not after a cast.
   """
-  _check(folder, entries, shapes, prefix, ignore)
+  _check(folder, entries, shapes, prefix, ignore, told)
   return _leaves(folder, entries, prefix, dtype)
 
 
-def _check(folder, entries, shapes, prefix, ignore) -> None:
+def _check(folder, entries, shapes, prefix, ignore, told) -> None:
   wanted: dict[str, tuple[int, ...]] = {}
   ours = {entry.ours for entry in entries}
   unfilled = sorted(ours ^ set(shapes))
@@ -248,7 +251,7 @@ def _check(folder, entries, shapes, prefix, ignore) -> None:
       misshaped=misshaped,
       mistyped=mistyped,
       unfilled=unfilled,
-      hint=_hint(unknown, mistyped),
+      hint="\n".join(filter(None, (_hint(unknown, mistyped), told))),
     )
 
 

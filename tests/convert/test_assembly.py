@@ -1,12 +1,15 @@
 """EMMA put together from published folders is those parts, bit for bit."""
 
 import dataclasses
+import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from emma_jax import rules
 from emma_jax.build import model as build_model
@@ -328,6 +331,52 @@ def test_init_export_and_check_from_the_command_line(
     _, got = module.load(out)
     _, expected = module.load(folders[folder])
     jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["qwen3", "siglip2", "dcae"])
+def test_init_writes_nothing_that_is_not_finite(
+  folders, tmp_path, capsys, part, value
+):
+  file = tmp_path / "micro.py"
+  file.write_text(CONFIG)
+  bad = tmp_path / "bad"
+  shutil.copytree(folders[f"{part}_folder"], bad)
+  (weights,) = bad.glob("*.safetensors")
+  tensors = safetensors.numpy.load_file(weights)
+  name = sorted(tensors)[-1]
+  tensors[name].reshape(-1)[-1] = value
+  safetensors.numpy.save_file(tensors, weights)
+  argv = ["init", "--config", str(file), "--out", str(tmp_path / "init")]
+  for flag in ("qwen3", "siglip2", "dcae"):
+    path = bad if flag == part else folders[f"{flag}_folder"]
+    argv += [f"--{flag}", str(path)]
+  assert cli.main(argv) == 2
+  error = capsys.readouterr().err
+  assert f"{bad}: {name}: 1 of" in error and "are not finite" in error
+  assert not (tmp_path / "init").exists()
+
+
+def test_defaults_that_are_taken_are_said(config, folders, tmp_path):
+  """Where config.json is silent, with the values and whose they are."""
+  silent = tmp_path / "dcae"
+  shutil.copytree(folders["dcae_folder"], silent)
+  written = json.loads((silent / "config.json").read_text())
+  assert written.pop("decoder_conv_act_fn") == "relu"
+  (silent / "config.json").write_text(json.dumps(written))
+  said = []
+  assembly.assemble(
+    config,
+    **folders | {"dcae_folder": silent},
+    dtype="float32",
+    key=jax.random.key(0),
+    say=said.append,
+  )
+  assert said == [
+    f"{silent}/config.json leaves out 1 of its keys, read as the reference"
+    " implementation does: decoder_conv_act_fn='relu' (diffusers 0.42.1,"
+    " AutoencoderDC)."
+  ]
 
 
 def test_check_finds_equal_and_different(folders, tmp_path, capsys):
