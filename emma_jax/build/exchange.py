@@ -1,6 +1,6 @@
 """Published weights in, and parts of a model out, as a config says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import os
 import pathlib
 from typing import Any
@@ -25,6 +25,7 @@ def first_weights(
   siglip2_folder: str | os.PathLike,
   dcae_folder: str | os.PathLike,
   dtype: str,
+  say: Callable[[str], object] = print,
 ) -> list[assembly.Origin]:
   """Writes a checkpoint that a training can start from.
 
@@ -33,6 +34,7 @@ def first_weights(
     out: the new folder.
     qwen3_folder, siglip2_folder, dcae_folder: as downloaded.
     dtype: of the stored weights.
+    say: is told which defaults were taken where a config.json is silent.
 
   Returns:
     what came from where.
@@ -54,6 +56,7 @@ def first_weights(
     dcae_folder=dcae_folder,
     dtype=dtype,
     key=jax.random.key(config["train"]["seed"]),
+    say=say,
   )
   meta = {
     "config": config,

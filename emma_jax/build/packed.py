@@ -1,4 +1,4 @@
-"""A trained run as one float16 weight file, as the package ships them.
+"""A trained run as one weight file, in float16 as the package ships them.
 
 The averaged (EMA) weights of the newest sound checkpoint are taken. For an
 autoencoder the latents' mean and deviation are measured first, so that
@@ -35,19 +35,25 @@ def pack(
   *,
   autoencoder: bool,
   pictures: int,
+  dtype: str,
   note: str = "",
-) -> dict[str, Any]:
-  """Writes a run's weights; returns the metadata written with them.
+) -> tuple[dict[str, Any], dict[str, int]]:
+  """Writes a run's weights.
+
+  Returns the metadata written with them, and leaf -> how many of its values
+  were too small for `dtype` and became 0.
 
   Args:
     workdir: of the finished run; its scores.json goes along.
     out: the .safetensors file.
     autoencoder: whether the run is of an autoencoder alone, see `measure`.
     pictures: that latents are measured on.
+    dtype: of the stored weights.
     note: kept in the metadata.
 
   Raises:
-    CheckpointError: nothing is there, or it is damaged.
+    CheckpointError: nothing is there, it is damaged or not finite, or `dtype`
+      cannot hold it.
     Unmeasurable: see `measure`.
   """
   found = locate.read(str(workdir))
@@ -65,10 +71,10 @@ def pack(
   scores = pathlib.Path(workdir) / "scores.json"
   if scores.is_file():
     metadata["scores"] = json.loads(scores.read_text())
-  weight_files.save_weights(
-    pathlib.Path(out), params, metadata, dtype="float16"
+  flushed = weight_files.save_weights(
+    pathlib.Path(out), params, metadata, dtype=dtype
   )
-  return metadata
+  return metadata, flushed
 
 
 def steps_done(meta: Mapping[str, Any]) -> int:
@@ -118,7 +124,7 @@ def measure(
   )
   z = np.concatenate([encode(x) for x in batches(sources.open_source(spec))])
   shift, deviation = z.mean((0, 1, 2)), z.std((0, 1, 2))
-  if deviation.min() <= 1e-3 * deviation.max():
+  if not deviation.min() > 1e-3 * deviation.max():  # also where it is NaN
     raise Unmeasurable(
       f"A latent channel hardly varies (deviation {deviation.min():.2g} of "
       f"{deviation.max():.2g}): the autoencoder needs more training."

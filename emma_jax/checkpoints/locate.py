@@ -68,8 +68,8 @@ def read(
 
   Raises:
     NoWeights: nothing is there.
-    CheckpointError: what is there cannot be read, or is damaged.
-    FolderError: an exported folder is incomplete.
+    CheckpointError: what is there cannot be read, or is damaged, as is an
+      exported folder that is not whole or not finite.
   """
   if name in SHIPPED:
     if not installed(name):
@@ -131,7 +131,12 @@ def _of_export(path: pathlib.Path, choose: Choose, kept: Kept) -> Weights:
     choose(_meta(about))
     return kept(_meta(about)).put
 
-  found = exported.load(path, putting)
+  try:
+    found = exported.load(path, putting)
+  except CheckpointError:
+    raise
+  except ValueError as error:  # of folder, config, names or values: all tell
+    raise CheckpointError(str(error)) from error
   return Weights(params=found.params, meta=_meta(found))
 
 

@@ -21,10 +21,13 @@ from emma_jax import files, rules
 from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.renamed_keys import current_meta
+from emma_jax.convert import casting
 from emma_jax.convert.files import mapped, tensors
 from emma_jax.exits import Exit
 
 _KEY = "emma"  # the one metadata key: several would be written in any order
+
+_WIDER = "store it as float32 (--dtype float32)"
 
 
 class WeightsCorrupt(CheckpointError):
@@ -35,8 +38,11 @@ class WeightsCorrupt(CheckpointError):
 
 def save_weights(
   path: str | pathlib.Path, tree: Any, metadata: dict, dtype: Any = None
-):
+) -> dict[str, int]:
   """Writes nested dicts of arrays; the same input gives the same bytes.
+
+  Returns, for whoever has to tell, leaf -> how many of its values were too
+  small for `dtype` and became 0, of the leaves that have such.
 
   Args:
     path: the file, replaced at once when complete.
@@ -45,19 +51,21 @@ def save_weights(
     dtype: what floating leaves are stored as, such as "float16"; None: as is.
 
   Raises:
-    CheckpointError: a value that `dtype` cannot hold, a dtype the format
-      lacks, or metadata that is not JSON.
+    CheckpointError: a value that is not finite or that `dtype` cannot hold, a
+      leaf most of which is too small for it, a dtype the format lacks, or
+      metadata that is not JSON.
   """
   leaves = {}
+  flushed: dict[str, int] = {}
   for name, leaf in sorted(rules.flatten(tree).items()):
     array = np.asarray(jax.device_get(leaf))
-    if dtype is not None and jax.numpy.issubdtype(array.dtype, np.floating):
-      with np.errstate(over="ignore"):  # reported with its name instead
-        cast = array.astype(dtype)
-      if not np.array_equal(np.isfinite(cast), np.isfinite(array)):
-        peak = float(np.abs(array).max())
-        raise CheckpointError(f"{name}: {dtype} cannot hold {peak:g}.")
-      array = cast
+    try:
+      casting.check_finite(name, array, "choose a sound checkpoint")
+      if dtype is not None and casting.is_floating(array.dtype):
+        array, zeros = casting.cast(name, array, dtype, _WIDER)
+        flushed |= {name: zeros} if zeros else {}
+    except casting.BadValues as error:
+      raise CheckpointError(str(error)) from error
     if array.dtype.kind not in "fiub":
       raise CheckpointError(
         f"{name}: {array.dtype} cannot be stored; pass dtype='float16'."
@@ -72,6 +80,7 @@ def save_weights(
   )
   with files.atomic_write(path) as file:
     file.write(safetensors.numpy.save(leaves, {_KEY: text}))
+  return flushed
 
 
 def load_weights(

@@ -1,4 +1,4 @@
-"""Packs a trained run into one float16 weight file, as the package ships them.
+"""Packs a trained run into one weight file, as the package ships them.
 
   python -m emma_jax.cli.pack autoencoder --workdir runs/autoencoder \\
       --out emma_jax/assets/world_autoencoder.safetensors
@@ -7,7 +7,9 @@
 
 The averaged (EMA) weights of the newest sound checkpoint are taken. For an
 autoencoder the latents' mean and deviation are measured first, so that
-diffusion sees unit variance in every channel.
+diffusion sees unit variance in every channel. float16 has no number below 6e-8:
+what is smaller becomes 0 and is counted; a weight most of which is so small is
+refused, and `--dtype float32` keeps it.
 """
 
 import argparse
@@ -40,6 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     help="pictures that latents are measured on (default: %(default)s)",
   )
   parser.add_argument(
+    "--dtype",
+    default="float16",
+    choices=("float16", "float32"),
+    help="of the stored weights (default: %(default)s)",
+  )
+  parser.add_argument(
     "--note",
     default="",
     help="kept in the metadata: command, duration, machine",
@@ -51,16 +59,24 @@ def _main(argv: list[str]) -> int:
   args = _parser().parse_args(argv)
   from emma_jax.build import packed
 
-  metadata = packed.pack(
+  metadata, flushed = packed.pack(
     args.workdir,
     args.out,
     autoencoder=args.what == "autoencoder",
     pictures=args.pictures,
+    dtype=args.dtype,
     note=args.note,
   )
   if args.what == "autoencoder":
     psnr = metadata["latents"]["psnr"]
     print(f"Held-out reconstructions: {psnr:.2f} dB.")
+  if flushed:
+    most = max(flushed, key=lambda name: flushed[name])
+    print(
+      f"{sum(flushed.values()):,} weights in {len(flushed)} arrays are too "
+      f"small for {args.dtype} and were stored as 0, most of them, "
+      f"{flushed[most]:,}, in {most}; --dtype float32 keeps them."
+    )
   print(
     f"Wrote {args.out}: {args.out.stat().st_size / 1e6:.2f} MB, stage "
     f"{metadata['stage']}, step {metadata['step']}."

@@ -6,7 +6,7 @@ DC-AE (paper section 6). Adapters, router, timestep embedding and velocity head
 are new in EMMA and start at random, as a list that is given back and printed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import os
 import re
@@ -17,11 +17,12 @@ import numpy as np
 
 from emma_jax import rules
 from emma_jax.convert import dcae, qwen3, siglip
-from emma_jax.convert.files import Folder
+from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.emma import EmmaConfig
 from emma_jax.models.initial import init_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.qwen3 import Qwen3Config
+from emma_jax.models.siglip2_vision import SiglipVisionConfig
 
 # What no published part has.
 NEW = r"adapters/.*|heads/.*|vision/router/.*"
@@ -48,8 +49,12 @@ def assemble(
   dcae_folder: str | os.PathLike,
   dtype: Any,
   key: jax.Array,
+  say: Callable[[str], object] = print,
 ) -> tuple[dict, list[Origin]]:
   """All of EMMA's parameters, nested, and what came from where.
+
+  All three folders are opened and compared with the config by their headers
+  before the first tensor is read.
 
   The leaves are arrays on the host. Both branches' copies are views of the same
   memory, so the peak is about the size of the three parts.
@@ -59,11 +64,19 @@ def assemble(
     qwen3_folder, siglip2_folder, dcae_folder: downloaded folders.
     dtype: of the parameters (latent/shift and latent/scale stay float32).
     key: of what is new.
+    say: is told which defaults were taken where a config.json is silent.
 
   Raises:
     AssemblyError: a part of other sizes, with the list of differences.
-    ConversionError: names or shapes that do not fit (see the families).
+    FolderError, ConfigError, ConversionError, BadValues: what is wrong with a
+      folder (see the families).
   """
+  llm = qwen3.open_folder(qwen3_folder, dtype)
+  vision = siglip.open_folder(siglip2_folder, dtype)
+  autoencoder = dcae.open_folder(dcae_folder, dtype)
+  same_sizes(config, llm.config, vision.config, autoencoder.config)
+  for told in filter(None, (llm.told, vision.told, autoencoder.told)):
+    say(told)
   flat: dict[str, Any] = {}
   origins = []
 
@@ -72,9 +85,9 @@ def assemble(
     flat.update(mine)
     origins.extend(_origins(mine, source))
 
-  add(_llm(config.llm, qwen3_folder, dtype), str(qwen3_folder))
-  add(_vision(config, siglip2_folder, dtype), str(siglip2_folder))
-  add(_autoencoder(config, dcae_folder, dtype), str(dcae_folder))
+  add(_llm(config.llm, llm.leaves), str(qwen3_folder))
+  add(_vision(config, vision.leaves), str(siglip2_folder))
+  add(_autoencoder(autoencoder.leaves), str(dcae_folder))
   wanted = rules.flatten(
     jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
   )
@@ -107,34 +120,54 @@ def _origins(leaves: Mapping[str, Any], source: str) -> list[Origin]:
   return [Origin(name, source, n) for name, n in sums.items()]
 
 
-def _same_sizes(part: str, found: Any, wanted: Any, but: tuple = ()) -> None:
-  """Compares the fields that decide what a network computes."""
-  lines = []
-  for field in dataclasses.fields(found):
-    name = field.name
-    if name in but or not hasattr(wanted, name):
-      continue
-    have, want = getattr(found, name), getattr(wanted, name)
-    if have != want:
-      lines.append(f"{name}: the folder has {have!r}, the config {want!r}")
-  if lines:
-    raise AssemblyError(
-      f"{part} has other sizes than the config's model:\n  "
-      + "\n  ".join(lines)
-      + "\nChange the config, or give another folder."
-    )
-
-
 # Only training from scratch or speed depend on these.
 _FREE = ("embed_std", "residual_gain", "scan_unroll", "remat", "attention")
 
 
-def _llm(c: LlmConfig, path, dtype) -> Iterator[tuple[str, np.ndarray]]:
-  folder = Folder.open(path)
-  published = qwen3.config_from_hf(folder.config)
-  _same_sizes("Qwen3", published, c, _FREE)
+def same_sizes(
+  config: EmmaConfig,
+  llm: Qwen3Config,
+  vision: SiglipVisionConfig,
+  autoencoder: DcaeConfig,
+) -> None:
+  """Compares the fields that decide what a network computes, of all parts.
+
+  Raises:
+    AssemblyError: with both values of each that differs.
+  """
+  parts = (
+    ("Qwen3", llm, config.llm),
+    ("SigLIP2", vision.encoder, config.vision.encoder),
+    ("DC-AE", autoencoder, config.autoencoder),
+  )
+  wrong = [
+    f"{part} has other sizes than the config's model:\n  " + "\n  ".join(lines)
+    for part, found, wanted in parts
+    if (lines := _differences(found, wanted))
+  ]
+  if wrong:
+    raise AssemblyError(
+      "\n".join(wrong) + "\nChange the config, or give another folder."
+    )
+
+
+def _differences(found: Any, wanted: Any) -> list[str]:
+  lines = []
+  for field in dataclasses.fields(found):
+    name = field.name
+    if name in _FREE or not hasattr(wanted, name):
+      continue
+    have, want = getattr(found, name), getattr(wanted, name)
+    if have != want:
+      lines.append(f"{name}: the folder has {have!r}, the config {want!r}")
+  return lines
+
+
+def _llm(
+  c: LlmConfig, leaves: Iterable[tuple[str, np.ndarray]]
+) -> Iterator[tuple[str, np.ndarray]]:
   norms = ("shared",) if c.final_norm_shared else ("und", "gen")
-  for name, leaf in qwen3.leaves(folder, published, dtype):
+  for name, leaf in leaves:
     if name.startswith("layers/block/"):
       yield from branches(c, name.removeprefix("layers/block/"), leaf)
     elif name == "norm/scale":
@@ -180,18 +213,18 @@ def und_branch(
   return config, rules.unflatten(out)
 
 
-def _vision(config: EmmaConfig, path, dtype) -> Iterator[tuple[str, Any]]:
-  module, params = siglip.load(path, dtype)
-  _same_sizes("SigLIP2", module.config.encoder, config.vision.encoder, _FREE)
-  tower = siglip.to_tower(params, config.vision)
+def _vision(
+  config: EmmaConfig, leaves: Iterable[tuple[str, np.ndarray]]
+) -> Iterator[tuple[str, Any]]:
+  tower = siglip.to_tower(rules.unflatten(dict(leaves)), config.vision)
   for name, leaf in rules.flatten(tower).items():
     yield f"vision/{name}", leaf
 
 
-def _autoencoder(config: EmmaConfig, path, dtype) -> Iterator[tuple[str, Any]]:
-  module, params = dcae.load(path, dtype)
-  _same_sizes("DC-AE", module.config, config.autoencoder, _FREE)
-  for name, leaf in rules.flatten(params).items():
+def _autoencoder(
+  leaves: Iterable[tuple[str, np.ndarray]],
+) -> Iterator[tuple[str, np.ndarray]]:
+  for name, leaf in leaves:
     yield f"autoencoder/{name}", leaf
 
 

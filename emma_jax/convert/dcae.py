@@ -9,10 +9,9 @@ and latent/scale (the factor), which stay float32.
     z = module.apply({"params": params}, pixels, method="encode_normalised")
 """
 
-from collections.abc import Iterator, Mapping
-import math
+from collections.abc import Iterator
+import itertools
 import os
-from typing import Any
 
 import einops
 import jax
@@ -21,179 +20,20 @@ import numpy as np
 
 from emma_jax import rules
 from emma_jax.convert import table
+from emma_jax.convert.dcae_config import (
+  config_from_hf,
+  config_to_hf,
+  latent_from_hf,
+  read_config,
+)
+from emma_jax.convert.fields import ConfigError
 from emma_jax.convert.files import Folder, write_folder
 from emma_jax.convert.table import Entry
 from emma_jax.models.dcae import Autoencoder, DcaeConfig, Stage
 
+__all__ = ["ConfigError", "config_from_hf", "config_to_hf", "load", "save"]
+
 STEM = "diffusion_pytorch_model"
-_CLASS = "AutoencoderDC"
-_VERSION = "0.42.1"  # of diffusers; the exports are tested with it
-
-# What diffusers assumes where a config.json is silent.
-_SCALES = ((), (), (), (5,), (5,), (5,))
-DEFAULTS: dict[str, Any] = dict(
-  in_channels=3,
-  latent_channels=32,
-  attention_head_dim=32,
-  encoder_block_types="ResBlock",
-  encoder_block_out_channels=(128, 256, 512, 512, 1024, 1024),
-  encoder_layers_per_block=(2, 2, 2, 3, 3, 3),
-  encoder_qkv_multiscales=_SCALES,
-  downsample_block_type="pixel_unshuffle",
-  encoder_out_shortcut=True,
-  decoder_block_types="ResBlock",
-  decoder_block_out_channels=(128, 256, 512, 512, 1024, 1024),
-  decoder_layers_per_block=(3, 3, 3, 3, 3, 3),
-  decoder_qkv_multiscales=_SCALES,
-  decoder_norm_types="rms_norm",
-  decoder_act_fns="silu",
-  upsample_block_type="pixel_shuffle",
-  decoder_in_shortcut=True,
-  decoder_conv_act_fn="relu",
-  scaling_factor=1.0,
-)
-# Ours: the normalisation of latents that is more than one factor. diffusers
-# ignores both, and pipelines built on it know only scaling_factor.
-_SHIFT, _SCALE = "latent_shift", "latent_scale"
-_OTHER = {_SHIFT, _SCALE, "dtype", "torch_dtype"}  # of no size
-
-
-def config_from_hf(config: Mapping[str, Any]) -> DcaeConfig:
-  """The sizes of a config.json, sparse or not.
-
-  As in diffusers, any `downsample_block_type` but "pixel_unshuffle" is a
-  strided convolution ("Conv" in published files) and any `upsample_block_type`
-  but "interpolate" a pixel shuffle.
-
-  Raises:
-    ValueError: another class, a field nobody here knows, or a value that is
-      not implemented.
-  """
-  if config.get("_class_name", _CLASS) != _CLASS:
-    raise ValueError(
-      f"This is a {config['_class_name']}, not an {_CLASS}; give the folder"
-      " of a DC-AE."
-    )
-  unknown = sorted(
-    name
-    for name, value in config.items()
-    if name not in DEFAULTS
-    and name not in _OTHER
-    and value is not None
-    and not name.startswith("_")
-  )
-  if unknown:
-    raise ValueError(
-      f"config.json has fields that are not implemented: {unknown}. Remove"
-      " them if they do not change the network."
-    )
-  c = DEFAULTS | {k: v for k, v in config.items() if k in DEFAULTS}
-  scaling_factor(config)
-  del c["scaling_factor"]
-  for side in ("encoder", "decoder"):
-    count = len(c[f"{side}_block_out_channels"])
-    for name in _columns(side):
-      # diffusers takes one value for all stages, and reads no entry too many.
-      one = isinstance(c[name], str)
-      c[name] = (c[name],) * count if one else tuple(c[name][:count])
-  c["decoder_act_fns"] = tuple(a.lower() for a in c["decoder_act_fns"])
-  c["decoder_conv_act_fn"] = c["decoder_conv_act_fn"].lower()
-  if c["downsample_block_type"] != "pixel_unshuffle":
-    c["downsample_block_type"] = "conv"
-  if c["upsample_block_type"] != "interpolate":
-    c["upsample_block_type"] = "pixel_shuffle"
-  return DcaeConfig(**c, residual_gain=1.0)
-
-
-def _columns(side: str) -> tuple[str, ...]:
-  names = [f"{side}_block_types", f"{side}_qkv_multiscales"]
-  if side == "decoder":
-    names += ["decoder_norm_types", "decoder_act_fns"]
-  return tuple(names)
-
-
-def scaling_factor(config: Mapping[str, Any]) -> float:
-  """What raw latents are multiplied with for diffusion.
-
-  Raises:
-    ValueError: not a positive number.
-  """
-  value = config.get("scaling_factor", DEFAULTS["scaling_factor"])
-  number = isinstance(value, (int, float)) and not isinstance(value, bool)
-  if not number or not math.isfinite(value) or value <= 0:
-    raise ValueError(
-      f"scaling_factor {value!r} must be a positive number, such as 0.41407"
-      " for sana-1.0."
-    )
-  return float(value)
-
-
-def config_to_hf(
-  config: DcaeConfig, latent: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-  """The config.json of `save_pretrained`, every field written out.
-
-  Args:
-    config: our sizes. `residual_gain` goes: it shapes only a random start.
-    latent: our leaves {"shift", "scale"}; None: a scaling factor of 1. Where
-      they are not one factor for all channels, they are kept in two fields of
-      our own and scaling_factor is the mean scale.
-
-  Raises:
-    ValueError: an activation that diffusers lacks.
-  """
-  if "relu6" in (*config.decoder_act_fns, config.decoder_conv_act_fn):
-    raise ValueError("diffusers has no relu6; a folder with it cannot load.")
-  out = {
-    name: _lists(getattr(config, name))
-    for name in DEFAULTS
-    if name != "scaling_factor"
-  }
-  out |= {"_class_name": _CLASS, "_diffusers_version": _VERSION}
-  out["scaling_factor"] = 1.0
-  if latent is None:
-    return out
-  shift, scale = (
-    np.asarray(latent[name]).astype(np.float32) for name in ("shift", "scale")
-  )
-  if not shift.any() and (scale == scale[0]).all():
-    out["scaling_factor"] = _short(scale[0])
-  else:
-    out["scaling_factor"] = _short(scale.mean())
-    out[_SHIFT] = [_short(x) for x in shift]
-    out[_SCALE] = [_short(x) for x in scale]
-  return out
-
-
-def _lists(value: Any) -> Any:
-  return [_lists(v) for v in value] if isinstance(value, tuple) else value
-
-
-def _short(x: np.float32) -> float:
-  """The number with fewest digits that is x in float32: 0.41407."""
-  short = float(str(x))
-  return short if np.float32(short) == x else float(x)
-
-
-def latent_from_hf(
-  config: Mapping[str, Any], channels: int
-) -> dict[str, np.ndarray]:
-  """Our leaves latent/{shift,scale}, float32, of a config.json.
-
-  Raises:
-    ValueError: our own two fields are there but do not fit.
-  """
-  factor = scaling_factor(config)
-  shift = np.asarray(config.get(_SHIFT, [0.0] * channels), np.float32)
-  scale = np.asarray(config.get(_SCALE, [factor] * channels), np.float32)
-  if shift.shape != (channels,) or scale.shape != (channels,):
-    raise ValueError(
-      f"{_SHIFT} and {_SCALE} in config.json must hold {channels} numbers"
-      f" each, not {shift.shape} and {scale.shape}."
-    )
-  return {"shift": shift, "scale": scale}
-
-
 # ------------------------------------------------------------- the name table
 
 
@@ -343,6 +183,36 @@ def leaf_shapes(config: DcaeConfig) -> dict[str, jax.ShapeDtypeStruct]:
   return {k: v for k, v in shapes.items() if not k.startswith("latent/")}
 
 
+def open_folder(
+  path: str | os.PathLike, dtype: str | None = "float32"
+) -> table.Opened[DcaeConfig]:
+  """A folder, checked as far as its headers tell.
+
+  Args and errors as of `load`; `leaves`, latent/shift and latent/scale among
+  them, raises what is found in tensors.
+  """
+  folder = Folder.open(path)
+  where = str(folder.path / "config.json")
+  config, told = read_config(folder.config, where)
+  latent = latent_from_hf(folder.config, config.latent_channels, where)
+  ignore = [name.replace(".", r"\.") for name in _counters(config)]
+  leaves = table.read(
+    folder,
+    entries(config),
+    leaf_shapes(config),
+    ignore=ignore,
+    dtype=dtype,
+    told=told,
+  )
+  own = ((f"latent/{name}", x) for name, x in latent.items())
+  return table.Opened(config, itertools.chain(leaves, own), told)
+
+
+def built(opened: table.Opened[DcaeConfig]) -> tuple[Autoencoder, dict]:
+  """(module, parameters) of an opened folder, whose tensors are read now."""
+  return Autoencoder(opened.config), rules.unflatten(dict(opened.leaves))
+
+
 def load(
   path: str | os.PathLike, dtype: str | None = "float32"
 ) -> tuple[Autoencoder, dict]:
@@ -357,19 +227,10 @@ def load(
     dtype: of the weights; None: as stored. Compute follows the input's dtype.
 
   Raises:
-    FolderError, ConversionError: not such a folder, or names and shapes that
-      do not fit its config.json.
-    ValueError: a config.json with what is not implemented.
+    FolderError, ConfigError, ConversionError, BadValues: what is wrong with the
+      folder; all of them are ValueErrors.
   """
-  folder = Folder.open(path)
-  config = config_from_hf(folder.config)
-  ignore = [name.replace(".", r"\.") for name in _counters(config)]
-  leaves = table.read(
-    folder, entries(config), leaf_shapes(config), ignore=ignore, dtype=dtype
-  )
-  params = rules.unflatten(dict(leaves))
-  params["latent"] = latent_from_hf(folder.config, config.latent_channels)
-  return Autoencoder(config), params
+  return built(open_folder(path, dtype))
 
 
 def save(path: str | os.PathLike, config: DcaeConfig, params: dict) -> None:

@@ -24,11 +24,11 @@ import jax
 import numpy as np
 
 from emma_jax import rules
+from emma_jax.build import model as build_model
 from emma_jax.build import sections
-from emma_jax.build.model import emma_config
-from emma_jax.checkpoints.renamed_keys import current
-from emma_jax.convert import table
-from emma_jax.convert.files import Folder, FolderError, write_folder
+from emma_jax.convert import emma_config, table
+from emma_jax.convert.emma_config import FORMAT, ROUTES
+from emma_jax.convert.files import Folder, write_folder
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.emma import EmmaConfig
@@ -37,7 +37,6 @@ from emma_jax.models.initial import init_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 
-FORMAT = "emma-torch-1"  # emma_torch refuses any other
 IMPLEMENTATION = "emma_torch"  # a package, copied as it stands here
 TOKENIZER = "tokenizer.json"
 # What emma_torch needs of a run's config beside the model.
@@ -222,10 +221,10 @@ def model_config(model: Mapping[str, Any]) -> EmmaConfig:
       " an autoencoder goes to diffusers."
     )
   try:
-    return emma_config(model)
+    return build_model.emma_config(model)
   except sections.ConfigError as error:
     raise ExportError(str(error)) from error
-  except (KeyError, TypeError, ValueError) as error:
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ExportError(f"config.model: {error!r}.") from error
 
 
@@ -342,9 +341,7 @@ def save(
   sizes = model_config(config["model"])
   _check_supported(sizes)
   _check_run(config)
-  if route not in (
-    ("versatile", "stem", "router") if sizes.vision.experts else ("versatile",)
-  ):
+  if route not in (ROUTES if sizes.vision.experts else ROUTES[:1]):
     raise ExportError(f"{route=} is no expert of this model.")
   tensors = table.write(params, entries(sizes))
   vocabulary = _tokenizer_file(tokenizer)
@@ -373,21 +370,17 @@ def load(
 
   Raises:
     FolderError: the folder is damaged or not an export of an EMMA.
+    ConfigError: step, route or config are missing or of a wrong type.
+    ExportError: a config of another model.
     table.ConversionError: tensors that do not belong to the config.
+    BadValues: a tensor that is not finite.
   """
   folder = Folder.open(path)
-  found = folder.config.get("format")
-  if found != FORMAT:
-    raise FolderError(
-      f"{folder.path} has format {found!r}, not {FORMAT!r}; give a folder"
-      " that the export of a whole EMMA wrote."
-    )
-  about = folder.config
-  config = current(about["config"])
-  sizes = model_config(config["model"])
+  about = emma_config.read(folder.config, str(folder.path / "config.json"))
+  sizes = model_config(about["config"]["model"])
   leaves = table.read(folder, entries(sizes), shapes(sizes))
   out = Exported(
-    config=config, params={}, step=about["step"], route=about["route"]
+    config=about["config"], params={}, step=about["step"], route=about["route"]
   )
   put = putting(out)
   params = rules.unflatten({name: put(name, leaf) for name, leaf in leaves})

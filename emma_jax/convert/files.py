@@ -1,9 +1,7 @@
 """Hugging Face folders: config.json and safetensors, read lazily and written.
 
-A safetensors file is eight bytes with the length of a JSON header, the header
-(name -> dtype, shape, first and last byte), then the tensors without gaps.
-The header is read here and the tensors are mapped one at a time, since the
-`safetensors` package keeps a whole file mapped while any of it is open: its
+Headers are read by `headers`, and tensors are mapped one at a time, since
+the `safetensors` package keeps a whole file mapped while any of it is open: its
 pages would count as ours, and a 4B import would take twice its size.
 """
 
@@ -13,50 +11,24 @@ import json
 import math
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from emma_jax.convert.headers import (
+  DTYPES,
+  FolderError,
+  Stored,
+  read_header,
+  read_json,
+  some,
+)
 from emma_jax.files import replace, write_text
 
-# numpy knows bfloat16 and the float8 kinds through jax only.
-_DTYPES = {
-  code: jnp.dtype(name)
-  for code, name in (
-    ("F64", "float64"),
-    ("F32", "float32"),
-    ("F16", "float16"),
-    ("BF16", "bfloat16"),
-    ("I64", "int64"),
-    ("I32", "int32"),
-    ("I16", "int16"),
-    ("I8", "int8"),
-    ("U64", "uint64"),
-    ("U32", "uint32"),
-    ("U16", "uint16"),
-    ("U8", "uint8"),
-    ("BOOL", "bool"),
-  )
-}
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
 # The names `transformers` and `diffusers` save under.
 STEMS = ("model", "diffusion_pytorch_model")
-_HEADER_LIMIT = 100_000_000  # what the format allows
-_SHOWN = 8
-
-
-class FolderError(ValueError):
-  """A folder that is not a readable Hugging Face model folder."""
-
-
-class Stored(NamedTuple):
-  """Where a tensor lies."""
-
-  file: pathlib.Path
-  dtype: str  # numpy's name, such as "bfloat16"
-  shape: tuple[int, ...]
-  start: int  # first byte, counted from the beginning of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +55,14 @@ class Folder:
       FolderError: something is missing, cut off or contradicts itself.
     """
     path = pathlib.Path(path)
-    if not path.is_dir():
-      raise FolderError(
-        f"{path} is not a folder; give the one that holds config.json."
-      )
-    return cls(path, _read_json(path / "config.json"), _find(path))
+    try:
+      if not path.is_dir():
+        raise FolderError(
+          f"{path} is not a folder; give the one that holds config.json."
+        )
+      return cls(path, read_json(path / "config.json"), _find(path))
+    except OSError as error:  # a name too long, a disk that fails
+      raise FolderError(f"{path} cannot be read: {error}.") from error
 
   def names(self) -> tuple[str, ...]:
     """The names of all tensors, in the order of the files."""
@@ -111,7 +86,7 @@ class Folder:
   def _stored(self, name: str) -> Stored:
     if name not in self.tensors:
       raise FolderError(
-        f"{self.path} has no tensor {name!r}; it has {_some(self.tensors)}."
+        f"{self.path} has no tensor {name!r}; it has {some(self.tensors)}."
       )
     return self.tensors[name]
 
@@ -132,64 +107,53 @@ def tensors(path: pathlib.Path) -> dict[str, Stored]:
   Raises:
     FolderError: it is not a whole one.
   """
-  return _read_header(path)
-
-
-def _some(items: Iterable) -> str:
-  items = [str(i) for i in items]
-  more = len(items) - _SHOWN
-  shown = ", ".join(items[:_SHOWN]) or "none"
-  return shown + (f" and {more} more" if more > 0 else "")
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    content = json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
-    raise FolderError(
-      f"{path} is missing; give the folder that holds it, or get it again."
-    ) from None
-  except (OSError, ValueError) as error:
-    raise FolderError(
-      f"{path} is not readable JSON ({error}); get it again."
-    ) from error
-  if not isinstance(content, dict):
-    raise FolderError(f"{path} holds no JSON object; get it again.")
-  return content
+  return read_header(path)
 
 
 def _find(path: pathlib.Path) -> dict[str, Stored]:
   """The tensors of a folder's single file, or of its shards."""
   for stem in STEMS:  # as the libraries do: a single file goes before shards
     if (path / f"{stem}.safetensors").is_file():
-      return _read_header(path / f"{stem}.safetensors")
+      return read_header(path / f"{stem}.safetensors")
   indices = sorted(path.glob("*.safetensors.index.json"))
   if len(indices) == 1:
     return _read_shards(indices[0])
   files = sorted(path.glob("*.safetensors"))
   if not indices and len(files) == 1:
-    return _read_header(files[0])
+    return read_header(files[0])
   if indices or files:
-    found = _some(f.name for f in (*indices, *files))
+    found = some(f.name for f in (*indices, *files))
     raise FolderError(
       f"{path}: cannot tell which weights are meant: {found}. Leave one file,"
       " or shards with one index (*.safetensors.index.json)."
     )
-  others = sorted(p.name for p in path.glob("*.bin"))
-  raise FolderError(
-    f"{path} holds no safetensors"
-    + (
-      f" but {_some(others)}, which only torch reads; save it again with"
-      " safe_serialization=True."
-      if others
-      else "; download model.safetensors, or the shards and their index."
-    )
-  )
+  raise FolderError(f"{path} holds no safetensors{_others(path)}.")
+
+
+# Weights in other forms, by the ends of their names -> what to do.
+_OTHERS = {
+  (".bin", ".pt", ".pth", ".ckpt"): "which only torch reads; save it again"
+  " with safe_serialization=True",
+  (".gguf",): "whose weights are mostly quantised, for llama.cpp; get the"
+  " safetensors of the original release in bfloat16",
+  (".msgpack", ".h5", ".onnx", ".npz"): "which are not read; get the"
+  " safetensors of the same release",
+}
+
+
+def _others(path: pathlib.Path) -> str:
+  """What to do where there are no safetensors; ends a sentence."""
+  names = sorted(p.name for p in path.iterdir())
+  for ends, remedy in _OTHERS.items():
+    found = [name for name in names if name.lower().endswith(ends)]
+    if found:
+      return f" but {some(found)}, {remedy}"
+  return "; download model.safetensors, or the shards and their index"
 
 
 def _read_shards(index: pathlib.Path) -> dict[str, Stored]:
   """The tensors of all shards; the index must say exactly what they hold."""
-  weight_map = _read_json(index).get("weight_map")
+  weight_map = read_json(index).get("weight_map")
   if (
     not isinstance(weight_map, dict)
     or not weight_map
@@ -197,58 +161,28 @@ def _read_shards(index: pathlib.Path) -> dict[str, Stored]:
   ):
     raise FolderError(f"{index} has no map of names to files; get it again.")
   shards = dict.fromkeys(weight_map.values())
+  outside = [s for s in shards if pathlib.PurePath(s).name != s]
+  if outside:
+    raise FolderError(
+      f"{index} names {some(outside)}, which would lie outside of"
+      f" {index.parent}; get it again."
+    )
   absent = [s for s in shards if not (index.parent / s).is_file()]
   if absent:
     raise FolderError(
-      f"{index} names {_some(absent)}, which {index.parent} lacks; get them."
+      f"{index} names {some(absent)}, which {index.parent} lacks; get them."
     )
   tensors: dict[str, Stored] = {}
   for shard in shards:
-    header = _read_header(index.parent / shard)
+    header = read_header(index.parent / shard)
     listed = {name for name, file in weight_map.items() if file == shard}
     if listed != set(header):
       raise FolderError(
         f"{index.parent / shard} and {index.name} disagree: only the index"
-        f" has {_some(sorted(listed - set(header)))}; only the shard has"
-        f" {_some(sorted(set(header) - listed))}. Get both again."
+        f" has {some(sorted(listed - set(header)))}; only the shard has"
+        f" {some(sorted(set(header) - listed))}. Get both again."
       )
     tensors |= header
-  return tensors
-
-
-def _read_header(path: pathlib.Path) -> dict[str, Stored]:
-  """The tensors of one safetensors file, in the order they lie in."""
-  size = path.stat().st_size
-  try:
-    with open(path, "rb") as file:
-      length = int.from_bytes(file.read(8), "little")
-      if not 2 <= length <= min(_HEADER_LIMIT, size - 8):
-        raise ValueError(f"a header of {length} bytes in a file of {size}")
-      header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    spans = sorted(header.items(), key=lambda x: x[1]["data_offsets"])
-    tensors, end = {}, 0
-    for name, entry in spans:
-      start, stop = entry["data_offsets"]
-      shape, code = tuple(entry["shape"]), entry["dtype"]
-      if code not in _DTYPES:
-        raise ValueError(
-          f"{name} is stored as {code}; only {_some(_DTYPES)} are read"
-        )
-      dtype = _DTYPES[code]
-      if (start, stop) != (end, end + math.prod(shape) * dtype.itemsize):
-        raise ValueError(
-          f"{name}, {dtype} {shape}, cannot be bytes {start} to {stop}"
-        )
-      tensors[name] = Stored(path, dtype.name, shape, 8 + length + start)
-      end = stop
-    if size != 8 + length + end:
-      raise ValueError(f"{size} bytes where there must be {8 + length + end}")
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise FolderError(
-      f"{path} is not a whole safetensors file: {error}. Get it again (a"
-      " download that was cut short, or a pointer of git-lfs, looks so)."
-    ) from error
   return tensors
 
 
@@ -283,7 +217,7 @@ def write_folder(
   old = [*path.glob("*.safetensors"), *path.glob("*.safetensors.index.json")]
   if old:
     raise FolderError(
-      f"{path} holds {_some(sorted(f.name for f in old))} already; remove"
+      f"{path} holds {some(sorted(f.name for f in old))} already; remove"
       " them or write to another folder."
     )
   raw = path / f"{stem}.partial"  # the tensors of the shard being filled

@@ -26,8 +26,16 @@ import numpy as np
 
 from emma_jax import rules
 from emma_jax.convert import files, table
+from emma_jax.convert.fields import ConfigError
+from emma_jax.convert.siglip_config import (
+  config_from_hf,
+  config_to_hf,
+  read_config,
+)
 from emma_jax.models import experts, siglip2
 from emma_jax.models.siglip2_vision import SiglipVision, SiglipVisionConfig
+
+__all__ = ["ConfigError", "config_from_hf", "config_to_hf", "load", "save"]
 
 # What is left out on purpose: the text tower and the two scalars of the
 # contrastive loss, of whole models; a counter that old versions saved.
@@ -40,121 +48,6 @@ IGNORED = (
 # Of whole models, and of every file that transformers 4 wrote. Version 5
 # writes none, and reads both.
 PREFIX = "vision_model."
-
-RESIZE = {"siglip": "bicubic", "siglip2": "bilinear_antialias"}
-# What transformers fills in; the published files say only what differs.
-_DEFAULTS: dict[str, Any] = {
-  "hidden_size": 768,
-  "intermediate_size": 3072,
-  "num_hidden_layers": 12,
-  "num_attention_heads": 12,
-  "num_channels": 3,
-  "patch_size": 16,
-  "layer_norm_eps": 1e-6,
-  "vision_use_head": True,
-  "image_size": 224,  # siglip only
-  "num_patches": 256,  # siglip2 only
-}
-# The one value of each that is implemented; also the default.
-_FIXED = {"hidden_act": "gelu_pytorch_tanh", "attention_dropout": 0.0}
-
-
-class ConfigError(ValueError):
-  """A config.json that is of another family or asks for what is not here."""
-
-
-def config_from_hf(config: Mapping[str, Any]) -> SiglipVisionConfig:
-  """Sizes from a config.json, with transformers' defaults filled in.
-
-  Args:
-    config: of a whole model (with a `vision_config`, which may be empty) or of
-      a vision model.
-
-  Raises:
-    ConfigError: another family, or a value that is not implemented.
-  """
-  own = config.get("vision_config", config) or {}
-  family = _family(config.get("model_type", own.get("model_type")))
-  for key, value in _FIXED.items():
-    if own.get(key, value) != value:
-      raise ConfigError(
-        f"{key}={own[key]!r} is not implemented, only {value!r}; a model"
-        " trained with another value needs code of its own."
-      )
-  c = {key: own.get(key, value) for key, value in _DEFAULTS.items()}
-  patch_size = _side(c["patch_size"], "patch_size")
-  if family == "siglip":
-    grid, margin = divmod(_side(c["image_size"], "image_size"), patch_size)
-  else:
-    grid, margin = round(c["num_patches"] ** 0.5), 0
-    if grid**2 != c["num_patches"]:
-      raise ConfigError(
-        f"num_patches={c['num_patches']} is no square; positions must form"
-        " a square grid."
-      )
-  encoder = siglip2.SiglipConfig(
-    width=c["hidden_size"],
-    mlp_width=c["intermediate_size"],
-    num_layers=c["num_hidden_layers"],
-    num_heads=c["num_attention_heads"],
-    patch_size=patch_size,
-    native_grid=grid,
-    norm_eps=c["layer_norm_eps"],
-    num_channels=c["num_channels"],
-    position_resize=RESIZE[family],
-    scan_unroll=1,
-    remat="none",
-    attention="auto",
-  )
-  return SiglipVisionConfig(
-    encoder=encoder, pool_head=c["vision_use_head"], margin=margin
-  )
-
-
-def _family(kind: str | None) -> str:
-  family = str(kind).removesuffix("_vision_model")
-  if family not in RESIZE:
-    raise ConfigError(
-      f"model_type={kind!r} is no SigLIP vision model; give the folder of one"
-      f" whose model_type is in {[*RESIZE]}, alone or with _vision_model."
-    )
-  return family
-
-
-def _side(size: int | list[int], name: str) -> int:
-  """A size that may be written as one number or as two equal ones."""
-  sides = set(size) if isinstance(size, list | tuple) else {size}
-  if len(sides) != 1:
-    raise ConfigError(f"{name}={size} is oblong; only squares are implemented.")
-  return sides.pop()
-
-
-def config_to_hf(
-  config: SiglipVisionConfig, dtype: str = "float32"
-) -> dict[str, Any]:
-  """The config.json of the vision model alone, every value said."""
-  c = config.encoder
-  family = {resize: name for name, resize in RESIZE.items()}[c.position_resize]
-  out = {
-    "architectures": [f"{family.capitalize()}VisionModel"],
-    "model_type": f"{family}_vision_model",
-    "dtype": dtype,
-    "hidden_size": c.width,
-    "intermediate_size": c.mlp_width,
-    "num_hidden_layers": c.num_layers,
-    "num_attention_heads": c.num_heads,
-    "num_channels": c.num_channels,
-    "patch_size": c.patch_size,
-    "layer_norm_eps": c.norm_eps,
-    "vision_use_head": config.pool_head,
-    **_FIXED,
-  }
-  if family == "siglip":
-    out["image_size"] = c.native_grid * c.patch_size + config.margin
-  else:
-    out["num_patches"] = c.native_grid**2
-  return out
-
 
 # ------------------------------------------------------------------- names
 
@@ -259,6 +152,35 @@ def _patch_kernel(c: siglip2.SiglipConfig) -> tuple[table.Change, table.Change]:
 # ------------------------------------------------------------------- folders
 
 
+def open_folder(
+  path: str | os.PathLike, dtype: str | None = "float32"
+) -> table.Opened[SiglipVisionConfig]:
+  """A Hugging Face folder, checked as far as its headers tell.
+
+  Args and errors as of `load`; `leaves` raises what is found in tensors.
+  """
+  folder = files.Folder.open(path)
+  config, told = read_config(folder.config, str(folder.path / "config.json"))
+  nested = any(name.startswith(PREFIX) for name in folder.names())
+  leaves = table.read(
+    folder,
+    entries(config),
+    shapes(config),
+    prefix=PREFIX if nested else "",
+    ignore=IGNORED,
+    dtype=dtype,
+    told=told,
+  )
+  return table.Opened(config, leaves, told)
+
+
+def built(
+  opened: table.Opened[SiglipVisionConfig],
+) -> tuple[SiglipVision, dict]:
+  """(module, parameters) of an opened folder, whose tensors are read now."""
+  return SiglipVision(opened.config), rules.unflatten(dict(opened.leaves))
+
+
 def load(
   path: str | os.PathLike, dtype: str | None = "float32"
 ) -> tuple[SiglipVision, dict]:
@@ -274,20 +196,10 @@ def load(
   Raises:
     files.FolderError: not a readable folder.
     ConfigError: another family, or something that is not implemented.
-    table.ConversionError: unknown, missing or mis-shaped tensors.
+    table.ConversionError: unknown, missing, mis-shaped or integer tensors.
+    BadValues: a tensor that is not finite.
   """
-  folder = files.Folder.open(path)
-  config = config_from_hf(folder.config)
-  nested = any(name.startswith(PREFIX) for name in folder.names())
-  leaves = table.read(
-    folder,
-    entries(config),
-    shapes(config),
-    prefix=PREFIX if nested else "",
-    ignore=IGNORED,
-    dtype=dtype,
-  )
-  return SiglipVision(config), rules.unflatten(dict(leaves))
+  return built(open_folder(path, dtype))
 
 
 def shapes(config: SiglipVisionConfig) -> dict[str, jax.ShapeDtypeStruct]:

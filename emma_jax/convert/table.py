@@ -3,14 +3,15 @@
 A table is a tuple of entries; each says which tensors of a file one of our
 leaves is made of, and how a tensor becomes (a layer of) the leaf and back.
 Nothing is left over on either side: a tensor no entry names, an entry without
-a tensor, a leaf without an entry and a wrong shape end the import before the
-first tensor is read.
+a tensor, a leaf without an entry, a wrong shape and integers where weights
+belong end the import before the first tensor is read; a value that is not
+finite ends it where it is read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import re
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import flax.linen as nn
 import jax
@@ -18,10 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import rules
+from emma_jax.convert import casting
 from emma_jax.convert.files import Folder
 
 Change = Callable[[np.ndarray], np.ndarray]
+Config = TypeVar("Config")
 _SHOWN = 40  # names of each list in an error's text
+# What tools for quantisation call what they store beside or for a weight.
+_QUANTISED = re.compile(
+  r".*[._](qweight|qzeros|scales|g_idx|weight_scale(_inv|_2)?|weight_packed"
+  r"|weight_shape|weight_zero_point|input_scale|absmax|quant_map|SCB"
+  r"|weight_format|quant_state[._\w]*|nested_absmax|nested_quant_map)"
+)
+_BAD_FILE = "get the file again, or ask who made it"
+_BAD_CAST = "convert with a wider dtype"
 
 
 def same(x: np.ndarray) -> np.ndarray:
@@ -32,6 +43,21 @@ def same(x: np.ndarray) -> np.ndarray:
 def transpose(x: np.ndarray) -> np.ndarray:
   """torch's Linear weight (out, in) <-> our kernel (in, out)."""
   return x.T
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened(Generic[Config]):
+  """A folder whose config.json and headers fit; no tensor has been read.
+
+  config: our sizes.
+  leaves: (path, leaf) of every parameter, once, read one at a time.
+  told: the line that says what config.json leaves out and what was taken for
+    it; empty if it is complete.
+  """
+
+  config: Config
+  leaves: Iterator[tuple[str, np.ndarray]]
+  told: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +89,13 @@ class Entry:
 
 
 class ConversionError(ValueError):
-  """Names or shapes that do not fit; the message lists all kinds.
+  """Names, shapes or dtypes that do not fit; the message lists all kinds.
 
   Attributes hold the whole lists, the message the first of each:
     unknown: tensors of the files in no entry.
     missing: tensors in an entry that the files lack.
     misshaped: lines with a name, its shape, and the shape it should have.
+    mistyped: lines with a name, its dtype, and the kind it should have.
     unfilled: leaves of ours without an entry, and entries without a leaf.
   """
 
@@ -79,16 +106,20 @@ class ConversionError(ValueError):
     unknown: Sequence[str] = (),
     missing: Sequence[str] = (),
     misshaped: Sequence[str] = (),
+    mistyped: Sequence[str] = (),
     unfilled: Sequence[str] = (),
+    hint: str = "",
   ):
     self.unknown, self.missing = tuple(unknown), tuple(missing)
     self.misshaped, self.unfilled = tuple(misshaped), tuple(unfilled)
+    self.mistyped = tuple(mistyped)
     parts = [
       f"{len(names)} {kind}: {_some(names)}"
       for kind, names in (
         ("unknown (in the files, in no entry)", self.unknown),
         ("missing (in an entry, not in the files)", self.missing),
         ("mis-shaped", self.misshaped),
+        ("of another kind", self.mistyped),
         ("without a counterpart in our table", self.unfilled),
       )
       if names or kind.startswith(("unknown", "missing"))
@@ -96,9 +127,23 @@ class ConversionError(ValueError):
     super().__init__(
       f"{where} does not fit.\n  "
       + "\n  ".join(parts)
+      + (f"\n{hint}" if hint else "")
       + "\nNothing was converted. Check that config.json and the weights"
       " belong together and are of the family asked for."
     )
+
+
+def _hint(unknown: Sequence[str], mistyped: Sequence[str]) -> str:
+  """What explains a folder of quantised weights, which has many faces."""
+  names = [name for name in unknown if _QUANTISED.fullmatch(name)]
+  if not names and not mistyped:
+    return ""
+  seen = f"Names such as {names[0]}" if names else "Integers for weights"
+  return (
+    f"{seen} are what quantised checkpoints hold (GPTQ, AWQ, bitsandbytes, fp8"
+    " and the like); get the release in bfloat16, or dequantise it and save it"
+    " again."
+  )
 
 
 def _some(names: Sequence[str]) -> str:
@@ -130,11 +175,13 @@ def read(
   prefix: str = "",
   ignore: Sequence[str] = (),
   dtype: Any = None,
+  told: str = "",
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (path, leaf) for every leaf; checks everything at the call.
 
   Leaf by leaf, layer by layer into one array: the peak memory is what the
-  caller keeps plus one tensor.
+  caller keeps plus one tensor. Each tensor is looked at as it is read: NaN and
+  infinity end the import, as do values that `dtype` cannot hold.
 
   Args:
     folder: where the tensors are.
@@ -143,16 +190,21 @@ def read(
     prefix: what all names in the files begin with.
     ignore: regular expressions of whole names in the files that are left out
       on purpose.
-    dtype: what floating leaves become; None: as stored.
+    dtype: what floating leaves become; None: as stored. Layers of one leaf
+      that are stored in several dtypes become the smallest that holds all of
+      them exactly (float32 for float16 and bfloat16).
+    told: which defaults were taken for config.json, for the error of a folder
+      that does not fit.
 
   Raises:
-    ConversionError: names or shapes that do not fit.
+    ConversionError: names, shapes or kinds of numbers that do not fit.
+    BadValues: while leaves are read: what is not finite, or not after a cast.
   """
-  _check(folder, entries, shapes, prefix, ignore)
+  _check(folder, entries, shapes, prefix, ignore, told)
   return _leaves(folder, entries, prefix, dtype)
 
 
-def _check(folder, entries, shapes, prefix, ignore) -> None:
+def _check(folder, entries, shapes, prefix, ignore, told) -> None:
   wanted: dict[str, tuple[int, ...]] = {}
   ours = {entry.ours for entry in entries}
   unfilled = sorted(ours ^ set(shapes))
@@ -190,42 +242,78 @@ def _check(folder, entries, shapes, prefix, ignore) -> None:
     for name, shape in wanted.items()
     if name in have and folder.shape(name) != shape
   ]
-  if unknown or missing or misshaped or unfilled:
+  mistyped = list(_mistyped(folder, entries, shapes, prefix))
+  if unknown or missing or misshaped or mistyped or unfilled:
     raise ConversionError(
       str(folder.path),
       unknown=unknown,
       missing=missing,
       misshaped=misshaped,
+      mistyped=mistyped,
       unfilled=unfilled,
+      hint="\n".join(filter(None, (_hint(unknown, mistyped), told))),
     )
+
+
+def _mistyped(folder, entries, shapes, prefix) -> Iterator[str]:
+  """Lines of tensors that are integers or booleans where fractions belong."""
+  have = set(folder.names())
+  for entry in entries:
+    if entry.ours not in shapes:
+      continue
+    wanted = casting.is_floating(shapes[entry.ours].dtype)
+    for name in (prefix + name for name in entry.theirs):
+      if name in have and casting.is_floating(folder.dtype(name)) != wanted:
+        kind = "a floating dtype" if wanted else "integers"
+        yield f"{name} of {folder.dtype(name)} must be of {kind}"
 
 
 def _leaves(folder, entries, prefix, dtype):
   for entry in entries:
     names = [prefix + name for name in entry.theirs]
-    own = folder.dtype(names[0])
-    if dtype is not None and jnp.issubdtype(own, jnp.floating):
-      own = jnp.dtype(dtype)
+    own = _common([folder.dtype(name) for name in names], dtype)
     if not entry.stacked:
-      # A copy: the mapping of the file must not outlive this step.
-      yield (
-        entry.ours,
-        np.array(entry.to_ours(folder.read(names[0])), own, order="C"),
-      )
+      x = entry.to_ours(_sound(folder, names[0], own))
+      if not (x.flags.owndata and x.flags.c_contiguous):
+        # A copy: the mapping of the file must not outlive this step.
+        x = np.array(x, own, order="C")
+      yield entry.ours, x
       continue
     out = None
     for i, name in enumerate(names):
-      layer = entry.to_ours(folder.read(name))
+      layer = entry.to_ours(_sound(folder, name, own))
       if out is None:
         out = np.empty((len(names), *layer.shape), own)
       out[i] = layer
     yield entry.ours, out
 
 
+def _common(stored: Sequence[np.dtype], dtype: Any) -> np.dtype:
+  """The dtype of a leaf, of those its tensors are stored in."""
+  own = stored[0]
+  for other in stored[1:]:  # bfloat16 is unknown to numpy's own promotion
+    own = jnp.promote_types(own, other)
+  if dtype is not None and casting.is_floating(own):
+    own = jnp.dtype(dtype)
+  return own
+
+
+def _sound(folder: Folder, name: str, dtype: np.dtype) -> np.ndarray:
+  """A tensor in its new dtype; all of it was looked at."""
+  x = folder.read(name)
+  if not casting.is_floating(x.dtype):
+    return x
+  label = f"{folder.path}: {name}"
+  casting.check_finite(label, x, _BAD_FILE)
+  return casting.cast(label, x, dtype, _BAD_CAST)[0]
+
+
 def write(
   params: Any, entries: Sequence[Entry], *, prefix: str = ""
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (their name, tensor): the inverse of `read`, bit for bit.
+
+  What is not finite is not written: no reader of ours would take it back.
 
   Args:
     params: nested dicts of arrays; exactly the leaves of the table.
@@ -234,6 +322,7 @@ def write(
 
   Raises:
     ConversionError: leaves without an entry or entries without a leaf.
+    BadValues: while tensors are made: a leaf that is not finite.
   """
   flat = rules.flatten(params)
   unfilled = sorted({entry.ours for entry in entries} ^ set(flat))
@@ -245,6 +334,7 @@ def write(
 def _tensors(flat, entries, prefix):
   for entry in entries:
     leaf = np.asarray(flat[entry.ours])
+    casting.check_finite(entry.ours, leaf, "export a sound checkpoint")
     layers = leaf if entry.stacked else leaf[None]
     if len(layers) != len(entry.theirs):
       raise ConversionError(

@@ -41,6 +41,8 @@ _BLOCKS = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
 # dc-ae-f32c32-sana-1.0 and 1.1.
 SANA = dcae.config_from_hf(
   dict(
+    _class_name="AutoencoderDC",
+    scaling_factor=0.41407,
     encoder_block_types=_BLOCKS,
     decoder_block_types=_BLOCKS,
     downsample_block_type="Conv",

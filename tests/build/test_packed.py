@@ -37,10 +37,11 @@ def test_measured_latents_have_mean_0_and_deviation_1():
   assert report["pictures"] == 32 and np.isfinite(report["psnr"])
 
 
-def test_a_dead_channel_is_refused():
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_channel_without_a_deviation_is_refused(value: float):
   params = {"autoencoder": dict(tiny.params()["autoencoder"])}
   encoder = dict(params["autoencoder"]["encoder"])
-  out = {k: np.zeros_like(v) for k, v in encoder["conv_out"].items()}
+  out = {k: np.full_like(v, value) for k, v in encoder["conv_out"].items()}
   params["autoencoder"]["encoder"] = encoder | {"conv_out": out}
   c = config()
   c["model"]["autoencoder"]["encoder_out_shortcut"] = False

@@ -328,6 +328,9 @@ def test_weights_round_trip_and_are_reproducible(tmp_path):
     weight_files.save_weights(path, {"q": np.full(2, 1e6)}, {}, dtype="float16")
   with pytest.raises(CheckpointError, match="bfloat16"):
     weight_files.save_weights(path, {"q": jnp.ones(2, jnp.bfloat16)}, {})
+  for value in (np.nan, np.inf):
+    with pytest.raises(CheckpointError, match="q: 1 of 2 .* are not finite"):
+      weight_files.save_weights(path, {"q": np.array([1.0, value])}, {})
   assert path.read_bytes() == first
 
 

@@ -157,7 +157,8 @@ def errors(
     assert a.shape == b.shape, name
     if valid_PT is not None and a.ndim == 3:
       a, b = a[valid_PT], b[valid_PT]
-    out[name] = float(np.abs(a - b).max() / np.abs(b).max())
+    worst = float(np.abs(a - b).max() / np.abs(b).max())
+    out[name] = worst if np.isfinite(worst) else np.inf  # `max` drops NaN
   return out
 
 

@@ -1,12 +1,15 @@
 """EMMA put together from published folders is those parts, bit for bit."""
 
 import dataclasses
+import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from emma_jax import rules
 from emma_jax.build import model as build_model
@@ -200,7 +203,9 @@ def test_und_branch_goes_out_as_it_came_in(variant, folders, config):
   emma = rules.unflatten(
     dict(
       (path.removeprefix("llm/"), leaf)
-      for path, leaf in assembly._llm(c, folders["qwen3_folder"], "float32")
+      for path, leaf in assembly._llm(
+        c, qwen3.open_folder(folders["qwen3_folder"]).leaves
+      )
     )
   )
   sizes, back = assembly.und_branch(c, emma)
@@ -253,8 +258,8 @@ WRONG = {  # every size that decides what is computed, but those shapes show
   "part, name",
   [(part, name) for part, changes in WRONG.items() for name in changes],
 )
-def test_each_size_is_compared(config, folders, part, name):
-  """Before a tensor is read into the tree; the error names both values."""
+def test_each_size_is_compared(config, sizes, part, name):
+  """The error names both values."""
   value = WRONG[part][name]
   if part == "vision":
     encoder = dataclasses.replace(config.vision.encoder, **{name: value})
@@ -263,18 +268,20 @@ def test_each_size_is_compared(config, folders, part, name):
     own = dataclasses.replace(getattr(config, part), **{name: value})
     changed = {part: own}
   other = dataclasses.replace(config, **changed)
-  source = {
-    "llm": lambda: assembly._llm(other.llm, folders["qwen3_folder"], None),
-    "vision": lambda: assembly._vision(other, folders["siglip2_folder"], None),
-    "autoencoder": lambda: assembly._autoencoder(
-      other, folders["dcae_folder"], None
-    ),
-  }[part]
   with pytest.raises(
     assembly.AssemblyError,
     match=f"  {name}: the folder has .*, the config " + re.escape(repr(value)),
   ):
-    next(iter(source()))
+    assembly.same_sizes(other, *sizes)
+
+
+@pytest.fixture(scope="module")
+def sizes(folders):
+  return (
+    qwen3.open_folder(folders["qwen3_folder"]).config,
+    siglip.open_folder(folders["siglip2_folder"]).config,
+    dcae.open_folder(folders["dcae_folder"]).config,
+  )
 
 
 CONFIG = """
@@ -324,6 +331,52 @@ def test_init_export_and_check_from_the_command_line(
     _, got = module.load(out)
     _, expected = module.load(folders[folder])
     jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("part", ["qwen3", "siglip2", "dcae"])
+def test_init_writes_nothing_that_is_not_finite(
+  folders, tmp_path, capsys, part, value
+):
+  file = tmp_path / "micro.py"
+  file.write_text(CONFIG)
+  bad = tmp_path / "bad"
+  shutil.copytree(folders[f"{part}_folder"], bad)
+  (weights,) = bad.glob("*.safetensors")
+  tensors = safetensors.numpy.load_file(weights)
+  name = sorted(tensors)[-1]
+  tensors[name].reshape(-1)[-1] = value
+  safetensors.numpy.save_file(tensors, weights)
+  argv = ["init", "--config", str(file), "--out", str(tmp_path / "init")]
+  for flag in ("qwen3", "siglip2", "dcae"):
+    path = bad if flag == part else folders[f"{flag}_folder"]
+    argv += [f"--{flag}", str(path)]
+  assert cli.main(argv) == 2
+  error = capsys.readouterr().err
+  assert f"{bad}: {name}: 1 of" in error and "are not finite" in error
+  assert not (tmp_path / "init").exists()
+
+
+def test_defaults_that_are_taken_are_said(config, folders, tmp_path):
+  """Where config.json is silent, with the values and whose they are."""
+  silent = tmp_path / "dcae"
+  shutil.copytree(folders["dcae_folder"], silent)
+  written = json.loads((silent / "config.json").read_text())
+  assert written.pop("decoder_conv_act_fn") == "relu"
+  (silent / "config.json").write_text(json.dumps(written))
+  said = []
+  assembly.assemble(
+    config,
+    **folders | {"dcae_folder": silent},
+    dtype="float32",
+    key=jax.random.key(0),
+    say=said.append,
+  )
+  assert said == [
+    f"{silent}/config.json leaves out 1 of its keys, read as the reference"
+    " implementation does: decoder_conv_act_fn='relu' (diffusers 0.42.1,"
+    " AutoencoderDC)."
+  ]
 
 
 def test_check_finds_equal_and_different(folders, tmp_path, capsys):

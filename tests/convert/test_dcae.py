@@ -126,7 +126,8 @@ def test_what_is_no_pixel_unshuffle_is_a_convolution(word):
 
 
 def test_a_sparse_config_takes_the_defaults_of_diffusers():
-  config = convert.config_from_hf({"scaling_factor": 0.5})
+  sparse = {"_class_name": "AutoencoderDC", "scaling_factor": 0.5}
+  config = convert.config_from_hf(sparse)
   assert config.encoder_block_types == ("ResBlock",) * 6
   assert config.encoder_layers_per_block == (2, 2, 2, 3, 3, 3)
   assert config.downsample_block_type == "pixel_unshuffle"
@@ -134,7 +135,8 @@ def test_a_sparse_config_takes_the_defaults_of_diffusers():
   assert config.decoder_conv_act_fn == "relu"
   assert config.encoder_out_shortcut and config.decoder_in_shortcut
   small = convert.config_from_hf(
-    {
+    sparse
+    | {
       "encoder_block_out_channels": [32, 64],
       "decoder_block_out_channels": [32, 64],
       "encoder_layers_per_block": [1, 1],

@@ -87,40 +87,29 @@ def test_both_dialects_say_the_same(config: dict):
       ),
       7e5,
     ),
-    (dict(rope_theta=None), 1e4),
   ],
 )
 def test_theta_comes_from_the_config(change: dict, theta: float):
   assert qwen3.config_from_hf(FOUR_B | change).rope_theta == theta
 
 
-def test_a_sparse_config_means_the_defaults_of_transformers():
-  got = qwen3.config_from_hf({"model_type": "qwen3"})
-  assert dataclasses.asdict(got) == dataclasses.asdict(
-    neutral.qwen3_config(
-      vocab_size=151936,
-      width=4096,
-      mlp_width=22016,
-      num_layers=32,
-      num_heads=32,
-      num_kv_heads=32,
-      head_dim=128,
-      rope_theta=1e4,
-      norm_eps=1e-6,
-      tie_embeddings=False,
-    )
-  )
+def test_a_file_of_an_older_version_may_lack_the_newest_keys():
+  few = "model_type vocab_size hidden_size intermediate_size rope_theta"
+  few += " num_hidden_layers num_attention_heads num_key_value_heads head_dim"
+  few += " rms_norm_eps tie_word_embeddings"
+  sparse = {key: FOUR_B[key] for key in few.split()}
+  assert qwen3.config_from_hf(sparse) == qwen3.QWEN3_4B
 
 
 @pytest.mark.parametrize(
   "change, words",
   [
-    (dict(model_type="qwen2"), "'qwen2'.*use the converter of that family"),
+    (dict(model_type="qwen2"), "says 'qwen2'.*'qwen3'; give the folder"),
     (dict(hidden_act="gelu"), "hidden_act='gelu'.*silu"),
     (dict(attention_bias=True), "attention_bias=True.*no bias"),
     (
       dict(use_sliding_window=True, sliding_window=512),
-      "use_sliding_window=True.*set it to false.*512",
+      "use_sliding_window=True.*set it to false",
     ),
     (
       dict(layer_types=["full_attention", "sliding_attention"]),
@@ -138,7 +127,8 @@ def test_a_sparse_config_means_the_defaults_of_transformers():
     (dict(partial_rotary_factor=0.5), "partial_rotary_factor=0.5"),
     (dict(rope_parameters={"rope_theta": 1e4}), "contradicts itself.*1000000"),
     (dict(quantization_config={"bits": 4}), "'bits': 4.*dequantised"),
-    (dict(head_dim=None), "null for .*head_dim"),
+    (dict(head_dim=None), "head_dim is null"),
+    (dict(rope_theta=None), "rope_theta is missing.*5000000 for its 2507"),
   ],
 )
 def test_what_is_not_implemented_is_refused(change: dict, words: str):

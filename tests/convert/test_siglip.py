@@ -110,8 +110,8 @@ def test_an_empty_siglip_config_is_base_patch16_224():
 @pytest.mark.parametrize(
   "change, message",
   [
-    (dict(model_type="clip"), "model_type='clip'"),
-    (dict(model_type=None), "model_type=None"),
+    (dict(model_type="clip"), "model_type says 'clip'"),
+    (dict(model_type=None), "does not say which family"),
     (dict(hidden_act="gelu"), "hidden_act='gelu'"),
     (dict(attention_dropout=0.1), "attention_dropout=0.1"),
     (dict(patch_size=[16, 8]), "oblong"),

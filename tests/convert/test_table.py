@@ -10,6 +10,7 @@ import pytest
 
 from emma_jax import rules
 from emma_jax.convert import files, table
+from emma_jax.convert.casting import BadValues
 from emma_jax.convert.table import ConversionError, Entry
 
 pytestmark = pytest.mark.smoke
@@ -73,6 +74,71 @@ def test_a_dtype_can_be_asked_for(tmp_path: Path):
     folder(tmp_path / "n", whole), [Entry("n", ("n",))], shape, dtype="bfloat16"
   )
   assert n.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+  "kinds, kind",
+  [
+    (("bfloat16", "float32"), "float32"),
+    (("float16", "bfloat16"), "float32"),
+    (("float32", "float64"), "float64"),
+    (("float16", "float16"), "float16"),
+  ],
+)
+def test_layers_of_several_dtypes_become_what_holds_all(tmp_path, kinds, kind):
+  """Never layer 0's, which may round the others."""
+  theirs = dict(THEIRS)
+  for name, dtype in zip(("l.0.w", "l.1.w"), kinds, strict=True):
+    theirs[name] = theirs[name].astype(jnp.dtype(dtype))
+  got = dict(table.read(folder(tmp_path, theirs), ENTRIES, SHAPES))["layers/w"]
+  assert got.dtype == jnp.dtype(kind)
+  for layer, name in zip(got, ("l.0.w", "l.1.w"), strict=True):
+    np.testing.assert_array_equal(layer, theirs[name].T.astype(got.dtype))
+
+
+@pytest.mark.parametrize("kind", ["int8", "int64", "bool"])
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_integers_are_no_weights(tmp_path: Path, kind: str, dtype):
+  theirs = THEIRS | {"l.0.w": np.ones((3, 2), kind)}
+  with pytest.raises(ConversionError, match="l.0.w of .* floating") as error:
+    table.read(folder(tmp_path, theirs), ENTRIES, SHAPES, dtype=dtype)
+  assert error.value.mistyped == (
+    f"l.0.w of {kind} must be of a floating dtype",
+  )
+  assert "quantised" in str(error.value)
+  whole = {"n": jax.ShapeDtypeStruct((2,), jnp.int32)}
+  with pytest.raises(ConversionError, match="must be of integers"):
+    table.read(
+      folder(tmp_path / "n", {"n": np.ones(2, np.float32)}),
+      [Entry("n", ("n",))],
+      whole,
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_neither_read_nor_written(tmp_path, value):
+  theirs = {name: x.copy() for name, x in THEIRS.items()}
+  theirs["l.1.w"][2, 1] = value
+  leaves = table.read(folder(tmp_path, theirs), ENTRIES, SHAPES)
+  with pytest.raises(BadValues, match=r"l.1.w: 1 of 6 .* at \[2, 1\]"):
+    list(leaves)
+  params = {
+    "embed": theirs["emb.weight"],
+    "one": {"w": theirs["o.0.w"].T[None]},
+  }
+  layers = np.stack([theirs["l.0.w"].T, theirs["l.1.w"].T])
+  tensors = table.write(params | {"layers": {"w": layers}}, ENTRIES)
+  with pytest.raises(BadValues, match="layers/w: 1 of 12 .* sound checkpoint"):
+    list(tensors)
+
+
+def test_a_cast_that_would_overflow_is_refused(tmp_path: Path):
+  theirs = THEIRS | {"emb.weight": np.full((5, 2), 1e300)}
+  leaves = table.read(
+    folder(tmp_path, theirs), ENTRIES, SHAPES, dtype="float32"
+  )
+  with pytest.raises(BadValues, match="emb.weight: float32 cannot hold 1e.300"):
+    list(leaves)
 
 
 def test_all_that_does_not_fit_is_listed_before_anything_is_read(

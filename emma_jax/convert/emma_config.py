@@ -1,0 +1,42 @@
+"""config.json of an exported EMMA: the run's config, and where it stood."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from emma_jax.checkpoints.renamed_keys import current
+from emma_jax.convert import fields
+from emma_jax.convert.fields import Field
+from emma_jax.convert.headers import FolderError
+
+FORMAT = "emma-torch-1"  # emma_torch refuses any other
+ROUTES = ("versatile", "stem", "router")  # the expert of understood pictures
+_FIELDS = (
+  Field("step", fields.whole(0, 1 << 62)),
+  Field("route", fields.only(*ROUTES, remedy="export it anew")),
+  Field("config", fields.section),
+)
+_SECTIONS = tuple(
+  Field(key, fields.section) for key in ("model", "data", "sample")
+)
+
+
+def read(about: Mapping[str, Any], where: str) -> dict[str, Any]:
+  """step, route and config, the latter by today's keys.
+
+  Args:
+    about: the JSON object.
+    where: the file, for errors.
+
+  Raises:
+    FolderError: a file that the export did not write.
+    ConfigError: what is missing or of a wrong type.
+  """
+  found = about.get("format")
+  if found != FORMAT:
+    raise FolderError(
+      f"{where} has format {found!r:.60}, not {FORMAT!r}; give a folder"
+      " that the export of a whole EMMA wrote."
+    )
+  out, _ = fields.read(_FIELDS, about, where)
+  parts, _ = fields.read(_SECTIONS, out["config"], f"{where}, config")
+  return out | {"config": current(out["config"] | parts)}

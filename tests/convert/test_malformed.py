@@ -1,0 +1,401 @@
+"""Files that are not what their names say: one sentence, quickly, in no space.
+
+Each is met by `emma-convert check`, which reads the folder before anything
+else; and so are files that should be a reference's arrays.
+"""
+
+from collections.abc import Callable
+import io
+import json
+import os
+from pathlib import Path
+import re
+import tracemalloc
+from typing import Any
+import zipfile
+
+import numpy as np
+import pytest
+
+from emma_jax.cli import convert as cli
+from emma_jax.convert import assembly, dcae, files, qwen3, siglip
+from emma_jax.convert.fields import ConfigError
+from tests.convert import published
+from tests.convert.hostile import FAMILIES
+
+QWEN3 = FAMILIES["qwen3"]
+MODEL, CONFIG = "model.safetensors", "config.json"
+INDEX = "model.safetensors.index.json"
+MOST = 100 << 20  # bytes that a refusal may take
+
+
+def header(entries: Any, data: bytes = b"", length: int | None = None) -> bytes:
+  text = entries if type(entries) is bytes else json.dumps(entries).encode()
+  length = len(text) if length is None else length
+  return length.to_bytes(8, "little") + text + data
+
+
+def one(dtype: Any = "F32", shape: Any = (1,), span: Any = (0, 4)) -> dict:
+  return {"a": {"dtype": dtype, "shape": shape, "data_offsets": span}}
+
+
+def weights(content: bytes) -> Callable[[Path], None]:
+  return lambda folder: (folder / MODEL).write_bytes(content) and None
+
+
+def config(content: bytes) -> Callable[[Path], None]:
+  return lambda folder: (folder / CONFIG).write_bytes(content) and None
+
+
+def sharded(change: Callable[[Path, dict], Any]) -> Callable[[Path], None]:
+  """Three shards, with a change of the folder and of its index."""
+
+  def harm(folder: Path) -> None:
+    (folder / MODEL).unlink()
+    published.write(folder, QWEN3.config, QWEN3.tensors, shards=3)
+    index = json.loads((folder / INDEX).read_text())
+    text = change(folder, index)
+    (folder / INDEX).write_text(text or json.dumps(index))
+
+  return harm
+
+
+def repeated(folder: Path, index: dict) -> None:
+  """Each shard holds the first tensor, and the index has it once."""
+  name = next(iter(QWEN3.tensors))
+  for file in sorted(folder.glob("*-of-*")):
+    part = published.safetensors.numpy.load_file(file)
+    part[name] = QWEN3.tensors[name]
+    published.safetensors.numpy.save_file(part, file)
+
+
+def moved(where: str) -> Callable[[Path, dict], None]:
+  def change(folder: Path, index: dict) -> None:
+    names = index["weight_map"]
+    names |= dict.fromkeys(names, where)
+
+  return change
+
+
+def loop(name: str) -> Callable[[Path], None]:
+  def harm(folder: Path) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to(folder / f"{name}.2")
+    (folder / f"{name}.2").symlink_to(folder / name)
+
+  return harm
+
+
+def pipe(name: str) -> Callable[[Path], None]:
+  def harm(folder: Path) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+  return harm
+
+
+def folder_at(name: str) -> Callable[[Path], None]:
+  def harm(folder: Path) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()
+
+  return harm
+
+
+def renamed(name: str) -> Callable[[Path], None]:
+  return lambda folder: (folder / MODEL).rename(folder / name) and None
+
+
+def quantised(folder: Path) -> None:
+  """As GPTQ stores a matrix: packed integers, scales and zeros."""
+  tensors = dict(QWEN3.tensors)
+  name = "model.layers.0.mlp.up_proj"
+  del tensors[f"{name}.weight"]
+  tensors[f"{name}.qweight"] = np.zeros((3, 40), np.int32)
+  tensors[f"{name}.qzeros"] = np.zeros((1, 5), np.int32)
+  tensors[f"{name}.scales"] = np.ones((1, 40), np.float16)
+  QWEN3.write(folder, tensors=tensors)
+
+
+def whole(folder: Path) -> bytes:
+  return (folder / MODEL).read_bytes()
+
+
+TEXT = json.dumps(QWEN3.config)
+HUGE = 1 << 61
+# What happened to a folder -> words of the refusal.
+FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
+  # config.json
+  "config dropped": (lambda f: (f / CONFIG).unlink(), "is missing"),
+  "config empty": (config(b""), "not readable JSON"),
+  "config cut": (config(TEXT[:99].encode()), "not readable JSON"),
+  "config is null": (config(b"null"), "no JSON object"),
+  "config is a list": (config(b"[]"), "no JSON object"),
+  "config of NaN": (
+    config(TEXT.replace("0.01", "NaN").encode()),
+    "NaN is no JSON",
+  ),
+  "config of Infinity": (config(b'{"a": -Infinity}'), "-Infinity is no JSON"),
+  "config of 1e999": (
+    config(TEXT.replace("0.01", "1e999").encode()),
+    "rms_norm_eps=inf must be a number",
+  ),
+  "config in UTF-16": (config(TEXT.encode("utf-16")), "not UTF-8"),
+  "config with a mark": (config(TEXT.encode("utf-8-sig")), "BOM"),
+  "config in Latin-1": (config(b'{"a": "\xe9"}'), "not UTF-8"),
+  "config of a key twice": (
+    config(TEXT.replace("{", '{"hidden_size": 8, ', 1).encode()),
+    "'hidden_size' stands in it twice",
+  ),
+  "config too deep": (config(b"[" * 200_000), "nested too deeply"),
+  "config of a long number": (config(b"1" * 9_999), "not readable JSON"),
+  "config is a folder": (folder_at(CONFIG), "is no file"),
+  "config is a loop": (loop(CONFIG), "not readable JSON"),
+  "config is a pipe": (pipe(CONFIG), "is no file"),
+  # safetensors
+  "weights dropped": (lambda f: (f / MODEL).unlink(), "holds no safetensors"),
+  "weights empty": (weights(b""), "a header of 0 bytes in a file of 0"),
+  "weights cut": (lambda f: weights(whole(f)[:-1])(f), "where there must be"),
+  "weights longer": (
+    lambda f: weights(whole(f) + b"\0")(f),
+    "where there must be",
+  ),
+  "weights are a text": (weights(b"version https://git-lfs"), "git-lfs"),
+  "weights are a folder": (folder_at(MODEL), "it is no file"),
+  "weights are a loop": (loop(MODEL), "holds no safetensors|is no file"),
+  "weights are a pipe": (pipe(MODEL), "it is no file"),
+  "header beyond the file": (
+    weights(header(one(), b"\0" * 4, length=10**6)),
+    "a header of 1000000 bytes in a file of",
+  ),
+  "header of 2**63 bytes": (
+    weights(header(one(), b"\0" * 4, length=1 << 63)),
+    "a header of 9223372036854775808 bytes",
+  ),
+  "header is no JSON": (weights(header(b"{" * 9)), "not a whole safetensors"),
+  "header is a list": (weights(header([])), "no JSON object"),
+  "header too deep": (weights(header(b"[" * 200_000)), "nested too deeply"),
+  "header not UTF-8": (weights(header(b'{"\xff": 1}')), "not a whole"),
+  "header of a name twice": (
+    weights(header(b'{"a": 1, "a": 2}')),
+    "'a' stands in it twice",
+  ),
+  "entry is null": (weights(header({"a": None})), "described by no object"),
+  "entry without a place": (
+    weights(header({"a": {"dtype": "F32", "shape": [1]}}, b"\0" * 4)),
+    "a lies at None",
+  ),
+  "entry without a dtype": (
+    weights(header(one(dtype=None), b"\0" * 4)),
+    "a has no dtype",
+  ),
+  "huge shape": (
+    weights(header(one(shape=[HUGE, HUGE]), b"\0" * 4)),
+    "cannot be bytes 0 to 4",
+  ),
+  "huge shape and place": (
+    weights(header(one(shape=[HUGE // 4], span=(0, HUGE)), b"\0" * 4)),
+    "bytes where there must be",
+  ),
+  "huge empty shape": (
+    weights(header(one(shape=[0, HUGE], span=(0, 0)))),
+    "unknown .*: a",
+  ),
+  "negative shape": (
+    weights(header(one(shape=[-1, -1]), b"\0" * 4)),
+    r"has the shape \[-1, -1\]",
+  ),
+  "shape of fractions": (
+    weights(header(one(shape=[1.0]), b"\0" * 4)),
+    r"has the shape \[1.0\]",
+  ),
+  "shape of a text": (weights(header(one(shape="1"))), "has the shape 1"),
+  "place backwards": (
+    weights(header(one(span=(4, 0)), b"\0" * 4)),
+    "cannot be bytes 4 to 0",
+  ),
+  "fp8": (
+    weights(header(one("F8_E4M3", (4,)), b"\0" * 4)),
+    "F8_E4M3, 8-bit floating point.*an fp8 checkpoint.*bfloat16",
+  ),
+  "fp4": (
+    weights(header(one("F4", (8,)), b"\0" * 4)),
+    "an fp4 checkpoint.*bfloat16",
+  ),
+  "complex": (weights(header(one("C64", (1,)))), "and only F64, .* are read"),
+  "GPTQ": (quantised, "qweight are what quantised checkpoints hold.*bfloat16"),
+  "llama.cpp": (renamed("model-Q4_K_M.gguf"), "quantised, for llama.cpp"),
+  "torch": (renamed("pytorch_model.bin"), "which only torch reads"),
+  # shards
+  "index without files": (
+    sharded(lambda f, i: [p.unlink() for p in f.glob("*-of-*")] and None),
+    "which .* lacks; get them",
+  ),
+  "index of one file too many": (
+    sharded(lambda f, i: i["weight_map"].update(x="y.safetensors")),
+    "names y.safetensors, which",
+  ),
+  "index to elsewhere": (
+    sharded(moved("../model.safetensors")),
+    "would lie outside",
+  ),
+  "index to the root": (sharded(moved("/etc/passwd")), "would lie outside"),
+  "index of numbers": (
+    sharded(lambda f, i: i.update(weight_map={"a": 8})),
+    "no map of names to files",
+  ),
+  "index of NaN": (
+    sharded(lambda f, i: '{"weight_map": NaN}'),
+    "NaN is no JSON",
+  ),
+  "index of a name twice": (
+    sharded(lambda f, i: '{"weight_map": {"a": "b", "a": "c"}}'),
+    "'a' stands in it twice",
+  ),
+  "a tensor in every shard": (sharded(repeated), "only the shard has model.em"),
+  "two indices": (
+    sharded(
+      lambda f, i: (f / "x.safetensors.index.json").write_text("{}") and None
+    ),
+    "cannot tell which weights are meant",
+  ),
+}
+
+
+@pytest.mark.parametrize("harm, words", FOLDERS.values(), ids=FOLDERS)
+def test_a_folder_is_refused_in_a_sentence(tmp_path, capsys, harm, words):
+  folder = QWEN3.write(tmp_path / "f")
+  harm(folder)
+  reference = tmp_path / "r.npz"
+  np.savez(reference, input_ids=np.ones((1, 3), int))
+  argv = ["check", "--family", "qwen3", "--folder", str(folder)]
+  tracemalloc.start()
+  try:
+    code = cli.main([*argv, "--reference", str(reference)])
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  error = capsys.readouterr().err
+  assert code == 2 and error.startswith("error: ") and "Traceback" not in error
+  assert re.search(words, error, re.S), error
+  assert str(folder) in error and peak < MOST
+
+
+@pytest.mark.parametrize("name", ["loop", "file", "x" * 300, "a\0b"])
+def test_what_is_no_folder_is_refused(tmp_path: Path, name: str):
+  (tmp_path / "loop").symlink_to(tmp_path / "loop")
+  (tmp_path / "file").write_text("")
+  with pytest.raises(files.FolderError, match="not a folder|cannot be read"):
+    files.Folder.open(tmp_path / name)
+
+
+# ------------------------------------------------------------- a reference
+
+
+def npy(array: np.ndarray, **options: Any) -> bytes:
+  out = io.BytesIO()
+  np.lib.format.write_array(out, array, **options)
+  return out.getvalue()
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+  out = io.BytesIO()
+  with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+    for name, content in members.items():
+      file.writestr(name, content)
+  return out.getvalue()
+
+
+def claiming(shape: str) -> bytes:
+  """An array of float32 that says it has another shape."""
+  text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"
+  text = text.ljust(117) + "\n"
+  return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode()
+
+
+IDS = npy(np.ones((1, 3), int))
+WHOLE = zipped({"input_ids.npy": IDS, "logits.npy": npy(np.ones((1, 3, 40)))})
+# What stands in the place of a reference -> words of the refusal.
+ARRAYS: dict[str, tuple[bytes | None, str]] = {
+  "nothing": (None, "does not exist; make it with numpy.savez"),
+  "empty": (b"", "is no .npz file; make it with numpy.savez"),
+  "a text": (b"hello, I am no archive\n", "is no .npz file; make it with"),
+  "a pickle": (b"\x80\x04K\x01.", "is no .npz file"),
+  "one array": (npy(np.ones(3)), "is no .npz file"),
+  "cut": (WHOLE[: len(WHOLE) // 2], "is no .npz file"),
+  "flipped": (
+    WHOLE[:150] + bytes([WHOLE[150] ^ 255]) + WHOLE[151:],
+    "no sound .npz file",
+  ),
+  "a text within": (zipped({"notes.txt": b"x"}), "'notes.txt' is no array"),
+  "no array within": (zipped({"input_ids.npy": b"x"}), "no sound .npz file"),
+  "objects": (
+    zipped({"input_ids.npy": npy(np.array([{}]), allow_pickle=True)}),
+    "input_ids is of object, not of numbers",
+  ),
+  "a huge shape": (
+    zipped({"input_ids.npy": claiming(f"({HUGE},)")}),
+    "input_ids has 128 bytes, which",
+  ),
+  "a negative shape": (
+    zipped({"input_ids.npy": claiming("(-1,)")}),
+    "no sound .npz file",
+  ),
+}
+
+
+@pytest.mark.parametrize("content, words", ARRAYS.values(), ids=ARRAYS)
+def test_what_is_no_reference_is_refused(tmp_path, capsys, content, words):
+  """Never with advice to unpickle it."""
+  folder, file = QWEN3.write(tmp_path / "f"), tmp_path / "r.npz"
+  if content is not None:
+    file.write_bytes(content)
+  argv = ["check", "--family", "qwen3", "--folder", str(folder)]
+  tracemalloc.start()
+  try:
+    code = cli.main([*argv, "--reference", str(file)])
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  error = capsys.readouterr().err
+  assert code == 2 and words in error and "pickle" not in error, error
+  assert peak < MOST and "Traceback" not in error
+
+
+# ---------------------------------------------------------------- all parts
+
+
+def test_all_headers_are_read_before_any_tensor(tmp_path, monkeypatch):
+  """A mistake in the last folder is found before the first one is loaded."""
+  monkeypatch.setattr(
+    files.Folder, "read", lambda *_: pytest.fail("a tensor was read")
+  )
+  names = {"qwen3": "qwen3", "siglip2": "patch14", "dcae": "sana"}
+  bad = {"scaling_factor": "0.41407"}
+  for part, name in names.items():
+    own = bad if part == "dcae" else {}
+    FAMILIES[name].write(tmp_path / part, config=FAMILIES[name].config | own)
+  with pytest.raises(ConfigError, match=r"dcae/config.json: scaling_factor="):
+    assembly.assemble(
+      None,
+      **{f"{part}_folder": tmp_path / part for part in names},
+      dtype="float32",
+      key=None,
+    )
+
+
+def test_a_folder_of_another_part_is_refused_by_name(tmp_path: Path):
+  for name in ("qwen3", "patch14", "sana"):
+    FAMILIES[name].write(tmp_path / name)
+  for module, own in ((qwen3, "qwen3"), (siglip, "patch14"), (dcae, "sana")):
+    for name in ("qwen3", "patch14", "sana"):
+      if name == own:
+        module.open_folder(tmp_path / name)
+        continue
+      said = {
+        "qwen3": "says 'Qwen3ForCausalLM'",
+        "patch14": "says 'siglip'",
+        "sana": "_class_name says 'AutoencoderDC'|does not say which",
+      }[name]
+      with pytest.raises(ConfigError, match=said):
+        module.open_folder(tmp_path / name)
