@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emma_jax.build import session as build_session
 from emma_jax.convert import emma as convert
+from emma_jax.convert import emma_names
 from emma_jax.convert.files import Folder, FolderError
-from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests import tiny
-from tests.convert.exported import SHOWN, config, export
+from tests.convert.exported import SHOWN, config, export, save
+
+FRAMING = build_session.framing(config())
 
 
 @pytest.mark.parametrize("variant", SHOWN)
@@ -62,21 +65,21 @@ def test_names_and_layouts_are_those_of_pytorch(tmp_path):
 
 def test_bfloat16_survives(tmp_path):
   params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny.params())
-  convert.save(tmp_path, config(), params, TinyTokenizer())
+  save(tmp_path, config(), params)
   found = convert.load(tmp_path).params
   assert found["llm"]["embed"].dtype == jnp.bfloat16
   chex.assert_trees_all_equal(found, params)
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
-  good, params, tokenizer = config(), tiny.params(), TinyTokenizer()
+  good, params = config(), tiny.params()
   model = good["model"]
 
   def attempt(
     message, error=convert.ExportError, config=good, params=params, **options
   ):
     with pytest.raises(error, match=message):
-      convert.save(tmp_path / "out", config, params, tokenizer, **options)
+      save(tmp_path / "out", config, params, framing=FRAMING, **options)
     assert not (tmp_path / "out").exists()
 
   attempt(
@@ -131,7 +134,7 @@ def test_a_config_without_what_sampling_needs_is_refused(
   c = config()
   c = c | {section: {k: v for k, v in c[section].items() if k != key}}
   with pytest.raises(convert.ExportError, match=f"{section} lacks .*'{key}'"):
-    convert.save(tmp_path / "out", c, {}, TinyTokenizer())
+    save(tmp_path / "out", c, {}, framing=FRAMING)
 
 
 @pytest.mark.parametrize("route", ["versatile", "stem", "router"])
@@ -147,7 +150,7 @@ def test_a_tower_without_experts_has_one_route(tmp_path):
 def test_theirs_says_the_names_and_shapes_that_are_written(tmp_path):
   folder = Folder.open(export(tmp_path))
   sizes = convert.model_config(config()["model"])
-  assert convert.theirs(sizes) == {
+  assert emma_names.theirs(sizes) == {
     name: folder.shape(name) for name in folder.names()
   }
 
