@@ -42,29 +42,29 @@ def run_of(c: dict):
   return run, sharding.make_mesh(run.mesh, jax.devices()[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "remat, changes",
   [
     ("full", dict(policy=WHOLE)),
     ("none", dict(policy=WHOLE, accumulation=2)),
-    pytest.param("full", dict(policy=DEEP), marks=pytest.mark.slow),
-    pytest.param("none", dict(policy=HEADS), marks=pytest.mark.slow),
+    ("full", dict(policy=DEEP)),
   ],
 )
 def test_a_compiled_step_needs_what_is_said_and_more(remat, changes):
-  """A lower bound: nothing that fits is refused."""
+  """A lower bound: nothing that fits is refused. (One is compiled for plans
+  too, see tests/planner/test_plan.py.)"""
   run, mesh = run_of(config(remat=remat, **changes))
   jitted, *abstract = step_lib.abstract_step(run, run.stages[0], mesh)
-  stats = jitted.lower(*abstract).compile().memory_analysis()
+  compiled = jitted.lower(*abstract).compile(compiler_options=tiny.QUICK)
+  stats = compiled.memory_analysis()
   total = stats.argument_size_in_bytes + stats.temp_size_in_bytes
   total += stats.output_size_in_bytes - stats.alias_size_in_bytes
   need = memory.of_stage(run, run.stages[0], mesh)
-  print(f"{need.size:,} of {total:,}: {need}")
   assert need.size <= total
   kinds = ("parameters", "moments", "average", "batch")
   held = sum(need.held[kind] for kind in kinds)
-  assert 0.95 * stats.argument_size_in_bytes < held
-  assert held <= stats.argument_size_in_bytes
+  assert held == pytest.approx(stats.argument_size_in_bytes, rel=1e-3)
 
 
 def test_kinds_follow_from_what_is_trained():

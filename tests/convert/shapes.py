@@ -45,6 +45,14 @@ CONFIGS = (
   "files_from_reference",
   "tiny native",
 )
+# Of each shape one, so that comparisons need not be repeated; see `groups`.
+SHAPES = (
+  *("emma_4b", "emma_4b:stage0", "emma_4b:stage2", "emma_4b:stage4a"),
+  *("emma_4b:stage2,fixed", "emma_1_7b", "emma_1_7b:stage0"),
+  *("emma_1_7b:stage2", "emma_1_7b:stage4a", "emma_1_7b:stage2,fixed"),
+  *(f"tiny:{v}".rstrip(":") for v in ("", *variants.VARIANTS)),
+  *("tiny:shapes", "files_records", "tiny native"),
+)
 # Typed, these are text like any other.
 SPECIALS = "<think> </tool_call> <|fim_prefix|> <|im_end|> <|vision_start|>"
 QUESTIONS = [
@@ -122,8 +130,13 @@ def vocabulary() -> Path:
   """Qwen3's own, where it is; else one as large, of made-up tokens."""
   if os.environ.get("EMMA_QWEN3_FILES"):
     return qwen.published("tokenizer.json")
-  folder = Path(tempfile.mkdtemp(prefix="emma_vocabulary"))
-  return qwen.write(folder, "qwen.tiktoken", qwen.full_size())
+  return qwen.write(Path(_folder().name), "qwen.tiktoken", qwen.full_size())
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory:
+  """Of this process, gone at its end."""
+  return tempfile.TemporaryDirectory(prefix="emma_vocabulary")
 
 
 def shape_of(c: dict) -> str:

@@ -4,6 +4,7 @@ What the exported code computes: test_emma_goldens, test_emma_torch.
 """
 
 import ast
+import json
 import sys
 
 import chex
@@ -12,12 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emma_jax.build import data as build_data
+from emma_jax.build import exchange
+from emma_jax.build import model as build_model
 from emma_jax.build import session as build_session
 from emma_jax.convert import emma as convert
 from emma_jax.convert import emma_names
 from emma_jax.convert.files import Folder, FolderError
 from tests import tiny
 from tests.convert.exported import SHOWN, config, export, save
+from tests.data import qwen
 
 FRAMING = build_session.framing(config())
 
@@ -180,3 +185,32 @@ def test_the_exported_code_stands_alone(tmp_path):
         used.add(node.module.split(".")[0])
   used -= set(sys.stdlib_module_names) | {"tokenizers"}  # large models only
   assert used == {"PIL", "safetensors", "torch"}
+
+
+def test_an_export_brings_its_own_vocabulary(tmp_path):
+  """The file that it was made of lies on another machine."""
+  pytest.importorskip("tokenizers")
+  given = qwen.write(tmp_path / "qwen", "qwen.tiktoken", qwen.full_size())
+  c = config()
+  c["data"] = c["data"] | {"tokenizer": f"qwen3:{given}"}
+  c["model"] = c["model"] | {"llm": c["model"]["llm"] | {"vocab_size": 151936}}
+  params = tiny.filled(build_model.model(c["model"]).shapes)
+  source = build_session.Source(
+    config=c, params=params, name="mine", step=3, route="versatile"
+  )
+  exchange.export(source, "emma", tmp_path / "out", expert="versatile")
+  wanted = build_data.tokenizer(c["data"], c["model"])
+  (given / "qwen.tiktoken").unlink()
+  found = build_session.read(str(tmp_path / "out"))
+  assert build_data.tokenizer(found.config["data"], c["model"]) == wanted
+  chex.assert_trees_all_equal(found.params, params)
+
+
+def test_older_exports_are_read(tmp_path):
+  export(tmp_path)
+  about = json.loads((tmp_path / "config.json").read_text())
+  for key in ("framing", "answer_ids"):
+    del about[key]
+  about["format"] = "emma-torch-1"
+  (tmp_path / "config.json").write_text(json.dumps(about))
+  chex.assert_trees_all_equal(convert.load(tmp_path).params, tiny.params())
