@@ -82,7 +82,11 @@ def _of_device(device: jax.Device, sharing: int) -> Room | None:
     size, name = None if free is None else free // sharing, "this machine"
   else:
     stats, name = device.memory_stats() or {}, device.device_kind
-    size = stats.get("bytes_limit") or chips.usable_bytes(device.device_kind)
+    whole = chips.usable_bytes(name)
+    size = stats.get("bytes_limit") or whole
+    if device.platform == "gpu" and size and whole and size < 0.9 * whole:
+      share = f"JAX takes {size / whole:.0%}: XLA_PYTHON_CLIENT_MEM_FRACTION"
+      name = f"{name} ({share})"
   return None if size is None else Room(size=size, name=name)
 
 

@@ -115,6 +115,11 @@ def test_a_device_that_tells_nothing_is_known_by_its_kind():
   (h100,) = (c for c in chips.CHIPS.values() if c.name == "h100")
   found = memory.room([device(kind="NVIDIA H100 80GB HBM3")])
   assert found.size >= h100.hbm_bytes
+  found = memory.room(
+    [device(kind="NVIDIA H100 80GB HBM3", stats={"bytes_limit": 60 * 10**9})]
+  )
+  assert found.size == 60 * 10**9
+  assert "takes 71%: XLA_PYTHON_CLIENT_MEM_FRACTION" in found.name
   found = memory.room([device("tpu", kind="TPU v6 lite")])
   assert found.size == chips.CHIPS["v6e"].hbm_bytes
   assert memory.room([device(kind="of its own")]) is None

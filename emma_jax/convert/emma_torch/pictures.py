@@ -83,8 +83,13 @@ def upright(picture) -> Image.Image:
     picture = Image.fromarray(picture)
   if picture.mode[0] in "IF":
     raise ValueError(f"Mode {picture.mode}: save the picture with 8 bits.")
-  white = Image.new("RGBA", picture.size, "white")  # behind alpha
-  return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+  if picture.mode == "La":  # Pillow's only way from premultiplied grey
+    picture = picture.convert("LA")
+  alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa")
+  if alpha or "transparency" in picture.info:
+    white = Image.new("RGBA", picture.size, "white")
+    picture = Image.alpha_composite(white, picture.convert("RGBA"))
+  return picture.convert("RGB")
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:

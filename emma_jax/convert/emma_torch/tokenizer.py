@@ -68,4 +68,7 @@ class Tokenizer:
     known = [bytes([b]) for b in range(256)] + [p.encode() for p in self.pieces]
     places = (i - self.first for i in ids)
     data = b"".join(known[i] for i in places if 0 <= i < len(known))
-    return data.decode("utf-8", "replace")
+    try:
+      return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+      return data.decode("utf-8", "replace")
