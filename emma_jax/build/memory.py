@@ -226,11 +226,10 @@ def _activations(run: Run, stage: Stage, mesh: jax.sharding.Mesh) -> int:
     layers = c.llm.num_layers
   elif any(path.startswith(_DEEP) for path in moved):
     layers = c.llm.num_layers - c.llm.num_shallow
-  batch = abstract_batch(stage.layout, mesh)
-  tokens = sum(
-    math.prod(ids.segment.sharding.shard_shape(ids.segment.shape))
-    for ids in (batch.und_ids, batch.gen_ids)
-  )
+  batch: Any = abstract_batch(stage.layout, mesh)
+  tokens = 0
+  for ids in (batch.und_ids.segment, batch.gen_ids.segment):
+    tokens += math.prod(ids.sharding.shard_shape(ids.shape))
   width = c.llm.width * jnp.dtype(c.dtype).itemsize
   # Devices that share rows may split what is kept of them.
   return layers * width * tokens // (stage.accumulation * mesh.shape["tensor"])

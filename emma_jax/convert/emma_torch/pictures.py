@@ -43,25 +43,21 @@ def fit(picture, framing: dict, role: str = "und", bucket=None):
 def place(y: int, x: int, rule: dict, frame: tuple[int, int]):
   """Of y x x pixels: (rows, columns) of what is seen, the same with the padding
   at its right and below, and left, top, right, bottom of the part seen."""
-  box = (0, 0, x, y)
+  whole = (0, 0, x, y)
   if rule["native"]:
-    content = native_size(y, x, rule["min_tokens"], rule["max_tokens"])
-    full = tuple(GRID * math.ceil(n / GRID) for n in content)
-  elif rule["fit"] == "pad":
-    scale, full = min(frame[0] / y, frame[1] / x), frame
-    content = tuple(
-      min(max(1, round(n * scale)), most) for n, most in zip((y, x), frame)
-    )
-  else:  # covered; by "pad_cells" no more than the tokens that it takes
-    content = full = frame
-    if rule["fit"] == "pad_cells":
-      scale = min(frame[0] / y, frame[1] / x) / GRID
-      content = tuple(
-        min(max(1, round(n * scale)) * GRID, most)
-        for n, most in zip((y, x), frame)
-      )
-    box = centre(y, x, *content)
-  return content, full, box
+    rows, columns = native_size(y, x, rule["min_tokens"], rule["max_tokens"])
+    full = GRID * math.ceil(rows / GRID), GRID * math.ceil(columns / GRID)
+    return (rows, columns), full, whole
+  scale = min(frame[0] / y, frame[1] / x)
+  if rule["fit"] == "pad":
+    rows, columns = max(1, round(y * scale)), max(1, round(x * scale))
+    return (min(rows, frame[0]), min(columns, frame[1])), frame, whole
+  content = frame  # covered; by "pad_cells" no more than the tokens it takes
+  if rule["fit"] == "pad_cells":
+    cells = scale / GRID
+    rows, columns = (max(1, round(n * cells)) * GRID for n in (y, x))
+    content = min(rows, frame[0]), min(columns, frame[1])
+  return content, frame, centre(y, x, *content)
 
 
 def drawn_size(y: int, x: int, framing: dict) -> tuple[int, int]:
@@ -78,7 +74,8 @@ def result_size(rule: dict, content, full) -> tuple[int, int]:
 def upright(picture) -> Image.Image:
   """RGB of a path, a PIL image or a uint8 array, on white where it is clear."""
   if isinstance(picture, (str, Path)):
-    picture = ImageOps.exif_transpose(Image.open(picture))
+    with Image.open(picture) as opened:
+      picture = ImageOps.exif_transpose(opened)
   elif not isinstance(picture, Image.Image):
     picture = Image.fromarray(picture)
   if picture.mode[0] in "IF":
