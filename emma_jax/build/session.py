@@ -6,10 +6,12 @@ from typing import Any
 
 from emma_jax import rules, sharding
 from emma_jax.build import data as build_data
+from emma_jax.build import memory
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import plain
 from emma_jax.checkpoints import locate
 from emma_jax.checkpoints.by_leaf import Keep
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma
 from emma_jax.sampling.context import SampleError
@@ -98,6 +100,7 @@ def load(
     SampleError: a mesh that does not use all devices exactly, or one that would
       leave a large weight whole on each of them; and as `read`.
     CheckpointError: weights that are not the model's; and as `read`.
+    TooLittleMemory: the weights do not fit the devices; they are not read.
   """
   if dtype not in DTYPES:
     raise SampleError(f"{dtype=}: choose float32 or bfloat16.")
@@ -105,6 +108,7 @@ def load(
 
   def changed(config: dict) -> dict:
     config = change(config) if change else config
+    memory.check_sampling(config, name, mesh=place.mesh, dtype=dtype)
     if dtype == "float32":
       return config
     return config | {"model": config["model"] | {"dtype": dtype}}
@@ -206,23 +210,29 @@ def session(
 
 def requests(config: Mapping[str, Any]) -> Requests:
   """How a model of this config sees what it is asked."""
-  data = config["data"]
-  framing = build_data.framing(data)
-  if data["native"] and not _trained_native(config):
-    # The sampler's own choice, for all that it shows.
-    framing = dataclasses.replace(
-      framing, generation=framing.understanding, buckets=()
-    )
+  data, shown = config["data"], framing(config)
   return Requests(
     tokenizer=build_data.tokenizer(data, config["model"]),
-    framing=framing,
+    framing=shown,
     to_sample=dataclasses.replace(
-      build_data.to_sample(data, training=False), framing=framing
+      build_data.to_sample(data, training=False), framing=shown
     ),
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],
     max_context=config["sample"]["max_context"],
   )
+
+
+def framing(config: Mapping[str, Any]) -> Framing:
+  """How a sampler frames pictures: as the training did.
+
+  Where no stage has seen native sizes, `data.native` is the sampler's own
+  choice, for all that it shows: what is edited keeps its size too.
+  """
+  found = build_data.framing(config["data"])
+  if not config["data"]["native"] or _trained_native(config):
+    return found
+  return dataclasses.replace(found, generation=found.understanding, buckets=())
 
 
 def _trained_native(config: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from emma_jax import storage
 from emma_jax.build import config_file
-from emma_jax.build.sections import ConfigError
+from emma_jax.build.sections import ConfigError, TooLittleMemory
 from emma_jax.exits import Exit
 
 
@@ -40,14 +40,15 @@ def run(
   mistake whatever was being done: code STORAGE.
 
   Returns:
-    main's code (None counts as 0), 2 for a mistake, the code of an error in
-    `codes` or of its own, 130 after Ctrl-C.
+    main's code (None counts as 0), 2 for a mistake, 71 for devices that are too
+    small, the code of an error in `codes` or of its own, 130 after Ctrl-C.
     `--debug` or EMMA_DEBUG=1 adds the stack trace.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
-  known = dict.fromkeys(mistakes, Exit.MISTAKE) | dict(codes or {})
+  known = dict.fromkeys(mistakes, Exit.MISTAKE)
+  known |= {TooLittleMemory: Exit.MEMORY} | dict(codes or {})
   storage.quiet_logs(not debug)
   try:
     return main([a for a in argv if a != "--debug"]) or 0

@@ -8,10 +8,10 @@
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
 the command, 65 damaged checkpoints or too many bad records, 66 the checkpoints
-are gone, 69 the other processes were not found, 73 another run is at work in
-the folder, 74 the disk is full or fails, 75 several processes were asked to
-stop and have saved, 76 weights, losses or gradients are not finite, 130
-interrupted twice; all of them: emma_jax/exits.py.
+are gone, 69 the other processes were not found, 71 the devices have too little
+memory, 73 another run is at work in the folder, 74 the disk is full or fails,
+75 several processes were asked to stop and have saved, 76 weights, losses or
+gradients are not finite, 130 interrupted twice; all of them: emma_jax/exits.py.
 """
 
 import argparse
@@ -111,6 +111,7 @@ def _claim(asked: _Asked) -> int:
       "as by gcsfuse; see launch/."
     )
   devices.join(args)
+  _check_memory(asked.config, args.workdir)
   with folder.claimed(args.workdir):
     return _train(asked, ledger, profile)
 
@@ -188,6 +189,16 @@ def _told_done(asked: _Asked) -> bool:
     if name.endswith(".html"):
       print(f"Report: {workdir / name}")
   return True
+
+
+def _check_memory(config: Any, workdir: pathlib.Path) -> None:
+  """Raises TooLittleMemory for stages that these devices cannot hold: now,
+  before data and weights are read, which takes long where they are large."""
+  from emma_jax.build import memory
+  from emma_jax.build import run as build_run
+
+  run = build_run.run(config, data=False)
+  memory.check_training(run, memory.stage_under_way(workdir))
 
 
 def _benchmarks(args: argparse.Namespace, config: dict[str, Any]) -> Any:

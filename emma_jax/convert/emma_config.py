@@ -8,7 +8,9 @@ from emma_jax.convert import fields
 from emma_jax.convert.fields import Field
 from emma_jax.convert.headers import FolderError
 
-FORMAT = "emma-torch-1"  # emma_torch refuses any other
+FORMAT = "emma-torch-2"  # emma_torch refuses any other
+# 1: `emma_torch` of that time framed pictures by the section `data` alone.
+_READABLE = ("emma-torch-1", FORMAT)
 ROUTES = ("versatile", "stem", "router")  # the expert of understood pictures
 _FIELDS = (
   Field("step", fields.whole(0, 1 << 62)),
@@ -32,7 +34,7 @@ def read(about: Mapping[str, Any], where: str) -> dict[str, Any]:
     ConfigError: what is missing or of a wrong type.
   """
   found = about.get("format")
-  if found != FORMAT:
+  if found not in _READABLE:
     raise FolderError(
       f"{where} has format {found!r:.60}, not {FORMAT!r}; give a folder"
       " that the export of a whole EMMA wrote."

@@ -111,10 +111,10 @@ def _export(
   folder: pathlib.Path, config: Mapping[str, Any], stored: str
 ) -> None:
   """As `emma-convert export emma` does, without tokenizer and code."""
-  from emma_jax.convert import emma, files
+  from emma_jax.convert import emma, emma_names, files
 
   def tensors() -> Iterator[tuple[str, Any]]:
-    names = emma.theirs(emma.model_config(config["model"]))
+    names = emma_names.theirs(emma.model_config(config["model"]))
     for i, (name, shape) in enumerate(names.items()):
       yield name, _random(shape, stored, i)
 

@@ -289,6 +289,11 @@ class QwenTokenizer:
     data = bytes(map(_BYTE_OF.__getitem__, text))
     return data.decode("utf-8", "replace")
 
+  def tokenizer_json(self) -> dict[str, Any]:
+    """The content of a Hugging Face tokenizer.json, whatever it was read of."""
+    added = {k: (i, k in QWEN3_CONTROL) for k, i in self.special.items()}
+    return qwen_files.tokenizer_json(self._model.to_str(), added)
+
   def fingerprint(self) -> str:
     """Of the content: the same for every kind of file."""
     return self._fingerprint
