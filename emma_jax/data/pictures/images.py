@@ -21,7 +21,7 @@ GRID = 32
 # Decompression-bomb limit: no picture with more pixels is decoded.
 MAX_PIXELS = 64_000_000
 # No encoded picture of more bytes is read.
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 128 * 2**20
 # A side that is more times longer than the other: a line, not a picture. What
 # the model would see of it is a few pixels high or wide.
 MAX_ASPECT = 100
