@@ -18,6 +18,10 @@ class UserError(Exception):
   """A mistake of the person at the keyboard; the message is all they see."""
 
 
+class DataError(UserError):
+  """What is stored is damaged, or too much of it."""
+
+
 def run(
   main: Callable[[list[str]], int | None],
   argv: Sequence[str] | None = None,
@@ -42,7 +46,8 @@ def run(
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
-  known = dict.fromkeys(mistakes, Exit.MISTAKE) | dict(codes or {})
+  known = dict.fromkeys(mistakes, Exit.MISTAKE)
+  known |= {DataError: Exit.DATA} | dict(codes or {})
   try:
     return main([a for a in argv if a != "--debug"]) or 0
   except tuple(known) as error:

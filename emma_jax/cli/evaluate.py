@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
       "evaluated",
     )
   parser.add_argument(
+    "--allow-outside",
+    action="store_true",
+    help="read pictures that these files name outside of their folders, too",
+  )
+  parser.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
   return parser
@@ -124,7 +129,8 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     if path is not None:
       if not pathlib.Path(path).is_file():
         raise common.UserError(f"--{flag} {path}: there is no such file.")
-      sources[task] = f"jsonl:{path}"
+      kind = "jsonl-outside" if args.allow_outside else "jsonl"
+      sources[task] = f"{kind}:{path}"
   if sources:
     changes["sources"] = sources
   return changes

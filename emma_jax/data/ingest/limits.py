@@ -1,12 +1,10 @@
-"""How many bytes of a stranger's file may be in memory, whatever it claims.
+"""How much of a stranger's file may be in memory, whatever it claims.
 
 Containers ask before they read, by decompressed sizes, and read a row at a
-time. What takes more than `HEAVY` bytes takes them out of a budget that all
-workers share, and waits while it is spent.
+time; what all workers hold together is the matter of `budget`.
 """
 
-from collections.abc import Callable, Iterator
-import contextlib
+from collections.abc import Iterator
 from typing import IO, Any
 
 from emma_jax.data.pictures import images
@@ -16,10 +14,6 @@ ROW = images.MAX_BYTES
 # A text: a line of JSON, a member of an archive. As Python's objects it may
 # take twenty times as much.
 TEXT = 16 * 2**20
-# What is held beyond it counts against the budget of all workers.
-HEAVY = 32 * 2**20
-# The budget: a few of the largest rows at a time.
-TOTAL = 4 * ROW
 # Members of an archive that are one row.
 MEMBERS = 1000
 # An archive that expands more than so many times, once it has given more than
@@ -29,65 +23,6 @@ RATIO, FREE = 50, 64 * 2**20
 
 class Bomb(ValueError):
   """An input that would take more memory or time than its size tells."""
-
-
-class Budget:
-  """Bytes that the processes of a pool hold together, by pieces of HEAVY."""
-
-  def __init__(self, context: Any):
-    """`context`: of multiprocessing."""
-    self._free = context.BoundedSemaphore(TOTAL // HEAVY)
-    self._one = context.Lock()  # two that collect at a time could wait for ever
-
-  @contextlib.contextmanager
-  def take(self, size: int, wait: Callable[[], None]) -> Iterator[None]:
-    """`wait()` is called now and then meanwhile; it may raise, to stop."""
-    pieces = min(-(-size // HEAVY), TOTAL // HEAVY)
-    taken = 0
-    try:
-      _acquire(self._one, wait)
-      try:
-        while taken < pieces:
-          _acquire(self._free, wait)
-          taken += 1
-      finally:
-        self._one.release()
-      yield
-    finally:
-      for _ in range(taken):
-        self._free.release()
-
-
-def _acquire(lock: Any, wait: Callable[[], None]) -> None:
-  while not lock.acquire(timeout=0.2):
-    wait()
-
-
-# Of this process: the pool's budget, and what is called while it waits.
-_budget: Budget | None = None
-_wait: Callable[[], None] = lambda: None
-_holds = False
-
-
-def share(budget: Budget, wait: Callable[[], None]) -> None:
-  """Call in a worker: its heavy rows count against the budget."""
-  global _budget, _wait
-  _budget, _wait = budget, wait
-
-
-@contextlib.contextmanager
-def holding(size: int) -> Iterator[None]:
-  """While so many bytes are held; within another `holding`, at once."""
-  global _holds
-  if size <= HEAVY or _budget is None or _holds:
-    yield
-    return
-  with _budget.take(size, _wait):
-    _holds = True
-    try:
-      yield
-    finally:
-      _holds = False
 
 
 def row_bytes(row: Any) -> int:

@@ -11,10 +11,14 @@ import os
 from typing import IO, Any, NamedTuple
 
 from emma_jax.data.ingest import limits, thrift
+from emma_jax.data.pictures import budget
 from emma_jax.data.pictures.images import BadRecord
 
 # Rows that are in memory at a time: with pictures, tens of MB.
 _BATCH = 16
+# A row group that gives more than so many times the file is a bomb: rows may
+# share a picture, but not for ever.
+_RATIO = 1000
 # Values of a kind of its own size, with what says where they belong.
 _VALUE = 12
 # A header of a page, with the smallest and largest value of its column.
@@ -68,17 +72,25 @@ def _group(path: str, group: int) -> Iterator[dict[str, Any] | BadRecord]:
   file = _open(path, shared(columns))
   # What a row may hold besides what is shared: a page or two.
   size = max([1, *(c.dictionary for c in columns.values())])
-  batch_rows = max(1, min(_BATCH, limits.HEAVY // size))
+  batch_rows = max(1, min(_BATCH, budget.HEAVY // size))
   held = sum(c.page + c.dictionary for c in columns.values())
-  with limits.holding(held):
+  most = limits.FREE + _RATIO * os.path.getsize(path)
+  with budget.holding(held):
+    given = 0
     for batch in file.iter_batches(batch_size=batch_rows, row_groups=[group]):
       for i in range(batch.num_rows):
-        yield _row(batch.slice(i, 1))
+        row = batch.slice(i, 1)
+        size = sum(map(_bytes, row.columns))
+        given += size
+        if given > most:
+          raise limits.Bomb(
+            f"they expand to more than {_RATIO} times the size of the file"
+          )
+        yield _row(row, size)
 
 
-def _row(batch: Any) -> dict[str, Any] | BadRecord:
-  """The one row of a batch."""
-  size = sum(map(_bytes, batch.columns))
+def _row(batch: Any, size: int) -> dict[str, Any] | BadRecord:
+  """The one row of a batch, which has so many bytes."""
   if size > limits.ROW:
     return BadRecord("", f"a row of {size:,} bytes; {limits.ROW:,} are read")
   try:
@@ -135,7 +147,7 @@ def shared(columns: dict[str, Column]) -> tuple[str, ...]:
     sorted(
       name
       for name, c in columns.items()
-      if c.dictionary and c.values * c.dictionary > limits.HEAVY
+      if c.dictionary and c.values * c.dictionary > budget.HEAVY
     )
   )
 

@@ -8,7 +8,7 @@ import signal
 from typing import Any, NamedTuple
 
 from emma_jax import processes
-from emma_jax.data.ingest import limits
+from emma_jax.data.pictures import budget as budget_lib
 
 # Seconds between two looks at the counters.
 _PERIOD = 0.5
@@ -50,7 +50,7 @@ def run(
   # Spawned: a forked child of a process with threads may hang.
   context = multiprocessing.get_context("spawn")
   shared, stop = context.Array("q", 3), context.Event()
-  budget = limits.Budget(context)
+  budget = budget_lib.Budget(context)
   counts = lambda finished: Counts(finished, *shared[:])
   with concurrent.futures.ProcessPoolExecutor(
     max_workers=min(count, len(calls)) or 1,
@@ -100,10 +100,10 @@ _shared: Any = None
 _stop: Any = None
 
 
-def _begin(shared: Any, stop: Any, budget: limits.Budget) -> None:
+def _begin(shared: Any, stop: Any, budget: budget_lib.Budget) -> None:
   global _shared, _stop
   _shared, _stop = shared, stop
-  limits.share(budget, _check_stop)
+  budget_lib.share(budget, _check_stop)
   # Ctrl-C goes to the whole group; the parent decides what it means.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   processes.end_with_parent()

@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from emma_jax.data.ingest import archives, limits
 from emma_jax.data.ingest.archives import Member
+from emma_jax.data.pictures import budget
 from emma_jax.data.pictures.images import BadRecord
 
 _PICTURES = (
@@ -82,7 +83,7 @@ def read(path: str) -> Iterator[Item]:
     for group in groups:
       where = f"{path}:{group.key}"
       size = sum(m.size for kind, m in group.members.items() if _is_read(kind))
-      with limits.holding(size):
+      with budget.holding(size):
         yield where, _row(file, group, size, where)
   if found.damage:
     yield _lost(path, found.damage)

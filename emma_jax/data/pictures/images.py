@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from emma_jax.data.pictures import modes
+from emma_jax.data.pictures import budget, modes
 from emma_jax.data.pictures.bad_record import BadRecord as BadRecord
 from emma_jax.data.pictures.modes import WHITE as WHITE
 from emma_jax.structs import RawPicture, WithLatent
@@ -22,6 +22,8 @@ GRID = 32
 MAX_PIXELS = 64_000_000
 # No encoded picture of more bytes is read.
 MAX_BYTES = 128 * 2**20
+# Bytes that a pixel takes while it is decoded, as Pillow holds it.
+_PIXEL = 4
 # A side that is more times longer than the other: a line, not a picture. What
 # the model would see of it is a few pixels high or wide.
 MAX_ASPECT = 100
@@ -63,7 +65,10 @@ def load_picture(
 def load_image(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
   """The same as a picture of Pillow's, mode RGB."""
   try:
-    with open_image(raw, where, max_pixels) as image:
+    with (
+      open_image(raw, where, max_pixels) as image,
+      budget.holding(_PIXEL * image.width * image.height),
+    ):
       samples = modes.declare(image, where)
       low = None
       if samples.low:
