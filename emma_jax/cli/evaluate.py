@@ -1,4 +1,4 @@
-"""Scores weights on unseen samples; writes scores.json and a report.
+"""Scores weights on held-out samples; writes scores.json and a report.
 
   emma-evaluate
   emma-evaluate --checkpoint runs/demo --samples 500 --reference
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     help="where scores.json and report.html go (default: the folder "
     "evaluation, in the training's working directory or here)",
   )
-  parser.add_argument("--samples", type=int, help="unseen samples per task")
+  parser.add_argument("--samples", type=int, help="samples per task")
   parser.add_argument("--split", choices=("test", "val"), help="of the world")
   parser.add_argument(
     "--tasks",

@@ -377,7 +377,7 @@ def _finish(
     weighted=any(_weighted(folder, shard) for shard in shards),
     rejected=sum(d.rejected for d in done),
     provenance={
-      "inputs": [_origin(name) for name in job.inputs],
+      "inputs": [card_lib.origin(name) for name in job.inputs],
       **maker.describe(),
       **job.provenance,
       **({"left out": dict(sorted(left_out.items()))} if left_out else {}),
@@ -386,20 +386,6 @@ def _finish(
   )
   card.save(folder)
   return card
-
-
-def _origin(name: str) -> Any:
-  """An input for the card; of a folder of records, its own origin, too."""
-  kind, _, folder = name.partition(":")
-  if kind != "records":
-    return name
-  card = Card.load(folder)
-  return {
-    "records": folder,
-    "name": card.name,
-    "of": card.provenance,
-    "sha256": card_lib.sha256(os.path.join(folder, card_lib.FILE)),
-  }
 
 
 def _weighted(folder: str, shard: Shard) -> bool:

@@ -39,7 +39,7 @@ class Column(NamedTuple):
 
 def group_rows(path: str) -> list[int]:
   """Rows of each row group. Raises OSError, ValueError or ImportError."""
-  meta = _open(path).metadata
+  meta = opened(path).metadata
   return [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
 
 
@@ -48,7 +48,7 @@ def read(path: str, start: int, stop: int, first: int) -> Iterator[Item]:
 
   A row group whose data are broken ends with one BadRecord; others go on.
   """
-  meta = _open(path).metadata
+  meta = opened(path).metadata
   for group in range(start, stop):
     count = meta.row_group(group).num_rows
     row = first
@@ -68,8 +68,8 @@ def read(path: str, start: int, stop: int, first: int) -> Iterator[Item]:
 
 
 def _group(path: str, group: int) -> Iterator[dict[str, Any] | BadRecord]:
-  columns = check(path, _open(path).metadata, group)
-  file = _open(path, shared(columns))
+  columns = check(path, opened(path).metadata, group)
+  file = opened(path, shared(columns))
   # What a row may hold besides what is shared: a page or two.
   size = max([1, *(c.dictionary for c in columns.values())])
   batch_rows = max(1, min(_BATCH, budget.HEAVY // size))
@@ -80,7 +80,7 @@ def _group(path: str, group: int) -> Iterator[dict[str, Any] | BadRecord]:
     for batch in file.iter_batches(batch_size=batch_rows, row_groups=[group]):
       for i in range(batch.num_rows):
         row = batch.slice(i, 1)
-        size = sum(map(_bytes, row.columns))
+        size = sum(map(num_bytes, row.columns))
         given += size
         if given > most:
           raise limits.Bomb(
@@ -100,7 +100,7 @@ def _row(batch: Any, size: int) -> dict[str, Any] | BadRecord:
   return row
 
 
-def _bytes(array: Any) -> int:
+def num_bytes(array: Any) -> int:
   """Of an array with every value that is shared counted as often as it is."""
   import pyarrow as pa
   import pyarrow.compute as pc
@@ -109,9 +109,9 @@ def _bytes(array: Any) -> int:
     lengths = pc.binary_length(array.dictionary)
     return pc.sum(lengths.take(array.indices)).as_py() or 0
   if pa.types.is_struct(array.type):
-    return sum(map(_bytes, array.flatten()))
+    return sum(map(num_bytes, array.flatten()))
   if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-    return _bytes(array.flatten())
+    return num_bytes(array.flatten())
   return array.nbytes
 
 
@@ -193,7 +193,12 @@ def _header(file: IO[bytes], at: int, end: int) -> tuple[dict[int, Any], int]:
 
 
 @functools.lru_cache(maxsize=4)
-def _open(path: str, dictionaries: tuple[str, ...] = ()) -> Any:
+def opened(path: str, dictionaries: tuple[str, ...] = ()) -> Any:
+  """pyarrow's ParquetFile, whose checksums are looked at.
+
+  `dictionaries`: columns whose shared values stay shared. Raises ValueError for
+  what is no such file, ImportError without pyarrow.
+  """
   try:
     import pyarrow.parquet
   except ImportError as error:
