@@ -19,6 +19,10 @@ class UserError(Exception):
   """A mistake of the person at the keyboard; the message is all they see."""
 
 
+class DataError(UserError):
+  """What is stored is damaged, or too much of it."""
+
+
 def run(
   main: Callable[[list[str]], int | None],
   argv: Sequence[str] | None = None,
@@ -48,7 +52,8 @@ def run(
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
   known = dict.fromkeys(mistakes, Exit.MISTAKE)
-  known |= {TooLittleMemory: Exit.MEMORY} | dict(codes or {})
+  known |= {DataError: Exit.DATA, TooLittleMemory: Exit.MEMORY}
+  known |= dict(codes or {})
   storage.quiet_logs(not debug)
   try:
     return main([a for a in argv if a != "--debug"]) or 0

@@ -1,4 +1,4 @@
-"""Scores weights on unseen samples; writes scores, predictions and a report.
+"""Scores weights on held-out samples; writes scores, predictions and a report.
 
   emma-evaluate
   emma-evaluate --checkpoint runs/demo --samples 500 --reference
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     help="where scores.json, predictions.jsonl and report.html go (default: "
     "the folder evaluation, in the training's working directory or here)",
   )
-  parser.add_argument("--samples", type=int, help="unseen samples per task")
+  parser.add_argument("--samples", type=int, help="samples per task")
   parser.add_argument("--split", choices=("test", "val"), help="of the world")
   parser.add_argument(
     "--tasks",
@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     )
   devices.add_dtype(parser)
   devices.add_processes(parser)
+  parser.add_argument(
+    "--allow-outside",
+    action="store_true",
+    help="read pictures that these files name outside of their folders, too",
+  )
   parser.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
@@ -132,7 +137,8 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     if path is not None:
       if not pathlib.Path(path).is_file():
         raise common.UserError(f"--{flag} {path}: there is no such file.")
-      sources[task] = f"jsonl:{path}"
+      kind = "jsonl-outside" if args.allow_outside else "jsonl"
+      sources[task] = f"{kind}:{path}"
   if sources:
     changes["sources"] = sources
   return changes

@@ -42,7 +42,7 @@ def run(
     batch: pictures of a call.
     progress: told now and then.
   """
-  if spec.startswith("jsonl:"):
+  if spec.startswith("jsonl"):
     found, _ = files.records(spec, "drawing", count)
   else:
     found = world.records("autoencoder", split, count)

@@ -9,7 +9,14 @@ from typing import Any
 from emma_jax.evals import over_time, sheets
 from emma_jax.evals.curves import Entry, curves
 from emma_jax.evals.outcomes import Outcome, Scores
-from emma_jax.evals.table import MAIN, NAMES, bounds, notes, plain_kind
+from emma_jax.evals.table import (
+  MAIN,
+  NAMES,
+  bounds,
+  notes,
+  plain_kind,
+  samples_word,
+)
 from emma_jax.files import write_text
 from emma_jax.pages import formats
 from emma_jax.pages.render import render
@@ -58,6 +65,7 @@ def write(
     predictions=predictions,
     tiles=_tiles(scores) if scores else [],
     notes=notes(scores) if scores else [],
+    samples=samples_word(scores) if scores else "samples",
     history=_history(history) if history else None,
     router=_router(metrics),
     tables=_tables(scores) if scores else [],

@@ -9,7 +9,7 @@ import pathlib
 import time
 from typing import Any
 
-from emma_jax.evals import autoencoder, files, world
+from emma_jax.evals import autoencoder, files, seen, world
 from emma_jax.evals.outcomes import Evaluation, Outcome, Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.files import write_text
@@ -72,6 +72,12 @@ class _Evaluation:
       )
       scores, done = files.run(session, samples, task, **self.flow)
       scores["bad_records"] = [f"{where}: {why}" for where, why in bad]
+      found = seen.compare(
+        settings.sources[task],
+        len(samples) + len(bad),
+        session.config["data"]["sources"],
+      )
+      scores["seen"] = {"unseen": found.unseen, "note": found.words()}
     else:
       count = min(settings.samples, spec.length or settings.samples)
       samples = world.records(spec.task, spec.split, count)

@@ -121,11 +121,20 @@ def notes(scores: Scores) -> list[str]:
         f"{NAMES[task]}: {entry['n']} pictures to look at; no exact score "
         "exists for real pictures."
       )
+    if entry.get("seen", {}).get("note"):
+      lines.append(f"{NAMES[task]}: {entry['seen']['note']}")
     lines += [f"Left out: {bad}" for bad in entry.get("bad_records", [])[:5]]
     more = len(entry.get("bad_records", [])) - 5
     if more > 0:
       lines.append(f"... and {more} more broken records.")
   return lines
+
+
+def samples_word(scores: Scores) -> str:
+  """ "unseen samples" only where none of them was trained on."""
+  entries = [scores[task] for task in MAIN if task in scores]
+  known = all(e.get("seen", {"unseen": True})["unseen"] for e in entries)
+  return "unseen samples" if known else "samples"
 
 
 def show(scores: Scores, console: rich.console.Console | None = None):

@@ -18,7 +18,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from tests.data import made
+from tests.data import made, mode_cases
 
 USED = "used"
 
@@ -168,8 +168,6 @@ def pictures() -> list[Case]:
       "cannot read",
     ),
     Case("TIFF whose directories form a ring", _tiff_loop(), **inside),
-    Case("float TIFF", _save(_new("F", 0.5), "TIFF"), "float"),
-    Case("32 bit TIFF", _save(_new("I", 1 << 20), "TIFF"), "32 bit"),
     Case(
       "16 bit grey PNG",
       _save(_new("I;16", 128 * 257), "PNG"),
@@ -246,6 +244,16 @@ def pictures() -> list[Case]:
     Case("1 : 100", _save(_new("RGB", "red", (400, 4)), "PNG"), size=(4, 400)),
     Case("1 : 101", _save(_new("RGB", "red", (404, 4)), "PNG"), "absurd"),
     Case("1 x 60,000", _save(_new("L", 9, (1, 60_000)), "PNG"), "absurd"),
+    *_modes(),
+  ]
+
+
+def _modes() -> list[Case]:
+  """Every mode and depth that Pillow opens."""
+  shown = [*mode_cases.tiffs(), *mode_cases.pngs(), *mode_cases.others()]
+  return [
+    Case(name, data, words or USED, pixel=pixel)
+    for name, data, words, pixel in shown
   ]
 
 

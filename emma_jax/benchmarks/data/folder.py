@@ -19,11 +19,11 @@ import re
 from typing import Any, Literal
 
 from emma_jax.benchmarks.data import (
+  columns,
   extras,
   hub_rows,
   prompts,
   sets,
-  tables,
   tsv_rows,
   wise_rows,
 )
@@ -156,7 +156,7 @@ def _hub(
   for suffix in ("parquet", "arrow"):
     paths = _shards(own, found, split, suffix)
     if paths:
-      items = hub_rows.HubRows(tables.Columns(paths), found.name, split)
+      items = hub_rows.HubRows(columns.Columns(paths), found.name, split)
       return _source(found, split, suffix, tuple(paths), items)
   return None
 

@@ -6,18 +6,16 @@ asked for. Texts stay as they are in the file: "NA" and "None" are texts.
 
 from collections.abc import Iterator, Mapping, Sequence
 import csv
-import functools
+import io
 import json
-import os
 import sys
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
 from emma_jax.benchmarks.items import BadItem
+from emma_jax.data.ingest import limits
 
-# A row group up to that is kept whole; of a larger one, so many rows are.
-_WHOLE, _FEW = 64 * 2**20, 8
 # A field holds whole pictures in base64.
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
@@ -93,8 +91,13 @@ class Tsv:
     parts: list[bytes] = []
     quotes = 0
     with open(self.path, "rb") as file:
-      for text in file:
+      while text := file.readline(limits.ROW):
         parts.append(text)
+        if sum(map(len, parts)) >= limits.ROW:
+          raise BadItem(
+            f"{self.path}, line {begun}: a row of more than {limits.ROW:,} "
+            "bytes; the file is damaged."
+          )
         quotes += text.count(b'"')
         at, line = at + len(text), line + 1
         if quotes % 2:
@@ -152,7 +155,8 @@ def _several(
   raw: bytes, comma: str, where: str, first: Exception
 ) -> list[list[str]]:
   try:
-    lines = raw.decode("utf-8").splitlines(keepends=True)
+    # Not by splitlines: U+2028 and the like are texts.
+    lines = io.StringIO(raw.decode("utf-8"), newline="")
     return list(csv.reader(lines, delimiter=comma, strict=True))
   except (UnicodeDecodeError, csv.Error):
     raise BadItem(f"{where}: no row of a table: {first}.") from first
@@ -165,15 +169,19 @@ class Lines:
     """Raises BadItem for a line that is no object."""
     self.path, self._rows, self._at = path, [], []
     self._unit = "entry" if path.lower().endswith(".json") else "line"
-    with open(path, encoding="utf-8-sig") as file:
+    try:
+      limits.check_encoding(path, by_lines=self._unit == "line")
+    except ValueError as error:
+      raise BadItem(str(error)) from error
+    with open(path, "rb") as file:
       if self._unit == "entry":
-        found = _json(file.read(), path)
+        found = _json(_whole(file, path), path)
         rows = list(enumerate(_listed(found, path), 1))
       else:
         rows = [
-          (n, _json(text, f"{path}, line {n}"))
-          for n, text in enumerate(file, 1)
-          if text.strip()
+          (n, _line(size, text, f"{path}, line {n}"))
+          for n, (size, text) in enumerate(limits.lines(file), 1)
+          if text is None or text.strip()
         ]
       for n, row in rows:
         if not isinstance(row, dict):
@@ -202,10 +210,26 @@ class Lines:
     return f"{self.path}, {self._unit} {self._at[index]}"
 
 
-def _json(text: str, where: str) -> Any:
+def _whole(file: IO[bytes], path: str) -> bytes:
+  """A file of JSON, all of it."""
+  text = file.read(limits.ROW + 1)
+  if len(text) > limits.ROW:
+    raise BadItem(
+      f"{path} has more than {limits.ROW:,} bytes; make it JSON lines."
+    )
+  return text
+
+
+def _line(size: int, text: bytes | None, where: str) -> Any:
+  if text is None:
+    raise BadItem(f"{where}: {limits.too_long(size)}.")
+  return _json(text, where)
+
+
+def _json(text: bytes, where: str) -> Any:
   try:
-    return json.loads(text)
-  except ValueError as error:
+    return json.loads(text.decode("utf-8-sig"))
+  except (ValueError, RecursionError) as error:
     raise BadItem(f"{where}: no JSON: {error}.") from error
 
 
@@ -218,124 +242,3 @@ def _listed(found: Any, path: str) -> list[Any]:
   ):
     return [{"key": key} | row for key, row in found.items()]
   raise BadItem(f"{path} is neither a list nor an object of rows.")
-
-
-class Columns:
-  """Parquet or Arrow, of one file or of a split's shards.
-
-  Of Parquet one row group is in memory at a time, of Arrow what is looked at.
-  """
-
-  def __init__(self, paths: Sequence[str]):
-    """Raises BadItem for a damaged file, ImportError without pyarrow."""
-    self.path = os.path.dirname(paths[0]) if len(paths) > 1 else paths[0]
-    self._files = [_open(path) for path in paths]
-    self.columns = tuple(self._files[0].names)
-    for other in self._files[1:]:
-      if set(other.names) != set(self.columns):
-        raise BadItem(
-          f"{other.path} has the columns {sorted(other.names)}, "
-          f"{self._files[0].path} {sorted(self.columns)}; they are of "
-          "different sets."
-        )
-    self._ends = np.cumsum([f.rows for f in self._files])
-
-  def __len__(self) -> int:
-    return int(self._ends[-1])
-
-  def _place(self, index: int) -> tuple[Any, int]:
-    if index < 0 or index >= len(self):
-      raise IndexError(index)
-    file = int(np.searchsorted(self._ends, index, side="right"))
-    first = self._ends[file] - self._files[file].rows
-    return self._files[file], index - first
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    file, row = self._place(index)
-    return file.row(int(row))
-
-  def column(self, name: str) -> list[Any]:
-    """Of all rows, without reading the others."""
-    return [x for file in self._files for x in file.column(name)]
-
-  def where(self, index: int) -> str:
-    """File and row."""
-    file, row = self._place(index)
-    return f"{file.path}[{int(row)}]"
-
-
-def _open(path: str) -> Any:
-  try:
-    import pyarrow
-  except ImportError as error:
-    raise ImportError(
-      f"{path}: Parquet and Arrow need the package pyarrow; pip install "
-      "pyarrow, or emma-jax with its extra `data`."
-    ) from error
-  try:
-    return (_Arrow if path.endswith(".arrow") else _Parquet)(path)
-  except (pyarrow.ArrowInvalid, OSError) as error:
-    raise BadItem(
-      f"{path} cannot be read: {error}. Download it again."
-    ) from error
-
-
-class _Parquet:
-  """Rows of one file; a row group that is large is read a few rows at a time,
-  from its begin: in the file's order at the least cost."""
-
-  def __init__(self, path: str):
-    import pyarrow.parquet
-
-    self.path = path
-    self._file = pyarrow.parquet.ParquetFile(
-      path, pre_buffer=False, buffer_size=2**20
-    )
-    meta = self._file.metadata
-    self.rows = meta.num_rows
-    self.names = list(self._file.schema_arrow.names)
-    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
-    self._ends = np.cumsum([g.num_rows for g in groups] or [0])
-    self._bytes = [g.total_byte_size for g in groups]
-    self._group = functools.lru_cache(maxsize=1)(self._file.read_row_group)
-    # Of a large group: its number, the next batch's first row, and the rest.
-    self._cursor: tuple[int, int, Any, Iterator[Any]] | None = None
-
-  def row(self, index: int) -> dict[str, Any]:
-    group = int(np.searchsorted(self._ends, index, side="right"))
-    at = index - (int(self._ends[group - 1]) if group else 0)
-    if self._bytes[group] <= _WHOLE:
-      return self._group(group).slice(at, 1).to_pylist()[0]
-    here = self._cursor
-    if here is None or here[0] != group or at < here[1]:
-      batches = self._file.iter_batches(batch_size=_FEW, row_groups=[group])
-      here = (group, 0, next(batches), batches)
-    _, first, batch, batches = here
-    while at >= first + batch.num_rows:
-      first, batch = first + batch.num_rows, next(batches)
-    self._cursor = (group, first, batch, batches)
-    return batch.slice(at - first, 1).to_pylist()[0]
-
-  def column(self, name: str) -> list[Any]:
-    return self._file.read(columns=[name]).column(0).to_pylist()
-
-
-class _Arrow:
-  """As `datasets` saves them (a stream), or Feather (a file)."""
-
-  def __init__(self, path: str):
-    import pyarrow
-
-    self.path = path
-    source = pyarrow.memory_map(path)
-    try:
-      self._table = pyarrow.ipc.open_stream(source).read_all()
-    except pyarrow.ArrowInvalid:
-      self._table = pyarrow.ipc.open_file(source).read_all()
-    self.rows, self.names = self._table.num_rows, self._table.column_names
-
-  def row(self, index: int) -> dict[str, Any]:
-    return self._table.slice(index, 1).to_pylist()[0]
-
-  def column(self, name: str) -> list[Any]:
-    return self._table.column(name).to_pylist()

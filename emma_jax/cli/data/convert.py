@@ -50,11 +50,17 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Writes the folder of records; 0, or UserError."""
+  from emma_jax.data.records import schema
+
   common.refuse_overrides("convert", overrides)
   if args.max_sources < 1:
     raise common.UserError(
       f"--max-sources {args.max_sources} must be at least 1: an edit has a "
       "source."
+    )
+  if not 0 <= args.weight <= schema.MAX_WEIGHT:
+    raise common.UserError(
+      f"--weight {args.weight} must be in 0..{schema.MAX_WEIGHT}."
     )
   recipe = writing.recipe(
     args,

@@ -35,6 +35,12 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     help="where relative paths of pictures begin (default: beside each file)",
   )
   add(
+    "--allow-outside",
+    action="store_true",
+    help="read pictures outside of that folder, too: others' paths may name "
+    "any file of this machine",
+  )
+  add(
     "--columns",
     default="",
     metavar="OURS=THEIRS,...",
@@ -78,6 +84,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     "form": args.format,
     "columns": _columns(args.columns),
     "images_dir": args.images and os.path.abspath(args.images),
+    "allow_outside": args.allow_outside,
     "keep": tuple(filter(None, args.keep.split(","))),
     "options": sequences.Options(data_dir=args.data_dir),
   }
@@ -87,8 +94,8 @@ def _check_flags(args: argparse.Namespace) -> None:
   """Records have no columns: flags about them would do nothing."""
   if not any(name.startswith("records:") for name in files(args.inputs)):
     return
-  for flag in ("format", "images", "columns", "keep"):
-    if getattr(args, flag):
+  for flag in ("format", "images", "allow-outside", "columns", "keep"):
+    if getattr(args, flag.replace("-", "_")):
       raise common.UserError(
         f"--{flag} says how rows are read; folders of records are read already."
       )

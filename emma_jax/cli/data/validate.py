@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     "data",
     nargs="+",
     metavar="DATA",
-    help="folder, records:DIR, jsonl:PATH, ...",
+    help="folder, records:DIR, jsonl:PATH, jsonl-outside:PATH, ...",
   )
   parser.add_argument(
     "--workers", type=int, default=0, help="processes (default: this one)"
@@ -58,7 +58,8 @@ def spec_of(data: str) -> str:
   >>> spec_of("data/llava"), spec_of("a.jsonl"), spec_of("world:editing:test")
   ('records:data/llava', 'jsonl:a.jsonl', 'world:editing:test')
   """
-  if data.partition(":")[0] in ("records", "jsonl", "world", "tfds", "python"):
+  kinds = ("records", "jsonl", "jsonl-outside", "world", "tfds", "python")
+  if data.partition(":")[0] in kinds:
     return data
   return f"jsonl:{data}" if data.endswith(".jsonl") else f"records:{data}"
 

@@ -76,7 +76,7 @@ def write(
   With --dry-run it says what would be asked, and returns None.
   """
   from emma_jax.data.ingest import job as job_lib
-  from emma_jax.data.ingest import pool
+  from emma_jax.data.ingest import pool, rejected_rows
 
   if getattr(args, "dry_run", False):
     _tell_costs(args, maker, inputs)
@@ -99,6 +99,8 @@ def write(
     )
     with Progress() as progress:
       card = job_lib.run(job, progress)
+  except job_lib.TooManyRejected as error:
+    raise common.DataError(str(error)) from error
   except (job_lib.ConversionError, pool.WorkerDied) as error:
     raise common.UserError(str(error)) from error
   tasks = ", ".join(f"{n} {task}" for task, n in card.tasks.items())
@@ -108,6 +110,13 @@ def write(
     f"{len(card.shards)} shards; {card.rejected} rows rejected"
     + (f", {notes}." if card.rejected else ".")
   )
+  if card.rejected:
+    path = os.path.join(args.out, "rejected.jsonl")
+    for where, reason in rejected_rows.first(path):
+      print(f"Rejected: {where}: {reason}")
+  outside = card.provenance.get("outside", 0)
+  if outside:
+    print(f"{outside} of them name pictures outside of the set's folder.")
   left_out = card.provenance.get("left out", {})
   if left_out:
     print(f"Left out ({notes}):")

@@ -9,22 +9,21 @@
 
 from collections.abc import Iterator, Sequence
 import dataclasses
-import functools
 import json
-import mmap
 import os
 import re
 from typing import Any
 
-from emma_jax.data.ingest import tars
+from emma_jax.data.ingest import limits, parquet, tars
 from emma_jax.data.pictures.images import BadRecord
 
 # A row, or why there is none, and where it is.
 Item = tuple[str, dict[str, Any] | BadRecord]
-# Rows of Parquet that are in memory at a time: with pictures, tens of MB.
-_BATCH = 16
-# Strings whole, so that brackets in them do not count.
-_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
+# Strings whole, so that brackets in them do not count; a lone mark begins one
+# that the block does not end.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}"]', re.DOTALL)
+_STRING_END = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_BLOCK = 2**20
 _KINDS = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",
@@ -72,9 +71,7 @@ def split(kind: str, path: str, rows: int) -> list[Part]:
   if kind == "json":
     return list(_split_list(path, rows))
   if kind == "parquet":
-    meta = _parquet(path).metadata
-    groups = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
-    return gather(kind, path, groups, rows)
+    return gather(kind, path, parquet.group_rows(path), rows)
   with open(path, "rb"):  # readable at all?
     return [Part(kind=kind, path=path)]
 
@@ -86,7 +83,7 @@ def read(part: Part) -> Iterator[Item]:
   elif part.kind == "json":
     yield from _elements(part)
   elif part.kind == "parquet":
-    yield from _row_groups(part.path, part.start, part.stop, part.first)
+    yield from parquet.read(part.path, part.start, part.stop, part.first)
   else:
     yield from tars.read(part.path)
 
@@ -112,10 +109,11 @@ def gather(
 
 
 def _split_lines(path: str, rows: int) -> Iterator[Part]:
+  limits.check_encoding(path, by_lines=True)
   start = at = line = first = 0
   with open(path, "rb") as file:
-    for text in file:
-      at, line = at + len(text), line + 1
+    for size, _ in limits.lines(file):
+      at, line = at + size, line + 1
       if line - first == rows:
         yield Part(
           kind="jsonl", path=path, start=start, stop=at, first=first, rows=rows
@@ -133,16 +131,14 @@ def _split_lines(path: str, rows: int) -> Iterator[Part]:
 
 
 def _lines(part: Part) -> Iterator[Item]:
-  at, line = part.start, part.first
   with open(part.path, "rb") as file:
-    file.seek(at)
-    while at < part.stop:
-      text = file.readline()
-      if not text:
-        break  # shorter than it was when it was cut
-      at, line = at + len(text), line + 1
-      if text.strip():
-        where = f"{part.path}:{line}"
+    file.seek(part.start)
+    found = limits.lines(file, part.stop - part.start)
+    for line, (size, text) in enumerate(found, start=part.first + 1):
+      where = f"{part.path}:{line}"
+      if text is None:
+        yield where, BadRecord(where, limits.too_long(size))
+      elif text.strip():
         yield where, parse(text, where)
 
 
@@ -158,9 +154,12 @@ def parse(text: bytes, where: str) -> dict[str, Any] | BadRecord:
 
 
 def _split_list(path: str, rows: int) -> Iterator[Part]:
+  limits.check_encoding(path, by_lines=False)
   start = stop = first = count = 0
   with open(path, "rb") as file:
     head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+  if not head:
+    return
   if not head.startswith(b"["):
     raise ValueError(
       f"{path} begins with {head[:20]!r}, not with the '[' of a JSON list; "
@@ -189,9 +188,12 @@ def _elements(part: Part) -> Iterator[Item]:
   with open(part.path, "rb") as file:
     found = spans(part.path, part.start, part.stop, depth=0)
     for row, (begin, end) in enumerate(found, start=part.first):
+      where, size = f"{part.path}[{row}]", end - begin
+      if size > limits.TEXT:
+        yield where, BadRecord(where, limits.too_long(size))
+        continue
       file.seek(begin)
-      where = f"{part.path}[{row}]"
-      yield where, parse(file.read(end - begin), where)
+      yield where, parse(file.read(size), where)
 
 
 def spans(
@@ -203,58 +205,41 @@ def spans(
   JSON and is counted as such.
   """
   level, begin = 0, start
-  with (
-    open(path, "rb") as file,
-    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-  ):
-    for token in _TOKENS.finditer(data, start, stop):
-      character = token.group()[:1]
-      if character in b"{[":
-        if level == depth:
-          begin = token.start()
-        level += 1
-      elif character in b"}]":
-        level -= 1
-        if level == depth:
-          yield begin, token.end()
+  for at, character in _brackets(path, start, stop):
+    if character in b"{[":
+      if level == depth:
+        begin = at
+      level += 1
+    else:
+      level -= 1
+      if level == depth:
+        yield begin, at + 1
   if level > depth:
     yield begin, stop
 
 
-def _row_groups(path: str, start: int, stop: int, first: int) -> Iterator[Item]:
-  """A row group whose data are broken ends with one BadRecord; others go on."""
-  file = _parquet(path)
-  for group in range(start, stop):
-    rows = file.metadata.row_group(group).num_rows
-    row = first
-    try:
-      for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group]):
-        for i in range(batch.num_rows):
-          where = f"{path}[{row}]"
-          try:
-            yield where, batch.slice(i, 1).to_pylist()[0]
-          except ValueError as error:  # a text that is no UTF-8
-            yield where, BadRecord(where, f"no row: {error}")
-          row += 1
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
-      where = f"{path}[{row}]"
-      left = first + rows - row
-      reason = f"{left} rows of row group {group} cannot be read: {error}"
-      yield where, BadRecord(where, reason)
-    first += rows
-
-
-@functools.lru_cache(maxsize=2)
-def _parquet(path: str) -> Any:
-  try:
-    import pyarrow.parquet
-  except ImportError as error:
-    raise ImportError(
-      f"{path}: Parquet needs the package pyarrow; pip install pyarrow, or "
-      "emma-jax with its extra `data`."
-    ) from error
-  try:
-    # Not mapped and not buffered ahead: a row group may be larger than memory.
-    return pyarrow.parquet.ParquetFile(path, pre_buffer=False)
-  except pyarrow.ArrowInvalid as error:
-    raise ValueError(f"{path} is no Parquet file: {error}") from error
+def _brackets(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+  """(place, bracket) of those outside strings, a block at a time."""
+  inside = False  # of a string that began in an earlier block
+  with open(path, "rb") as file:
+    file.seek(start)
+    at, rest = start, b""
+    while at < stop:
+      more = file.read(min(_BLOCK, stop - at - len(rest)))
+      block = rest + more
+      done = 0
+      if inside:
+        end = _STRING_END.match(block)
+        inside, done = end is None, end.end() if end else len(block)
+      for token in _TOKENS.finditer(block, done):
+        if token.group() == b'"':  # it goes on behind the block
+          inside = True
+          break
+        if token.group() in (b"{", b"[", b"}", b"]"):
+          yield at + token.start(), token.group()
+      # A last backslash belongs to what comes.
+      cut = len(block) - len(block.rstrip(b"\\"))
+      rest = b"\\" if inside and cut % 2 and more else b""
+      at += len(block) - len(rest)
+      if not more:
+        return

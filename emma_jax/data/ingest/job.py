@@ -17,17 +17,23 @@ import shutil
 from typing import Any, NamedTuple
 
 from emma_jax import files, locks, ranges
-from emma_jax.data.ingest import containers, pool, rows
+from emma_jax.data.ingest import containers, pool, rejected_rows, rows
 from emma_jax.data.ingest import part as part_lib
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import card as card_lib
 from emma_jax.data.records.card import Card, Shard
+from emma_jax.data.records.lengths import Lengths
 
-# Rows seen before the share of rejected ones is looked at.
+# Rows seen before the share of rejected ones may end a conversion early.
 _MIN_SEEN = 200
 
 
 class ConversionError(ValueError):
   """A conversion that cannot go on; the message says what to do."""
+
+
+class TooManyRejected(ConversionError):
+  """Of the input too little can be used."""
 
 
 # on_progress, as pool.run.
@@ -135,9 +141,15 @@ def _plan(job: Job, work: str) -> tuple[str, list[containers.Part]]:
         name, job.rows_per_shard, job.maker.base.options
       )
     ]
+    if not parts:
+      raise TooManyRejected(
+        f"{', '.join(job.inputs)} has no rows: it is empty."
+      )
     form = job.maker.base.form or _detect(parts, job.maker.base)
   except (OSError, ValueError, ImportError, AttributeError) as error:
     shutil.rmtree(os.path.dirname(work))  # nothing is in it yet
+    if isinstance(error, ConversionError):
+      raise
     raise ConversionError(str(error)) from error
   plan = {
     "identity": identity,
@@ -183,6 +195,7 @@ def _detect(parts: Sequence[containers.Part], recipe: part_lib.Recipe) -> str:
   if any(records):
     return "records"
   seen: list[str] = []
+  bad: list[BadRecord] = []
   for part in parts[:3]:
     for number, (_, row) in enumerate(containers.read(part, recipe.options)):
       if number == 100:
@@ -192,6 +205,16 @@ def _detect(parts: Sequence[containers.Part], recipe: part_lib.Recipe) -> str:
         if form:
           return form
         seen = seen or sorted(map(str, row))
+      else:
+        bad.append(row)
+  if not seen:
+    names = ", ".join(sorted({part.path for part in parts}))
+    raise TooManyRejected(
+      f"None of the first {len(bad)} rows can be read: "
+      f"{rejected_rows.quoted([(b.where, b.reason) for b in bad])}"
+      if bad
+      else f"{names} has no rows."
+    )
   raise ConversionError(
     f"The first rows have the columns {seen}, of none of the formats "
     f"{ {k: f.keys for k, f in rows.FORMATS.items()} }; name them with "
@@ -258,14 +281,8 @@ def _convert_parts(
       total,
     )
     progress(state)
-    if (
-      state.rows >= _MIN_SEEN and state.rejected > job.max_rejected * state.rows
-    ):
-      raise ConversionError(
-        f"{state.rejected} of {state.rows} rows are rejected "
-        f"(--max-rejected {job.max_rejected:g}); the first: "
-        f"{_first_rejected(work)}"
-      )
+    if state.rows >= _MIN_SEEN:
+      _check_rejected(job, state.rows, state.rejected, work)
 
   pickled = pickle.dumps(maker)
   threads = max(1, job.requests // max(1, min(job.workers, len(todo))))
@@ -274,6 +291,21 @@ def _convert_parts(
     job.workers,
     on_progress,
   )
+  ended = [d for d in (_done(work, i) for i in range(len(parts))) if d]
+  _check_rejected(
+    job, sum(d.rows for d in ended), sum(d.rejected for d in ended), work
+  )
+
+
+def _check_rejected(job: Job, count: int, rejected: int, work: str) -> None:
+  """Raises TooManyRejected above the share that may be."""
+  if rejected > job.max_rejected * count:
+    reasons = rejected_rows.quoted(rejected_rows.in_folder(work))
+    raise TooManyRejected(
+      f"{rejected} of {count} rows are rejected (--max-rejected "
+      f"{job.max_rejected:g}): {reasons}. Mend the input, or give a larger "
+      "share; what is done is kept."
+    )
 
 
 def _task(
@@ -309,17 +341,6 @@ def _done(work: str, index: int) -> part_lib.Done | None:
   return part_lib.Done(shard=shard and Shard(**shard), **values)
 
 
-def _first_rejected(work: str) -> str:
-  for name in sorted(os.listdir(work)):
-    if name.startswith("rejected-"):
-      with open(os.path.join(work, name), encoding="utf-8") as file:
-        line = file.readline()
-      if line.endswith("\n"):
-        note = json.loads(line)
-        return f"{note['where']}: {note['reason']}"
-  return "not written yet."
-
-
 def _finish(
   job: Job, maker: part_lib.Converter, parts: int, folder: str, work: str
 ) -> Card:
@@ -329,10 +350,11 @@ def _finish(
   left_out: Counter[str] = Counter()
   for one in done:
     left_out.update(one.left_out)
+  outside = sum(d.outside for d in done)
   if not shards:
-    raise ConversionError(
-      f"None of {sum(d.rows for d in done)} rows could be used; the first: "
-      f"{_first_rejected(work)}"
+    reasons = rejected_rows.quoted(rejected_rows.in_folder(work, left_out=True))
+    raise TooManyRejected(
+      f"None of {sum(d.rows for d in done)} rows could be used: {reasons}"
     )
   with files.atomic_write(os.path.join(folder, "rejected.jsonl")) as out:
     for index in range(parts):
@@ -346,32 +368,17 @@ def _finish(
     weighted=any(_weighted(folder, shard) for shard in shards),
     rejected=sum(d.rejected for d in done),
     provenance={
-      "inputs": [_origin(name) for name in job.inputs],
+      "inputs": [card_lib.origin(name) for name in job.inputs],
       **maker.describe(),
       **job.provenance,
       **({"left out": dict(sorted(left_out.items()))} if left_out else {}),
+      **({"outside": outside} if outside else {}),
     },
   )
   card.save(folder)
   return card
 
 
-def _origin(name: str) -> Any:
-  """An input for the card; of a folder of records, its own origin, too."""
-  kind, _, folder = name.partition(":")
-  if kind != "records":
-    return name
-  card = Card.load(folder)
-  return {
-    "records": folder,
-    "name": card.name,
-    "of": card.provenance,
-    "sha256": card_lib.sha256(os.path.join(folder, card_lib.FILE)),
-  }
-
-
 def _weighted(folder: str, shard: Shard) -> bool:
-  from emma_jax.data.records.lengths import Lengths
-
   weights = Lengths.load(os.path.join(folder, shard.lengths)).weight
   return bool((weights != 1).any())

@@ -6,13 +6,14 @@ from concurrent import futures
 import contextlib
 import dataclasses
 import json
+import math
 import os
 from typing import Any, Literal, NamedTuple, Protocol
 
 from emma_jax import files
-from emma_jax.data.ingest import containers, rows, sequences
-from emma_jax.data.pictures import images
-from emma_jax.data.pictures.encoded import encoded
+from emma_jax.data.ingest import containers, limits, rows, sequences
+from emma_jax.data.pictures import budget, images
+from emma_jax.data.pictures.encoded import Outside, encoded
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import card, schema, shard
 from emma_jax.data.records.lengths import Measure
@@ -118,6 +119,7 @@ class Recipe:
     max_pixels: larger pictures are rejected.
     max_sources: edits with more sources are left out, and counted; None: no
       limit.
+    allow_outside: pictures may lie outside of the set's folder.
     options: of the containers.
   """
 
@@ -132,6 +134,7 @@ class Recipe:
   check: Literal["decode", "header"] = "decode"
   max_pixels: int = images.MAX_PIXELS
   max_sources: int | None = None
+  allow_outside: bool = False
   options: sequences.Options = dataclasses.field(
     default_factory=sequences.Options
   )
@@ -150,6 +153,8 @@ class Recipe:
     out = {
       f.name: repr(getattr(self, f.name)) for f in dataclasses.fields(self)
     }
+    if not self.allow_outside:  # as it was when nothing was refused
+      del out["allow_outside"]
     return out | {"tokenizer": self.tokenizer.fingerprint()}
 
   def describe(self) -> dict[str, Any]:
@@ -191,6 +196,7 @@ class Done:
   rows: int
   rejected: int  # rows that gave no record because they are broken
   left_out: Mapping[str, int]  # by kind
+  outside: int = 0  # of the rejected: a picture is outside of the folder
 
 
 def convert(
@@ -207,7 +213,7 @@ def convert(
   `threads`: rows that are made at a time, for makers that wait for servers; the
   result is the same.
   """
-  count = rejected = 0
+  count = rejected = outside = 0
   left_out: Counter[str] = Counter()
   writer = shard.ShardWriter(folder, stem, Measure.of(maker.base.tokenizer))
   try:
@@ -232,13 +238,14 @@ def convert(
         except BadRecord as lost:
           bad = True
           rejected += 1
+          outside += isinstance(lost, Outside)
           note(where=where, reason=lost.reason)
         tick(bad, size)
   except BaseException:
     with contextlib.suppress(OSError):
       writer.abandon()
     raise
-  return Done(writer.finish(), count, rejected, dict(left_out))
+  return Done(writer.finish(), count, rejected, dict(left_out), outside)
 
 
 # Of a row: where it is, what was made, and why no more of it can be.
@@ -255,11 +262,15 @@ def _made(
     yield from (of(*item) for item in rows)
     return
   waiting: deque[futures.Future[_Outcome]] = deque()
+  held: deque[int] = deque()  # bytes of each
   with futures.ThreadPoolExecutor(threads) as pool:
     try:
       for item in rows:
         waiting.append(pool.submit(of, *item))
-        if len(waiting) > threads:  # one is ready while the others work
+        held.append(limits.row_bytes(item[1]))
+        # One is ready while the others work; large ones are not heaped up.
+        while len(waiting) > threads or (waiting and sum(held) > budget.HEAVY):
+          held.popleft()
           yield waiting.popleft().result()
       while waiting:
         yield waiting.popleft().result()
@@ -286,7 +297,14 @@ def stored_of(
   """A row as a record with bytes, and its pictures' sizes; or BadRecord."""
   named = renamed(row, recipe.columns)
   folder = recipe.images_dir or os.path.dirname(os.path.abspath(path))
-  resolve = lambda value, key, where: encoded(value, key, where, folder)
+  left = limits.ROW
+
+  def resolve(value: Any, key: str, where: str) -> bytes:
+    nonlocal left
+    data = encoded(value, key, where, folder, recipe.allow_outside, left)
+    left -= len(data)
+    return data
+
   record = rows.read(named, recipe.form, where, resolve)
   if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:
     record = dataclasses.replace(record, stem=recipe.stem)
@@ -309,9 +327,12 @@ def _restore(stored: schema.Stored, recipe: Recipe) -> schema.Stored:
     record = dataclasses.replace(record, stem=recipe.stem)
   weight = recipe.weight if stored.weight == 1.0 else stored.weight
   origin = {"dataset": recipe.dataset} if recipe.dataset else {}
-  return schema.Stored(
-    record=record, weight=weight, provenance=origin | dict(stored.provenance)
-  )
+  kept = {
+    k: v
+    for k, v in stored.provenance.items()
+    if not isinstance(v, float) or math.isfinite(v)
+  }
+  return schema.Stored(record=record, weight=weight, provenance=origin | kept)
 
 
 def renamed(
@@ -332,8 +353,8 @@ def size_of(data: bytes, recipe: Recipe, where: str) -> tuple[int, int]:
   """(y, x) of a sound picture; BadRecord of any other."""
   if recipe.check == "header":
     return images.measure_picture(data, where, recipe.max_pixels)
-  y, x, _ = images.load_picture(data, where, recipe.max_pixels).shape
-  return y, x
+  image = images.load_image(data, where, recipe.max_pixels)
+  return image.height, image.width
 
 
 def _provenance(
@@ -347,7 +368,8 @@ def _provenance(
   for key in keys:
     value = row.get(key)
     if isinstance(value, (bool, int, float)):
-      out[key] = value
+      if math.isfinite(value):  # as None: a table's missing number
+        out[key] = value
     elif isinstance(value, str):
       out[key] = value[:_MAX_NOTE]
   return out

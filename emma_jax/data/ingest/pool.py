@@ -8,6 +8,7 @@ import signal
 from typing import Any, NamedTuple
 
 from emma_jax import processes
+from emma_jax.data.pictures import budget as budget_lib
 
 # Seconds between two looks at the counters.
 _PERIOD = 0.5
@@ -49,12 +50,13 @@ def run(
   # Spawned: a forked child of a process with threads may hang.
   context = multiprocessing.get_context("spawn")
   shared, stop = context.Array("q", 3), context.Event()
+  budget = budget_lib.Budget(context)
   counts = lambda finished: Counts(finished, *shared[:])
   with concurrent.futures.ProcessPoolExecutor(
     max_workers=min(count, len(calls)) or 1,
     mp_context=context,
     initializer=_begin,
-    initargs=(shared, stop),
+    initargs=(shared, stop, budget),
   ) as pool:
     futures = [pool.submit(_call, *call) for call in calls]
     waiting = set(futures)
@@ -98,9 +100,10 @@ _shared: Any = None
 _stop: Any = None
 
 
-def _begin(shared: Any, stop: Any) -> None:
+def _begin(shared: Any, stop: Any, budget: budget_lib.Budget) -> None:
   global _shared, _stop
   _shared, _stop = shared, stop
+  budget_lib.share(budget, _check_stop)
   # Ctrl-C goes to the whole group; the parent decides what it means.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   processes.end_with_parent()
@@ -112,7 +115,11 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
       _shared[0] += 1
       _shared[1] += rejected
       _shared[2] += size
-    if _stop.is_set():
-      raise Stopped()
+    _check_stop()
 
   return function(*arguments, tick)
+
+
+def _check_stop() -> None:
+  if _stop.is_set():
+    raise Stopped()

@@ -5,17 +5,20 @@ raises BadRecord for an element that cannot be used.
 """
 
 import dataclasses
-import json
+import itertools
 import os
 from typing import Any, Protocol
 
 import numpy as np
 
-from emma_jax.data.ingest import rows, sequences
+from emma_jax.data.ingest import files, limits, rows, sequences
+from emma_jax.data.pictures.encoded import path_of
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
 from emma_jax.structs import TASKS, Record
 
+# JSON lines whose pictures may lie outside of the file's folder.
+OUTSIDE = "jsonl-outside"
 # The world draws a new sample for every index; a run never reaches this one.
 WORLD_LENGTH = 2**40
 
@@ -31,21 +34,25 @@ class Source(Protocol):
 class JsonlSource:
   """A JSON-lines file in one of the formats of ingest/rows.py.
 
-  Paths of pictures are relative to the file's folder. Opening only finds the
-  lines; a broken one raises BadRecord with file:line when it is read.
+  Paths of pictures are relative to the file's folder, and do not leave it.
+  Opening only finds the lines; a broken one raises BadRecord with file:line
+  when it is read.
 
   Args:
     path: of the file.
     task: the format must be one of this task; None: the first line's.
+    allow_outside: pictures may lie outside of the file's folder.
 
   Raises:
     ValueError: no lines, or none of the formats.
   """
 
-  def __init__(self, path: str, task: str | None = None):
+  def __init__(
+    self, path: str, task: str | None = None, allow_outside: bool = False
+  ):
     if task is not None and task not in TASKS:
       raise ValueError(f"{task=} is unknown; choose one of {TASKS}.")
-    self.path = path
+    self.path, self._allow_outside = path, allow_outside
     self._folder = os.path.dirname(os.path.abspath(path))
     self._offsets, self._lines = _index(path)
     if not self._offsets.size:
@@ -70,24 +77,24 @@ class JsonlSource:
     # Opened per read: no handle to share between threads or to pickle.
     with open(self.path, "rb") as file:
       file.seek(self._offsets[index])
-      line = file.readline()
-    try:
-      row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as e:
-      raise BadRecord(self.where(index), f"no JSON: {e}") from e
-    if not isinstance(row, dict):
-      raise BadRecord(
-        self.where(index), f"{type(row).__name__} instead of a JSON object"
-      )
+      (size, line), *_ = [*itertools.islice(limits.lines(file), 1), (0, b"")]
+    where = self.where(index)
+    row = files.parse(line, where) if line is not None else None
+    if row is None:
+      raise BadRecord(where, limits.too_long(size))
+    if isinstance(row, BadRecord):
+      raise row
     return row
 
   def _detect(self, task: str | None) -> str:
     """The format of the first line that has one, for the task."""
     seen: list[str] = []
+    bad: list[str] = []
     for index in range(min(len(self), 100)):
       try:
         row = self._row(index)
-      except BadRecord:
+      except BadRecord as error:
+        bad.append(str(error))
         continue
       form = rows.detect(row)
       if form and task in (None, rows.FORMATS[form].task):
@@ -96,19 +103,15 @@ class JsonlSource:
     known = {
       k: f.keys for k, f in rows.FORMATS.items() if task in (None, f.task)
     }
+    if bad and not seen:
+      raise ValueError(f"None of the first lines can be read: {bad[0]}.")
     raise ValueError(
       f"{self.path} has none of the formats {known} in its first lines "
       f"(keys seen: {seen})."
     )
 
   def _path(self, value: Any, key: str, where: str) -> str:
-    if not isinstance(value, str) or not value:
-      raise BadRecord(where, f"{key} is {value!r}, not a path")
-    path = os.path.join(self._folder, value)
-    # A pipe or a device would be read for ever.
-    if "\0" in path or not os.path.isfile(path):
-      raise BadRecord(where, f"{key}: no such picture {value!r}")
-    return path
+    return path_of(value, key, where, self._folder, self._allow_outside)
 
 
 class RowsSource:
@@ -185,7 +188,8 @@ def _given(value: Any, key: str, where: str) -> Any:
 @dataclasses.dataclass(frozen=True)
 class SourceSpec:
   """A parsed spec: "world:TASK:SPLIT[:LENGTH]", "jsonl:PATH", "records:DIR",
-  "tfds:NAME:SPLIT", "python:MODULE:FUNCTION".
+  "tfds:NAME:SPLIT", "python:MODULE:FUNCTION"; "jsonl-outside:PATH" may name
+  pictures outside of the file's folder.
 
   >>> SourceSpec.parse("world:drawing:train")
   SourceSpec(kind='world', task='drawing', split='train', path='', length=None)
@@ -201,7 +205,7 @@ class SourceSpec:
   def parse(cls, spec: str) -> "SourceSpec":
     """Of the text; ValueError where it is of none of these forms."""
     kind, _, rest = spec.partition(":")
-    if kind in ("jsonl", "records") and rest:
+    if kind in ("jsonl", OUTSIDE, "records") and rest:
       return cls(kind, path=rest)
     if kind in ("tfds", "python") and all(rest.rpartition(":")):
       return cls(kind, path=spec)
@@ -237,8 +241,8 @@ def open_source(
       f"{spec} has no stored latents; make a folder of records of it with "
       "`emma-data convert`, or set config.data.latents=step."
     )
-  if parsed.kind == "jsonl":
-    return JsonlSource(parsed.path, task)
+  if parsed.kind in ("jsonl", OUTSIDE):
+    return JsonlSource(parsed.path, task, parsed.kind == OUTSIDE)
   if parsed.kind in ("tfds", "python"):
     return RowsSource(parsed.path, task)
   from emma_jax.world import tasks  # files can be read without the world
@@ -255,11 +259,12 @@ def is_shuffled(spec: str) -> bool:
 
 def _index(path: str) -> tuple[np.ndarray, np.ndarray]:
   """Byte offset and number (from 1) of every line that is not blank."""
+  limits.check_encoding(path, by_lines=True)
   offsets, numbers, at = [], [], 0
   with open(path, "rb") as file:
-    for number, line in enumerate(file, start=1):
-      if line.strip():
+    for number, (size, line) in enumerate(limits.lines(file), start=1):
+      if line is None or line.strip():
         offsets.append(at)
         numbers.append(number)
-      at += len(line)
+      at += size
   return np.array(offsets, np.int64), np.array(numbers, np.int64)

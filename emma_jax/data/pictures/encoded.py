@@ -1,5 +1,6 @@
 """The encoded bytes of a picture, however a row of a public set holds it."""
 
+import functools
 import io
 import os
 from typing import Any
@@ -11,26 +12,82 @@ from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
 
 
-def encoded(value: Any, key: str, where: str, folder: str) -> bytes:
-  """Bytes of a picture: given, in a file, an array, Hugging Face's struct."""
+class Outside(BadRecord):
+  """A path that leaves the folder of its set."""
+
+
+def encoded(
+  value: Any,
+  key: str,
+  where: str,
+  folder: str,
+  allow_outside: bool = False,
+  most: int = images.MAX_BYTES,
+) -> bytes:
+  """Bytes of a picture: given, in a file, an array, Hugging Face's struct.
+
+  Args:
+    value: of a row.
+    key, where: of the value, for messages.
+    folder: of the set: relative paths begin there, and none may leave it.
+    allow_outside: paths may leave it.
+    most: larger pictures are not read.
+
+  Raises BadRecord; Outside for a path that is not allowed.
+  """
   if isinstance(value, dict) and ("bytes" in value or "path" in value):
     given = value.get("bytes")
     value = value.get("path") if given is None else given
-  if isinstance(value, (bytes, bytearray, memoryview)):
-    return bytes(value)
   if isinstance(value, np.ndarray):
     picture_YXC = images.load_picture(value, where)
     out = io.BytesIO()
     Image.fromarray(picture_YXC).save(out, "PNG")
-    return out.getvalue()
+    value = out.getvalue()
+  if isinstance(value, (bytes, bytearray, memoryview)):
+    _check_size(len(value), key, where, most)
+    return bytes(value)
   if not isinstance(value, str) or not value:
     raise BadRecord(where, f"{key} is {value!r:.80}, not a picture or its path")
+  path = path_of(value, key, where, folder, allow_outside)
+  _check_size(os.path.getsize(path), key, where, most)
+  with open(path, "rb") as file:
+    data = file.read(most + 1)
+  if not data:
+    raise BadRecord(where, f"{key}: {value!r} has zero bytes")
+  return data
+
+
+def path_of(
+  value: Any, key: str, where: str, folder: str, allow_outside: bool
+) -> str:
+  """The file that a row names; BadRecord, or Outside, where it may not."""
+  if not isinstance(value, str) or not value:
+    raise BadRecord(where, f"{key} is {value!r:.80}, not a path")
   path = os.path.join(folder, value)
   # A pipe or a device would be read for ever.
   if "\0" in path or not os.path.isfile(path):
     raise BadRecord(where, f"{key}: no such picture {value!r}")
-  with open(path, "rb") as file:
-    data = file.read(images.MAX_BYTES + 1)
-  if not data:
-    raise BadRecord(where, f"{key}: {value!r} has zero bytes")
-  return data
+  if not allow_outside:
+    real, inside = os.path.realpath(path), _real_folder(folder)
+    if os.path.commonpath([real, inside]) != inside:
+      raise Outside(
+        where,
+        f"{key}: {value!r} is outside of {folder} and is not read; allow it "
+        "by --allow-outside (of a source: jsonl-outside:PATH), or name the "
+        "folder by --images",
+      )
+  return path
+
+
+@functools.lru_cache(maxsize=64)
+def _real_folder(folder: str) -> str:
+  return os.path.realpath(folder)
+
+
+def _check_size(size: int, key: str, where: str, most: int) -> None:
+  if size > most:
+    raise BadRecord(
+      where,
+      f"{key}: {size:,} bytes are more than the {most:,} that are read (a "
+      f"record with all its pictures: {images.MAX_BYTES:,})",
+    )

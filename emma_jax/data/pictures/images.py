@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
+from emma_jax.data.pictures import budget, modes
+from emma_jax.data.pictures.bad_record import BadRecord as BadRecord
+from emma_jax.data.pictures.modes import WHITE as WHITE
 from emma_jax.structs import RawPicture, WithLatent
 
 # Sides are multiples of this: both encoders shrink 32 times.
@@ -18,11 +21,12 @@ GRID = 32
 # Decompression-bomb limit: no picture with more pixels is decoded.
 MAX_PIXELS = 64_000_000
 # No encoded picture of more bytes is read.
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 128 * 2**20
+# Bytes that a pixel takes while it is decoded, as Pillow holds it.
+_PIXEL = 4
 # A side that is more times longer than the other: a line, not a picture. What
 # the model would see of it is a few pixels high or wide.
 MAX_ASPECT = 100
-WHITE = 255
 # Only these are opened. Pillow knows many more, of which some (EPS) start other
 # programs and some (PSD, XCF, FITS) nobody trains on.
 FORMATS = (
@@ -39,26 +43,15 @@ FORMATS = (
 )
 
 
-class BadRecord(ValueError):
-  """A record that cannot be used. `where`: "file:line" or an id."""
-
-  def __init__(self, where: str, reason: str):
-    super().__init__(where, reason)  # both, so that it pickles
-    self.where = where
-    self.reason = reason
-
-  def __str__(self) -> str:
-    return f"{self.where}: {self.reason}"
-
-
 def load_picture(
   raw: RawPicture, where: str = "", max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
   """Decodes to RGB uint8 (Y, X, 3); raises BadRecord(where, reason).
 
-  Upright by EXIF; alpha and transparent palettes over white; grey repeated; 16
-  bit scaled (not clipped); CMYK converted; the first frame of an animation. The
-  content decides which format it is (one of FORMATS), never a file's name.
+  Upright by EXIF; what is transparent, or no frame covers, is white; grey
+  repeated; of samples of any depth the largest value is white (see `modes`);
+  CMYK converted; the first frame of an animation. The content decides which
+  format it is (one of FORMATS), never a file's name.
 
   >>> load_picture(np.full((1, 1), 7, np.uint8)).tolist()
   [[[7, 7, 7]]]
@@ -72,9 +65,20 @@ def load_picture(
 def load_image(raw: bytes | str, where: str, max_pixels: int) -> Image.Image:
   """The same as a picture of Pillow's, mode RGB."""
   try:
-    with open_image(raw, where, max_pixels) as image:
+    with (
+      open_image(raw, where, max_pixels) as image,
+      budget.holding(_PIXEL * image.width * image.height),
+    ):
+      samples = modes.declare(image, where)
+      low = None
+      if samples.low:
+        with open_image(raw, where, max_pixels) as again:
+          modes.use_raw(again, samples.low)
+          again.load()
+          low = again
       image.load()  # a truncated file fails here
-      return _rgb(_upright(image), where)
+      # TIFF has turned by now, and says so.
+      return _upright(modes.to_rgb(image, samples, low), orientation(image))
   except BadRecord:
     raise
   except Exception as e:  # Pillow's plugins raise whatever they like
@@ -90,6 +94,7 @@ def measure_picture(
   """
   try:
     with open_image(raw, where, max_pixels) as image:
+      modes.declare(image, where)
       x, y = _stored_size(image)
       return (x, y) if orientation(image) >= 5 else (y, x)
   except BadRecord:
@@ -160,7 +165,7 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
   return image.size
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
   turn = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -169,13 +174,8 @@ def _upright(image: Image.Image) -> Image.Image:
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-  }.get(orientation(image))
-  if turn is None:
-    return image
-  info = image.info  # transparency is kept there
-  image = image.transpose(turn)
-  image.info = info
-  return image
+  }.get(orientation)
+  return image if turn is None else image.transpose(turn)
 
 
 def _from_array(raw: np.ndarray, where: str) -> np.ndarray:
@@ -188,27 +188,5 @@ def _from_array(raw: np.ndarray, where: str) -> np.ndarray:
   if raw.shape[-1] == 1:
     return np.repeat(raw, 3, axis=-1)
   if raw.shape[-1] == 4:
-    return np.array(_rgb(Image.fromarray(raw), where))
+    return np.array(modes.to_rgb(Image.fromarray(raw), modes.Samples()))
   return raw
-
-
-def _rgb(image: Image.Image, where: str) -> Image.Image:
-  """Any Pillow mode to RGB; Pillow's own conversion clips and drops alpha."""
-  if image.mode == "F":
-    raise BadRecord(where, "float pictures have no defined range")
-  if image.mode.startswith("I"):
-    # 16 bit grey ("I" is how some files of 16 bit open).
-    wide_YX = np.asarray(image).astype(np.int64)
-    if wide_YX.min() < 0 or wide_YX.max() > 65535:
-      raise BadRecord(where, "32 bit pictures have no defined range")
-    image = Image.fromarray(((wide_YX + 128) // 257).astype(np.uint8))
-    return image.convert("RGB")
-  has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
-  if has_alpha or "transparency" in image.info:
-    # Pillow knows no direct way from the premultiplied modes to "RGBA" but one.
-    if image.mode == "La":
-      image = image.convert("LA")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, (WHITE, WHITE, WHITE, 255))
-    image = Image.alpha_composite(white, image)
-  return image if image.mode == "RGB" else image.convert("RGB")

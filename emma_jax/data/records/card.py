@@ -129,3 +129,17 @@ def sha256(path: str | os.PathLike) -> str:
   """Hexadecimal digest of a file's bytes."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def origin(name: str) -> Any:
+  """An input as a card names it; of a folder of records, its origin, too."""
+  kind, _, folder = name.partition(":")
+  if kind != "records":
+    return name
+  card = Card.load(folder)
+  return {
+    "records": folder,
+    "name": card.name,
+    "of": card.provenance,
+    "sha256": sha256(os.path.join(folder, FILE)),
+  }

@@ -175,7 +175,10 @@ def encode(stored: Stored, where: str = "") -> bytes:
   if stored.pictures:
     header["pictures"] = [len(picture) for picture in stored.pictures]
   try:
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"))
+    # NaN and Infinity are no JSON, and no other reader's.
+    text = json.dumps(
+      header, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
     data = text.encode("utf-8")
   except UnicodeEncodeError as error:
     raise BadRecord(where, f"a text is not Unicode: {error}") from error

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from emma_jax.benchmarks.data import tables
+from emma_jax.benchmarks.data import columns, tables
 from emma_jax.benchmarks.items import BadItem
 from tests.laws import laws
 
@@ -137,11 +137,11 @@ def test_parquet_rows_of_groups_and_shards(tmp_path, monkeypatch, whole):
   frame = _frame([{"id": n, "image": {"bytes": b"x" * n}} for n in range(25)])
   import pyarrow.parquet as pq
 
-  monkeypatch.setattr(tables, "_WHOLE", whole)
+  monkeypatch.setattr(columns, "_WHOLE", whole)
   paths = [str(tmp_path / f"test-{i}.parquet") for i in range(2)]
   pq.write_table(frame.slice(0, 17), paths[0], row_group_size=10)
   pq.write_table(frame.slice(17), paths[1], row_group_size=3)
-  table = tables.Columns(paths)
+  table = columns.Columns(paths)
   assert len(table) == 25 and table.column("id") == list(range(25))
   for n in [3, 4, 9, 10, 0, 24, 17, 16, 16, 12, 5]:
     assert table[n] == {"id": n, "image": {"bytes": b"x" * n}}
@@ -159,7 +159,7 @@ def test_arrow_as_datasets_saves_it(tmp_path, stream):
   new = pa.ipc.new_stream if stream else pa.ipc.new_file
   with pa.OSFile(path, "wb") as sink, new(sink, frame.schema) as writer:
     writer.write_table(frame, max_chunksize=2)
-  table = tables.Columns([path])
+  table = columns.Columns([path])
   assert len(table) == 5 and table[3] == {"id": 3}
   assert table.column("id") == [0, 1, 2, 3, 4]
 
@@ -171,8 +171,8 @@ def test_a_damaged_parquet_and_shards_of_other_sets(tmp_path):
   bad = tmp_path / "a.parquet"
   bad.write_bytes(io.BytesIO(b"PAR1nothing").getvalue())
   with pytest.raises(BadItem, match=r"cannot be read.*Download it again"):
-    tables.Columns([str(bad)])
+    columns.Columns([str(bad)])
   pq.write_table(frame, bad)
   pq.write_table(_frame([{"b": 1}]), tmp_path / "b.parquet")
   with pytest.raises(BadItem, match="they are of different sets"):
-    tables.Columns([str(bad), str(tmp_path / "b.parquet")])
+    columns.Columns([str(bad), str(tmp_path / "b.parquet")])

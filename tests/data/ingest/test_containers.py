@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from emma_jax.data.ingest import containers, files, sequences
+from emma_jax.data.ingest import containers, parquet, sequences
 from emma_jax.data.pictures.images import BadRecord
 from tests.data import made
 
@@ -194,7 +194,7 @@ def test_parquet(tmp_path):
   assert found[7][0] == f"{path}[7]"
   assert len(containers.split(str(path), 5, OPTIONS)) == 2
   # Damage in the second row group; the third is read all the same.
-  files._parquet.cache_clear()
+  parquet.opened.cache_clear()
   data = bytearray(path.read_bytes())
   at = data.find(noise[25_100:25_120])
   data[at : at + 9000] = b"\xee" * 9000
@@ -203,7 +203,7 @@ def test_parquet(tmp_path):
   good = [row["n"] for _, row in found if isinstance(row, dict)]
   assert {8, 9} <= set(good) and len(good) < 10
   assert any(isinstance(row, BadRecord) for _, row in found)
-  files._parquet.cache_clear()
+  parquet.opened.cache_clear()
   path.write_bytes(b"PAR1")
   with pytest.raises(ValueError, match="no Parquet file"):
     _read_all(path)
@@ -215,7 +215,7 @@ def _read_all(path) -> list:
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
-  files._parquet.cache_clear()
+  parquet.opened.cache_clear()
   monkeypatch.setitem(sys.modules, "pyarrow", None)
   monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
   with pytest.raises(ImportError, match="extra `data`"):
