@@ -35,6 +35,7 @@ FLOORS = (
     "processes",
     "rules",
     "structs",
+    "terminal",
     "xla_flags",
   ),
   ("build.sections", "checkpoints.renamed_keys", "judge"),

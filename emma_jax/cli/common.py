@@ -9,6 +9,7 @@ import sys
 import traceback
 from typing import Any
 
+from emma_jax import terminal
 from emma_jax.build import config_file
 from emma_jax.build.sections import ConfigError
 from emma_jax.exits import Exit
@@ -43,18 +44,19 @@ def run(
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
   known = dict.fromkeys(mistakes, Exit.MISTAKE) | dict(codes or {})
-  try:
-    return main([a for a in argv if a != "--debug"]) or 0
-  except tuple(known) as error:
-    if debug:
-      traceback.print_exc()
-    print(f"error: {error}", file=sys.stderr)
-    return next(known[kind] for kind in type(error).__mro__ if kind in known)
-  except KeyboardInterrupt:
-    if debug:
-      traceback.print_exc()
-    print("interrupted", file=sys.stderr)
-    return Exit.INTERRUPTED
+  with terminal.guarded():
+    try:
+      return main([a for a in argv if a != "--debug"]) or 0
+    except tuple(known) as error:
+      if debug:
+        traceback.print_exc()
+      print(f"error: {error}", file=sys.stderr)
+      return next(known[kind] for kind in type(error).__mro__ if kind in known)
+    except KeyboardInterrupt:
+      if debug:
+        traceback.print_exc()
+      print("interrupted", file=sys.stderr)
+      return Exit.INTERRUPTED
 
 
 def subcommands(

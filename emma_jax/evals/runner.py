@@ -12,7 +12,7 @@ from typing import Any
 from emma_jax.evals import autoencoder, files, world
 from emma_jax.evals.outcomes import Evaluation, Outcome, Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
-from emma_jax.files import write_text
+from emma_jax.files import lines, write_text
 
 # Keys of scores that differ between two equal evaluations.
 TIMING = ("seconds", "timing")
@@ -139,7 +139,7 @@ def read_history(path: str | pathlib.Path) -> list[Scores]:
   if not path.exists():
     return []
   entries = []
-  for line in path.read_text(encoding="utf-8").splitlines():
+  for line in lines(path):
     try:
       entries.append(json.loads(line))
     except ValueError:
@@ -153,8 +153,8 @@ def append_history(path: str | pathlib.Path, entry: Scores):
   A resumed run evaluates a step again, or goes back and takes another way.
   """
   kept = [e for e in read_history(path) if e["step"] < entry["step"]]
-  lines = [
+  written = [
     json.dumps(e, allow_nan=False, ensure_ascii=False) + "\n"
     for e in (*kept, entry)
   ]
-  write_text(path, "".join(lines))
+  write_text(path, "".join(written))
