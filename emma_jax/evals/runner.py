@@ -68,7 +68,10 @@ class _Evaluation:
     spec = settings.spec(task)
     if spec.kind != "world":
       samples, bad = files.records(
-        settings.sources[task], task, settings.samples
+        settings.sources[task],
+        task,
+        settings.samples,
+        getattr(session, "check", None),
       )
       scores, done = files.run(session, samples, task, **self.flow)
       scores["bad_records"] = [f"{where}: {why}" for where, why in bad]
