@@ -103,9 +103,9 @@ def guarded() -> Iterator[None]:
   """stdout and stderr are `Guarded`, for the time of a command."""
   before = sys.stdout, sys.stderr
   if not isinstance(sys.stdout, Guarded):
-    sys.stdout = Guarded(sys.stdout)  # type: ignore[assignment]
+    sys.stdout = Guarded(sys.stdout)
   if not isinstance(sys.stderr, Guarded):
-    sys.stderr = Guarded(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = Guarded(sys.stderr)
   try:
     yield
   finally:

@@ -49,7 +49,9 @@ def table(scores: Scores) -> rich.table.Table:
   """Every score with n, baseline, autoencoder's ceiling and the reference's."""
   referenced = bool(scores.get("reference"))
   grid = rich.table.Table(
-    title=terminal.text(f"{scores['checkpoint']}, step {scores['step']}"),
+    title=terminal.text(
+      f"{scores['checkpoint']}, step {scores['step']}", "table.title"
+    ),
     title_justify="left",
     box=rich.box.SIMPLE_HEAD,
     pad_edge=False,

@@ -79,7 +79,7 @@ def _print(data: str, stats: Any) -> None:
   from emma_jax.pages import formats
 
   table = rich.table.Table(
-    title=terminal.text(data),
+    title=terminal.text(data, "table.title"),
     box=rich.box.SIMPLE,
     show_header=False,
     title_justify="left",

@@ -166,7 +166,7 @@ def sign(part: containers.Part, path: str, dedup: Dedup, tick: Tick) -> None:
   with files.atomic_write(path) as file:
     np.savez(
       file,
-      **columns(found),
+      **columns(found),  # type: ignore[arg-type]  # numpy's allow_pickle
       area=np.array(area, np.int64),
       where=np.frombuffer(b"".join(names), np.uint8),
       ends=np.cumsum([0, *map(len, names)]),

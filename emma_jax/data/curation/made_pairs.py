@@ -66,7 +66,8 @@ def first(spec: str, count: int) -> tuple[list[schema.Stored], int]:
 
   Pictures are as bytes. Raises ValueError, as sources.open_source.
   """
-  source, found, bad = sources.open_source(spec), [], 0
+  source, bad = sources.open_source(spec), 0
+  found: list[schema.Stored] = []
   for index in range(len(source)):
     if len(found) == count:
       break
@@ -213,7 +214,9 @@ def _resized(scale: float) -> Callable[[np.ndarray], bytes]:
     y, x, _ = picture_YXC.shape
     size = max(1, round(x * scale)), max(1, round(y * scale))
     image = Image.fromarray(picture_YXC)
-    return _encoded(np.asarray(image.resize(size, Image.BICUBIC)), "PNG")
+    return _encoded(
+      np.asarray(image.resize(size, Image.Resampling.BICUBIC)), "PNG"
+    )
 
   return make
 
