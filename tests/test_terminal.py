@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import rich.console
 import rich.table
 
 from emma_jax import files, terminal
 from emma_jax.cli import common
+from emma_jax.cli.sample import pictures
 
 # Markup, emoji, a colour, a title, a bell, half a character, a name that is no
 # UTF-8, another direction of writing, a line separator.
@@ -106,6 +108,17 @@ def test_commands_are_guarded(monkeypatch):
   assert common.run(main, []) == 2
   assert SEEN in _bytes(stream).decode("ascii")
   assert sys.stderr is stream
+
+
+def test_all_pictures_are_saved_whatever_the_terminal(tmp_path, monkeypatch):
+  stream = _stream("ascii")
+  monkeypatch.setattr(sys, "stdout", stream)
+  made = [np.zeros((4, 4, 3), np.uint8)] * 3
+  paths = pictures.files(tmp_path / "[b]红", 3)
+  main = lambda argv: pictures.save(paths, made, [NASTY, "红", "a"])
+  assert common.run(main, []) == 0
+  assert all(path.is_file() for path in paths)
+  assert len(_bytes(stream).splitlines()) == 3
 
 
 def test_a_command_on_a_terminal_that_is_not_utf_8(tmp_path):

@@ -13,6 +13,7 @@ import jax
 
 from emma_jax.build import sections
 from emma_jax.evals import reference, report, runner, table
+from emma_jax.evals.files import NoRecords
 from emma_jax.evals.outcomes import Evaluation, Scores
 from emma_jax.evals.settings import EvalSettings, knows_world
 from emma_jax.training.metrics import read_metrics
@@ -58,12 +59,7 @@ class StageEvaluator:
     """
     route = "router" if router_trained else "versatile"
     done = self._evaluate(params, stage, step, last, route)
-    if done is None:
-      self._note(
-        "No scores: the run's files have no held-out ones; name "
-        "some in evaluate.sources."
-      )
-    elif jax.process_index() == 0:
+    if done is not None and jax.process_index() == 0:
       self._remember(done.scores, stage)
     if last and jax.process_index() == 0:
       self._finish(done)
@@ -73,6 +69,10 @@ class StageEvaluator:
   ) -> Evaluation | None:
     settings = self.settings
     if not settings.sources and not knows_world(self.config):
+      self._note(
+        "No scores: the run's files have no held-out ones; name "
+        "some in evaluate.sources."
+      )
       return None
     if not last:
       settings = dataclasses.replace(
@@ -85,7 +85,11 @@ class StageEvaluator:
       make = build_session.session
     name = f"{self.config['name']} {stage}"
     session = make(self.config, params, name=name, step=step, route=route)
-    done = runner.run(session, settings, table.Lines())
+    try:
+      done = runner.run(session, settings, table.Lines())
+    except NoRecords as error:  # the training is worth more than its scores
+      self._note(f"No scores: {error}")
+      return None
     if last and settings.reference:
       self._compare(done.scores, settings)
     return done

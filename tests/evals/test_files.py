@@ -163,6 +163,18 @@ def test_a_record_that_cannot_be_asked_is_counted_and_ends_nothing(
   assert "mixed.jsonl:2: a Drawing record" in edited["bad_records"][0]
 
 
+def test_a_file_with_nothing_is_found_before_anything_is_computed(
+  tmp_path, config, specs
+):
+  path = tmp_path / "lost.jsonl"
+  path.write_text('{"source": "no", "instruction": "a", "target": "no"}\n')
+  session = perfect(specs)
+  broken = specs | {"editing": f"jsonl:{path}"}
+  with pytest.raises(files.NoRecords, match="lost.jsonl:1"):
+    runner.run(session, EvalSettings.of(config, sources=broken))
+  assert not session.calls
+
+
 def test_folders_of_records_are_files_too(tmp_path, config, specs):
   """Converted, they give the scores of the lines they were made of."""
   from emma_jax.data.ingest import job, part

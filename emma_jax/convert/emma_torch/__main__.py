@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+import sys
 
 from .model import Emma
 
@@ -21,6 +22,8 @@ def main():
     parser.error("edit takes an --image, or several, and draw takes none.")
   model = Emma.load(Path(__file__).parent.parent)
   if args.task == "ask":
+    # A terminal need not know the answer's characters.
+    sys.stdout.reconfigure(errors="backslashreplace")
     print(model.ask(args.image, args.text))
     return
   if args.task == "edit":
