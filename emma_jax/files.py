@@ -26,14 +26,21 @@ def atomic_write(
 
   shared: several processes may write the file at once, each to a name of its
     own; else what a killed process left is written over.
+
+  Halves of characters, as names that are no UTF-8 have, become escapes, which
+  JSON reads back.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   own = f".{uuid.uuid4().hex}" if shared else ""
   temporary = path.with_name(f"{path.name}{own}{TEMPORARY}")
-  encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+  encoding, errors, newline = None, None, None
+  if "b" not in mode:
+    encoding, errors, newline = "utf-8", "backslashreplace", "\n"
   try:
-    with open(temporary, mode, encoding=encoding, newline=newline) as file:
+    with open(
+      temporary, mode, encoding=encoding, errors=errors, newline=newline
+    ) as file:
       yield file
     replace(temporary, path)
   except BaseException as error:
@@ -50,6 +57,16 @@ def replace(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
     os.fsync(file.fileno())
   os.replace(temporary, path)
   sync_folder(pathlib.Path(path).parent)
+
+
+def lines(path: str | os.PathLike) -> list[bytes]:
+  """Of a file that is written line by line, each with its newline.
+
+  Only a newline ends a line. Texts of JSON may hold what else str.splitlines
+  takes for an end, such as U+2028.
+  """
+  with open(path, "rb") as file:
+    return list(file)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 
-from emma_jax import processes, ranges
+from emma_jax import processes, ranges, terminal
 from emma_jax.exits import FINAL, Exit
 
 _POLL = 0.1  # seconds between two looks at the processes
@@ -216,7 +216,8 @@ def _free_port() -> int:
 
 
 def _say(text: str) -> None:
-  print(f"supervisor: {text}", file=sys.stderr, flush=True)
+  text = terminal.plain(f"supervisor: {text}")
+  print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

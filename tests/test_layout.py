@@ -36,6 +36,7 @@ FLOORS = (
     "ranges",
     "rules",
     "structs",
+    "terminal",
     "xla_flags",
   ),
   ("leases", "storage"),

@@ -50,7 +50,7 @@ KINDS = dict(
     **_MISSING,
   ),
   dedup=dict(
-    exact="pixels", perceptual="dhash", radius=3, text="auto", keep="first"
+    exact="pixels", perceptual="dhash", radius=3, text="always", keep="first"
   ),
   # A caption from the picture, in place of the one that is there.
   recaption=dict(by="vlm", english=True, **_MISSING),

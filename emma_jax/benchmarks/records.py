@@ -235,7 +235,9 @@ class Appender:
   def add(self, lines: Iterable[Prediction | Judgement | Outcome]) -> None:
     """Adds lines; they are on the disk when this returns."""
     with writing(self._file.name):
-      self._file.write("".join(map(dump, lines)).encode())
+      # Halves of characters as JSON's escapes.
+      text = "".join(map(dump, lines))
+      self._file.write(text.encode(errors="backslashreplace"))
       self._file.flush()
       os.fsync(self._file.fileno())
 
@@ -254,7 +256,8 @@ class Appender:
 def digest(content: Any) -> str:
   """Of anything JSON can say, the same for the same."""
   text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-  return hashlib.sha256(text.encode()).hexdigest()
+  data = text.encode(errors="backslashreplace")
+  return hashlib.sha256(data).hexdigest()
 
 
 def once(

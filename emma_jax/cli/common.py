@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import Any
 
-from emma_jax import storage
+from emma_jax import storage, terminal
 from emma_jax.build import config_file
 from emma_jax.build.sections import ConfigError, TooLittleMemory
 from emma_jax.exits import Exit
@@ -55,21 +55,22 @@ def run(
   known |= {DataError: Exit.DATA, TooLittleMemory: Exit.MEMORY}
   known |= dict(codes or {})
   storage.quiet_logs(not debug)
-  try:
-    return main([a for a in argv if a != "--debug"]) or 0
-  except Exception as error:
-    code = _code_of(error, known)
-    if code is None:
-      raise
-    if debug:
-      traceback.print_exc()
-    print(f"error: {_message(error)}", file=sys.stderr)
-    return code
-  except KeyboardInterrupt:
-    if debug:
-      traceback.print_exc()
-    print("interrupted", file=sys.stderr)
-    return Exit.INTERRUPTED
+  with terminal.guarded():
+    try:
+      return main([a for a in argv if a != "--debug"]) or 0
+    except Exception as error:
+      code = _code_of(error, known)
+      if code is None:
+        raise
+      if debug:
+        traceback.print_exc()
+      print(f"error: {_message(error)}", file=sys.stderr)
+      return code
+    except KeyboardInterrupt:
+      if debug:
+        traceback.print_exc()
+      print("interrupted", file=sys.stderr)
+      return Exit.INTERRUPTED
 
 
 def _code_of(

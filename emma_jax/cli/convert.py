@@ -135,16 +135,19 @@ def _init(args: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _show_origins(origins: list[Any]) -> None:
   import rich.box
-  import rich.console
   import rich.table
+
+  from emma_jax import terminal
 
   table = rich.table.Table("part", "from", box=rich.box.SIMPLE)
   table.add_column("parameters", justify="right")
   for origin in origins:
-    table.add_row(origin.subtree, origin.source, f"{origin.parameters:,}")
+    source = terminal.text(origin.source)
+    table.add_row(origin.subtree, source, f"{origin.parameters:,}")
   total = sum(o.parameters for o in origins)
   table.add_row("all", "", f"{total:,}", style="bold")
-  rich.console.Console(width=None if sys.stdout.isatty() else 120).print(table)
+  width = None if sys.stdout.isatty() else 120
+  terminal.console(width=width).print(table)
 
 
 def _export(args: argparse.Namespace) -> int:

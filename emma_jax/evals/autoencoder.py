@@ -43,9 +43,11 @@ def run(
     progress: told now and then.
   """
   if spec.startswith("jsonl"):
-    found, _ = files.records(spec, "drawing", count)
+    found, bad = files.records(
+      spec, "drawing", count, getattr(session, "check_picture", None)
+    )
   else:
-    found = world.records("autoencoder", split, count)
+    found, bad = world.records("autoencoder", split, count), []
   samples = only(Drawing, found)
   true = [pixels(r.picture) for r in samples]
   made: list[np.ndarray] = []
@@ -55,6 +57,8 @@ def run(
   done = [_outcome(r, p) for r, p in zip(samples, made)]
   distances = fidelity(list(zip(made, true)))
   scores = tally(done, macro=False) | distances | {"samples": len(done)}
+  if bad:
+    scores["bad_records"] = [f"{where}: {why}" for where, why in bad]
   return scores, done
 
 

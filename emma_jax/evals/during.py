@@ -13,6 +13,7 @@ import jax
 
 from emma_jax.build import sections
 from emma_jax.evals import predictions, reference, runner, table
+from emma_jax.evals.files import NoRecords
 from emma_jax.evals.outcomes import Evaluation, Scores
 from emma_jax.evals.run_report import RunReport
 from emma_jax.evals.samples import RunSamples
@@ -83,12 +84,7 @@ class StageEvaluator:
     """
     route = "router" if router_trained else "versatile"
     done = self._evaluate(params, stage, step, last, route)
-    if done is None:
-      self._note(
-        "No scores: the run's files have no held-out ones; name "
-        "some in evaluate.sources."
-      )
-    elif jax.process_index() == 0:
+    if done is not None and jax.process_index() == 0:
       predictions.write(
         self.workdir / predictions.folder_of(step), done.outcomes
       )
@@ -103,6 +99,10 @@ class StageEvaluator:
   ) -> Evaluation | None:
     settings = self.settings
     if not settings.sources and not knows_world(self.config):
+      self._note(
+        "No scores: the run's files have no held-out ones; name "
+        "some in evaluate.sources."
+      )
       return None
     if not last:
       settings = dataclasses.replace(
@@ -115,7 +115,11 @@ class StageEvaluator:
       make = build_session.session
     name = f"{self.config['name']} {stage}"
     session = make(self.config, params, name=name, step=step, route=route)
-    done = runner.run(session, settings, table.Lines())
+    try:
+      done = runner.run(session, settings, table.Lines())
+    except NoRecords as error:  # the training is worth more than its scores
+      self._note(f"No scores: {error}")
+      return None
     if last and settings.reference:
       self._compare(done.scores, settings)
     return done

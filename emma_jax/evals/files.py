@@ -6,7 +6,7 @@ changes nothing may well be nearer than one that edits.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -22,11 +22,17 @@ from emma_jax.evals.outcomes import (
   only,
   pixels,
 )
+from emma_jax.sampling.context import SampleError
 from emma_jax.structs import Drawing, Editing, Record, Understanding
 
 # A question asked so often, and one of so few, is a kind of its own.
 _LEAST, _KINDS = 5, 12
 OTHER = "other questions"
+_KIND_OF: Mapping[str, type[Record]] = {
+  "understanding": Understanding,
+  "drawing": Drawing,
+  "editing": Editing,
+}
 
 
 class NoRecords(ValueError):
@@ -34,12 +40,25 @@ class NoRecords(ValueError):
 
 
 def records(
-  spec: str, task: str, count: int
+  spec: str,
+  task: str,
+  count: int,
+  check: Callable[[Record], None] | None = None,
 ) -> tuple[Sequence[Record], list[tuple[str, str]]]:
-  """The first `count` sound records of a source, and the broken ones met.
+  """The first `count` sound records of a source, and the others met.
 
-  Pictures are decoded. Raises NoRecords where no record is sound or the
-  source is of another task.
+  Pictures are decoded. What may be trained on but cannot be asked is left out
+  with the broken ones, and so is a record of another task.
+
+  Args:
+    spec: of the source.
+    task: of its records.
+    count: of them at most.
+    check: raises SampleError or BadRecord for a record that a session could not
+      take: `Session.check`.
+
+  Raises:
+    NoRecords: no record is sound.
   """
   source = open_source(spec, task)
   found: list[Record] = []
@@ -48,25 +67,37 @@ def records(
     if len(found) == count:
       break
     try:
-      found.append(decoded(source[index]))
+      record = source[index]
+      where = record.id
+      found.append(_sound(record, task, check))
     except BadRecord as error:
       bad.append((error.where, error.reason))
+    except SampleError as error:
+      bad.append((where, str(error)))
   if not found:
     first = f"; the first: {bad[0][0]}: {bad[0][1]}" if bad else ""
-    raise NoRecords(f"{spec} has no record that could be read{first}.")
-  kind: type[Record] = {
-    "understanding": Understanding,
-    "drawing": Drawing,
-    "editing": Editing,
-  }[task]
-  if not isinstance(found[0], kind):
     raise NoRecords(
-      f"{spec} gives {type(found[0]).__name__} records; {task} needs "
-      f"{kind.__name__}."
+      f"{spec} has no record that could be read and asked{first}."
     )
   if task == "understanding":
     return _kinds(only(Understanding, found)), bad
   return found, bad
+
+
+def _sound(
+  record: Record, task: str, check: Callable[[Record], None] | None
+) -> Record:
+  """The record, decoded; else BadRecord, or SampleError of `check`."""
+  kind = _KIND_OF[task]
+  if not isinstance(record, kind):
+    raise BadRecord(
+      record.id,
+      f"a {type(record).__name__} record; {task} needs {kind.__name__}",
+    )
+  sound = decoded(record)
+  if check is not None:
+    check(sound)
+  return sound
 
 
 def decoded(record: Record) -> Record:

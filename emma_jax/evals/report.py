@@ -65,7 +65,7 @@ def write(
     predictions=predictions,
     tiles=_tiles(scores) if scores else [],
     notes=notes(scores) if scores else [],
-    samples=samples_word(scores) if scores else "samples",
+    seen=samples_word(scores) if scores else "samples",
     history=_history(history) if history else None,
     router=_router(metrics),
     tables=_tables(scores) if scores else [],

@@ -4,6 +4,7 @@ The result is what scores.json holds; but for "seconds" and "timing" it is a
 function of weights and settings.
 """
 
+from collections.abc import Sequence
 import json
 import pathlib
 import time
@@ -12,7 +13,8 @@ from typing import Any
 from emma_jax.evals import autoencoder, files, seen, world
 from emma_jax.evals.outcomes import Evaluation, Outcome, Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
-from emma_jax.files import write_text
+from emma_jax.files import lines, write_text
+from emma_jax.structs import Record
 
 # Keys of scores that differ between two equal evaluations.
 TIMING = ("seconds", "timing")
@@ -40,6 +42,7 @@ def run(
   if session.config["model"]["kind"] == "autoencoder":
     work.autoencoder()
     return work.result()
+  work.read_files()
   for task in settings.chosen:
     work.task(task)
   work.scores |= {"held_out": {}, "ceiling": work.scores.pop("ceiling", {})}
@@ -60,16 +63,27 @@ class _Evaluation:
     self.scores: Scores = {}
     self.outcomes: dict[str, list[Outcome]] = {}
     self.timing: dict[str, float] = {}
+    self.files: dict[str, tuple[Sequence[Record], list[tuple[str, str]]]] = {}
     self.begin = time.monotonic()
+
+  def read_files(self):
+    """All files before anything is computed: NoRecords then loses nothing."""
+    settings = self.settings
+    for task in settings.chosen:
+      if settings.spec(task).kind != "world":
+        self.files[task] = files.records(
+          settings.sources[task],
+          task,
+          settings.samples,
+          getattr(self.session, "check", None),
+        )
 
   def task(self, task: str):
     start = time.monotonic()
     session, settings = self.session, self.settings
     spec = settings.spec(task)
     if spec.kind != "world":
-      samples, bad = files.records(
-        settings.sources[task], task, settings.samples
-      )
+      samples, bad = self.files[task]
       scores, done = files.run(session, samples, task, **self.flow)
       scores["bad_records"] = [f"{where}: {why}" for where, why in bad]
       found = seen.compare(
@@ -145,7 +159,7 @@ def read_history(path: str | pathlib.Path) -> list[Scores]:
   if not path.exists():
     return []
   entries = []
-  for line in path.read_text(encoding="utf-8").splitlines():
+  for line in lines(path):
     try:
       entries.append(json.loads(line))
     except ValueError:
@@ -159,8 +173,8 @@ def append_history(path: str | pathlib.Path, entry: Scores):
   A resumed run evaluates a step again, or goes back and takes another way.
   """
   kept = [e for e in read_history(path) if e["step"] < entry["step"]]
-  lines = [
+  written = [
     json.dumps(e, allow_nan=False, ensure_ascii=False) + "\n"
     for e in (*kept, entry)
   ]
-  write_text(path, "".join(lines))
+  write_text(path, "".join(written))

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 import sys
 import time
 
+import rich.box
 import rich.console
 import rich.table
 import rich.text
 
+from emma_jax import terminal
 from emma_jax.evals.outcomes import Scores
 from emma_jax.pages.formats import score
 from emma_jax.structs import TASKS
@@ -47,7 +49,9 @@ def table(scores: Scores) -> rich.table.Table:
   """Every score with n, baseline, autoencoder's ceiling and the reference's."""
   referenced = bool(scores.get("reference"))
   grid = rich.table.Table(
-    title=f"{scores['checkpoint']}, step {scores['step']}",
+    title=terminal.text(
+      f"{scores['checkpoint']}, step {scores['step']}", "table.title"
+    ),
     title_justify="left",
     box=rich.box.SIMPLE_HEAD,
     pad_edge=False,
@@ -82,7 +86,7 @@ def _row(
   referenced: bool,
 ):
   cells: list[rich.text.Text | str] = [
-    rich.text.Text(name),
+    terminal.text(name),
     score(entry["score"]),
     str(entry["n"]),
     score(entry.get("baseline")),
@@ -139,10 +143,10 @@ def samples_word(scores: Scores) -> str:
 
 def show(scores: Scores, console: rich.console.Console | None = None):
   """Prints the table and its notes."""
-  console = console or rich.console.Console()
+  console = console or terminal.console()
   console.print(table(scores))
   for line in notes(scores):
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(terminal.text(line), highlight=False, soft_wrap=True)
 
 
 def summary(scores: Scores) -> str:

@@ -138,4 +138,5 @@ def key_of(identity: Mapping[str, Any], call: Call) -> str:
   content = json.dumps(
     [identity, call.content(), name], sort_keys=True, ensure_ascii=False
   )
-  return hashlib.sha256(content.encode()).hexdigest()
+  data = content.encode(errors="backslashreplace")  # halves of characters
+  return hashlib.sha256(data).hexdigest()

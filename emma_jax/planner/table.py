@@ -6,7 +6,9 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from emma_jax import terminal
 from emma_jax.planner.plan import Plan
 from emma_jax.planner.recipe import Recipe
 from emma_jax.planner.sweep import Outcome
@@ -24,12 +26,15 @@ without those in kernels."""
 def show(plan: Plan, console: Console) -> None:
   """Everything about one plan."""
   mesh = " ".join(f"{k}={n}" for k, n in plan.mesh.items() if n > 1)
-  verdict = "[green]fits[/]" if plan.fits else "[red]DOES NOT FIT[/]"
   console.print(
-    f"[bold]{plan.name}[/] on {plan.topology} ({plan.devices} devices, "
-    f"{mesh or 'one device'}, remat {plan.remat}): {verdict}, "
-    f"{_gib(plan.hbm_bytes)} of {_gib(plan.hbm_capacity_bytes)} a device; "
-    f"compiled in {plan.compile_seconds:.0f} s"
+    Text.assemble(
+      terminal.text(plan.name, "bold"),
+      f" on {plan.topology} ({plan.devices} devices, "
+      f"{mesh or 'one device'}, remat {plan.remat}): ",
+      _yes_or_no(plan.fits, "fits", "DOES NOT FIT"),
+      f", {_gib(plan.hbm_bytes)} of {_gib(plan.hbm_capacity_bytes)} a device; "
+      f"compiled in {plan.compile_seconds:.0f} s",
+    )
   )
   if plan.recipe:
     show_recipes([plan.recipe], console)
@@ -88,14 +93,14 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
   for o in outcomes:
     mesh = " ".join(f"{k}={n}" for k, n in o.candidate.mesh.items() if n > 1)
     if o.plan is None:
-      table.add_row(mesh, o.candidate.remat, "", "[red]no[/]")
+      table.add_row(mesh, o.candidate.remat, "", _yes_or_no(False))
       continue
     p = o.plan
     table.add_row(
       mesh,
       p.remat,
       f"{p.hbm_bytes / 2**30:.2f}",
-      "[green]yes[/]" if p.fits else "[red]no[/]",
+      _yes_or_no(p.fits),
       f"{p.step_seconds_bound:.3f}",
       f"{p.step_seconds_estimate:.3f}",
       f"{p.tokens_per_second:,.0f}",
@@ -119,6 +124,10 @@ def show_sweep(outcomes: Sequence[Outcome], console: Console) -> None:
       style="dim",
       highlight=False,
     )
+
+
+def _yes_or_no(answer: bool, yes: str = "yes", no: str = "no") -> Text:
+  return Text(yes, "green") if answer else Text(no, "red")
 
 
 def line(outcome: Outcome) -> str:
@@ -174,7 +183,7 @@ def show_recipes(recipes: Sequence[Recipe], console: Console) -> None:
   for r in recipes:
     known = bool(r.samples)
     table.add_row(
-      r.stage,
+      terminal.text(r.stage),
       _samples(r.samples) if known else "planned",
       str(r.accumulation),
       str(r.rows // r.accumulation),
@@ -192,8 +201,10 @@ def show_recipes(recipes: Sequence[Recipe], console: Console) -> None:
       _list(console, f"Rescaled in {r.stage}", r.rescaled)
     elif r.batch:
       console.print(
-        f"{r.stage}: nothing rescaled; the recipe's batch is {r.batch:,} "
-        "samples",
+        terminal.text(
+          f"{r.stage}: nothing rescaled; the recipe's batch is {r.batch:,} "
+          "samples"
+        ),
         highlight=False,
       )
 
@@ -279,16 +290,18 @@ def _places(plan: Plan, console: Console) -> None:
   ):
     _seconds(title, found, total, console)
   if plan.kernels:
-    console.print(
-      "Kernels: "
-      + ", ".join(f"{name} x {n}" for name, n in plan.kernels.items())
-    )
+    kernels = ", ".join(f"{name} x {n}" for name, n in plan.kernels.items())
+    console.print(terminal.text(f"Kernels: {kernels}"))
   table = Table(
     "array", "GiB", "made by", "times", "of", title="Largest arrays of a device"
   )
   for b in plan.largest:
     table.add_row(
-      b.array, f"{b.bytes / 2**30:.3f}", b.source or "-", str(b.times), b.op
+      terminal.text(b.array),
+      f"{b.bytes / 2**30:.3f}",
+      terminal.text(b.source or "-"),
+      str(b.times),
+      b.op,
     )
   console.print(table)
 
@@ -298,14 +311,16 @@ def _seconds(
 ) -> None:
   table = Table(title, "ms", "share")
   for name, seconds in found.items():
-    table.add_row(name, f"{1e3 * seconds:.2f}", f"{seconds / total:.1%}")
+    table.add_row(
+      terminal.text(name), f"{1e3 * seconds:.2f}", f"{seconds / total:.1%}"
+    )
   console.print(table)
 
 
 def _list(console: Console, title: str, lines: Sequence[str]) -> None:
-  console.print(f"[bold]{title}[/]")
+  console.print(terminal.text(title, "bold"))
   for i, line in enumerate(lines, 1):
-    console.print(f"  {i}. {line}", highlight=False, markup=False)
+    console.print(terminal.text(f"  {i}. {line}"), highlight=False)
 
 
 def _gib(n: int) -> str:

@@ -16,7 +16,7 @@ from emma_jax.sampling.canvases import Canvas
 from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.requests import Requests
 from emma_jax.sampling.runner import Pixels, Runner
-from emma_jax.structs import RawPicture
+from emma_jax.structs import Drawing, RawPicture, Record, Understanding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,6 +127,26 @@ class Session:
       shift=self._given("shift", shift),
       seed=seed,
     )
+
+  def check(self, record: Record) -> None:
+    """Prepares a record as `ask`, `draw` or `edit` would, and lets it go.
+
+    Raises:
+      SampleError, BadRecord: it is sound to train on, perhaps, but cannot be
+        asked: pictures behind the first question, or that fit nowhere.
+    """
+    if isinstance(record, Understanding):
+      questions = tuple(question for question, _ in record.turns)
+      self.to_answer([record.pictures], [questions])
+    elif isinstance(record, Drawing):
+      self.to_draw([record.prompt])
+    else:
+      self.to_edit([record.sources], [record.instruction])
+
+  def check_picture(self, record: Drawing) -> None:
+    """Prepares a record's picture as `reconstruct` would; BadRecord."""
+    if record.picture is not None:
+      self.requests.fit([record.picture], "und")
 
   def reconstruct(self, pictures: Sequence[RawPicture]) -> list[Pixels]:
     """Pictures through the autoencoder and back, in their exact sizes."""

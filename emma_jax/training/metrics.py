@@ -20,7 +20,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from emma_jax import files, storage
+from emma_jax import files, storage, terminal
 from emma_jax.structs import Mean
 from emma_jax.training import writers
 
@@ -136,13 +136,13 @@ class Display:
     title: str = "",
     console: rich.console.Console | None = None,
   ):
-    self._console = console or rich.console.Console(stderr=True)
+    self._console = console or terminal.console(stderr=True)
     self._total, self._title = total_steps, title
     self._bar = None
     # CI logs keep every redrawn frame of a live bar.
     if self._console.is_terminal and not os.environ.get("CI"):
       self._bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}"),
+        rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(bar_width=20),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeRemainingColumn(),
@@ -163,7 +163,8 @@ class Display:
 
   def note(self, text: str):
     """A line that stays, above the bar."""
-    self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+    line = terminal.text(text)
+    self._console.print(line, highlight=False, soft_wrap=True)
 
   def close(self):
     """Takes the bar off the terminal; does nothing the second time."""
@@ -231,7 +232,7 @@ class MetricWriter:
       return
     self._purge_step = step + 1
     kept = []
-    for line in self.path.read_bytes().splitlines(keepends=True):
+    for line in files.lines(self.path):
       if line.endswith(b"\n") and _step(line) <= step:
         kept.append(line)
     with files.atomic_write(self.path) as file:
@@ -344,5 +345,4 @@ def read_metrics(workdir: str | pathlib.Path) -> list[dict]:
   path = pathlib.Path(workdir) / "metrics.jsonl"
   if not path.exists():
     return []
-  lines = path.read_bytes().splitlines(keepends=True)
-  return [json.loads(x) for x in lines if _step(x) < math.inf]
+  return [json.loads(x) for x in files.lines(path) if _step(x) < math.inf]

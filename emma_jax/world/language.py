@@ -2,8 +2,23 @@
 
 from collections.abc import Mapping
 import dataclasses
+import re
 
 from emma_jax.world.scene import PLACES
+
+# Unified ideographs, their extensions, and those for compatibility.
+_CHINESE = re.compile(
+  "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+def is_chinese(text: str) -> bool:
+  """Whether a text holds Chinese characters.
+
+  >>> is_chinese("a sign 出口"), is_chinese("a café")
+  (True, False)
+  """
+  return _CHINESE.search(text) is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

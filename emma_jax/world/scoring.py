@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Iterable
 import itertools
+import unicodedata
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from emma_jax import structs
 from emma_jax.world.captions import DrawingTruth, Wanted
 from emma_jax.world.detector import read
 from emma_jax.world.edits import EditingTruth
-from emma_jax.world.language import ENGLISH
+from emma_jax.world.language import ENGLISH, is_chinese
 from emma_jax.world.questions import related
 from emma_jax.world.scene import (
   PLAIN,
@@ -118,14 +119,27 @@ def score_editing(record: structs.Editing, picture: np.ndarray) -> bool:
 
 
 def _plain(text: str) -> str:
-  return text.strip().rstrip(_FINAL).strip().casefold()
+  """What counts of an answer: all of one that is nothing but marks.
+
+  >>> _plain("E\u0301te\u0301. "), _plain("?!"), _plain(" ")
+  ('été', '?!', '')
+  """
+  # Folding may part what was composed, so that the order matters.
+  text = unicodedata.normalize("NFD", text).casefold()
+  text = unicodedata.normalize("NFC", text).strip()
+  return text.rstrip(_FINAL).strip() or text
 
 
 def score_answer(truth: str, answer: str) -> bool:
   """Equality after strip, casefold and final punctuation.
 
+  How accents are spelt (composed or not) makes no difference. An answer of
+  marks alone equals those marks; silence equals silence.
+
   >>> score_answer("top left", " Top left.")
   True
+  >>> score_answer(".", ""), score_answer("?", "!"), score_answer("?", " ?")
+  (False, False, True)
   """
   return _plain(truth) == _plain(answer)
 
@@ -140,13 +154,16 @@ def majority_baseline(pairs: Iterable[tuple[str, str]]) -> dict[str, float]:
   {'count': 0.6666666666666666}
   >>> majority_baseline(zip(["is"] * 4, ["yes", "no", "是", "是"]))
   {'is': 0.75}
+  >>> majority_baseline(zip(["is"] * 4, ["yes", "no", "café", "50°"]))
+  {'is': 0.25}
   """
   # kind -> script -> answer -> count
   counts: dict[str, dict[bool, collections.Counter]] = {}
   for kind, answer in pairs:
     answer = _plain(answer)
+    script = is_chinese(answer)
     scripts = counts.setdefault(kind, {})
-    scripts.setdefault(answer.isascii(), collections.Counter())[answer] += 1
+    scripts.setdefault(script, collections.Counter())[answer] += 1
   return {
     kind: sum(max(counter.values()) for counter in scripts.values())
     / sum(counter.total() for counter in scripts.values())

@@ -6,9 +6,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from emma_jax.data.loading import sources
 from emma_jax.evals import files, report, runner
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import Understanding
+from tests.sampling import small
 
 from .conftest import Perfect
 
@@ -112,6 +114,65 @@ def test_files_with_nothing_to_use_are_refused(tmp_path):
   path.write_text('{"image": "lost.png", "caption": "a"}\n')
   with pytest.raises(files.NoRecords, match="x.jsonl:1"):
     files.records(f"jsonl:{path}", "drawing", 3)
+
+
+def test_a_record_that_cannot_be_asked_is_counted_and_ends_nothing(
+  tmp_path, config, specs
+):
+  """Training takes it; loader and session have one definition of valid."""
+  turn = lambda who, text: {"from": who, "value": text}
+  talk = lambda images, *texts: {
+    "images": images,
+    "conversations": [
+      turn("gpt" if i % 2 else "human", text) for i, text in enumerate(texts)
+    ],
+  }
+  rows = [
+    talk(["0.png"], QUESTION, "a"),
+    talk(["0.png", "1.png"], "<image>\nOne?", "a", "<image>\nTwo?", "b"),
+    talk(["0.png", "1.png"], "Two?", "a", "<image>\n<image>Three?", "b"),
+    talk(["thin.png"], QUESTION, "a"),
+    talk(["1.png"], QUESTION, "b"),
+  ]
+  Image.new("RGB", (4000, 1)).save(tmp_path / "thin.png")
+  path = tmp_path / "talks.jsonl"
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  mixed = tmp_path / "mixed.jsonl"
+  edit = {"instruction": "i0", "input_images": ["0.png"]}
+  drawn = {"instruction": "a", "input_images": []}
+  mixed.write_text(
+    "".join(
+      json.dumps(row | {"output_image": "1.png"}) + "\n"
+      for row in (edit, drawn, edit)
+    )
+  )
+  source = sources.open_source(f"jsonl:{path}")
+  to_sample = small.session().requests.to_sample
+  assert len([to_sample(source[i]) for i in range(3)]) == 3  # for training
+  found = {"understanding": f"jsonl:{path}", "editing": f"jsonl:{mixed}"}
+  session = perfect(found)
+  session.check = small.session().check
+  done = runner.run(session, EvalSettings.of(config, sources=found)).scores
+  asked, edited = done["understanding"], done["editing"]
+  assert asked["score"] == 1.0
+  left_out = asked["bad_records"]
+  assert asked["n"] + len(left_out) == 5 and len(left_out) >= 2
+  assert "talks.jsonl:2" in left_out[0] and "first question" in left_out[0]
+  assert "talks.jsonl:3" in left_out[1] and "first question" in left_out[1]
+  assert edited["n"] == 2 and len(edited["bad_records"]) == 1
+  assert "mixed.jsonl:2: a Drawing record" in edited["bad_records"][0]
+
+
+def test_a_file_with_nothing_is_found_before_anything_is_computed(
+  tmp_path, config, specs
+):
+  path = tmp_path / "lost.jsonl"
+  path.write_text('{"source": "no", "instruction": "a", "target": "no"}\n')
+  session = perfect(specs)
+  broken = specs | {"editing": f"jsonl:{path}"}
+  with pytest.raises(files.NoRecords, match="lost.jsonl:1"):
+    runner.run(session, EvalSettings.of(config, sources=broken))
+  assert not session.calls
 
 
 def test_folders_of_records_are_files_too(tmp_path, config, specs):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rich.console
 
+from emma_jax import terminal
 from emma_jax.build import sections
 from emma_jax.evals import (
   drawing,
@@ -307,6 +308,32 @@ def test_history_forgets_what_is_evaluated_again(tmp_path):
     {"step": 10, "try": 1},
     {"step": 20, "try": 2},
   ]
+
+
+def test_a_name_loses_no_line_of_the_history(tmp_path):
+  """Only a newline ends a line; others' ends may stand in a name."""
+  path = tmp_path / "scores.jsonl"
+  names = ["a\u2028b", "c\u2029\x85\x0b\x0c\x1c\r\n", "d\udcff", "e"]
+  for step, name in enumerate(names):
+    runner.append_history(path, {"step": step, "checkpoint": name})
+  found = runner.read_history(path)
+  assert [entry["checkpoint"] for entry in found] == names
+
+
+def test_a_table_of_names_with_brackets(perfect, settings):
+  """The evaluation is done when it is shown: no name may end it."""
+  scores = runner.evaluate(perfect, settings)
+  name = "runs/[/red]a[b]:tada:\x1b[2J"
+  (kind, entry), *_ = scores["understanding"]["kinds"].items()
+  scores["understanding"]["kinds"] = {f"{kind} [/x]": entry}
+  scores["understanding"]["bad_records"] = ["[/a].jsonl:1: no [b]"]
+  for console in (rich.console.Console, terminal.Console):
+    out = io.StringIO()
+    table.show(scores | {"checkpoint": name}, console(file=out, width=120))
+    shown = out.getvalue()
+    assert "runs/[/red]a[b]:tada:\\x1b[2J, step 7" in shown
+    assert f"{table.plain_kind(kind)} [/x]" in shown
+    assert "Left out: [/a].jsonl:1: no [b]" in shown
 
 
 def test_table_shows_every_kind_and_set(perfect, settings):

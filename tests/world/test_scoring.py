@@ -1,6 +1,7 @@
 """Scorers: the truth passes, and each single fault fails."""
 
 import dataclasses
+import unicodedata
 
 import pytest
 
@@ -261,6 +262,35 @@ def test_a_record_without_truth_is_refused():
 )
 def test_answers_match_exactly_but_for_form(answer, right):
   assert scoring.score_answer("yes", answer) == right
+
+
+@pytest.mark.parametrize("mark", [".", "?", "。", "...", "-"])
+def test_marks_alone_equal_themselves_and_nothing_else(mark):
+  assert scoring.score_answer(mark, f" {mark}\n")
+  others = {"", " ", ".", "?", "!", "。", "...", "-", "?!", "yes"} - {mark}
+  for other in others:
+    assert not scoring.score_answer(mark, other), other
+    assert not scoring.score_answer(other, mark), other
+
+
+@pytest.mark.parametrize("word", ["café", "Ångström", "ΐ", "İstanbul", "ñ"])
+def test_accents_count_however_they_are_spelt(word):
+  forms = [unicodedata.normalize(form, word) for form in ("NFC", "NFD")]
+  for truth in forms:
+    for answer in forms:
+      assert scoring.score_answer(truth, f"{answer}.")
+      assert scoring.score_answer(truth, answer.lower())
+  assert not scoring.score_answer("café", "cafe")
+
+
+def test_accents_and_signs_are_no_chinese():
+  """Else each of them would have a most frequent answer of its own."""
+  answers = ["yes", "no", "café", "50°", "да", "ひ"]
+  pairs = [("is", answer) for answer in answers]
+  assert scoring.majority_baseline(pairs) == {"is": 1 / 6}
+  assert scoring.majority_baseline([*pairs, ("is", "是的")]) == {"is": 2 / 7}
+  both = [("is", "café"), ("is", "cafe\u0301"), ("is", "no")]
+  assert scoring.majority_baseline(both) == {"is": 2 / 3}
 
 
 def test_chinese_answers_lose_their_full_stop():

@@ -11,10 +11,11 @@ class Progress:
   """A bar where a person watches, a line now and then where not."""
 
   def __enter__(self) -> "Progress":
-    import rich.console
     import rich.progress
 
-    self._console = rich.console.Console(stderr=True)
+    from emma_jax import terminal
+
+    self._console = terminal.console(stderr=True)
     self._start = self._told = time.monotonic()
     self._first: int | None = None
     self._bar = self._task = None

@@ -8,6 +8,7 @@ own sources and mixture are shown.
 import argparse
 from typing import Any
 
+from emma_jax import files
 from emma_jax.cli.data import stage, validate
 
 
@@ -61,7 +62,6 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     args.rows,
     f"{args.config}, stage {name}",
   )
-  with open(args.out, "w", encoding="utf-8") as file:
-    file.write(html)
+  files.write_text(args.out, html)
   print(f"Wrote {args.out}")
   return 0

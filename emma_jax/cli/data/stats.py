@@ -7,6 +7,7 @@ import argparse
 import json
 from typing import Any
 
+from emma_jax import files
 from emma_jax.cli import common
 from emma_jax.cli.data import validate
 
@@ -65,21 +66,23 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     with open(args.json, "w", encoding="utf-8") as file:
       json.dump({k: s.as_json() for k, s in found.items()}, file, indent=1)
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      file.write(_page(found))
+    files.write_text(args.out, _page(found))
     print(f"Wrote {args.out}")
   return 0
 
 
 def _print(data: str, stats: Any) -> None:
   import rich.box
-  import rich.console
   import rich.table
 
+  from emma_jax import terminal
   from emma_jax.pages import formats
 
   table = rich.table.Table(
-    title=data, box=rich.box.SIMPLE, show_header=False, title_justify="left"
+    title=terminal.text(data, "table.title"),
+    box=rich.box.SIMPLE,
+    show_header=False,
+    title_justify="left",
   )
   table.add_column(style="bold")
   table.add_column()
@@ -94,8 +97,8 @@ def _print(data: str, stats: Any) -> None:
     shares = ", ".join(
       f"{k}: {n:,} ({formats.share(n / total)})" for k, n in counts.items()
     )
-    table.add_row(title, shares or "none")
-  rich.console.Console().print(table)
+    table.add_row(title, terminal.text(shares or "none"))
+  terminal.console().print(table)
 
 
 def _page(found: dict[str, Any]) -> str:

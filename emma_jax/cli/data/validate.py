@@ -105,7 +105,7 @@ def _told(data: str) -> Any:
   if not sys.stderr.isatty():
     return lambda counts: None
   return lambda counts: print(
-    f"\r{data}: {counts.rows} read, {counts.rejected} bad",
+    f"{data}: {counts.rows} read, {counts.rejected} bad",
     end="\r",
     file=sys.stderr,
   )

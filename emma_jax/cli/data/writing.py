@@ -11,10 +11,15 @@ from emma_jax.cli.data import reading
 from emma_jax.cli.data.progress import Progress
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-  """What is written, and by how many."""
+def add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
+  """What is written, and by how many; `required`: whether --out is."""
   add = parser.add_argument
-  add("--out", required=True, metavar="DIR", help="new folder for the data set")
+  add(
+    "--out",
+    required=required,
+    metavar="DIR",
+    help="new folder for the data set",
+  )
   add("--name", default="", help="of the data set")
   add("--licence", default="", help="noted in the card")
   add(

@@ -89,7 +89,8 @@ def _main(argv: list[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
   # After the arguments: a mistake in them should not wait for JAX.
   import jax
-  from rich.console import Console
+
+  from emma_jax import terminal
 
   # Compiling for a chip must not look for one; CUDA's plugin would insist.
   jax.config.update("jax_platforms", "cpu")
@@ -99,7 +100,7 @@ def _main(argv: list[str]) -> int:
 
   topology = chips.topology(args.topology, args.slices)
   config = _config(args, overrides)
-  console = Console(width=max(Console().width, 100))
+  console = terminal.console(width=max(terminal.console().width, 100))
   if args.what == "recipe":
     return _recipe(args, config, console)
   devices = chips.describe(topology)

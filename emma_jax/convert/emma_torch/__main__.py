@@ -42,6 +42,8 @@ def _arguments() -> argparse.Namespace:
 def _run(args: argparse.Namespace):
   model = Emma.load(Path(__file__).parent.parent)
   if args.task == "ask":
+    # A terminal need not know the answer's characters.
+    sys.stdout.reconfigure(errors="backslashreplace")
     print(model.ask(args.image, args.text))
     return
   if args.task == "edit":

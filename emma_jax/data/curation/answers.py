@@ -155,7 +155,8 @@ class Precomputed:
   The file stays on disk: an index of 16 bytes a row finds the lines.
 
   Args:
-    path: a line is {"id": ..., "score": ...}; `id` is the record's.
+    path: a line is {"id": ..., "score": ...}; `id` is the record's, see
+      `key_of`.
     index: where `ready` put the index, and lines (of Parquet: a copy).
   """
 
@@ -191,7 +192,7 @@ class Precomputed:
       while at < hashes.size and hashes[at] == wanted:
         file.seek(int(offsets[at]))
         row = json.loads(file.readline().decode("utf-8-sig"))
-        if str(row["id"]) == name:
+        if key_of(row["id"]) == name:
           return row
         at += 1
     raise NoAnswer(where, f"{self.path} has no line of the id {name!r}")
@@ -242,6 +243,22 @@ def _lines(path: str, copy: str) -> str:
   return copy
 
 
+def key_of(value: Any) -> str:
+  """The id that a row names: a text, or a whole number as its digits.
+
+  >>> key_of(7) == key_of("7")
+  True
+
+  Raises:
+    TypeError: anything else, of which nobody knows how it was written.
+  """
+  if isinstance(value, str):
+    return value
+  if isinstance(value, int) and not isinstance(value, bool):
+    return str(value)
+  raise TypeError(f"the id {value!r:.40} is neither a text nor a whole number")
+
+
 def _index(path: str) -> np.ndarray:
   """(2, n) uint64: hashes of ids, ascending, and where their lines begin.
 
@@ -250,7 +267,7 @@ def _index(path: str) -> np.ndarray:
   """
   hashes, offsets = array.array("Q"), array.array("Q")
   for at, row in _answers(path):
-    hashes.append(hash64(str(row["id"])))
+    hashes.append(hash64(key_of(row["id"])))
     offsets.append(at)
   out = np.array([hashes, offsets], np.uint64).reshape(2, -1)
   out = out[:, np.argsort(out[0], kind="stable")]
@@ -261,10 +278,12 @@ def _index(path: str) -> np.ndarray:
       for at in out[1, i : i + 2]:
         file.seek(int(at))
         rows.append(json.loads(file.readline().decode("utf-8-sig")))
-      if rows[0]["id"] == rows[1]["id"] and rows[0] != rows[1]:
+      one, other = ({**row, "id": key_of(row["id"])} for row in rows)
+      if one["id"] == other["id"] and one != other:
+        names = " and ".join(dict.fromkeys(repr(row["id"]) for row in rows))
         raise ConversionError(
-          f"{path} has two different answers of the id {rows[0]['id']!r}; "
-          "which one is meant?"
+          f"{path} has two different answers of the id {names}; which one is "
+          "meant? A number and its digits are one id."
         )
   return out
 
@@ -279,7 +298,7 @@ def _answers(path: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         continue
       try:
         row = json.loads(line.decode("utf-8-sig"))
-        row["id"]  # of no use without
+        key_of(row["id"])
       except (ValueError, TypeError, KeyError) as error:
         raise ConversionError(
           f'{path}:{count} is no answer such as {{"id": "7", "score": 6.1}}: '

@@ -5,13 +5,13 @@ import dataclasses
 from typing import Any
 
 from emma_jax.data.curation import answers as answers_lib
-from emma_jax.data.curation import instructions
 from emma_jax.data.curation.answers import Answers, Missing
 from emma_jax.data.curation.base import Construction, hash64, noted
 from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.ingest.part import Converted, Skipped
 from emma_jax.data.records import schema
 from emma_jax.structs import Drawing, Understanding
+from emma_jax.world.language import is_chinese
 
 # What a caption answers; the record's id chooses.
 QUESTIONS = (
@@ -51,7 +51,7 @@ class Recaption(Construction):
       yield found
     elif found is None:
       yield made
-    elif self.english and instructions.is_chinese(found["caption"]):
+    elif self.english and is_chinese(found["caption"]):
       yield Skipped("not English", f"the caption {found['caption']:.80}")
     else:
       stored = dataclasses.replace(

@@ -1,5 +1,8 @@
 """Perceptual hashes of pictures, and all pairs of near ones among millions.
 
+A picture has two words of 64 bits: its shape (dHash or pHash of the grey
+picture) and its colours. Where both say next to nothing, they are no evidence.
+
 Two 64-bit hashes that differ in at most r bits, cut into r + k bands, agree on
 at least k of them. So of every choice of k bands a table is sorted, and only
 what agrees there is compared: nothing that is near is missed, and with k chosen
@@ -18,10 +21,43 @@ BITS = 64
 # Standard deviation of grey below which a picture has no structure to compare:
 # all plain walls would be one.
 _FLAT = 2.0
+# Levels by which a cell must be brighter than its neighbour: what encoders do
+# to plain areas is less, and would fill a hash with bits of noise.
+_RISE = 1.0
+# Levels of chroma beside neutral grey from which an area has a colour.
+_TINT = 12
+# Bits that must tell a picture from a plain one; of fewer nothing follows, as
+# all pictures of one thing on a plain ground would be near.
+LEAST_BITS = 8
+
+
+def words(picture_YXC: np.ndarray, kind: str) -> tuple[int, int] | None:
+  """(shape, colours) of uint8 RGB; None where they are no evidence.
+
+  kind: of KINDS. They are none where fewer than LEAST_BITS of both together
+  differ from those of a plain picture, bright or dark, of any colour.
+  """
+  shape = perceptual(picture_YXC, kind)
+  if shape is None:
+    return None
+  colours = tints(picture_YXC)
+  planes = [colours >> start & 0xFFFF for start in range(0, BITS, 16)]
+  telling = _unlike_plain(shape, BITS)
+  telling += sum(_unlike_plain(plane, 16) for plane in planes)
+  return (shape, colours) if telling >= LEAST_BITS else None
+
+
+def _unlike_plain(bits: int, width: int) -> int:
+  """Bits that differ from all zeros and from all ones.
+
+  >>> _unlike_plain(0b0111, 4), _unlike_plain(0b1111, 4)
+  (1, 0)
+  """
+  return min(bits.bit_count(), width - bits.bit_count())
 
 
 def perceptual(picture_YXC: np.ndarray, kind: str) -> int | None:
-  """A hash of uint8 RGB; None for a picture that is (almost) of one colour.
+  """A hash of uint8 RGB's grey; None for one that is (almost) of one grey.
 
   dhash: whether each cell of a 9 x 8 grid is brighter than its neighbour.
   phash: whether each of the 8 x 8 lowest frequencies is above their median.
@@ -34,10 +70,21 @@ def perceptual(picture_YXC: np.ndarray, kind: str) -> int | None:
   if cells.std() < _FLAT:
     return None
   if kind == "dhash":
-    bits = cells[:, 1:] > cells[:, :-1]
+    bits = cells[:, 1:] > cells[:, :-1] + _RISE
   else:
     low = (_DCT @ cells @ _DCT.T)[:8, :8]
     bits = low > np.median(low)
+  return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def tints(picture_YXC: np.ndarray) -> int:
+  """64 bits of uint8 RGB: where it is bluish, reddish, yellowish, greenish.
+
+  Four planes of 4 x 4 cells: chroma above and below neutral grey.
+  """
+  cells = Image.fromarray(picture_YXC).resize((4, 4), Image.Resampling.BOX)
+  chroma = np.asarray(cells.convert("YCbCr"), np.int16)[..., 1:] - 128
+  bits = np.stack([chroma > _TINT, chroma < -_TINT]).transpose(0, 3, 1, 2)
   return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 

@@ -7,10 +7,6 @@ import dataclasses
 import re
 import unicodedata
 
-# Unified ideographs, their extensions, and those for compatibility.
-_CHINESE = re.compile(
-  "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
 _QUOTED = r"[\"“'‘「](?P<{}>[^\"”’」]+?)[\"”'’」]"
 _TEXT = r"(?:the )?(?:text|words?|title|sign|label|letters|caption)"
 # What each says with words of its own; the first that fits, as a whole.
@@ -146,15 +142,6 @@ def contains(lines: list[str], wanted: str) -> bool:
 def count_words(lines: list[str]) -> int:
   """Words, as `contains` takes them."""
   return sum(len(_units(line)) for line in lines)
-
-
-def is_chinese(text: str) -> bool:
-  """Whether a text holds Chinese characters.
-
-  >>> is_chinese("a sign 出口"), is_chinese("a café")
-  (True, False)
-  """
-  return _CHINESE.search(text) is not None
 
 
 def _units(text: str) -> list[str]:

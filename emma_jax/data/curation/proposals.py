@@ -24,6 +24,7 @@ from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.ingest.part import Converted, Skipped
 from emma_jax.data.records import schema
 from emma_jax.structs import Drawing, Editing
+from emma_jax.world.language import is_chinese
 
 INSTRUCTION, REVERSE = "instruction", "reverse_instruction"
 
@@ -54,7 +55,7 @@ class Propose(Construction):
     assert found is not None  # __post_init__
     if isinstance(found, Skipped):
       yield found
-    elif any(map(instructions.is_chinese, found.values())):
+    elif any(map(is_chinese, found.values())):
       yield Skipped("not English", f"the instruction {found[INSTRUCTION]:.80}")
     else:
       yield made._replace(stored=noted(made.stored, **found))
@@ -115,7 +116,7 @@ class ProposeText(Construction):
     return (
       0 < len(text.split()) <= self.max_words
       and any(c.isalpha() for c in text)
-      and not instructions.is_chinese(text)
+      and not is_chinese(text)
       and not set(text) & set("\"“”'‘’「」\n")
       and sum(instructions.contains([other], text) for other in texts) == 1
     )

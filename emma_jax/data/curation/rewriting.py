@@ -27,8 +27,8 @@ def read(path: str) -> list[dict[str, Any]]:
   Raises ConversionError for a line that has none, or a file without lines.
   """
   try:
-    with open(path, encoding="utf-8-sig") as file:
-      lines = file.read().splitlines()
+    with open(path, encoding="utf-8-sig", newline="\n") as file:
+      lines = list(file)  # a newline ends a prompt, and nothing else
   except (OSError, UnicodeDecodeError) as error:
     raise ConversionError(f"{path}: {error}") from error
   rows: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ import functools
 import os
 import re
 
-from emma_jax.data.curation import base, instructions
+from emma_jax.data.curation import base
 from emma_jax.data.ingest import pool
 from emma_jax.data.loading import sources
 from emma_jax.data.loading.batch_stats import Bad
@@ -22,6 +22,7 @@ from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import Tokenizer
 from emma_jax.data.transforms import ToSample
 from emma_jax.structs import Record
+from emma_jax.world.language import is_chinese
 
 # Elements that a process looks at in one go, and errors it brings back of them.
 _STRETCH, _MOST = 1000, 1000
@@ -218,4 +219,4 @@ def _chinese(record: Record) -> list[str]:
   task = schema.task_of(record)
   if task not in ("drawing", "editing"):
     return []
-  return [task] * any(map(instructions.is_chinese, base.texts_of(record)))
+  return [task] * any(map(is_chinese, base.texts_of(record)))

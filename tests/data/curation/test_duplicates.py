@@ -4,10 +4,11 @@ import io
 import json
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 import pytest
 
-from emma_jax.data.curation import duplicates, hashes
+from emma_jax.data.curation import duplicates, hashes, thumbnails
+from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.records import schema
 from emma_jax.structs import Drawing, Editing, Understanding
 from tests.data import made
@@ -29,7 +30,7 @@ def _save(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 def _drawings(*pictures: bytes, prefix: str = "") -> list[schema.Stored]:
   return [
-    schema.Stored(record=Drawing(prompt=f"{i}", picture=p, id=f"{prefix}{i}"))
+    schema.Stored(record=Drawing(prompt="a", picture=p, id=f"{prefix}{i}"))
     for i, p in enumerate(pictures)
   ]
 
@@ -98,14 +99,14 @@ def test_hashes_of_pictures_are_what_they_were():
   waves = np.stack(
     [(y * y + 3 * x) % 256, (5 * y + x * x) % 256, (7 * x) % 256], -1
   ).astype(np.uint8)
-  assert hashes.perceptual(waves, "dhash") == 0xFB9A5252D6DB5254
+  assert hashes.perceptual(waves, "dhash") == 0xCB9A5252D69B5254
   assert hashes.perceptual(waves, "phash") == 0x810C4B085FFF4B5E
   ramp = np.repeat((2 * x)[..., None], 3, -1).astype(np.uint8)
   assert hashes.perceptual(ramp, "dhash") == 2**64 - 1  # brighter to the right
   # A standard deviation below two levels is of one colour.
   step = np.where(x[..., None] < 60, np.uint8(0), np.uint8([1, 1, 1]))
   assert hashes.perceptual(3 * step, "dhash") is None
-  # Equal neighbours do not rise: two cells of nine do, at the step.
+  # Equal neighbours, and what a level parts, do not rise: at the step one does.
   assert hashes.perceptual(5 * step, "dhash") == 0x1818181818181818
 
 
@@ -174,11 +175,100 @@ def test_texts_count_for_questions_and_both_pictures_for_edits(tmp_path):
     "text 3",
     "e",
     "other target",
+    "other words",
+  ]
+  found, _ = common.run(
+    _dedup(text="questions"), folder, out=tmp_path / "questions"
+  )
+  assert common.ids(found) == [
+    "q",
+    "other question",
+    "text",
+    "text 3",
+    "e",
+    "other target",
   ]
   found, _ = common.run(_dedup(text="never"), folder, out=tmp_path / "never")
   assert common.ids(found) == ["q", "text", "text 3", "e", "other target"]
-  found, _ = common.run(_dedup(text="always"), folder, out=tmp_path / "always")
-  assert len(found) == 7
+
+
+def _scene(colour: str, x: int = 32, y: int = 32) -> Image.Image:
+  """A thing on white, as the world draws them."""
+  image = Image.new("RGB", (96, 96), "white")
+  ImageDraw.Draw(image).ellipse((x - 14, y - 14, x + 14, y + 14), fill=colour)
+  return image
+
+
+@pytest.mark.parametrize("kind", hashes.KINDS)
+def test_other_colours_and_places_are_no_duplicates_whatever_is_said(
+  tmp_path, kind: str
+):
+  scenes = [_scene("red"), _scene("blue"), _scene("red", 64), _scene("green")]
+  pictures = list(map(_save, scenes))
+  edits = [
+    schema.Stored(
+      record=Editing(
+        sources=(pictures[0],), instruction="change it", target=p, id=f"e{i}"
+      )
+    )
+    for i, p in enumerate(pictures[1:])
+  ]
+  folder = made.dataset(tmp_path / "set", [*_drawings(*pictures), *edits])
+  found, _ = common.run(
+    _dedup(text="never", perceptual=kind, radius=8), folder, out=tmp_path / "o"
+  )
+  assert len(found) == len(pictures) + len(edits)
+
+
+def test_a_hash_of_few_bits_is_no_evidence():
+  """Of a plain picture, of a dot on it, of noise on it: in any colour."""
+  rng = np.random.default_rng(0)
+  for colour in ("white", "black", "red", "grey"):
+    dot = Image.new("RGB", (96, 96), colour)
+    ImageDraw.Draw(dot).rectangle((40, 40, 47, 47), fill="yellow")
+    noisy = Image.open(io.BytesIO(_save(dot, "JPEG", quality=40)))
+    grain = np.asarray(dot) // 2 + rng.integers(0, 9, (96, 96, 1), np.uint8)
+    for image in (dot, noisy, grain):
+      assert hashes.words(np.asarray(image), "dhash") is None
+  assert hashes.words(np.asarray(_picture(0)), "dhash") is not None
+
+
+def test_colour_is_in_the_hash():
+  red, blue = (np.asarray(_scene(c)) for c in ("red", "blue"))
+  distance = (hashes.tints(red) ^ hashes.tints(blue)).bit_count()
+  assert distance >= 4
+  grey = np.repeat(np.asarray(_picture(1).convert("L"))[..., None], 3, -1)
+  assert hashes.tints(grey) == 0
+
+
+def test_who_goes_looks_like_the_one_that_stays():
+  """Equal hashes alone take nobody along where pictures are looked at."""
+  n = 6
+  look = lambda rows: thumbs[rows][:, None]
+  side = thumbnails.SIDE
+  thumbs = np.zeros((n, side, side, 3), np.uint8)
+  thumbs[[1, 4], 3, 3] = 200  # one thing more
+  thumbs[5] += thumbnails.TOLERANCE
+  near = np.array([9, 9, 9, 8, 8, 9], np.uint64)
+  kept_by, far = duplicates.duplicates(
+    np.arange(n).astype(np.uint64),
+    np.zeros(n, np.uint64),
+    np.repeat(near, 2),
+    np.full(n, 2),
+    np.arange(n),
+    3,
+    look,
+  )
+  assert kept_by.tolist() == [0, 1, 0, 0, 1, 0]
+  assert far.tolist() == [0, 0, 0, 2, 2, 0]
+
+
+@pytest.mark.parametrize(
+  "wrong", [{"text": "auto"}, {"exact": "hash"}, {"radius": 32}]
+)
+def test_settings_that_nobody_knows(wrong):
+  with pytest.raises(job_lib.ConversionError, match=next(iter(wrong))):
+    _dedup(**wrong)
 
 
 def test_who_goes_is_near_one_that_stays_and_those_are_far_apart():

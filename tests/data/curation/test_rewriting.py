@@ -82,3 +82,10 @@ def test_files_that_are_no_prompts(tmp_path, text, words):
     rewriting.read(str(path))
   with pytest.raises(ConversionError, match="No such file"):
     rewriting.read(str(tmp_path / "lost"))
+
+
+def test_only_a_newline_ends_a_prompt(tmp_path):
+  path = tmp_path / "prompts.txt"
+  path.write_text("a\u2028b\x85c\r\n\nd\n", encoding="utf-8", newline="")
+  found = rewriting.read(str(path))
+  assert [row["prompt"] for row in found] == ["a\u2028b\x85c", "d"]
