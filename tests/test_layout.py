@@ -35,6 +35,7 @@ FLOORS = (
     "processes",
     "ranges",
     "rules",
+    "seeds",
     "structs",
     "terminal",
     "xla_flags",
