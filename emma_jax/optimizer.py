@@ -91,9 +91,9 @@ def decays(path: str, leaf: Any) -> bool:
   return leaf.ndim >= 2 and not _VECTORS.fullmatch(path)
 
 
-# From here on a number is scaled before it is squared, and by how much: the
-# squares of 2^40 numbers below add up, and of 2^30 above, in float32.
-_LARGE, _SCALE = 2.0**40, 2.0**-80
+# Of numbers up to here a billion squares add up in float32; larger ones are
+# scaled before they are squared, so that 3e38 is none too large.
+_LARGE, _SCALE = 2.0**48, 2.0**-80
 # The norm of gradients that are not clipped: its square is half of float32's
 # largest number, so second moments stay finite.
 UNCLIPPED = 2.0**63
@@ -103,25 +103,24 @@ def global_norm(tree: Any) -> jax.Array:
   """The Euclidean norm over all leaves, float32; the sum does not overflow.
 
   It is finite where all numbers are and the norm itself is in range (3.4e38);
-  NaN or infinite where any number is. Numbers below 2^40 are summed as they
-  are, in one pass with those above, which are scaled (J. L. Blue, A portable
-  Fortran program to find the Euclidean norm of a vector, 1978).
+  NaN or infinite where any number is. Where all numbers are below 2^48, it is
+  the root of the sum of their squares as they are.
 
   >>> float(global_norm({"a": jnp.array([3.0, 4.0])}))
   5.0
   >>> f"{global_norm([jnp.array([3e25, 4e25])]):.3g}"
   '5e+25'
   """
-  small = large = jnp.float32(0)
+  plain = scaled = jnp.float32(0)
+  # Two sums of which neither needs to know of the other, and no mask: a
+  # compiler makes one pass of them where it can.
   for leaf in jax.tree.leaves(tree):
     x = leaf.astype(jnp.float32)
-    fits = jnp.abs(x) < _LARGE  # not of NaN
-    small += jnp.sum(jnp.square(jnp.where(fits, x, 0)))
-    large += jnp.sum(jnp.square(jnp.where(fits, 0, x * _SCALE)))
-  low, high = jnp.sqrt(small), jnp.sqrt(large) / _SCALE
-  # By their ratio: the scale's square is too small for float32.
-  both = high * jnp.sqrt(1 + jnp.square(low / high))
-  return jnp.where(large == 0, low, both)
+    plain += jnp.sum(jnp.square(jnp.minimum(jnp.abs(x), _LARGE)))
+    scaled += jnp.sum(jnp.square(x * _SCALE))
+  # False of NaN, and wherever one number is _LARGE or above it.
+  small = plain < _LARGE**2
+  return jnp.where(small, jnp.sqrt(plain), jnp.sqrt(scaled) / _SCALE)
 
 
 def clip_by_norm(largest: float) -> optax.GradientTransformation:

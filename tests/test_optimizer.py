@@ -202,7 +202,7 @@ def test_the_average_of_every_early_step():
     np.testing.assert_allclose(ema["w"], by_hand, rtol=1e-5)
 
 
-@pytest.mark.parametrize("exponent", [-12, 0, 11, 13, 20, 25, 37])
+@pytest.mark.parametrize("exponent", [-12, 0, 11, 14, 20, 25, 37])
 def test_norms_do_not_overflow(exponent: int):
   """Of sizes mixed within leaves and among them, as float64 has it."""
   rng = np.random.default_rng(0)

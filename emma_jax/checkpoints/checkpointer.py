@@ -177,6 +177,7 @@ class Checkpointer:
 
   def set_aside_after(self, step: int) -> None:
     """Renames all steps after this one, which a run has gone back to."""
+    self.wait()
     later = [s for s in self.steps() if s > step]
     self._set_aside(later, "rewound", "kept the checkpoint, gone back behind,")
 

@@ -128,9 +128,11 @@ def explain(
   """
   number = spikes.position(step, left_out)
   data = spikes.Remaining(stage.source, step - 1, left_out)
+  applied = f"The step (batch {number} of the stage) was not applied, and n"
   try:
     batch = sharding.place_rows(next(data).batch, mesh)
-    cause = str(find(run, stage, mesh, state, batch))
+    found = find(run, stage, mesh, state, batch)
+    cause, applied = str(found), "N" if found.weights else applied
   except (RuntimeError, MemoryError) as error:  # too little memory, say
     reason = str(error).partition("\n")[0]
     cause = f"not finite; what was could not be computed again ({reason})"
@@ -149,9 +151,8 @@ def explain(
   else:
     skip = "or set train.on_nonfinite=skip, to leave such steps out"
   return (
-    f"Step {step} of stage {stage.name}: {cause}. The step (batch {number} of "
-    "the stage) was not applied, and nothing that is not finite was saved. "
-    f"{kept} The same command would end here again: lower "
+    f"Step {step} of stage {stage.name}: {cause}. {applied}othing that is not "
+    f"finite was saved. {kept} The same command would end here again: lower "
     f"stages.{stage.name}.learning_rate={stage.optimizer.learning_rate:g}, "
     f"{skip}."
   )

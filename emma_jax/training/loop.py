@@ -113,7 +113,7 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
   """What is left of a run, by its newest checkpoint, after a `rewind` as after
   a restart; returns the final parameters."""
   run, mesh = session.run, session.mesh
-  index, state, meta = starting.resume(run, session.checkpoints, mesh, rewind)
+  index, state, meta = starting.resume(run, session.checkpoints, mesh)
   first = sum(s.steps for s in run.stages[:index])
   done = first + (int(state.step) if state is not None else 0)
   params: dict | None = None
@@ -141,6 +141,8 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
         stage.source.latents if stage.source else {}, state.params()
       )
       loop = _StageLoop(session, writer, saver, stage, first, routed, meta)
+      if rewind is not None and rewind.stage == stage.name:
+        loop.watch.left_out = rewind.left_out
       with session.ledger.of(goodput.STEPS):
         state = loop.run(state)
       routed |= stage.trains_router

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from emma_jax import rules, sharding
 from emma_jax.checkpoints import checkpointer as ckpt
 from emma_jax.checkpoints import saving
-from emma_jax.training import finite, folder, router, setbacks, spikes
+from emma_jax.training import finite, folder, router, setbacks
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
 from emma_jax.training.run import FREE_KEYS, Run, Stage
@@ -86,13 +86,8 @@ def begin(
   return state, router.inherited(stage, run.shapes, routed, metas)
 
 
-def resume(
-  run: Run,
-  checkpoints: ckpt.Checkpointer,
-  mesh: Mesh,
-  rewind: spikes.Rewind | None = None,
-) -> Start:
-  """The newest sound checkpoint; of a `rewind`, with what that leaves out.
+def resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh) -> Start:
+  """The newest sound checkpoint.
 
   Raises:
     ContradictionError: another config made it.
@@ -111,11 +106,9 @@ def resume(
   assert restored is not None  # `latest_step` has found one
   state, meta = restored
   watched = meta.setdefault("setbacks", {})  # not in older ones
-  if rewind is not None and meta["stage"] == rewind.stage:
-    watched["left_out"] = [list(x) for x in rewind.left_out]
-  refused = sharding.place(
-    jnp.int32(watched.get("refused", 0)), sharding.whole(mesh)
-  )
+  # It may be another policy's by now, which would halt at once.
+  in_a_row = min(watched.get("refused", 0), run.setbacks.most_refused)
+  refused = sharding.place(jnp.int32(in_a_row), sharding.whole(mesh))
   state = jax.tree.map(jnp.asarray, state).going_on(refused)
   index = names.index(meta["stage"])
   _check_finite(run, index, state, checkpoints, mesh)

@@ -3,6 +3,9 @@
 import dataclasses
 import doctest
 import math
+import os
+import shutil
+import signal
 
 import chex
 import jax
@@ -13,11 +16,13 @@ import pytest
 
 from emma_jax import optimizer
 from emma_jax.checkpoints import checkpointer, locate, weight_files
+from emma_jax.cli import train
 from emma_jax.exits import FINAL, Exit
 from emma_jax.structs import Mean
 from emma_jax.training import finite, loop, setbacks, spikes, state
 from emma_jax.training.step import make_step
-from tests.training import test_loop
+from tests import tiny
+from tests.training import test_loop, test_resume
 
 FIRST = "1_pretraining"
 
@@ -219,6 +224,9 @@ def test_skipped_steps_are_counted_shown_and_left_out_of_means(tmp_path, capfd):
       tmp_path / "killed",
     )
   assert steps_of(tmp_path / "killed") == [3]
+  shutil.copytree(tmp_path / "killed", tmp_path / "strict")
+  loop.train(make_run({}), tmp_path / "strict")  # that stops at the next one
+  assert steps_of(tmp_path / "strict")[-1] == 10
   again = loop.train(make_run(bad, **skip), tmp_path / "killed")
   chex.assert_trees_all_equal(whole, again)
   assert test_loop.logged(tmp_path / "killed") == log
@@ -291,11 +299,22 @@ def test_a_checkpoint_of_an_earlier_version_with_nan_is_refused(
   assert steps_of(tmp_path) == [2, 4]
 
 
-def test_the_command_ends_with_a_code_of_its_own():
-  from emma_jax.cli import train
-
-  assert train._codes()[finite.NotFinite] == Exit.NOT_FINITE
-  assert Exit.NOT_FINITE in FINAL  # a supervisor does not begin again
+def test_the_command_ends_with_a_code_of_its_own(tmp_path, own_cache, capfd):
+  """Which a supervisor does not begin again; before the first step."""
+  runs = test_resume.Runs(tmp_path)
+  params = tiny.params()
+  params["heads"]["velocity"]["bias"][:] = np.nan
+  weight_files.save_weights(runs.weights, params, {})
+  assert train.main(runs.arguments("run")) == Exit.NOT_FINITE
+  said = capfd.readouterr().err
+  assert "error: Stage 3_quality would start from weights that are not" in said
+  assert "heads/velocity/bias (from weights:" in said
+  assert "Traceback" not in said and Exit.NOT_FINITE in FINAL
+  rate = "--config.stages.3_quality.learning_rate=1e20"
+  assert train.main(runs.arguments("run", rate)) == Exit.MISTAKE
+  assert "learning_rate=1e+20 is not a number from 0 to 10" in (
+    capfd.readouterr().err
+  )
 
 
 # ------------------------------------------------------------------ spikes
@@ -421,9 +440,8 @@ def test_a_rewind_leaves_the_batches_out_and_is_repeatable(tmp_path, capfd):
   chex.assert_trees_all_equal(whole, never)
 
   for name, ends in {
-    "again": (),
     "killed": (("kill", 13), ("kill", 15), ("kill", 22)),
-    "stopped": (("stop", 12), ("stop", 13), ("stop", 13), ("kill", 20)),
+    "stopped": (("stop", 12), ("stop", 13), ("stop", 16)),
   }.items():
     for action, at in ends:
       with pytest.raises((RuntimeError, loop.Stopped)):
@@ -435,8 +453,6 @@ def test_a_rewind_leaves_the_batches_out_and_is_repeatable(tmp_path, capfd):
 
 def disturbed(bad: dict[int, float], action: str, at: int) -> loop.Run:
   """The run, ended when its stage reads batch number `at` (from 0)."""
-  import os
-  import signal
 
   def end(step, batch):
     if step == at and action == "kill":
