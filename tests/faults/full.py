@@ -1,0 +1,99 @@
+"""A disk that gets full in the middle of a save: at 20 points of it.
+
+A tmpfs of its own; as a save begins, a file takes what is free but for a part
+of a checkpoint. It needs the right to mount; where that is missing the files'
+size is limited in place of the disk's (RLIMIT_FSIZE), which fails like a quota.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import os
+import pathlib
+import random
+import resource
+import shutil
+import subprocess
+
+from emma_jax.exits import Exit
+from tests.faults import runs
+
+NAME = "full"
+POINTS, SHORT = 20, 1
+_SIZE = 16 * 2**20
+
+
+def cases(
+  root: pathlib.Path, calm: runs.Run, chance: random.Random, short: bool
+) -> Iterator[runs.Row]:
+  """Full from a point of the second save on; then made room, and resumed."""
+  del chance
+  newest = calm.newest()
+  size = sum(p.stat().st_size for p in newest.rglob("*") if p.is_file())
+  for i in range(SHORT if short else POINTS):
+    with disk(root / f"disk_{i}") as mounted:
+      run = runs.Run(root / f"disk_{i}" / "run")
+      left = size * i // POINTS
+      plant = fill(left) if mounted else limit(left)
+      code = run.finish(before=plant)
+      (run.folder.parent / "fill").unlink(missing_ok=True)
+      said = run.said()
+      told = "Traceback" not in said and "The save of step" in said
+      how = "disk" if mounted else "limit"
+      row = runs.resumed(run, calm, f"{how} with {left} bytes", f"exit {code}")
+      good = row.good and (
+        (code == Exit.STORAGE and told) or (code == 0 and left > size // 2)
+      )
+      yield row._replace(
+        good=good, outcome=f"{row.outcome}; said in a line: {told}"
+      )
+
+
+def fill(left: int) -> Callable:
+  """As the save of a later step begins, all but `left` bytes are taken."""
+
+  def act(count: int, event: runs.Event) -> None:
+    del count
+    if event.name == "os.mkdir" and event.path.startswith("checkpoints/8."):
+      place = pathlib.Path(root[0]).parent
+      if not (place / "fill").exists():
+        free = shutil.disk_usage(place).free
+        with open(place / "fill", "wb") as file:
+          file.write(b"\0" * max(0, free - left))
+
+  root: list[str] = []
+
+  def plant(folder: pathlib.Path) -> None:
+    root.append(str(folder))
+    runs.on_events(act)(folder)
+
+  return plant
+
+
+def limit(left: int) -> Callable:
+  """No file may be larger, from the save on."""
+
+  def act(count: int, event: runs.Event) -> None:
+    del count
+    if event.name == "os.mkdir" and event.path.startswith("checkpoints/8."):
+      resource.setrlimit(resource.RLIMIT_FSIZE, (left // 8, -1))
+
+  return runs.on_events(act)
+
+
+@contextlib.contextmanager
+def disk(folder: pathlib.Path) -> Iterator[bool]:
+  """A small disk at a folder; False where it may not be mounted."""
+  folder.mkdir()
+  done = (
+    os.geteuid() == 0
+    and not subprocess.run(
+      ["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "none", str(folder)],
+      capture_output=True,
+      check=False,
+    ).returncode
+  )
+  try:
+    yield done
+  finally:
+    if done:
+      subprocess.run(["umount", "-l", str(folder)], check=True)
