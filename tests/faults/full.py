@@ -31,20 +31,23 @@ def cases(
   size = sum(p.stat().st_size for p in newest.rglob("*") if p.is_file())
   for i in range(SHORT if short else POINTS):
     with disk(root / f"disk_{i}") as mounted:
-      run = runs.Run(root / f"disk_{i}" / "run")
+      run = runs.Run(root / f"disk_{i}" / "run", root / f"disk_{i}.txt")
       left = size * i // POINTS
       plant = fill(left) if mounted else limit(left)
       code = run.finish(before=plant)
       (run.folder.parent / "fill").unlink(missing_ok=True)
       said = run.said()
-      told = "Traceback" not in said and "The save of step" in said
+      failed = [x for x in said.splitlines() if "The save of step" in x]
+      told = "Traceback" not in said and bool(failed)
       how = "disk" if mounted else "limit"
       row = runs.resumed(run, calm, f"{how} with {left} bytes", f"exit {code}")
       good = row.good and (
         (code == Exit.STORAGE and told) or (code == 0 and left > size // 2)
       )
       yield row._replace(
-        good=good, outcome=f"{row.outcome}; said in a line: {told}"
+        good=good,
+        outcome=f"{row.outcome}; {len(failed)} failed saves, "
+        f"{len(said.splitlines())} lines in all",
       )
 
 

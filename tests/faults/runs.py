@@ -37,9 +37,10 @@ class Event(NamedTuple):
 class Run:
   """A run's folder, and processes that work in it."""
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: pathlib.Path, log: pathlib.Path | None = None):
+    """`log`: what its processes say; beside the folder if not named."""
     self.folder = folder
-    self.log = folder.with_suffix(".txt")
+    self.log = log or folder.with_suffix(".txt")
 
   def start(
     self,
