@@ -154,18 +154,20 @@ def _of_text(text: str) -> Cause | None:
   """Of TensorStore's texts: its word, file and number of the system's error."""
   status = re.search(rf"\b({'|'.join(_STATUS)})\b", text)
   number = re.search(r"os_error_code='(\d+)'|OS error (\d+):", text)
-  if not status and not number:
+  http = re.search(r"HTTP[^0-9]{0,24}(\d{3})", text)
+  paths = re.findall(r'"((?:/|\w+://)[^"]+)"', text)
+  waits = re.search("barrier", text, re.IGNORECASE)  # of processes that save
+  # JAX uses the same words: of memory, of its compiler.
+  if not number and not (status and (http or paths or waits)):
     return None
   words, passing = _STATUS[status[1]] if status else ("", True)
   if number:
     code = int(number[1] or number[2])
     words = _WORDS.get(code, os.strerror(code).lower())
     passing = code in _PASSING
-  http = re.search(r"HTTP[^0-9]{0,24}(\d{3})", text)
   if http:
     words = f"{words} (HTTP {http[1]})"
     passing = http[1][0] == "5" or http[1] in ("408", "429")
-  paths = re.findall(r'"((?:/|\w+://)[^"]+)"', text)
   path = paths[-1].removesuffix(".__lock") if paths else ""
   return Cause(words, path, passing)
 
@@ -174,8 +176,8 @@ def in_words(error: BaseException) -> str:
   """An error in one line: the cause if it is of storage, else its own first
   line without where in a program's source it arose.
 
-  >>> in_words(ValueError("DATA_LOSS: bad [source locations='a.cc:7']"))
-  'what is stored is damaged'
+  >>> in_words(ValueError('DATA_LOSS: in "/a/b" [source locations=a.cc:7]'))
+  'what is stored is damaged (/a/b)'
   >>> in_words(ValueError("odd thing"))
   'ValueError: odd thing'
   """

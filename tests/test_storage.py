@@ -63,6 +63,9 @@ def test_the_cause_is_found_behind_other_errors():
 def test_a_bug_has_no_cause():
   assert storage.cause(KeyError("params")) is None
   assert storage.cause(OSError("no number")) is None
+  memory = "RESOURCE_EXHAUSTED: Out of memory allocating 64 bytes"
+  assert storage.cause(RuntimeError(memory)) is None
+  assert storage.cause(RuntimeError("INTERNAL: ptxas failed")) is None
 
 
 def test_free_space_is_of_the_disk_where_a_folder_would_be(tmp_path):
