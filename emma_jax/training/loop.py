@@ -81,7 +81,7 @@ def _train(
   """`train` in a folder that is this run's; `check` tells whether it still
   is."""
   distributed.check_shared(workdir)
-  starting.check_history(run, workdir)
+  folder.check_history(run, workdir)
   ledger = ledger or goodput.Ledger()
   mesh = sharding.make_mesh(run.mesh)
   total = sum(s.steps for s in run.stages)
@@ -91,7 +91,7 @@ def _train(
     ) as checkpoints,
     StopRequest() as stop,
   ):
-    starting.check_space(run, checkpoints, mesh)
+    folder.check_space(run, checkpoints, mesh)
     index, state, meta = starting.resume(run, checkpoints, mesh)
     first = sum(s.steps for s in run.stages[:index])
     done = first + (int(state.step) if state is not None else 0)

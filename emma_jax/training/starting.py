@@ -1,7 +1,6 @@
-"""How a run starts: whether it can, where it stopped, a stage's first state."""
+"""What a run's loop starts from: a stage's first state, or a checkpoint."""
 
 from collections.abc import Mapping
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,32 +8,10 @@ from jax.sharding import Mesh
 
 from emma_jax import rules, sharding
 from emma_jax.checkpoints import checkpointer as ckpt
-from emma_jax.checkpoints import saving
-from emma_jax.training import folder, router
-from emma_jax.training import metrics as metrics_lib
+from emma_jax.training import router
 from emma_jax.training import state as state_lib
 from emma_jax.training.run import FREE_KEYS, Run, Stage
 from emma_jax.training.step import abstract_state
-
-
-def check_history(run: Run, workdir: pathlib.Path) -> None:
-  """Raises Vanished where the run has saved checkpoints, but none is there."""
-
-  def check() -> None:
-    logged = metrics_lib.read_metrics(workdir)[-1:]
-    last = logged[0]["step"] if logged else 0
-    saving.check_history(workdir, last, run.save_every)
-
-  folder.first(check)
-
-
-def check_space(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh) -> None:
-  """Raises StorageError unless two checkpoints of the largest stage fit."""
-  needed = max(
-    (saving.needed_bytes(abstract_state(run, s, mesh)) for s in run.stages),
-    default=0,
-  )
-  folder.first(lambda: saving.check_space(checkpoints, needed, run.keep))
 
 
 def begin(
