@@ -13,6 +13,9 @@ import os
 import pathlib
 import re
 import shutil
+import sys
+import threading
+from typing import Any
 
 from emma_jax.exits import Exit
 
@@ -235,8 +238,20 @@ def quiet_logs(quiet: bool = True) -> None:
     logger.removeFilter(_no_storage)
     if quiet:
       logger.addFilter(_no_storage)
+  if quiet:
+    sys.excepthook = _no_late_answers
+  elif sys.excepthook is _no_late_answers:
+    sys.excepthook = sys.__excepthook__
 
 
 def _no_storage(record: logging.LogRecord) -> bool:
   error = record.exc_info[1] if record.exc_info else None
   return error is None or cause(error) is None
+
+
+def _no_late_answers(kind: type, error: BaseException, trace: Any) -> None:
+  """TensorStore's threads print a stack for every write that ends after the
+  first failed one, as nobody waits for it any more."""
+  late = isinstance(error, RuntimeError) and "loop is closed" in str(error)
+  if not late or threading.current_thread() is threading.main_thread():
+    sys.__excepthook__(kind, error, trace)
