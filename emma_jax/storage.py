@@ -13,6 +13,9 @@ import os
 import pathlib
 import re
 import shutil
+import sys
+import threading
+from typing import Any
 
 from emma_jax.exits import Exit
 
@@ -154,18 +157,20 @@ def _of_text(text: str) -> Cause | None:
   """Of TensorStore's texts: its word, file and number of the system's error."""
   status = re.search(rf"\b({'|'.join(_STATUS)})\b", text)
   number = re.search(r"os_error_code='(\d+)'|OS error (\d+):", text)
-  if not status and not number:
+  http = re.search(r"HTTP[^0-9]{0,24}(\d{3})", text)
+  paths = re.findall(r'"((?:/|\w+://)[^"]+)"', text)
+  waits = re.search("barrier", text, re.IGNORECASE)  # of processes that save
+  # JAX uses the same words: of memory, of its compiler.
+  if not number and not (status and (http or paths or waits)):
     return None
   words, passing = _STATUS[status[1]] if status else ("", True)
   if number:
     code = int(number[1] or number[2])
     words = _WORDS.get(code, os.strerror(code).lower())
     passing = code in _PASSING
-  http = re.search(r"HTTP[^0-9]{0,24}(\d{3})", text)
   if http:
     words = f"{words} (HTTP {http[1]})"
     passing = http[1][0] == "5" or http[1] in ("408", "429")
-  paths = re.findall(r'"((?:/|\w+://)[^"]+)"', text)
   path = paths[-1].removesuffix(".__lock") if paths else ""
   return Cause(words, path, passing)
 
@@ -174,8 +179,8 @@ def in_words(error: BaseException) -> str:
   """An error in one line: the cause if it is of storage, else its own first
   line without where in a program's source it arose.
 
-  >>> in_words(ValueError("DATA_LOSS: bad [source locations='a.cc:7']"))
-  'what is stored is damaged'
+  >>> in_words(ValueError('DATA_LOSS: in "/a/b" [source locations=a.cc:7]'))
+  'what is stored is damaged (/a/b)'
   >>> in_words(ValueError("odd thing"))
   'ValueError: odd thing'
   """
@@ -233,8 +238,20 @@ def quiet_logs(quiet: bool = True) -> None:
     logger.removeFilter(_no_storage)
     if quiet:
       logger.addFilter(_no_storage)
+  if quiet:
+    sys.excepthook = _no_late_answers
+  elif sys.excepthook is _no_late_answers:
+    sys.excepthook = sys.__excepthook__
 
 
 def _no_storage(record: logging.LogRecord) -> bool:
   error = record.exc_info[1] if record.exc_info else None
   return error is None or cause(error) is None
+
+
+def _no_late_answers(kind: type, error: BaseException, trace: Any) -> None:
+  """TensorStore's threads print a stack for every write that ends after the
+  first failed one, as nobody waits for it any more."""
+  late = isinstance(error, RuntimeError) and "loop is closed" in str(error)
+  if not late or threading.current_thread() is threading.main_thread():
+    sys.__excepthook__(kind, error, trace)

@@ -2,8 +2,11 @@
 
 import doctest
 import errno
+import logging
 import os
 import pathlib
+import sys
+import threading
 
 import pytest
 
@@ -63,6 +66,9 @@ def test_the_cause_is_found_behind_other_errors():
 def test_a_bug_has_no_cause():
   assert storage.cause(KeyError("params")) is None
   assert storage.cause(OSError("no number")) is None
+  memory = "RESOURCE_EXHAUSTED: Out of memory allocating 64 bytes"
+  assert storage.cause(RuntimeError(memory)) is None
+  assert storage.cause(RuntimeError("INTERNAL: ptxas failed")) is None
 
 
 def test_free_space_is_of_the_disk_where_a_folder_would_be(tmp_path):
@@ -93,3 +99,31 @@ def test_a_file_that_is_not_there_is_no_failing_disk(capsys):
     common.run(main, [])
   assert common.run(main, [], (FileNotFoundError,)) == Exit.MISTAKE
   assert "/no/such" in capsys.readouterr().err
+
+
+def test_stacks_of_failing_storage_are_left_out_and_those_of_bugs_are_not(
+  capsys, caplog
+):
+  """A log with an error of storage, and the writes that end after it."""
+
+  def say():
+    for error in (OSError(28, "full"), KeyError("params")):
+      logging.getLogger("absl").error("save", exc_info=error)
+    for text in ("Event loop is closed", "a bug"):
+      error = RuntimeError(text)
+      thread = threading.Thread(
+        target=sys.excepthook, args=(RuntimeError, error, None)
+      )
+      thread.start()
+      thread.join()
+    logged = [str(r.exc_info[1]) for r in caplog.records]
+    caplog.clear()
+    return logged, capsys.readouterr().err
+
+  storage.quiet_logs()
+  logged, printed = say()
+  assert logged == ["'params'"]
+  assert "a bug" in printed and "closed" not in printed
+  storage.quiet_logs(False)  # --debug
+  logged, printed = say()
+  assert len(logged) == 2 and "closed" in printed

@@ -49,7 +49,7 @@ def check_space(
   """
   free = storage.free_bytes(checkpoints.directory)
   there = len(checkpoints.steps())
-  count = 1 if keep and there > keep else 2
+  count = 1 if keep and there >= keep else 2
   if free is None or free >= count * needed:
     return
   raise storage.StorageError(

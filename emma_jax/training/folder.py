@@ -5,10 +5,16 @@ import contextlib
 import pathlib
 
 import jax
+from jax.sharding import Mesh
 import numpy as np
 
 from emma_jax import locks
+from emma_jax.checkpoints import checkpointer as ckpt
+from emma_jax.checkpoints import saving
 from emma_jax.exits import Exit
+from emma_jax.training import metrics as metrics_lib
+from emma_jax.training.run import Run
+from emma_jax.training.step import abstract_state
 
 
 class FirstFailed(Exception):
@@ -62,3 +68,23 @@ def first(act: Callable[[], None]) -> None:
       raise failed
   if error is not None:
     raise error
+
+
+def check_history(run: Run, workdir: pathlib.Path) -> None:
+  """Raises Vanished where the run has saved checkpoints, but none is there."""
+
+  def check() -> None:
+    logged = metrics_lib.read_metrics(workdir)[-1:]
+    last = logged[0]["step"] if logged else 0
+    saving.check_history(workdir, last, run.save_every)
+
+  first(check)
+
+
+def check_space(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh) -> None:
+  """Raises StorageError unless two checkpoints of the largest stage fit."""
+  needed = max(
+    (saving.needed_bytes(abstract_state(run, s, mesh)) for s in run.stages),
+    default=0,
+  )
+  first(lambda: saving.check_space(checkpoints, needed, run.keep))

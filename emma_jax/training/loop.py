@@ -78,13 +78,13 @@ def train(
   mesh = sharding.make_mesh(run.mesh)
   with folder.claimed(workdir) as check, contextlib.ExitStack() as stack:
     distributed.check_shared(workdir)
-    starting.check_history(run, workdir)
+    folder.check_history(run, workdir)
     checkpoints = stack.enter_context(
       ckpt.Checkpointer(
         workdir / "checkpoints", run.keep, run.keep_every, run.goes_back_to()
       )
     )
-    starting.check_space(run, checkpoints, mesh)
+    folder.check_space(run, checkpoints, mesh)
     stop = stack.enter_context(StopRequest())
     session = Session(
       run=run,

@@ -1,7 +1,6 @@
 """How a run starts: whether it can, where it stopped, a stage's first state."""
 
 from collections.abc import Mapping
-import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +9,7 @@ from jax.sharding import Mesh
 
 from emma_jax import rules, sharding
 from emma_jax.checkpoints import checkpointer as ckpt
-from emma_jax.checkpoints import saving
-from emma_jax.training import finite, folder, router, setbacks
-from emma_jax.training import metrics as metrics_lib
+from emma_jax.training import finite, router, setbacks
 from emma_jax.training import state as state_lib
 from emma_jax.training.run import FREE_KEYS, Run, Stage
 from emma_jax.training.step import abstract_state
@@ -24,26 +21,6 @@ class Start(NamedTuple):
   stage: int  # its number
   state: state_lib.TrainState | None  # None: the stage begins
   meta: dict[str, Any]  # of the checkpoint; {} without one
-
-
-def check_history(run: Run, workdir: pathlib.Path) -> None:
-  """Raises Vanished where the run has saved checkpoints, but none is there."""
-
-  def check() -> None:
-    logged = metrics_lib.read_metrics(workdir)[-1:]
-    last = logged[0]["step"] if logged else 0
-    saving.check_history(workdir, last, run.save_every)
-
-  folder.first(check)
-
-
-def check_space(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh) -> None:
-  """Raises StorageError unless two checkpoints of the largest stage fit."""
-  needed = max(
-    (saving.needed_bytes(abstract_state(run, s, mesh)) for s in run.stages),
-    default=0,
-  )
-  folder.first(lambda: saving.check_space(checkpoints, needed, run.keep))
 
 
 def begin(

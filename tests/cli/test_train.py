@@ -4,7 +4,9 @@ import doctest
 
 import pytest
 
+from emma_jax import locks
 from emma_jax.cli import common, train
+from emma_jax.exits import Exit
 from emma_jax.models import emma
 from tests import tiny
 
@@ -123,6 +125,36 @@ def test_mistakes_are_one_message_and_code_2(call, overrides, words):
 def test_mistakes_of_a_cluster_are_one_message_too(call, flags, words):
   code, said = call(*flags)
   assert code == 2 and words in said and "Traceback" not in said
+
+
+def test_a_folder_that_is_none_is_refused(call, tmp_path):
+  (tmp_path / "run").write_text("")
+  code, said = call()
+  assert code == 2 and "run is a file" in said and "Traceback" not in said
+
+
+def test_a_bucket_has_to_be_mounted(call, tmp_path):
+  code, said = call("--workdir", "gs://bucket/run")
+  assert code == 2 and "mounted" in said
+
+
+def test_a_folder_in_use_is_left_at_once(call, tmp_path):
+  """Before anything is read, or written but the lock's name."""
+  other = locks.FolderLock(tmp_path / "run", "emma-train")
+  code, said = call()
+  assert code == Exit.IN_USE and "in use by emma-train" in said
+  assert [p.name for p in (tmp_path / "run").iterdir()] == [locks.NAME]
+  other.release()
+
+
+def test_checkpoints_that_are_gone_are_refused(call, tmp_path):
+  """A disk that is not mounted; the log stays as it is."""
+  (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+  (tmp_path / "run" / "saved.json").write_text('{"step": 12}')
+  (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 12}\n')
+  code, said = call()
+  assert code == Exit.MISSING and "to begin anew" in said
+  assert (tmp_path / "run" / "metrics.jsonl").read_text() == '{"step": 12}\n'
 
 
 def test_an_unknown_config_is_named(call):

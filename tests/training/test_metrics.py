@@ -130,3 +130,46 @@ def test_display(monkeypatch, terminal):
   if not terminal:
     first = "pretrain step 4/10 loss 0.1234  0.5 s/step"
     assert text.splitlines() == [first, "[saved]"]
+
+
+class Full:
+  """A file of which a full disk takes a part."""
+
+  def __init__(self, file, room):
+    self.file, self.room = file, room
+
+  def write(self, data):
+    if not self.room:
+      raise OSError(28, "No space left on device")
+    taken = self.file.write(data[: self.room])
+    self.room -= taken
+    return taken
+
+  def close(self):
+    self.file.close()
+
+
+def test_lines_that_a_full_disk_refuses_wait_and_are_whole_later(
+  tmp_path, capsys
+):
+  with metrics.MetricWriter(tmp_path) as writer:
+    writer.write(1, {"loss": 1.0})
+    writer._file = Full(writer._file, 5)
+    writer.write(2, {"loss": 2.0})  # cut in the middle
+    writer.write(3, {"loss": 3.0})
+    with pytest.raises(OSError, match="No space"):
+      writer.flush()
+    writer._file.room = 1000
+    writer.flush()
+  assert "no space is left" in capsys.readouterr().err
+  assert [x["loss"] for x in metrics.read_metrics(tmp_path)] == [1.0, 2.0, 3.0]
+
+
+def test_what_is_refused_to_the_end_is_an_error(tmp_path):
+  with (
+    pytest.raises(OSError, match="No space"),
+    metrics.MetricWriter(tmp_path) as writer,
+  ):
+    writer.write(1, {"loss": 1.0})
+    writer._file = Full(writer._file, 0)
+    writer.write(2, {"loss": 2.0})
