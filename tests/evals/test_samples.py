@@ -100,7 +100,8 @@ def test_files_of_both_weights_and_answers_by_prompt(folder):
       continue
     for one in (live, averaged):
       path = workdir / "samples" / "step-000000004" / one["picture"]
-      assert Image.open(path).size == (96, 96)
+      with Image.open(path) as image:
+        assert image.size == (96, 96)
   first = workdir / "samples" / "step-000000002"
   again = (first / "averaged" / "drawing-0.png").read_bytes()
   second = workdir / "samples" / "step-000000004" / "averaged"
