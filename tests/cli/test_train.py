@@ -45,7 +45,7 @@ def call(tmp_path, own_cache, capfd):
 def test_help_tells_the_command(capsys):
   with pytest.raises(SystemExit) as end:
     train.main(["--help"])
-  said = capfd.readouterr().out
+  said = capsys.readouterr().out
   assert end.value.code == 0
   for words in (
     "--workdir",
