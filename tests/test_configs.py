@@ -11,7 +11,7 @@ import pytest
 
 from configs import defaults, emma_4b, models, stages, targets
 from emma_jax import optimizer, rules, sharding
-from emma_jax.build import config_file, sections
+from emma_jax.build import config_file, look_cost, sections
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
@@ -405,3 +405,16 @@ def test_parameters_of_the_decoder_are_the_hand_formula(size, shallow):
   qk = D * 128 * (H + K) + 2 * 128
   layer = qk + D * 128 * (H + K) + 3 * D * F + 2 * D
   assert count == 151936 * D + 2 * (L * layer + D) - shallow * qk
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n.startswith("emma_")])
+def test_looks_take_at_most_a_hundredth_of_any_full_size_stage(
+  name, load, shapes
+):
+  """And they are taken."""
+  c = load(name)
+  assert c.train.validate_every and c.train.sample_every
+  for stage in c.stages:
+    found = look_cost.shares(c, stage, shapes(c.model))
+    assert 0 < found.validation and 0 < found.samples
+    assert found.total <= 0.01

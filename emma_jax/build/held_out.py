@@ -86,12 +86,20 @@ def batches(
     for other in [n for n, s in found.items() if not s.startswith("records:")]:
       del found[other]
       without.append(other)
-  notes = _notes(name, found, without)
-  if not found:
+  opened: dict[str, sources.Source] = {}
+  for source, spec in found.items():
+    try:
+      opened[source] = sources.open_source(spec, latents=latents)
+    except (OSError, ValueError) as error:
+      if source in train["validate_sources"] or train["evaluate"]:
+        raise ConfigError(
+          f"The held-out records of {source!r} do not open: {error} Make them, "
+          f"name others in config.train.validate_sources.{source}, {_OFF}."
+        ) from error
+      without.append(source)  # nobody has asked for them by name
+  notes = _notes(name, bool(opened), without)
+  if not opened:
     return None, notes
-  opened = {
-    source: _opened(source, spec, latents) for source, spec in found.items()
-  }
   section = config["stages"][name]
   # A micro-batch of the stage: what it has room for on every device.
   rows = whole.rows // section["accumulation"]
@@ -129,19 +137,7 @@ def _usual(config: Mapping[str, Any], name: str) -> str:
   return config["evaluate"]["sources"].get(name, "")
 
 
-def _opened(name: str, spec: str, latents: Any) -> sources.Source:
-  try:
-    return sources.open_source(spec, latents=latents)
-  except (OSError, ValueError) as error:
-    raise ConfigError(
-      f"The held-out records of {name!r} do not open: {error} Make them, name "
-      f"others in config.train.validate_sources.{name}, {_OFF}."
-    ) from error
-
-
-def _notes(
-  stage: str, found: Mapping[str, str], without: list[str]
-) -> tuple[str, ...]:
+def _notes(stage: str, found: bool, without: list[str]) -> tuple[str, ...]:
   if not without:
     return ()
   what = "leaves out" if found else "is off: it has none for"

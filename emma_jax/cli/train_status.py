@@ -26,7 +26,7 @@ from emma_jax.training import run_file, status
 _SECONDS = 10.0  # between two looks of --watch
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
   """Of the verb."""
   made = argparse.ArgumentParser(
     prog="emma-train status",
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
-  args = parser().parse_args(argv)
+  args = _parser().parse_args(argv)
   show = _json if args.json else _table
   while True:
     found = status.read(args.folder)

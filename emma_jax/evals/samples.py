@@ -271,8 +271,11 @@ def chosen(config: Mapping[str, Any]) -> Chosen:
 
 def _records(spec: str, count: int) -> list[Record]:
   """The first sound ones, pictures decoded."""
-  source = open_source(spec)
   out: list[Record] = []
+  try:
+    source = open_source(spec)
+  except (OSError, ValueError):
+    return out  # the run has said so, or has not begun
   for index in range(min(len(source), _TRIED * count)):
     if len(out) == count:
       break

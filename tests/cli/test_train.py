@@ -8,7 +8,8 @@ from emma_jax import locks
 from emma_jax.cli import common, train
 from emma_jax.exits import Exit
 from emma_jax.models import emma
-from tests import tiny
+from emma_jax.training import run_file
+from tests import programs, tiny
 
 CONFIG = """
 from configs import tiny as tiny_config
@@ -160,6 +161,88 @@ def test_checkpoints_that_are_gone_are_refused(call, tmp_path):
 def test_an_unknown_config_is_named(call):
   code, said = call(config="tinny")
   assert code == 2 and "Did you mean tiny?" in said
+
+
+@pytest.fixture
+def finished(call, tmp_path, monkeypatch, capfd):
+  """A run of the micro config that has told that it is done; calls it again."""
+  config = ["--config", str(tmp_path / "micro.py")]
+  config += ["--workdir", str(tmp_path / "run")]
+  folder = tmp_path / "run"
+  (folder / "checkpoints" / "12").mkdir(parents=True)
+  for name in ("metrics.jsonl", "report.html", "scores.json"):
+    (folder / name).write_text("{}")
+  record = run_file.RunFile(folder)
+  record.begin("mine", [("a", 12, 1)], 12, log_every=1)
+  digest = train._read(config).digest
+  more = dict(config=digest, results=run_file.results(folder))
+  record.end(run_file.DONE, Exit.DONE, **more)
+  monkeypatch.setattr(train, "_train", lambda asked: 99)
+
+  def again(*overrides: str) -> tuple[int, str]:
+    return train.main([*config, *overrides]), capfd.readouterr().out
+
+  return folder, again
+
+
+def test_a_finished_run_says_where_its_report_is_and_ends(finished):
+  folder, again = finished
+  code, said = again()
+  assert code == 0 and "Done: all 12 steps" in said
+  assert str(folder / "report.html") in said
+
+
+@pytest.mark.parametrize(
+  "spoil",
+  [
+    lambda folder: (folder / "report.html").unlink(),
+    lambda folder: (folder / "scores.json").write_text(""),
+    lambda folder: (folder / "metrics.jsonl").unlink(),
+    lambda folder: (folder / "checkpoints" / "12").rmdir(),
+    lambda folder: (folder / "run.json").write_text("{"),
+    lambda folder: run_file.RunFile(folder).begin("a", [], 12, 1),
+  ],
+)
+def test_a_run_that_lacks_anything_goes_the_whole_way(finished, spoil):
+  folder, again = finished
+  spoil(folder)
+  assert again() == (99, "")
+
+
+def test_another_config_is_not_done(finished):
+  """What it changes is for the trainer to judge."""
+  _, again = finished
+  assert again("--config.evaluate.samples=7")[0] == 99
+  assert again("--config.data.seed=7")[0] == 99
+
+
+def test_done_is_said_without_jax(tmp_path):
+  """And so are mistakes: nobody waits for an accelerator to hear of them."""
+  run = ["--config", "tiny", "--workdir", str(tmp_path)]
+  (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+  record = run_file.RunFile(tmp_path)
+  record.begin("mine", [("a", 3, 1)], 3, log_every=1)
+  digest = train._read(run).digest
+  record.end(run_file.DONE, Exit.DONE, config=digest, results=[])
+  program = (
+    "import sys; from emma_jax.cli import train\n"
+    "assert train.main(sys.argv[1:]) == 0"
+  )
+  assert not programs.loaded(program, *run) & {"jax", "orbax", "flax"}
+
+
+def test_an_error_is_told_to_who_looks_at_the_run(call, tmp_path, monkeypatch):
+  def fail(asked):
+    asked.record = run_file.RunFile(tmp_path)
+    asked.record.begin("mine", [("a", 3, 1)], 0, log_every=1)
+    raise FileNotFoundError("the disk is gone")
+
+  monkeypatch.setattr(train, "_train", fail)
+  code, said = call()
+  assert code == Exit.MISTAKE and "the disk is gone" in said
+  content = run_file.read(tmp_path)
+  assert (content["state"], content["exit"]) == ("failed", code)
+  assert content["error"] == "FileNotFoundError: the disk is gone"
 
 
 def test_docstrings():

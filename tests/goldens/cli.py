@@ -12,6 +12,7 @@ from tests.goldens import store
 
 COMMANDS = (
   "train",
+  "train_status",
   "sample",
   "evaluate",
   "convert",
