@@ -268,10 +268,10 @@ def test_two_processes_sample_as_one_and_the_first_writes(tmp_path, weights):
             text=True,
           )
         )
-      outs = [p.communicate(timeout=300) for p in processes]
+      outs = [p.communicate(timeout=600) for p in processes]
       assert [p.returncode for p in processes] == [0] * count, outs
-      said[name, count] = [out for out, _ in outs]
-  assert said["ask", 2] == [said["ask", 1][0], ""]
+      said[name, count] = [_without_gloo(out) for out, _ in outs]
+  assert said["ask", 2] == [*said["ask", 1], ""]
   assert not (tmp_path / "draw2-1").exists()
   for file in ("000.png", "001.png"):
     a, b = (
@@ -279,6 +279,12 @@ def test_two_processes_sample_as_one_and_the_first_writes(tmp_path, weights):
       for folder in ("draw1-0", "draw2-0")
     )
     assert np.abs(a - b).max() <= LEVELS
+
+
+def _without_gloo(out: str) -> str:
+  """What a process printed; the CPU's collectives say that they connect."""
+  lines = out.splitlines(keepends=True)
+  return "".join(x for x in lines if not x.startswith("[Gloo]"))
 
 
 def _opened(path):
