@@ -28,6 +28,7 @@ LONGEST = (
   "training/test_hosts.py",
   "speed/test_torch_step.py",
   "test_sharding.py",
+  "sampling/test_sharded.py",
   "training/test_planned.py",
   "convert/test_dcae_torch.py",
   "convert/test_emma_torch.py",

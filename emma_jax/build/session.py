@@ -105,6 +105,8 @@ def load(
   if dtype not in DTYPES:
     raise SampleError(f"{dtype=}: choose float32 or bfloat16.")
   place = Placement.over(mesh)
+  if fill:
+    place.check_rows(batch)  # now: weights may take minutes
 
   def changed(config: dict) -> dict:
     config = change(config) if change else config

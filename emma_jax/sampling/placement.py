@@ -48,6 +48,15 @@ class Placement:
     """The least number of rows, `count` or more, that every part has alike."""
     return -(-count // self.shards) * self.shards
 
+  def check_rows(self, count: int) -> None:
+    """Raises SampleError unless a program's `count` rows split evenly."""
+    if count % self.shards:
+      raise SampleError(
+        f"Programs of {count} rows do not split over {self.shards} devices; "
+        f"make rows a multiple of {self.shards}, or mesh.slice, data and fsdp "
+        "smaller."
+      )
+
   @contextlib.contextmanager
   def program(self) -> Iterator[None]:
     """While a program is called, and perhaps traced."""

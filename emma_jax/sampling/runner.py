@@ -55,12 +55,8 @@ class Runner:
   def __post_init__(self):
     if self.batch < 1 or static_size(self.batch) != self.batch:
       raise SampleError(f"batch={self.batch} must be a power of two.")
-    if self.fill and self.batch % self.place.shards:
-      raise SampleError(
-        f"Programs of {self.batch} rows do not split over "
-        f"{self.place.shards} devices; make rows a multiple of "
-        f"{self.place.shards}, or mesh.slice, data and fsdp smaller."
-      )
+    if self.fill:
+      self.place.check_rows(self.batch)
 
   @property
   def model(self) -> Emma:

@@ -1,5 +1,7 @@
 """A session on many devices, or in many processes, gives what one gives."""
 
+from collections.abc import Callable
+import functools
 import json
 import os
 import socket
@@ -14,7 +16,7 @@ from emma_jax import rules, sharding
 from emma_jax.build import data as build_data
 from emma_jax.build import session as build_session
 from emma_jax.checkpoints.integrity import CheckpointError
-from emma_jax.checkpoints.weight_files import save_weights
+from emma_jax.checkpoints.weight_files import load_weights, save_weights
 from emma_jax.sampling.context import SampleError
 from tests import programs
 from tests.sampling import small
@@ -100,33 +102,45 @@ def weights(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(weights) -> dict[str, dict]:
-  """name of a mesh -> what SCRIPT prints of it; "1": without a mesh."""
-  meshes = json.dumps({"1": None} | MESHES)
-  return programs.printed(SCRIPT, weights, meshes, devices=8, **FLAGS)
+def made(weights) -> Callable[[str], dict]:
+  """Name of a mesh -> what SCRIPT prints of it; "1": without a mesh."""
+
+  @functools.cache
+  def run(*names: str) -> dict[str, dict]:
+    meshes = json.dumps({name: MESHES.get(name) for name in names})
+    return programs.printed(SCRIPT, weights, meshes, devices=8, **FLAGS)
+
+  return lambda name: run(*(("1", "8") if name in ("1", "8") else ("2", "4")))[
+    name
+  ]
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param("8", marks=pytest.mark.smoke),
+    pytest.param("2", marks=pytest.mark.slow),
+    pytest.param("4", marks=pytest.mark.slow),
+  ],
+)
 def test_many_devices_answer_and_draw_as_one(made, name):
-  one, many = made["1"], made[name]
+  """Caches are split by rows, as in the planner's programs."""
+  one, many = made("1"), made(name)
   assert many["answers"] == one["answers"]
   assert any(tokens for x in one["answers"] for _, tokens in x)
   for a, b in zip(one["pictures"], many["pictures"], strict=True):
     assert np.abs(np.subtract(a, b)).max() <= LEVELS
   assert np.ptp(one["pictures"][0]) > 10  # something is drawn
+  assert many["cache"] and all(many["cache"])
 
 
-def test_a_session_lies_as_the_planner_counts(made):
-  """Weights of a device, and caches split by rows, as in its programs."""
-  assert made["8"]["held"] == made["8"]["planned"]
-  for name in MESHES:
-    assert made[name]["cache"] and all(made[name]["cache"])
-
-
-def test_weights_are_split(made):
-  """By fsdp over 2 devices, by fsdp and tensor over 4 of the 8."""
-  assert made["8"]["held"] < 0.6 * made["2"]["held"]
+def test_weights_lie_as_the_planner_counts(made, weights):
+  """Split by fsdp and tensor over 4 of 8 devices, but for the small ones."""
+  many = made("8")
+  assert many["held"] == many["planned"]
+  params, _ = load_weights(weights, dtype="float32")
+  whole = sum(x.nbytes for x in jax.tree.leaves(params))
+  assert whole / 4 < many["held"] < whole / 2
 
 
 def test_a_mesh_that_the_devices_do_not_fill_is_refused(weights):
@@ -254,10 +268,10 @@ def test_two_processes_sample_as_one_and_the_first_writes(tmp_path, weights):
             text=True,
           )
         )
-      outs = [p.communicate(timeout=300) for p in processes]
+      outs = [p.communicate(timeout=600) for p in processes]
       assert [p.returncode for p in processes] == [0] * count, outs
-      said[name, count] = [out for out, _ in outs]
-  assert said["ask", 2] == [said["ask", 1][0], ""]
+      said[name, count] = [_without_gloo(out) for out, _ in outs]
+  assert said["ask", 2] == [*said["ask", 1], ""]
   assert not (tmp_path / "draw2-1").exists()
   for file in ("000.png", "001.png"):
     a, b = (
@@ -265,6 +279,12 @@ def test_two_processes_sample_as_one_and_the_first_writes(tmp_path, weights):
       for folder in ("draw1-0", "draw2-0")
     )
     assert np.abs(a - b).max() <= LEVELS
+
+
+def _without_gloo(out: str) -> str:
+  """What a process printed; the CPU's collectives say that they connect."""
+  lines = out.splitlines(keepends=True)
+  return "".join(x for x in lines if not x.startswith("[Gloo]"))
 
 
 def _opened(path):
