@@ -44,6 +44,7 @@ class Arrays(Mapping[str, np.ndarray]):
     if not self.path.is_file() or not zipfile.is_zipfile(self.path):
       raise ArraysError(f"{self.path} is no .npz file; {_TOLD}.")
     self.shapes: dict[str, tuple[int, ...]] = {}
+    self._dtypes: dict[str, np.dtype] = {}
     with _opened(self.path) as file:
       for info in file.infolist():
         name = info.filename.removesuffix(_END)
@@ -57,14 +58,22 @@ class Arrays(Mapping[str, np.ndarray]):
             f" {info.compress_size:,} compressed ones; {_TOLD}."
           )
         with file.open(info) as member:
-          self.shapes[name] = self._header(name, member, info.file_size)
+          self._read_header(name, member, info.file_size)
 
   def __getitem__(self, name: str) -> np.ndarray:
     if name not in self.shapes:
       raise KeyError(name)
+    if self._dtypes[name].kind not in _KINDS:
+      raise ArraysError(
+        f"{self.path}: {name} is of {self._dtypes[name]}, not of numbers; dump"
+        " it as float32 or as integers."
+      )
     with _opened(self.path) as file, file.open(name + _END) as member:
-      # Bytes, then the array: their number is known to be the array's.
+      # There are as many bytes as the array takes: no room is made for more.
       return np.lib.format.read_array(member, allow_pickle=False)
+
+  def __contains__(self, name: object) -> bool:
+    return name in self.shapes  # without reading it, as Mapping would
 
   def __iter__(self) -> Iterator[str]:
     return iter(self.shapes)
@@ -72,19 +81,16 @@ class Arrays(Mapping[str, np.ndarray]):
   def __len__(self) -> int:
     return len(self.shapes)
 
-  def _header(self, name: str, member: IO[bytes], size: int) -> tuple[int, ...]:
-    """The shape a member claims, once its length agrees."""
+  def _read_header(self, name: str, member: IO[bytes], size: int) -> None:
+    """Keeps what a member claims, once its length agrees."""
     version = np.lib.format.read_magic(member)
     if version != (1, 0):  # later ones have headers of any length
       raise ValueError(f"{name} has the .npy version {version}")
     shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-    if dtype.kind not in _KINDS:
-      raise ValueError(
-        f"{name} is of {dtype}, not of numbers; give float32 or integers"
-      )
-    if member.tell() + math.prod(shape) * dtype.itemsize != size:
+    length = member.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.kind in _KINDS and length != size:
       raise ValueError(f"{name} has {size} bytes, which {shape} does not take")
-    return shape
+    self.shapes[name], self._dtypes[name] = shape, dtype
 
 
 @contextlib.contextmanager

@@ -199,7 +199,7 @@ def open_folder(
   leaves = table.read(
     folder,
     entries(config),
-    leaf_shapes(config),
+    lambda: leaf_shapes(config),
     ignore=ignore,
     dtype=dtype,
     told=told,

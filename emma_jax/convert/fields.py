@@ -22,6 +22,9 @@ from typing import Any
 # words that follow "must be".
 Kind = Callable[[Any], Any]
 
+# ("key=value", class and version it is from) of each default that was taken.
+Taken = tuple[tuple[str, str], ...]
+
 _ABSENT = object()  # in place of a default or of null: an error
 
 
@@ -163,8 +166,8 @@ def square(side: Kind) -> Kind:
 
 def read(
   fields: Sequence[Field], config: Mapping[str, Any], where: str
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """(key -> value of every field, "key=value" of each default taken).
+) -> tuple[dict[str, Any], Taken]:
+  """(key -> value of every field, the defaults that were taken).
 
   Keys that are in no field are left alone.
 
@@ -186,7 +189,7 @@ def read(
       continue
     values[field.key] = value
     if by_default and field.told:
-      taken.append(f"{field.key}={_json(field.default)} ({field.source})")
+      taken.append((f"{field.key}={_json(field.default)}", field.source))
   if wrong:
     raise ConfigError(f"{where}: " + "; ".join(wrong) + ".")
   return values, tuple(taken)
@@ -216,13 +219,18 @@ def _value(field: Field, config: Mapping[str, Any]) -> tuple[Any, bool]:
     raise ValueError(f"{field.key}={_short(raw)} must be {error}") from None
 
 
-def told(taken: Sequence[str], where: str) -> str:
+def told(taken: Taken, where: str) -> str:
   """The line that says which defaults were taken; empty if none was."""
   if not taken:
     return ""
+  sources = dict.fromkeys(source for _, source in taken)
+  lists = [
+    ", ".join(text for text, own in taken if own == source) + f" ({source})"
+    for source in sources
+  ]
   return (
     f"{where} leaves out {len(taken)} of its keys, read as the reference"
-    f" implementation does: {', '.join(taken)}."
+    f" implementation does: {'; '.join(lists)}."
   )
 
 

@@ -140,7 +140,7 @@ def leaves(
   found = table.read(
     folder,
     entries(config),
-    shapes(config),
+    lambda: shapes(config),
     dtype=dtype,
     ignore=("lm_head[.]weight",) if tied else (),
   )

@@ -165,7 +165,7 @@ def open_folder(
   leaves = table.read(
     folder,
     entries(config),
-    shapes(config),
+    lambda: shapes(config),
     prefix=PREFIX if nested else "",
     ignore=IGNORED,
     dtype=dtype,

@@ -24,6 +24,7 @@ from emma_jax.convert.files import Folder
 
 Change = Callable[[np.ndarray], np.ndarray]
 Config = TypeVar("Config")
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
 _SHOWN = 40  # names of each list in an error's text
 # What tools for quantisation call what they store beside or for a weight.
 _QUANTISED = re.compile(
@@ -170,7 +171,7 @@ def leaf_shapes(
 def read(
   folder: Folder,
   entries: Sequence[Entry],
-  shapes: Mapping[str, jax.ShapeDtypeStruct],
+  shapes: Shapes | Callable[[], Shapes],
   *,
   prefix: str = "",
   ignore: Sequence[str] = (),
@@ -186,7 +187,8 @@ def read(
   Args:
     folder: where the tensors are.
     entries: the name table; names without `prefix`.
-    shapes: path -> shape of every leaf that is to be filled.
+    shapes: path -> shape of every leaf that is to be filled; or what computes
+      them, which is not called where most of the tensors are missing.
     prefix: what all names in the files begin with.
     ignore: regular expressions of whole names in the files that are left out
       on purpose.
@@ -205,9 +207,20 @@ def read(
 
 
 def _check(folder, entries, shapes, prefix, ignore, told) -> None:
+  unknown, missing = _names(folder, entries, prefix, ignore)
+  if callable(shapes):
+    if 2 * len(missing) > sum(len(entry.theirs) for entry in entries):
+      # Files of another model, whose shapes explain nothing; and a config.json
+      # of a giant would be traced for minutes.
+      raise ConversionError(
+        str(folder.path),
+        unknown=unknown,
+        missing=missing,
+        hint="\n".join(filter(None, (_hint(unknown, ()), told))),
+      )
+    shapes = shapes()
+  unfilled = sorted({entry.ours for entry in entries} ^ set(shapes))
   wanted: dict[str, tuple[int, ...]] = {}
-  ours = {entry.ours for entry in entries}
-  unfilled = sorted(ours ^ set(shapes))
   misshaped = []
   for entry in entries:
     if entry.ours not in shapes:
@@ -222,21 +235,7 @@ def _check(folder, entries, shapes, prefix, ignore, told) -> None:
     leaf = np.broadcast_to(np.int8(0), shape[1:] if entry.stacked else shape)
     expected = entry.to_theirs(leaf).shape
     wanted |= {prefix + name: expected for name in entry.theirs}
-  found = folder.names()
-  skip = [re.compile(pattern) for pattern in ignore]
-  named = {prefix + name for entry in entries for name in entry.theirs}
-  unknown = [
-    name
-    for name in found
-    if name not in named and not any(p.fullmatch(name) for p in skip)
-  ]
-  have = set(found)
-  missing = [
-    prefix + name
-    for entry in entries
-    for name in entry.theirs
-    if prefix + name not in have
-  ]
+  have = set(folder.names())
   misshaped += [
     f"{name} {folder.shape(name)} must be {shape}"
     for name, shape in wanted.items()
@@ -253,6 +252,26 @@ def _check(folder, entries, shapes, prefix, ignore, told) -> None:
       unfilled=unfilled,
       hint="\n".join(filter(None, (_hint(unknown, mistyped), told))),
     )
+
+
+def _names(folder, entries, prefix, ignore) -> tuple[list[str], list[str]]:
+  """(unknown tensors, missing ones)."""
+  found = folder.names()
+  skip = [re.compile(pattern) for pattern in ignore]
+  named = {prefix + name for entry in entries for name in entry.theirs}
+  unknown = [
+    name
+    for name in found
+    if name not in named and not any(p.fullmatch(name) for p in skip)
+  ]
+  have = set(found)
+  missing = [
+    prefix + name
+    for entry in entries
+    for name in entry.theirs
+    if prefix + name not in have
+  ]
+  return unknown, missing
 
 
 def _mistyped(folder, entries, shapes, prefix) -> Iterator[str]:

@@ -1,13 +1,17 @@
 """One door to weights: every kind of place gives the same ones."""
 
+import json
+import re
+
 import chex
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from emma_jax.build import data as build_data
 from emma_jax.build import session as build_session
 from emma_jax.checkpoints import locate
-from emma_jax.checkpoints.integrity import CheckpointDamaged
+from emma_jax.checkpoints.integrity import CheckpointDamaged, CheckpointError
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.convert import emma as exported
 from tests import neutral, tiny
@@ -194,3 +198,26 @@ def test_tiny_has_the_same_door(tmp_path):
   save_weights(tmp_path / "w.safetensors", tiny.params(), {})
   found = locate.read(str(tmp_path / "w.safetensors"))
   chex.assert_trees_all_equal(found.params, tiny.params())
+
+
+BROKEN = {
+  "step": (dict(step="7"), "step='7' must be a whole number"),
+  "route": (dict(route="best"), "route='best' must be"),
+  "config": (dict(config=None), "config is null"),
+  "model": (dict(config={}), "model is missing"),
+  "format": (dict(format="x"), "has format 'x'"),
+}
+
+
+@pytest.mark.parametrize("change, words", BROKEN.values(), ids=BROKEN)
+def test_a_spoilt_export_is_an_error_of_weights(tmp_path, change, words):
+  """Of the one kind that commands expect of whatever holds weights."""
+  content = {"format": exported.FORMAT, "step": 7, "route": "versatile"}
+  content |= {"config": {"model": {}, "data": {}, "sample": {}}} | change
+  (tmp_path / "config.json").write_text(json.dumps(content))
+  safetensors.numpy.save_file(
+    {"a": np.zeros(1, np.float32)}, tmp_path / "model.safetensors"
+  )
+  with pytest.raises(CheckpointError, match=re.escape(words)) as error:
+    locate.read(str(tmp_path))
+  assert str(tmp_path) in str(error.value)

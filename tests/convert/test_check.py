@@ -199,6 +199,14 @@ def test_arrays_that_do_not_fit_are_named(
   assert words in error and next(iter(change)) in error
 
 
+def test_what_else_is_in_a_reference_is_left_alone(small, tmp_path, capsys):
+  folder, reference = small
+  own = np.array(["a prompt", "another"])
+  np.savez(tmp_path / "r.npz", **(reference | {"prompts": own}))
+  assert run(folder, tmp_path / "r.npz") == 0
+  assert capsys.readouterr().out.endswith("Equal.\n")
+
+
 def test_an_array_that_unpacks_to_much_is_not_read(small, tmp_path, capsys):
   """Its shape is known, and no output has it."""
   folder, reference = small

@@ -18,8 +18,12 @@ FIELDS = (
 def test_values_and_defaults_are_told_apart():
   values, taken = fields.read(FIELDS, {"width": 8, "heads": None, "x": 1}, "f")
   assert values == {"width": 8, "eps": 1e-6, "bias": True, "heads": None}
-  assert taken == ("eps=1e-06 (lib 1.0, C)",)
-  assert fields.told(taken, "f").startswith("f leaves out 1 of its keys")
+  assert taken == (("eps=1e-06", "lib 1.0, C"),)
+  two = (*taken, ("gain=1", "lib 1.0, C"), ("bias=2", "other"))
+  assert fields.told(two, "f") == (
+    "f leaves out 3 of its keys, read as the reference implementation does:"
+    " eps=1e-06, gain=1 (lib 1.0, C); bias=2 (other)."
+  )
   assert fields.told((), "f") == ""
 
 

@@ -20,6 +20,7 @@ import pytest
 from emma_jax.cli import convert as cli
 from emma_jax.convert import assembly, dcae, files, qwen3, siglip
 from emma_jax.convert.fields import ConfigError
+from emma_jax.convert.table import ConversionError
 from tests.convert import published
 from tests.convert.hostile import FAMILIES
 
@@ -287,6 +288,59 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str):
   (tmp_path / "file").write_text("")
   with pytest.raises(files.FolderError, match="not a folder|cannot be read"):
     files.Folder.open(tmp_path / name)
+
+
+GIANTS: dict[str, dict[str, Any]] = {
+  "qwen3": dict(
+    vocab_size=1 << 24,
+    hidden_size=1 << 17,
+    intermediate_size=1 << 20,
+    num_hidden_layers=1024,
+    num_attention_heads=4096,
+    num_key_value_heads=4096,
+    head_dim=4096,
+  ),
+  "naflex": dict(
+    hidden_size=1 << 16,
+    num_hidden_layers=1024,
+    num_attention_heads=4096,
+    num_patches=1 << 18,
+    patch_size=256,
+  ),
+  "sana": {
+    f"{side}_{key}": value
+    for side in ("encoder", "decoder")
+    for key, value in dict(
+      block_types="EfficientViTBlock",
+      block_out_channels=[1 << 15] * 10,
+      layers_per_block=[64] * 10,
+      qkv_multiscales=[[5, 5, 5]] * 10,
+    ).items()
+  },
+}
+
+
+@pytest.mark.parametrize("name", GIANTS)
+def test_a_giant_is_not_traced_for_a_small_file(tmp_path, monkeypatch, name):
+  """The largest sizes that a config.json may say, in front of other weights."""
+  family = FAMILIES[name]
+  own = "leaf_shapes" if name == "sana" else "shapes"
+  monkeypatch.setattr(
+    family.module, own, lambda *_: pytest.fail("the giant was traced")
+  )
+  folder = family.write(tmp_path, config=family.config | GIANTS[name])
+  with pytest.raises(ConversionError, match="missing.*and [0-9]+ more"):
+    family.module.open_folder(folder)
+
+
+def test_a_null_section_is_an_empty_one():
+  """As in transformers; and all that is taken for it is told."""
+  family = FAMILIES["patch14"]
+  both = [
+    family.reader(family.config | {"vision_config": own}, "f")
+    for own in (None, {})
+  ]
+  assert both[0] == both[1] and "leaves out 11 of its keys" in both[0][1]
 
 
 # ------------------------------------------------------------- a reference
