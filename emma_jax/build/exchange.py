@@ -10,7 +10,7 @@ import jax
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build import sections
-from emma_jax.build.session import Source
+from emma_jax.build.session import Source, framing
 from emma_jax.checkpoints.checkpointer import save_params
 from emma_jax.convert import assembly, dcae, emma, qwen3, siglip
 
@@ -96,7 +96,8 @@ def export(
       out,
       source.config,
       params,
-      build_data.tokenizer(source.config["data"]),
+      build_data.tokenizer(source.config["data"], model),
+      framing(source.config),
       step=source.step,
       route=source.route,
     )

@@ -11,6 +11,7 @@ from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import plain
 from emma_jax.checkpoints import locate
+from emma_jax.data.pictures.framing import Framing
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma
 from emma_jax.sampling.context import SampleError
@@ -141,22 +142,28 @@ def session(
 
 def requests(config: Mapping[str, Any]) -> Requests:
   """How a model of this config sees what it is asked."""
-  data = config["data"]
-  framing = build_data.framing(data)
-  if data["native"] and not _trained_native(config):
-    # The sampler's own choice, for all that it shows.
-    framing = dataclasses.replace(
-      framing, generation=framing.understanding, buckets=()
-    )
+  data, shown = config["data"], framing(config)
   return Requests(
     tokenizer=build_data.tokenizer(data, config["model"]),
-    framing=framing,
+    framing=shown,
     to_sample=dataclasses.replace(
-      build_data.to_sample(data, training=False), framing=framing
+      build_data.to_sample(data, training=False), framing=shown
     ),
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],
   )
+
+
+def framing(config: Mapping[str, Any]) -> Framing:
+  """How a sampler frames pictures: as the training did.
+
+  Where no stage has seen native sizes, `data.native` is the sampler's own
+  choice, for all that it shows: what is edited keeps its size too.
+  """
+  found = build_data.framing(config["data"])
+  if not config["data"]["native"] or _trained_native(config):
+    return found
+  return dataclasses.replace(found, generation=found.understanding, buckets=())
 
 
 def _trained_native(config: Mapping[str, Any]) -> bool:

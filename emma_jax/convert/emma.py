@@ -1,43 +1,36 @@
 """A whole EMMA as a folder that plain PyTorch runs, and back, bit for bit.
 
 The folder holds model.safetensors (or shards), config.json, tokenizer.json and
-`emma_torch/`, which needs nothing of ours. Names are our paths with dots;
-stacked layers are numbered; layouts are torch's: Linear (out, in), convolution
-(out, in / groups, rows, columns).
-
-  llm/shallow/shared/qk/q (Z, D, H, E) -> llm.shallow.0.shared.qk.q.weight, ...
-  autoencoder/encoder/conv_out/kernel  -> autoencoder.encoder.conv_out.weight
+`emma_torch/`, which needs nothing of ours. Names are those of `emma_names`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 import dataclasses
-import functools
 import json
-import math
 import os
 import pathlib
-import re
 from typing import Any
 
-import einops
-import jax
 import numpy as np
 
 from emma_jax import rules
 from emma_jax.build import sections
 from emma_jax.build.model import emma_config
 from emma_jax.checkpoints.renamed_keys import current
-from emma_jax.convert import table
+from emma_jax.convert import emma_names, table
 from emma_jax.convert.files import Folder, FolderError, write_folder
+from emma_jax.data.pictures.framing import Framing
+from emma_jax.data.text.tokenizer import QwenTokenizer, Tokenizer
 from emma_jax.models.adapters import FusionConfig
 from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.emma import EmmaConfig
 from emma_jax.models.experts import TowerConfig
-from emma_jax.models.initial import init_params
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 
-FORMAT = "emma-torch-1"  # emma_torch refuses any other
+FORMAT = "emma-torch-2"  # emma_torch refuses any other
+# 1: `emma_torch` of that time framed pictures by the section `data` alone.
+_READABLE = ("emma-torch-1", FORMAT)
 IMPLEMENTATION = "emma_torch"  # a package, copied as it stands here
 TOKENIZER = "tokenizer.json"
 # What emma_torch needs of a run's config beside the model.
@@ -88,123 +81,6 @@ _HONOURED = {
 
 class ExportError(ValueError):
   """A model or folder that cannot be converted; the message has the remedy."""
-
-
-# ---------------------------------------------------------------- name table
-
-
-def _matrix(shape: Sequence[int], inputs: int) -> tuple:
-  """(in ..., out ...) with `inputs` input axes <-> Linear (out, in)."""
-  rows = math.prod(shape[:inputs])
-  return lambda x: x.reshape(rows, -1).T, lambda y: y.T.reshape(shape)
-
-
-def _convolution(shape: Sequence[int]) -> tuple:
-  """HWIO <-> OIHW."""
-  return (lambda x: x.transpose(3, 2, 0, 1), lambda y: y.transpose(2, 3, 1, 0))
-
-
-def _pointwise(shape: Sequence[int]) -> tuple:
-  """(in, out) <-> a 1x1 convolution (out, in, 1, 1)."""
-  return lambda x: x.T[:, :, None, None], lambda y: y[:, :, 0, 0].T
-
-
-def _depthwise(shape: Sequence[int]) -> tuple:
-  """(rows, columns, C) <-> (C, 1, rows, columns)."""
-  return (
-    lambda x: x.transpose(2, 0, 1)[:, None],
-    lambda y: y[:, 0].transpose(1, 2, 0),
-  )
-
-
-def _grouped(shape: Sequence[int]) -> tuple:
-  """(groups, in, out) <-> a grouped 1x1 convolution (groups out, in, 1, 1)."""
-  return (
-    lambda x: einops.rearrange(x, "g i o -> (g o) i 1 1"),
-    lambda y: einops.rearrange(y, "(g o) i 1 1 -> g i o", g=shape[0]),
-  )
-
-
-def _same(shape: Sequence[int]) -> tuple:
-  return table.same, table.same
-
-
-_linear = functools.partial(_matrix, inputs=1)
-# Path of a leaf (without the layer) -> its name, and its layout; the first
-# pattern that matches counts.
-_NAMES = (
-  (r"(autoencoder/latent/(?:shift|scale))", r"\1", _same),
-  (
-    r"(autoencoder/.*/(?:inverted|point|to_\w+))/kernel",
-    r"\1/weight",
-    _pointwise,
-  ),
-  (r"(autoencoder/.*/(?:depth|filter))/kernel", r"\1/weight", _depthwise),
-  (r"(autoencoder/.*/scale\d+)/kernel", r"\1/weight", _grouped),
-  (r"(autoencoder/.*|vision/embed)/kernel", r"\1/weight", _convolution),
-  (r"(autoencoder/.*)/(mean|var)", r"\1/running_\2", _same),
-  (r"(vision/embed/position|adapters/gen/null_semantic)", r"\1", _same),
-  (r"(llm/.*/o)/kernel", r"\1/weight", functools.partial(_matrix, inputs=2)),
-  (r"(llm/.*/(?:qk/[qk]|mlp/(?:gate|up|down)))", r"\1/weight", _linear),
-  (r"(llm/(?:embed|lm_head)|llm/.*/[qk]_norm)", r"\1/weight", _same),
-  (r"(.*)/kernel", r"\1/weight", _linear),
-  (r"(.*)/scale", r"\1/weight", _same),
-  (r"(.*/bias)", r"\1", _same),
-)
-_STACKED = re.compile(
-  r"(llm/(?:shallow|deep)|vision/(?:lower|versatile|stem))/(.*)"
-)
-
-
-def entries(config: EmmaConfig) -> tuple[table.Entry, ...]:
-  """The name table of a whole EMMA, in the order of our tree."""
-  return tuple(
-    _entry(path, tuple(leaf.shape)) for path, leaf in shapes(config).items()
-  )
-
-
-def theirs(config: EmmaConfig) -> dict[str, tuple[int, ...]]:
-  """Name in PyTorch -> shape of every tensor."""
-  out: dict[str, tuple[int, ...]] = {}
-  for entry, leaf in zip(entries(config), shapes(config).values()):
-    # A zero seen as a whole leaf: no memory, and the shape theirs has.
-    zero = np.broadcast_to(
-      np.int8(0), leaf.shape[1:] if entry.stacked else leaf.shape
-    )
-    out |= dict.fromkeys(entry.theirs, entry.to_theirs(zero).shape)
-  return out
-
-
-def shapes(config: EmmaConfig) -> dict[str, jax.ShapeDtypeStruct]:
-  """Slash path -> shape of every parameter."""
-  return rules.flatten(
-    jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-  )
-
-
-def _entry(path: str, shape: tuple[int, ...]) -> table.Entry:
-  stacked = _STACKED.fullmatch(path)
-  name, layout = _named(path)
-  to_theirs, to_ours = layout(shape[1:] if stacked else shape)
-  names: tuple[str, ...] = (name,)
-  if stacked:
-    stack = stacked[1]
-    names = tuple(f"{stack}/{i}{name[len(stack) :]}" for i in range(shape[0]))
-  return table.Entry(
-    path,
-    tuple(n.replace("/", ".") for n in names),
-    to_ours,
-    to_theirs,
-    stacked=bool(stacked),
-  )
-
-
-def _named(path: str) -> tuple:
-  for pattern, name, layout in _NAMES:
-    match = re.fullmatch(pattern, path)
-    if match:
-      return match.expand(name), layout
-  raise ExportError(f"{path} has no name in PyTorch; add it to the table.")
 
 
 # ------------------------------------------------------------------- config
@@ -263,16 +139,14 @@ def _check_run(config: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------- tokenizer
 
 
-def _tokenizer_file(tokenizer: Any) -> bytes:
+def _tokenizer_file(tokenizer: Tokenizer) -> bytes:
   """What is written as tokenizer.json.
 
-  Args:
-    tokenizer: the path of a Hugging Face tokenizer.json, which is copied; or
-      the world's own tokenizer, of which the vocabulary is written: ids of the
-      specials, 256 bytes from `first` on, then `pieces`.
+  Of Qwen3's a Hugging Face tokenizer.json. Of the world's own the vocabulary:
+  ids of the specials, 256 bytes from `first` on, then `pieces`.
   """
-  if isinstance(tokenizer, (str, os.PathLike)):
-    return pathlib.Path(tokenizer).read_bytes()
+  if isinstance(tokenizer, QwenTokenizer):
+    return _json(tokenizer.tokenizer_json())
   first = tokenizer.encode("\0")[0]
   pieces = [
     tokenizer.decode([i]) for i in range(first + 256, tokenizer.vocab_size)
@@ -283,15 +157,32 @@ def _tokenizer_file(tokenizer: Any) -> bytes:
     if tokenizer.encode(piece) != [first + 256 + i]:
       raise ExportError(
         f"Id {first + 256 + i} ({piece!r}) is not what a longest match over"
-        " pieces gives; export this tokenizer by its tokenizer.json."
+        f" pieces gives, so {IMPLEMENTATION} could not tokenize as this model"
+        " does; export models of the tokenizers tiny and qwen3."
       )
-  content = {
-    "special": dict(tokenizer.special),
-    "first": first,
-    "pieces": pieces,
-  }
+  return _json(
+    {"special": dict(tokenizer.special), "first": first, "pieces": pieces}
+  )
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
   text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
   return text.encode()
+
+
+def _ranges(ids: Iterable[int]) -> list[list[int]]:
+  """Runs of numbers, as (first, one more than the last).
+
+  >>> _ranges([2, 8, 9, 10])
+  [[2, 3], [8, 11]]
+  """
+  out: list[list[int]] = []
+  for i in sorted(ids):
+    if out and out[-1][1] == i:
+      out[-1][1] = i + 1
+    else:
+      out.append([i, i + 1])
+  return out
 
 
 # ---------------------------------------------------------- export and import
@@ -301,7 +192,8 @@ def _tokenizer_file(tokenizer: Any) -> bytes:
 class Exported:
   """What a folder holds: `save` and `load` are inverses.
 
-  config: all sections of the run's config, as JSON gives them, by today's keys.
+  config: all sections of the run's config, as JSON gives them, by today's keys;
+    the tokenizer is the one in the folder.
   params: nested dicts of numpy arrays.
   step: how long the weights were trained.
   route: the expert understanding pictures take.
@@ -317,7 +209,8 @@ def save(
   path: str | os.PathLike,
   config: Mapping[str, Any],
   params: Mapping[str, Any],
-  tokenizer: Any,
+  tokenizer: Tokenizer,
+  framing: Framing,
   *,
   step: int = 0,
   route: str = "versatile",
@@ -328,7 +221,8 @@ def save(
     path: the folder, made if missing.
     config: a run's config (its sections model, data and sample are used).
     params: nested dicts of arrays, stored in their dtypes.
-    tokenizer: see `_tokenizer_file`.
+    tokenizer: of the texts, whichever file it was read from.
+    framing: how samplers show the model pictures.
     step: kept for whoever reads it.
     route: the expert understanding pictures take: "versatile", "stem" or
       "router" (once it is trained).
@@ -346,9 +240,16 @@ def save(
     ("versatile", "stem", "router") if sizes.vision.experts else ("versatile",)
   ):
     raise ExportError(f"{route=} is no expert of this model.")
-  tensors = table.write(params, entries(sizes))
+  tensors = table.write(params, emma_names.entries(sizes))
   vocabulary = _tokenizer_file(tokenizer)
-  about = dict(format=FORMAT, step=int(step), route=route, config=config)
+  about = dict(
+    format=FORMAT,
+    step=int(step),
+    route=route,
+    framing=dataclasses.asdict(framing),
+    answer_ids=_ranges(tokenizer.answer_ids),
+    config=config,
+  )
   write_folder(path, about, tensors)
   path = pathlib.Path(path)
   (path / TOKENIZER).write_bytes(vocabulary)
@@ -367,15 +268,21 @@ def load(path: str | os.PathLike) -> Exported:
   """
   folder = Folder.open(path)
   found = folder.config.get("format")
-  if found != FORMAT:
+  if found not in _READABLE:
     raise FolderError(
       f"{folder.path} has format {found!r}, not {FORMAT!r}; give a folder"
       " that the export of a whole EMMA wrote."
     )
   about = folder.config
   config = current(about["config"])
+  if config["data"]["tokenizer"].startswith("qwen3:"):
+    # The folder's own: the file it was made of lies on another machine.
+    own = os.path.abspath(folder.path / TOKENIZER)
+    config["data"]["tokenizer"] = f"qwen3:{own}"
   sizes = model_config(config["model"])
-  leaves = table.read(folder, entries(sizes), shapes(sizes))
+  leaves = table.read(
+    folder, emma_names.entries(sizes), emma_names.shapes(sizes)
+  )
   flat: dict[str, np.ndarray] = dict(leaves)
   return Exported(
     config=config,

@@ -20,7 +20,7 @@ import torch
 
 from emma_jax import rules
 from emma_jax.build import model as build_model
-from emma_jax.convert import emma as names
+from emma_jax.convert import emma_names as names
 from emma_jax.convert.emma_torch.model import EXACT
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.speed.torch_model import Model, Tensors

@@ -40,7 +40,10 @@ def file(root, params):
 
 def export(root, params):
   tokenizer = build_data.tokenizer(small.config()["data"])
-  exported.save(root, small.config(), params, tokenizer, step=7, route="router")
+  framing = build_session.framing(small.config())
+  exported.save(
+    root, small.config(), params, tokenizer, framing, step=7, route="router"
+  )
 
 
 @pytest.mark.smoke

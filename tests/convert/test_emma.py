@@ -4,6 +4,7 @@ What the exported code computes: test_emma_goldens, test_emma_torch.
 """
 
 import ast
+import json
 import sys
 
 import chex
@@ -12,11 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emma_jax.build import data as build_data
+from emma_jax.build import exchange
+from emma_jax.build import model as build_model
+from emma_jax.build import session as build_session
 from emma_jax.convert import emma as convert
+from emma_jax.convert import emma_names
 from emma_jax.convert.files import Folder, FolderError
-from emma_jax.data.text.tokenizer import TinyTokenizer
 from tests import tiny
-from tests.convert.exported import SHOWN, config, export
+from tests.convert.exported import SHOWN, config, export, save
+from tests.data import qwen
+
+FRAMING = build_session.framing(config())
 
 
 @pytest.mark.parametrize("variant", SHOWN)
@@ -62,21 +70,21 @@ def test_names_and_layouts_are_those_of_pytorch(tmp_path):
 
 def test_bfloat16_survives(tmp_path):
   params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny.params())
-  convert.save(tmp_path, config(), params, TinyTokenizer())
+  save(tmp_path, config(), params)
   found = convert.load(tmp_path).params
   assert found["llm"]["embed"].dtype == jnp.bfloat16
   chex.assert_trees_all_equal(found, params)
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):
-  good, params, tokenizer = config(), tiny.params(), TinyTokenizer()
+  good, params = config(), tiny.params()
   model = good["model"]
 
   def attempt(
     message, error=convert.ExportError, config=good, params=params, **options
   ):
     with pytest.raises(error, match=message):
-      convert.save(tmp_path / "out", config, params, tokenizer, **options)
+      save(tmp_path / "out", config, params, framing=FRAMING, **options)
     assert not (tmp_path / "out").exists()
 
   attempt(
@@ -131,7 +139,7 @@ def test_a_config_without_what_sampling_needs_is_refused(
   c = config()
   c = c | {section: {k: v for k, v in c[section].items() if k != key}}
   with pytest.raises(convert.ExportError, match=f"{section} lacks .*'{key}'"):
-    convert.save(tmp_path / "out", c, {}, TinyTokenizer())
+    save(tmp_path / "out", c, {}, framing=FRAMING)
 
 
 @pytest.mark.parametrize("route", ["versatile", "stem", "router"])
@@ -147,7 +155,7 @@ def test_a_tower_without_experts_has_one_route(tmp_path):
 def test_theirs_says_the_names_and_shapes_that_are_written(tmp_path):
   folder = Folder.open(export(tmp_path))
   sizes = convert.model_config(config()["model"])
-  assert convert.theirs(sizes) == {
+  assert emma_names.theirs(sizes) == {
     name: folder.shape(name) for name in folder.names()
   }
 
@@ -177,3 +185,32 @@ def test_the_exported_code_stands_alone(tmp_path):
         used.add(node.module.split(".")[0])
   used -= set(sys.stdlib_module_names) | {"tokenizers"}  # large models only
   assert used == {"PIL", "safetensors", "torch"}
+
+
+def test_an_export_brings_its_own_vocabulary(tmp_path):
+  """The file that it was made of lies on another machine."""
+  pytest.importorskip("tokenizers")
+  given = qwen.write(tmp_path / "qwen", "qwen.tiktoken", qwen.full_size())
+  c = config()
+  c["data"] = c["data"] | {"tokenizer": f"qwen3:{given}"}
+  c["model"] = c["model"] | {"llm": c["model"]["llm"] | {"vocab_size": 151936}}
+  params = tiny.filled(build_model.model(c["model"]).shapes)
+  source = build_session.Source(
+    config=c, params=params, name="mine", step=3, route="versatile"
+  )
+  exchange.export(source, "emma", tmp_path / "out", expert="versatile")
+  wanted = build_data.tokenizer(c["data"], c["model"])
+  (given / "qwen.tiktoken").unlink()
+  found = build_session.read(str(tmp_path / "out"))
+  assert build_data.tokenizer(found.config["data"], c["model"]) == wanted
+  chex.assert_trees_all_equal(found.params, params)
+
+
+def test_older_exports_are_read(tmp_path):
+  export(tmp_path)
+  about = json.loads((tmp_path / "config.json").read_text())
+  for key in ("framing", "answer_ids"):
+    del about[key]
+  about["format"] = "emma-torch-1"
+  (tmp_path / "config.json").write_text(json.dumps(about))
+  chex.assert_trees_all_equal(convert.load(tmp_path).params, tiny.params())

@@ -19,6 +19,7 @@ import numpy as np
 
 from emma_jax import rules
 from emma_jax.build import model as build_model
+from emma_jax.build import session as build_session
 from emma_jax.convert import emma as convert
 from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.sampling import context
@@ -96,7 +97,14 @@ def _told(node: Any) -> str:
 def exported(folder: Path) -> dict[str, str]:
   """Digests of what `save` writes: of a part's tensors the names, shapes and
   bits, of tokenizer.json the content."""
-  convert.save(folder, config(), params(), TinyTokenizer(), route="versatile")
+  convert.save(
+    folder,
+    config(),
+    params(),
+    TinyTokenizer(),
+    build_session.framing(config()),
+    route="versatile",
+  )
   from safetensors.numpy import load_file
 
   parts: dict[str, list] = {}

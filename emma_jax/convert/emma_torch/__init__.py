@@ -8,8 +8,10 @@ An edit of several pictures takes an --image for each, in the order in which the
 instruction counts them.
 
 config.json, model*.safetensors and tokenizer.json lie beside this folder, where
-these commands are given; torch, safetensors and pillow are all it needs. From
-Python: `from emma_torch import Emma`, then `Emma.load(folder)`.
+these commands are given; torch, safetensors and pillow are all it needs, and
+tokenizers where the vocabulary is Qwen3's. The commands end with 0, 2 after a
+mistake, 76 where a result is not finite. From Python: `from emma_torch import
+Emma`, then `Emma.load(folder)`.
 
 `w` are weights, a tree of the names in the files, and `c` a part's section of
 the config. A tensor's name ends in its axes: B rows, L tokens, H heads, D E
@@ -19,7 +21,15 @@ widths, P pictures, T tokens of a picture (row-major), C channels, Y X pixels.
 from .autoencoder import Autoencoder
 from .llm import Llm
 from .model import Emma
+from .primitives import NotFinite
 from .tokenizer import Tokenizer
 from .vision import VisionTower
 
-__all__ = ["Autoencoder", "Emma", "Llm", "Tokenizer", "VisionTower"]
+__all__ = [
+  "Autoencoder",
+  "Emma",
+  "Llm",
+  "NotFinite",
+  "Tokenizer",
+  "VisionTower",
+]

@@ -2,12 +2,29 @@
 
 import argparse
 from pathlib import Path
+import sys
 
 from .model import Emma
+from .primitives import NotFinite
+
+MISTAKE, NOT_FINITE = 2, 76  # exit codes
 
 
-def main():
-  """The command line; see `emma_torch`."""
+def main() -> int:
+  """The command line, see `emma_torch`; the exit code."""
+  args = _arguments()
+  try:
+    _run(args)
+  except NotFinite as error:
+    print(f"error: {error}", file=sys.stderr)
+    return NOT_FINITE
+  except (ImportError, OSError, ValueError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return MISTAKE
+  return 0
+
+
+def _arguments() -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     prog="python -m emma_torch", description="Answers, draws and edits."
   )
@@ -19,6 +36,10 @@ def main():
   args = parser.parse_args()
   if args.task != "ask" and bool(args.image) != (args.task == "edit"):
     parser.error("edit takes an --image, or several, and draw takes none.")
+  return args
+
+
+def _run(args: argparse.Namespace):
   model = Emma.load(Path(__file__).parent.parent)
   if args.task == "ask":
     print(model.ask(args.image, args.text))
@@ -31,4 +52,4 @@ def main():
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(main())

@@ -11,13 +11,22 @@ import torch
 import torch.nn.functional as F
 
 from .autoencoder import Autoencoder
+from .chat import message, placed
 from .llm import Llm
-from .pictures import GRID, centre, drawn_size, fit, nearest, resized, to_image
-from .primitives import layer_norm, linear, two_layers
+from .pictures import (
+  GRID,
+  centre,
+  drawn_size,
+  fit,
+  resized,
+  result_size,
+  to_image,
+)
+from .primitives import finite, layer_norm, linear, two_layers
 from .tokenizer import Tokenizer
 from .vision import VisionTower
 
-FORMAT = "emma-torch-1"
+FORMAT = "emma-torch-2"
 EXACT = ("heads.", "vision.router.", "autoencoder.latent.")  # always float32
 
 
@@ -26,14 +35,14 @@ class Emma:
   (rows, columns, 3) in [0, 1]; `to_image` makes PIL images of those."""
 
   def __init__(self, about: dict, w, tokenizer: Tokenizer):
-    self.c, self.data, self.sample = (
-      about["config"][name] for name in ("model", "data", "sample")
-    )
+    self.c, self.sample = about["config"]["model"], about["config"]["sample"]
+    self.framing = about["framing"]
     self.w, self.route, self.tokenizer = w, about["route"], tokenizer
     self.autoencoder = Autoencoder(w.autoencoder, self.c["autoencoder"])
     self.vision = VisionTower(w.vision, self.c["vision"])
     self.llm, x = Llm(w.llm, self.c["llm"]), w.llm.embed.weight
     self.device, self.dtype = x.device, x.dtype
+    self.answer_ids = torch.cat([torch.arange(*r) for r in about["answer_ids"]])
 
   @classmethod
   def load(cls, folder, device="cpu", dtype=torch.float32):
@@ -53,22 +62,24 @@ class Emma:
 
   def ask(self, pictures, questions, max_tokens: int | None = None):
     """Greedy answers: to one question, or to several that follow each other.
-    The pictures, one or a list, stand before the first."""
+    The pictures, one or a list, stand before the first, or at its marks."""
     one = isinstance(questions, str)
     pictures = pictures if isinstance(pictures, (list, tuple)) else [pictures]
     bucket, shown = None, []
     for picture in pictures:  # all in the bucket of the first
       shown.append(("und", self.fit(picture, "und", bucket)[0]))
       bucket = bucket or tuple(shown[0][1].shape[:2])
-    head = vars(self.w.llm).get("lm_head", self.w.llm.embed)  # may be tied
+    limit = self.sample["max_tokens"] if max_tokens is None else max_tokens
+    if limit < 1:
+      raise ValueError(f"{max_tokens=} must be positive.")
     eos = self.tokenizer.special("<|im_end|>")
     answers, parts, cache = [], [], None
     for question in [questions] if one else questions:
-      parts += self.message(*shown, question)
+      parts += self.message(*placed(question, shown))
       hidden, cache = self.read(parts, self.route, cache)
       said: list[int] = []
-      while len(said) < (max_tokens or self.sample["max_tokens"]):
-        token = int(linear(head, hidden["und"][0, -1]).argmax())
+      while len(said) < limit:
+        token = self.likeliest(hidden["und"][0, -1])
         if token == eos:
           break
         said.append(token)
@@ -81,9 +92,9 @@ class Emma:
     """A picture of `size` (rows, columns), drawn in the trained size of the
     nearest shape. noise: (T, C), instead of `seed`; changes: of config.sample
     (steps, shift, text_guidance)."""
-    y, x = size = size or (self.data["height"], self.data["width"])
-    rows, columns = nearest(y, x, self.data)
-    frame = drawn_size(y, x, rows, columns, self.data)
+    rule = self.framing["generation"]
+    y, x = size = size or (rule["height"], rule["width"])
+    frame = drawn_size(y, x, self.framing)
     s = self.sample | changes
     g = s["text_guidance"]
     contexts = [(g, self.message(prompt)), (1 - g, self.message(""))]
@@ -107,24 +118,27 @@ class Emma:
       (image - text, self.message(*shown, "")),
       (1 - image, self.message("")),
     ]
-    frame = content[::-1] if self.data["fit"] == "pad" else pixels.shape[:2]
+    frame = result_size(self.framing["generation"], content, bucket)
     made = self.generate(contexts, frame, s, noise, seed)
-    return resized(made[: content[1], : content[0]], original[::-1])
+    return resized(made[: content[0], : content[1]], original)
+
+  def likeliest(self, hidden_D) -> int:
+    """The next token of an answer: no mark, no id that the vocabulary lacks."""
+    head = vars(self.w.llm).get("lm_head", self.w.llm.embed)  # may be tied
+    ids = self.answer_ids.to(self.device)
+    logits = finite(linear(head, hidden_D)[ids], "An answer", self.dtype)
+    return int(ids[logits.argmax()])
 
   def message(self, *said) -> list:
     """A user's turn, up to where the answer begins."""
-    start, end, left, right = map(
-      self.tokenizer.special,
-      ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"),
-    )
-    shown = [(x,) if isinstance(x, str) else (left, x, right) for x in said]
-    turn = itertools.chain.from_iterable(shown)
-    return [start, "user\n", *turn, end, "\n", start, "assistant\n"]
+    return message(self.tokenizer.special, *said)
 
   def generate(self, contexts, size, s: dict, noise, seed: int):
     """Euler steps along the contexts' weighted velocities, then pixels."""
     if len(s) > len(self.sample):
       raise TypeError(f"{[*s]}: only {[*self.sample]} are settings.")
+    if s["steps"] < 1 or not all(map(math.isfinite, s.values())):
+      raise ValueError(f"{s}: steps must be positive, and all be finite.")
     grid = tuple(math.ceil(n / GRID) for n in size)
     shape = (1, math.prod(grid), self.c["autoencoder"]["latent_channels"])
     if noise is None:
@@ -143,7 +157,9 @@ class Emma:
         hidden, _ = self.llm({"gen": tokens}, {"gen": ids}, cache)
         v = v + weight * linear(self.w.heads.velocity, hidden["gen"].float())
       x = x + (then - now) * v
+    finite(x, "A picture", self.dtype)
     picture = self.autoencoder.decode(x.to(self.dtype), grid)[0].float()
+    finite(picture, "A picture", self.dtype)
     return ((picture + 1) / 2).clamp(0, 1).movedim(0, -1)
 
   def read(self, parts: list, route="versatile", cache=None):
@@ -219,6 +235,6 @@ class Emma:
 
   def fit(self, picture, role="und", bucket=None):
     """As in training, see `pictures.fit`."""
-    return fit(picture, self.data, role, bucket)
+    return fit(picture, self.framing, role, bucket)
 
   to_image = staticmethod(to_image)

@@ -16,49 +16,77 @@ def to_image(picture_YXC) -> Image.Image:
   return Image.frombytes("RGB", x.shape[1::-1], bytes(x.flatten().tolist()))
 
 
-def fit(picture, data: dict, role: str = "und", bucket=None):
-  """A picture as in training: uint8 pixels (rows, columns, 3); (width, height)
+def fit(picture, framing: dict, role: str = "und", bucket=None):
+  """A picture as in training: uint8 pixels (rows, columns, 3); (rows, columns)
   without padding, and of the picture itself.
 
-  data: that section of the config. role: "und" in questions, "ref" of edits.
-  bucket: (rows, columns) of the frame; the nearest by shape, unless given.
+  framing: that section of config.json. role: "und" in questions, "ref" of
+  edits. bucket: (rows, columns) that the first of several pictures got.
   """
   picture = upright(picture)
-  x, y = picture.size
-  rows, columns = bucket or nearest(y, x, data)
-  full, box = (columns, rows), None
-  if role == "und" and data["native"]:
-    content = native_size(x, y, data["min_tokens"], data["max_tokens"])
-    wide, high = (GRID * math.ceil(n / GRID) for n in content)
-    full = wide, high
-  elif role == "und" or data["fit"] == "pad_learned":
-    scale = min(rows / y, columns / x)
-    content = min(max(1, round(x * scale)), columns), round(y * scale)
-    content = content[0], min(max(1, content[1]), rows)
-  else:
-    content = drawn_size(y, x, rows, columns, data)[::-1]
-    box = centre(y, x, *content[::-1])
-    lost = 1 - (box[3] - box[1]) * (box[2] - box[0]) / (y * x)
-    if lost > data["max_crop"]:
-      raise ValueError(
-        f"{picture.size} pixels would lose {lost:.0%} in {full}, more than "
-        f"max_crop={data['max_crop']}: crop the picture first."
-      )
-  canvas = Image.new("RGB", full, "white")
-  canvas.paste(picture.resize(content, Image.Resampling.BICUBIC, box=box))
-  return to_pixels(canvas), content, picture.size
+  y, x = size = picture.size[::-1]
+  rule = framing["understanding" if role == "und" else "generation"]
+  if bucket and role == "ref":  # as large as the first
+    rule = rule | {"native": False}
+  content, full, box = place(y, x, rule, bucket or nearest(y, x, framing))
+  lost = 1 - (box[3] - box[1]) * (box[2] - box[0]) / (y * x)
+  if lost > rule["max_crop"]:
+    raise ValueError(
+      f"{y}x{x} pixels would lose {lost:.0%} in {full[0]}x{full[1]}, more than "
+      f"max_crop={rule['max_crop']}: crop the picture first."
+    )
+  canvas = Image.new("RGB", full[::-1], "white")
+  canvas.paste(picture.resize(content[::-1], Image.Resampling.BICUBIC, box=box))
+  return to_pixels(canvas), content, size
+
+
+def place(y: int, x: int, rule: dict, frame: tuple[int, int]):
+  """Of y x x pixels: (rows, columns) of what is seen, the same with the padding
+  at its right and below, and left, top, right, bottom of the part seen."""
+  whole = (0, 0, x, y)
+  if rule["native"]:
+    rows, columns = native_size(y, x, rule["min_tokens"], rule["max_tokens"])
+    full = GRID * math.ceil(rows / GRID), GRID * math.ceil(columns / GRID)
+    return (rows, columns), full, whole
+  scale = min(frame[0] / y, frame[1] / x)
+  if rule["fit"] == "pad":
+    rows, columns = max(1, round(y * scale)), max(1, round(x * scale))
+    return (min(rows, frame[0]), min(columns, frame[1])), frame, whole
+  content = frame  # covered; by "pad_cells" no more than the tokens it takes
+  if rule["fit"] == "pad_cells":
+    cells = scale / GRID
+    rows, columns = (max(1, round(n * cells)) * GRID for n in (y, x))
+    content = min(rows, frame[0]), min(columns, frame[1])
+  return content, frame, centre(y, x, *content)
+
+
+def drawn_size(y: int, x: int, framing: dict) -> tuple[int, int]:
+  """(rows, columns) of what is drawn for a picture of y x x pixels."""
+  rule = framing["generation"]
+  return result_size(rule, *place(y, x, rule, nearest(y, x, framing))[:2])
+
+
+def result_size(rule: dict, content, full) -> tuple[int, int]:
+  """(rows, columns) of a result: padding by whole tokens is no part of it."""
+  return content if rule["fit"] == "pad_cells" else full
 
 
 def upright(picture) -> Image.Image:
   """RGB of a path, a PIL image or a uint8 array, on white where it is clear."""
   if isinstance(picture, (str, Path)):
-    picture = ImageOps.exif_transpose(Image.open(picture))
+    with Image.open(picture) as opened:
+      picture = ImageOps.exif_transpose(opened)
   elif not isinstance(picture, Image.Image):
     picture = Image.fromarray(picture)
   if picture.mode[0] in "IF":
     raise ValueError(f"Mode {picture.mode}: save the picture with 8 bits.")
-  white = Image.new("RGBA", picture.size, "white")  # behind alpha
-  return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+  if picture.mode == "La":  # Pillow's only way from premultiplied grey
+    picture = picture.convert("LA")
+  alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa")
+  if alpha or "transparency" in picture.info:
+    white = Image.new("RGBA", picture.size, "white")
+    picture = Image.alpha_composite(white, picture.convert("RGBA"))
+  return picture.convert("RGB")
 
 
 def to_pixels(image: Image.Image) -> torch.Tensor:
@@ -78,10 +106,10 @@ def resized(picture_YXC, size, box=None):
   return to_pixels(image).to(picture_YXC) / 255
 
 
-def nearest(y: int, x: int, data: dict) -> tuple[int, int]:
+def nearest(y: int, x: int, framing: dict) -> tuple[int, int]:
   """(rows, columns) of the bucket whose shape is nearest; or the one size."""
-  sizes = [tuple(size) for size in data["buckets"]]
-  sizes = sorted(sizes or [(data["height"], data["width"])], key=_ratio)
+  sizes, rule = [tuple(n) for n in framing["buckets"]], framing["generation"]
+  sizes = sorted(sizes or [(rule["height"], rule["width"])], key=_ratio)
   ratios = [_ratio(size) for size in sizes]
   borders = [math.sqrt(a * b) for a, b in itertools.pairwise(ratios)]
   return sizes[sum(border < y / x for border in borders)]
@@ -89,18 +117,6 @@ def nearest(y: int, x: int, data: dict) -> tuple[int, int]:
 
 def _ratio(size: tuple[int, int]) -> float:
   return size[0] / size[1]
-
-
-def drawn_size(y: int, x: int, rows: int, columns: int, data: dict):
-  """(rows, columns) of what is drawn in a frame for a picture of y x x pixels:
-  all of it, unless padding by whole tokens takes a part."""
-  if data["fit"] != "pad":
-    return rows, columns
-  scale = min(rows / y, columns / x) / GRID
-  return (
-    min(max(1, round(y * scale)) * GRID, rows),
-    min(max(1, round(x * scale)) * GRID, columns),
-  )
 
 
 def centre(y: int, x: int, height: int, width: int):
@@ -111,16 +127,16 @@ def centre(y: int, x: int, height: int, width: int):
   return left, top, left + kept_x, top + kept_y
 
 
-def native_size(x: int, y: int, low: int, high: int) -> tuple[int, int]:
-  """(width, height): its own, or resized into `low` to `high` tokens."""
-  count = lambda x, y: math.ceil(x / GRID) * math.ceil(y / GRID)
-  size, tokens = (x, y), count(x, y)
+def native_size(y: int, x: int, low: int, high: int) -> tuple[int, int]:
+  """(rows, columns): its own, or resized into `low` to `high` tokens."""
+  count = lambda y, x: math.ceil(x / GRID) * math.ceil(y / GRID)
+  size, tokens = (y, x), count(y, x)
   limit = high if tokens > high else low
   scale = math.sqrt(limit * GRID * GRID / (y * x))
   for _ in range(10_000):
     if low <= tokens <= high:
       return size
-    size = max(1, round(x * scale)), max(1, round(y * scale))
+    size = max(1, round(y * scale)), max(1, round(x * scale))
     tokens = count(*size)
     scale *= 0.995 if tokens > high else 1.003
-  raise ValueError(f"{x}x{y} pixels have no size of {low} to {high} tokens.")
+  raise ValueError(f"{y}x{x} pixels have no size of {low} to {high} tokens.")

@@ -19,6 +19,20 @@ layer_norm = lambda w, x, eps: F.layer_norm(
 layers = lambda w: [vars(w)[str(i)] for i in range(len(vars(w)))]
 
 
+class NotFinite(ArithmeticError):
+  """A result is no picture and no answer; the message has the remedy."""
+
+
+def finite(x, what: str, dtype):
+  """x; NotFinite where it holds numbers that are none."""
+  if not x.isfinite().all():
+    raise NotFinite(
+      f"{what} holds numbers that are not finite, computed in {dtype}: load "
+      "the model in float32; if it is, the weights are damaged."
+    )
+  return x
+
+
 def rms_norm(w, x, eps: float):
   """Over the last axis of x; statistics in float32."""
   y = x.float()

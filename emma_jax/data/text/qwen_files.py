@@ -97,6 +97,33 @@ def read(path: str | os.PathLike[str]) -> Vocabulary:
 # ------------------------------------------------------------ tokenizer.json
 
 
+def tokenizer_json(
+  model: str, added: Mapping[str, tuple[int, bool]]
+) -> dict[str, Any]:
+  """The content of a tokenizer.json laid out as Qwen3's, which `read` takes.
+
+  Args:
+    model: what the package `tokenizers` writes of ordinary tokens and rules.
+    added: as in `Vocabulary`.
+  """
+  level = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": False,
+    "use_regex": False,
+  }
+  flags = ("single_word", "lstrip", "rstrip", "normalized")
+  return json.loads(model) | {
+    "added_tokens": [
+      {"id": i, "content": name, "special": special}
+      | dict.fromkeys(flags, False)
+      for name, (i, special) in added.items()
+    ],
+    "post_processor": level,
+    "decoder": level,
+  }
+
+
 def _tokenizer_json(path: pathlib.Path) -> Vocabulary:
   data = json.loads(path.read_text("utf-8"))
   if not isinstance(data, dict) or "model" not in data:

@@ -39,6 +39,14 @@ class Tokenizer(Protocol):
   def eos(self) -> int:
     """The id of <|im_end|>, which ends every answer."""
 
+  @property
+  def answer_ids(self) -> Sequence[int]:
+    """What an answer is made of: ids that are text, and `eos`.
+
+    No other control token: no mark of a picture, no turn of somebody else; and
+    none of the places that a model's vocabulary has beyond the tokenizer's.
+    """
+
   def encode(self, text: str) -> list[int]:
     """Ids of `text`; never a special, whatever the text spells."""
 
@@ -93,6 +101,11 @@ class TinyTokenizer:
   def eos(self) -> int:
     """The id of <|im_end|>."""
     return self.special[IM_END]
+
+  @property
+  def answer_ids(self) -> Sequence[int]:
+    """Bytes and pieces, and `eos`."""
+    return [self.eos, *range(self._byte0, self._piece0 + len(self._pieces))]
 
   def encode(self, text: str) -> list[int]:
     """Ids of `text`; never a special, whatever the text spells."""
@@ -253,6 +266,11 @@ class QwenTokenizer:
     """The id of <|im_end|>."""
     return self.special[IM_END]
 
+  @property
+  def answer_ids(self) -> Sequence[int]:
+    """Whatever is written out when decoded, and `eos`."""
+    return [i for i, text in enumerate(self._written) if text or i == self.eos]
+
   def encode(self, text: str) -> list[int]:
     """Ids of `text`; never a special, whatever the text spells."""
     if not text.isascii():
@@ -270,6 +288,11 @@ class QwenTokenizer:
     text = "".join(self._written[i] for i in map(int, ids) if i in known)
     data = bytes(map(_BYTE_OF.__getitem__, text))
     return data.decode("utf-8", "replace")
+
+  def tokenizer_json(self) -> dict[str, Any]:
+    """The content of a Hugging Face tokenizer.json, whatever it was read of."""
+    added = {k: (i, k in QWEN3_CONTROL) for k, i in self.special.items()}
+    return qwen_files.tokenizer_json(self._model.to_str(), added)
 
   def fingerprint(self) -> str:
     """Of the content: the same for every kind of file."""
