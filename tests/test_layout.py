@@ -47,7 +47,10 @@ FLOORS = (
   ("data.batching", "data.ingest"),
   ("data.loading",),
   ("data.curation",),
-  ("convert", "distributed", "flops", "losses", "optimizer", "sharding"),
+  (
+    *("convert", "distributed", "flops", "losses", "optimizer"),
+    *("planner.chips", "sharding"),
+  ),
   ("checkpoints",),
   ("sampling", "supervise", "training"),
   ("build",),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -80,6 +81,12 @@ def model(section: Mapping[str, Any]) -> Model:
     module = Emma(emma_config(section))
   else:
     module = Autoencoder(dcae_config(section))
+  return _model(module, kind, section["dtype"])
+
+
+@functools.lru_cache(maxsize=8)
+def _model(module: Emma | Autoencoder, kind: str, dtype: str) -> Model:
+  """Kept: tracing takes seconds, and a run is built once without its data."""
   boxed = jax.eval_shape(lambda: _boxed(module, jax.random.key(0)))
   boxes, tree = jax.tree_util.tree_flatten_with_path(
     boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
@@ -87,7 +94,7 @@ def model(section: Mapping[str, Any]) -> Model:
   return Model(
     module=module,
     kind=kind,
-    dtype=section["dtype"],
+    dtype=dtype,
     shapes=jax.tree.unflatten(tree, [box.value for _, box in boxes]),
     axes={rules.path_of(keys): box.names for keys, box in boxes},
     rounded_to={

@@ -14,6 +14,11 @@ class ConfigError(ValueError):
   """A config section that does not fit; the message names the key."""
 
 
+class TooLittleMemory(Exception):
+  """A config that is right, on devices that are too small for it; the message
+  says what needs how much, and what to change."""
+
+
 def plain(value: Any) -> Any:
   """ConfigDicts as dicts and sequences as lists: what JSON gives back."""
   if hasattr(value, "items"):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from emma_jax.build import data as build_data
+from emma_jax.build import memory
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import plain
 from emma_jax.checkpoints import locate
@@ -78,8 +79,17 @@ def load(
 
   `route` and `change` override the trained router and config; for errors and
   folders see `read`.
+
+  Raises:
+    TooLittleMemory: the weights do not fit the device; they are not read.
   """
-  found = read(name, change)
+
+  def checked(config: dict) -> dict:
+    config = change(config) if change else config
+    memory.check_sampling(config, name)
+    return config
+
+  found = read(name, checked)
   return session(
     found.config,
     found.params,

@@ -10,7 +10,7 @@ import traceback
 from typing import Any
 
 from emma_jax.build import config_file
-from emma_jax.build.sections import ConfigError
+from emma_jax.build.sections import ConfigError, TooLittleMemory
 from emma_jax.exits import Exit
 
 
@@ -35,14 +35,15 @@ def run(
       nearest type counts, whichever of both it stands in.
 
   Returns:
-    main's code (None counts as 0), 2 for a mistake, the code of an error in
-    `codes`, 130 after Ctrl-C.
+    main's code (None counts as 0), 2 for a mistake, 71 for devices that are too
+    small, the code of an error in `codes`, 130 after Ctrl-C.
     `--debug` or EMMA_DEBUG=1 adds the stack trace.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
-  known = dict.fromkeys(mistakes, Exit.MISTAKE) | dict(codes or {})
+  known = dict.fromkeys(mistakes, Exit.MISTAKE)
+  known |= {TooLittleMemory: Exit.MEMORY} | dict(codes or {})
   try:
     return main([a for a in argv if a != "--debug"]) or 0
   except tuple(known) as error:

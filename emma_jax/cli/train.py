@@ -6,7 +6,8 @@
 
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
-the command, 69 the other processes were not found, 75 several processes were
+the command, 69 the other processes were not found, 71 the devices have too
+little memory, 75 several processes were
 asked to stop and have saved, 130 interrupted twice.
 """
 
@@ -132,6 +133,7 @@ def _main(argv: list[str]) -> int:
   if args.compilation_cache != "off":
     common.use_compilation_cache(args.compilation_cache or None)
   _join(args)
+  _check_memory(config, args.workdir)
   run = build_run.run(config, plans=str(args.workdir / "plan"))
   after = None
   if config.train.evaluate:
@@ -154,6 +156,16 @@ def _main(argv: list[str]) -> int:
       f"everything is in {args.workdir}."
     )
   return 0
+
+
+def _check_memory(config: Any, workdir: pathlib.Path) -> None:
+  """Raises TooLittleMemory for stages that these devices cannot hold: now,
+  before data and weights are read, which takes long where they are large."""
+  from emma_jax.build import memory
+  from emma_jax.build import run as build_run
+
+  run = build_run.run(config, data=False)
+  memory.check_training(run, memory.stage_under_way(workdir))
 
 
 def _benchmarks(args: argparse.Namespace, config: dict[str, Any]) -> Any:

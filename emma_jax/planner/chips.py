@@ -185,6 +185,31 @@ _GPUS = tuple(
 
 CHIPS = {chip.name: chip for chip in (*_TPUS, *_GPUS)}
 
+# What JAX calls a TPU -> its chip; a GPU's name is that of its description.
+_KINDS = {
+  "TPU v4": "v4",
+  "TPU v5 lite": "v5e",
+  "TPU v5": "v5p",
+  "TPU v5p": "v5p",
+  "TPU v6 lite": "v6e",
+  "TPU7x": "tpu7x",
+}
+
+
+def usable_bytes(kind: str) -> int | None:
+  """Bytes that programs can have of a device of that kind, at most; None: it is
+  none of the table. Of a GPU all of it.
+
+  >>> usable_bytes("TPU v5 lite") == CHIPS["v5e"].hbm_bytes
+  True
+  >>> usable_bytes("NVIDIA H100 80GB HBM3")
+  84942979072
+  """
+  gpus = {d["name"]: d["memory"] for d in _GPU_TARGETS.values()}
+  if kind in _KINDS:
+    return CHIPS[_KINDS[kind]].hbm_bytes
+  return gpus.get(kind)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Topology:

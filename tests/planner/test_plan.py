@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import tiny as tiny_config
-from emma_jax import flops
+from emma_jax import flops, sharding
+from emma_jax.build import memory, sections
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
-from emma_jax.build import sections
 from emma_jax.models import attention, dcae, partition
 from emma_jax.planner import (
   chips,
@@ -64,6 +64,23 @@ def train_job():
 @pytest.fixture(scope="module")
 def plan(train_job):
   return plan_lib.make(train_job, ONE, tiny.QUICK)
+
+
+def test_the_check_before_a_run_is_a_lower_bound_of_its_plan(plan):
+  """What fits is never refused, see build/memory.py."""
+  run = build_run.run(config(remat="full"), data=False)
+  mesh = sharding.make_mesh(run.mesh, jax.devices()[:1])
+  need = memory.of_stage(run, run.stage(STAGE), mesh)
+  names = dict(
+    parameters="parameters",
+    moments="optimizer",
+    average="average",
+    batch="batch",
+  )
+  assert {names[kind]: n for kind, n in need.held.items()} == {
+    kind: plan.hbm[kind] for kind in names.values()
+  }
+  assert max(need.passing.values()) > 0 and need.size <= plan.hbm_bytes
 
 
 def test_a_plan_of_a_train_step_is_whole(plan):
