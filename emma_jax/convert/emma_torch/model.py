@@ -137,8 +137,9 @@ class Emma:
     """Euler steps along the contexts' weighted velocities, then pixels."""
     if len(s) > len(self.sample):
       raise TypeError(f"{[*s]}: only {[*self.sample]} are settings.")
-    if s["steps"] < 1 or not all(map(math.isfinite, s.values())):
-      raise ValueError(f"{s}: steps must be positive, and all be finite.")
+    used = {k: s[k] for k in s if k.endswith(("steps", "shift", "guidance"))}
+    if s["steps"] < 1 or not all(map(math.isfinite, used.values())):
+      raise ValueError(f"{used}: steps must be positive, and all be finite.")
     grid = tuple(math.ceil(n / GRID) for n in size)
     shape = (1, math.prod(grid), self.c["autoencoder"]["latent_channels"])
     if noise is None:
