@@ -345,7 +345,7 @@ def test_a_share_is_one(tmp_path, share):
     ("a.tar", b"this is no tar", "no tar"),
     ("a.tar", b"", "no tar: empty file"),
     ("a.tar", bytes(10240), "has no rows"),
-    ("a.tar.gz", b"\x1f\x8b nothing", "no tar"),
+    ("a.tar.gz", b"\x1f\x8b nothing", "the archive is damaged"),
     ("a.parquet", b"", "no Parquet file"),
     ("a.parquet", b"PAR1PAR1", "no Parquet file"),
     ("a.jsonl", '{"image": "a"}'.encode("utf-16"), "UTF-16"),
