@@ -96,6 +96,9 @@ class _Evaluation:
       count = min(settings.samples, spec.length or settings.samples)
       samples = world.records(spec.task, spec.split, count)
       scores, done = world.run(session, samples, task, **self.flow)
+      if seen.drawn_from(spec.split, session.config["data"]["sources"]):
+        note = f"the model was trained on the world's split {spec.split!r}."
+        scores["seen"] = {"unseen": False, "note": note}
     self.scores[task], self.outcomes[task] = scores, done
     self.timing[task] = time.monotonic() - start
     if spec.kind == "world" and settings.ceiling and task != "understanding":

@@ -62,6 +62,12 @@ def compare(spec: str, count: int, training: Mapping[str, str]) -> Seen:
   return _compare(spec, count, tuple(sorted(set(training.values()))))
 
 
+def drawn_from(split: str, training: Mapping[str, str]) -> bool:
+  """Whether the world's samples of a split are trained on."""
+  specs = [SourceSpec.parse(spec) for spec in training.values()]
+  return any(s.kind == "world" and s.split == split for s in specs)
+
+
 @functools.lru_cache(maxsize=16)  # a run evaluates the same again and again
 def _compare(spec: str, count: int, training: tuple[str, ...]) -> Seen:
   samples: list[set[str]] = []

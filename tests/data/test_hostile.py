@@ -118,6 +118,7 @@ def test_files_on_all_roads(tmp_path, kind: str):
       inputs=[str(path)],
       out=str(tmp_path / "set"),
       workers=0,
+      max_rejected=1,
       maker=part.Recipe(form="captions", tokenizer=made.TOKENIZER),
     )
   )

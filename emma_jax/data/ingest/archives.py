@@ -33,6 +33,7 @@ _EXTENDED = (
   tarfile.GNUTYPE_LONGNAME,
   tarfile.GNUTYPE_LONGLINK,
 )
+_tarfile: Any = tarfile  # the types of its headers' errors are not public
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -146,7 +147,7 @@ def _members(file: Any, mode: Any) -> tuple[list[Member], str]:
     ) as tar:
       assert isinstance(tar, _Tar)
       for member in tar:
-        tar.members = []  # else all are kept
+        tar.members = []  # type: ignore[attr-defined]  # else all are kept
         if member.islnk() and member.linkname in places:
           found = places[member.linkname]._replace(name=member.name)
         elif member.isfile():
@@ -238,9 +239,9 @@ class _Info(tarfile.TarInfo):
     try:
       found = super().fromtarfile(tarfile_)
       if found.size < 0:
-        raise tarfile.InvalidHeaderError("a negative size")
+        raise _tarfile.InvalidHeaderError("a negative size")
       return found
-    except tarfile.EOFHeaderError:
+    except _tarfile.EOFHeaderError:
       raise  # the end mark
     except tarfile.HeaderError as error:
       tarfile_.damage = (

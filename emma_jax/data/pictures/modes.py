@@ -89,6 +89,7 @@ def to_rgb(
     image = _pairs(image)
   elif low is not None:
     image = _rounded(image, low, samples)
+    low.close()  # its memory is needed
   elif samples.clear is not None:
     clear = samples.clear
     if image.mode == "1":  # Pillow passes the clear value over

@@ -51,8 +51,9 @@ VERSION = 1
 TASKS = ("understanding", "text", "drawing", "editing")
 # Above it, a weight is a mistake: an epoch would be one record.
 MAX_WEIGHT = 1000
-# A header of more bytes is damage, or a book in one sample.
-MAX_HEADER = 64 * 2**20
+# A header of more bytes is damage, or a book in one sample; as Python's objects
+# it may take twenty times as much.
+MAX_HEADER = 16 * 2**20
 _PREFIX = struct.Struct("<4sI")
 
 
@@ -231,6 +232,8 @@ def _header(data: bytes, where: str) -> tuple[dict[str, Any], int]:
   if magic != MAGIC:
     raise BadRecord(where, f"it begins with {magic!r}, a record with {MAGIC!r}")
   end = _PREFIX.size + length
+  if length > MAX_HEADER and end <= len(data):
+    raise BadRecord(where, f"a header of {length} bytes exceeds {MAX_HEADER}")
   if end > len(data):
     raise BadRecord(where, f"a header of {length} bytes in {len(data)} bytes")
   try:

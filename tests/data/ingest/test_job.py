@@ -14,7 +14,10 @@ import pytest
 from emma_jax import locks
 from emma_jax.data.ingest import job as job_lib
 from emma_jax.data.ingest import part
+from emma_jax.data.loading import sources
+from emma_jax.data.loading.sources import JsonlSource
 from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.records import schema
 from emma_jax.data.records.source import RecordsSource
 from tests.data import made
 
@@ -253,7 +256,7 @@ def test_a_hopeless_input_stops_early(tmp_path, monkeypatch):
   job = job_lib.Job(
     inputs=[str(few)], out=str(tmp_path / "few"), maker=recipe, workers=0
   )
-  with pytest.raises(job_lib.ConversionError, match="None of 3 rows.*lost.png"):
+  with pytest.raises(job_lib.TooManyRejected, match="3 of 3 rows.*lost.png"):
     job_lib.run(job)
   none = made.jsonl(tmp_path / "none.jsonl", {"a": 1})
   job = job_lib.Job(
@@ -293,3 +296,122 @@ def test_pictures_in_every_form(tmp_path):
     {"bytes": None, "path": "a.png"},
   ):
     assert part.encoded(value, "image", "here", str(tmp_path)) == data
+
+
+# ------------------------------------------------------- what is said of rows
+
+
+def _convert(path: Path, **more) -> job_lib.Job:
+  recipe = part.Recipe(
+    form="", tokenizer=made.TOKENIZER, **more.pop("recipe", {})
+  )
+  more = {"out": str(path.parent / "set")} | more
+  return job_lib.Job(inputs=[str(path)], maker=recipe, workers=0, **more)
+
+
+def test_the_share_of_rejected_rows_holds_at_the_end(tmp_path):
+  """33 of 46 are too few to end it early; the first two reasons are told."""
+  (tmp_path / "a.png").write_bytes(made.picture())
+  good = {"image": "a.png", "caption": "red"}
+  bad = [{**good, "image": f"lost{i}.png"} for i in range(33)]
+  path = made.jsonl(tmp_path / "a.jsonl", *[good] * 13, *bad)
+  with pytest.raises(job_lib.TooManyRejected, match="33 of 46 rows") as error:
+    job_lib.run(_convert(path))
+  assert "lost0" in str(error.value) and "lost1" in str(error.value)
+  assert "lost2" not in str(error.value) and not (tmp_path / "set").exists()
+  # What is done is kept: a larger share takes it as it is.
+  card = job_lib.run(_convert(path, max_rejected=0.75))
+  assert (card.records, card.rejected) == (13, 33)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_is_one(tmp_path, share):
+  path = made.jsonl(tmp_path / "a.jsonl", {})
+  with pytest.raises(job_lib.ConversionError, match="no share"):
+    _convert(path, max_rejected=share)
+
+
+@pytest.mark.parametrize(
+  "name, data, words",
+  [
+    ("a.jsonl", b"{broken", "a.jsonl:1: no JSON"),
+    ("a.jsonl", b"", "has no rows"),
+    ("a.jsonl", b"\n \n", "has no rows"),
+    ("a.json", b"", "has no rows"),
+    ("a.json", b"[]", "has no rows"),
+    ("a.json", b"[{]", "no JSON"),
+    ("a.tar", b"this is no tar", "no tar"),
+    ("a.tar", b"", "no tar: empty file"),
+    ("a.tar", bytes(10240), "has no rows"),
+    ("a.tar.gz", b"\x1f\x8b nothing", "the archive is damaged"),
+    ("a.parquet", b"", "no Parquet file"),
+    ("a.parquet", b"PAR1PAR1", "no Parquet file"),
+    ("a.jsonl", '{"image": "a"}'.encode("utf-16"), "UTF-16"),
+    ("a.jsonl", '{"image": "a"}'.encode("utf-16-be"), "UTF-16"),
+    ("a.json", '[{"image": "a"}]'.encode("utf-16-le"), "UTF-16"),
+    ("a.jsonl", b'{"image": "a"}\r{"image": "b"}\r', "CR alone"),
+  ],
+)
+def test_a_file_without_rows_says_why(tmp_path, name, data, words):
+  if name.endswith("parquet"):
+    pytest.importorskip("pyarrow")
+  path = tmp_path / name
+  path.write_bytes(data)
+  with pytest.raises(job_lib.ConversionError, match=words) as error:
+    job_lib.run(_convert(path))
+  assert "columns []" not in str(error.value)
+
+
+def test_paths_do_not_leave_the_folder(tmp_path):
+  """By dots, as absolute ones, or through links; refused and counted."""
+  folder = tmp_path / "set"
+  (folder / "deep").mkdir(parents=True)
+  (tmp_path / "out.png").write_bytes(made.picture("blue"))
+  (folder / "in.png").write_bytes(made.picture())
+  (folder / "link.png").symlink_to(tmp_path / "out.png")
+  (folder / "up").symlink_to(tmp_path)
+  (folder / "own.png").symlink_to(folder / "in.png")
+  inside = ["in.png", "deep/../in.png", "own.png", str(folder / "in.png")]
+  outside = ["../out.png", str(tmp_path / "out.png"), "link.png", "up/out.png"]
+  rows = [{"image": p, "caption": "c"} for p in (*inside, *outside)]
+  path = made.jsonl(folder / "a.jsonl", *rows)
+  card = job_lib.run(_convert(path, max_rejected=0.5, out=str(tmp_path / "1")))
+  assert (card.records, card.rejected) == (4, 4)
+  assert card.provenance["outside"] == 4
+  notes = (tmp_path / "1" / "rejected.jsonl").read_text()
+  assert notes.count("--allow-outside") == 4
+  source = JsonlSource(str(path))
+  for i, row in enumerate(rows):
+    if row["image"] in inside:
+      assert source[i].picture == str(folder / row["image"])
+    else:
+      with pytest.raises(BadRecord, match="jsonl-outside"):
+        source[i]
+  open_ = _convert(path, recipe={"allow_outside": True})
+  card = job_lib.run(dataclasses.replace(open_, out=str(tmp_path / "2")))
+  assert card.records == 8 and "outside" not in card.provenance
+  assert (
+    len(
+      list(
+        map(sources.open_source(f"jsonl-outside:{path}").__getitem__, range(8))
+      )
+    )
+    == 8
+  )
+
+
+def test_numbers_that_are_none_stay_out_of_headers(tmp_path):
+  (tmp_path / "a.png").write_bytes(made.picture())
+  text = '{"image": "a.png", "caption": "c", "s": %s, "t": 1.5}'
+  lines = [text % v for v in ("NaN", "Infinity", "-Infinity", "1e999", "2.5")]
+  path = made.jsonl(tmp_path / "a.jsonl", *lines)
+  job_lib.run(_convert(path, recipe={"keep": ("s", "t")}))
+  source = RecordsSource(str(tmp_path / "set"))
+  kept = [source.stored(i).provenance for i in range(5)]
+  assert [p.get("s") for p in kept] == [None] * 4 + [2.5]
+  assert all(p["t"] == 1.5 for p in kept)
+  stored = source.stored(0)
+  for value in (float("nan"), float("inf")):
+    bad = dataclasses.replace(stored, provenance={"a": {"b": [value]}})
+    with pytest.raises(BadRecord, match="no JSON can be made"):
+      schema.encode(bad)

@@ -140,3 +140,10 @@ def test_an_unknown_stem_stays_unknown():
   data = schema.encode(dataclasses.replace(stored, record=record))
   back = schema.decode(data)
   assert back.record.stem == STEM_UNKNOWN
+
+
+def test_a_header_that_is_too_long_is_not_parsed(monkeypatch):
+  data = schema.encode(made.samples()[2])
+  monkeypatch.setattr(schema, "MAX_HEADER", 20)
+  with pytest.raises(BadRecord, match="bytes exceeds 20"):
+    schema.decode(data)
