@@ -64,7 +64,7 @@ def pack(
     params, metadata["latents"] = measure(params, meta["config"], pictures)
   scores = pathlib.Path(workdir) / "scores.json"
   if scores.is_file():
-    metadata["scores"] = json.loads(scores.read_text())
+    metadata["scores"] = json.loads(scores.read_text("utf-8"))
   weight_files.save_weights(
     pathlib.Path(out), params, metadata, dtype="float16"
   )
