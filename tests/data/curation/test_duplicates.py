@@ -207,7 +207,7 @@ def test_thumbnails_tell_shapes_and_sizes_of_small_things():
   ImageDraw.Draw(smaller).ellipse((21, 21, 43, 43), fill="red")
   scene = _scene("red")
   copies = [
-    Image.open(io.BytesIO(_save(scene, "JPEG", quality=75))),
+    Image.open(io.BytesIO(_save(scene, "JPEG", quality=75, subsampling=0))),
     scene.resize((144, 144)),
     scene.resize((48, 48)),
   ]
