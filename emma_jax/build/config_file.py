@@ -94,7 +94,7 @@ def available(folder: str = "") -> list[tuple[str, str]]:
   """(name, first line) of the whole configs in a folder of configs/."""
   out = []
   for file in _configs(folder):
-    doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+    doc = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
     out.append((os.path.join(folder, file.stem), doc.partition("\n")[0]))
   return out
 
@@ -106,7 +106,7 @@ def _configs(folder: str = "") -> list[pathlib.Path]:
   return [
     file
     for file in files
-    if whole.search(file.read_text()) and file.stem != "defaults"
+    if whole.search(file.read_text("utf-8")) and file.stem != "defaults"
   ]
 
 

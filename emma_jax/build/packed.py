@@ -70,7 +70,7 @@ def pack(
     params, metadata["latents"] = measure(params, meta["config"], pictures)
   scores = pathlib.Path(workdir) / "scores.json"
   if scores.is_file():
-    metadata["scores"] = json.loads(scores.read_text())
+    metadata["scores"] = json.loads(scores.read_text("utf-8"))
   flushed = weight_files.save_weights(
     pathlib.Path(out), params, metadata, dtype=dtype
   )

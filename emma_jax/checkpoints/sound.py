@@ -106,7 +106,7 @@ def read_content(path: pathlib.Path) -> dict:
     CheckpointDamaged: it cannot be read, or is not what was written.
   """
   with as_damage():
-    content = json.loads((path / "meta" / "metadata").read_text())
+    content = json.loads((path / "meta" / "metadata").read_text("utf-8"))
     stored = content.pop("sha256")
   if stored != digest(content):
     raise CheckpointDamaged("the metadata does not match its checksum")

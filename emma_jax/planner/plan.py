@@ -138,7 +138,9 @@ def make(
     return _too_large(job, base, str(error), spent)
   spent = time.monotonic() - start
   if save_hlo:
-    with open(save_hlo, "w") as file:
+    with open(
+      save_hlo, "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
       file.write(text)
   program = program_lib.trace(hlo.parse(text))
   hbm = _memory(job, stats, program)

@@ -149,13 +149,16 @@ class Display:
         rich.progress.TextColumn("{task.fields[values]}", markup=False),
         console=self._console,
       )
-      self._task = self._bar.add_task(title, total=total_steps, values="")
+      self._task = self._bar.add_task(
+        terminal.plain(title), total=total_steps, values=""
+      )
       self._bar.start()
 
   def show(self, step: int, values: Values, timing: Values | None = None):
     """The state after `step`."""
     text = _line(values, timing)
     if self._bar:
+      text = terminal.plain(text)
       self._bar.update(self._task, completed=step, values=text)
     else:
       title = f"{self._title} " if self._title else ""

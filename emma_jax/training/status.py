@@ -25,7 +25,7 @@ _EVALUATION = 6 * 3600.0
 # Read from the end of the log, bytes.
 _TAIL = 2**18
 # Keys of the log that count what went wrong, and what they are called here.
-_COUNTS = {"spikes": "spikes", "skipped_steps": "skipped_steps"}
+_COUNTS = {"loss_spikes": "spikes", "skipped_steps": "skipped_steps"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

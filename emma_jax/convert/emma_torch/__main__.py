@@ -1,6 +1,7 @@
 """The command line: python -m emma_torch, in the folder of the weights."""
 
 import argparse
+import io
 from pathlib import Path
 import sys
 
@@ -43,7 +44,8 @@ def _run(args: argparse.Namespace):
   model = Emma.load(Path(__file__).parent.parent)
   if args.task == "ask":
     # A terminal need not know the answer's characters.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+      sys.stdout.reconfigure(errors="backslashreplace")
     print(model.ask(args.image, args.text))
     return
   if args.task == "edit":

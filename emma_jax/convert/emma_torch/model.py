@@ -48,7 +48,7 @@ class Emma:
   def load(cls, folder, device="cpu", dtype=torch.float32):
     """Of an exported folder; what must be exact stays float32 in any dtype."""
     folder, w = Path(folder), SimpleNamespace()
-    about = json.loads((folder / "config.json").read_text())
+    about = json.loads((folder / "config.json").read_text("utf-8"))
     if about.get("format") != FORMAT:
       raise ValueError(f"{folder} is not {FORMAT}; use its own emma_torch.")
     for file in sorted(folder.glob("*.safetensors")):

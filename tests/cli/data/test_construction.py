@@ -79,7 +79,10 @@ def test_one_after_the_other(folder, tmp_path, capsys):
   assert "       1  min_side" in capsys.readouterr().out
   assert _ids(tmp_path / "f") == ["large", "copy"]
   assert _run("dedup", folder, *small, tmp_path / "d") == 0
-  assert _ids(tmp_path / "d") == ["small", "large", "q", "e"]
+  assert _ids(tmp_path / "d") == ["small", "large", "copy", "q", "e"]
+  code = _run("dedup", folder, *small, tmp_path / "d2", "--text", "questions")
+  assert code == 0  # captions may differ
+  assert _ids(tmp_path / "d2") == ["small", "large", "q", "e"]
   assert (
     _run(
       "edit-pairs",

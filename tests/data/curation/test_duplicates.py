@@ -199,6 +199,28 @@ def _scene(colour: str, x: int = 32, y: int = 32) -> Image.Image:
   return image
 
 
+def test_thumbnails_tell_shapes_and_sizes_of_small_things():
+  """Which few bits of a hash tell, and no near-copy differs so much."""
+  square = Image.new("RGB", (96, 96), "white")
+  ImageDraw.Draw(square).rectangle((19, 19, 45, 45), fill="red")
+  smaller = Image.new("RGB", (96, 96), "white")
+  ImageDraw.Draw(smaller).ellipse((21, 21, 43, 43), fill="red")
+  scene = _scene("red")
+  copies = [
+    Image.open(io.BytesIO(_save(scene, "JPEG", quality=75, subsampling=0))),
+    scene.resize((144, 144)),
+    scene.resize((48, 48)),
+  ]
+  thumbs = lambda images: np.stack(
+    [thumbnails.thumbnail(np.asarray(image)) for image in images]
+  )
+  one = thumbs([scene])[0]
+  others = thumbnails.apart(one, thumbs([square, smaller, _scene("brown")]))
+  assert others.min() > 1.5 * thumbnails.TOLERANCE
+  assert thumbnails.apart(one, thumbs(copies)).max() <= thumbnails.TOLERANCE
+  assert thumbnails.apart(one, one[None]).tolist() == [0]
+
+
 @pytest.mark.parametrize("kind", hashes.KINDS)
 def test_other_colours_and_places_are_no_duplicates_whatever_is_said(
   tmp_path, kind: str

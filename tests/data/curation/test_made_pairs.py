@@ -24,7 +24,7 @@ def test_on_the_world_nothing_else_is_a_duplicate():
   for kind in (*made_pairs.FALSE, made_pairs.OTHERS):
     assert measured.bits[kind].size >= 15
     assert not measured.share(kind, max(made_pairs.RADII)), kind
-  assert measured.precision(3) == 1 and measured.recall(3) > 0.4
+  assert measured.precision(3) == 1 and measured.recall(3) > 0.25
   shares = [measured.recall(r) for r in made_pairs.RADII]
   assert shares == sorted(shares)
   lines = made_pairs.table(measured, 3)
