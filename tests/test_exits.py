@@ -86,12 +86,11 @@ def test_errors_have_the_code_of_what_they_mean(kind, code, capsys):
 
 def test_the_nearest_kind_of_error_has_the_code(capsys):
   class Worse(common.UserError):
-    pass
+    exit_code = Exit.STORAGE
 
   def fail(argv):
     raise (Worse if argv else common.UserError)("so")
 
-  codes = {Worse: Exit.STORAGE}
-  assert common.run(fail, [], codes=codes) == Exit.MISTAKE
-  assert common.run(fail, ["x"], codes=codes) == Exit.STORAGE
+  assert common.run(fail, []) == Exit.MISTAKE
+  assert common.run(fail, ["x"]) == Exit.STORAGE
   assert capsys.readouterr().err == "error: so\n" * 2

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from emma_jax.exits import Exit
+
 
 class ConfigError(ValueError):
   """A config section that does not fit; the message names the key."""
@@ -17,6 +19,8 @@ class ConfigError(ValueError):
 class TooLittleMemory(Exception):
   """A config that is right, on devices that are too small for it; the message
   says what needs how much, and what to change."""
+
+  exit_code = Exit.MEMORY
 
 
 def plain(value: Any) -> Any:

@@ -62,7 +62,7 @@ def newest_sound(
       result = load(number)
     except CheckpointDamaged as e:
       error = e
-    if not _all_agree(error is None):
+    if not all_agree(error is None):
       damaged.add(number)
       warn(
         f"checkpoint {directory / str(number)} is damaged: "
@@ -81,7 +81,7 @@ def newest_sound(
   return None
 
 
-def _all_agree(good: bool) -> bool:
+def all_agree(good: bool) -> bool:
   """All processes fall back together, or they would train different steps."""
   if jax.process_count() == 1:
     return good

@@ -11,7 +11,7 @@ from typing import Any
 
 from emma_jax import storage, terminal
 from emma_jax.build import config_file
-from emma_jax.build.sections import ConfigError, TooLittleMemory
+from emma_jax.build.sections import ConfigError
 from emma_jax.exits import Exit
 
 
@@ -22,12 +22,13 @@ class UserError(Exception):
 class DataError(UserError):
   """What is stored is damaged, or too much of it."""
 
+  exit_code = Exit.DATA
+
 
 def run(
   main: Callable[[list[str]], int | None],
   argv: Sequence[str] | None = None,
   errors: tuple[type[Exception], ...] = (),
-  codes: Mapping[type[Exception], Exit] | None = None,
 ) -> int:
   """Calls `main` and turns what it raises into a message and an exit code.
 
@@ -36,24 +37,20 @@ def run(
     argv: the arguments; None: those of the process.
     errors: exception types that are a user's mistake, not a bug, beside
       UserError and ConfigError.
-    codes: exception types that are no mistake and no bug -> code of each. The
-      nearest type counts, whichever of both it stands in.
 
-  Types that know what they mean for a command say it as `exit_code`, and need
-  stand in neither. A disk that fails (full, read-only, out of order) is no
-  mistake whatever was being done: code STORAGE.
+  Types that mean something else for a command say it as `exit_code`. A disk
+  that fails (full, read-only, out of order) is no mistake whatever was being
+  done: code STORAGE.
 
   Returns:
-    main's code (None counts as 0), 2 for a mistake, 71 for devices that are too
-    small, the code of an error in `codes` or of its own, 130 after Ctrl-C.
+    main's code (None counts as 0), 2 for a mistake, an error's own code, 130
+    after Ctrl-C.
     `--debug` or EMMA_DEBUG=1 adds the stack trace.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
   known = dict.fromkeys(mistakes, Exit.MISTAKE)
-  known |= {DataError: Exit.DATA, TooLittleMemory: Exit.MEMORY}
-  known |= dict(codes or {})
   storage.quiet_logs(not debug)
   with terminal.guarded():
     try:
@@ -159,13 +156,6 @@ def sampling_mistakes() -> tuple[type[Exception], ...]:
     distributed.StartError,
     FileNotFoundError,
   )
-
-
-def sampling_codes() -> dict[type[Exception], Exit]:
-  """What ends a command that samples otherwise than with a mistake."""
-  from emma_jax.sampling.context import NotFinite
-
-  return {NotFinite: Exit.NOT_FINITE}
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, folder: str = ""):

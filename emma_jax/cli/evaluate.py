@@ -165,7 +165,7 @@ def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv, _mistakes(), common.sampling_codes())
+  return common.run(_main, argv, _mistakes())
 
 
 def _mistakes() -> tuple[type[Exception], ...]:

@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
 
   code = Exit.FAULT
   try:
-    code = common.run(train, argv, _mistakes(), _codes())
+    code = common.run(train, argv, _mistakes())
   finally:
     if error and asked[0].record:
       asked[0].record.end(run_file.FAILED, code, error)
@@ -281,12 +281,6 @@ def _mistakes() -> tuple[type[Exception], ...]:
     FileNotFoundError,
     NotADirectoryError,
   )
-
-
-def _codes() -> dict[type[Exception], Exit]:
-  from emma_jax.training import finite
-
-  return common.sampling_codes() | {finite.NotFinite: Exit.NOT_FINITE}
 
 
 def entry() -> None:

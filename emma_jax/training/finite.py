@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import rules
+from emma_jax.exits import Exit
 from emma_jax.structs import Mean
 from emma_jax.training.state import TrainState
 
@@ -32,6 +33,8 @@ _SHOWN = 5  # names of a list
 
 class NotFinite(Exception):
   """Weights, losses or gradients are not finite; the message says which."""
+
+  exit_code = Exit.NOT_FINITE
 
 
 def settle(
