@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import rules
-from emma_jax.structs import Mean
+from emma_jax.structs import Array, Mean
 
 # Of a step's metrics: how many steps in a row were refused; 0: it was applied.
 REFUSED = "refused"
@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
 
 
 def judge(
-  loss: jax.Array, norm: jax.Array, refused: jax.Array, most: int
+  loss: jax.Array, norm: jax.Array, refused: Array, most: int
 ) -> Verdict:
   """Whether a step is applied.
 
