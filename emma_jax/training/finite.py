@@ -13,9 +13,8 @@ is not saved.
 """
 
 from collections.abc import Iterable, Mapping
-import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +22,7 @@ import numpy as np
 
 from emma_jax import rules
 from emma_jax.exits import Exit
-from emma_jax.structs import Mean
-from emma_jax.training.state import TrainState
+from emma_jax.structs import Array, Mean
 
 # Of a step's metrics: how many steps in a row were refused; 0: it was applied.
 REFUSED = "refused"
@@ -37,41 +35,34 @@ class NotFinite(Exception):
   exit_code = Exit.NOT_FINITE
 
 
-def settle(
-  loss: jax.Array,
-  norm: jax.Array,
-  before: TrainState,
-  after: TrainState,
-  most: int,
-) -> tuple[TrainState, Mean]:
-  """(the state a step ends with, how many in a row were refused), on device.
+class Verdict(NamedTuple):
+  """Of a step: scalars on the device."""
+
+  applied: jax.Array  # whether its update is
+  counts: jax.Array  # whether it counts as done
+  refused: jax.Array  # steps in a row that were not applied, this one included
+
+  def kept(self, new: Any, old: Any) -> Any:
+    """What a step ends with: `new`, or `old` where it is not applied."""
+    return jax.tree.map(lambda n, o: jnp.where(self.applied, n, o), new, old)
+
+
+def judge(
+  loss: jax.Array, norm: jax.Array, refused: Array, most: int
+) -> Verdict:
+  """Whether a step is applied.
 
   Args:
     loss, norm: of the step and of its gradient, scalars.
-    before: the step's state.
-    after: as the step's update makes it.
+    refused: steps in a row before it that were not applied.
     most: steps in a row that may be refused: such a one counts as done, its
       batch is left out. After more than these the state stays as it is for
       ever: none is applied that comes before the host has noticed.
   """
-  halted = before.refused > most
+  halted = refused > most
   applied = jnp.isfinite(loss) & jnp.isfinite(norm) & ~halted
-  refused = jnp.where(applied, 0, before.refused + 1)
-  kept = jax.tree.map(
-    lambda new, old: jnp.where(applied, new, old),
-    (after.trained, after.opt_state, after.ema),
-    (before.trained, before.opt_state, before.ema),
-  )
-  trained, opt_state, ema = kept
-  state = dataclasses.replace(
-    after,
-    step=jnp.where(refused > most, before.step, after.step),
-    trained=trained,
-    opt_state=opt_state,
-    ema=ema,
-    refused=refused,
-  )
-  return state, Mean(refused, jnp.float32(1))
+  refused = jnp.where(applied, 0, refused + 1)
+  return Verdict(applied, refused <= most, refused)
 
 
 def flags(tree: Any) -> jax.Array:

@@ -86,7 +86,7 @@ def make_step(
   and the average.
 
   A step whose loss or gradient is not finite is not applied; of those,
-  `max_skipped_steps` in a row count as done, see `finite.settle`.
+  `max_skipped_steps` in a row count as done, see `finite.judge`.
   """
 
   of_batch = make_gradients(
@@ -100,20 +100,28 @@ def make_step(
 
   def update(state: TrainState, batch: Batch):
     metrics, grads = of_batch(state, batch)
+    norm, one = optim.global_norm(grads), jnp.float32(1)
+    verdict = finite.judge(
+      metrics["loss/total"].total, norm, state.refused, max_skipped_steps
+    )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
     trained = optax.apply_updates(state.trained, updates)
+    # Before the average, which then reads what is stored: nothing is computed
+    # twice.
+    trained = verdict.kept(trained, state.trained)
     ema = optim.ema_update(state.ema, trained, ema_decay, state.step)
-    after = dataclasses.replace(
-      state, step=state.step + 1, trained=trained, opt_state=opt_state, ema=ema
-    )
-    norm, one = optim.global_norm(grads), jnp.float32(1)
-    state, refused = finite.settle(
-      metrics["loss/total"].total, norm, state, after, max_skipped_steps
+    state = dataclasses.replace(
+      state,
+      step=jnp.where(verdict.counts, state.step + 1, state.step),
+      trained=trained,
+      opt_state=verdict.kept(opt_state, state.opt_state),
+      ema=verdict.kept(ema, state.ema),
+      refused=verdict.refused,
     )
     return state, metrics | {
       "norm/gradient": Mean(norm, one),
       "norm/update": Mean(optim.global_norm(updates), one),
-      finite.REFUSED: refused,
+      finite.REFUSED: Mean(verdict.refused, one),
     }
 
   if mesh is None:
