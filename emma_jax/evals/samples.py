@@ -100,7 +100,10 @@ class RunSamples:
       )
       made[weights] = self._sample(session, items)
     if jax.process_index() == 0:
-      self._keep(look, items, made)
+      try:
+        self._keep(look, items, made)
+      except OSError as error:  # a look is worth no run
+        look.writer.note(f"The samples of step {look.step} are lost: {error}")
 
   def _items(self, stage: str) -> list[Item]:
     """Those of tasks that the stage trains."""

@@ -197,3 +197,10 @@ def test_a_sheet_has_its_pictures_where_its_head_says():
   assert is_of(column(1), (255, 0, 0)) and not is_of(column(1), (0, 0, 255))
   assert is_of(column(2), (0, 0, 255)) and is_of(column(2), (255, 0, 0))
   assert is_of(column(3), (0, 0, 255))
+
+
+def test_samples_that_cannot_be_written_end_nothing(config, tmp_path):
+  (tmp_path / "samples").write_text("a file in the folder's place")
+  one = look(2)
+  samples.RunSamples(tmp_path, config, Session)(one)
+  assert "samples of step 2 are lost" in one.writer.notes[0]
