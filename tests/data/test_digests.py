@@ -410,6 +410,7 @@ def test_a_recipe():
       check="header",
       max_pixels=9,
       max_sources=3,
+      allow_outside=True,
       options=sequences.Options(data_dir="/d"),
     ),
     {},
