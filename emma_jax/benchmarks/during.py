@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from emma_jax import distributed
 from emma_jax.benchmarks import folders, runs, stages, tables
 from emma_jax.benchmarks.model import Model, about
 from emma_jax.benchmarks.records import BadRun
@@ -66,6 +67,7 @@ class BenchmarkEvaluator:
     del last
     out = str(self.workdir / "benchmarks" / f"step-{step}")
     run = self._run(out)
+    params = distributed.whole(params)  # each process predicts a part
     session = build_session.session(
       self.config,
       params,

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from emma_jax import sharding
 from emma_jax.build import sections
 from emma_jax.evals import predictions, reference, runner, table
 from emma_jax.evals.files import NoRecords
@@ -18,6 +19,7 @@ from emma_jax.evals.outcomes import Evaluation, Scores
 from emma_jax.evals.run_report import RunReport
 from emma_jax.evals.samples import RunSamples
 from emma_jax.evals.settings import EvalSettings, knows_world
+from emma_jax.sampling.placement import Placement
 from emma_jax.training.looks import Look
 
 MakeSession = Callable[..., Any]
@@ -114,7 +116,10 @@ class StageEvaluator:
 
       make = build_session.session
     name = f"{self.config['name']} {stage}"
-    session = make(self.config, params, name=name, step=step, route=route)
+    given: dict[str, Any] = dict(name=name, step=step, route=route)
+    if jax.device_count() > 1:
+      given["place"] = self._place()
+    session = make(self.config, params, **given)
     try:
       done = runner.run(session, settings, table.Lines())
     except NoRecords as error:  # the training is worth more than its scores
@@ -123,6 +128,10 @@ class StageEvaluator:
     if last and settings.reference:
       self._compare(done.scores, settings)
     return done
+
+  def _place(self) -> Placement:
+    """The run's own mesh: a model may be larger than a device or a host."""
+    return Placement.over(sharding.MeshConfig(**self.config["mesh"]))
 
   def _compare(self, scores: Scores, settings: EvalSettings):
     """Adds the reference model's scores on the same samples."""

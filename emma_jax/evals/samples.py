@@ -15,13 +15,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from emma_jax import distributed, files
+from emma_jax import files
 from emma_jax.build import held_out
 from emma_jax.build import session as build_session
 from emma_jax.data.loading.sources import open_source
 from emma_jax.data.pictures.images import BadRecord, load_picture
 from emma_jax.evals import contact_sheet
 from emma_jax.evals.files import decoded, plain_question
+from emma_jax.sampling.placement import Placement
 from emma_jax.structs import (
   TASKS,
   Drawing,
@@ -34,8 +35,6 @@ from emma_jax.training.looks import Look
 from emma_jax.world import scoring
 
 LIVE, AVERAGED = WEIGHTS = ("live", "averaged")
-# What one device of several processes is given whole; see `_params`.
-_WHOLE_BYTES = 2**32
 _TASKS = (*TASKS, "autoencoder")
 # Records of a source that are looked at for each that is wanted.
 _TRIED = 10
@@ -84,19 +83,13 @@ class RunSamples:
       return
     made: dict[str, list[Made]] = {}
     for weights in WEIGHTS:
-      params = _params(look.params(weights == AVERAGED))
-      if params is None:
-        look.writer.note(
-          "No samples: several processes do not share a model that is larger "
-          f"than {_WHOLE_BYTES >> 30} GiB; set config.train.sample_every=0."
-        )
-        return
       session = self._make_session(
         self._config,
-        params,
+        look.params(weights == AVERAGED),
         name=f"{self._config['name']} {look.stage}",
         step=look.step,
         route="router" if look.router_trained else "versatile",
+        place=Placement(mesh=look.mesh) if look.mesh.size > 1 else Placement(),
       )
       made[weights] = self._sample(session, items)
     if jax.process_index() == 0:
@@ -226,15 +219,6 @@ def _texts(
     lines = [f"{i.task}: {i.text}" for i in drawn]
     out["samples/prompts"] = "\n\n".join(lines)
   return out
-
-
-def _params(params: dict) -> dict | None:
-  """Weights that a session can use: as they lie on the devices of a single
-  process; of several, a copy on each host, None where that is too much."""
-  if jax.process_count() == 1:
-    return params
-  size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
-  return distributed.whole(params) if size <= _WHOLE_BYTES else None
 
 
 # ---------------------------------------------------------------- the records

@@ -13,7 +13,6 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from emma_jax import distributed
 from emma_jax.training import goodput, validation
 from emma_jax.training.metrics import MetricWriter, Timer
 from emma_jax.training.objectives import SummedObjective
@@ -47,8 +46,8 @@ class Look:
 
 
 Observer = Callable[[Look], None]
-# Called after each stage: (params, stage name, global step, last, whether the
-# router is a trained one) -> None.
+# Called after each stage, by all processes: (params as they lie on the run's
+# mesh, stage name, global step, last, whether the router is a trained one).
 AfterStage = Callable[[dict, str, int, bool, bool], None]
 
 
@@ -106,7 +105,7 @@ class Looks:
       return
     with self._timer.excluded(), self._ledger.of("evaluation"):
       averaged = self._stage.next_stage_weights == "ema"
-      params = distributed.whole(state.params(averaged=averaged))
+      params = state.params(averaged=averaged)
       self._midway(params, self._stage.name, step, False, router_trained)
 
   def _last(self, step: int) -> bool:

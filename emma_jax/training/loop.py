@@ -140,11 +140,7 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
         session.record.doing(f"evaluating {stage.name}")
         with session.ledger.of("evaluation"):
           session.after_stage(
-            distributed.whole(params),
-            stage.name,
-            first,
-            i + 1 == len(run.stages),
-            routed,
+            params, stage.name, first, i + 1 == len(run.stages), routed
           )
       state, meta = None, {}
   return params

@@ -15,6 +15,7 @@ import socket
 import time
 from typing import Any
 
+from emma_jax import locks
 from emma_jax.exits import Exit
 from emma_jax.training import run_file
 
@@ -153,7 +154,9 @@ def read(folder: str | os.PathLike, now: float | None = None) -> Status:
 
 def holder(workdir: pathlib.Path, content: Mapping[str, Any]) -> bool | None:
   """Whether the process that began the run is there; None: nothing tells."""
-  del workdir
+  found = locks.holder(workdir)
+  if found is not None and found.sure:
+    return True
   if content["host"] != socket.gethostname():
     return None
   started = run_file.process_start(content["pid"])
