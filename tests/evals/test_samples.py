@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 from PIL import Image
 import pytest
@@ -67,7 +68,7 @@ def look(step: int, stage: str = "3_quality", **changes) -> Look:
     samples=True,
     router_trained=False,
     params=lambda averaged: {"averaged": np.array(averaged)},
-    mesh=None,
+    mesh=jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",)),
     writer=Shown(),
     **changes,
   )

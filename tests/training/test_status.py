@@ -40,7 +40,7 @@ def test_a_run_that_does_well(record, tmp_path):
   (tmp_path / "checkpoints" / "6.tmp").mkdir()
   log(
     tmp_path,
-    {"step": 2, "loss/x": 3.0, "spikes": 1, "skipped_steps": 2},
+    {"step": 2, "loss/x": 3.0, "loss_spikes": 1, "skipped_steps": 2},
     {"step": 4, "loss/x": 2.0, "loss/y": 1.0},
     {"step": 4, "validation/loss/x": 2.5},
   )
