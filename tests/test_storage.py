@@ -106,10 +106,9 @@ def test_stacks_of_failing_storage_are_left_out_and_those_of_bugs_are_not(
 ):
   """A log with an error of storage, and the writes that end after it."""
   shown: list[str] = []
+  storage.quiet_logs(False)
   monkeypatch.setattr(
-    sys,
-    "__unraisablehook__",
-    lambda raised: shown.append(str(raised.exc_value)),
+    sys, "unraisablehook", lambda raised: shown.append(str(raised.exc_value))
   )
 
   def say():
