@@ -14,7 +14,6 @@ import pathlib
 import re
 import shutil
 import sys
-import threading
 from typing import Any
 
 from emma_jax.exits import Exit
@@ -238,10 +237,13 @@ def quiet_logs(quiet: bool = True) -> None:
     logger.removeFilter(_no_storage)
     if quiet:
       logger.addFilter(_no_storage)
-  if quiet:
-    sys.excepthook = _no_late_answers
-  elif sys.excepthook is _no_late_answers:
-    sys.excepthook = sys.__excepthook__
+  if quiet and sys.unraisablehook is not _no_late_answers:
+    _former[:], sys.unraisablehook = [sys.unraisablehook], _no_late_answers
+  elif not quiet and sys.unraisablehook is _no_late_answers:
+    sys.unraisablehook = _former.pop()
+
+
+_former: list[Any] = []  # the hook that all else goes to
 
 
 def _no_storage(record: logging.LogRecord) -> bool:
@@ -249,9 +251,9 @@ def _no_storage(record: logging.LogRecord) -> bool:
   return error is None or cause(error) is None
 
 
-def _no_late_answers(kind: type, error: BaseException, trace: Any) -> None:
-  """TensorStore's threads print a stack for every write that ends after the
-  first failed one, as nobody waits for it any more."""
-  late = isinstance(error, RuntimeError) and "loop is closed" in str(error)
-  if not late or threading.current_thread() is threading.main_thread():
-    sys.__excepthook__(kind, error, trace)
+def _no_late_answers(raised: Any) -> None:
+  """TensorStore's threads raise for every write that ends after the first
+  failed one, as nobody waits for it any more; Python would print a stack."""
+  error = raised.exc_value
+  if not (isinstance(error, RuntimeError) and "loop is closed" in str(error)):
+    _former[0](raised)
