@@ -251,6 +251,7 @@ def _decode(config, emma: Emma, params, request: Request, mesh: Mesh) -> Job:
     scalar(jnp.float32),
     scalar(jnp.int32),
     scalar(jnp.int32),
+    _rows((emma.config.llm.vocab_size,), jnp.bool, mesh, None),
     request.answer,
   )
   return _job(

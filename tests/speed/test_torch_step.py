@@ -12,7 +12,7 @@ from emma_jax import flow, optimizer, rules
 from emma_jax.build import config_file
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
-from emma_jax.convert import emma as names
+from emma_jax.convert import emma_names as names
 from emma_jax.convert import table
 from emma_jax.speed import sizes, synthetic
 from emma_jax.training import step as step_lib
