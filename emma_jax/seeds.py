@@ -52,5 +52,5 @@ def check_config(config: Mapping[str, Any], path: str = "") -> None:
     at = f"{path}.{key}".lstrip(".")
     if hasattr(value, "items"):  # a ConfigDict is no Mapping
       check_config(value, at)
-    elif key == "seed":
+    elif key == "seed" and value is not None:  # None: the default of others
       checked(value, at)

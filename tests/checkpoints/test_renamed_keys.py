@@ -50,12 +50,17 @@ def test_the_config_of_an_older_run_is_the_one_of_today():
 
 
 # What has been given another value, or was added, since then: a stage balances
-# STEM and general pictures, and measures what it has learned.
+# STEM and general pictures, and measures what it has learned; a run is looked at
+# before a stage ends.
 SINCE = {
   "data.sources.understanding_general",
   "evaluate.router.samples",
   "evaluate.router.sources",
   "stages.4b_router.mixture",
+  "train.sample_every",
+  "train.sample_tokens",
+  "train.validate_every",
+  "train.validate_samples",
 }
 
 

@@ -177,7 +177,7 @@ def finished(call, tmp_path, monkeypatch, capfd):
   digest = train._read(config).digest
   more = dict(config=digest, results=run_file.results(folder))
   record.end(run_file.DONE, Exit.DONE, **more)
-  monkeypatch.setattr(train, "_train", lambda asked: 99)
+  monkeypatch.setattr(train, "_claim", lambda asked: 99)
 
   def again(*overrides: str) -> tuple[int, str]:
     return train.main([*config, *overrides]), capfd.readouterr().out
@@ -237,7 +237,7 @@ def test_an_error_is_told_to_who_looks_at_the_run(call, tmp_path, monkeypatch):
     asked.record.begin("mine", [("a", 3, 1)], 0, log_every=1)
     raise FileNotFoundError("the disk is gone")
 
-  monkeypatch.setattr(train, "_train", fail)
+  monkeypatch.setattr(train, "_claim", fail)
   code, said = call()
   assert code == Exit.MISTAKE and "the disk is gone" in said
   content = run_file.read(tmp_path)

@@ -212,7 +212,9 @@ def test_an_accumulation_that_does_not_divide_is_refused():
 
 
 def test_weights_of_tasks_are_checked():
-  with pytest.raises(ValueError, match="editing=-1.0 is not a number from 0 on"):
+  with pytest.raises(
+    ValueError, match="editing=-1.0 is not a number from 0 on"
+  ):
     neutral.task_weights(editing=-1.0)
   with pytest.raises(ValueError, match="nothing would be learned"):
     objectives.TaskWeights(understanding=0.0, drawing=0.0, editing=0.0)

@@ -7,10 +7,10 @@ time; what all workers hold together is the matter of `budget`.
 from collections.abc import Iterator
 from typing import IO, Any
 
-from emma_jax.data.pictures import images
+from emma_jax.data.pictures.bad_record import MAX_BYTES
 
 # Decompressed bytes of a row with all its pictures.
-ROW = images.MAX_BYTES
+ROW = MAX_BYTES
 # A text: a line of JSON, a member of an archive. As Python's objects it may
 # take twenty times as much.
 TEXT = 16 * 2**20

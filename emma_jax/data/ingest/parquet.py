@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 
 from emma_jax.data.ingest import limits, thrift
 from emma_jax.data.pictures import budget
-from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.pictures.bad_record import BadRecord
 
 # Rows that are in memory at a time: with pictures, tens of MB.
 _BATCH = 16

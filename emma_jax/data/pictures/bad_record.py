@@ -1,5 +1,8 @@
 """The one error of records and pictures that cannot be used."""
 
+# No encoded picture of more bytes is read.
+MAX_BYTES = 128 * 2**20
+
 
 class BadRecord(ValueError):
   """A record that cannot be used. `where`: "file:line" or an id."""

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from emma_jax.data.pictures import budget, modes
+from emma_jax.data.pictures.bad_record import MAX_BYTES as MAX_BYTES
 from emma_jax.data.pictures.bad_record import BadRecord as BadRecord
 from emma_jax.data.pictures.modes import WHITE as WHITE
 from emma_jax.structs import RawPicture, WithLatent
@@ -20,8 +21,6 @@ from emma_jax.structs import RawPicture, WithLatent
 GRID = 32
 # Decompression-bomb limit: no picture with more pixels is decoded.
 MAX_PIXELS = 64_000_000
-# No encoded picture of more bytes is read.
-MAX_BYTES = 128 * 2**20
 # Bytes that a pixel takes while it is decoded, as Pillow holds it.
 _PIXEL = 4
 # A side that is more times longer than the other: a line, not a picture. What
