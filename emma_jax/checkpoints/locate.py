@@ -127,15 +127,21 @@ def _of_run(
 
 
 def _of_export(path: pathlib.Path, choose: Choose, kept: Kept) -> Weights:
+  refused: list[Exception] = []  # by the caller, in words of its own
+
   def putting(about: exported.Exported) -> exported.Put:
-    choose(_meta(about))
-    return kept(_meta(about)).put
+    try:
+      choose(_meta(about))
+      return kept(_meta(about)).put
+    except Exception as error:
+      refused.append(error)
+      raise
 
   try:
     found = exported.load(path, putting)
-  except CheckpointError:
-    raise
   except ValueError as error:  # of folder, config, names or values: all tell
+    if error in refused:
+      raise
     raise CheckpointError(str(error)) from error
   return Weights(params=found.params, meta=_meta(found))
 

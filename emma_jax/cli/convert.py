@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   check.add_argument(
     "--tolerance",
-    type=ranges.Range(0, 1).number,
+    type=ranges.Range(0, 0.5).number,
     default=TOLERANCE,
     help="of each reference's maximum (default: %(default)s)",
   )

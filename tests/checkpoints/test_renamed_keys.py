@@ -50,8 +50,8 @@ def test_the_config_of_an_older_run_is_the_one_of_today():
 
 
 # What has been given another value, or was added, since then: a stage balances
-# STEM and general pictures, and measures what it has learned; a run is looked at
-# before a stage ends.
+# STEM and general pictures, and measures what it has learned; a run is looked
+# at before a stage ends.
 SINCE = {
   "data.sources.understanding_general",
   "evaluate.router.samples",
