@@ -185,6 +185,7 @@ def test_noise_is_by_a_samples_number_whatever_the_batch(
   perfect, config, batch
 ):
   """Seeds and places were added once, so that pictures were the batch's."""
+  perfect.calls.clear()
   settings = EvalSettings.of(
     config, held_out=False, ceiling=False, seed=3, batch=batch
   )
@@ -237,9 +238,9 @@ def test_pictures_of_many_sizes_are_asked_for_and_scored_by_size(config):
     assert all(e["score"] == 1.0 for e in entry["sizes"].values())
   assert all(e["n"] == 6 for e in scores["drawing"]["sizes"].values())
   # Each batch in as many requests as it has sizes, of the sizes wanted.
-  calls = [(n, size) for kind, n, *size in session.calls if kind == "draw"]
-  assert sum(n for n, _ in calls) == 30
-  assert {f"{size[0][0]}x{size[0][1]}" for _, size in calls} == names
+  calls = [call[1:] for call in session.calls if call[0] == "draw"]
+  assert sum(len(streams) for *_, streams in calls) == 30
+  assert {f"{y}x{x}" for (y, x), *_ in calls} == names
   wrong = Blind(records=samples)
   scores = runner.evaluate(wrong, settings)
   assert {e["score"] for e in scores["drawing"]["sizes"].values()} == {0.0}

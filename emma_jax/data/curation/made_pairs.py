@@ -76,8 +76,10 @@ def first(spec: str, count: int) -> tuple[list[schema.Stored], int]:
       held = schema.Stored(record=record)
       if not held.pictures or any(p is None for p in held.pictures):
         continue
+      # Where pictures may lie the source has decided.
       held = _with_pictures(
-        held, [encoded(p, "picture", record.id, "") for p in held.pictures]
+        held,
+        [encoded(p, "picture", record.id, "", True) for p in held.pictures],
       )
       for picture in held.pictures:
         pixels(picture, record.id)
