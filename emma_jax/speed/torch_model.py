@@ -131,7 +131,12 @@ class Model(emma_torch.Emma):
     mode: str,
     flex: bool,
   ):
-    about = {"config": config, "route": objective.route}
+    about = {
+      "config": config,
+      "route": objective.route,
+      "framing": None,  # a step neither reads pictures nor answers
+      "answer_ids": [(0, 0)],
+    }
     super().__init__(about, w, None)  # type: ignore[arg-type]  # no text is read
     self.objective = objective
     self.llm = Decoder(w.llm, self.c["llm"], mode, flex)
