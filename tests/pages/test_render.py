@@ -86,7 +86,10 @@ VALUES = {
     "tables": [{"title": EVIL, "columns": [EVIL], "rows": []}],
     "sheets": [{"title": EVIL, "about": EVIL, "sheet": SHEET}],
     "marked": False,
+    "predictions": EVIL,
+    "seen": EVIL,
     "curves": [],
+    "samples": [],
     "config": EVIL,
   },
   "statistics.html.j2": {
