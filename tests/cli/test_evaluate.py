@@ -106,7 +106,7 @@ def test_flags_and_files(loaded, tmp_path, capsys):
   lines = predictions.read(out / "predictions.jsonl")
   sets = collections.Counter(line["set"] for line in lines)
   assert sets["drawing"] == sets["editing"] == 4
-  assert 'href="predictions.jsonl"' in (out / "report.html").read_text()
+  assert "<code>predictions.jsonl</code>" in (out / "report.html").read_text()
   EvalSettings.of(loaded[0][1])  # the config itself stays sound
 
 

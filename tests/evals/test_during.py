@@ -57,7 +57,7 @@ def test_resumed_equals_undisturbed(tmp_path, config, capsys):
   assert "report.html" in said.out and "scores.json" in said.out
   page = (tmp_path / "whole" / "report.html").read_text()
   assert "Scores over time" in page and "reference 1.000" in page
-  assert 'href="evaluations/step-40/predictions.jsonl"' in page
+  assert "<code>evaluations/step-40/predictions.jsonl</code>" in page
   for step, count in ((10, 6), (40, 12)):
     folder = tmp_path / "whole" / "evaluations" / f"step-{step}"
     lines = predictions.read(folder / predictions.LINES)
