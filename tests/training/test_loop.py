@@ -19,7 +19,7 @@ from emma_jax.checkpoints import integrity
 from emma_jax.checkpoints.integrity import ContradictionError
 from emma_jax.data.loading.dataset import Bad, TooManyBadRecords
 from emma_jax.structs import Mean
-from emma_jax.training import loop, metrics
+from emma_jax.training import loop, metrics, stage_loop
 from tests import tiny
 
 STEPS = 5  # of each of the two stages
@@ -155,7 +155,7 @@ def test_shares_of_tasks_in_the_gradient_are_measured_at_their_steps(
 
     return measure
 
-  monkeypatch.setattr(loop, "task_norms", norms)
+  monkeypatch.setattr(stage_loop, "task_norms", norms)
   loop.train(make_run(train__gradient_shares_every=2), tmp_path)
   assert seen == [
     (n, i) for n in ("1_pretraining", "3_quality") for i in (1, 3)
