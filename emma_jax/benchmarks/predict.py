@@ -10,13 +10,10 @@ process an item comes, or whether a run was killed in between.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
-import io
 import os
 import re
 import time
 from typing import Any
-
-from PIL import Image
 
 from emma_jax import files
 from emma_jax.benchmarks import asked as asking
@@ -27,6 +24,7 @@ from emma_jax.benchmarks.model import Model
 from emma_jax.benchmarks.records import Appender, Prediction, Stopped
 from emma_jax.benchmarks.selection import Shard, limited, stream
 from emma_jax.benchmarks.settings import SetSettings
+from emma_jax.data.pictures.encoded import png
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.sampling.answers import Answer, Conversation
 from emma_jax.sampling.canvases import Canvas
@@ -282,9 +280,7 @@ class _Worker:
     )
 
   def _drawn(self, job: _Job, pixels: Any) -> Prediction:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    data = out.getvalue()
+    data = png(pixels)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", job.line.id)[:80]
     # By its key: pictures of other weights in the same folder stay.
     path = f"pictures/{name}-{job.line.repeat}-{job.line.key[:12]}.png"

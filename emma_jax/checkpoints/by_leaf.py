@@ -91,17 +91,7 @@ def read_step(
     CheckpointError: the step lacks a subtree, or has other weights.
     CheckpointDamaged: its stored bytes are not what was saved.
   """
-  content = sound.read_content(directory / str(step))
-  missing = [key for key in keys if key not in content["roots"]]
-  if missing:
-    raise CheckpointError(
-      f"Step {step} holds {content['roots']}, not {missing}."
-    )
-  leaves = {
-    path: entry
-    for path, entry in content["leaves"].items()
-    if path.split("/")[0] in keys
-  }
+  _, leaves = sound.read_part(directory / str(step), keys)
   stored = {path: sound.abstract_leaf(entry) for path, entry in leaves.items()}
   keep.check({_weight(path): x.shape for path, x in stored.items()})
   out: dict[str, Any] = {}

@@ -312,17 +312,7 @@ def read_step(
     CheckpointError: the step has no such subtrees, or is of another structure.
     CheckpointDamaged: its stored bytes are not what was saved.
   """
-  content = sound.read_content(directory / str(step))
-  missing = [key for key in keys if key not in content["roots"]]
-  if missing:
-    raise CheckpointError(
-      f"Step {step} holds {content['roots']}, not {missing}."
-    )
-  leaves = {
-    p: entry
-    for p, entry in content["leaves"].items()
-    if p.split("/")[0] in keys
-  }
+  content, leaves = sound.read_part(directory / str(step), keys)
   empty: dict[str, Any] = {key: {} for key in keys}  # all frozen, or nothing
   if not leaves:
     return empty, content["meta"]

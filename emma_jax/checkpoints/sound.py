@@ -113,6 +113,29 @@ def read_content(path: pathlib.Path) -> dict:
   return content | {"meta": current_meta(content["meta"])}
 
 
+def read_part(
+  path: pathlib.Path, keys: Sequence[str]
+) -> tuple[dict, dict[str, Any]]:
+  """(a step's content, the leaves among it of these top-level subtrees).
+
+  Raises:
+    CheckpointError: the step has no such subtrees.
+    CheckpointDamaged: as `read_content`.
+  """
+  content = read_content(path)
+  missing = [key for key in keys if key not in content["roots"]]
+  if missing:
+    raise CheckpointError(
+      f"Step {path.name} holds {content['roots']}, not {missing}."
+    )
+  leaves = {
+    name: entry
+    for name, entry in content["leaves"].items()
+    if name.split("/")[0] in keys
+  }
+  return content, leaves
+
+
 def placed(abstract: Any) -> Any:
   """Gives every leaf a sharding; Orbax would else look for the saved one."""
   default: jax.sharding.Sharding

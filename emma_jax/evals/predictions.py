@@ -11,15 +11,12 @@ goes last. So a kill leaves the predictions of the evaluation before.
 from collections.abc import Mapping, Sequence
 import concurrent.futures
 import hashlib
-import io
 import json
 import pathlib
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from emma_jax import files
+from emma_jax.data.pictures.encoded import png
 from emma_jax.evals.outcomes import Outcome
 from emma_jax.structs import Drawing, Editing, Understanding
 
@@ -67,7 +64,7 @@ def _line(
   line = {"set": name, "index": index, **_asked(outcome), **_marks(outcome)}
   if outcome.picture is None:
     return line
-  data = _png(outcome.picture)
+  data = png(outcome.picture)
   digest = hashlib.sha256(data).hexdigest()
   path = f"{PICTURES}/{name}-{index:05d}-{digest[:12]}.png"
   if not (folder / path).is_file():
@@ -111,9 +108,3 @@ def _marks(outcome: Outcome) -> dict[str, Any]:
       for kind, right in outcome.marks
     ]
   }
-
-
-def _png(picture_YXC: np.ndarray) -> bytes:
-  out = io.BytesIO()
-  Image.fromarray(picture_YXC).save(out, "PNG")
-  return out.getvalue()

@@ -7,7 +7,7 @@ SIZES is its folder. A line comes out when it is ready, and then one
 for every line that goes in; they are JSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import os
@@ -91,6 +91,35 @@ class Child:
 def _piped(pipe: IO[str] | None) -> IO[str]:
   assert pipe is not None  # `Popen` was asked for all three
   return pipe
+
+
+def outcome(
+  module: str, *arguments: str, what: Any, env: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+  """The JSON on the last line that a module prints, in a process of its own.
+
+  No arenas of malloc that keep what is free: a peak of memory is to be that of
+  the work.
+
+  Args:
+    module, arguments: of `python -m`.
+    what: is done, for the error.
+    env: more of the environment.
+
+  Raises:
+    ValueError: the process failed, with its last line.
+  """
+  result = subprocess.run(
+    [sys.executable, "-m", module, *arguments],
+    text=True,
+    capture_output=True,
+    env=os.environ | {"MALLOC_ARENA_MAX": "1"} | dict(env or {}),
+    check=False,
+  )
+  if result.returncode:
+    errors = result.stderr.strip().splitlines() or ["killed: too much memory?"]
+    raise ValueError(f"{what} ended with {result.returncode}: {errors[-1]}")
+  return json.loads(result.stdout.splitlines()[-1])
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -8,11 +8,11 @@ A process per case, as the highest resident memory of a process never falls.
 from collections.abc import Iterator, Sequence
 import dataclasses
 import json
-import os
 import re
-import subprocess
 import sys
 from typing import Any
+
+from emma_jax.speed import child
 
 PICTURES = ("1024x1024", "2048x512")
 HEADER = (
@@ -60,25 +60,9 @@ def measure(case: Case, sizes: str) -> dict[str, Any]:
   Raises:
     ValueError: the process failed, with its last line.
   """
-  # No arenas that keep what is free: the peak is to be that of one run.
-  env = os.environ | {"MALLOC_ARENA_MAX": "1"}
-  result = subprocess.run(
-    [
-      sys.executable,
-      "-m",
-      __spec__.name,
-      sizes,
-      json.dumps(dataclasses.asdict(case)),
-    ],
-    text=True,
-    capture_output=True,
-    env=env,
-    check=False,
+  return child.outcome(
+    __spec__.name, sizes, json.dumps(dataclasses.asdict(case)), what=case
   )
-  if result.returncode:
-    errors = result.stderr.strip().splitlines() or ["killed: too much memory?"]
-    raise ValueError(f"{case} ended with {result.returncode}: {errors[-1]}")
-  return json.loads(result.stdout.splitlines()[-1])
 
 
 def line(result: dict[str, Any]) -> str:

@@ -15,10 +15,11 @@ import math
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import time
 from typing import Any
+
+from emma_jax.speed import child
 
 FORMS = ("export", "run")
 HEADER = (
@@ -155,21 +156,14 @@ def measure(case: Case) -> dict[str, Any]:
   Raises:
     ValueError: the process failed, with its last line.
   """
-  # No arenas that keep what is free: the peak is to be that of the restore.
-  env = os.environ | {"MALLOC_ARENA_MAX": "1", "JAX_PLATFORMS": "cpu"}
   flag = f"--xla_force_host_platform_device_count={case.devices}"
-  env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {flag}".strip()
-  result = subprocess.run(
-    [sys.executable, "-m", __spec__.name, json.dumps(dataclasses.asdict(case))],
-    text=True,
-    capture_output=True,
-    env=env,
-    check=False,
+  flags = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+  return child.outcome(
+    __spec__.name,
+    json.dumps(dataclasses.asdict(case)),
+    what=case,
+    env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
   )
-  if result.returncode:
-    errors = result.stderr.strip().splitlines() or ["killed: too much memory?"]
-    raise ValueError(f"{case} ended with {result.returncode}: {errors[-1]}")
-  return json.loads(result.stdout.splitlines()[-1])
 
 
 def line(result: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import socket
 import time
 from typing import Any
 
-from emma_jax import files
+from emma_jax import files, leases
 
 NAME = "run.json"
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped", "failed"
@@ -49,7 +49,7 @@ class RunFile:
       "name": name,
       "state": RUNNING,
       "pid": os.getpid(),
-      "process_started": process_start(os.getpid()),
+      "process_started": leases.start_of(os.getpid()) or None,
       "host": socket.gethostname(),
       "started": time.time(),
       "stages": [
@@ -126,16 +126,6 @@ def read(workdir: str | os.PathLike) -> dict[str, Any] | None:
   except (OSError, ValueError):
     return None
   return content if isinstance(content, dict) else None
-
-
-def process_start(pid: int) -> str | None:
-  """When a process of this machine began, in the kernel's words; None where
-  there is none, or nothing tells. With the id it names one process for good."""
-  try:
-    text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-  except OSError:
-    return None
-  return text.rpartition(")")[2].split()[19]
 
 
 def newest_step(workdir: str | os.PathLike) -> int | None:

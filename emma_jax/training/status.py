@@ -15,7 +15,7 @@ import socket
 import time
 from typing import Any
 
-from emma_jax import locks
+from emma_jax import leases, locks
 from emma_jax.exits import Exit
 from emma_jax.training import run_file
 
@@ -159,9 +159,8 @@ def holder(workdir: pathlib.Path, content: Mapping[str, Any]) -> bool | None:
     return True
   if content["host"] != socket.gethostname():
     return None
-  started = run_file.process_start(content["pid"])
   if content.get("process_started") is not None:
-    return started == content["process_started"]
+    return leases.start_of(content["pid"]) == content["process_started"]
   try:
     os.kill(content["pid"], 0)
   except ProcessLookupError:

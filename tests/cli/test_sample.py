@@ -1,5 +1,7 @@
 """Real files in and out, and mistakes without a stack trace."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -14,22 +16,24 @@ from emma_jax.sampling.session import Session
 from tests.sampling import small
 
 
+def saved(path: Path, params: dict) -> str:
+  """The flag that names a file of these weights, of the small config."""
+  config = small.config()
+  meta = dict(
+    config=config,
+    fingerprints=build_data.fingerprints(config["data"]),
+    step=7,
+    scores={},
+    router_trained=False,
+  )
+  save_weights(path, params, meta)
+  return f"--checkpoint={path}"
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> str:
-  config = small.config()
   path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-  save_weights(
-    path,
-    small.random_params(config["model"]),
-    dict(
-      config=config,
-      fingerprints=build_data.fingerprints(config["data"]),
-      step=7,
-      scores={},
-      router_trained=False,
-    ),
-  )
-  return f"--checkpoint={path}"
+  return saved(path, small.random_params(small.config()["model"]))
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -267,25 +271,12 @@ def test_a_result_that_is_no_number_is_an_error_not_a_black_picture(
 ):
   """Of a file that another program wrote: ours refuses to."""
   monkeypatch.setattr("emma_jax.convert.casting.check_finite", lambda *_: None)
-  config = small.config()
-  params = small.random_params(config["model"])
-  flat = rules.flatten(params)
+  flat = rules.flatten(small.random_params(small.config()["model"]))
   name = "llm/norm_gen/scale"
   flat[name][3] = np.nan
-  path = tmp_path / "broken.safetensors"
-  save_weights(
-    path,
-    rules.unflatten(flat),
-    dict(
-      config=config,
-      fingerprints=build_data.fingerprints(config["data"]),
-      step=7,
-      scores={},
-      router_trained=False,
-    ),
-  )
+  broken = saved(tmp_path / "broken.safetensors", rules.unflatten(flat))
   out = tmp_path / "o.png"
-  draw = ["draw", f"--checkpoint={path}", "--prompt", "a", "--out", str(out)]
+  draw = ["draw", broken, "--prompt", "a", "--out", str(out)]
   assert main([*draw, "--steps", "1"]) == Exit.NOT_FINITE
   said = capsys.readouterr().err
   assert "NaN or infinite" in said and name in said and not out.exists()

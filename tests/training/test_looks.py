@@ -107,14 +107,7 @@ def test_a_stop_does_not_wait_for_a_look_and_no_look_is_lost(
 
 @pytest.mark.parametrize("when", [2, 4, 6])
 def test_a_crash_leaves_no_look_out_and_none_twice(when, undisturbed, tmp_path):
-  count = []
-
-  def fail(step, batch):
-    count.append(step)
-    if len(count) > when:
-      raise RuntimeError("the disk is gone")
-    return batch
-
+  fail = test_loop.failing_after(when)
   with pytest.raises(RuntimeError, match="the disk is gone"):
     loop.train(make_run(fail), tmp_path)
   loop.train(make_run(), tmp_path)

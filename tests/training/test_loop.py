@@ -328,9 +328,8 @@ def test_a_stop_saves_and_the_same_call_continues(when, tmp_path, undisturbed):
   assert logged(tmp_path) == undisturbed[1]
 
 
-@pytest.mark.parametrize("when", [4, STEPS + 1])
-def test_a_crash_goes_back_to_the_last_save(when, tmp_path, undisturbed):
-  """Between two logs too: their sums are in the checkpoint."""
+def failing_after(when: int):
+  """What `make_run` calls with each batch; raises behind so many of them."""
   count = []
 
   def fail(step, batch):
@@ -339,6 +338,13 @@ def test_a_crash_goes_back_to_the_last_save(when, tmp_path, undisturbed):
       raise RuntimeError("the disk is gone")
     return batch
 
+  return fail
+
+
+@pytest.mark.parametrize("when", [4, STEPS + 1])
+def test_a_crash_goes_back_to_the_last_save(when, tmp_path, undisturbed):
+  """Between two logs too: their sums are in the checkpoint."""
+  fail = failing_after(when)
   with pytest.raises(RuntimeError, match="the disk is gone"):
     loop.train(make_run(fail), tmp_path)
   params = loop.train(make_run(), tmp_path)

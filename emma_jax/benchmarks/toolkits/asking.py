@@ -8,7 +8,6 @@ result there is an error's text, never a picture or an answer in its place.
 import collections
 from collections.abc import Callable, Hashable, Iterable, Sequence
 import dataclasses
-import io
 import logging
 from typing import Any
 
@@ -215,18 +214,12 @@ class Asker:
   def _paint(
     self, ones: Sequence[Asked], prepared: Sequence[Any]
   ) -> list[Given]:
+    from emma_jax.data.pictures.encoded import png  # loads JAX, as a session
+
     made = self.session.paint(
       prepared,
       steps=self._steps,
       seed=self._seed,
       streams=[stream(one.name) for one in ones],
     )
-    return [Given(picture=_png(pixels)) for pixels in made]
-
-
-def _png(pixels_YXC: Any) -> bytes:
-  from PIL import Image
-
-  out = io.BytesIO()
-  Image.fromarray(pixels_YXC).save(out, "PNG")
-  return out.getvalue()
+    return [Given(picture=png(pixels)) for pixels in made]

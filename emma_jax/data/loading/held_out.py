@@ -22,6 +22,12 @@ class LeftOut:
   oversized: int = 0
 
 
+def of_each(samples: int, sources: Mapping[str, Source]) -> dict[str, int]:
+  """How many records are taken of each source; as many, as far as it has."""
+  share = max(1, samples // max(len(sources), 1))
+  return {name: min(share, len(source)) for name, source in sources.items()}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldOutPictures:
   """Pictures of questions, without their text.
@@ -64,8 +70,8 @@ class HeldOutPictures:
     return jax.tree.map(lambda x: x[mine], batch), rest
 
   def _samples(self, left_out: LeftOut) -> Iterator[Sample]:
-    for source in self.sources.values():
-      count = min(max(1, self.samples // len(self.sources)), len(source))
+    for name, count in of_each(self.samples, self.sources).items():
+      source = self.sources[name]
       for i in range(count):
         try:
           record = source[i * len(source) // count]

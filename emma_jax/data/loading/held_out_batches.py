@@ -16,7 +16,7 @@ import numpy as np
 
 from emma_jax.data.batching import packing
 from emma_jax.data.batching.row_layout import Layout
-from emma_jax.data.loading.held_out import LeftOut
+from emma_jax.data.loading.held_out import LeftOut, of_each
 from emma_jax.data.loading.sources import WORLD_LENGTH, Source
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.transforms import Picture, Sample, ToSample
@@ -104,10 +104,7 @@ class HeldOutBatches:
 
   def _samples(self) -> Iterator[_Numbered]:
     """In turn of every source; what no row could hold is counted."""
-    counts = {
-      name: min(max(1, self.samples // len(self.sources)), len(source))
-      for name, source in self.sources.items()
-    }
+    counts = of_each(self.samples, self.sources)
     seen: dict[str, int] = {}  # by task: its times fill the bins alike
     for i in range(max(counts.values(), default=0)):
       for name, source in self.sources.items():

@@ -16,6 +16,13 @@ class Outside(BadRecord):
   """A path that leaves the folder of its set."""
 
 
+def png(picture_YXC: np.ndarray) -> bytes:
+  """A PNG file of a uint8 picture."""
+  out = io.BytesIO()
+  Image.fromarray(picture_YXC).save(out, "PNG")
+  return out.getvalue()
+
+
 def encoded(
   value: Any,
   key: str,
@@ -39,10 +46,7 @@ def encoded(
     given = value.get("bytes")
     value = value.get("path") if given is None else given
   if isinstance(value, np.ndarray):
-    picture_YXC = images.load_picture(value, where)
-    out = io.BytesIO()
-    Image.fromarray(picture_YXC).save(out, "PNG")
-    value = out.getvalue()
+    value = png(images.load_picture(value, where))
   if isinstance(value, (bytes, bytearray, memoryview)):
     _check_size(len(value), key, where, most)
     return bytes(value)
