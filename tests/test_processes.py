@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from emma_jax import processes, supervise
+from emma_jax import processes
+from emma_jax.exits import Exit
 from tests.data import made
 
 TIMEOUT = 60  # seconds for what takes ten; a hang fails
@@ -140,7 +141,7 @@ def test_nothing_is_left_of_a_trainer_that_is_killed(
   pids = [int(word) for word in process.stdout.readline().split()]
   assert len(pids) == 2, process.communicate()[1]
   _, said = process.communicate(timeout=TIMEOUT)
-  assert process.returncode == (supervise.GAVE_UP if supervised else -9), said
+  assert process.returncode == (Exit.GAVE_UP if supervised else -9), said
   assert _gone(pids) and not _left(before)
 
 
