@@ -8,7 +8,7 @@
 flavour=${flavour:-} extras=${extras:-test} lowest=${lowest:-}
 if [ -n "${every:-}" ]; then
   flavour=all${lowest:+-lowest}
-  extras=test,dev,torch,tfds,fast,tpu,cuda,prep,scorers,photos
+  extras=test,dev,docs,torch,tfds,fast,tpu,cuda,prep,scorers,photos
 fi
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repo" || exit 1

@@ -1,5 +1,9 @@
-"""What the pages in Markdown name is there: files, headings, keys, variants."""
+"""What the pages in Markdown name is there: files, headings, commands, flags,
+config keys, variants; and the tree that is drawn is the tree."""
 
+import contextlib
+import importlib
+import io
 from pathlib import Path
 import re
 
@@ -7,63 +11,158 @@ import ml_collections
 import pytest
 
 from emma_jax.build import config_file
+from tests import test_layout
+from tests.docs import pages
 
-REPO = Path(__file__).resolve().parent.parent
-FOLDERS = ("configs", "emma_jax", "launch", "tests")
-PAGES = [
-  REPO / "README.md",
-  *(page for name in FOLDERS for page in sorted((REPO / name).rglob("*.md"))),
-]
-
-
-def prose(page: Path) -> str:
-  """A page without its blocks of code."""
-  return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+REPO = pages.REPO
+PAGES = pages.pages()
+each_page = pytest.mark.parametrize(
+  "page", PAGES, ids=lambda p: str(p.relative_to(REPO))
+)
 
 
-def anchors(page: Path) -> set[str]:
-  """Addresses of a page's headings, as GitHub makes them."""
-  headings = re.findall(r"^#+ (.*)", prose(page), re.M)
-  plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
-  return {heading.replace(" ", "-") for heading in plain}
+def test_headings_have_the_addresses_of_github():
+  text = "# A `b` c\n```\n# no\n```\n## Servers, and what\n"
+  assert pages.anchors(text) == {"a-b-c", "servers-and-what"}
+  with pytest.raises(ValueError, match="twice"):
+    pages.anchors("# a\n# a\n")
 
 
-def test_headings_have_the_addresses_of_github(tmp_path):
-  page = tmp_path / "a.md"
-  page.write_text("# A `b` c\n```\n# no\n```\n## Servers, and what\n")
-  assert anchors(page) == {"a-b-c", "servers-and-what"}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(REPO)))
+@each_page
 def test_links_lead_somewhere(page):
-  for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+  for link in re.findall(r"\]\(([^)\s]+)\)", pages.prose(page.read_text())):
     if "://" in link:
       continue
     name, _, anchor = link.partition("#")
     other = page.parent / name if name else page
+    if other.parent.name == "api":
+      continue  # made as the pages are built, which fails for what is not there
     assert other.exists(), f"{page}: {link}"
-    assert not anchor or anchor in anchors(other), f"{page}: {link}"
+    known = anchor and pages.anchors(other.read_text())
+    assert not anchor or anchor in known, f"{page}: {link}"
 
 
-def decided() -> list[str]:
-  """Words in code of the page on what was decided."""
-  return re.findall(r"`([^`\n]+)`", (REPO / "configs/README.md").read_text())
+# ------------------------------------------------------------------ commands
 
 
-def test_decisions_name_keys_that_exist():
+def test_commands_joins_and_strips():
+  text = "```bash\n$ a b \\\n  --c=1  # why\n```\ntext\n"
+  assert pages.commands(text) == [["a", "b", "--c=1"]]
+
+
+def test_keys_are_read_with_their_values():
+  words = ["--config", "tiny", "--config.a.b=1", "--config.c", "2", "--d=3"]
+  assert pages.keys_given(words) == ("tiny", {"a.b": "1", "c": "2"})
+
+
+def test_marked_blocks_are_found():
+  text = f"{pages.MARK}\n```bash\na\n```\n\n```bash\nb\n```\n"
+  assert pages.marked(text) == ["a\n"]
+
+
+def help_of(module: str, *sub: str) -> str:
+  """What `python -m module sub --help` prints."""
+  said = io.StringIO()
+  with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
+    importlib.import_module(module).main([*sub, "--help"])
+  assert end.value.code == 0
+  return said.getvalue()
+
+
+HELPS: dict[tuple[str, ...], str] = {}  # of all pages
+
+
+@each_page
+def test_commands_have_their_modules_and_flags(page):
+  text = page.read_text()
+  for words in pages.commands(text):
+    assert not pages.unknown_script(words), words
+  for module, arguments in pages.ours(text):
+    assert pages.module_exists(module), f"no module {module}"
+    # A subcommand's flags are in the subcommand's help.
+    sub = [a for a in arguments[:1] if re.fullmatch(r"[a-z][a-z_-]*", a)]
+    key = (module, *sub)
+    if key not in HELPS:
+      HELPS[key] = help_of(*key)
+    for flag in (a.split("=")[0] for a in arguments if a.startswith("--")):
+      if not flag.startswith("--config."):
+        known = re.search(rf"{flag}(?![\w-])", HELPS[key])
+        assert known, f"{' '.join(key)} has no {flag}"
+
+
+@each_page
+def test_commands_have_configs_with_their_keys(page):
+  """As the command would read them; benchmarks and chains have their own."""
+  for _, arguments in pages.ours(page.read_text()):
+    name, keys = pages.keys_given(arguments)
+    plain = name and not re.search(r"[$<>*]|[A-Z]{2}|\.\.\.", name)
+    if plain and (REPO / "configs" / name.split(":")[0]).parent.name in (
+      "configs",
+    ):
+      config_file.load(name, keys)
+
+
+def test_readme_names_the_two_scripts():
+  found = {w for c in pages.commands(PAGES[0].read_text()) for w in c}
+  assert {"launch/demo.sh", "launch/test.sh"} <= found
+
+
+@each_page
+def test_files_that_pages_name_exist(page):
+  text = page.read_text()
+  scripts = {
+    w
+    for words in pages.commands(text)
+    for w in words
+    if w.startswith("launch/") and w != "launch/"
+  }
+  pattern = r"\b(?:configs|emma_jax|launch|tests)/[\w/.-]*\w\.(?:py|sh)\b"
+  named = scripts | set(re.findall(pattern, text))
+  missing = sorted(n for n in named if not (REPO / n).is_file())
+  assert not missing, f"{page} names {missing}, which do not exist."
+
+
+def test_the_tree_that_is_drawn_is_the_tree():
+  """Every folder of the package, and every file that stands in none."""
+  files = {str(p.relative_to(REPO)) for p in test_layout.modules()}
+  folders = {f"{up}/" for path in files for up in Path(path).parents}
+  alone = {path for path in files if path.count("/") == 1}
+  there = folders - {"./"} | alone - {"emma_jax/__init__.py"}
+  drawn = pages.tree((REPO / "docs/pages/tree.md").read_text())
+  assert {p for p in drawn if p.startswith("emma_jax/")} == there
+
+
+# ------------------------------------------------------------ keys in prose
+
+
+def in_code(text: str) -> list[str]:
+  return re.findall(r"`([^`\n]+)`", pages.prose(text))
+
+
+@each_page
+def test_keys_in_prose_exist(page):
+  """Words such as `train.validate_every`, of a config's sections."""
   config = config_file.load("emma_4b:stage3")
-  keys = [w for w in decided() if re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", w)]
-  keys = [k for k in keys if k.partition(".")[0] in config]
-  assert len(keys) > 10
-  for key in keys:
-    node = config
-    for part in key.split("."):
-      assert isinstance(node, ml_collections.ConfigDict) and part in node, key
-      node = node[part]
+  for word in in_code(page.read_text()):
+    key = word.removeprefix("--").removeprefix("config.").partition("=")[0]
+    known = key.partition(".")[0] in config and not key.endswith(
+      (".py", ".md", ".sh", ".json", ".jsonl", ".html")
+    )
+    if known and re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", key):
+      node = config
+      for part in key.split("."):
+        whole = isinstance(node, ml_collections.ConfigDict)
+        if whole and node is config.stages and part not in node:
+          break  # another stage's, or a placeholder
+        assert whole and part in node, f"{page}: {word}"
+        node = node[part]
 
 
 def test_decisions_name_variants_that_exist():
-  names = [w for w in decided() if re.fullmatch(r"[a-z0-9_]+:[a-z0-9_]+", w)]
+  text = (REPO / "configs/README.md").read_text()
+  names = [
+    w for w in in_code(text) if re.fullmatch(r"[a-z0-9_]+:[a-z0-9_]+", w)
+  ]
   names = [
     n for n in names if (REPO / f"configs/{n.split(':')[0]}.py").exists()
   ]

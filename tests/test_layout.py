@@ -1,4 +1,4 @@
-"""Laws of the tree: who imports whom, examples run, README commands exist."""
+"""Laws of the tree: who imports whom, examples run, scripts parse."""
 
 import ast
 from collections.abc import Iterator
@@ -301,113 +301,7 @@ def test_every_public_transform_has_an_example():
     assert ">>> " in (transform.__doc__ or ""), f"{transform}: no example"
 
 
-# ------------------------------------------------------------------ commands
-
-
-def commands(text: str) -> list[list[str]]:
-  """The words of each line in Markdown's code blocks; `\\` continues a line."""
-  found = []
-  for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S):
-    for line in block.replace("\\\n", " ").splitlines():
-      words = re.sub(r"(^|\s)#.*", "", line).split()
-      if words:
-        found.append(words[1:] if words[0] == "$" else words)
-  return found
-
-
-def test_commands_joins_and_strips():
-  assert commands("```bash\n$ a b \\\n  --c=1  # why\n```\ntext\n") == [
-    ["a", "b", "--c=1"]
-  ]
-
-
-def readme() -> str:
-  """The pages that name files and commands."""
-  folders = (REPO, REPO / "configs", PACKAGE / "data")
-  paths = [folder / "README.md" for folder in folders]
-  for path in paths:
-    assert path.is_file(), f"{path} is missing."
-  return "\n".join(path.read_text() for path in paths)
-
-
-def module_command(words: list[str]) -> tuple[str, list[str]] | None:
-  """(module, arguments) of `python -m emma_jax...` or of a console script."""
-  project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-  for i, word in enumerate(words):
-    if word in project["scripts"]:
-      return project["scripts"][word].split(":")[0], words[i + 1 :]
-    more = words[i + 1 :]
-    if word == "-m" and more and more[0].startswith("emma_jax"):
-      return more[0], more[1:]
-  return None
-
-
-def test_readme_names_both_scripts_and_files_that_exist():
-  scripts = {
-    w
-    for words in commands(readme())
-    for w in words
-    if w.startswith("launch/") and w != "launch/"
-  }
-  assert {"launch/demo.sh", "launch/test.sh"} <= scripts
-  pattern = r"\b(?:configs|emma_jax|launch|tests)/[\w/.-]*\w\.(?:py|sh)\b"
-  named = scripts | set(re.findall(pattern, readme()))
-  missing = sorted(n for n in named if not (REPO / n).is_file())
-  assert not missing, f"README.md names {missing}, which do not exist."
-
-
-def drawn(text: str) -> set[str]:
-  """Paths of the tree in a README, without what is said of them."""
-  block = text.partition("## The tree")[2].split("```")[1]
-  found, above = set(), {}
-  for line in block.splitlines():
-    words = line.split()
-    indent = len(line) - len(line.lstrip())
-    if indent > 8 or not words or not words[0].endswith(("/", ".py")):
-      continue  # goes on with what is said of the line above
-    above = {n: name for n, name in above.items() if n < indent}
-    found.add("".join([*above.values(), words[0]]))
-    above[indent] = words[0]
-  return found
-
-
-def test_the_readmes_tree_is_the_tree():
-  """Every folder of the package, and every file that stands in none."""
-  files = {str(path.relative_to(REPO)) for path in modules()}
-  folders = {f"{up}/" for path in files for up in Path(path).parents}
-  alone = {path for path in files if path.count("/") == 1}
-  there = folders - {"./"} | alone - {"emma_jax/__init__.py"}
-  shown = {p for p in drawn(readme()) if p.startswith("emma_jax/")}
-  assert shown == there
-
-
-def help_of(module: str, *sub: str) -> str:
-  """What `python -m module sub --help` prints."""
-  said = io.StringIO()
-  with contextlib.redirect_stdout(said), pytest.raises(SystemExit) as end:
-    importlib.import_module(module).main([*sub, "--help"])
-  assert end.value.code == 0
-  return said.getvalue()
-
-
-def test_readme_commands_have_their_modules_and_flags():
-  # What follows a -- is a command of its own.
-  parts = [" ".join(c).split(" -- ") for c in commands(readme())]
-  each = [part.split() for command in parts for part in command]
-  found = [c for c in map(module_command, each) if c]
-  assert found, "README.md shows no `python -m emma_jax...` command."
-  helps: dict[tuple[str, ...], str] = {}
-  for module, arguments in found:
-    assert importlib.util.find_spec(module), f"README.md: no module {module}"
-    # A subcommand's flags are in the subcommand's help.
-    sub = [a for a in arguments[:1] if re.fullmatch(r"[a-z][a-z_-]*", a)]
-    key = (module, *sub)
-    if key not in helps:
-      helps[key] = help_of(*key)
-    for flag in (a.split("=")[0] for a in arguments if a.startswith("--")):
-      if not flag.startswith("--config."):  # keys, checked by the command
-        known = re.search(rf"{flag}(?![\w-])", helps[key])
-        assert known, f"{' '.join(key)} has no {flag}"
+# ------------------------------------------------------------------ scripts
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "launch").glob("*.sh")))
