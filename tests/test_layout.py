@@ -2,13 +2,11 @@
 
 import ast
 from collections.abc import Iterator
-import contextlib
 import dataclasses
 import doctest
 import graphlib
 import importlib.util
 import inspect
-import io
 from pathlib import Path
 import re
 import subprocess
