@@ -28,7 +28,8 @@ for try in 1 2 3 4 5; do
   run srun --kill-on-bad-exit=1 "$python" -m emma_jax.cli.train "$@" && exit 0
   code=$?
   case $code in
-    2) exit 2 ;;  # a mistake in the command: the same again would not help
+    # The same again would end alike: emma_jax/exits.py, FINAL.
+    2 | 65 | 66 | 71 | 73 | 76) exit "$code" ;;
     75) break ;;  # asked to stop, and saved
   esac
   echo "try $try ended with $code; all processes start again together." >&2

@@ -9,8 +9,9 @@ import sys
 import pytest
 import yaml
 
-from emma_jax import xla_flags
+from emma_jax import exits, xla_flags
 from emma_jax.cli import common, speed, train
+from emma_jax.exits import Exit
 
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 RUN = ["--config", "configs/tiny.py", "--workdir", 'runs/a "b" $c&d']
@@ -105,6 +106,35 @@ def test_slurm():
   understood(words)
 
 
+@pytest.mark.parametrize("code", [*Exit][1:], ids=lambda code: code.name)
+def test_slurm_begins_again_what_may_end_otherwise(tmp_path, code):
+  """With stand-ins for SLURM's programs, which say that they were called."""
+  calls = tmp_path / "calls"
+  for name, ends in (("srun", code), ("scontrol", 0), ("sleep", 0), ("py", 0)):
+    (tmp_path / name).write_text(
+      f"#!/bin/sh\necho {name} >>{calls}\nexit {ends}\n"
+    )
+    (tmp_path / name).chmod(0o755)
+  done = subprocess.run(
+    ["bash", LAUNCH / "slurm.sh", *RUN],
+    capture_output=True,
+    timeout=60,
+    cwd=tmp_path,
+    env=os.environ
+    | {
+      "PATH": f"{tmp_path}:{os.environ['PATH']}",
+      "EMMA_PYTHON": str(tmp_path / "py"),
+      "SLURM_SUBMIT_DIR": str(LAUNCH.parent),
+      "SLURM_JOB_ID": "7",
+    },
+  )
+  said = calls.read_text().split()
+  tries = 1 if code in exits.FINAL or code == Exit.STOPPED else 5
+  assert said.count("srun") == tries
+  assert said.count("scontrol") == (code == Exit.STOPPED)
+  assert done.returncode == (0 if code == Exit.STOPPED else code)
+
+
 @pytest.mark.parametrize(
   "chip, image",
   [
@@ -197,6 +227,11 @@ def test_gke(chip, topology, hosts, chips):
   job = slices["template"]["spec"]
   assert (job["parallelism"], job["completions"]) == (hosts, hosts)
   assert job["backoffLimit"] == 0
+  (rule,) = job["podFailurePolicy"]["rules"]
+  assert set(rule["onExitCodes"]["values"]) == set(map(int, exits.FINAL))
+  assert rule["onExitCodes"]["containerName"] == "train"
+  (rule,) = out["spec"]["failurePolicy"]["rules"]
+  assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
   pod = job["template"]["spec"]
   assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == topology
   (container,) = pod["containers"]
