@@ -6,10 +6,13 @@ import importlib
 import io
 from pathlib import Path
 import re
+import tomllib
 
 import ml_collections
 import pytest
 
+from emma_jax import structs
+from emma_jax.benchmarks.data import sets
 from emma_jax.build import config_file
 from tests import test_layout
 from tests.docs import pages
@@ -30,7 +33,7 @@ def test_headings_have_the_addresses_of_github():
 
 @each_page
 def test_links_lead_somewhere(page):
-  for link in re.findall(r"\]\(([^)\s]+)\)", pages.prose(page.read_text())):
+  for link in re.findall(r"\]\(([^)\s]+)\)", pages.prose(pages.read(page))):
     if "://" in link:
       continue
     name, _, anchor = link.partition("#")
@@ -38,7 +41,7 @@ def test_links_lead_somewhere(page):
     if other.parent.name == "api":
       continue  # made as the pages are built, which fails for what is not there
     assert other.exists(), f"{page}: {link}"
-    known = anchor and pages.anchors(other.read_text())
+    known = anchor and pages.anchors(pages.read(other))
     assert not anchor or anchor in known, f"{page}: {link}"
 
 
@@ -169,3 +172,38 @@ def test_decisions_name_variants_that_exist():
   assert "tiny:all_shared" in names
   for name in names:
     config_file.load(name)
+
+
+# ------------------------------------------------- tables that repeat the code
+
+
+def rows_of(page: str, heading: str) -> list[list[str]]:
+  """Cells of the table below a heading of a page."""
+  text = (REPO / "docs/pages" / page).read_text().partition(heading)[2]
+  table = re.search(r"((?:^\|.*\n)+)", text, re.M)
+  assert table, heading
+  lines = table[1].splitlines()[2:]
+  return [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_glossary_has_the_letters():
+  found = rows_of("glossary.md", "## Letters of axes")
+  assert {k.strip("`"): v for k, v in found} == structs.AXIS_LETTERS
+
+
+def test_every_dependency_has_its_licence():
+  project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+  lines = [*project["dependencies"]]
+  for extra in project["optional-dependencies"].values():
+    lines += extra
+  names = {re.match(r"[\w.-]+", line)[0] for line in lines} - {"emma-jax"}
+  found = rows_of("licences.md", "## Libraries")
+  assert {row[0] for row in found} == names
+  assert all(row[2] for row in found)
+
+
+def test_every_benchmark_has_its_licence():
+  found = rows_of("licences.md", "## Benchmarks")
+  assert [tuple(row) for row in found] == [
+    (s.title, s.licence) for s in sets.SETS.values()
+  ]

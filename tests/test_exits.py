@@ -42,14 +42,14 @@ def test_exit_codes_are_those_that_scripts_read():
   assert rows == [(str(int(code)), code.name) for code in Exit]
 
 
-def test_the_readmes_table_is_the_table():
+def test_the_pages_table_is_the_table():
   rows = lambda text: [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in text.splitlines()
     if re.match(r"\| \d+ +\| [A-Z_]+ +\|", line)
   ]
-  readme = pathlib.Path(__file__).parents[1] / "README.md"
-  assert rows(readme.read_text()) == rows(exits.__doc__)
+  page = pathlib.Path(__file__).parents[1] / "docs/pages/exit_codes.md"
+  assert rows(page.read_text()) == rows(exits.__doc__)
 
 
 # What has a code of its own -> of which errors; all others' mistakes are 2.

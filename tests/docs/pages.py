@@ -18,6 +18,12 @@ def pages() -> list[Path]:
   return [REPO / "README.md", *found]
 
 
+def read(page: Path) -> str:
+  """A page's text, with the files that it takes in (`--8<-- "FILE"`)."""
+  taken = lambda found: (REPO / found[1]).read_text("utf-8")
+  return re.sub(r'^--8<-- "(.*)"$', taken, page.read_text("utf-8"), flags=re.M)
+
+
 def prose(text: str) -> str:
   """A page without its blocks of code."""
   return re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
