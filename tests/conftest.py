@@ -13,6 +13,18 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault(
   "HYPOTHESIS_STORAGE_DIRECTORY", str(REPO / ".cache" / "hypothesis")
 )
+# Programs are compiled for a few calls: LLVM's optimisations left out halve the
+# compiler's time, which is most of the suite's. Numbers hold their tolerances
+# either way; EMMA_TEST_FLAGS= compiles as users do.
+os.environ["XLA_FLAGS"] = " ".join(
+  filter(
+    None,
+    [
+      os.environ.get("XLA_FLAGS", ""),
+      os.environ.get("EMMA_TEST_FLAGS", "--xla_backend_optimization_level=0"),
+    ],
+  )
+)
 # An accidental (B,) + (L, B) must not pass as arithmetic.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
