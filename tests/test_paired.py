@@ -15,6 +15,7 @@ QUICK = settings(max_examples=50, deadline=None)
 # -------------------------------------------------------------------- tests
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
   "only_a, only_b, p",
   [

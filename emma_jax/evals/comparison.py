@@ -24,12 +24,11 @@ _PROMPTS = 6
 class Difference:
   """A run less the first one, on the samples that both have.
 
-  p: that there is none, corrected for all that were looked at. mark: right or
-  wrong where it is better or worse for sure, else "".
+  text: with p that there is none, corrected for all that were looked at. mark:
+  right or wrong where it is better or worse for sure, else "".
   """
 
   text: str
-  p: str
   mark: str
 
 
@@ -112,7 +111,7 @@ def _in_words(found: Sequence[Table]) -> list[Table]:
         dataclasses.replace(
           row,
           differences=[
-            one and _difference(one, adjusted[f"{t} {r} {n}"])
+            None if one is None else _difference(one, adjusted[f"{t} {r} {n}"])
             for n, one in enumerate(row.compared)
           ],
         )
@@ -125,14 +124,13 @@ def _in_words(found: Sequence[Table]) -> list[Table]:
 
 def _difference(found: paired.Comparison, p: float) -> Difference:
   value, ends = found.difference.value, found.difference.interval
+  if not (value or found.difference.standard_error):
+    return Difference(text=f"equal in all {found.difference.items}", mark="")
   mark = ""
   if p < _SURE:
     mark = "right" if value > 0 else "wrong"
-  return Difference(
-    text=f"{value:+.2f} ({ends.low:+.2f} to {ends.high:+.2f})",
-    p=f"{p:.2g}",
-    mark=mark,
-  )
+  interval = f"{ends.low:+.2f} to {ends.high:+.2f}"
+  return Difference(text=f"{value:+.2f} ({interval}), p {p:.2g}", mark=mark)
 
 
 def _held_out(
@@ -165,7 +163,7 @@ def _row(
     None if e is None else cells.of_entry(of, e) if of else cells.of_kind(e)
     for e in entries
   ]
-  mean_of_kinds = cells.is_mean_of_kinds(of, marks and _kinds(marks[0]))
+  mean_of_kinds = cells.is_mean_of_kinds(of, _kinds(marks[0]))
   return Row(
     name=name,
     classes=classes,
@@ -259,6 +257,8 @@ def _scores(runs: Sequence[Run], task: str) -> charts.Lines | None:
         [(s, *e["ci95"]) for s, e in entries if e.get("ci95")],
       )
     )
+  if all(len(one.points) < 2 for one in series):
+    return None  # the table has it
   return charts.chart(
     f"Score: {NAMES[task].lower()}",
     series,

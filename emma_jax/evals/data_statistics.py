@@ -54,8 +54,8 @@ class DataSet:
 
   name: str
   stats: Statistics
-  charts: Sequence[charts.Bars]
-  word_charts: Sequence[charts.Bars]
+  counts: Sequence[charts.Bars]
+  word_counts: Sequence[charts.Bars]
   looked: Looked
 
 
@@ -142,8 +142,8 @@ def _data_set(
   return DataSet(
     name=name,
     stats=stats,
-    charts=[chart for chart in bars if chart],
-    word_charts=[chart for chart in word_bars if chart],
+    counts=[chart for chart in bars if chart],
+    word_counts=[chart for chart in word_bars if chart],
     looked=Looked(
       records=len(records),
       sheet=_sheet([card for card in cards if card]),
@@ -236,7 +236,11 @@ def _text(record: Record) -> str:
 
 
 def _copies(pictures: _Pictures) -> Copies:
-  groups = closer.near_copies(pictures.seen)
+  groups = [
+    _one_a_record(group, pictures)
+    for group in closer.near_copies(pictures.seen)
+  ]
+  groups = [group for group in groups if len(group) > 1]
   names = [{pictures.places[i][0] for i in group} for group in groups]
   several = len({name for name, _, _ in pictures.places}) > 1
   # Those between sets first: a copy of a held-out picture is a leak.
@@ -249,6 +253,14 @@ def _copies(pictures: _Pictures) -> Copies:
     between=sum(len(some) > 1 for some in names),
     sheet=sheets.Sheet("sheet wide", cards) if cards else None,
   )
+
+
+def _one_a_record(group: Sequence[int], pictures: _Pictures) -> list[int]:
+  """The source of an edit and its target are meant to be alike."""
+  first: dict[int, int] = {}
+  for place in group:
+    first.setdefault(id(pictures.places[place][1]), place)
+  return list(first.values())
 
 
 def _group(
@@ -284,7 +296,7 @@ def _crops(
   lossy: Sequence[tuple[closer.Framed, str, Role, Any]], framing: Framing
 ) -> sheets.Sheet | None:
   """The pictures that lose most, what is lost dark."""
-  cards = []
+  cards: list[sheets.Card] = []
   for one, where, role, raw in sorted(lossy, key=lambda x: -x[0].cropped):
     if len(cards) == _CROPPED:
       break

@@ -1,5 +1,6 @@
 """What every evaluation is made of: outcomes of samples, shares, distances."""
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import math
@@ -77,7 +78,7 @@ def tally(outcomes: Iterable[Outcome], *, macro: bool) -> Scores:
   if not marks:
     score = None
   elif macro:
-    score = math.fsum(e["score"] for e in kinds.values()) / len(kinds)
+    score = math.fsum(map(_share, by_kind.values())) / len(kinds)
   else:
     score = _share(marks)
   ci95, method = interval(marks, macro)
@@ -108,12 +109,19 @@ def interval(
   """(95% interval of the share, or `macro` of the mean over kinds; how it was
   made); None where nothing can be said."""
   records = [mark.record for mark in marks]
-  kinds = [mark.kind for mark in marks] if macro else None
-  if kinds and len(set(records)) < len(set(zip(records, kinds))):
-    return None, "none: records of several kinds"
-  found = stats.scored(
-    [float(mark.right) for mark in marks], records, kinds, seed=0
-  )
+  kinds = collections.Counter(mark.kind for mark in marks)
+  if macro and len(kinds) > 1:
+    if len(set(records)) < len(records):
+      return None, "none: several marks of a record"
+    # Resampling within kinds is sure of a kind that is all right by chance.
+    # Wilson's, of as many samples as the kinds are worth: all, where they are
+    # of one size.
+    worth = len(kinds) ** 2 / math.fsum(1 / n for n in kinds.values())
+    right = collections.Counter(mark.kind for mark in marks if mark.right)
+    mean = math.fsum(right[kind] / n for kind, n in kinds.items()) / len(kinds)
+    ends = stats.wilson(min(mean, 1.0) * worth, worth)
+    return [ends.low, ends.high], f"wilson, {len(kinds)} kinds"
+  found = stats.scored([float(mark.right) for mark in marks], records, seed=0)
   if found.interval is None:
     return None, found.method
   return [found.interval.low, found.interval.high], found.method

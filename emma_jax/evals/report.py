@@ -229,9 +229,8 @@ def _router(metrics: Sequence[Entry]) -> Router | None:
   """Of the last line that measures one."""
   for entry in reversed(metrics):
     if "router/accuracy" in entry:
-      names = ("general_to_general", "general_to_stem")
-      names += ("stem_to_general", "stem_to_stem")
-      n = sum(entry[f"router/{name}"] for name in names)
+      labels = ("general", "stem")
+      n = sum(entry[f"router/{a}_to_{b}"] for a in labels for b in labels)
       right = entry["router/general_to_general"] + entry["router/stem_to_stem"]
       ends = stats.wilson(right, n)
       return Router(

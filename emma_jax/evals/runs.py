@@ -107,7 +107,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
   >>> flat({"a": {"b": 1, "c": [2]}, "d": None})
   {'a.b': '1', 'a.c': '[2]', 'd': 'null'}
   """
-  out = {}
+  out: dict[str, str] = {}
   for key, value in config.items():
     if isinstance(value, Mapping):
       out |= flat(value, f"{prefix}{key}.")
