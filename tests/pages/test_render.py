@@ -35,7 +35,7 @@ GRID = grids.Grid(
     )
   ],
 )
-PART = {"text": EVIL, "learned": True, "mark": False, "picture": None}
+PART = {"text": EVIL, "learned": True, "mark": True, "picture": None}
 ROW = {
   "number": 0,
   "used": 1,
