@@ -341,11 +341,7 @@ def hosts() -> list[str]:
 
 
 def devices() -> str:
-  """All devices in words.
-
-  >>> devices()
-  '1 x cpu'
-  """
+  """All devices in words, such as "256 x TPU v5p"."""
   return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
 
 
