@@ -327,6 +327,24 @@ def whole(tree: Any) -> Any:
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def hosts() -> list[str]:
+  """Names of the machines of all processes, sorted; a collective."""
+  if jax.process_count() == 1:
+    return [socket.gethostname()]
+  from jax.experimental import multihost_utils
+
+  name = np.zeros(256, np.uint8)
+  own = socket.gethostname().encode()[:256]
+  name[: len(own)] = np.frombuffer(own, np.uint8)
+  names = multihost_utils.process_allgather(name)
+  return sorted({bytes(n).rstrip(b"\0").decode() for n in names})
+
+
+def devices() -> str:
+  """All devices in words, such as "256 x TPU v5p"."""
+  return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
 def check_shared(folder: pathlib.Path) -> None:
   """Raises StartError unless all processes see the same `folder`.
 

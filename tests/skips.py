@@ -36,6 +36,11 @@ ALLOWED: tuple[Allowed, ...] = (
     "example pictures that lie beside some checkouts, not in them",
   ),
   Allowed(
+    r"pages/test_browser\.py",
+    r"needs chromium, node and EMMA_AXE",
+    "a browser and packages of npm's, which pip cannot bring",
+  ),
+  Allowed(
     r"(test_text_pictures|test_construction)\.py",
     r"no fonts",
     "fonts are packages of the system, which pip cannot bring",

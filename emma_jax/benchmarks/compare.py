@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 from typing import Any
 
-from emma_jax.benchmarks import paired, published, records, suite, tables
+from emma_jax import paired
+from emma_jax.benchmarks import published, records, suite, tables
 from emma_jax.benchmarks import results as reading
 from emma_jax.benchmarks.results import Results
 

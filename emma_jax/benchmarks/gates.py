@@ -11,8 +11,8 @@ import re
 from typing import Literal
 import xml.etree.ElementTree as ET
 
-from emma_jax import files, ranges
-from emma_jax.benchmarks import compare, paired, suite, tables
+from emma_jax import files, paired, ranges
+from emma_jax.benchmarks import compare, suite, tables
 from emma_jax.benchmarks import results as reading
 from emma_jax.benchmarks.results import Results
 

@@ -1,15 +1,11 @@
 """The model whose predictions are made, and what decides them."""
 
 import dataclasses
-import importlib.metadata
-import pathlib
-import platform
-import subprocess
 from typing import Any
 
 import jax
 
-import emma_jax
+from emma_jax import provenance
 from emma_jax.benchmarks import records
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.checkpoints.integrity import checksums
@@ -78,36 +74,7 @@ def about(model: Model, checkpoint: str) -> dict[str, Any]:
     "weights": model.weights,
     "model_config": model.config,
     "route": model.session.runner.route,
-    "commit": _commit(),
+    "commit": provenance.commit(),
     "device": jax.devices()[0].device_kind,
-    "versions": {
-      "emma_jax": emma_jax.__version__,
-      "python": platform.python_version(),
-      **{
-        name: importlib.metadata.version(name)
-        for name in ("jax", "jaxlib", "flax", "numpy", "pillow")
-      },
-    },
+    "versions": provenance.versions(),
   }
-
-
-def _commit() -> str:
-  """Of the checkout this runs from, "+" where it was changed; "" without."""
-  root = pathlib.Path(emma_jax.__file__).parent.parent
-
-  def git(*command: str) -> str:
-    return subprocess.run(
-      ["git", "-C", str(root), *command],
-      check=True,
-      capture_output=True,
-      text=True,
-    ).stdout.strip()
-
-  try:
-    if pathlib.Path(git("rev-parse", "--show-toplevel")) != root:
-      return ""  # installed within another repository
-    return git("rev-parse", "HEAD") + (
-      "+" if git("status", "-s", "-uno") else ""
-    )
-  except (OSError, subprocess.CalledProcessError):
-    return ""

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from emma_jax.benchmarks import stats
+from emma_jax import stats
 from emma_jax.benchmarks.records import Outcome
 from emma_jax.benchmarks.suite import Benchmark
 
@@ -90,7 +90,8 @@ def number(
   failures = collections.Counter(x.failure for x in outcomes)
   failures -= collections.Counter(x.failure for x in kept)
   failed = failures.total()
-  value, interval, method, error, effect = _estimate(outcomes, benchmark, seed)
+  found = _estimate(outcomes, benchmark, seed)
+  interval = found.interval
   reason = "" if outcomes else "no prediction counts: all have the weight 0"
   if failed > max_failed * len(outcomes):
     kinds = ", ".join(f"{k} {n}" for k, n in sorted(failures.items()))
@@ -101,20 +102,20 @@ def number(
   scale = benchmark.scale
   return Number(
     impl=impl,
-    score=None if reason else value * scale,
+    score=None if reason else found.value * scale,
     unit=benchmark.unit,
     ci95=None
     if reason or interval is None
     else (interval.low * scale, interval.high * scale),
-    ci_method=method,
-    standard_error=error * scale,
-    design_effect=effect,
+    ci_method=found.method,
+    standard_error=found.standard_error * scale,
+    design_effect=found.design_effect,
     n_expected=len(outcomes),
     n_scored=len(outcomes) - failed,
     groups=len({x.cluster for x in outcomes}),
     failures=dict(sorted(failures.items())),
     unread=sum(bool(x.failure) for x in kept),
-    score_if_failures_dropped=_estimate(kept, benchmark, seed)[0] * scale
+    score_if_failures_dropped=_estimate(kept, benchmark, seed).value * scale
     if kept and failed
     else None,
     categories=_categories(outcomes, benchmark, seed),
@@ -131,57 +132,14 @@ def _is_unread(outcome: Outcome, benchmark: Benchmark, judged: bool) -> bool:
 
 def _estimate(
   outcomes: Sequence[Outcome], benchmark: Benchmark, seed: int
-) -> tuple[float, stats.Interval | None, str, float, float]:
-  """(value, interval or None, method, standard error, design effect)"""
-  if not outcomes:
-    return 0.0, None, "none", 0.0, 1.0
-  scores = [x.score for x in outcomes]
-  clusters = [x.cluster for x in outcomes]
-  strata = [x.stratum for x in outcomes]
-  weights = [x.weight for x in outcomes]
-  several = len(set(strata)) > 1
-  groups = len(set(clusters))
-  alone = len(set(clusters)) == len(clusters)
-  alike = len(set(weights)) == 1
-  if alone and alike and not several and set(scores) <= {0.0, 1.0}:
-    share = math.fsum(scores) / len(scores)
-    interval = stats.wilson(math.fsum(scores), len(scores))
-    error = math.sqrt(share * (1 - share) / len(scores))
-    return share, interval, "wilson", error, 1.0
-  if set(scores) in ({0.0}, {1.0}):
-    # Resampling would be certain of what a few groups happen to share.
-    interval = stats.wilson(scores[0] * groups, groups)
-    return scores[0], interval, f"wilson, {groups} clusters", 0.0, 1.0
-  found = stats.cluster_bootstrap(
-    scores,
-    clusters,
-    strata,
-    weights=weights,
-    strata_weights=benchmark.strata_weights if several else None,
+) -> stats.Scored:
+  return stats.scored(
+    [x.score for x in outcomes],
+    [x.cluster for x in outcomes],
+    [x.stratum for x in outcomes],
+    weights=[x.weight for x in outcomes],
+    strata_weights=benchmark.strata_weights,
     seed=seed,
-  )
-  method = f"bootstrap, {found.clusters} clusters"
-  if groups == 1:  # nothing to draw from: better no interval than a false one
-    return found.value, None, "none: one cluster", 0.0, 1.0
-  if several:
-    method += f" in {len(set(strata))} strata"
-    pairs = {(x.stratum, x.cluster) for x in outcomes}
-    single = len({stratum for stratum, _ in pairs}) * 2 > len(pairs)
-    if single:  # the same, within most strata
-      return found.value, None, f"none: {method}", 0.0, 1.0
-  interval = found.interval
-  if alike and not several and set(scores) <= {0.0, 1.0}:
-    # Near 0 and 1 percentiles are too narrow: what is rare is in few clusters.
-    # Wilson's, of as many independent items as the clusters are worth.
-    worth = max(1.0, len(scores) / max(1.0, found.design_effect))
-    interval = stats.wilson(found.value * worth, worth)
-    method = f"wilson, {found.clusters} clusters"
-  return (
-    found.value,
-    interval,
-    method,
-    found.standard_error,
-    found.design_effect,
   )
 
 
@@ -195,14 +153,17 @@ def _categories(
       members.setdefault((column, value), []).append(one)
   rows = []
   for (column, value), some in sorted(members.items()):
-    score, interval, *_ = _estimate(some, benchmark, seed)
+    found = _estimate(some, benchmark, seed)
     rows.append(
       {
         "column": column,
         "value": value,
-        "score": score * benchmark.scale,
-        "ci95": interval
-        and [interval.low * benchmark.scale, interval.high * benchmark.scale],
+        "score": found.value * benchmark.scale,
+        "ci95": found.interval
+        and [
+          found.interval.low * benchmark.scale,
+          found.interval.high * benchmark.scale,
+        ],
         "n": len(some),
       }
     )

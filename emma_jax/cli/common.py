@@ -158,20 +158,27 @@ def sampling_mistakes() -> tuple[type[Exception], ...]:
   )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, folder: str = ""):
+def add_config_arguments(
+  parser: argparse.ArgumentParser, folder: str = "", default: str = ""
+):
   """`--config FILE`, and help for overrides and `--debug`.
 
-  `folder`: of configs/, whose configs `--config list` shows.
+  Args:
+    parser: of the command.
+    folder: of configs/, whose configs `--config list` shows.
+    default: the config where none is named; "": it has to be.
   """
   parser.add_argument(
     "--config",
-    required=True,
+    required=not default,
+    default=default or None,
     metavar="FILE",
     action=_ConfigAction,
     folder=folder,
     help="config file, or the name of one in configs/ (list: shows them); some "
     "take more after a colon, as in tiny:token_fusion or "
-    "emma_4b:stage1,v5e-256; override values with --config.section.key=value",
+    "emma_4b:stage1,v5e-256; override values with --config.section.key=value"
+    + (f" (default: {default})" if default else ""),
   )
   parser.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"

@@ -121,6 +121,7 @@ def _train(asked: _Asked, ledger: Any, profile: Any) -> int:
   args, config = asked.args, asked.config
   import jax
 
+  from emma_jax import distributed, provenance
   from emma_jax.build import run as build_run
   from emma_jax.training import loop
 
@@ -132,7 +133,10 @@ def _train(asked: _Asked, ledger: Any, profile: Any) -> int:
   if config.train.evaluate:
     after = during.StageEvaluator(args.workdir, run.config, report=report)
   midway = _benchmarks(args, dict(run.config))
-  record = run_file.RunFile(args.workdir, jax.process_index() == 0)
+  about = provenance.about(
+    run.config, step=0, devices=distributed.devices(), hosts=distributed.hosts()
+  )
+  record = run_file.RunFile(args.workdir, jax.process_index() == 0, about)
   asked.record = record
   try:
     loop.train(

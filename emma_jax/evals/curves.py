@@ -1,6 +1,7 @@
 """Curves of a training run for its report, from the lines of metrics.jsonl."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
 import itertools
 import math
 import re
@@ -69,12 +70,60 @@ def _merged(lines: Sequence[Entry]) -> Entry:
   return out
 
 
-def _series(
+def timing_shares(metrics: Sequence[Entry]) -> list[tuple[str, float]]:
+  """(cause, share of the wall time) of the last process, largest first."""
+  for entry in reversed(metrics):
+    timing = entry.get("timing", {})
+    found = [
+      (key.removeprefix("share/"), timing[key])
+      for key in timing
+      if key.startswith("share/")
+    ]
+    if found:
+      return sorted(found, key=lambda x: -x[1])
+  return []
+
+
+def series(
   metrics: Sequence[Entry], key: str, name: str, timing: bool = False
 ) -> charts.Series:
   """One key over steps; lines without it are skipped."""
   rows = [(e["step"], e.get("timing", {}) if timing else e) for e in metrics]
   return charts.Series(name, [(s, row[key]) for s, row in rows if key in row])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+  """One key of the log as runs are compared by it."""
+
+  key: str
+  title: str
+  timing: bool = False
+  log: bool = False
+  top: float | None = None
+  label: charts.Format = formats.short
+
+
+def comparable(runs: Sequence[Sequence[Entry]]) -> Iterator[Curve]:
+  """Curves that any run has: losses, accuracies, the rate, the speed."""
+  every = [entry for metrics in runs for entry in metrics]
+  held_out = "validation_averaged/loss/"
+  for prefix, what in (("loss/", ""), (held_out, "Held out: ")):
+    for key in _by_place(_keys(every, prefix), prefix):
+      name = key.removeprefix(prefix)
+      if name != "total":
+        yield Curve(key=key, title=what + _LOSSES.get(name, name), log=True)
+  for key in _keys(every, "accuracy/"):
+    title = f"Accuracy in training: {key.removeprefix('accuracy/')}"
+    yield Curve(key=key, title=title, top=1.0, label=formats.percent)
+  yield Curve(key="learning_rate", title="Learning rate")
+  yield Curve(key="tokens_per_second", title="Tokens per second", timing=True)
+
+
+def _by_place(keys: Sequence[str], prefix: str) -> list[str]:
+  order = list(_LOSSES)
+  name = lambda key: key.removeprefix(prefix)
+  return sorted(keys, key=lambda key: (*order, name(key)).index(name(key)))
 
 
 def _keys(metrics: Sequence[Entry], prefix: str) -> list[str]:
@@ -94,14 +143,12 @@ def _stages(metrics: Sequence[Entry]) -> list[tuple[float, str]]:
 def _losses(
   metrics: Sequence[Entry], stages: Stages
 ) -> Iterator[charts.Lines | None]:
-  order = list(_LOSSES)
-  place = lambda key: (*order, key[5:]).index(key[5:])
-  for key in sorted(_keys(metrics, "loss/"), key=place):
+  for key in _by_place(_keys(metrics, "loss/"), "loss/"):
     name = key.removeprefix("loss/")
     if name != "total":
-      series = [_series(metrics, key, name)]
+      drawn = [series(metrics, key, name)]
       title = _LOSSES.get(name, name)
-      yield charts.chart(title, series, stages=stages, log=True)
+      yield charts.chart(title, drawn, stages=stages, log=True)
 
 
 def _held_out(
@@ -114,8 +161,8 @@ def _held_out(
     yield charts.chart(
       f"Held out: {_LOSSES.get(name, name)}",
       [
-        _series(metrics, f"{averaged}loss/{name}", "averaged weights"),
-        _series(metrics, key, "live weights"),
+        series(metrics, f"{averaged}loss/{name}", "averaged weights"),
+        series(metrics, key, "live weights"),
       ],
       stages=stages,
       log=True,
@@ -127,7 +174,7 @@ def _held_out(
     yield charts.chart(
       f"Held out, by flow time: {task}",
       [
-        _series(metrics, key, key.removeprefix(prefix).replace("_", " – "))
+        series(metrics, key, key.removeprefix(prefix).replace("_", " – "))
         for key in _keys(metrics, prefix)
       ],
       stages=stages,
@@ -139,7 +186,7 @@ def _held_out(
 
 def _by_time(metrics: Sequence[Entry], stages: Stages) -> charts.Lines | None:
   bins = [
-    _series(metrics, key, key.split("/time_")[-1].replace("_", " – "))
+    series(metrics, key, key.split("/time_")[-1].replace("_", " – "))
     for key in _keys(metrics, "loss_by_time/")
   ]
   return charts.chart(
@@ -155,7 +202,7 @@ def _accuracies(
   metrics: Sequence[Entry], stages: Stages
 ) -> charts.Lines | None:
   accuracies = [
-    _series(metrics, key, key.removeprefix("accuracy/"))
+    series(metrics, key, key.removeprefix("accuracy/"))
     for key in _keys(metrics, "accuracy/")
   ]
   return charts.chart(
@@ -175,30 +222,31 @@ def _mixtures(
   for key in _keys(metrics, "data/"):
     match = _MIXTURE.match(key)
     if match:
-      series = _series(metrics, key, match[2])
-      groups.setdefault(match[1] or "samples", []).append(series)
+      drawn = series(metrics, key, match[2])
+      groups.setdefault(match[1] or "samples", []).append(drawn)
   return [
     charts.chart(
       f"Realised mixture, share of {plain_kind(unit)}",
-      series,
+      drawn,
       stages=stages,
       top=1.0,
       label=formats.percent,
       mean=False,
     )
-    for unit, series in groups.items()
+    for unit, drawn in groups.items()
   ]
 
 
 def _speeds(
   metrics: Sequence[Entry], stages: Stages
 ) -> Iterator[charts.Lines | None]:
-  rate = [_series(metrics, "learning_rate", "learning rate")]
+  rate = [series(metrics, "learning_rate", "learning rate")]
   yield charts.chart("Learning rate", rate, stages=stages, mean=False)
-  speed = [_series(metrics, "tokens_per_second", "tokens/s", timing=True)]
-  yield charts.chart("Tokens per second", speed, stages=stages)
+  speed = [series(metrics, "tokens_per_second", "tokens/s", timing=True)]
+  note = "without compiling, saving and evaluating"
+  yield charts.chart("Tokens per second", speed, stages=stages, note=note)
   seconds = [
-    _series(metrics, "step_seconds", "a step", timing=True),
-    _series(metrics, "data_seconds", "of it waiting for data", timing=True),
+    series(metrics, "step_seconds", "a step", timing=True),
+    series(metrics, "data_seconds", "of it waiting for data", timing=True),
   ]
-  yield charts.chart("Seconds per step", seconds, stages=stages)
+  yield charts.chart("Seconds per step", seconds, stages=stages, note=note)

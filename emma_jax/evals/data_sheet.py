@@ -142,7 +142,7 @@ class Page:
       role, pixels = slots.pictures[picture]
       y, x, _ = pixels.shape
       text = f"{role}, {x}x{y}, {same} tokens"
-      shown = sheets.picture(pixels, role)
+      shown = sheets.picture(pixels, f"{role} of {name}")
       parts.append(Part(text=text, learned=learned, picture=shown))
       at = at[same:]
     return Segment(name, colour, parts)

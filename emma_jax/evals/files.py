@@ -172,7 +172,7 @@ def run(
 
 
 def _unscored(done: Sequence[Outcome]) -> Scores:
-  return {"score": None, "n": len(done), "kinds": {}}
+  return {"score": None, "n": len(done), "ci95": None, "kinds": {}}
 
 
 def _distances(done: Sequence[Outcome[Editing]]) -> Scores:

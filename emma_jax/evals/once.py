@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 
+from emma_jax import distributed, provenance
 from emma_jax.evals import predictions, reference, report, runner, table
 from emma_jax.evals.outcomes import Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
@@ -22,8 +23,8 @@ def evaluate(
 ) -> Scores:
   """Scores a session, writes what came of it, and returns the scores.
 
-  That are scores.json, report.html, and the `predictions`. Of several processes
-  all compute and the first one writes.
+  That are scores.json, report.html, starts.jsonl and the `predictions`. Of
+  several processes all compute and the first one writes.
 
   Args:
     session: of `build.session`.
@@ -34,6 +35,7 @@ def evaluate(
   out = pathlib.Path(out)
   first = jax.process_index() == 0
   lines: Progress = table.Lines() if first else quiet
+  hosts = distributed.hosts()
   done = runner.run(session, settings, lines)
   if settings.reference:
     plain = dataclasses.replace(settings, reference=False)
@@ -42,6 +44,13 @@ def evaluate(
     return done.scores
   predictions.write(out, done.outcomes)  # before the scores that they explain
   runner.write_scores(out / "scores.json", done.scores)
+  start = provenance.about(
+    session.config,
+    step=int(session.step),
+    devices=distributed.devices(),
+    hosts=hosts,
+  )
+  provenance.append(out, start)
   history, metrics = [], []
   if workdir is not None:
     history = runner.read_history(pathlib.Path(workdir) / "scores.jsonl")
@@ -55,5 +64,6 @@ def evaluate(
     metrics=metrics,
     config=session.config,
     predictions=PREDICTIONS,
+    starts=[start],
   )
   return done.scores

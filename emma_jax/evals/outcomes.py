@@ -1,12 +1,14 @@
 """What every evaluation is made of: outcomes of samples, shares, distances."""
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import math
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from emma_jax import stats
 from emma_jax.structs import RawPicture, Record
 
 R = TypeVar("R", bound=Record)
@@ -55,28 +57,74 @@ def tally(outcomes: Iterable[Outcome], *, macro: bool) -> Scores:
       occur); else every mark counts the same.
 
   Returns:
-    {"score", "n", "kinds": {kind: {"score", "n"}}}; a score is None where
-    nothing could be scored.
+    {"score", "n", "ci95", "ci_method", "kinds": {kind: {"score", "n",
+    "ci95"}}}; a score is None where nothing could be scored, its 95% interval,
+    [low, high], also where too little was (`stats.scored`). What was asked of
+    one record is one cluster.
   """
-  counts: dict[str, list[int]] = {}
-  for outcome in outcomes:
-    for kind, right in outcome.marks:
-      if right is not None:
-        count = counts.setdefault(kind, [0, 0])
-        count[0] += bool(right)
-        count[1] += 1
+  marks = [
+    Mark(bool(right), record, kind)
+    for record, outcome in enumerate(outcomes)
+    for kind, right in outcome.marks
+    if right is not None
+  ]
+  by_kind: dict[str, list[Mark]] = {}
+  for mark in marks:
+    by_kind.setdefault(mark.kind, []).append(mark)
   kinds = {
-    kind: {"score": right / n, "n": n}
-    for kind, (right, n) in sorted(counts.items())
+    kind: {"score": _share(some), "n": len(some), "ci95": interval(some)[0]}
+    for kind, some in sorted(by_kind.items())
   }
-  n = sum(entry["n"] for entry in kinds.values())
-  if not n:
+  if not marks:
     score = None
   elif macro:
-    score = math.fsum(e["score"] for e in kinds.values()) / len(kinds)
+    score = math.fsum(map(_share, by_kind.values())) / len(kinds)
   else:
-    score = sum(right for right, _ in counts.values()) / n
-  return {"score": score, "n": n, "kinds": kinds}
+    score = _share(marks)
+  ci95, method = interval(marks, macro)
+  return {
+    "score": score,
+    "n": len(marks),
+    "ci95": ci95,
+    "ci_method": method,
+    "kinds": kinds,
+  }
+
+
+class Mark(NamedTuple):
+  """Whether one thing of a record was right."""
+
+  right: bool
+  record: int
+  kind: str
+
+
+def _share(marks: Sequence[Mark]) -> float:
+  return sum(mark.right for mark in marks) / len(marks)
+
+
+def interval(
+  marks: Sequence[Mark], macro: bool = False
+) -> tuple[list[float] | None, str]:
+  """(95% interval of the share, or `macro` of the mean over kinds; how it was
+  made); None where nothing can be said."""
+  records = [mark.record for mark in marks]
+  kinds = collections.Counter(mark.kind for mark in marks)
+  if macro and len(kinds) > 1:
+    if len(set(records)) < len(records):
+      return None, "none: several marks of a record"
+    # Resampling within kinds is sure of a kind that is all right by chance.
+    # Wilson's, of as many samples as the kinds are worth: all, where they are
+    # of one size.
+    worth = len(kinds) ** 2 / math.fsum(1 / n for n in kinds.values())
+    right = collections.Counter(mark.kind for mark in marks if mark.right)
+    mean = math.fsum(right[kind] / n for kind, n in kinds.items()) / len(kinds)
+    ends = stats.wilson(min(mean, 1.0) * worth, worth)
+    return [ends.low, ends.high], f"wilson, {len(kinds)} kinds"
+  found = stats.scored([float(mark.right) for mark in marks], records, seed=0)
+  if found.interval is None:
+    return None, found.method
+  return [found.interval.low, found.interval.high], found.method
 
 
 def batches(
@@ -125,12 +173,19 @@ def psnr(one_YXC: np.ndarray, other_YXC: np.ndarray) -> float:
   return min(MAX_PSNR, 10 * math.log10(255**2 / mean)) if mean else MAX_PSNR
 
 
-def fidelity(
-  pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> dict[str, float]:
-  """Means over pairs of uint8 pictures: PSNR in dB, L1 in levels of 255."""
+def fidelity(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+  """Means over pairs of uint8 pictures: PSNR in dB, L1 in levels of 255.
+
+  "psnr_ci95": [low, high] of the mean; None of a single pair.
+  """
   l1 = [float(np.abs(a.astype(np.float64) - b).mean()) for a, b in pairs]
+  levels = [psnr(a, b) for a, b in pairs]
+  found = None
+  if len(pairs) > 1:
+    mean = stats.cluster_bootstrap(levels, seed=0).interval
+    found = [mean.low, mean.high]
   return {
-    "psnr": math.fsum(psnr(a, b) for a, b in pairs) / len(pairs),
+    "psnr": math.fsum(levels) / len(pairs),
+    "psnr_ci95": found,
     "l1": math.fsum(l1) / len(pairs),
   }

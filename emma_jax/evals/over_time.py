@@ -1,17 +1,17 @@
 """A run's samples for its report: a line per prompt, a column per look."""
 
 from collections.abc import Sequence
-import dataclasses
 import json
 import pathlib
 from typing import Any
 
+from emma_jax.evals.grids import SIDE, Cell, Grid, Line
 from emma_jax.evals.samples import WEIGHTS
+from emma_jax.pages import formats
 from emma_jax.pages.pictures import Picture, thumbnail
 
 # Looks that are shown: the first, the last, and some evenly between.
 COLUMNS = 8
-_SIDE = 112  # pixels
 _NAMES = {
   "understanding": "Questions",
   "drawing": "Text to image",
@@ -20,33 +20,7 @@ _NAMES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cell:
-  """A picture or answers of one look; neither where it made none."""
-
-  picture: Picture | None = None
-  answers: Sequence[str] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Line:
-  """What one kind of weights made of one prompt at all looks."""
-
-  text: str  # of the first line of a prompt; "" of its others
-  weights: str
-  cells: Sequence[Cell]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Table:
-  """All lines of a task."""
-
-  title: str
-  steps: Sequence[int]
-  lines: Sequence[Line]
-
-
-def tables(workdir: str | pathlib.Path, most: int = COLUMNS) -> list[Table]:
+def tables(workdir: str | pathlib.Path, most: int = COLUMNS) -> list[Grid]:
   """Of WORKDIR/samples, by task; [] without any look that can be read."""
   looks = _looks(pathlib.Path(workdir) / "samples")
   out = []
@@ -60,7 +34,7 @@ def tables(workdir: str | pathlib.Path, most: int = COLUMNS) -> list[Table]:
   return out
 
 
-def _table(task: str, columns: Sequence[tuple]) -> Table:
+def _table(task: str, columns: Sequence[tuple]) -> Grid:
   prompts: dict[tuple[int, str], None] = {}
   for _, _, items in columns:
     prompts |= dict.fromkeys((i["number"], i["text"]) for i in items)
@@ -72,9 +46,9 @@ def _table(task: str, columns: Sequence[tuple]) -> Table:
         for folder, _, items in columns
       ]
       name = text if n == 0 else ""
-      lines.append(Line(text=name, weights=weights, cells=cells))
-  steps = [content["step"] for _, content, _ in columns]
-  return Table(title=_NAMES[task], steps=steps, lines=lines)
+      lines.append(Line(text=name, beside=weights, cells=cells))
+  heads = [formats.thousands(content["step"]) for _, content, _ in columns]
+  return Grid(title=_NAMES[task], heads=heads, lines=lines)
 
 
 def _cell(
@@ -88,10 +62,11 @@ def _cell(
     if (item["number"], item["text"]) == (number, text):
       made = item["made"][weights]
       if "answers" in made:
-        return Cell(answers=made["answers"])
+        return Cell(answers=[(answer, "") for answer in made["answers"]])
       try:
         data = (folder / made["picture"]).read_bytes()
-        return Cell(picture=Picture(thumbnail(data, _SIDE), text))
+        alt = f"{weights} weights: {text}"
+        return Cell(picture=Picture(thumbnail(data, SIDE), alt))
       except (OSError, ValueError):
         return Cell()  # somebody made room: the others are shown
   return Cell()

@@ -6,8 +6,10 @@ import json
 import pathlib
 from typing import Any
 
-from emma_jax.evals import over_time, sheets
-from emma_jax.evals.curves import Entry, curves
+from emma_jax import stats
+from emma_jax.evals import cells, made_by, sheets
+from emma_jax.evals.curves import Entry, curves, timing_shares
+from emma_jax.evals.grids import Grid
 from emma_jax.evals.outcomes import Outcome, Scores
 from emma_jax.evals.table import (
   MAIN,
@@ -18,7 +20,7 @@ from emma_jax.evals.table import (
   samples_word,
 )
 from emma_jax.files import write_text
-from emma_jax.pages import formats
+from emma_jax.pages import charts, formats
 from emma_jax.pages.render import render
 
 # As many pictures of a main task, and of any other set.
@@ -41,8 +43,10 @@ def write(
   history: Sequence[Scores] = (),
   metrics: Sequence[Entry] = (),
   config: Mapping[str, Any] | None = None,
-  samples: Sequence[over_time.Table] = (),
+  samples: Sequence[Grid] = (),
+  stages: Sequence[Grid] = (),
   predictions: str = "",
+  starts: Sequence[Mapping[str, Any]] = (),
 ):
   """Writes the report; what is not given has no section.
 
@@ -55,24 +59,30 @@ def write(
     metrics: the lines of metrics.jsonl.
     config: nested dicts; shown whole.
     samples: of the run's looks, see `over_time.tables`.
+    stages: the same prompts after each stage, see `grids.same_prompts`.
     predictions: the file of all of them, from the report's folder.
+    starts: what it was made by, see `provenance`.
   """
   outcomes = outcomes or {}
   page = render(
     "report.html.j2",
     title=title,
     facts=_facts(scores, metrics),
+    made=made_by.described(starts),
     predictions=predictions,
     tiles=_tiles(scores) if scores else [],
     notes=notes(scores) if scores else [],
     seen=samples_word(scores) if scores else "samples",
     history=_history(history) if history else None,
+    progress=_progress(history),
+    stages=stages,
     router=_router(metrics),
     tables=_tables(scores) if scores else [],
     sheets=_sheets(outcomes),
     marked=_marked(outcomes),
     samples=samples,
     curves=curves(metrics),
+    shares=timing_shares(metrics),
     config=json.dumps(config, indent=2, ensure_ascii=False, default=str)
     if config
     else "",
@@ -113,10 +123,11 @@ def _seconds(metrics: Sequence[Entry]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-  """A task's score at a glance."""
+  """A task's score at a glance, with its interval or what there is of one."""
 
   name: str
   value: str
+  interval: str
   beside: Sequence[str]
 
 
@@ -126,28 +137,31 @@ def _tiles(scores: Scores) -> list[Tile]:
     entry, beside = scores[task], []
     for name, other in bounds(scores, task).items():
       if other.get("score") is not None:
-        beside.append(f"{name} {formats.score(other['score'])}")
+        beside.append(f"{name} {cells.of_entry(task, other).text}")
     if entry.get("baseline") is not None:
-      baseline = formats.score(entry["baseline"])
+      baseline = formats.score(entry["baseline"], entry["n"])
       beside.append(f"most frequent answers {baseline}")
     if "copy" in entry:
       beside.append(f"untouched sources {entry['copy']['psnr']:.1f} dB")
     what = "questions" if task == "understanding" else "samples"
     beside.append(f"{entry['n']} {what}")
-    value = formats.score(entry["score"])
+    shown = cells.of_entry(task, entry)
+    value, interval = shown.score, shown.interval
     if not value:
       value = f"{entry['psnr']:.1f} dB" if "psnr" in entry else "to look at"
-    tiles.append(Tile(NAMES[task], value, beside))
+      ends = entry.get("psnr_ci95")
+      interval = f"{ends[0]:.1f}–{ends[1]:.1f} dB" if ends else ""
+    tiles.append(Tile(NAMES[task], value, interval, beside))
   return tiles
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-  """A line of the history: the scores of each task, {} where it has none."""
+  """A line of the history: the scores of each task, None where it has none."""
 
   stage: str
   step: int
-  cells: Sequence[Scores]
+  cells: Sequence[cells.Shown | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,11 +178,38 @@ def _history(history: Sequence[Scores]) -> History:
     Evaluated(
       stage=plain_kind(str(entry.get("stage", ""))),
       step=entry["step"],
-      cells=[entry.get(task, {}) for task in tasks],
+      cells=[
+        cells.of_entry(task, entry[task]) if task in entry else None
+        for task in tasks
+      ],
     )
     for entry in history
   ]
   return History([NAMES[t] for t in tasks], rows)
+
+
+def _progress(history: Sequence[Scores]) -> charts.Lines | None:
+  """Scores over steps, with their intervals; None of fewer than two."""
+  if len(history) < 2:
+    return None
+  series = []
+  for task in MAIN:
+    entries = [(e["step"], e[task]) for e in history if task in e]
+    entries = [(s, e) for s, e in entries if e["score"] is not None]
+    series.append(
+      charts.Series(
+        NAMES[task],
+        [(s, e["score"]) for s, e in entries],
+        [(s, *e["ci95"]) for s, e in entries if e.get("ci95")],
+      )
+    )
+  return charts.chart(
+    "Scores after each stage",
+    series,
+    top=1.0,
+    mean=False,
+    note="with 95% intervals",
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +219,7 @@ class Router:
   rows: (label, pictures sent to the versatile expert, to the STEM expert).
   """
 
-  accuracy: float
+  accuracy: cells.Shown
   rows: Sequence[tuple[str, int, int]]
   stem_share: float
   pictures: int
@@ -188,8 +229,12 @@ def _router(metrics: Sequence[Entry]) -> Router | None:
   """Of the last line that measures one."""
   for entry in reversed(metrics):
     if "router/accuracy" in entry:
+      labels = ("general", "stem")
+      n = sum(entry[f"router/{a}_to_{b}"] for a in labels for b in labels)
+      right = entry["router/general_to_general"] + entry["router/stem_to_stem"]
+      ends = stats.wilson(right, n)
       return Router(
-        entry["router/accuracy"],
+        cells.shown(entry["router/accuracy"], n, [ends.low, ends.high]),
         [
           (
             name,
@@ -209,10 +254,9 @@ class Row:
   """A kind's scores; `others` under the columns that not every table has."""
 
   name: str
-  score: float | None
-  n: int
+  shown: cells.Shown
   baseline: float | None
-  others: Sequence[float | None]
+  others: Sequence[tuple[str, str]]  # (column, text)
   classes: str
 
 
@@ -229,48 +273,57 @@ def _tables(scores: Scores) -> list[Table]:
   tables = []
   for task in (t for t in MAIN if t in scores):
     if scores[task]["kinds"]:
-      beside = bounds(scores, task)
-      tables.append(_table(NAMES[task], scores[task], beside))
+      tables.append(_table(task, scores[task], bounds(scores, task)))
   if scores.get("held_out"):
-    entries = {NAMES[k]: v for k, v in scores["held_out"].items()}
-    none: Scores = {"reference": {}, "ceiling": {}}
-    tables.append(
-      _table("Never trained on", {"score": None, "kinds": entries}, none)
-    )
+    columns = _columns(scores["held_out"], {})
+    rows = [
+      _row(NAMES[name], cells.of_entry(name, entry), entry, {}, columns)
+      for name, entry in scores["held_out"].items()
+    ]
+    tables.append(Table("Never trained on", columns, rows))
   return tables
 
 
-def _table(title: str, scores: Scores, beside: Mapping[str, Scores]) -> Table:
+def _columns(
+  entries: Mapping[str, Scores], beside: Mapping[str, Scores]
+) -> list[str]:
+  baseline = any("baseline" in e for e in entries.values())
+  names = [name for name, other in beside.items() if other]
+  return ["baseline", *names] if baseline else names
+
+
+def _table(task: str, scores: Scores, beside: Mapping[str, Scores]) -> Table:
   kinds = scores["kinds"]
-  extra = []
-  if any("baseline" in e for e in kinds.values()):
-    extra.append("baseline")
-  extra += [name for name, other in beside.items() if other]
-  rows = []
+  columns, rows = _columns(kinds, beside), []
   for kind, entry in kinds.items():
-    others = {k: v.get("kinds", {}).get(kind, {}) for k, v in beside.items()}
-    rows.append(_row(plain_kind(kind), entry, others, extra, ""))
+    others = {
+      name: cells.of_kind(other.get("kinds", {}).get(kind, {})).text
+      for name, other in beside.items()
+    }
+    name = plain_kind(kind)
+    rows.append(_row(name, cells.of_kind(entry), entry, others, columns))
   if scores["score"] is not None:
-    rows.append(_row("overall", scores, beside, extra, "all"))
-  return Table(title, extra, rows)
+    others = {k: cells.of_entry(task, v).text for k, v in beside.items()}
+    found = cells.of_entry(task, scores)
+    rows.append(_row("overall", found, scores, others, columns, "all"))
+  return Table(NAMES[task], columns, rows)
 
 
 def _row(
   name: str,
+  found: cells.Shown,
   entry: Scores,
-  others: Mapping[str, Scores],
-  extra: Sequence[str],
-  classes: str,
+  others: Mapping[str, str],
+  columns: Sequence[str],
+  classes: str = "",
 ) -> Row:
   baseline = entry.get("baseline")
-  values = {"baseline": baseline}
-  values |= {k: v.get("score") for k, v in others.items()}
+  texts = {"baseline": formats.score(baseline, found.n), **others}
   return Row(
     name=name,
-    score=entry["score"],
-    n=entry["n"],
+    shown=found,
     baseline=baseline,
-    others=[values[k] for k in extra],
+    others=[(column, texts.get(column, "")) for column in columns],
     classes=classes,
   )
 

@@ -1,14 +1,16 @@
 """The page of a run while it goes on: written at every look, stage and end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import pathlib
 import sys
 from typing import Any
 
 import jax
 
-from emma_jax.evals import over_time, predictions, report, runner
+from emma_jax import provenance
+from emma_jax.evals import grids, over_time, predictions, report, runner
 from emma_jax.evals.outcomes import Evaluation
+from emma_jax.evals.table import plain_kind
 from emma_jax.training.metrics import read_metrics
 
 NAME = "report.html"
@@ -51,9 +53,33 @@ class RunReport:
         metrics=metrics,
         config=self._config,
         samples=over_time.tables(self.workdir),
+        stages=grids.same_prompts(self._stages(history), self._records()),
+        starts=provenance.read(self.workdir),
         predictions=f"{predictions.folder_of(scores['step'])}/{predictions.LINES}"
         if scores
         else "",
       )
     except OSError as error:
       print(f"No report: {error}", file=sys.stderr, flush=True)
+
+  def _stages(
+    self, history: Sequence[Mapping[str, Any]]
+  ) -> list[tuple[str, pathlib.Path]]:
+    """Name and folder of the predictions after each stage."""
+    return [
+      (
+        plain_kind(str(entry.get("stage", entry["step"]))),
+        self.workdir / predictions.folder_of(entry["step"]),
+      )
+      for entry in history
+    ]
+
+  def _records(self) -> dict[tuple[str, int], Any]:
+    """The first samples of the last evaluation."""
+    if self._last is None:
+      return {}
+    return {
+      (task, n): outcome.record
+      for task, done in self._last.outcomes.items()
+      for n, outcome in enumerate(done[: grids.LINES])
+    }

@@ -39,6 +39,7 @@ class Card:
   classes: str
   pictures: Sequence[Picture]
   arrow: int = 0  # stands behind so many of the pictures
+  read: str = ""  # what the scorer wanted and read
   caption: str | None = None
   turns: Sequence[Turn] = ()
 
@@ -51,10 +52,8 @@ class Sheet:
   cards: Sequence[Card]
 
 
-def picture(
-  picture_YXC: np.ndarray, alt: str = "", classes: str = ""
-) -> Picture:
-  """A picture for a page, shrunk to SIDE."""
+def picture(picture_YXC: np.ndarray, alt: str, classes: str = "") -> Picture:
+  """A picture for a page, shrunk to SIDE; `alt`: what it is, in words."""
   y, x, _ = picture_YXC.shape
   scale = min(1.0, SIDE / max(y, x))
   size = (max(1, round(y * scale)), max(1, round(x * scale)))
@@ -89,6 +88,11 @@ def _seen(outcome: Outcome[Drawing] | Outcome[Editing]) -> str:
   return f"wanted: {wanted}\nread: {seen}"
 
 
+def _alt(what: str, mark: str) -> str:
+  """Of a picture that was made; "open" says nothing."""
+  return what if mark == "open" else f"{what} ({mark})"
+
+
 def _has_original(record: Drawing) -> bool:
   """Whether its own picture says more than the prompt does: a file's, or one
   that went through the autoencoder (without a prompt)."""
@@ -98,17 +102,21 @@ def _has_original(record: Drawing) -> bool:
 def _drawing(outcome: Outcome[Drawing]) -> Card:
   record = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
-  shown = [picture(pixels(outcome.picture), _seen(outcome), mark)]
+  what = f"drawn: {record.prompt}" if record.prompt else "reconstruction"
+  shown = [picture(pixels(outcome.picture), _alt(what, mark), mark)]
   if record.picture is not None and _has_original(record):
     shown.append(picture(load_picture(record.picture), "the original", "small"))
-  return Card(classes=mark, pictures=shown, caption=record.prompt)
+  return Card(
+    classes=mark, pictures=shown, caption=record.prompt, read=_seen(outcome)
+  )
 
 
 def _editing(outcome: Outcome[Editing]) -> Card:
   record = outcome.record
   mark = _MARKS[outcome.marks[0][1]]
   shown = [picture(load_picture(s), "source") for s in record.sources]
-  shown.append(picture(pixels(outcome.picture), _seen(outcome), mark))
+  alt = _alt(f"edited: {record.instruction}", mark)
+  shown.append(picture(pixels(outcome.picture), alt, mark))
   if record.target is not None:
     shown.append(picture(load_picture(record.target), "target", "small"))
   return Card(
@@ -116,6 +124,7 @@ def _editing(outcome: Outcome[Editing]) -> Card:
     pictures=shown,
     arrow=len(record.sources),
     caption=record.instruction,
+    read=_seen(outcome),
   )
 
 
@@ -132,5 +141,6 @@ def _understanding(outcome: Outcome[Understanding]) -> Card:
       record.turns, outcome.answers, outcome.marks
     )
   ]
-  shown = [picture(load_picture(p)) for p in record.pictures]
+  alt = f"asked about: {turns[0].question}"
+  shown = [picture(load_picture(p), alt) for p in record.pictures]
   return Card(classes="asked", pictures=shown, turns=turns)

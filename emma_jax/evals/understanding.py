@@ -1,6 +1,7 @@
 """Understanding: every question of a conversation counts, exact match."""
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 from emma_jax.evals.outcomes import Outcome, Progress, Scores, batches, tally
@@ -63,10 +64,13 @@ def score(outcomes: Sequence[Outcome[Understanding]]) -> Scores:
   for kind, entry in kinds.items():
     entry["baseline"] = baselines[kind]
   expected = sum(entry["baseline"] * entry["n"] for entry in kinds.values())
+  of_kinds = [entry["score"] for entry in kinds.values()]
   return {
     "score": scores["score"],
-    "macro": tally(outcomes, macro=True)["score"],
+    "macro": math.fsum(of_kinds) / len(kinds) if kinds else None,
     "n": scores["n"],
+    "ci95": scores["ci95"],
+    "ci_method": scores["ci_method"],
     "samples": len(outcomes),
     "baseline": expected / max(scores["n"], 1),
     "kinds": kinds,

@@ -88,7 +88,7 @@ def _scores(family: Any, outcomes: Sequence[Outcome]) -> Scores:
     sizes.setdefault(name, []).append(outcome)
   if len(sizes) > 1:
     scores["sizes"] = {
-      name: {key: family.score(part)[key] for key in ("score", "n")}
+      name: {key: family.score(part)[key] for key in ("score", "n", "ci95")}
       for name, part in sorted(sizes.items())
     }
   return scores

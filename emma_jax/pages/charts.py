@@ -26,28 +26,45 @@ Format = Callable[[float], str]
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-  """A named curve; points by rising x."""
+  """A named curve; points by rising x, and (x, low, high) of intervals."""
 
   name: str
   points: Points
+  spans: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stroke:
-  """A drawn curve: a dot at (x, y), or else a polyline."""
+  """A drawn curve: a dot at (x, y), a span (x, y, y), or else a polyline."""
 
   classes: str
   dot: tuple[float, float] | None = None
+  span: tuple[float, float, float] | None = None
   points: str = ""  # "x,y x,y"
-  title: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+  """A curve in numbers, each with where it is: "0.4 at 300"."""
+
+  name: str
+  first: str
+  lowest: str
+  highest: str
+  last: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lines:
-  """A chart of curves; texts are plain, places in units of the drawing."""
+  """A chart of curves; texts are plain, places in units of the drawing.
+
+  description, numbers: what it shows, for who does not see it.
+  """
 
   title: str
   note: str
+  description: str
+  numbers: Sequence[Summary]
   y_ticks: Sequence[tuple[float, str]]
   x_ticks: Sequence[tuple[float, str]]
   stages: Sequence[tuple[float, str]]  # "" where the name has no room
@@ -79,12 +96,14 @@ class Bars:
 
   title: str
   note: str
+  description: str
   height: int
   bars: Sequence[Bar]
 
   width: ClassVar = WIDTH
   left: ClassVar = _NAMES
   legend: ClassVar = ()
+  numbers: ClassVar = ()
 
 
 def linear_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -125,6 +144,7 @@ def chart(
   top: float | None = None,
   note: str = "",
   mean: bool = True,
+  over: str = "steps",
 ) -> Lines | None:
   """A chart with axes, a legend where there are several curves, and stages.
 
@@ -137,6 +157,7 @@ def chart(
     top: upper end of the y axis; the lower one is 0 then.
     note: small print under the title.
     mean: draws long curves thin, and their running mean above.
+    over: what x counts.
   """
   series = [s for s in (_finite(s) for s in series) if s.points]
   if not series:
@@ -144,9 +165,12 @@ def chart(
   frame = _Frame.around(series, log, top)
   ticks = log_ticks if frame.log else linear_ticks
   starts = [x for x, _ in stages] if mean else None
+  numbers = [_summary(s) for s in series]
   return Lines(
     title=title,
     note=note,
+    description=_described(numbers, frame, over),
+    numbers=numbers,
     y_ticks=[(frame.y(v), label(v)) for v in ticks(frame.low, frame.high)],
     x_ticks=[
       (frame.x(v), formats.short(v))
@@ -164,12 +188,42 @@ def chart(
   )
 
 
+def _summary(series: Series) -> Summary:
+  at = lambda point: f"{point[1]:.4g} at {formats.short(point[0])}"
+  points = series.points
+  return Summary(
+    name=series.name,
+    first=at(points[0]),
+    lowest=at(min(points, key=lambda p: p[1])),
+    highest=at(max(points, key=lambda p: p[1])),
+    last=at(points[-1]),
+  )
+
+
+def _described(numbers: Sequence[Summary], frame: "_Frame", over: str) -> str:
+  """Of all curves what they begin and end with."""
+  count = "A curve" if len(numbers) == 1 else f"{len(numbers)} curves"
+  left, right = formats.short(frame.left), formats.short(frame.right)
+  scale = ", on a logarithmic axis" if frame.log else ""
+  each = "; ".join(
+    f"{n.name or 'it'}: first {n.first}, last {n.last}" for n in numbers
+  )
+  return f"{count} over {over} {left} to {right}{scale}. {each}."
+
+
 def bars(
-  title: str, counts: Mapping[str, int], *, note: str = ""
+  title: str,
+  counts: Mapping[str, int],
+  *,
+  note: str = "",
+  total: int | None = None,
 ) -> Bars | None:
-  """A chart with a bar per name, its count and its share; None without any."""
-  total = sum(counts.values())
-  if not total:
+  """A chart with a bar per name, its count and its share; None without any.
+
+  total: what shares are of; None: of the sum.
+  """
+  total = total or sum(counts.values())
+  if not any(counts.values()):
     return None
   most, drawn = max(counts.values()), []
   for i, (name, count) in enumerate(counts.items()):
@@ -184,7 +238,14 @@ def bars(
         end=round(_NAMES + width + 6, 1),
       )
     )
-  return Bars(title=title, note=note, height=_RISE * len(drawn), bars=drawn)
+  each = "; ".join(f"{bar.name}: {bar.label}" for bar in drawn)
+  return Bars(
+    title=title,
+    note=note,
+    description=f"{len(drawn)} bars. {each}.",
+    height=_RISE * len(drawn),
+    bars=drawn,
+  )
 
 
 def _colour(index: int) -> str:
@@ -197,7 +258,7 @@ def _finite(series: Series) -> Series:
     for x, y in series.points
     if isinstance(y, (int, float)) and math.isfinite(y)
   ]
-  return Series(series.name, points)
+  return Series(series.name, points, series.spans)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +275,7 @@ class _Frame:
   def around(cls, series: Sequence[Series], log: bool, top: float | None):
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points]
+    ys += [y for s in series for _, *ends in s.spans for y in ends]
     log = log and min(ys) > 0
     low, high = (0.0, top) if top is not None else (min(ys), max(ys))
     if log:
@@ -256,6 +318,10 @@ def _strokes(
 ) -> Iterator[Stroke]:
   """Smoothed within the stages that begin at `starts`; None: as it is."""
   points = list(curve.points)
+  for x, low, high in curve.spans:
+    yield Stroke(
+      classes=f"{colour} span", span=(frame.x(x), frame.y(low), frame.y(high))
+    )
   if len(points) == 1:
     x, y = points[0]
     yield Stroke(classes=colour, dot=(frame.x(x), frame.y(y)))
@@ -263,11 +329,7 @@ def _strokes(
   if starts is not None and len(points) >= _SMOOTH_FROM:
     yield Stroke(classes=f"{colour} faint", points=_polyline(frame, points))
     points = smooth(points, starts)
-  yield Stroke(
-    classes=colour,
-    points=_polyline(frame, points),
-    title=f"{curve.name}: {points[-1][1]:.4g}" if curve.name else "",
-  )
+  yield Stroke(classes=colour, points=_polyline(frame, points))
 
 
 def _polyline(frame: _Frame, points: Points) -> str:

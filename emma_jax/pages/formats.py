@@ -1,13 +1,45 @@
 """Numbers as people read them: on pages, and the same in tables and charts."""
 
+from collections.abc import Sequence
 
-def score(value: float | None) -> str:
-  """A score to three digits; nothing where there is none.
+# Of fewer a share is written as what was counted; from so many its third digit
+# is more than noise.
+_COUNTED, _THREE_DIGITS = 10, 1000
 
-  >>> score(0.5), score(None)
-  ('0.500', '')
+
+def score(value: float | None, n: int | None = None) -> str:
+  """A score in as many digits as it has; nothing where there is none.
+
+  >>> score(0.5), score(0.5, 128), score(0.5, 5000), score(None)
+  ('0.500', '0.50', '0.500', '')
+
+  n: of how many samples; None: not known.
   """
-  return "" if value is None else f"{value:.3f}"
+  if value is None:
+    return ""
+  return f"{value:.{2 if n is not None and n < _THREE_DIGITS else 3}f}"
+
+
+def counted(value: float | None, n: int) -> str:
+  """A share of n: a score, or what was counted where that is very few.
+
+  >>> counted(1.0, 1), counted(0.5, 4), counted(0.5, 128)
+  ('1 of 1', '2 of 4', '0.50')
+  """
+  if value is None or n >= _COUNTED:
+    return score(value, n)
+  return f"{round(value * n)} of {n}"
+
+
+def interval(ends: Sequence[float] | None, n: int | None = None) -> str:
+  """An interval of a score, in its digits; nothing where there is none.
+
+  >>> interval([0.2065, 1.0], 1), interval([0.95, 0.96], 2000), interval(None)
+  ('0.21–1.00', '0.950–0.960', '')
+  """
+  if ends is None:
+    return ""
+  return "–".join(score(end, n) for end in ends)
 
 
 def share(value: float) -> str:

@@ -97,7 +97,7 @@ class Timer:
 
   @contextlib.contextmanager
   def excluded(self) -> Iterator[None]:
-    """Around saving and evaluating: no part of a step's time."""
+    """Around compiling, saving and evaluating: no part of a step's time."""
     start = self._clock()
     try:
       yield

@@ -12,7 +12,7 @@ import socket
 import time
 from typing import Any
 
-from emma_jax import files, leases
+from emma_jax import files, leases, provenance
 
 NAME = "run.json"
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped", "failed"
@@ -21,11 +21,21 @@ RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped", "failed"
 class RunFile:
   """The file of a run that this process is at work in."""
 
-  def __init__(self, workdir: str | os.PathLike, active: bool = True):
-    """Nothing is written yet; `active`: False on all processes but the first,
-    which do nothing."""
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    active: bool = True,
+    about: Mapping[str, Any] | None = None,
+  ):
+    """Nothing is written yet.
+
+    Args:
+      workdir: of the run.
+      active: False on all processes but the first, which do nothing.
+      about: what this process is, see `provenance`; kept once it begins.
+    """
     self.path = pathlib.Path(workdir) / NAME
-    self._active = active
+    self._active, self._about = active, about
     self._content: dict[str, Any] = {}
 
   def begin(
@@ -66,6 +76,9 @@ class RunFile:
       },
     }
     self._write()
+    if self._about is not None and self._active:
+      provenance.append(self.path.parent, {**self._about, "step": done})
+      self._about = None  # a run that goes back is no other process
 
   def progress(
     self,

@@ -1,5 +1,7 @@
 """One stage's steps: measured, counted, logged, looked at and saved."""
 
+import contextlib
+
 import jax
 
 from emma_jax import distributed, sharding
@@ -164,7 +166,10 @@ class StageLoop:
       y, x = batch.gen_pixels_BMYXC.shape[2:4]
       self.writer.note(f"Stage {self.stage.name}: compiling for {y}x{x}.")
     self.shapes.add(shape)
-    with self.ledger.of("compile" if new else goodput.STEPS):
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(self.ledger.of("compile" if new else goodput.STEPS))
+      if new:  # or the curve of speed begins with what no step takes
+        stack.enter_context(self.timer.excluded())
       state, measured = step_fn(state, batch)
     if self.profile:
       self.profile.after(self.first + step, measured)

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from emma_jax.benchmarks import compare, paired, results
+from emma_jax import paired
+from emma_jax.benchmarks import compare, results
 from emma_jax.benchmarks.records import BadRun
 from tests.benchmarks import finished
 from tests.benchmarks.finished import Finished

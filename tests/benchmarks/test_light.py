@@ -2,7 +2,8 @@ from tests import programs
 
 SCORING = """
 import importlib, pkgutil
-from emma_jax.benchmarks import scoring, stats
+from emma_jax import stats
+from emma_jax.benchmarks import scoring
 for module in pkgutil.iter_modules(scoring.__path__):
   importlib.import_module(f"emma_jax.benchmarks.scoring.{module.name}")
 """

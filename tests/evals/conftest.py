@@ -28,6 +28,15 @@ CONFIG = {
 }
 
 
+def bare(scores: dict) -> dict:
+  """Scores without their intervals, which have tests of their own."""
+  return {
+    k: bare(v) if isinstance(v, dict) else v
+    for k, v in scores.items()
+    if k not in ("ci95", "ci_method")
+  }
+
+
 def _key(*parts) -> tuple:
   return tuple(
     load_picture(p).tobytes() if isinstance(p, np.ndarray) else p for p in parts

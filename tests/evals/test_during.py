@@ -56,7 +56,7 @@ def test_resumed_equals_undisturbed(tmp_path, config, capsys):
   assert "After 0_alignment: understanding" in said.err
   assert "report.html" in said.out and "scores.json" in said.out
   page = (tmp_path / "whole" / "report.html").read_text()
-  assert "Scores over time" in page and "reference 1.000" in page
+  assert "Scores over time" in page and "reference 1.00 (" in page
   assert "<code>evaluations/step-40/predictions.jsonl</code>" in page
   for step, count in ((10, 6), (40, 12)):
     folder = tmp_path / "whole" / "evaluations" / f"step-{step}"

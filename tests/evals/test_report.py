@@ -124,7 +124,7 @@ def test_metrics_alone_make_a_report(tmp_path):
 
 def test_large_pictures_are_shrunk():
   noise = np.random.default_rng(0).integers(0, 256, (900, 300, 3), np.uint8)
-  assert len(sheets.picture(noise).src) < 100_000
+  assert len(sheets.picture(noise, "noise").src) < 100_000
 
 
 def test_json_of_config_is_readable(page):
@@ -148,7 +148,8 @@ def test_the_router_is_shown_by_label_and_expert(tmp_path):
   page = (tmp_path / "r.html").read_text()
   section = page[page.index("The router") :]
   section = section[: section.index("</table>")]
-  assert "Accuracy 0.980" in section and "1,920 pictures" in section
+  assert "Accuracy 0.98 (0.96–0.99) on 256 held-out" in section
+  assert "1,920 pictures" in section
   text = re.sub(r"<[^>]+>", " ", section).split()
   assert text[-6:] == ["general", "126", "2", "STEM", "3", "125"]
   report.write(tmp_path / "none.html", title="x", metrics=[after])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from emma_jax import terminal
+from emma_jax import stats, terminal
 from emma_jax.build import sections
 from emma_jax.evals import (
   drawing,
@@ -22,7 +22,7 @@ from emma_jax.evals import (
 )
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import TASKS, Understanding
-from tests.evals.conftest import Blind, Perfect
+from tests.evals.conftest import Blind, Perfect, bare
 
 
 @pytest.fixture
@@ -72,7 +72,47 @@ def test_overall_is_a_mean_of_questions_or_of_kinds():
   assert outcomes.tally(done, macro=False)["score"] == 0.5
   assert outcomes.tally(done, macro=True)["score"] == pytest.approx(1 / 3)
   nothing = outcomes.tally([marks(("a", None))], macro=True)
-  assert nothing == {"score": None, "n": 0, "kinds": {}}
+  assert bare(nothing) == {"score": None, "n": 0, "kinds": {}}
+
+
+def wilson(right: int, n: int) -> list[float]:
+  ends = stats.wilson(right, n)
+  return [ends.low, ends.high]
+
+
+def test_a_score_comes_with_its_interval():
+  """Independent marks: Wilson's, so one of one is not sure to be all."""
+  marks = lambda *m: outcomes.Outcome(record=None, marks=m)
+  one = outcomes.tally([marks(("a", True))], macro=True)
+  assert one["score"] == 1.0 and one["ci95"] == wilson(1, 1)
+  assert one["ci95"][0] < 0.21
+  many = [marks(("ab"[i % 2], i % 3 > 0)) for i in range(60)]
+  found = outcomes.tally(many, macro=False)
+  assert found["ci95"] == wilson(40, 60) and found["ci_method"] == "wilson"
+  assert found["kinds"]["a"]["ci95"] == wilson(20, 30)
+  assert outcomes.tally([], macro=True)["ci95"] is None
+
+
+def test_questions_about_one_picture_count_as_one_and_kinds_alike():
+  marks = lambda *m: outcomes.Outcome(record=None, marks=m)
+  right = lambda i: bool(i % 3)
+  alone = [marks(("a", right(i))) for i in range(60)]
+  thrice = [marks(*[("a", right(i))] * 3) for i in range(60)]
+  a = outcomes.tally(alone, macro=False)["ci95"]
+  b = outcomes.tally(thrice, macro=False)["ci95"]
+  assert np.allclose(a, b, atol=0.02)  # three times the marks tell no more
+  rare = [marks(("b", True)), marks(("b", False)), marks(("b", True))]
+  found = outcomes.tally(alone + rare, macro=True)
+  low, high = found["ci95"]
+  assert found["ci_method"] == "wilson, 2 kinds"
+  # Half of the mean is of three marks: wider than that of all 63 together.
+  assert high - low > 1.5 * (a[1] - a[0])
+  # Of kinds of one size: as of all samples, also where one kind is all right.
+  alike = [marks(("a", True))] * 8 + [marks(("b", i < 6)) for i in range(8)]
+  assert outcomes.tally(alike, macro=True)["ci95"] == wilson(14, 16)
+  # Of records with several marks each nothing is said.
+  both = [marks(("a", True), ("b", False))] * 9
+  assert outcomes.tally(both, macro=True)["ci95"] is None
 
 
 def asked(kind: str, *pairs: tuple[str, str]) -> outcomes.Outcome:
@@ -97,7 +137,7 @@ def test_the_baseline_is_weighted_as_the_score_is():
     asked("a", ("2", "2"), ("3", " 3 ")),
   ]
   found = understanding.score(done)
-  assert found == {
+  assert bare(found) == {
     "score": 3 / 5,
     "macro": (3 / 4 + 0) / 2,
     "n": 5,
@@ -127,7 +167,7 @@ def test_drawings_and_edits_score_the_mean_over_kinds():
     marks(("c", None)),
   ]
   for family in (drawing, editing):
-    assert family.score(done) == {
+    assert bare(family.score(done)) == {
       "score": pytest.approx((2 / 3 + 0) / 2),
       "n": 4,
       "kinds": {"a": {"score": 2 / 3, "n": 3}, "b": {"score": 0.0, "n": 1}},
@@ -142,6 +182,9 @@ def test_fidelity_is_a_mean_over_pictures_by_hand():
   found = outcomes.fidelity(pairs)
   assert found["psnr"] == pytest.approx((of(3) + of(10) + 60) / 3)
   assert found["l1"] == pytest.approx(13 / 3)
+  low, high = found["psnr_ci95"]
+  assert low < found["psnr"] < high
+  assert outcomes.fidelity(pairs[:1])["psnr_ci95"] is None
   off = grey.copy()
   off[0, 0, 0] += 6  # one value of twelve
   assert outcomes.psnr(grey, off) == pytest.approx(of((36 / 12) ** 0.5))

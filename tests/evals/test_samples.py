@@ -148,8 +148,8 @@ def test_the_report_has_a_line_a_prompt_and_a_column_a_look(folder, config):
   tables = over_time.tables(workdir)
   assert [t.title for t in tables] == ["Questions", "Text to image", "Edits"]
   for table in tables:
-    assert table.steps == [2, 4] and len(table.lines) == 6
-    assert [line.weights for line in table.lines[:2]] == ["averaged", "live"]
+    assert table.heads == ["2", "4"] and len(table.lines) == 6
+    assert [line.beside for line in table.lines[:2]] == ["averaged", "live"]
     assert all(len(line.cells) == 2 for line in table.lines)
   report = run_report.RunReport(workdir, config)
   (workdir / "metrics.jsonl").write_text(
@@ -171,9 +171,10 @@ def test_of_many_looks_a_few_are_shown_first_and_last_among_them(tmp_path):
     path.write_text(json.dumps(dict(stage="a", step=step, items=[item])))
   (path.parent.parent / "step-000000007" / "samples.json").write_text("{")
   (table,) = over_time.tables(tmp_path)
-  assert len(table.steps) == over_time.COLUMNS
-  assert table.steps[0] == 1 and table.steps[-1] == 30
-  assert table.steps == sorted(set(table.steps))
+  steps = list(map(int, table.heads))
+  assert len(steps) == over_time.COLUMNS
+  assert steps[0] == 1 and steps[-1] == 30
+  assert steps == sorted(set(steps))
 
 
 def test_a_page_that_cannot_be_written_ends_nothing(tmp_path, config, capsys):

@@ -15,6 +15,7 @@ COMMANDS = (
   "train_status",
   "sample",
   "evaluate",
+  "report",
   "convert",
   "data",
   "speed",

@@ -44,7 +44,8 @@ class Page(html.parser.HTMLParser):
 
 
 def check(page: str) -> Page:
-  """The page; its tags must balance, and nothing is loaded or executed.
+  """The page; its tags must balance, every picture has words, and nothing is
+  loaded or executed.
 
   Raises:
     AssertionError: with what is amiss.
@@ -53,6 +54,7 @@ def check(page: str) -> Page:
   assert not read.problems, read.problems
   for tag, attributes in read.tags:
     assert tag not in {"base", "embed", "iframe", "link", "object", "script"}
+    assert tag != "img" or attributes.get("alt"), "a picture without words"
     for name, value in attributes.items():
       assert not name.startswith("on"), (tag, attributes)
       if name in ("href", "src"):

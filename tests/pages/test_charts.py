@@ -96,6 +96,38 @@ def test_bars_hold_counts_and_shares():
 def test_texts_are_escaped():
   series = [charts.Series(EVIL, [(0, 1.0), (9, 2.0)]) for _ in range(2)]
   page = svg(charts.chart(EVIL, series, note=EVIL, stages=[(0, EVIL)]))
-  # Title twice, note, stage, and of each curve its name and its legend.
-  assert page.count("&lt;script&gt;") == 8
-  assert svg(charts.bars(EVIL, {EVIL: 1}, note=EVIL)).count("&lt;script") == 4
+  # Title twice, note, stage; of each curve its name, its legend and its place
+  # in the description.
+  assert page.count("&lt;script&gt;") == 10
+  assert svg(charts.bars(EVIL, {EVIL: 1}, note=EVIL)).count("&lt;script") == 5
+
+
+def test_a_chart_says_what_it_shows_without_being_seen():
+  points = [(0, 4.0), (5, 1.0), (10, 2.0)]
+  series = [charts.Series("a", points), charts.Series("b", [(3, 1.5)])]
+  chart = charts.chart("t", series, log=True)
+  assert chart.description == (
+    "2 curves over steps 0 to 10, on a logarithmic axis. a: first 4 at 0, last "
+    "2 at 10; b: first 1.5 at 3, last 1.5 at 3."
+  )
+  (a, _) = chart.numbers
+  assert (a.lowest, a.highest) == ("1 at 5", "4 at 0")
+  page = svg(chart)
+  assert "<title>t</title>" in page and f"<desc>{chart.description}" in page
+  assert "<summary>" in page and "1 at 5" in page
+  bars = charts.bars("t", {"x": 3, "y": 1})
+  assert bars.description == "2 bars. x: 3 (75%); y: 1 (25%)."
+
+
+def test_intervals_are_drawn_and_have_room():
+  series = [charts.Series("a", [(0, 0.5), (9, 0.6)], [(0, 0.1, 0.9)])]
+  chart = charts.chart("t", series)
+  (span,) = [c.span for c in chart.curves if c.span]
+  assert span[0] == chart.left
+  assert chart.top <= span[2] < span[1] <= chart.bottom
+  assert svg(chart).count('class="c0 span"') == 1
+
+
+def test_shares_may_be_of_more_than_is_counted():
+  (bar,) = charts.bars("t", {"a": 1}, total=4).bars
+  assert bar.label == "1 (25%)"

@@ -28,12 +28,7 @@ def test_an_address_is_shown_as_it_is_and_words_stay_words():
   macros = render.environment().get_template("pictures.html.j2").module
   ((tag, shown),) = reading.check(str(macros.img(picture))).tags
   assert tag == "img"
-  assert shown == {
-    "class": "small",
-    "alt": EVIL,
-    "title": EVIL,
-    "src": picture.src,
-  }
+  assert shown == {"class": "small", "alt": EVIL, "src": picture.src}
 
 
 def file(pixels: np.ndarray, kind: str, **options) -> bytes:

@@ -6,7 +6,8 @@ import re
 import jinja2
 import pytest
 
-from emma_jax.pages import render
+from emma_jax.evals import cells, grids, made_by
+from emma_jax.pages import charts, render
 from emma_jax.pages.pictures import Picture
 
 from . import reading
@@ -15,7 +16,26 @@ EVIL = "</p></style><script>alert('x')</script> & \"quotes\""
 NAMES = sorted(p.name for p in render.TEMPLATES.iterdir())
 PAGES = [n for n in NAMES if "extends" in (render.TEMPLATES / n).read_text()]
 SHEET = {"classes": "sheet", "cards": []}
-PART = {"text": EVIL, "learned": True, "mark": False, "picture": None}
+START = made_by.Start(
+  time=EVIL,
+  step=1234,
+  command="emma-train",
+  commit=EVIL,
+  versions=EVIL,
+  hosts=EVIL,
+  devices=EVIL,
+)
+SHOWN = cells.shown(0.5, 128, [0.4, 0.6])
+GRID = grids.Grid(
+  title=EVIL,
+  heads=[EVIL],
+  lines=[
+    grids.Line(
+      text=EVIL, beside=EVIL, cells=[grids.Cell(answers=[(EVIL, "right")])]
+    )
+  ],
+)
+PART = {"text": EVIL, "learned": True, "mark": True, "picture": None}
 ROW = {
   "number": 0,
   "used": 1,
@@ -57,6 +77,37 @@ VALUES = {
     "signed": lambda value, unit: f"{value:+}{unit}",
     "printed": lambda value, unit: f"{value}{unit}",
   },
+  "comparison.html.j2": {
+    "title": EVIL,
+    "runs": [
+      (
+        {
+          "name": EVIL,
+          "folder": EVIL,
+          "scores": {"checkpoint": EVIL, "step": 1},
+        },
+        [START],
+      )
+    ],
+    "names": ["first", "other"],
+    "tables": [
+      {
+        "title": EVIL,
+        "rows": [
+          {
+            "name": EVIL,
+            "classes": "all",
+            "scores": [SHOWN, None],
+            "differences": [None, {"text": EVIL, "mark": "right"}],
+          }
+        ],
+      }
+    ],
+    "curves": [],
+    "recorded": True,
+    "differences": [(EVIL, [EVIL, ""])],
+    "grids": [GRID],
+  },
   "data_sheet.html.j2": {
     "about": EVIL,
     "batches": [
@@ -66,7 +117,7 @@ VALUES = {
         "notes": [EVIL],
         "rows": [ROW],
         "crops": [
-          {"text": EVIL, "picture": Picture("data:image/png;base64,", "", "")}
+          {"text": EVIL, "picture": Picture("data:image/png;base64,", "x", "")}
         ],
       }
     ],
@@ -74,32 +125,80 @@ VALUES = {
   "report.html.j2": {
     "title": EVIL,
     "facts": [EVIL],
-    "tiles": [{"name": EVIL, "value": EVIL, "beside": [EVIL]}],
+    "made": [START, START],
+    "tiles": [
+      {"name": EVIL, "value": EVIL, "interval": EVIL, "beside": [EVIL]}
+    ],
     "notes": [EVIL, EVIL],
-    "history": None,
+    "history": {
+      "tasks": [EVIL],
+      "rows": [{"stage": EVIL, "step": 1, "cells": [SHOWN]}],
+    },
+    "progress": None,
+    "stages": [GRID],
     "router": {
-      "accuracy": 0.5,
+      "accuracy": SHOWN,
       "pictures": 1234,
       "stem_share": 0.5,
       "rows": [(EVIL, 1, 2)],
     },
-    "tables": [{"title": EVIL, "columns": [EVIL], "rows": []}],
+    "tables": [
+      {
+        "title": EVIL,
+        "columns": ["ceiling"],
+        "rows": [
+          {
+            "name": EVIL,
+            "classes": "all",
+            "shown": SHOWN,
+            "baseline": 0.25,
+            "others": [("ceiling", EVIL)],
+          }
+        ],
+      }
+    ],
+    "shares": [(EVIL, 0.5)],
     "sheets": [{"title": EVIL, "about": EVIL, "sheet": SHEET}],
     "marked": False,
     "predictions": EVIL,
-    "seen": EVIL,
+    "seen": "samples",
     "curves": [],
-    "samples": [],
+    "samples": [GRID],
     "config": EVIL,
   },
   "statistics.html.j2": {
+    "copies": {
+      "compared": 3,
+      "copies": 1,
+      "groups": 1,
+      "between": 1,
+      "sheet": SHEET,
+    },
     "sets": [
-      (
-        EVIL,
-        dict.fromkeys(("records", "shown", "total_text_tokens", "bad"), 1234),
-        [],
-      )
-    ]
+      {
+        "name": EVIL,
+        "stats": dict.fromkeys(
+          ("records", "shown", "total_text_tokens", "bad"), 1234
+        ),
+        "counts": [],
+        "word_counts": [],
+        "looked": {
+          "records": 5,
+          "sheet": SHEET,
+          "words": {
+            "texts": 3,
+            "distinct": 2,
+            "vocabulary": 9,
+            "everywhere": {EVIL: 2},
+            "repeated": [(EVIL, 2)],
+          },
+          "framed": 2,
+          "framing": [charts.bars("t", {"a": 1})],
+          "crops": SHEET,
+          "config": EVIL,
+        },
+      }
+    ],
   },
 }
 

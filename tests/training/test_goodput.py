@@ -1,10 +1,12 @@
 """Every second has one cause; profiles are written; peaks are told."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
 
-from emma_jax.training import goodput, loop, metrics
+from emma_jax.training import goodput, loop, metrics, stage_loop
 from tests.training.test_loop import make_run
 
 
@@ -80,3 +82,28 @@ def test_the_fullest_device_counts(monkeypatch):
 
   monkeypatch.setattr(jax, "local_devices", lambda: [Device(3), Device(7)])
   assert goodput.peak_memory() == 7
+
+
+def test_compiling_is_in_no_steps_time():
+  """The first step of a shape takes 100 s, most of them its program's."""
+  now = [0.0]
+  loop_ = stage_loop.StageLoop.__new__(stage_loop.StageLoop)
+  loop_.timer = metrics.Timer(clock=lambda: now[0])
+  loop_.ledger = goodput.Ledger(lambda: now[0])
+  loop_.profile, loop_.first, loop_.shapes = None, 0, set()
+  plain = types.SimpleNamespace(buckets=())
+  loop_.source = types.SimpleNamespace(
+    config=types.SimpleNamespace(framing=plain)
+  )
+  costs = iter((100.0, 2.0, 2.0))
+
+  def step(state, batch):
+    now[0] += next(costs)
+    return state, {}
+
+  for n in range(1, 4):
+    loop_._step(n, step, None, {"x": jnp.zeros(2)})
+    loop_.timer.step()
+  # Steps after the first: two of two seconds; its own run is not waited for.
+  assert loop_.timer.flush()["step_seconds"] == pytest.approx(4 / 3)
+  assert loop_.ledger.seconds["compile"] == 100.0

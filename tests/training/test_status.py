@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from emma_jax import provenance
 from emma_jax.cli import train, train_status
 from emma_jax.exits import Exit
 from emma_jax.training import run_file, status
@@ -22,6 +23,20 @@ def record(tmp_path) -> run_file.RunFile:
   made.begin("mine", STAGES, 0, log_every=2)
   made.progress(4, "a", 4, TIMING, samples=(40, 3))
   return made
+
+
+def test_a_process_is_told_of_once_however_often_it_begins(tmp_path):
+  """A run that goes back begins again; another process is another line."""
+  about = provenance.about({"a": 1}, step=0, devices="1 x cpu")
+  for first in (0, 8):
+    made = run_file.RunFile(tmp_path, about=about)
+    made.begin("mine", STAGES, first, log_every=2)
+    made.begin("mine", STAGES, first + 1, log_every=2)
+  assert [one["step"] for one in provenance.read(tmp_path)] == [0, 8]
+  run_file.RunFile(tmp_path / "b", active=False, about=about).begin(
+    "mine", STAGES, 0, log_every=2
+  )
+  assert not (tmp_path / "b").exists()
 
 
 def change(folder, **changes) -> None:

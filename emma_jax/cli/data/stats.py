@@ -1,6 +1,9 @@
 """emma-data stats: how many, how long, how large, in which shares.
 
-Printed as a table; --out writes a page with a chart of each.
+Printed as a table. --out writes a page with a chart of each, and of --sample
+records their pictures with captions, their words, near-copies (also between the
+sets that are named, such as a training and a held-out one), and what the
+cropping and the buckets of --config do to them.
 """
 
 import argparse
@@ -10,17 +13,6 @@ from typing import Any
 from emma_jax import files
 from emma_jax.cli import common
 from emma_jax.cli.data import validate
-
-_CHARTS = {
-  "tasks": ("Tasks", "records"),
-  "stem": ("STEM labels", "understanding records"),
-  "text_tokens": ("Text tokens", "records by number of text tokens"),
-  "turns": ("Turns", "conversations by turns"),
-  "pictures": ("Pictures", "records by number of pictures"),
-  "resolutions": ("Resolution", "pictures by root of their area, pixels"),
-  "aspects": ("Aspect ratio", "pictures by width : height"),
-  "picture_tokens": ("Picture tokens", "pictures by tokens at native size"),
-}
 
 
 def add(commands: Any) -> None:
@@ -34,16 +26,22 @@ def add(commands: Any) -> None:
     metavar="DATA",
     help="folder, records:DIR, jsonl:PATH, ...",
   )
-  parser.add_argument("--out", metavar="FILE.html", help="page with charts")
+  common.add_config_arguments(parser, default="files")
+  parser.add_argument("--out", metavar="FILE.html", help="the page")
+  parser.add_argument(
+    "--sample",
+    type=int,
+    default=2000,
+    metavar="N",
+    help="records of each set whose pictures and texts are read for the page, "
+    "spread evenly (default: %(default)s)",
+  )
   parser.add_argument("--json", metavar="FILE", help="the numbers")
   parser.add_argument(
     "--tokenizer",
     default="tiny",
     metavar="NAME",
     help="counts text tokens where no side file does",
-  )
-  parser.add_argument(
-    "--debug", action="store_true", help="show stack traces of errors"
   )
   parser.set_defaults(run=run)
 
@@ -53,7 +51,10 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.build import data as build_data
   from emma_jax.data.curation import statistics
 
-  common.refuse_overrides("stats", overrides)
+  if args.sample < 1:
+    raise common.UserError(f"--sample {args.sample} must be at least 1.")
+  if not args.out:
+    common.refuse_overrides("stats without --out", overrides)
   found = {}
   for data in args.data:
     try:
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
     with open(args.json, "w", encoding="utf-8") as file:
       json.dump({k: s.as_json() for k, s in found.items()}, file, indent=1)
   if args.out:
-    files.write_text(args.out, _page(found))
+    files.write_text(args.out, _page(found, args, overrides))
     print(f"Wrote {args.out}")
   return 0
 
@@ -76,6 +77,7 @@ def _print(data: str, stats: Any) -> None:
   import rich.table
 
   from emma_jax import terminal
+  from emma_jax.evals import data_statistics
   from emma_jax.pages import formats
 
   table = rich.table.Table(
@@ -91,7 +93,7 @@ def _print(data: str, stats: Any) -> None:
     f"{stats.records:,} ({stats.shown:,} an epoch, {stats.bad:,} bad)",
   )
   table.add_row("text tokens", f"{stats.total_text_tokens:,}")
-  for name, (title, _) in _CHARTS.items():
+  for name, (title, _) in data_statistics.CHARTS.items():
     counts = getattr(stats, name)
     total = sum(counts.values()) or 1
     shares = ", ".join(
@@ -101,14 +103,17 @@ def _print(data: str, stats: Any) -> None:
   terminal.console().print(table)
 
 
-def _page(found: dict[str, Any]) -> str:
-  from emma_jax.pages import charts, render
+def _page(
+  found: dict[str, Any], args: argparse.Namespace, overrides: dict[str, str]
+) -> str:
+  from emma_jax.build import config_file, sections
+  from emma_jax.build import data as build_data
+  from emma_jax.evals import data_statistics
 
-  sets = []
-  for data, stats in found.items():
-    bars = [
-      charts.bars(title, getattr(stats, name), note=note)
-      for name, (title, note) in _CHARTS.items()
-    ]
-    sets.append((data, stats, [chart for chart in bars if chart]))
-  return render.render("statistics.html.j2", sets=sets)
+  config = sections.plain(config_file.load(args.config, overrides))
+  return data_statistics.html(
+    {data: (validate.spec_of(data), stats) for data, stats in found.items()},
+    build_data.framing(config["data"]),
+    " ".join([args.config, *(f"{k}={v}" for k, v in overrides.items())]),
+    args.sample,
+  )

@@ -1,4 +1,4 @@
-"""Intervals of scores; for tests between two runs and the gate see `paired`.
+"""Intervals of scores; for tests between two runs see `paired`.
 
 Items of one picture, document or prompt are not independent: they form a
 cluster, and clusters are what is resampled or flipped. Strata are the parts
@@ -243,3 +243,74 @@ def _resampled_means(
     drawn = rng.integers(count, size=size)
     means.append(part.sums[drawn].sum(1) / part.counts[drawn].sum(1))
   return np.concatenate(means)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """A mean (of means, where there are strata) with the interval that suits it.
+
+  interval: None where nothing can be said; `method` then tells why. method:
+  wilson, also of clusters, or bootstrap with its clusters and strata.
+  standard_error, design_effect: as in `Estimate`.
+  """
+
+  value: float
+  interval: Interval | None
+  method: str
+  standard_error: float
+  design_effect: float
+
+
+def scored(
+  values: Sequence[float],
+  clusters: Sequence[Hashable] | None = None,
+  strata: Sequence[Hashable] | None = None,
+  *,
+  weights: Sequence[float] | None = None,
+  strata_weights: Mapping[Any, float] | None = None,
+  seed: int,
+) -> Scored:
+  """The mean with its 95% interval: Wilson's for a share of independent items,
+  else the clusters' bootstrap; arguments and errors as `cluster_bootstrap`."""
+  if not values:
+    return Scored(0.0, None, "none", 0.0, 1.0)
+  groups = len(values) if clusters is None else len(set(clusters))
+  alike = weights is None or len(set(weights)) == 1
+  several = len(set(strata or [None])) > 1
+  share = alike and not several and set(values) <= {0.0, 1.0}
+  if share and groups == len(values):
+    value = math.fsum(values) / len(values)
+    interval = wilson(math.fsum(values), len(values))
+    error = math.sqrt(value * (1 - value) / len(values))
+    return Scored(value, interval, "wilson", error, 1.0)
+  if set(values) in ({0.0}, {1.0}):
+    # Resampling would be certain of what a few groups happen to share.
+    interval = wilson(values[0] * groups, groups)
+    return Scored(values[0], interval, f"wilson, {groups} clusters", 0.0, 1.0)
+  found = cluster_bootstrap(
+    values,
+    clusters,
+    strata,
+    weights=weights,
+    strata_weights=strata_weights if several else None,
+    seed=seed,
+  )
+  method = f"bootstrap, {found.clusters} clusters"
+  if groups == 1:  # nothing to draw from: better no interval than a false one
+    return Scored(found.value, None, "none: one cluster", 0.0, 1.0)
+  if several:
+    assert strata is not None  # there are several
+    method += f" in {len(set(strata))} strata"
+    pairs = set(zip(strata, clusters or range(len(values))))
+    if 2 * len(set(strata)) > len(pairs):  # the same, within most strata
+      return Scored(found.value, None, f"none: {method}", 0.0, 1.0)
+  interval = found.interval
+  if share:
+    # Near 0 and 1 percentiles are too narrow: what is rare is in few clusters.
+    # Wilson's, of as many independent items as the clusters are worth.
+    worth = max(1.0, len(values) / max(1.0, found.design_effect))
+    interval = wilson(found.value * worth, worth)
+    method = f"wilson, {found.clusters} clusters"
+  return Scored(
+    found.value, interval, method, found.standard_error, found.design_effect
+  )

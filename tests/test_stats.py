@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from emma_jax.benchmarks import stats
+from emma_jax import stats
 
 QUICK = settings(max_examples=50, deadline=None)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from emma_jax import ranges
-from emma_jax.benchmarks.stats import (
+from emma_jax.stats import (
   CHUNK,
   CONFIDENCE,
   REPLICATES,

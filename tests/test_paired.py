@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from emma_jax.benchmarks import paired
+from emma_jax import paired
 
 QUICK = settings(max_examples=50, deadline=None)
 
@@ -15,6 +15,7 @@ QUICK = settings(max_examples=50, deadline=None)
 # -------------------------------------------------------------------- tests
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
   "only_a, only_b, p",
   [
