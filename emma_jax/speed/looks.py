@@ -22,7 +22,7 @@ from emma_jax import rules, sharding
 from emma_jax.build import run as build_run
 from emma_jax.evals import samples
 from emma_jax.speed import synthetic
-from emma_jax.training import finite, metrics, validation
+from emma_jax.training import finite, metrics, objectives, validation
 from emma_jax.training import looks as looks_lib
 from emma_jax.training import step as step_lib
 
@@ -55,9 +55,12 @@ def measure(
   out = [_paired("finite check", checked.some, bare.some, pairs, 1.0, True)]
   train = config["train"]
   if train["validate_every"]:
-    if found.validation is None:
-      raise ValueError(f"Stage {stage} has no held-out records.")
-    validator = validation.Validator(found.objective, found.validation, mesh)
+    objective = found.objective
+    if found.validation is None or not isinstance(
+      objective, objectives.SummedObjective
+    ):
+      raise ValueError(f"Stage {stage} has nothing to be validated on.")
+    validator = validation.Validator(objective, found.validation, mesh)
     look = lambda: validator.values(checked.state)
     every = train["validate_every"] / _STEPS
     out.append(_paired("validation", look, checked.some, pairs, every))
