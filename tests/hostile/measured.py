@@ -18,7 +18,7 @@ from emma_jax.cli import common, convert, data, evaluate, sample, train
 MEMORY = 1000  # MB, of the whole process
 # Of the processor, since others may be at work here; the wall's are printed.
 SECONDS = 10.0
-_PATIENCE = 120.0  # seconds by the wall
+_PATIENCE = 600.0  # seconds by the wall
 
 Main = Callable[[Sequence[str]], int | None]
 COMMANDS: dict[str, Main] = {
