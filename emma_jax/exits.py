@@ -55,3 +55,10 @@ FINAL = frozenset(
     Exit.NOT_FINITE,
   }
 )
+
+
+class NotFinite(ArithmeticError):
+  """Weights, losses, gradients or results are NaN or infinite; the message
+  says which, and what caused it."""
+
+  exit_code = Exit.NOT_FINITE

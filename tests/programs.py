@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -34,6 +35,49 @@ def run(
 def printed(script: str, *arguments: str, **options: Any) -> Any:
   """What a Python program's last line says in JSON; `options` are `run`'s."""
   return json.loads(run(script, *arguments, **options).splitlines()[-1])
+
+
+def together(
+  module: str, *arguments: str, count: int, **environment: str
+) -> list[tuple[str, str]]:
+  """(stdout, stderr) of the processes of one command; they have to end well.
+
+  Gloo connects them where there are several.
+
+  module: what `python -m` runs; in an argument "{i}" is the process's number.
+  """
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{probe.getsockname()[1]}"
+  processes = []
+  for i in range(count):
+    env = os.environ | environment
+    if count > 1:
+      env |= {
+        "EMMA_COORDINATOR": address,
+        "EMMA_NUM_PROCESSES": str(count),
+        "EMMA_PROCESS_ID": str(i),
+      }
+    processes.append(
+      subprocess.Popen(
+        [sys.executable, "-m", module]
+        + [x.replace("{i}", str(i)) for x in arguments],
+        cwd=REPO,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+    )
+  outs = [p.communicate(timeout=600) for p in processes]
+  assert [p.returncode for p in processes] == [0] * count, outs
+  return [(_without_gloo(out), err) for out, err in outs]
+
+
+def _without_gloo(out: str) -> str:
+  """What a process printed; the CPU's collectives say that they connect."""
+  lines = out.splitlines(keepends=True)
+  return "".join(x for x in lines if not x.startswith("[Gloo]"))
 
 
 def loaded(program: str, *arguments: str) -> set[str]:

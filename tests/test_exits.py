@@ -94,3 +94,16 @@ def test_the_nearest_kind_of_error_has_the_code(capsys):
   assert common.run(fail, []) == Exit.MISTAKE
   assert common.run(fail, ["x"]) == Exit.STORAGE
   assert capsys.readouterr().err == "error: so\n" * 2
+
+
+def test_a_cause_without_a_code_leaves_the_errors_own(capsys):
+  """As where a conversion says in its own words that its input is broken."""
+
+  def fail(argv):
+    try:
+      raise RuntimeError("of no kind that has a code")
+    except RuntimeError as error:
+      raise common.DataError("so") from error
+
+  assert common.run(fail, []) == Exit.DATA
+  assert capsys.readouterr().err == "error: so\n"

@@ -5,9 +5,13 @@ repeat. What it is computed beside plays no part: programs have a fixed number
 of rows (`Runner.fill`), each item's program depends on that item alone, and
 noise is of the item's id. So it does not matter in which order, batch or
 process an item comes, or whether a run was killed in between.
+
+Several processes may be one mesh: all of them go through the same items and
+compute together, the first one alone reads and writes the run's folder.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -15,7 +19,9 @@ import re
 import time
 from typing import Any
 
-from emma_jax import files
+import jax
+
+from emma_jax import distributed, files
 from emma_jax.benchmarks import asked as asking
 from emma_jax.benchmarks import folders, records
 from emma_jax.benchmarks.data.folder import Source
@@ -88,42 +94,64 @@ def predict(
     shard: of the items this process makes.
     batch: requests computed at once; any number gives the same predictions.
     stop: asked between batches.
-    tell: hears what is done, and how many there are in all.
+    tell: hears what is done, and how many there are in all; of several
+      processes in the first.
+
+  Of several processes of one mesh all give the same arguments but for `stop`.
 
   Raises:
-    Stopped: `stop` said so.
+    Stopped: `stop` said so, of any process.
     BadRun: files of this set are damaged or being written.
   """
   place = folders.SetFolder(folder, settings.name)
+  first = jax.process_index() == 0
   decides = model.decides(settings)
   tally, begun = Tally(), time.monotonic()
   ids, groups = list(source.groups), list(source.groups.values())
   places = [i for i in limited(groups, settings.limit) if shard.has(ids[i])]
+  total = len(places) * settings.repeats
   worker = _Worker(model.session, settings, place, batch, tally)
-  with Appender(place.part(shard.index)) as out:
-    place.note(settings, decides, source)
-    known = place.known()
-    total = len(places) * settings.repeats
-    for i in places:
-      if stop():
-        raise Stopped
-      for job in _jobs(source[i], settings, decides):
-        if _is_known(known, job.line, tally):
-          continue
-        lines = worker.add(job)
-        if lines:
-          out.add(lines)
-          tally.seconds = time.monotonic() - begun
-          tell(tally, total)
-    for lines in worker.rest():
-      out.add(lines)
+  with contextlib.ExitStack() as stack:
+    out, known = None, {}
+    if first:
+      out = stack.enter_context(Appender(place.part(shard.index)))
+      place.note(settings, decides, source)
+      known = place.known()
+
+    def keep(lines: list[Prediction]) -> None:
       tally.seconds = time.monotonic() - begun
-      tell(tally, total)
-      if stop():
-        raise Stopped
+      if out is not None:
+        out.add(lines)
+        tell(tally, total)
+
+    for i in places:
+      jobs = list(_jobs(source[i], settings, decides))
+      found = [first and _is_known(known, job.line, tally) for job in jobs]
+      for job in _missing(jobs, found, stop()):
+        if lines := worker.add(job):
+          keep(lines)
+    for lines in worker.rest():
+      keep(lines)
+      _missing([], [], stop())
   tally.seconds = time.monotonic() - begun
-  place.add_timing(shard.index, tally.timing())
+  if first:
+    place.add_timing(shard.index, tally.timing())
   return tally
+
+
+def _missing(
+  jobs: Sequence[_Job], found: Sequence[bool], stop: bool
+) -> list[_Job]:
+  """The jobs to do, on all processes those that the first did not find.
+
+  Raises:
+    Stopped: a process is to `stop`.
+  """
+  asked = {f"{n}": int(there) for n, there in enumerate(found)}
+  told = distributed.summed({"stop": int(stop), **asked})
+  if told["stop"]:
+    raise Stopped
+  return [job for n, job in enumerate(jobs) if not told[f"{n}"]]
 
 
 def _is_known(
@@ -286,8 +314,9 @@ class _Worker:
     path = f"pictures/{name}-{job.line.repeat}-{job.line.key[:12]}.png"
     # Before its line, so that a line never names what is not there.
     whole = os.path.join(self._place.path, path)
-    with records.writing(whole), files.atomic_write(whole) as file:
-      file.write(data)
+    if jax.process_index() == 0:
+      with records.writing(whole), files.atomic_write(whole) as file:
+        file.write(data)
     return dataclasses.replace(
       job.line, picture=path, sha256=hashlib.sha256(data).hexdigest()
     )

@@ -74,6 +74,8 @@ def predict(
   Raises:
     Stopped, BadRun: see there.
   """
+  import jax
+
   from emma_jax.benchmarks import predict as predicting  # knows jax
 
   for one in run.sets:
@@ -93,6 +95,8 @@ def predict(
       stop=stop,
       tell=tell,
     )
+    if jax.process_index():  # the first one speaks for all
+      continue
     print(f"{one.name}: {tally.made:,} predicted, {tally.found:,} were there")
     if tally.stale:
       print(

@@ -20,6 +20,12 @@ from emma_jax.training.run import Run, Stage
 from emma_jax.training.setbacks import Setbacks
 from emma_jax.training.state import TRAIN
 
+# Without any of these a config describes no run.
+_SECTIONS = (
+  *("data", "evaluate", "mesh", "model", "name", "optimizer"),
+  *("sample", "stages", "train"),
+)
+
 
 def run(
   config: Mapping[str, Any], *, data: bool = True, plans: str | None = None
@@ -34,6 +40,7 @@ def run(
     ConfigError: a key that is unknown, missing or out of range.
     ValueError: sources, phases or layouts that cannot work together.
   """
+  _check_sections(config)
   bounds.check(config)
   model = build_model.model(config["model"])
   notes: tuple[str, ...] = ()
@@ -80,6 +87,16 @@ def run(
     notes=notes,
     fingerprints=_fingerprints(config, stages) if data else {},
   )
+
+
+def _check_sections(config: Mapping[str, Any]) -> None:
+  """Raises ConfigError for a config that lacks one."""
+  if missing := [name for name in _SECTIONS if name not in config]:
+    raise ConfigError(
+      f"config.{missing[0]} is missing"
+      + (f", and {', '.join(missing[1:])}" if missing[1:] else "")
+      + "; begin with configs/defaults.py, as configs/tiny.py does."
+    )
 
 
 def _setbacks(train: Mapping[str, Any]) -> Setbacks:

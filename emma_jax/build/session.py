@@ -134,8 +134,6 @@ def kept(config: Mapping[str, Any], place: Placement, dtype: str) -> Keep:
   Raises:
     SampleError: a mesh that would leave a large weight whole on each device.
   """
-  if place.mesh is None and dtype == "float32":
-    return Keep(on_devices=True)
   model = build_model.model(config["model"])
   shardings: Mapping[str, Any] = {}
   if place.mesh is not None:
@@ -182,6 +180,7 @@ def session(
   config = plain(config)
   model = config["model"]
   place = place or Placement()
+  asked = requests(config)  # a mistake in it should not wait for weights
   keep = kept(config, place, "float32")
   flat = rules.flatten(params)
   keep.check({path: x.shape for path, x in flat.items()})
@@ -205,7 +204,7 @@ def session(
     name=name,
     step=step,
     defaults=config["sample"],
-    requests=requests(config),
+    requests=asked,
     runner=runner,
   )
 

@@ -63,7 +63,15 @@ class Keep:
     """A weight in its place: a numpy array's parts, each where it lies.
 
     `dtype`: what it becomes where `dtypes` does not name it; None: its own.
+
+    Raises:
+      CheckpointError: whole numbers, where the weights of `shapes` belong.
     """
+    if self.shapes is not None and not jnp.issubdtype(x.dtype, jnp.inexact):
+      raise CheckpointError(
+        f"{path} is stored as {x.dtype}; weights are floating point. Get the "
+        "file again, or convert it again."
+      )
     dtype = jnp.dtype(self.dtypes.get(path, dtype or x.dtype))
     where = self.shardings.get(path)
     if isinstance(x, jax.Array):

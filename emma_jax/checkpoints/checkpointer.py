@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from emma_jax import rules, storage
-from emma_jax.checkpoints import sound
+from emma_jax.checkpoints import sound, together
 from emma_jax.checkpoints.integrity import (
   CheckpointDamaged,
   CheckpointError,
@@ -77,14 +77,31 @@ class Checkpointer:
       preserve.append(policies.EveryNSteps(keep_every))
     if regular is not None:
       preserve.append(NewestRegular(regular))
-    self._options = ocp.CheckpointManagerOptions(
+    self._policy = policies.AnyPreservationPolicy(preserve)
+    self._damaged: set[int] = set()
+    self._open()
+
+  def _open(self) -> None:
+    """A collective of all processes."""
+    several = jax.process_count() > 1
+    self._barrier = together.Barrier() if several else None
+    options = ocp.CheckpointManagerOptions(
       # An explicit policy: the default ones can delete the latest step.
-      preservation_policy=policies.AnyPreservationPolicy(preserve),
+      preservation_policy=self._policy,
       # What a killed run left; a living one's would go too: see `locks`.
       cleanup_tmp_directories=True,
+      async_options=ocp.AsyncOptions(barrier_sync_fn=self._barrier),
     )
-    self._manager = ocp.CheckpointManager(self.directory, options=self._options)
-    self._damaged: set[int] = set()
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=options,
+      item_handlers={
+        "state": together.telling(
+          ocp.StandardCheckpointHandler(), self.tell_failed
+        ),
+        "meta": together.telling(ocp.JsonCheckpointHandler(), self.tell_failed),
+      },
+    )
 
   def __enter__(self) -> "Checkpointer":
     return self
@@ -182,7 +199,11 @@ class Checkpointer:
     self._set_aside(later, "rewound", "kept the checkpoint, gone back behind,")
 
   def wait(self):
-    """Until everything saved is committed; raises what went wrong."""
+    """Until everything saved is committed.
+
+    Raises:
+      PeerFailed: in another process; and whatever else went wrong.
+    """
     self._manager.wait_until_finished()
 
   def is_saving(self) -> bool:
@@ -192,7 +213,12 @@ class Checkpointer:
   def reopen(self):
     """After a save that failed: removes what there is of it; all processes."""
     self._abandon()
-    self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+    self._open()
+
+  def tell_failed(self) -> None:
+    """Tells the other processes that this one's part was not saved."""
+    if self._barrier is not None:
+      self._barrier.fail()
 
   def close(self):
     """Waits for what is being saved, and ends Orbax's threads."""
@@ -201,6 +227,8 @@ class Checkpointer:
   def _abandon(self):
     try:
       self._manager.close()
+    except together.PeerFailed:
+      pass
     except Exception as error:
       if storage.cause(error) is None:
         raise

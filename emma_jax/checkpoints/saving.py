@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from emma_jax import files, storage
-from emma_jax.checkpoints import sound
+from emma_jax.checkpoints import sound, together
 from emma_jax.checkpoints.checkpointer import Checkpointer
 
 RECORD = "saved.json"
@@ -158,7 +158,7 @@ class Saver:
     self._finish()  # what is written still
     self._agree()
     while True:
-      self._begin(step, state, meta, wait, first)
+      self._begin(step, state, meta, first)
       if not wait:
         return
       self._finish()
@@ -166,14 +166,18 @@ class Saver:
         return
       time.sleep(self._pause())
 
-  def _begin(
-    self, step: int, state: Any, meta: dict, wait: bool, first: Callable
-  ) -> None:
+  def _begin(self, step: int, state: Any, meta: dict, first: Callable) -> None:
     try:
       first()
       self._check_folder()
+    except Exception as error:
+      self._fail(step, error)
+    # A save is a collective: none begins it alone.
+    if not sound.all_agree(self._error is None):
+      return
+    try:
       self._pending = step
-      self._checkpoints.save(step, state, meta=meta, wait=wait)
+      self._checkpoints.save(step, state, meta=meta)
     except Exception as error:
       self._fail(step, error)
 
@@ -200,6 +204,9 @@ class Saver:
 
   def _fail(self, step: int, error: Exception) -> None:
     self._pending = None
+    if isinstance(error, together.PeerFailed):
+      return  # the other one counts it for all
+    self._checkpoints.tell_failed()
     if storage.cause(error) is None:
       raise error  # a bug, or a step that cannot be saved
     self._error = step, error

@@ -95,10 +95,25 @@ def _main(argv: list[str]) -> int:
   changes = _changes(args)
   common.use_compilation_cache()
   # After the arguments: a mistake in them should not wait for JAX.
+  from emma_jax.training import folder
+
+  devices.join(args)
+  # Before weights are loaded: two would write one file in turns.
+  with folder.claimed(_out(args), "emma-evaluate"):
+    _load_and_evaluate(args, overrides, mesh, changes)
+  return 0
+
+
+def _load_and_evaluate(
+  args: argparse.Namespace,
+  overrides: dict[str, str],
+  mesh: dict[str, str],
+  changes: dict[str, Any],
+) -> None:
+  """Of the folder that is claimed; `changes`: settings that flags give."""
   from emma_jax.build import session as build_session
   from emma_jax.evals.settings import EvalSettings, knows_world
 
-  devices.join(args)
   session = build_session.load(
     args.checkpoint,
     change=lambda config: config_file.changed(config, overrides),
@@ -116,7 +131,6 @@ def _main(argv: list[str]) -> int:
       file=sys.stderr,
     )
   _evaluate(session, settings, args)
-  return 0
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -144,6 +158,17 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
   return changes
 
 
+def _trained(args: argparse.Namespace) -> pathlib.Path | None:
+  """The working directory of the training that is evaluated, if it is one."""
+  folder = pathlib.Path(args.checkpoint)
+  return folder if (folder / "checkpoints").is_dir() else None
+
+
+def _out(args: argparse.Namespace) -> pathlib.Path:
+  """Where scores, predictions and report go."""
+  return args.out or (_trained(args) or pathlib.Path()) / "evaluation"
+
+
 def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
   from emma_jax.evals import once, reference, table
 
@@ -151,10 +176,8 @@ def _evaluate(session: Any, settings: Any, args: argparse.Namespace) -> None:
     raise common.UserError(
       "--reference: this installation ships no reference weights."
     )
-  folder = pathlib.Path(args.checkpoint)
-  trained = (folder / "checkpoints").is_dir()
-  out = args.out or (folder if trained else pathlib.Path()) / "evaluation"
-  scores = once.evaluate(session, settings, out, folder if trained else None)
+  out = _out(args)
+  scores = once.evaluate(session, settings, out, _trained(args))
   if devices.is_first():
     table.show(scores)
     print(

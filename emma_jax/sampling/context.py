@@ -17,7 +17,6 @@ from emma_jax import ranges, seeds
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
-from emma_jax.exits import Exit
 from emma_jax.models import partition
 from emma_jax.models.emma import Emma
 from emma_jax.structs import Batch, KvCache, TokenIds
@@ -25,12 +24,6 @@ from emma_jax.structs import Batch, KvCache, TokenIds
 
 class SampleError(ValueError):
   """A request that cannot be fulfilled; the message has value and remedy."""
-
-
-class NotFinite(ArithmeticError):
-  """A result holds numbers that are none; the message names what caused it."""
-
-  exit_code = Exit.NOT_FINITE
 
 
 def static_size(n: int, unit: int = 1) -> int:

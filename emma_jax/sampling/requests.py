@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.pictures.images import MAX_ASPECT
 from emma_jax.data.pictures.preprocess import Fitted
 from emma_jax.data.text.chat import IMAGE_MARK
 from emma_jax.data.text.tokenizer import Tokenizer
@@ -71,6 +72,11 @@ class Requests(Fitting):
       raise SampleError(
         f"A picture of {height}x{width} has {height * width} pixels; at most "
         f"data.max_pixels={self.max_pixels} are made. Ask for a smaller one."
+      )
+    if max(size) > MAX_ASPECT * min(size):
+      raise SampleError(
+        f"A picture of {height}x{width} is thinner than 1:{MAX_ASPECT}, as no "
+        "picture that is read may be. Ask for one that is less so."
       )
     if count * height * width > _RESULTS * self.max_pixels:
       raise SampleError(

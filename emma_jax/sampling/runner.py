@@ -11,10 +11,11 @@ import numpy as np
 from emma_jax import ranges, rules
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Sample
+from emma_jax.exits import NotFinite
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
-from emma_jax.sampling.context import NotFinite, SampleError, static_size
+from emma_jax.sampling.context import SampleError, static_size
 from emma_jax.sampling.placement import Placement
 from emma_jax.sampling.requests import places_by
 from emma_jax.structs import WithLatent

@@ -21,18 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import rules
-from emma_jax.exits import Exit
 from emma_jax.structs import Array, Mean
 
 # Of a step's metrics: how many steps in a row were refused; 0: it was applied.
 REFUSED = "refused"
 _SHOWN = 5  # names of a list
-
-
-class NotFinite(Exception):
-  """Weights, losses or gradients are not finite; the message says which."""
-
-  exit_code = Exit.NOT_FINITE
 
 
 class Verdict(NamedTuple):

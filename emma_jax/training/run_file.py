@@ -4,6 +4,7 @@ Written by the first process at every log and at the run's end; no jax here.
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import hashlib
 import json
 import os
@@ -102,26 +103,41 @@ class RunFile:
       "stage_step": stage_step,
       "tokens_per_second": timing["tokens_per_second"],
     }
-    self._write()
+    self._try_write()
 
   def doing(self, what: str):
     """What the run does now, which may take long without a log."""
     if not self._content:
       return
     self._content["doing"] = what
-    self._write()
+    self._try_write()
 
   def end(self, state: str, code: int, error: str = "", **more: Any):
-    """The process ends with this exit code; does nothing before `begin`."""
+    """The process ends with this exit code; does nothing before `begin`.
+
+    Raises:
+      OSError: all is done, but cannot be written down.
+    """
     if not self._content:
       return
     self._content |= {"state": state, "exit": int(code), "error": error, **more}
-    self._write()
+    if state == DONE:
+      self._write()
+    else:
+      self._try_write()
 
   @property
   def begun(self) -> bool:
     """Whether `begin` was called."""
     return bool(self._content)
+
+  def _try_write(self) -> None:
+    """A look at a run is worth no run: on a full disk the next one is written.
+
+    What does not fit the log says so.
+    """
+    with contextlib.suppress(OSError):
+      self._write()
 
   def _write(self) -> None:
     if not self._active:

@@ -8,6 +8,7 @@ from emma_jax import distributed, sharding
 from emma_jax import optimizer as optim
 from emma_jax.checkpoints import saving
 from emma_jax.data.loading import batch_stats, dataset, labels
+from emma_jax.exits import NotFinite
 from emma_jax.structs import Mean
 from emma_jax.training import (
   diagnosis,
@@ -138,7 +139,7 @@ class StageLoop:
         if not last:
           self.looks.midway(step, state, self.routed)
     except setbacks.Refused as refused:
-      raise finite.NotFinite(self._explain(refused.step, state)) from None
+      raise NotFinite(self._explain(refused.step, state)) from None
     finally:
       data.close()
       if self.profile:
@@ -268,7 +269,7 @@ class StageLoop:
     self.check()
     bad = finite.bad_leaves(state.saved(), sharding.whole(self.mesh))
     if bad:
-      raise finite.NotFinite(self._explain(step, state))
+      raise NotFinite(self._explain(step, state))
     done = self.stage.trains_router and step == self.stage.steps
     beside = {"labels": self.labels.state()} if self.labels else {}
     self.saver.save(

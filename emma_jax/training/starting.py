@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from emma_jax import rules, sharding
 from emma_jax.checkpoints import checkpointer as ckpt
+from emma_jax.exits import NotFinite
 from emma_jax.training import finite, router, setbacks
 from emma_jax.training import state as state_lib
 from emma_jax.training.run import FREE_KEYS, Run, Stage
@@ -52,7 +53,7 @@ def begin(
   if bad:
     sources = rules.resolve(stage.load, rules.flatten(run.shapes), "load")
     named = [f"{path} (from {sources[path]})" for path in bad]
-    raise finite.NotFinite(
+    raise NotFinite(
       f"Stage {stage.name} would start from weights that are not finite: "
       f"{finite.listed(named)}. Nothing was trained; make the file anew, or "
       f"name other weights in stages.{stage.name}.load."
@@ -131,7 +132,7 @@ def _check_finite(
     if earlier
     else "There is no earlier one: begin anew in another folder."
   )
-  raise finite.NotFinite(
+  raise NotFinite(
     f"The checkpoint {checkpoints.directory / str(step)} holds numbers that "
     f"are not finite: {finite.listed(bad)}. {remedy}"
   )

@@ -203,6 +203,7 @@ def test_a_vocabulary_without_room_is_found_at_once():
   c = tiny.config()
   c.model.llm.vocab_size = 1000
   c.data.sources.drawing = "jsonl:/no/such/file"
+  c.stages = {}
   with pytest.raises(
     sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"
   ):
@@ -211,6 +212,15 @@ def test_a_vocabulary_without_room_is_found_at_once():
     sections.ConfigError, match="vocab_size=1000 .* 1024 tokens"
   ):
     build_session.session(c, {}, "none", 0)
+
+
+def test_sections_that_are_missing_are_named():
+  c = tiny.config()
+  for name in ("mesh", "optimizer"):
+    del c[name]
+  words = "config.mesh is missing, and optimizer, stages; begin with configs/"
+  with pytest.raises(sections.ConfigError, match=words):
+    build_run.run(c)
 
 
 def test_plain_is_what_json_gives_back():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from emma_jax import storage
-from emma_jax.checkpoints import saving
+from emma_jax.checkpoints import saving, together
 from emma_jax.exits import Exit
 
 
@@ -19,6 +19,7 @@ class Disk:
   def __init__(self, directory, *outcomes):
     self.directory, self.outcomes = directory, list(outcomes)
     self.done, self.begun, self.error, self.opened = [], None, None, 0
+    self.told = 0  # the other processes, of a failure
     directory.mkdir(exist_ok=True)
 
   def steps(self):
@@ -30,10 +31,11 @@ class Disk:
   def is_saving(self):
     return False
 
-  def save(self, step, state, meta, wait):
+  def save(self, step, state, meta):
     self.begun, self.error = step, self.outcomes.pop(0)
-    if wait:
-      self.wait()
+
+  def tell_failed(self):
+    self.told += 1
 
   def wait(self):
     begun, self.begun = self.begun, None
@@ -134,6 +136,27 @@ def test_the_last_save_is_tried_again_only_if_that_may_help(make):
   saver, disk, _ = make(FULL)
   with pytest.raises(storage.StorageError, match="step 4 failed"):
     saver.save(4, STATE, {}, wait=True)
+
+
+def test_a_failure_in_another_process_is_counted_once_for_all(make, tmp_path):
+  """By who has seen it; here nothing was saved either."""
+  saver, disk, said = make(together.PeerFailed("elsewhere"), None)
+  saver.save(3, STATE, {})
+  counts = saver.counts()
+  assert counts == dict.fromkeys(counts, 0) and disk.told == 0
+  saver.take(counts | {"save_failed": 1})
+  assert "A save failed in another process. Training goes on" in said[0]
+  assert disk.opened == 1 and saving.read_record(tmp_path) == 0
+  saver.save(6, STATE, {})
+  after_step(saver)
+  assert disk.done == [6] and len(said) == 1
+
+
+def test_the_others_are_told_of_a_failure_here(make):
+  saver, disk, _ = make(FULL)
+  saver.save(3, STATE, {})
+  after_step(saver)
+  assert disk.told == 1
 
 
 def test_what_has_to_be_there_before_is_part_of_a_save(make):

@@ -7,11 +7,13 @@ import sys
 import numpy as np
 import pytest
 
+from emma_jax import locks
 from emma_jax.build import config_file
 from emma_jax.build import session as build_session
 from emma_jax.cli import evaluate
 from emma_jax.evals import predictions
 from emma_jax.evals.settings import EvalSettings
+from emma_jax.exits import Exit
 from emma_jax.world.scene import CANVAS
 
 CONFIG = {
@@ -116,6 +118,15 @@ def test_default_folders(loaded, tmp_path):
   (tmp_path / "run" / "checkpoints").mkdir(parents=True)
   assert evaluate.main(["--no-held-out", "--checkpoint", "run"]) == 0
   assert (tmp_path / "run" / "evaluation" / "scores.json").is_file()
+
+
+def test_a_folder_in_use_is_left_at_once(loaded, tmp_path, capsys):
+  """Before weights are read; scores and predictions are one evaluation's."""
+  other = locks.FolderLock(tmp_path / "evaluation", "emma-evaluate")
+  assert evaluate.main(["--no-held-out"]) == Exit.IN_USE
+  assert "in use by emma-evaluate" in capsys.readouterr().err and not loaded
+  assert [p.name for p in other.folder.iterdir()] == [locks.NAME]
+  other.release()
 
 
 @pytest.mark.parametrize(

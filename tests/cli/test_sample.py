@@ -169,64 +169,75 @@ DRAW = ["draw", "--prompt", "a"]
 EDIT = ["edit", "--out", "o.png", "--instruction", "x"]
 
 
-@pytest.mark.parametrize(
-  "arguments, words",
-  [
-    ([*DRAW, "--out", "o.gif"], ["o.gif", ".png", ".webp"]),
-    ([*DRAW, "--out", "o.png", "--count", "2"], ["o.png", "2", "folder"]),
-    ([*DRAW, "--out", "o.png", "--count", "0"], ["--count 0"]),
-    ([*DRAW, "--out", "o.png", "--steps", "0"], ["steps=0"]),
-    (
-      [*DRAW, "--out", "o.png", "--size", "100000x100000"],
-      ["100000x100000 has 10000000000 pixels", "data.max_pixels=64000000"],
-    ),
-    (
-      [*DRAW, "--out", "o", "--size", "7000x7000", "--count", "50"],
-      ["50 pictures of 7000x7000", "Ask for fewer"],
-    ),
-    (
-      [*DRAW, "--out", "o.png", "--steps", "1000001"],
-      ["steps=1000001 must be in 1..1000"],
-    ),
-    (
-      ["draw", "--prompt", "x" * 100_000, "--out", "o.png"],
-      ["Prompt 0 takes 100", "sample.max_context=32768", "Shorten it"],
-    ),
-    (
-      ["draw", "--prompt", "x" * 5_000_000, "--out", "o.png"],
-      ["Prompt 0 has 5000000 characters", "Shorten it"],
-    ),
-    (
-      [*EDIT[:-1], "y" * 100_000, "--image", "PICTURE"],
-      ["Edit 0 takes 100", "sample.max_context=32768"],
-    ),
-    (
-      ["ask", "--question", "a", "--question", "y" * 100_000],
-      ["Conversation 0 takes 100", "sample.max_context=32768"],
-    ),
-    (
-      ["ask", "--question", "a", "--max-tokens", "1000000000"],
-      ["max_tokens=1000000000 is more than sample.max_context=32768"],
-    ),
-    (
-      [*DRAW, "--out", "o.png", "--config.sample.stepz=3"],
-      ["Did you mean sample.steps?"],
-    ),
-    ([*DRAW, "--out", "o.png", "--config.model.dtype=x"], ["model.dtype"]),
-    (
-      [*DRAW, "--out", "o.png", "--checkpoint", "nowhere"],
-      ["nowhere", "working directory"],
-    ),
-    ([*EDIT, "--image", "missing.png"], ["missing.png", "no such file"]),
-    ([*EDIT, "--image", "BROKEN"], ["broken.png"]),
-    ([*EDIT[:-1], " ", "--image", "PICTURE"], ["--instruction is empty"]),
-    (
-      [*EDIT, *["--image", "PICTURE"] * 3, "--instruction", "y"],
-      ["3 --image and 2 instructions"],
-    ),
-    (["ask", "--question", ""], ["--question is empty"]),
-  ],
-)
+# Arguments, and what is said of them (tests/hostile asks them, too).
+MISTAKES = [
+  ([*DRAW, "--out", "o.gif"], ["o.gif", ".png", ".webp"]),
+  ([*DRAW, "--out", "/dev/null/o.png"], ["/dev/null is no folder"]),
+  ([*DRAW, "--out", "/dev/null"], ["/dev/null is no folder"]),
+  ([*DRAW, "--out", "o.png", "--count", "2"], ["o.png", "2", "folder"]),
+  ([*DRAW, "--out", "o.png", "--count", "0"], ["--count 0"]),
+  (
+    [*DRAW, "--out", "o", "--count", "1000000000"],
+    ["--count 1000000000 must be in 1..10000"],
+  ),
+  ([*DRAW, "--out", "o.png", "--steps", "0"], ["steps=0"]),
+  (
+    [*DRAW, "--out", "o.png", "--size", "100000x100000"],
+    ["100000x100000 has 10000000000 pixels", "data.max_pixels=64000000"],
+  ),
+  (
+    [*DRAW, "--out", "o.png", "--size", "1x1000000"],
+    ["1x1000000 is thinner than 1:100"],
+  ),
+  (
+    [*DRAW, "--out", "o", "--size", "7000x7000", "--count", "50"],
+    ["50 pictures of 7000x7000", "Ask for fewer"],
+  ),
+  (
+    [*DRAW, "--out", "o.png", "--steps", "1000001"],
+    ["steps=1000001 must be in 1..1000"],
+  ),
+  (
+    ["draw", "--prompt", "x" * 100_000, "--out", "o.png"],
+    ["Prompt 0 takes 100", "sample.max_context=32768", "Shorten it"],
+  ),
+  (
+    ["draw", "--prompt", "x" * 5_000_000, "--out", "o.png"],
+    ["Prompt 0 has 5000000 characters", "Shorten it"],
+  ),
+  (
+    [*EDIT[:-1], "y" * 100_000, "--image", "PICTURE"],
+    ["Edit 0 takes 100", "sample.max_context=32768"],
+  ),
+  (
+    ["ask", "--question", "a", "--question", "y" * 100_000],
+    ["Conversation 0 takes 100", "sample.max_context=32768"],
+  ),
+  (
+    ["ask", "--question", "a", "--max-tokens", "1000000000"],
+    ["max_tokens=1000000000 is more than sample.max_context=32768"],
+  ),
+  (
+    [*DRAW, "--out", "o.png", "--config.sample.stepz=3"],
+    ["Did you mean sample.steps?"],
+  ),
+  ([*DRAW, "--out", "o.png", "--config.model.dtype=x"], ["model.dtype"]),
+  (
+    [*DRAW, "--out", "o.png", "--checkpoint", "nowhere"],
+    ["nowhere", "working directory"],
+  ),
+  ([*EDIT, "--image", "missing.png"], ["missing.png", "no such file"]),
+  ([*EDIT, "--image", "BROKEN"], ["broken.png"]),
+  ([*EDIT[:-1], " ", "--image", "PICTURE"], ["--instruction is empty"]),
+  (
+    [*EDIT, *["--image", "PICTURE"] * 3, "--instruction", "y"],
+    ["3 --image and 2 instructions"],
+  ),
+  (["ask", "--question", ""], ["--question is empty"]),
+]
+
+
+@pytest.mark.parametrize("arguments, words", MISTAKES)
 def test_mistakes(tmp_path, weights, picture, capsys, arguments, words):
   broken = tmp_path / "broken.png"
   broken.write_bytes(b"no picture")

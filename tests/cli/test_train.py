@@ -63,49 +63,44 @@ def test_a_missing_argument_is_named(capsys):
   assert end.value.code == 2 and "--workdir" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-  "overrides, words",
-  [
-    (["--config.data.sed=1"], "Did you mean data.seed?"),
-    (["--config.train.log_every=often"], "expected a whole number"),
-    (["--config.stages.3_quality.objective=gan"], "choose emma, router"),
-    (
-      ["--config.stages.3_quality.next_stage_weights=mean"],
-      "choose ema or raw",
-    ),
-    (["--config.stages.3_quality.schedule=sine"], "sine"),
-    (["--config.stages.3_quality.route=both"], "both"),
-    (["--config.stages.0_alignment.policy=(('.*','melt'),)"], "melt"),
-    (
-      ["--config.stages.0_alignment.policy=(('nothing','train'),)"],
-      "no rule covers",
-    ),
-    (
-      ["--config.stages.0_alignment.load=(('.*','keep'),)"],
-      'nothing to "keep"',
-    ),
-    (
-      ["--config.stages.0_alignment.load=(('.*','weights:/no/such'),)"],
-      "/no/such",
-    ),
-    (["--config.data.sources.drawing=jsonl:/no/such.jsonl"], "/no/such.jsonl"),
-    (["--config.data.sources.drawing=moon:drawing:train"], "moon"),
-    (["--config.stages.3_quality.und_tokens=8"], "und_tokens"),
-    (["--config.data.height=33"], "33"),
-    (["--config.model.llm.num_shallow=9"], "num_shallow"),
-    (["--config.train.keep=1"], "keep=1 is below 2"),
-    (["--config.train.save_every=0"], "save_every=0 is below 1"),
-    (["--config.stages.4b_router.objective=autoencoder"], "does not fit"),
-    (
-      ["--config.stages.3_quality.lr_multipliers=(('llm/.*',1.0),)"],
-      "no rule covers",
-    ),
-    (
-      ["--config.stages.4b_router.policy=(('vison/.*','train'),)"],
-      "config.stages.4b_router: policy",
-    ),
-  ],
-)
+# Arguments, and what is said of them (tests/hostile asks them, too).
+MISTAKES = [
+  (["--config.data.sed=1"], "Did you mean data.seed?"),
+  (["--config.train.log_every=often"], "expected a whole number"),
+  (["--config.stages.3_quality.objective=gan"], "choose emma, router"),
+  (["--config.stages.3_quality.next_stage_weights=mean"], "choose ema or raw"),
+  (["--config.stages.3_quality.schedule=sine"], "sine"),
+  (["--config.stages.3_quality.route=both"], "both"),
+  (["--config.stages.0_alignment.policy=(('.*','melt'),)"], "melt"),
+  (
+    ["--config.stages.0_alignment.policy=(('nothing','train'),)"],
+    "no rule covers",
+  ),
+  (["--config.stages.0_alignment.load=(('.*','keep'),)"], 'nothing to "keep"'),
+  (
+    ["--config.stages.0_alignment.load=(('.*','weights:/no/such'),)"],
+    "/no/such",
+  ),
+  (["--config.data.sources.drawing=jsonl:/no/such.jsonl"], "/no/such.jsonl"),
+  (["--config.data.sources.drawing=moon:drawing:train"], "moon"),
+  (["--config.stages.3_quality.und_tokens=8"], "und_tokens"),
+  (["--config.data.height=33"], "33"),
+  (["--config.model.llm.num_shallow=9"], "num_shallow"),
+  (["--config.train.keep=1"], "keep=1 is below 2"),
+  (["--config.train.save_every=0"], "save_every=0 is below 1"),
+  (["--config.stages.4b_router.objective=autoencoder"], "does not fit"),
+  (
+    ["--config.stages.3_quality.lr_multipliers=(('llm/.*',1.0),)"],
+    "no rule covers",
+  ),
+  (
+    ["--config.stages.4b_router.policy=(('vison/.*','train'),)"],
+    "config.stages.4b_router: policy",
+  ),
+]
+
+
+@pytest.mark.parametrize("overrides, words", MISTAKES)
 def test_mistakes_are_one_message_and_code_2(call, overrides, words):
   code, said = call(*overrides)
   assert code == 2, said

@@ -1,15 +1,16 @@
 """Two processes of one run, one of which is killed: both end, and go on."""
 
 from collections.abc import Iterator
-import os
+import itertools
 import pathlib
 import random
 import sys
 
-from emma_jax import distributed
+import jax
+
 from emma_jax.exits import Exit
 from tests.faults import runs
-from tests.training import hosts, test_hosts
+from tests.training import hosts, test_hosts, test_loop
 
 NAME = "peers"
 
@@ -23,8 +24,10 @@ def cases(
     return
   whole = runs.Run(root / "peers_calm")
   assert pair(whole) == [0, 0], whole.said()
-  for killed in (0, 1):
-    run, at = runs.Run(root / f"peers_{killed}"), chance.randint(2, 5)
+  # Of the first stage: before anything is saved, or while it is.
+  steps = chance.sample(range(1, test_loop.STEPS), 2)
+  for killed, at in itertools.product((0, 1), steps):
+    run = runs.Run(root / f"peers_{killed}_{at}")
     codes = pair(run, "--at", f"{at}=kill", "--only", str(killed))
     ended = all(c not in (0, Exit.STOPPED) for c in codes)
     again = pair(run)
@@ -44,23 +47,19 @@ def pair(run: runs.Run, *options: str) -> list[int]:
 
 
 def start(run: runs.Run, i: int, port: int, options: tuple[str, ...]) -> int:
-  pid = os.fork()
-  if pid:
-    return pid
-  with run.log.open("a") as log:
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-  os.environ.update(
+  def work() -> int:
+    sys.argv = ["hosts", str(run.folder), *options]
+    code = hosts.main()
+    if code in (Exit.DONE, Exit.STOPPED):
+      # The farewell that JAX says at exit, which a forked process skips.
+      jax.distributed.shutdown()
+    return code
+
+  return runs.forked(
+    run.log,
+    work,
     EMMA_COORDINATOR=f"127.0.0.1:{port}",
     EMMA_NUM_PROCESSES="2",
     EMMA_PROCESS_ID=str(i),
     EMMA_PEER_SECONDS="10",
   )
-  sys.argv = ["hosts", str(run.folder), *options]
-  code = 1
-  try:
-    code = hosts.main()
-  except BaseException as error:
-    print(repr(error))
-  distributed.leave(code)
-  os._exit(code)

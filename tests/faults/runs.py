@@ -53,25 +53,12 @@ class Run:
     before: called in it first, to plant faults.
     pause: seconds before each step.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-      return pid
-    code = 1
-    try:
-      os.environ.update(environment)
-      with self.log.open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+
+    def work() -> int:
       before(self.folder)
-      code = common.run(lambda argv: self._train(pause), [])
-    except BaseException:
-      traceback.print_exc()
-    finally:
-      sys.stdout.flush()
-      sys.stderr.flush()
-      os._exit(code)
+      return common.run(lambda argv: self._train(pause), [])
+
+    return forked(self.log, work, **environment)
 
   def _train(self, pause: float) -> int:
     def hook(step: int, batch):
@@ -116,6 +103,34 @@ class Run:
     folder = self.folder.with_name(name)
     shutil.copytree(self.folder, folder)
     return Run(folder)
+
+
+def forked(
+  log: pathlib.Path, work: Callable[[], int], **environment: str
+) -> int:
+  """A process that ends with what `work` returns; its process id.
+
+  It never comes back into the campaign's own code, which would go on twice.
+  What it says goes to the end of `log`.
+  """
+  sys.stdout.flush()
+  sys.stderr.flush()
+  pid = os.fork()
+  if pid:
+    return pid
+  code = 1
+  try:
+    os.environ.update(environment)
+    with log.open("a") as file:
+      os.dup2(file.fileno(), 1)
+      os.dup2(file.fileno(), 2)
+    code = work()
+  except BaseException:
+    traceback.print_exc()
+  finally:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def wait(pid: int, patience: float = PATIENCE) -> int:

@@ -7,8 +7,8 @@ import pytest
 from emma_jax import rules
 from emma_jax.build import session as build_session
 from emma_jax.data.text.tokenizer import TinyTokenizer
+from emma_jax.exits import NotFinite
 from emma_jax.sampling import text
-from emma_jax.sampling.context import NotFinite
 from emma_jax.sampling.runner import Runner
 from tests.sampling import small
 

@@ -1,13 +1,15 @@
 """One of several processes of a toy run: `python -m tests.training.hosts DIR`.
 
 What its data does at a step is told as `--at STEP=ACTION`, ACTION being term
-(SIGTERM to itself), kill (SIGKILL) or raise; --only says whose data. Batches of
-the world are drawn, those of --records planned.
+(SIGTERM to itself), kill (SIGKILL), raise, or full: no file may grow any more,
+as on a full disk; --only says whose data. Batches of the world are drawn, those
+of --records planned.
 """
 
 import argparse
 import os
 import pathlib
+import resource
 import signal
 import sys
 
@@ -17,11 +19,13 @@ import numpy as np
 
 from emma_jax import distributed
 from emma_jax.exits import Exit
+from emma_jax.storage import StorageError
 from emma_jax.training import loop
 from tests.data import recorded
 from tests.training import test_loop
 
 ROWS = 4
+_LEFT = 64  # bytes of a file; a checkpoint's are larger
 STOP = {"term": signal.SIGTERM, "kill": signal.SIGKILL}
 
 
@@ -41,6 +45,9 @@ def main() -> int:
     if at and step == int(at) and args.only == me:
       if action == "raise":
         raise OSError("the disk is gone")
+      if action == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_LEFT, -1))
+        return batch
       os.kill(os.getpid(), STOP[action])
     return batch
 
@@ -74,7 +81,7 @@ def after(params, *_):
 if __name__ == "__main__":
   try:
     code = main()
-  except OSError as error:
+  except (OSError, StorageError) as error:
     print(error)
-    code = 1
+    code = getattr(error, "exit_code", 1)
   distributed.leave(code)

@@ -17,7 +17,7 @@ import pytest
 from emma_jax import optimizer
 from emma_jax.checkpoints import checkpointer, locate, weight_files
 from emma_jax.cli import train
-from emma_jax.exits import FINAL, Exit
+from emma_jax.exits import FINAL, Exit, NotFinite
 from emma_jax.structs import Mean
 from emma_jax.training import finite, loop, setbacks, spikes, state
 from emma_jax.training.step import make_step
@@ -168,7 +168,7 @@ def steps_of(workdir) -> list[int]:
 @pytest.mark.parametrize("at", [4, 5])
 def test_a_run_stops_where_a_step_is_not_finite(at, tmp_path):
   """Also at a stage's last step; what was saved before stays."""
-  with pytest.raises(finite.NotFinite) as error:
+  with pytest.raises(NotFinite) as error:
     loop.train(make_run({at: math.nan}), tmp_path)
   said = str(error.value)
   assert (
@@ -179,7 +179,7 @@ def test_a_run_stops_where_a_step_is_not_finite(at, tmp_path):
   assert f"is that of step 3 of the run ({tmp_path}/checkpoints/3)" in said
   assert steps_of(tmp_path) == [3]
   # The same again, and nothing is lost.
-  with pytest.raises(finite.NotFinite, match=f"Step {at} of stage"):
+  with pytest.raises(NotFinite, match=f"Step {at} of stage"):
     loop.train(make_run({at: math.nan}), tmp_path)
   assert steps_of(tmp_path) == [3]
   # Told to skip, it goes on from there.
@@ -189,7 +189,7 @@ def test_a_run_stops_where_a_step_is_not_finite(at, tmp_path):
 
 
 def test_the_first_step_of_all_can_fail(tmp_path):
-  with pytest.raises(finite.NotFinite, match="There is no checkpoint yet"):
+  with pytest.raises(NotFinite, match="There is no checkpoint yet"):
     loop.train(make_run({1: math.inf}), tmp_path)
   assert not steps_of(tmp_path)
 
@@ -234,7 +234,7 @@ def test_skipped_steps_are_counted_shown_and_left_out_of_means(tmp_path, capfd):
 
 def test_more_in_a_row_than_may_be_skipped_end_the_run(tmp_path):
   skip = {"train.on_nonfinite": "skip", "train.max_skipped_steps": 1}
-  with pytest.raises(finite.NotFinite, match="Step 3 .*max_skipped_steps"):
+  with pytest.raises(NotFinite, match="Step 3 .*max_skipped_steps"):
     loop.train(make_run({2: math.nan, 3: math.nan}, **skip), tmp_path)
   loop.train(make_run({2: math.nan, 4: math.nan}, **skip), tmp_path)
 
@@ -246,9 +246,7 @@ def test_weights_that_overflow_are_not_saved(tmp_path, monkeypatch):
     return jax.tree.map(lambda e: e * jnp.where(step == 2, jnp.inf, 1.0), ema)
 
   monkeypatch.setattr(optimizer, "ema_update", update)
-  with pytest.raises(
-    finite.NotFinite, match="not finite .ema/w.*no checkpoint"
-  ):
+  with pytest.raises(NotFinite, match="not finite .ema/w.*no checkpoint"):
     loop.train(make_run({}), tmp_path)
   assert not steps_of(tmp_path)
 
@@ -271,7 +269,7 @@ def test_a_stage_does_not_begin_with_weights_that_are_not_finite(
     init=lambda shardings: {"w": jnp.array(wrong["w"])},
     read_weights=lambda name: locate.read(str(tmp_path / name)),
   )
-  with pytest.raises(finite.NotFinite) as error:
+  with pytest.raises(NotFinite) as error:
     loop.train(run, tmp_path / "run")
   assert f"Stage {FIRST} would start from" in str(error.value)
   assert f"w (from {source})" in str(error.value)
@@ -297,7 +295,7 @@ def test_a_checkpoint_of_an_earlier_version_with_nan_is_refused(
     return s.replace(ema=jax.tree.map(lambda x: x * jnp.nan, s.ema)), meta
 
   monkeypatch.setattr(loop.ckpt.Checkpointer, "restore", spoiled)
-  with pytest.raises(finite.NotFinite) as error:
+  with pytest.raises(NotFinite) as error:
     loop.train(test_loop.make_run(train__save_every=2), tmp_path)
   said = str(error.value)
   assert f"{tmp_path}/checkpoints/4 holds numbers" in said and "ema/w" in said

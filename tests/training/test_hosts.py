@@ -183,6 +183,22 @@ def test_a_dead_peer_ends_the_others_in_time(root, name, code):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("where", [0, 1])
+def test_a_save_that_fails_in_one_process_fails_in_both(root, alone, where):
+  """Neither waits for the other's part; training goes on until it has to be
+  saved, then both end. With room again nothing is lost."""
+  name = f"full_{where}"
+  codes, said = toys(root, name, 2, "--at", "1=full", "--only", str(where))
+  assert codes == [Exit.STORAGE] * 2, said
+  assert "the file is larger than the limit" in said[where], said
+  assert "A save failed in another process" in said[1 - where], said
+  assert not saved(root / name)
+  codes, said = toys(root, name, 2)
+  assert codes == [0, 0], said
+  same(logged(root / name), logged(alone))
+
+
+@pytest.mark.slow
 def test_killed_at_random_and_restarted_two_processes_end_as_one(root):
   """The real model by the command line, under the supervisor."""
   (root / "micro.py").write_text(MICRO)

@@ -1,6 +1,7 @@
 """emma-train status: what a folder tells, and the code that scripts read."""
 
 import dataclasses
+import errno
 import json
 import os
 
@@ -187,3 +188,17 @@ def test_a_run_that_goes_on_knows_its_earlier_rates(record, tmp_path):
   other = run_file.RunFile(tmp_path, active=False)
   other.begin("other", STAGES, 0, log_every=2)
   assert status.read(tmp_path).name == "mine"
+
+
+def test_a_full_disk_ends_no_run_for_the_sake_of_a_look(record, monkeypatch):
+  """While it trains and as it fails; that all is done has to be said."""
+
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(run_file.files, "write_text", full)
+  record.doing("scoring")
+  record.progress(6, "a", 6, TIMING, samples=(50, 3))
+  record.end(run_file.FAILED, 74, "full")
+  with pytest.raises(OSError, match="No space left"):
+    record.end(run_file.DONE, 0)

@@ -18,9 +18,8 @@ them.
 
 import argparse
 from collections.abc import Sequence
-import sys
 
-from emma_jax.cli import common
+from emma_jax.cli import common, devices
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> int | None`.
@@ -54,4 +53,4 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry() -> None:
   """The console script."""
-  sys.exit(main())
+  devices.end(main)

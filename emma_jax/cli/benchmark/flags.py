@@ -57,6 +57,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     help="items computed at once; gives the same predictions [config.rows]",
   )
   devices.add_dtype(parser)
+  devices.add_processes(parser)
   parser.epilog = devices.MESH_HELP
 
 

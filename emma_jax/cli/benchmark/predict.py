@@ -2,7 +2,9 @@
 
 Several processes, on one machine or many, may predict into one folder, each
 with a --shard of its own. What is there is not made again, whoever made it, in
-whatever batches.
+whatever batches. Or they are one mesh, for a model that one of them cannot
+hold: the same command on all, joined by --coordinator and so on, of which the
+first one reads and writes the folder.
 """
 
 import argparse
@@ -40,10 +42,11 @@ def prepared(
   if args.batch < 0:
     raise common.UserError(f"--batch {args.batch} must not be negative.")
   mesh, overrides = devices.split(overrides)
+  _join(args, judged)
   config = flags.load_config(args, overrides)
   found = runs.make_run(config, args.out, args.sets, args.data)
-  # Before anything is loaded.
-  folders.check_free(args.out)
+  if devices.is_first():  # before anything is loaded
+    folders.check_free(args.out)
   sources = runs.open_sources(found, judged=judged)
   common.use_compilation_cache()
   from emma_jax.benchmarks.model import Model, about
@@ -60,8 +63,28 @@ def prepared(
     )
   except common.sampling_mistakes() as error:
     raise common.UserError(str(error)) from error
-  runs.begin(found, about(model, args.checkpoint))
+  described = about(model, args.checkpoint)
+  if devices.is_first():
+    runs.begin(found, described)
   return found, sources, model
+
+
+def _join(args: argparse.Namespace, judged: bool) -> None:
+  """Joins the other processes; UserError where they would ask judges."""
+  import jax
+
+  from emma_jax import distributed
+
+  try:
+    devices.join(args)
+  except distributed.StartError as error:
+    raise common.UserError(str(error)) from error
+  if judged and jax.process_count() > 1:
+    raise common.UserError(
+      f"{jax.process_count()} processes predict together; judges are asked by "
+      "one. Give `emma-benchmark predict` to all, then judge, aggregate and "
+      "report to one."
+    )
 
 
 def predict(

@@ -2,16 +2,19 @@
 
 Plans the batches of a stage (samples_per_batch=0) from its side files of
 lengths, and prints how full the rows are, how often each source and each aspect
-ratio comes, and what is cut or left out since it is too long.
+ratio comes, and what is cut or left out since it is too long. One command at a
+time keeps its plans in a folder (--plans).
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import time
 from typing import Any
 
+from emma_jax import locks
 from emma_jax.cli import common
 from emma_jax.cli.data import stage
 
@@ -38,6 +41,14 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   """Prints the summary of a stage's plan; 0, or UserError."""
+  with contextlib.ExitStack() as stack:
+    if args.plans:
+      # Two would plan the same for hours.
+      stack.enter_context(locks.hold(args.plans, "emma-data plan"))
+    return _plan(args, overrides)
+
+
+def _plan(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   from emma_jax.data.batching import summary
 
   given, name = stage.find(args, overrides)

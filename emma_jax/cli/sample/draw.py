@@ -14,6 +14,9 @@ from emma_jax import ranges
 from emma_jax.cli import common
 from emma_jax.cli.sample import pictures, weights
 
+# Pictures of a prompt. All results are kept until the last one is made.
+_MAX_COUNT = 10_000
+
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-sample draw`."""
@@ -54,8 +57,11 @@ def _size(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Draws and saves; 0, or UserError."""
-  if args.count < 1:
-    raise common.UserError(f"--count {args.count} must be at least 1.")
+  if not 1 <= args.count <= _MAX_COUNT:
+    raise common.UserError(
+      f"--count {args.count} must be in 1..{_MAX_COUNT}; more of a prompt are "
+      "other pictures with another --seed."
+    )
   # Here: the help needs no sampler.
   from emma_jax.sampling.canvases import drawings
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+import os
 import pathlib
 from typing import Any
 
@@ -44,7 +45,9 @@ def check(args: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
 
 def files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
   """Where `count` pictures go; checked before anything is computed."""
-  if out.is_dir() or not out.suffix:
+  many = out.is_dir() or not out.suffix
+  _check_place(out, out if many else out.parent)
+  if many:
     return [out / f"{i:03d}.png" for i in range(count)]
   if out.suffix.lower() not in FORMATS:
     raise common.UserError(
@@ -56,6 +59,15 @@ def files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
       f"--out {out} is one file for {count} pictures; name a folder."
     )
   return [out]
+
+
+def _check_place(out: pathlib.Path, folder: pathlib.Path) -> None:
+  """Raises UserError for a folder that cannot be made, or written into."""
+  place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+  if not place.is_dir():
+    raise common.UserError(f"--out {out}: {place} is no folder.")
+  if not os.access(place, os.W_OK | os.X_OK):
+    raise common.UserError(f"--out {out}: {place} cannot be written.")
 
 
 def save(

@@ -4,6 +4,7 @@
   emma-speed memory [--dtypes D ...]
   emma-speed restore [--config FILE] [--forms F ...] [--devices N ...]
   emma-speed gpu [--config FILE:STAGE,MACHINE] [--parts P ...] [--json FILE]
+  emma-speed looks [--config FILE] [--stage NAME] [--pairs N]
   emma-speed data [--pictures FILE ...] [--frame HEIGHTxWIDTH]
 
 The same as `python -m emma_jax.cli.speed`. `torch` times Qwen3-0.6B
@@ -12,7 +13,9 @@ transformers and diffusers (extra `torch`). `memory` says what coding pictures
 of 1024x1024 and 2048x512 takes with DC-AE, whole and in tiles. `restore` says
 what a host needs to bring a whole model's weights to devices. `gpu` times a
 stage's train step on the GPU that is here, the same step in PyTorch, and a
-denoising step of another config's model; launch/bench_gpu.sh calls it. `data`
+denoising step of another config's model; launch/bench_gpu.sh calls it. `looks`
+says which shares of its time a stage spends on its finite check, validation and
+samples, each measured in turn with the steps beside it. `data`
 counts pictures per second and core from ArrayRecord to packed rows, beside
 PyTorch's DataLoader with Pillow (extras `torch` and `fast`). Weights are
 random.
@@ -28,7 +31,7 @@ from emma_jax.speed import child
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> results`.
-COMMANDS = ("torch", "memory", "restore", "gpu", "data")
+COMMANDS = ("torch", "memory", "restore", "gpu", "looks", "data")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(argv: Sequence[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
-  if overrides and args.command not in ("gpu", "restore"):
+  if overrides and args.command not in ("gpu", "looks", "restore"):
     raise common.UserError(
       f"{args.command} takes no --config.{next(iter(overrides))}"
       ": its sizes are the published ones."

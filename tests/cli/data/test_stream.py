@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from emma_jax import locks
 from emma_jax.cli import common, data
+from emma_jax.exits import Exit
 from tests.data import recorded
 
 
@@ -91,6 +93,16 @@ def test_plan_says_what_a_stage_will_see(config, capsys, tmp_path):
   tight = "--config.stages.3_quality.und_tokens=24"
   assert _run("plan", "--config", config, "--samples", 30, tight) == 0
   assert "(too much of: und_tokens" in capsys.readouterr().out
+
+
+def test_two_plans_at_once_in_one_folder_are_refused(config, capsys, tmp_path):
+  """They would compute the same for hours; the folder is free again then."""
+  plan = ("plan", "--config", config, "--steps", 2, "--plans", tmp_path / "p")
+  other = locks.FolderLock(tmp_path / "p", "emma-data plan")
+  assert _run(*plan) == Exit.IN_USE
+  assert "in use by emma-data plan" in capsys.readouterr().err
+  other.release()
+  assert _run(*plan) == 0
 
 
 @pytest.mark.parametrize(
