@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from emma_jax.models import partition
-from emma_jax.structs import DRAWING, EDITING, Array, Mean
+from emma_jax.structs import GEN_TASKS, Array, Mean
 
 
 def next_token(
@@ -210,10 +210,10 @@ def squared_error(
 
 
 def per_task(error_BM: jax.Array, task_BM: Array) -> dict[str, Mean]:
-  """The velocity error of drawing and editing, one count per picture."""
+  """The velocity error of each task of pictures, one count per picture."""
   chex.assert_equal_shape((error_BM, task_BM))
   out = {}
-  for name, code in (("drawing", DRAWING), ("editing", EDITING)):
+  for name, code in GEN_TASKS.items():
     mask = (task_BM == code).astype(jnp.float32)
     out[name] = Mean(jnp.sum(error_BM * mask), jnp.sum(mask))
   return out

@@ -19,7 +19,7 @@ from emma_jax.models import masks
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit, token_grid
 from emma_jax.models.experts import ROUTES, is_science
-from emma_jax.structs import DRAWING, EDITING, Array, Batch, Mean
+from emma_jax.structs import GEN_TASKS, Array, Batch, Mean
 from emma_jax.training import fixed_noise
 
 Metrics = dict[str, Mean]
@@ -198,7 +198,7 @@ class EmmaObjective(SummedObjective):
     return total, metrics | self._weights(text, tasks, scale)
 
   def held_out(self, params: dict, held: HeldOutBatch) -> Metrics:
-    """Losses by task, and of drawings and of edits by bin of flow time.
+    """Losses by task, and of each task of pictures by bin of flow time.
 
     Times have the training's distribution, and fill it evenly.
     """
@@ -208,7 +208,7 @@ class EmmaObjective(SummedObjective):
       return metrics
     tasks = losses.per_task(flows.error_BM, flows.task_BM)
     metrics |= {f"loss/{k}": v for k, v in tasks.items()}
-    for name, code in (("drawing", DRAWING), ("editing", EDITING)):
+    for name, code in GEN_TASKS.items():
       only_BM = flows.task_BM * (flows.task_BM == code)
       times = losses.per_time(
         flows.error_BM, flows.time_BM, only_BM, self.time_bins

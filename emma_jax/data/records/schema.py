@@ -37,6 +37,8 @@ from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.text.chat import IMAGE_MARK
 from emma_jax.structs import (
+  GEN_TASKS,
+  RECORDS,
   STEM_GENERAL,
   STEM_SCIENCE,
   STEM_UNKNOWN,
@@ -48,7 +50,8 @@ from emma_jax.structs import (
 
 MAGIC = b"EMR1"
 VERSION = 1
-TASKS = ("understanding", "text", "drawing", "editing")
+# Their order is on the disk, too: a new one comes last.
+TASKS = ("understanding", "text", *GEN_TASKS)
 # Above it, a weight is a mistake: an epoch would be one record.
 MAX_WEIGHT = 1000
 # A header of more bytes is damage, or a book in one sample; as Python's objects
@@ -78,9 +81,8 @@ class Stored:
 
 def task_of(record: Record) -> str:
   """One of TASKS."""
-  if isinstance(record, Understanding):
-    return "understanding" if record.pictures else "text"
-  return "drawing" if isinstance(record, Drawing) else "editing"
+  text = isinstance(record, Understanding) and not record.pictures
+  return "text" if text else record.task
 
 
 def pictures_of(record: Record) -> tuple[Any, ...]:
@@ -249,16 +251,18 @@ def _record(
   header: Mapping[str, Any], pictures: tuple[bytes, ...], where: str
 ) -> Record:
   task, name = header["task"], str(header.get("id") or where)
-  least = {"text": 0, "drawing": 1, "editing": 2}.get(task, 1)
-  most = {"text": 0, "drawing": 1}.get(task, len(pictures))
   if task not in TASKS:
     raise BadRecord(where, f"the task {task!r} is unknown; known are {TASKS}")
+  kind = RECORDS.get(task)  # of "text" none
+  edit = kind if kind is not None and issubclass(kind, Editing) else None
+  least = 2 if edit else {"text": 0}.get(task, 1)
+  most = {"text": 0, "drawing": 1}.get(task, len(pictures))
   if not least <= len(pictures) <= most:
     raise BadRecord(where, f"{len(pictures)} pictures in a record of {task}")
   if task == "drawing":
     return Drawing(prompt=header["prompt"], picture=pictures[0], id=name)
-  if task == "editing":
-    return Editing(
+  if edit:
+    return edit(
       sources=pictures[:-1],
       instruction=header["instruction"],
       target=pictures[-1],
