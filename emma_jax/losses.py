@@ -233,14 +233,16 @@ def per_time(
   return out
 
 
-def confusion(chosen_BN: jax.Array, label_BN: Array, valid_BN: Array):
-  """Labelled pictures by (label, choice), 0 general and 1 STEM: float32 (2, 2).
+def confusion(
+  chosen_BN: jax.Array, label_BN: Array, valid_BN: Array, experts: int
+):
+  """Labelled pictures by (label, choice): float32 (experts, experts).
 
-  `chosen_BN`: whether a picture goes to the STEM expert.
+  `chosen_BN`: the number of the expert that a picture goes to.
   """
   chex.assert_equal_shape((chosen_BN, label_BN, valid_BN))
   known_BN = valid_BN.astype(bool) & (label_BN >= 0)
-  one_hot = lambda x: jax.nn.one_hot(x.astype(jnp.int32), 2)
+  one_hot = lambda x: jax.nn.one_hot(x.astype(jnp.int32), experts)
   return jnp.einsum(
     "BN,BNi,BNj->ij",
     known_BN.astype(jnp.float32),
@@ -251,11 +253,11 @@ def confusion(chosen_BN: jax.Array, label_BN: Array, valid_BN: Array):
 
 
 def label(
-  logits_BN2: jax.Array, label_BN: Array, valid_BN: Array
+  logits_BNe: jax.Array, label_BN: Array, valid_BN: Array
 ) -> tuple[Mean, Mean]:
   """Router cross-entropy over labelled pictures (label >= 0), and accuracy."""
   weight_BN = labelled(label_BN, valid_BN)
-  return next_token(logits_BN2, jnp.maximum(label_BN, 0), weight_BN)
+  return next_token(logits_BNe, jnp.maximum(label_BN, 0), weight_BN)
 
 
 def labelled(label_BN: Array, valid_BN: Array) -> jax.Array:

@@ -42,6 +42,7 @@ AXIS_LETTERS = {
   "Y": "pixel rows",
   "Z": "layers",
   "c": "keys of a tile (columns of scores)",
+  "e": "experts of the understanding tower",
   "h": "rows of a picture's grid of tokens or patches",
   "n": "pieces of an axis that are worked on one after another",
   "r": "queries of a tile (rows of scores); of a pass over tokens, tokens",

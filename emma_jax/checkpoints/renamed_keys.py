@@ -33,9 +33,11 @@ ADDED = {
   "evaluate.reference": False,
   "evaluate.sources": {},
   "evaluate.tasks": ("understanding", "drawing", "editing"),
+  "model.autoencoder.kind": "dcae",
   "model.llm.attention": "auto",
   "model.vision.encoder.attention": "auto",
   "model.vision.encoder.remat": "none",
+  "model.vision.extra_experts": (),
   # There was no bound; the models of that time are tiny ones.
   "sample.max_context": 4096,
   "stages.*.accumulation": 1,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,6 @@ import numpy as np
 from emma_jax import ranges, rules
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Sample
-from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
 from emma_jax.sampling.context import NotFinite, SampleError, static_size
@@ -43,7 +43,7 @@ class Runner:
   """
 
   emma: Emma | None
-  autoencoder: Autoencoder
+  autoencoder: nn.Module
   params: dict
   dtype: str
   route: str

@@ -48,6 +48,9 @@ from emma_jax.structs import (
   Understanding,
 )
 
+# Labels as headers and rows of public formats say them, and their codes.
+STEM_VALUES = {None: STEM_UNKNOWN, False: STEM_GENERAL, True: STEM_SCIENCE}
+
 MAGIC = b"EMR1"
 VERSION = 1
 # Their order is on the disk, too: a new one comes last.
@@ -58,6 +61,7 @@ MAX_WEIGHT = 1000
 # it may take twenty times as much.
 MAX_HEADER = 16 * 2**20
 _PREFIX = struct.Struct("<4sI")
+_STEM_WORDS = {code: value for value, code in STEM_VALUES.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,14 @@ class Stored:
   def pictures(self) -> tuple[bytes, ...]:
     """Encoded bytes, in the order in which they are stored."""
     return pictures_of(self.record)
+
+
+def stem_code(value: Any, where: str) -> int:
+  """The code of a label, one of STEM_VALUES; or BadRecord."""
+  try:
+    return STEM_VALUES[value]
+  except (KeyError, TypeError):  # a list is no key
+    raise BadRecord(where, f"stem is {value!r}, not true or false") from None
 
 
 def task_of(record: Record) -> str:
@@ -165,8 +177,10 @@ def encode(stored: Stored, where: str = "") -> bytes:
   header: dict[str, Any] = {"task": stored.task, "id": record.id}
   if isinstance(record, Understanding):
     header["turns"] = [list(turn) for turn in record.turns]
+    if record.stem not in _STEM_WORDS:
+      raise BadRecord(where, f"its STEM label {record.stem} is none")
     if record.stem != STEM_UNKNOWN:
-      header["stem"] = record.stem == STEM_SCIENCE
+      header["stem"] = _STEM_WORDS[record.stem]
   elif isinstance(record, Drawing):
     header["prompt"] = record.prompt
   else:
@@ -268,19 +282,11 @@ def _record(
       target=pictures[-1],
       id=name,
     )
-  stem = header.get("stem")
-  if stem not in (None, True, False):
-    raise BadRecord(where, f"stem is {stem!r}, not true or false")
-  label = STEM_SCIENCE if stem else STEM_GENERAL
+  stem = stem_code(header.get("stem"), where)
   turns = tuple((question, answer) for question, answer in header["turns"])
   if not all(isinstance(text, str) for turn in turns for text in turn):
     raise BadRecord(where, "turns are not pairs of texts")
-  return Understanding(
-    pictures=pictures,
-    turns=turns,
-    stem=STEM_UNKNOWN if stem is None else label,
-    id=name,
-  )
+  return Understanding(pictures=pictures, turns=turns, stem=stem, id=name)
 
 
 def _number(value: Any) -> float:
