@@ -9,9 +9,10 @@ is a Flax module with these methods, all on (P, Y, X, C) in the input's dtype:
   decode_normalised  its inverse, up to the autoencoder's own loss
   __call__           pixels -> latents -> pixels, so that init sees all weights
 
-Between the first two and the others stands `latent`, a `dcae_blocks.LatentNorm`:
-`emma-pack autoencoder` measures its weights. The sizes also count the encoder's
-work on one picture, `encoder_flops(height, width)`; of DC-AE, `flops.py` does.
+Between the first two and the next stands `latent`, a `dcae_blocks.LatentNorm`,
+whose weights `emma-pack autoencoder` measures. The sizes also count the FLOPs of
+the encoder on one picture, `encoder_flops(height, width)`; DC-AE's are counted
+in `flops.py`.
 """
 
 from typing import Any, Protocol

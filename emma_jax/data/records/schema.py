@@ -49,7 +49,11 @@ from emma_jax.structs import (
 )
 
 # Labels as headers and rows of public formats say them, and their codes.
-STEM_VALUES = {None: STEM_UNKNOWN, False: STEM_GENERAL, True: STEM_SCIENCE}
+STEM_VALUES: dict[bool | str | None, int] = {
+  None: STEM_UNKNOWN,
+  False: STEM_GENERAL,
+  True: STEM_SCIENCE,
+}
 
 MAGIC = b"EMR1"
 VERSION = 1
