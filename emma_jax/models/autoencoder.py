@@ -10,9 +10,9 @@ is a Flax module with these methods, all on (P, Y, X, C) in the input's dtype:
   __call__           pixels -> latents -> pixels, so that init sees all weights
 
 Between the first two and the next stands `latent`, a `dcae_blocks.LatentNorm`,
-whose weights `emma-pack autoencoder` measures. The sizes also count the FLOPs of
-the encoder on one picture, `encoder_flops(height, width)`; DC-AE's are counted
-in `flops.py`.
+whose weights `emma-pack autoencoder` measures. The sizes also count the FLOPs
+of the encoder on one picture, `encoder_flops(height, width)`; DC-AE's are
+counted in `flops.py`.
 """
 
 from typing import Any, Protocol
