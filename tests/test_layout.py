@@ -32,6 +32,7 @@ FLOORS = (
     "batches",
     "exits",
     "files",
+    "planner.chip_table",
     "processes",
     "ranges",
     "rules",

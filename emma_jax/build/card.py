@@ -157,7 +157,8 @@ def _training(source: Source) -> Iterator[str]:
       stage = config["stages"][name]
       done = stage["steps"] if name != last else meta.get("stage_step", 0)
       mixed = {task for _, tasks, *_ in stage["mixture"] for task in tasks}
-      yield f"| {name} | {done or stage['steps']:,} | {', '.join(sorted(mixed))} |"
+      from_where = ", ".join(sorted(mixed))
+      yield f"| {name} | {done or stage['steps']:,} | {from_where} |"
     yield ""
   sources = config.get("data", {}).get("sources", {})
   yield from (f"- {name}: `{where}`" for name, where in sources.items())
@@ -192,7 +193,7 @@ def _scores(source: Source) -> Iterator[str]:
 
 def _licence(source: Source) -> Iterator[str]:
   if source.name in locate.SHIPPED:
-    yield "Weights and code: Apache-2.0, as the package emma_jax they ship with."
+    yield "Weights and code: Apache-2.0, as the package that ships them."
     return
   bases = _bases(source)
   if bases:

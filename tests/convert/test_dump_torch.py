@@ -41,7 +41,7 @@ def _made(kind: str):
 
 
 @pytest.mark.parametrize(
-  ("kind", "family", "compared"),
+  "kind, family, compared",
   [
     ("qwen3", "qwen3", ["logits", "hidden_states.0", "hidden_states.3"]),
     ("fixed", "siglip2", ["last_hidden_state", "pooler_output"]),
