@@ -29,6 +29,7 @@ class Source:
   """Weights with all that belongs to them.
 
   route: the expert understanding pictures take, see `_route`.
+  meta: what was written beside the weights, such as their scores.
   """
 
   config: dict
@@ -36,6 +37,7 @@ class Source:
   name: str
   step: int
   route: str
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read(
@@ -69,6 +71,7 @@ def read(
     name=name,
     step=found.meta["step"],
     route=_route(config, found.meta["router_trained"]),
+    meta=found.meta,
   )
 
 

@@ -112,7 +112,9 @@ def subcommands(
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  commands = parser.add_subparsers(dest="command", required=True)
+  commands = parser.add_subparsers(
+    dest="command", required=True, metavar="COMMAND"
+  )
   for name in names:
     importlib.import_module(f"{package}.{name.replace('-', '_')}").add(commands)
   return parser
@@ -158,14 +160,16 @@ def sampling_mistakes() -> tuple[type[Exception], ...]:
   )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, folder: str = ""):
+def add_config_arguments(
+  parser: argparse.ArgumentParser, folder: str = "", required: bool = True
+):
   """`--config FILE`, and help for overrides and `--debug`.
 
   `folder`: of configs/, whose configs `--config list` shows.
   """
   parser.add_argument(
     "--config",
-    required=True,
+    required=required,
     metavar="FILE",
     action=_ConfigAction,
     folder=folder,
@@ -173,6 +177,11 @@ def add_config_arguments(parser: argparse.ArgumentParser, folder: str = ""):
     "take more after a colon, as in tiny:token_fusion or "
     "emma_4b:stage1,v5e-256; override values with --config.section.key=value",
   )
+  add_debug(parser)
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+  """`--debug`, for its help: `run` takes it out."""
   parser.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
@@ -196,7 +205,14 @@ class _ConfigAction(argparse.Action):
 def parse_arguments(
   parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, dict[str, str]]:
-  """(parsed arguments, overrides); argparse rejects everything unknown."""
+  """(parsed arguments, overrides); argparse rejects everything unknown.
+
+  Without any argument, of a command that needs some: its whole help, which
+  lists its subcommands, and exit code MISTAKE.
+  """
+  if not argv and any(action.required for action in parser._actions):
+    parser.print_help(sys.stderr)
+    parser.exit(Exit.MISTAKE)
   overrides, rest = parse_overrides(argv)
   return parser.parse_args(rest), overrides
 
