@@ -14,7 +14,9 @@ class Chip:
   `hbm_bytes` is what a program may use: of a TPU what libtpu leaves, of a GPU
   the share that launch scripts give to JAX (XLA_PYTHON_CLIENT_MEM_FRACTION).
   `link_bytes` is the bandwidth of one ring, both directions, each device's;
-  `network_bytes` its share of the network between slices or hosts.
+  `network_bytes` its share of the network between slices or hosts. A TPU that
+  the installed libtpu lacks is `compiled_as` the nearest one that it knows; its
+  own are the numbers here, so leave `clock_hz` out: times are a roofline's.
   """
 
   name: str
@@ -27,6 +29,7 @@ class Chip:
   clock_hz: float | None = None  # None: no cycles to convert
   axes: int = 0  # of the torus
   config_name: str = ""  # libtpu's, where the default is another
+  compiled_as: str = ""  # libtpu's name of the chip; "": the same
   devices_per_chip: int = 1
   target: str = ""  # description for XLA; GPUs only
   host_devices: int = 8  # GPUs joined by NVLink

@@ -216,7 +216,8 @@ def describe(wanted: Topology) -> Sequence[jax.Device]:
     name = ""
   else:
     check_libtpu()
-    name = f"{chip.name}:{'x'.join(map(str, wanted.sizes))}"
+    known = chip.compiled_as or chip.name
+    name = f"{known}:{'x'.join(map(str, wanted.sizes))}"
     options = {}
     if wanted.slices > 1:
       options["num_slices"] = wanted.slices

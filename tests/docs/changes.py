@@ -23,7 +23,9 @@ import tempfile
 from tests.docs.pages import REPO
 
 _DIFF = re.compile(r"^```diff\n(.*?)^```\n", re.M | re.S)
-_NEW = re.compile(r"^New: `([^`\n]+)`[^\n]*\n+```python\n(.*?)^```\n", re.M | re.S)
+_NEW = re.compile(
+  r"^New: `([^`\n]+)`[^\n]*\n+```python\n(.*?)^```\n", re.M | re.S
+)
 # What a change, and the tests that it brings, may need.
 TREE = ("configs", "docs", "emma_jax", "launch", "tests")
 FILES = ("README.md", "pyproject.toml", "setup.cfg")

@@ -79,7 +79,9 @@ def test_a_page_lists_the_files_that_it_changes(page):
   text = (PAGES / f"{page}.md").read_text("utf-8")
   rows = re.findall(r"^\| (`[^|]*) \|", text, re.M)
   listed = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-  assert sorted(listed) == sorted([*changes.changed(text), *changes.added(text)])
+  assert sorted(listed) == sorted(
+    [*changes.changed(text), *changes.added(text)]
+  )
 
 
 def test_every_page_is_executed_by_a_test():
