@@ -53,7 +53,7 @@ def emma_4b(num_shallow: int = 18) -> ml_collections.ConfigDict:
   )
   m.vision.update(num_expert_layers=3, router_width=1152)
   m.autoencoder = ml_collections.ConfigDict(
-    dataclasses.asdict(dcae_sizes.SANA_F32C32)
+    {"kind": "dcae"} | dataclasses.asdict(dcae_sizes.SANA_F32C32)
   )
   return m
 

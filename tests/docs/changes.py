@@ -9,10 +9,11 @@ they stand: a line of context that the code has no longer is an error.
 
   python -m tests.docs.changes docs/pages/add_task.md
 
-rewrites a page's diffs for lines that have moved, or says what no longer fits.
+writes today's line numbers into a page's diffs, or says which no longer fit.
 """
 
 import difflib
+import os
 from pathlib import Path
 import re
 import shutil
@@ -69,23 +70,30 @@ def apply(text: str, folder: Path) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(content, "utf-8")
   for diff in diffs(text):
-    done = subprocess.run(
-      ["git", "apply", "--whitespace=error-all", "-"],
-      input=diff,
-      cwd=folder,
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    if done.returncode:
-      raise ValueError(f"A diff no longer fits:\n{diff}\n{done.stderr}")
+    _apply(diff, folder)
+
+
+def _apply(diff: str, folder: Path) -> None:
+  """Where its lines are now, but every line of context must be there."""
+  done = subprocess.run(
+    ["git", "apply", "--whitespace=error-all", "-"],
+    input=diff,
+    cwd=folder,
+    # Inside of a checkout git would take paths from its top.
+    env=os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  if done.returncode:
+    raise ValueError(f"A diff no longer fits:\n{diff}\n{done.stderr}")
 
 
 def refreshed(text: str) -> str:
-  """The page with diffs of today's lines.
+  """The page with the numbers of today's lines in its diffs.
 
   Raises:
-    ValueError: a diff that fits nowhere, with some tolerance.
+    ValueError: a diff whose lines are there no longer.
   """
 
   def anew(match: re.Match) -> str:
@@ -95,16 +103,7 @@ def refreshed(text: str) -> str:
       for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPO / path, folder / path)
-      done = subprocess.run(
-        ["patch", "-p1", "-F3", "--no-backup-if-mismatch", "-s"],
-        input=match[1],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-      )
-      if done.returncode:
-        raise ValueError(f"{done.stdout}{done.stderr}\n{match[1]}")
+      _apply(match[1], folder)
       found = "".join(between(REPO, folder, path) for path in paths)
     return f"```diff\n{found}```\n"
 
@@ -114,9 +113,9 @@ def refreshed(text: str) -> str:
 def between(old: Path, new: Path, path: str) -> str:
   """The unified diff of one file of two trees."""
   lines = ((r / path).read_text("utf-8").splitlines(True) for r in (old, new))
-  return "".join(
-    difflib.unified_diff(*lines, f"a/{path}", f"b/{path}", n=CONTEXT)
-  )
+  found = difflib.unified_diff(*lines, f"a/{path}", f"b/{path}", n=CONTEXT)
+  # An empty line of context has no space at its end, which editors take away.
+  return "".join("\n" if line == " \n" else line for line in found)
 
 
 if __name__ == "__main__":

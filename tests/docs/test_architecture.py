@@ -92,7 +92,7 @@ def test_every_page_is_executed_by_a_test():
 
 # ------------------------------------------------------------------ the tool
 
-DIFF = "--- a/x.py\n+++ b/x.py\n@@ -1,2 +1,3 @@\n a\n+b\n c\n"
+DIFF = "--- a/x.py\n+++ b/x.py\n@@ -2,2 +2,3 @@\n a\n+b\n c\n"
 PAGE = f"text\n```diff\n{DIFF}```\n\nNew: `y.py`, why\n\n```python\n1\n```\n"
 
 
@@ -103,24 +103,25 @@ def test_blocks_are_found():
 
 
 def test_blocks_are_applied_as_they_stand(tmp_path):
-  (tmp_path / "x.py").write_text("0\na\nc\n")  # lower by a line
+  (tmp_path / "x.py").write_text("0\n0\na\nc\n0\n")  # lower by a line
   changes.apply(PAGE, tmp_path)
-  assert (tmp_path / "x.py").read_text() == "0\na\nb\nc\n"
+  assert (tmp_path / "x.py").read_text() == "0\n0\na\nb\nc\n0\n"
   assert (tmp_path / "y.py").read_text() == "1\n"
   with pytest.raises(ValueError, match="there already"):
     changes.apply(PAGE, tmp_path)
 
 
 def test_a_line_that_is_not_there_any_more_is_an_error(tmp_path):
-  (tmp_path / "x.py").write_text("a\nC\n")
+  (tmp_path / "x.py").write_text("0\na\nC\n")
   with pytest.raises(ValueError, match="no longer fits"):
     changes.apply(PAGE, tmp_path)
 
 
-def test_moved_lines_are_refreshed(tmp_path, monkeypatch):
+def test_numbers_of_lines_are_refreshed(tmp_path, monkeypatch):
   monkeypatch.setattr(changes, "REPO", tmp_path)
-  (tmp_path / "x.py").write_text("0\na\nc  # new\n")
-  text = PAGE.replace(" a\n+b\n c\n", " a\n+b\n c  # old\n")
-  fits = changes.refreshed(text)
-  assert "+b\n c  # new\n" in fits
-  changes.apply(fits.partition("New")[0], tmp_path)
+  (tmp_path / "x.py").write_text("0\n0\n\na\nc\n0\n")
+  fits = changes.refreshed(PAGE)
+  assert fits == PAGE.replace("@@ -2,2 +2,3 @@", "@@ -4,2 +4,3 @@")
+  (tmp_path / "x.py").write_text("0\na\nC\n")
+  with pytest.raises(ValueError, match="no longer fits"):
+    changes.refreshed(PAGE)
