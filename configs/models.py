@@ -46,6 +46,7 @@ def tiny() -> ml_collections.ConfigDict:
           attention="auto",
         ),
         experts=True,
+        extra_experts=(),  # further ones, by name; see experts.py
         num_expert_layers=1,  # [D 3 of 27]
         router_width=32,  # [D]
         router_threshold=0.5,  # [D] above: STEM
@@ -102,6 +103,7 @@ def emma_4b() -> ml_collections.ConfigDict:
           attention="auto",
         ),
         experts=True,
+        extra_experts=(),  # further ones, by name; see experts.py
         num_expert_layers=3,  # [D]
         router_width=256,  # [D]
         router_threshold=0.5,  # [D]
@@ -135,6 +137,7 @@ def dcae_sana() -> ml_collections.ConfigDict:
   scales = ((), (), (), (5,), (5,), (5,))
   return ml_collections.ConfigDict(
     dict(
+      kind="dcae",
       in_channels=3,
       latent_channels=32,
       attention_head_dim=32,
@@ -178,6 +181,7 @@ def tiny_autoencoder() -> ml_collections.ConfigDict:
   """A 32x DC-AE below 1M parameters, of the published block kinds."""
   return ml_collections.ConfigDict(
     dict(
+      kind="dcae",
       in_channels=3,
       latent_channels=32,
       attention_head_dim=32,

@@ -11,6 +11,7 @@ from collections.abc import Collection
 import dataclasses
 
 from emma_jax.data.batching.row_layout import Layout
+from emma_jax.models.autoencoder import AutoencoderConfig
 from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.dcae import Stage as DcaeStage
 from emma_jax.models.emma import EmmaConfig
@@ -114,7 +115,9 @@ def router_step(
   embed, block = _und_vision(e, layout, live_patches)
   return dict(
     vision=Part(embed + t.num_lower_layers * block),
-    router=Part(2.0 * pictures * t.router_width * (e.width + 2), weights=True),
+    router=Part(
+      2.0 * pictures * t.router_width * (e.width + len(t.names)), weights=True
+    ),
   )
 
 
@@ -139,8 +142,16 @@ def encoder_block(c: SiglipConfig, patches: int, live: float = 1.0) -> float:
   return 2.0 * patches * products + 4.0 * c.width * patches**2 * live
 
 
-def encoder(c: DcaeConfig, height: int, width: int) -> float:
+def encoder(c: AutoencoderConfig, height: int, width: int) -> float:
   """The autoencoder's encoder on one picture."""
+  if not isinstance(c, DcaeConfig):
+    own = getattr(c, "encoder_flops", None)
+    if own is None:
+      raise ValueError(
+        f"{type(c).__name__} does not count its encoder's FLOPs; give it "
+        "encoder_flops(height, width)."
+      )
+    return own(height, width)
   stages = c.encoder
   Y, X = height, width
   if stages[0].layers:

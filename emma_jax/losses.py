@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from emma_jax.models import partition
-from emma_jax.structs import DRAWING, EDITING, Array, Mean
+from emma_jax.structs import GEN_TASKS, Array, Mean
 
 
 def next_token(
@@ -210,10 +210,10 @@ def squared_error(
 
 
 def per_task(error_BM: jax.Array, task_BM: Array) -> dict[str, Mean]:
-  """The velocity error of drawing and editing, one count per picture."""
+  """The velocity error of each task of pictures, one count per picture."""
   chex.assert_equal_shape((error_BM, task_BM))
   out = {}
-  for name, code in (("drawing", DRAWING), ("editing", EDITING)):
+  for name, code in GEN_TASKS.items():
     mask = (task_BM == code).astype(jnp.float32)
     out[name] = Mean(jnp.sum(error_BM * mask), jnp.sum(mask))
   return out
@@ -233,14 +233,16 @@ def per_time(
   return out
 
 
-def confusion(chosen_BN: jax.Array, label_BN: Array, valid_BN: Array):
-  """Labelled pictures by (label, choice), 0 general and 1 STEM: float32 (2, 2).
+def confusion(
+  chosen_BN: jax.Array, label_BN: Array, valid_BN: Array, experts: int
+):
+  """Labelled pictures by (label, choice): float32 (experts, experts).
 
-  `chosen_BN`: whether a picture goes to the STEM expert.
+  `chosen_BN`: the number of the expert that a picture goes to.
   """
   chex.assert_equal_shape((chosen_BN, label_BN, valid_BN))
   known_BN = valid_BN.astype(bool) & (label_BN >= 0)
-  one_hot = lambda x: jax.nn.one_hot(x.astype(jnp.int32), 2)
+  one_hot = lambda x: jax.nn.one_hot(x.astype(jnp.int32), experts)
   return jnp.einsum(
     "BN,BNi,BNj->ij",
     known_BN.astype(jnp.float32),
@@ -251,11 +253,11 @@ def confusion(chosen_BN: jax.Array, label_BN: Array, valid_BN: Array):
 
 
 def label(
-  logits_BN2: jax.Array, label_BN: Array, valid_BN: Array
+  logits_BNe: jax.Array, label_BN: Array, valid_BN: Array
 ) -> tuple[Mean, Mean]:
   """Router cross-entropy over labelled pictures (label >= 0), and accuracy."""
   weight_BN = labelled(label_BN, valid_BN)
-  return next_token(logits_BN2, jnp.maximum(label_BN, 0), weight_BN)
+  return next_token(logits_BNe, jnp.maximum(label_BN, 0), weight_BN)
 
 
 def labelled(label_BN: Array, valid_BN: Array) -> jax.Array:

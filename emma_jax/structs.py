@@ -5,7 +5,7 @@ Names of arrays end in their axes, one letter each: `x_BLD`, a shape (B, L, D).
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from flax import struct
 import jax
@@ -42,15 +42,17 @@ AXIS_LETTERS = {
   "Y": "pixel rows",
   "Z": "layers",
   "c": "keys of a tile (columns of scores)",
+  "e": "experts of the understanding tower",
   "h": "rows of a picture's grid of tokens or patches",
   "n": "pieces of an axis that are worked on one after another",
   "r": "queries of a tile (rows of scores); of a pass over tokens, tokens",
   "w": "columns of a picture's grid of tokens or patches",
 }
 
-TASKS = ("understanding", "drawing", "editing")
 # Codes of `Batch.gen_task_BM`; 0 is an empty slot.
 DRAWING, EDITING = 1, 2
+# Of the tasks that end in a picture.
+GEN_TASKS = {"drawing": DRAWING, "editing": EDITING}
 # Codes of `Understanding.stem` and `Batch.stem_BN`.
 STEM_UNKNOWN, STEM_GENERAL, STEM_SCIENCE = -1, 0, 1
 STEM_LABELS = {
@@ -84,6 +86,7 @@ RawPicture = PlainPicture | WithLatent
 class Understanding:
   """Pictures and turns of (question, answer); loss on the answers only."""
 
+  task: ClassVar[str] = "understanding"
   pictures: tuple[RawPicture, ...]
   turns: tuple[tuple[str, str], ...]
   stem: int = STEM_UNKNOWN
@@ -95,6 +98,7 @@ class Understanding:
 class Drawing:
   """A prompt and the picture it describes (None when only sampling)."""
 
+  task: ClassVar[str] = "drawing"
   prompt: str
   picture: RawPicture | None = None
   kind: str = ""
@@ -110,6 +114,7 @@ class Editing:
   result has the size of the first.
   """
 
+  task: ClassVar[str] = "editing"
   sources: tuple[RawPicture, ...]
   instruction: str
   target: RawPicture | None = None
@@ -136,6 +141,11 @@ class Editing:
 
 
 Record = Understanding | Drawing | Editing
+# By task; a task that reads as another does is a subclass of its record.
+RECORDS: dict[str, type[Record]] = {
+  record.task: record for record in (Understanding, Drawing, Editing)
+}
+TASKS = tuple(RECORDS)
 
 
 # ---------------------------------------------------------------- batches

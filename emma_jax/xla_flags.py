@@ -169,9 +169,19 @@ TABLE: Mapping[str, tuple[Flag, ...]] = {
   "v6e": (_vmem(64), *_SPARSE_CORE),
   "tpu7x": (_vmem(64), *_SPARSE_CORE),
   "h100": _GPU,
-  "a100": _GPU[:-1],  # no NVLink switch that adds
+  "h200": _GPU,
+  # No NVLink switch that adds, or no NVLink at all.
+  "a100": _GPU[:-1],
+  "a100-40gb": _GPU[:-1],
+  "a6000": _GPU[:-1],
+  "l4": _GPU[:-1],
+  "l40s": _GPU[:-1],
+  "rtx3090": _GPU[:-1],
+  "rtx4090": _GPU[:-1],
 }
-_GPUS = ("h100", "a100")
+_GPUS = tuple(
+  chip for chip, flags in TABLE.items() if flags[: len(_GPU) - 1] == _GPU[:-1]
+)
 
 
 def variables(

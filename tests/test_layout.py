@@ -30,6 +30,7 @@ FLOORS = (
     "batches",
     "exits",
     "files",
+    "planner.chip_table",
     "processes",
     "ranges",
     "rules",

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from emma_jax import xla_flags
+from emma_jax.planner.chip_table import CHIPS
 from tests.goldens import machines, store
 
 pytestmark = pytest.mark.smoke
@@ -118,8 +119,9 @@ def test_every_flag_has_a_reason_and_stands_once():
     names = [flag.name for flag in flags]
     assert len(set(names)) == len(names), chip
     assert all(flag.reason for flag in flags), chip
-  tpus = set(xla_flags.TABLE) - {"h100", "a100"}
+  tpus = set(xla_flags.TABLE) - set(xla_flags._GPUS)
   assert tpus == set(TOPOLOGIES)  # none escapes the compiler
+  assert set(xla_flags.TABLE) == set(CHIPS)
 
 
 def test_a_shell_gets_exports_and_a_reader_reasons(capsys, monkeypatch):

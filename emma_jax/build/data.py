@@ -156,10 +156,13 @@ def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
 def latent_settings(config: Mapping[str, Any]) -> Settings:
   """What the latents of a config's pictures must have been made for."""
   model = config["model"]
-  sizes = json.dumps(plain(model["autoencoder"]), sort_keys=True)
+  # Kinds differ in their other keys; there was one when the hash began.
+  sizes = {k: v for k, v in plain(model["autoencoder"]).items() if k != "kind"}
   return Settings(
     framing=framing(config["data"]),
-    autoencoder=hashlib.sha256(sizes.encode()).hexdigest()[:12],
+    autoencoder=hashlib.sha256(
+      json.dumps(sizes, sort_keys=True).encode()
+    ).hexdigest()[:12],
     dtype=model["dtype"],
   )
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
+from emma_jax.build import card, sections
 from emma_jax.build import data as build_data
 from emma_jax.build import model as build_model
-from emma_jax.build import sections
 from emma_jax.build.session import Source, framing
 from emma_jax.checkpoints.checkpointer import save_params
 from emma_jax.convert import assembly, dcae, emma, qwen3, siglip
@@ -74,7 +74,7 @@ def first_weights(
 def export(
   source: Source, part: str, out: str | os.PathLike, *, expert: str
 ) -> None:
-  """Writes one of PARTS as a folder for PyTorch.
+  """Writes one of PARTS as a folder for PyTorch, with its model card.
 
   Args:
     source: of `session.read`.
@@ -114,3 +114,5 @@ def export(
       siglip.expert_config(tower),
       siglip.from_tower(params["vision"], tower, expert),
     )
+  text = card.card(source, part, out)
+  (pathlib.Path(out) / card.NAME).write_text(text, "utf-8")

@@ -332,7 +332,8 @@ def most_weights(section: Mapping[str, Any]) -> int:
   heads = (llm["num_heads"] + llm["num_kv_heads"]) * llm["head_dim"]
   block = 2 * wide * heads + 3 * wide * llm["mlp_width"] + 8 * wide
   total += 2 * llm["num_layers"] * block + 2 * llm["vocab_size"] * wide
-  blocks = eye["num_layers"] + vision["num_expert_layers"]
+  extra = len(vision["extra_experts"])
+  blocks = eye["num_layers"] + (1 + extra) * vision["num_expert_layers"]
   seen = eye["width"]
   total += blocks * (4 * seen + 2 * eye["mlp_width"] + 16) * (seen + 1)
   cells = eye["native_grid"] ** 2 + 3 * eye["patch_size"] ** 2
@@ -344,6 +345,10 @@ def most_weights(section: Mapping[str, Any]) -> int:
 
 
 def _most_of_autoencoder(section: Mapping[str, Any]) -> int:
+  if section["kind"] != "dcae":
+    alone = {"kind": "autoencoder", "dtype": "float32", "autoencoder": section}
+    shapes = rules.flatten(build_model.model(alone).shapes)
+    return sum(math.prod(x.shape) for x in shapes.values())
   total = 0
   for side in ("encoder", "decoder"):
     wide = section[f"{side}_block_out_channels"]

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from emma_jax import rules
 from emma_jax.build.sections import ConfigError, make
 from emma_jax.models.adapters import FusionConfig
-from emma_jax.models.dcae import Autoencoder, DcaeConfig
+from emma_jax.models.autoencoder import AutoencoderConfig
+from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.emma import Emma, EmmaConfig
 from emma_jax.models.experts import TowerConfig
 from emma_jax.models.initial import boxed_params
@@ -20,11 +21,30 @@ from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 
 KINDS = ("emma", "autoencoder")
+# `kind` of an autoencoder's section -> its sizes; see models/autoencoder.py.
+AUTOENCODERS: Mapping[str, type[AutoencoderConfig]] = {"dcae": DcaeConfig}
+
+
+def autoencoder_config(model: Mapping[str, Any]) -> AutoencoderConfig:
+  """The autoencoder's sizes, of a `config.model` of either kind."""
+  section = dict(model["autoencoder"])
+  kind = section.pop("kind", None)
+  if kind not in AUTOENCODERS:
+    raise ConfigError(
+      f"config.model.autoencoder.kind={kind!r}: choose one of "
+      f"{tuple(AUTOENCODERS)}."
+    )
+  return make(AUTOENCODERS[kind], section, "model.autoencoder")
 
 
 def dcae_config(model: Mapping[str, Any]) -> DcaeConfig:
-  """The autoencoder's sizes, of a `config.model` of either kind."""
-  return make(DcaeConfig, model["autoencoder"], "model.autoencoder")
+  """The same where only a DC-AE will do."""
+  found = autoencoder_config(model)
+  if not isinstance(found, DcaeConfig):
+    raise ConfigError(
+      f"The autoencoder is a {type(found).__name__}; this is for DC-AE alone."
+    )
+  return found
 
 
 def emma_config(model: Mapping[str, Any]) -> EmmaConfig:
@@ -34,7 +54,7 @@ def emma_config(model: Mapping[str, Any]) -> EmmaConfig:
   return EmmaConfig(
     llm=make(LlmConfig, model["llm"], "model.llm"),
     vision=make(TowerConfig, vision, "model.vision", encoder=encoder),
-    autoencoder=dcae_config(model),
+    autoencoder=autoencoder_config(model),
     fusion=make(FusionConfig, model["fusion"], "model.fusion"),
     dtype=model["dtype"],
   )
@@ -44,7 +64,7 @@ def emma_config(model: Mapping[str, Any]) -> EmmaConfig:
 class Model:
   """A model, its parameters' shapes, and how they start at random."""
 
-  module: Emma | Autoencoder
+  module: Any  # an Emma, or an autoencoder's module
   shapes: dict  # nested ShapeDtypeStruct
   axes: dict[str, tuple[str | None, ...]]  # path -> logical axes
   rounded_to: dict[str, str]  # path -> dtype, see `layers.Weight`
@@ -62,7 +82,7 @@ class Model:
     return init(jax.random.key(seed))
 
 
-def _boxed(module: Emma | Autoencoder, key: jax.Array) -> dict:
+def _boxed(module: Any, key: jax.Array) -> dict:
   """Random parameters in boxes that name their axes."""
   if isinstance(module, Emma):
     return boxed_params(module.config, key)
@@ -76,16 +96,16 @@ def model(section: Mapping[str, Any]) -> Model:
   kind = section["kind"]
   if kind not in KINDS:
     raise ConfigError(f"config.model.kind={kind!r}: choose one of {KINDS}.")
-  module: Emma | Autoencoder
+  module: nn.Module
   if kind == "emma":
     module = Emma(emma_config(section))
   else:
-    module = Autoencoder(dcae_config(section))
+    module = autoencoder_config(section).module()
   return _model(module, kind, section["dtype"])
 
 
 @functools.lru_cache(maxsize=8)
-def _model(module: Emma | Autoencoder, kind: str, dtype: str) -> Model:
+def _model(module: nn.Module, kind: str, dtype: str) -> Model:
   """Kept: tracing takes seconds, and a run is built once without its data."""
   boxed = jax.eval_shape(lambda: _boxed(module, jax.random.key(0)))
   boxes, tree = jax.tree_util.tree_flatten_with_path(

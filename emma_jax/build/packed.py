@@ -20,7 +20,6 @@ from emma_jax.build import model as build_model
 from emma_jax.checkpoints import locate, weight_files
 from emma_jax.data.loading import sources
 from emma_jax.data.transforms import Picture
-from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import to_unit
 from emma_jax.structs import Record
 
@@ -117,10 +116,10 @@ def measure(
 
   weights = params["autoencoder"]
   encode = jax.jit(
-    lambda x: module.apply({"params": weights}, x, method=Autoencoder.encode)
+    lambda x: module.apply({"params": weights}, x, method="encode")
   )
   decode = jax.jit(
-    lambda z: module.apply({"params": weights}, z, method=Autoencoder.decode)
+    lambda z: module.apply({"params": weights}, z, method="decode")
   )
   z = np.concatenate([encode(x) for x in batches(sources.open_source(spec))])
   shift, deviation = z.mean((0, 1, 2)), z.std((0, 1, 2))

@@ -13,7 +13,6 @@ from emma_jax.build import model as build_model
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.checkpoints import locate
 from emma_jax.data.loading.held_out_batches import HeldOutBatches
-from emma_jax.models.dcae import Autoencoder
 from emma_jax.optimizer import OptimizerConfig
 from emma_jax.training import objectives, writers
 from emma_jax.training.run import Run, Stage
@@ -240,7 +239,7 @@ def _objective(
       f"config.{where}.objective={kind!r} does not fit "
       f"config.model.kind={model.kind!r}."
     )
-  if isinstance(model.module, Autoencoder):
+  if kind == "autoencoder":
     return objectives.AutoencoderObjective(
       model=model.module,
       dtype=model.dtype,

@@ -12,7 +12,6 @@ from emma_jax.build.sections import plain
 from emma_jax.checkpoints import locate
 from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.data.pictures.framing import Framing
-from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma
 from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.placement import Placement
@@ -30,6 +29,7 @@ class Source:
   """Weights with all that belongs to them.
 
   route: the expert understanding pictures take, see `_route`.
+  meta: what was written beside the weights, such as their scores.
   """
 
   config: dict
@@ -37,6 +37,7 @@ class Source:
   name: str
   step: int
   route: str
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def read(
@@ -70,6 +71,7 @@ def read(
     name=name,
     step=found.meta["step"],
     route=_route(config, found.meta["router_trained"]),
+    meta=found.meta,
   )
 
 
@@ -188,7 +190,7 @@ def session(
     emma=Emma(build_model.emma_config(model))
     if model["kind"] == "emma"
     else None,
-    autoencoder=Autoencoder(build_model.dcae_config(model)),
+    autoencoder=build_model.autoencoder_config(model).module(),
     params=rules.unflatten(
       {path: keep.put(path, x) for path, x in flat.items()}
     ),

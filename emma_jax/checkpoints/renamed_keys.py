@@ -33,9 +33,11 @@ ADDED = {
   "evaluate.reference": False,
   "evaluate.sources": {},
   "evaluate.tasks": ("understanding", "drawing", "editing"),
+  "model.autoencoder.kind": "dcae",
   "model.llm.attention": "auto",
   "model.vision.encoder.attention": "auto",
   "model.vision.encoder.remat": "none",
+  "model.vision.extra_experts": (),
   # There was no bound; the models of that time are tiny ones.
   "sample.max_context": 4096,
   "stages.*.accumulation": 1,
@@ -150,7 +152,12 @@ def _completed(section: dict, path: tuple[str, ...]) -> dict:
     if _matches(key.rpartition(".")[0], path)
     and BESIDE.get(key, "") in {"", *section}
   }
-  return section | inner | {k: v for k, v in new.items() if k not in section}
+  added = {
+    key: _completed(value, (*path, key)) if isinstance(value, dict) else value
+    for key, value in new.items()
+    if key not in section
+  }
+  return section | inner | added
 
 
 def _matches(pattern: str, path: tuple[str, ...]) -> bool:

@@ -114,7 +114,9 @@ def subcommands(
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  commands = parser.add_subparsers(dest="command", required=True)
+  commands = parser.add_subparsers(
+    dest="command", required=True, metavar="COMMAND"
+  )
   for name in names:
     importlib.import_module(f"{package}.{name.replace('-', '_')}").add(commands)
   return parser
@@ -161,7 +163,10 @@ def sampling_mistakes() -> tuple[type[Exception], ...]:
 
 
 def add_config_arguments(
-  parser: argparse.ArgumentParser, folder: str = "", default: str = ""
+  parser: argparse.ArgumentParser,
+  folder: str = "",
+  default: str = "",
+  required: bool = True,
 ):
   """`--config FILE`, and help for overrides and `--debug`.
 
@@ -172,7 +177,7 @@ def add_config_arguments(
   """
   parser.add_argument(
     "--config",
-    required=not default,
+    required=required and not default,
     default=default or None,
     metavar="FILE",
     action=_ConfigAction,
@@ -182,6 +187,11 @@ def add_config_arguments(
     "emma_4b:stage1,v5e-256; override values with --config.section.key=value"
     + (f" (default: {default})" if default else ""),
   )
+  add_debug(parser)
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+  """`--debug`, for its help: `run` takes it out."""
   parser.add_argument(
     "--debug", action="store_true", help="show stack traces of errors"
   )
@@ -205,7 +215,14 @@ class _ConfigAction(argparse.Action):
 def parse_arguments(
   parser: argparse.ArgumentParser, argv: Sequence[str]
 ) -> tuple[argparse.Namespace, dict[str, str]]:
-  """(parsed arguments, overrides); argparse rejects everything unknown."""
+  """(parsed arguments, overrides); argparse rejects everything unknown.
+
+  Without any argument, of a command that needs some: its whole help, which
+  lists its subcommands, and exit code MISTAKE.
+  """
+  if not argv and any(action.required for action in parser._actions):
+    parser.print_help(sys.stderr)
+    parser.exit(Exit.MISTAKE)
   overrides, rest = parse_overrides(argv)
   return parser.parse_args(rest), overrides
 

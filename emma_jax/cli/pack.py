@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(argv: list[str]) -> int:
-  args = _parser().parse_args(argv)
+  args, overrides = common.parse_arguments(_parser(), argv)
+  common.refuse_overrides("pack", overrides)
   from emma_jax.build import packed
 
   metadata, flushed = packed.pack(

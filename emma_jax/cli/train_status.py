@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
-  args = _parser().parse_args(argv)
+  args, overrides = common.parse_arguments(_parser(), argv)
+  common.refuse_overrides("status", overrides)
   show = _json if args.json else _table
   while True:
     found = status.read(args.folder)

@@ -17,7 +17,7 @@ from emma_jax import rules
 from emma_jax.build import model as build_model
 from emma_jax.build import sections
 from emma_jax.convert import emma_config, emma_names, table
-from emma_jax.convert.emma_config import FORMAT, ROUTES
+from emma_jax.convert.emma_config import FORMAT
 from emma_jax.convert.files import Folder, write_folder
 from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.text.tokenizer import QwenTokenizer, Tokenizer
@@ -57,8 +57,8 @@ _HONOURED = {
         head_dim rope_theta norm_eps tie_embeddings num_shallow shallow_shared
         deep_shared final_norm_shared embed_std residual_gain scan_unroll
         remat attention""",
-  TowerConfig: """encoder experts num_expert_layers router_width
-        router_threshold""",
+  TowerConfig: """encoder experts extra_experts num_expert_layers
+        router_width router_threshold""",
   SiglipConfig: """width mlp_width num_layers num_heads patch_size native_grid
         norm_eps num_channels position_resize scan_unroll remat
         attention""",
@@ -104,11 +104,11 @@ def model_config(model: Mapping[str, Any]) -> EmmaConfig:
 
 def _check_supported(part: Any) -> None:
   """Raises ExportError for a field that emma_torch would not follow."""
-  honoured = _HONOURED[type(part)].split()
+  honoured = _HONOURED.get(type(part), "").split()
   for field in dataclasses.fields(part):
     value = getattr(part, field.name)
     if field.name in honoured:
-      if type(value) in _HONOURED:
+      if dataclasses.is_dataclass(value):
         _check_supported(value)
     else:
       raise ExportError(
@@ -233,7 +233,7 @@ def save(
   sizes = model_config(config["model"])
   _check_supported(sizes)
   _check_run(config)
-  if route not in (ROUTES if sizes.vision.experts else ROUTES[:1]):
+  if route not in sizes.vision.routes:
     raise ExportError(f"{route=} is no expert of this model.")
   tensors = table.write(params, emma_names.entries(sizes))
   vocabulary = _tokenizer_file(tokenizer)

@@ -80,8 +80,9 @@ _NAMES = (
   (r"(.*)/scale", r"\1/weight", _same),
   (r"(.*/bias)", r"\1", _same),
 )
+# Of the vision tower `lower` and its experts, whatever their names.
 _STACKED = re.compile(
-  r"(llm/(?:shallow|deep)|vision/(?:lower|versatile|stem))/(.*)"
+  r"(llm/(?:shallow|deep)|vision/(?!embed/|post_norm/|router/)\w+)/(.*)"
 )
 
 

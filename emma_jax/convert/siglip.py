@@ -241,9 +241,9 @@ def expert_config(config: experts.TowerConfig) -> SiglipVisionConfig:
 def to_tower(params: Mapping[str, Any], config: experts.TowerConfig) -> dict:
   """A published tower's parameters as those of `experts.VisionTower`.
 
-  The blocks are cut into `lower` and `versatile`, and `stem` is a copy of
-  `versatile`. A head is left out. The router is new in EMMA and is not in the
-  result: the caller adds it.
+  The blocks are cut into `lower` and `versatile`, and the other experts are
+  copies of `versatile`. A head is left out. The router is new in EMMA and is
+  not in the result: the caller adds it.
 
   Raises:
     ValueError: another number of blocks.
@@ -264,7 +264,8 @@ def to_tower(params: Mapping[str, Any], config: experts.TowerConfig) -> dict:
     "post_norm": params["post_norm"],
   }
   if config.experts:
-    tower["stem"] = jax.tree.map(lambda x: x.copy(), versatile)
+    for name in config.names[1:]:
+      tower[name] = jax.tree.map(lambda x: x.copy(), versatile)
   return tower
 
 
@@ -278,16 +279,17 @@ def from_tower(
   The inverse of `to_tower`; `expert_config` gives its sizes.
 
   Args:
-    params: the tower's; the router and the other expert are left out.
+    params: the tower's; the router and the other experts are left out.
     config: the tower's.
-    expert: "versatile" or "stem".
+    expert: one of `config.names`.
 
   Raises:
     ValueError: an expert the tower does not have.
   """
-  known = ("versatile", "stem") if config.experts else ("versatile",)
-  if expert not in known:
-    raise ValueError(f"No {expert=} in this tower; choose one of {known}.")
+  if expert not in config.names:
+    raise ValueError(
+      f"No {expert=} in this tower; choose one of {config.names}."
+    )
 
   def join(lower, upper):
     xp = jnp if isinstance(lower, jax.Array) else np

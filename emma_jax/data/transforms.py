@@ -197,11 +197,11 @@ class ToSample:
       drop_text = drop_text or text < self.text_dropout
       drop_reference = drop_reference or reference < self.reference_dropout
     if isinstance(record, Understanding):
-      task, parts = "understanding", self._understanding(record)
+      parts = self._understanding(record)
     elif isinstance(record, Drawing):
       prompt = "" if drop_text else record.prompt
       head = [*self._user([prompt]), *self._special(tokens_lib.VISION_START)]
-      task, parts = "drawing", head + self._target(record.picture, record.id)
+      parts = head + self._target(record.picture, record.id)
     elif isinstance(record, Editing):
       pictures = []
       if not drop_reference:
@@ -209,13 +209,13 @@ class ToSample:
       instruction = "" if drop_text else record.instruction
       head = self._user([*pictures, instruction])
       head += self._special(tokens_lib.VISION_START)
-      task, parts = "editing", head + self._target(record.target, record.id)
+      parts = head + self._target(record.target, record.id)
     else:
       raise TypeError(f"No layout for a record of type {type(record)}.")
     truncated = self.max_turns is not None and (
       isinstance(record, Understanding) and len(record.turns) > self.max_turns
     )
-    return Sample(task, _join(parts), record.id, truncated)
+    return Sample(record.task, _join(parts), record.id, truncated)
 
   def _understanding(self, record: Understanding) -> list[Part]:
     turns = record.turns[: self.max_turns]

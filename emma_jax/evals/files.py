@@ -6,7 +6,7 @@ changes nothing may well be nearer than one that edits.
 """
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -23,16 +23,11 @@ from emma_jax.evals.outcomes import (
   pixels,
 )
 from emma_jax.sampling.context import SampleError
-from emma_jax.structs import Drawing, Editing, Record, Understanding
+from emma_jax.structs import RECORDS, Drawing, Editing, Record, Understanding
 
 # A question asked so often, and one of so few, is a kind of its own.
 _LEAST, _KINDS = 5, 12
 OTHER = "other questions"
-_KIND_OF: Mapping[str, type[Record]] = {
-  "understanding": Understanding,
-  "drawing": Drawing,
-  "editing": Editing,
-}
 
 
 class NoRecords(ValueError):
@@ -88,7 +83,7 @@ def _sound(
   record: Record, task: str, check: Callable[[Record], None] | None
 ) -> Record:
   """The record, decoded; else BadRecord, or SampleError of `check`."""
-  kind = _KIND_OF[task]
+  kind = RECORDS[task]
   if not isinstance(record, kind):
     raise BadRecord(
       record.id,

@@ -131,7 +131,7 @@ class RunSamples:
     steps = self._config["evaluate"]["steps"] or None
     if task == "autoencoder":
       pictures = session.reconstruct([r.picture for r in records])
-    elif task == "editing":
+    elif isinstance(records[0], Editing):
       pictures = session.edit(
         [r.sources for r in records],
         [r.instruction for r in records],
@@ -282,7 +282,7 @@ def _item(record: Record, autoencoder: bool) -> Item:
     text = plain_question(record.turns[0][0])
     return Item(task="understanding", record=record, text=text)
   if isinstance(record, Editing):
-    return Item(task="editing", record=record, text=record.instruction)
+    return Item(task=record.task, record=record, text=record.instruction)
   if autoencoder:
     return Item(task="autoencoder", record=record, text="the original")
   return Item(task="drawing", record=record, text=record.prompt)

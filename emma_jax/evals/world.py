@@ -1,6 +1,6 @@
 """The embedded world's benchmarks: three tasks, held-out sets, the ceiling."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,13 @@ HELD_OUT = (
   "editing_zh",
   "editing_multi",
 )
+
+
+# How a picture that was made is judged, by the record's task.
+_JUDGES: Mapping[str, Callable[[Any, np.ndarray], bool]] = {
+  "drawing": scoring.score_drawing,
+  "editing": scoring.score_editing,
+}
 
 
 def records(task: str, split: str, count: int) -> list[Record]:
@@ -68,13 +75,13 @@ def run(
     drawn = drawing.run(
       session,
       only(Drawing, samples),
-      judge=scoring.score_drawing,
+      judge=_JUDGES[family],
       size_of=scoring.canvas_of,
       **flow,
     )
     return _scores(drawing, drawn), drawn
   edited = editing.run(
-    session, only(Editing, samples), judge=scoring.score_editing, **flow
+    session, only(Editing, samples), judge=_JUDGES[family], **flow
   )
   return _scores(editing, edited), edited
 
@@ -115,7 +122,7 @@ def ceiling(
   progress(f"ceiling of {task}", len(true), len(true))
   family = drawing if task == "drawing" else editing
   done = [
-    Outcome(record=r, marks=((r.kind, _judge(r, p)),), picture=p)
+    Outcome(record=r, marks=((r.kind, _JUDGES[r.task](r, p)),), picture=p)
     for r, p in zip(pictured, made)
   ]
   return _scores(family, done) | fidelity(list(zip(made, true))), done
@@ -123,9 +130,3 @@ def ceiling(
 
 def _target(record: Drawing | Editing) -> RawPicture | None:
   return record.picture if isinstance(record, Drawing) else record.target
-
-
-def _judge(record: Drawing | Editing, picture: np.ndarray) -> bool:
-  if isinstance(record, Drawing):
-    return scoring.score_drawing(record, picture)
-  return scoring.score_editing(record, picture)

@@ -146,6 +146,10 @@ class DcaeConfig:
     """Pixels per latent and side."""
     return 2 ** (len(self.encoder) - 1)
 
+  def module(self) -> "Autoencoder":
+    """The module of these sizes."""
+    return Autoencoder(self)
+
 
 def _tuples(value):
   if isinstance(value, (list, tuple)):

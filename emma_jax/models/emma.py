@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from emma_jax.models import partition, pictures
 from emma_jax.models.adapters import Adapter, FusionConfig, TimeEmbedding
-from emma_jax.models.dcae import Autoencoder, DcaeConfig
+from emma_jax.models.autoencoder import AutoencoderConfig
 from emma_jax.models.experts import SHUFFLE, TowerConfig, VisionTower
 from emma_jax.models.layers import Linear, zeros
 from emma_jax.models.llm import Llm, LlmConfig
@@ -40,7 +40,7 @@ class EmmaConfig:
 
   llm: LlmConfig
   vision: TowerConfig
-  autoencoder: DcaeConfig
+  autoencoder: AutoencoderConfig
   fusion: FusionConfig
   dtype: str
 
@@ -51,6 +51,11 @@ class EmmaConfig:
         f"vision patch_size={self.vision.encoder.patch_size} gives tokens of "
         f"{side} pixels; the autoencoder's have {PIXELS_PER_TOKEN}."
       )
+    if self.autoencoder.factor != PIXELS_PER_TOKEN:
+      raise ValueError(
+        f"The autoencoder's latents have {self.autoencoder.factor} pixels a "
+        f"side; a token has {PIXELS_PER_TOKEN}: take one of that factor."
+      )
 
 
 @struct.dataclass
@@ -60,7 +65,7 @@ class EmmaOutput:
   hidden_BUD: jax.Array  # after the Und final norm; see `Emma.logits`
   velocity_BMTC: jax.Array | None
   cache: KvCache | None
-  router_logits_BN2: jax.Array | None
+  router_logits_BNe: jax.Array | None
 
 
 def to_unit(pixels: Array, dtype) -> jax.Array:
@@ -120,7 +125,7 @@ class Emma(nn.Module):
     """Declares the submodules."""
     c = self.config
     self.vision = VisionTower(c.vision, c.dtype)
-    self.autoencoder = Autoencoder(c.autoencoder)
+    self.autoencoder = c.autoencoder.module()
     self.adapters = Adapters(c)
     self.llm = Llm(c.llm, c.dtype)
     self.heads = Heads(c)
@@ -143,9 +148,7 @@ class Emma(nn.Module):
       z = self._encode(self.autoencoder.encode_normalised, pixels_PYXC)
     else:  # of every device's own pictures the first, then the second, ...
       module, weights = self.autoencoder.unbind()
-      run = lambda x: module.apply(
-        weights, x, method=Autoencoder.encode_normalised
-      )
+      run = lambda x: module.apply(weights, x, method="encode_normalised")
       x = pixels_PYXC.reshape(-1, chunks, *pixels_PYXC.shape[1:])
       z = jax.lax.map(lambda x: self._encode(run, x), x.swapaxes(0, 1))
       z = z.swapaxes(0, 1)
@@ -214,7 +217,7 @@ class Emma(nn.Module):
       x_PTC, _ = self.vision(unit(groups[1]), "versatile")
       ref = x_PTC.reshape(B, -1, *x_PTC.shape[1:])
     if logits is not None:
-      logits = logits.reshape(B, -1, 2)
+      logits = logits.reshape(B, -1, logits.shape[-1])
     return und, ref, logits
 
   def _patch_values(self, patches: Patches) -> jax.Array:
@@ -222,14 +225,15 @@ class Emma(nn.Module):
     return partition.constrain(x_BWC, "pictures", None, None)
 
   def router_logits(self, batch: Batch) -> jax.Array:
-    """(B, N, 2) over (versatile, STEM): only the tower's lower blocks run."""
+    """(B, N, e) over the experts: only the tower's lower blocks run."""
     if batch.patches is not None:
       return self.vision.packed_router_logits(
         batch.patches, self._patch_values(batch.patches)
       )
     pixels = batch.und_pixels_BNYXC
     x = to_unit(pixels.reshape(-1, *pixels.shape[2:]), self.config.dtype)
-    return self.vision.router_logits(x).reshape(*pixels.shape[:2], 2)
+    logits_Pe = self.vision.router_logits(x)
+    return logits_Pe.reshape(*pixels.shape[:2], logits_Pe.shape[-1])
 
   # ------------------------------------------------------------ the decoder
 
@@ -247,7 +251,7 @@ class Emma(nn.Module):
     Args:
       batch: packed rows; `latents` those of its clean pictures.
       noisy_BMTC: x_t of the targets, time_BM their times; None without targets.
-      route: "versatile", "stem" or "router" for understanding pictures.
+      route: of understanding pictures, see `TowerConfig.routes`.
       return_kv: also return the keys and values (prefill).
     """
     if noisy_BMTC is not None:

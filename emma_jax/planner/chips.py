@@ -4,211 +4,38 @@ A TPU topology comes from libtpu, which knows every chip on any machine; a GPU
 is described to XLA in a text, from which it compiles without a driver.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import importlib.metadata
 import math
-import os
 import re
 from typing import Any
 
 import jax
 
+from emma_jax.planner.chip_table import (
+  CHIPS,
+  Chip,
+  of_kind,
+  quiet,
+  usable_bytes,
+)
+
+__all__ = [
+  "CHIPS",
+  "Chip",
+  "PlanError",
+  "Topology",
+  "describe",
+  "of_kind",
+  "quiet",
+  "topology",
+  "usable_bytes",
+]
+
 
 class PlanError(ValueError):
   """A plan that cannot be made; the message says why and what to do."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chip:
-  """What one device (a chip; of v4 and tpu7x see `devices_per_chip`) can do.
-
-  `hbm_bytes` is what a program may use: of a TPU what libtpu leaves, of a GPU
-  the share that launch scripts give to JAX (XLA_PYTHON_CLIENT_MEM_FRACTION).
-  `link_bytes` is the bandwidth of one ring, both directions, each device's;
-  `network_bytes` its share of the network between slices or hosts.
-  """
-
-  name: str
-  platform: str  # "tpu" or "cuda"
-  hbm_bytes: int
-  peak_flops: float  # dense, bfloat16
-  hbm_bandwidth: float
-  link_bytes: float
-  network_bytes: float = 6.25e9
-  clock_hz: float | None = None  # None: no cycles to convert
-  axes: int = 0  # of the torus
-  config_name: str = ""  # libtpu's, where the default is another
-  devices_per_chip: int = 1
-  target: str = ""  # description for XLA; GPUs only
-  host_devices: int = 8  # GPUs joined by NVLink
-
-
-_GIB = 2**30
-# Public data sheets; usable memory as libtpu 0.0.42 reports it when a program
-# does not fit. Clocks reproduce the peak on large matmuls; v6e's is assumed.
-_TPUS = (
-  Chip(
-    name="v4",
-    platform="tpu",
-    hbm_bytes=int(30.5 * _GIB),
-    peak_flops=275e12,
-    hbm_bandwidth=1.2e12,
-    link_bytes=90e9,
-    clock_hz=1.05e9,
-    axes=3,
-    config_name="megacore",
-  ),
-  Chip(
-    name="v5e",
-    platform="tpu",
-    hbm_bytes=int(15.75 * _GIB),
-    peak_flops=197e12,
-    hbm_bandwidth=0.81e12,
-    link_bytes=90e9,
-    clock_hz=1.5e9,
-    axes=2,
-  ),
-  Chip(
-    name="v5p",
-    platform="tpu",
-    hbm_bytes=int(95.74 * _GIB),
-    peak_flops=459e12,
-    hbm_bandwidth=2.765e12,
-    link_bytes=180e9,
-    clock_hz=1.75e9,
-    axes=3,
-  ),
-  Chip(
-    name="v6e",
-    platform="tpu",
-    hbm_bytes=int(31.25 * _GIB),
-    peak_flops=918e12,
-    hbm_bandwidth=1.64e12,
-    link_bytes=180e9,
-    clock_hz=1.75e9,
-    axes=2,
-  ),
-  # Two devices a chip, each with half of everything.
-  Chip(
-    name="tpu7x",
-    platform="tpu",
-    hbm_bytes=int(94.75 * _GIB),
-    peak_flops=1153e12,
-    hbm_bandwidth=3.69e12,
-    link_bytes=180e9,
-    axes=3,
-    devices_per_chip=2,
-  ),
-)
-
-_H100: dict[str, Any] = dict(
-  name="NVIDIA H100 80GB HBM3",
-  cores=132,
-  major=9,
-  minor=0,
-  fpus=128,
-  shared_core=233472,
-  shared_block=232448,
-  l2=52428800,
-  clock=1.98,
-  bandwidth=3_352_320_000_000,
-  memory=84_942_979_072,
-)
-_GPU_TARGETS: dict[str, dict[str, Any]] = {
-  "h100": _H100,
-  "h200": _H100
-  | dict(
-    name="NVIDIA H200", bandwidth=4_800_000_000_000, memory=150_121_545_728
-  ),
-  "a100": dict(
-    name="NVIDIA A100-SXM4-80GB",
-    cores=108,
-    major=8,
-    minor=0,
-    fpus=64,
-    shared_core=167936,
-    shared_block=166912,
-    l2=41943040,
-    clock=1.41,
-    bandwidth=2_039_000_000_000,
-    memory=84_987_740_160,
-  ),
-}
-_GPU_FLOPS = {"h100": 989.4e12, "h200": 989.4e12, "a100": 312e12}
-_NVLINK = {"h100": 450e9, "h200": 450e9, "a100": 300e9}  # one direction
-_SHARE = 0.9  # of a GPU's memory
-
-
-def _target(d: Mapping[str, Any]) -> str:
-  """XLA's description of a GPU, as protocol buffer text."""
-  return f"""
-gpu_device_info {{
-  threads_per_block_limit: 1024
-  threads_per_warp: 32
-  shared_memory_per_block: 49152
-  shared_memory_per_core: {d["shared_core"]}
-  threads_per_core_limit: 2048
-  core_count: {d["cores"]}
-  fpus_per_core: {d["fpus"]}
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  memory_bandwidth: {d["bandwidth"]}
-  l2_cache_size: {d["l2"]}
-  clock_rate_ghz: {d["clock"]}
-  device_memory_size: {d["memory"]}
-  shared_memory_per_block_optin: {d["shared_block"]}
-  cuda_compute_capability {{ major: {d["major"]} minor: {d["minor"]} }}
-  registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
-}}
-platform_name: "CUDA"
-dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
-device_description_str: "{d["name"]}"
-"""
-
-
-_GPUS = tuple(
-  Chip(
-    name=name,
-    platform="cuda",
-    hbm_bytes=int(d["memory"] * _SHARE),
-    peak_flops=_GPU_FLOPS[name],
-    hbm_bandwidth=float(d["bandwidth"]),
-    link_bytes=_NVLINK[name],
-    network_bytes=50e9,
-    target=_target(d),
-  )
-  for name, d in _GPU_TARGETS.items()
-)
-
-CHIPS = {chip.name: chip for chip in (*_TPUS, *_GPUS)}
-
-# What JAX calls a TPU -> its chip; a GPU's name is that of its description.
-_KINDS = {
-  "TPU v4": "v4",
-  "TPU v5 lite": "v5e",
-  "TPU v5": "v5p",
-  "TPU v5p": "v5p",
-  "TPU v6 lite": "v6e",
-  "TPU7x": "tpu7x",
-}
-
-
-def usable_bytes(kind: str) -> int | None:
-  """Bytes that programs can have of a device of that kind, at most; None: it is
-  none of the table. Of a GPU all of it.
-
-  >>> usable_bytes("TPU v5 lite") == CHIPS["v5e"].hbm_bytes
-  True
-  >>> usable_bytes("NVIDIA H100 80GB HBM3")
-  84942979072
-  """
-  gpus = {d["name"]: d["memory"] for d in _GPU_TARGETS.values()}
-  if kind in _KINDS:
-    return CHIPS[_KINDS[kind]].hbm_bytes
-  return gpus.get(kind)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,49 +61,139 @@ class Topology:
     return f"{self.slices} x {name}" if self.slices > 1 else name
 
 
-def topology(name: str, slices: int = 1) -> Topology:
-  """`v5p:4x4x4`, `v5e:16x16`, `h100:8`, ...
+# Chips of a slice -> its sizes, as they are sold.
+_FLAT = {
+  1: "1x1",
+  4: "2x2",
+  8: "2x4",
+  16: "4x4",
+  32: "4x8",
+  64: "8x8",
+  128: "8x16",
+  256: "16x16",
+}
+_DEEP = {
+  4: "2x2x1",
+  8: "2x2x2",
+  16: "2x2x4",
+  32: "2x4x4",
+  64: "4x4x4",
+  128: "4x4x8",
+  256: "4x8x8",
+  512: "8x8x8",
+  1024: "8x8x16",
+  2048: "8x16x16",
+  4096: "16x16x16",
+}
+# What else people call a chip.
+_ALSO = {
+  "v5litepod": "v5e",
+  "v5lite": "v5e",
+  "v6litepod": "v6e",
+  "v6lite": "v6e",
+  "trillium": "v6e",
+  "ironwood": "tpu7x",
+  "v7x": "tpu7x",
+  "a100-80gb": "a100",
+  "a100-sxm4-80gb": "a100",
+  "a100-sxm4-40gb": "a100-40gb",
+  "h100-80gb": "h100",
+  "h100-sxm": "h100",
+  "4090": "rtx4090",
+  "3090": "rtx3090",
+  "rtxa6000": "a6000",
+}
+_EXAMPLES = "v5e:16x16, v5e-256, v5p:4x4x4, v5p-128, h100:8, rtx4090"
 
-  >>> topology("v6e:16x16", 2).chips
-  512
+
+def topology(name: str, slices: int = 1) -> Topology:
+  """`v5p:4x4x4`, `v5e:256`, `v5litepod-256`, `2xv6e-256`, `8xh100`, `l4`, ...
+
+  A number behind a colon counts chips; behind a hyphen it is what the cloud
+  calls the machine, which of v4 and v5p counts cores, two a chip.
+
+  >>> str(topology("v5litepod-256")), str(topology("v5p-128"))
+  ('v5e:16x16', 'v5p:4x4x4')
+  >>> str(topology("2xv6e:16x16")), str(topology("8xH100"))
+  ('2 x v6e:16x16', 'h100:8')
 
   Raises:
     PlanError: a name that is no chip's, or sizes it cannot have.
   """
-  kind, _, text = name.partition(":")
-  if kind not in CHIPS:
-    raise PlanError(
-      f"Unknown topology {name!r}: chips are {', '.join(CHIPS)}. Write "
-      "v5e:16x16, v5p:4x4x4 or h100:8."
-    )
+  times, kind, mark, size = _read(name)
   chip = CHIPS[kind]
-  example = (
-    "h100:8"
-    if chip.platform == "cuda"
-    else f"{kind}:{'x'.join(['4'] * chip.axes)}"
-  )
-  if not re.fullmatch(r"\d+(x\d+)*", text):
-    raise PlanError(f"Topology {name!r} lacks its size: write {example}.")
-  sizes = tuple(map(int, text.split("x")))
-  if len(sizes) != (chip.axes or 1) or min(sizes) < 1:
-    raise PlanError(
-      f"Topology {name!r}: a {kind} has {chip.axes or 1} axes; write {example}."
-    )
+  sizes: tuple[int, ...]
+  if chip.platform == "cuda":
+    if times and size:
+      raise PlanError(f"Topology {name!r} counts twice: write {kind}:8.")
+    sizes = (_gpus(name, chip, size or times or "1"),)
+  else:
+    if times and slices > 1:
+      raise PlanError(f"{name!r} says its slices: leave out {slices=}.")
+    sizes = _torus(name, chip, mark, size)
+    slices = int(times or slices)
   if slices < 1 or (slices > 1 and chip.platform == "cuda"):
     raise PlanError(
       f"{slices=}: give 1 or more, and 1 for GPUs (name them "
       "all, as h100:64; hosts of 8 are joined by the network)."
     )
-  if (
-    chip.platform == "cuda"
-    and sizes[0] > chip.host_devices
-    and sizes[0] % chip.host_devices
-  ):
+  return Topology(chip=chip, sizes=sizes, slices=slices)
+
+
+def _read(name: str) -> tuple[str, str, str, str]:
+  """(number before it, chip, mark, what follows the mark) of a name."""
+  text = re.sub(r"[\s_]+", "", name.lower()).removeprefix("nvidia")
+  text = re.sub(r"^(\d+x)?(rtx|geforcertx)-?", r"\1rtx", text)
+  found = re.fullmatch(r"(?:(\d+)x)?(.+?)(?:([:-])([\dx]*))?", text)
+  times, kind, mark, size = found.groups("") if found else ("",) * 4
+  whole = f"{kind}{mark}{size}"
+  if whole in (*CHIPS, *_ALSO):  # a hyphen of the chip's own
+    kind, mark, size = whole, "", ""
+  kind = _ALSO.get(kind, kind)
+  if kind not in CHIPS:
+    raise PlanError(
+      f"Unknown topology {name!r}: chips are {', '.join(CHIPS)}. Write one "
+      f"such as {_EXAMPLES}."
+    )
+  return times, kind, mark, size
+
+
+def _gpus(name: str, chip: Chip, text: str) -> int:
+  if not text.isdigit() or int(text) < 1:
+    raise PlanError(
+      f"Topology {name!r}: a {chip.name} has 1 axis; write {chip.name}:8."
+    )
+  count = int(text)
+  if count > chip.host_devices and count % chip.host_devices:
     raise PlanError(
       f"Topology {name!r}: beyond {chip.host_devices} GPUs give "
       f"a multiple of {chip.host_devices}, whole hosts."
     )
-  return Topology(chip=chip, sizes=sizes, slices=slices)
+  return count
+
+
+def _torus(name: str, chip: Chip, mark: str, text: str) -> tuple[int, ...]:
+  """Sizes of a TPU slice that a name gives or counts."""
+  kind, known = chip.name, _FLAT if chip.axes == 2 else _DEEP
+  example = f"{kind}:{'x'.join(['4'] * chip.axes)}"
+  if text.isdigit():
+    cores = 2 if mark == "-" and kind in ("v4", "v5p") else 1
+    chips = int(text) // cores
+    if chips * cores != int(text) or chips not in known:
+      counts = ", ".join(str(n * cores) for n in known)
+      raise PlanError(
+        f"Topology {name!r}: slices of a {kind} named so have {counts}; or"
+        f" write its {chip.axes} axes, as {example}."
+      )
+    text = known[chips]
+  if not re.fullmatch(r"\d+(x\d+)*", text):
+    raise PlanError(f"Topology {name!r} lacks its size: write {example}.")
+  sizes = tuple(map(int, text.split("x")))
+  if len(sizes) != chip.axes or min(sizes) < 1:
+    raise PlanError(
+      f"Topology {name!r}: a {kind} has {chip.axes} axes; write {example}."
+    )
+  return sizes
 
 
 def describe(wanted: Topology) -> Sequence[jax.Device]:
@@ -299,13 +216,14 @@ def describe(wanted: Topology) -> Sequence[jax.Device]:
     name = ""
   else:
     check_libtpu()
-    name = f"{chip.name}:{'x'.join(map(str, wanted.sizes))}"
+    known = chip.compiled_as or chip.name
+    name = f"{known}:{'x'.join(map(str, wanted.sizes))}"
     options = {}
     if wanted.slices > 1:
       options["num_slices"] = wanted.slices
     if chip.config_name:
       options["chip_config_name"] = chip.config_name
-  _quiet()
+  quiet()
   try:
     found = topologies.get_topology_desc(name, chip.platform, **options)
   except Exception as error:
@@ -318,16 +236,6 @@ def describe(wanted: Topology) -> Sequence[jax.Device]:
       f"{wanted.devices} as the planner's table says."
     )
   return devices
-
-
-def _quiet() -> None:
-  """libtpu looks for the machine it would run on; this one need not be any."""
-  for key, value in (
-    ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
-    ("TPU_SKIP_MDS_QUERY", "1"),
-    ("TF_CPP_MIN_LOG_LEVEL", "3"),
-  ):
-    os.environ.setdefault(key, value)
 
 
 # ------------------------------------------------------------------- pairs

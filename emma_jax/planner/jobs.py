@@ -38,9 +38,10 @@ class Job:
 
   `arguments` are bytes on a device by kind, `accumulated` those of the sums of
   gradients that micro-batches add to; `tokens` those of one round over all
-  devices; `lengths` what a row's tokens may be counted as (to find arrays
-  of their square); `model` is without recomputation, `asked` with it, both of
-  train steps without what a TPU multiplies in excess (`partition.for_tpu`).
+  devices; `share` that of a stage's steps which are so; `lengths` what a row's
+  tokens may be counted as (to find arrays of their square); `model` is without
+  recomputation, `asked` with it, both of train steps without what a TPU
+  multiplies in excess (`partition.for_tpu`).
   """
 
   name: str
@@ -55,6 +56,7 @@ class Job:
   whole_weights: tuple[str, ...]
   remat: str
   accumulated: int = 0
+  share: float = 1.0
   recipe: Recipe | None = None  # of a train step
 
 

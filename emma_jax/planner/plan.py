@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import pathlib
 import re
 import time
 from typing import Any
@@ -47,6 +48,7 @@ class Plan:
   advice: tuple[str, ...]
   whole_weights: tuple[str, ...]
   quick: bool = False  # without the code's size
+  share: float = 1.0  # of the stage's steps that are so
   recipe: Recipe | None = None  # of a train step
   # What only a compiled program tells; empty where it does not fit.
   matmul_flops: int = 0
@@ -122,6 +124,7 @@ def make(
     asked_flops=job.asked.matmul,
     kernel_flops=job.asked.kernel,
     whole_weights=job.whole_weights,
+    share=job.share,
     recipe=job.recipe,
   )
   lowered, options = job.traced.lower(), _options(flags, chip.platform)
@@ -138,10 +141,7 @@ def make(
     return _too_large(job, base, str(error), spent)
   spent = time.monotonic() - start
   if save_hlo:
-    with open(
-      save_hlo, "w", encoding="utf-8", errors="backslashreplace"
-    ) as file:
-      file.write(text)
+    pathlib.Path(save_hlo).write_text(text, "utf-8", "backslashreplace")
   program = program_lib.trace(hlo.parse(text))
   hbm = _memory(job, stats, program)
   used = sum(hbm.values())

@@ -22,8 +22,8 @@ def train(
   """
   out = []
   shapes = _shapes(config, stage)
-  for start, own in shapes:
-    job = jobs.train(own, stage, devices)
+  for start, share, own in shapes:
+    job = dataclasses.replace(jobs.train(own, stage, devices), share=share)
     if len(shapes) > 1:
       job = dataclasses.replace(job, name=f"{job.name} from {100 * start:.4g}%")
     out.append(job)
@@ -40,23 +40,31 @@ def largest(
   """
   shapes = _shapes(config, stage)
   if len(shapes) > 1:
-    slots = lambda shape: build_data.stage_layout(shape[1], stage).slots
+    slots = lambda shape: build_data.stage_layout(shape[-1], stage).slots
     shapes = [max(shapes, key=slots)]
-  return jobs.train(shapes[0][1], stage, devices)
+  return jobs.train(shapes[0][-1], stage, devices)
 
 
 def _shapes(
   config: Mapping[str, Any], stage: str
-) -> list[tuple[float, Mapping[str, Any]]]:
-  """(share of the stage done where it begins, the config with such rows)."""
+) -> list[tuple[float, float, Mapping[str, Any]]]:
+  """(share of the stage done where it begins, share that has such rows, the
+  config with these rows)."""
   plain = sections.plain(config)
   if stage not in plain["stages"]:
-    return [(0.0, config)]  # the job says what there is
-  section, rows, out = plain["stages"][stage], [], []
-  for start, _, *options in section["mixture"]:
+    return [(0.0, 1.0, config)]  # the job says what there is
+  section, rows = plain["stages"][stage], []
+  starts, shares = [], []
+  ends = [start for start, *_ in section["mixture"][1:]] + [1.0]
+  for (start, _, *options), end in zip(section["mixture"], ends, strict=True):
     row = build_data.phase_options(section, options)["row"]
     if row not in rows:
       rows.append(row)
-      own = plain["stages"] | {stage: section | row}
-      out.append((start, plain | {"stages": own}))
-  return out
+      starts.append(start)
+      shares.append(0.0)
+    shares[rows.index(row)] += end - start
+  stages = plain["stages"]
+  return [
+    (start, share, plain | {"stages": stages | {stage: section | row}})
+    for start, share, row in zip(starts, shares, rows, strict=True)
+  ]

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emma_jax import terminal
+from emma_jax.planner.duration import Duration
 from emma_jax.planner.plan import Plan
 from emma_jax.planner.recipe import Recipe
 from emma_jax.planner.sweep import Outcome
@@ -23,8 +24,8 @@ nothing hides. MFU counts the model's matrix products without recomputation, and
 without those in kernels."""
 
 
-def show(plan: Plan, console: Console) -> None:
-  """Everything about one plan."""
+def _head(plan: Plan, console: Console) -> None:
+  """Whether it fits."""
   mesh = " ".join(f"{k}={n}" for k, n in plan.mesh.items() if n > 1)
   console.print(
     Text.assemble(
@@ -36,6 +37,37 @@ def show(plan: Plan, console: Console) -> None:
       f"compiled in {plan.compile_seconds:.0f} s",
     )
   )
+
+
+def show_brief(plan: Plan, console: Console) -> None:
+  """Whether it fits, and what helps where it does not."""
+  _head(plan, console)
+  if not plan.fits:
+    _list(console, "Largest causes", plan.causes)
+    _list(console, "What helps", plan.advice)
+
+
+def show_duration(
+  found: Duration, console: Console, usd_per_chip_hour: float | None = None
+) -> None:
+  """What a stage takes, on one line, and where its seconds come from."""
+  price = ""
+  if usd_per_chip_hour is not None:
+    price = f", ${found.chip_hours * usd_per_chip_hour:,.0f}"
+  console.print(
+    Text.assemble(terminal.text(found.stage, "bold"), f": {found}{price}")
+  )
+  console.print(
+    f"  Seconds a step: {found.method}. Late data, checkpoints and looks come"
+    " on top.",
+    style="dim",
+    highlight=False,
+  )
+
+
+def show(plan: Plan, console: Console) -> None:
+  """Everything about one plan."""
+  _head(plan, console)
   if plan.recipe:
     show_recipes([plan.recipe], console)
   _memory(plan, console)
@@ -144,9 +176,14 @@ def line(outcome: Outcome) -> str:
   return f"{outcome.candidate}: {state}"
 
 
-def as_json(plans: Sequence[Plan]) -> dict[str, Any]:
+def as_json(
+  plans: Sequence[Plan], duration: Duration | None = None
+) -> dict[str, Any]:
   """The first plan's fields; other plans (decoding) under their names."""
-  return plans[0].as_json() | {p.name: p.as_json() for p in plans[1:]}
+  others = {p.name: p.as_json() for p in plans[1:]}
+  return (
+    plans[0].as_json() | others | {"duration": duration and duration.as_json()}
+  )
 
 
 def sweep_as_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -17,12 +17,12 @@ import dataclasses
 import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import flow
-from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_levels, to_unit
 from emma_jax.sampling.context import static_size, used
 from emma_jax.structs import KvCache, TokenIds
@@ -160,7 +160,7 @@ def decode(
 
 @functools.partial(jax.jit, static_argnames=("autoencoder", "dtype"))
 def reconstruct(
-  autoencoder: Autoencoder, params: dict, pixels_BYXC: jax.Array, dtype: str
+  autoencoder: nn.Module, params: dict, pixels_BYXC: jax.Array, dtype: str
 ) -> tuple[jax.Array, jax.Array]:
   """uint8 pictures through the autoencoder and back, and which are finite."""
   x: Any = autoencoder.apply({"params": params}, to_unit(pixels_BYXC, dtype))

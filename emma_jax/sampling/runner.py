@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,6 @@ from emma_jax import ranges, rules
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.transforms import Sample
 from emma_jax.exits import NotFinite
-from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, token_grid
 from emma_jax.sampling import context, image, latents, text
 from emma_jax.sampling.context import SampleError, static_size
@@ -44,7 +44,7 @@ class Runner:
   """
 
   emma: Emma | None
-  autoencoder: Autoencoder
+  autoencoder: nn.Module
   params: dict
   dtype: str
   route: str

@@ -92,6 +92,7 @@ def _emma(sizes: Sizes, dtype: str) -> Emma:
   tower = TowerConfig(
     encoder=encoder,
     experts=False,
+    extra_experts=(),
     num_expert_layers=1,
     router_width=1,
     router_threshold=0.5,

@@ -97,7 +97,7 @@ class Tower(emma_torch.VisionTower):
     self._block = _faster(super().run, mode)
     self._again = c["encoder"]["remat"] != "none"
     stacks = [
-      x for n, x in vars(w).items() if n in ("lower", "versatile", "stem")
+      x for n, x in vars(w).items() if n not in ("embed", "post_norm", "router")
     ]
     self._stacks = [
       (x, [SimpleNamespace(**{"0": block}) for block in layers(x)])

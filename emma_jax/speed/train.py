@@ -111,8 +111,8 @@ def peak_flops(kind: str) -> float | None:
   >>> peak_flops("NVIDIA H100 80GB HBM3")
   989400000000000.0
   """
-  known = [c for c in chips.CHIPS.values() if c.name in kind.lower()]
-  return known[0].peak_flops if known else None
+  known = chips.of_kind(kind)
+  return known.peak_flops if known else None
 
 
 def compiled_bytes(stats: Any) -> int:

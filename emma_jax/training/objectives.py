@@ -10,16 +10,16 @@ import math
 from typing import Any, NamedTuple
 
 from flax import struct
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from emma_jax import flow, losses, ranges
 from emma_jax.data.loading.held_out_batches import HeldOutBatch
 from emma_jax.models import masks
-from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_unit, token_grid
-from emma_jax.models.experts import ROUTES, is_science
-from emma_jax.structs import DRAWING, EDITING, Array, Batch, Mean
+from emma_jax.models.experts import choose
+from emma_jax.structs import GEN_TASKS, Array, Batch, Mean
 from emma_jax.training import fixed_noise
 
 Metrics = dict[str, Mean]
@@ -146,7 +146,7 @@ class EmmaObjective(SummedObjective):
         raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
     for name in ("text_weight", "velocity_weight"):
       ranges.NOT_NEGATIVE.check(name, getattr(self, name))
-    known = ROUTES if self.model.config.vision.experts else ROUTES[:1]
+    known = self.model.config.vision.routes
     if self.route not in known:
       raise ValueError(f"{self.route=}: choose one of {known}.")
 
@@ -198,7 +198,7 @@ class EmmaObjective(SummedObjective):
     return total, metrics | self._weights(text, tasks, scale)
 
   def held_out(self, params: dict, held: HeldOutBatch) -> Metrics:
-    """Losses by task, and of drawings and of edits by bin of flow time.
+    """Losses by task, and of each task of pictures by bin of flow time.
 
     Times have the training's distribution, and fill it evenly.
     """
@@ -208,7 +208,7 @@ class EmmaObjective(SummedObjective):
       return metrics
     tasks = losses.per_task(flows.error_BM, flows.task_BM)
     metrics |= {f"loss/{k}": v for k, v in tasks.items()}
-    for name, code in (("drawing", DRAWING), ("editing", EDITING)):
+    for name, code in GEN_TASKS.items():
       only_BM = flows.task_BM * (flows.task_BM == code)
       times = losses.per_time(
         flows.error_BM, flows.time_BM, only_BM, self.time_bins
@@ -325,30 +325,32 @@ class RouterObjective(SummedObjective):
     self, params: dict, batch: Batch, random: None, scale: Scale
   ) -> tuple[jax.Array, Metrics]:
     """The router's cross-entropy, and its accuracy."""
-    logits_BN2: Any = self.model.apply(
+    logits_BNe: Any = self.model.apply(
       {"params": params}, batch, method=Emma.router_logits
     )
-    loss, right = losses.label(logits_BN2, batch.stem_BN, batch.und_valid_BN)
+    loss, right = losses.label(logits_BNe, batch.stem_BN, batch.und_valid_BN)
     return _over(loss.total, scale.counts["labels"]), {
       "loss/router": loss,
       "accuracy/router": right,
     }
 
   def confusion(self, params: dict, batch: Batch) -> jax.Array:
-    """Pictures by (label, expert that sampling takes), see `losses`: (2, 2)."""
-    logits_BN2: Any = self.model.apply(
+    """Pictures by (label, expert that sampling takes), see `losses`: (e, e)."""
+    logits_BNe: Any = self.model.apply(
       {"params": params}, batch, method=Emma.router_logits
     )
     threshold = self.model.config.vision.router_threshold
-    chosen_BN = is_science(logits_BN2, threshold)
-    return losses.confusion(chosen_BN, batch.stem_BN, batch.und_valid_BN)
+    chosen_BN = choose(logits_BNe, threshold)
+    return losses.confusion(
+      chosen_BN, batch.stem_BN, batch.und_valid_BN, logits_BNe.shape[-1]
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoencoderObjective(SummedObjective):
   """L1 and squared error of reconstructed targets; no adversary."""
 
-  model: Autoencoder
+  model: nn.Module
   dtype: str
   l1_weight: float
   l2_weight: float
@@ -371,8 +373,8 @@ class AutoencoderObjective(SummedObjective):
     apply: Callable[..., Any] = lambda *a, **k: self.model.apply(
       {"params": params["autoencoder"]}, *a, **k
     )
-    z = apply(x, method=Autoencoder.encode)
-    error = (apply(z, method=Autoencoder.decode) - x).astype(jnp.float32)
+    z = apply(x, method="encode")
+    error = (apply(z, method="decode") - x).astype(jnp.float32)
     valid = (batch.gen_task_BM.reshape(-1) > 0).astype(jnp.float32)
     of_picture = lambda e: Mean(
       jnp.sum(jnp.mean(e, axis=(1, 2, 3)) * valid), jnp.sum(valid)

@@ -14,7 +14,7 @@ from emma_jax.training.objectives import RouterObjective
 from emma_jax.training.run import Stage
 from emma_jax.training.state import TRAIN
 
-# In the order of the labels' codes.
+# In the order of the labels' codes; `experts` has its own for the first.
 NAMES = ("general", "stem")
 
 
@@ -53,8 +53,9 @@ def inherited(
 class Confusion:
   """Held-out pictures by label (rows) and by the router's choice (columns)."""
 
-  counts: np.ndarray  # int (2, 2), general before STEM
+  counts: np.ndarray  # int (experts, experts), in the order of `names`
   left_out: LeftOut
+  names: tuple[str, ...] = NAMES
 
   @property
   def total(self) -> int:
@@ -70,20 +71,24 @@ class Confusion:
     """For the log."""
     cells = {
       f"router/{label}_to_{choice}": int(self.counts[i, j])
-      for i, label in enumerate(NAMES)
-      for j, choice in enumerate(NAMES)
+      for i, label in enumerate(self.names)
+      for j, choice in enumerate(self.names)
     }
     return {"router/accuracy": self.accuracy, **cells}
 
   def lines(self) -> list[str]:
     """For people: the accuracy, the table, and what is not in it."""
     left = dataclasses.asdict(self.left_out)
+    shown = ["STEM" if name == "stem" else name for name in self.names]
+    wide = [len(name) + 4 for name in shown]
+    heads = [f"{'to ' + name:>{n}}" for name, n in zip(shown, wide)]
     out = [
       f"Router on {self.total} held-out pictures: accuracy {self.accuracy:.3f}",
-      f"{'label':>10} {'to general':>11} {'to STEM':>8}",
+      " ".join([f"{'label':>10}", *heads]),
     ]
-    for label, row in zip(("general", "STEM"), self.counts.tolist()):
-      out.append(f"{label:>10} {row[0]:>11} {row[1]:>8}")
+    for label, row in zip(shown, self.counts.tolist()):
+      cells = [f"{count:>{n}}" for count, n in zip(row, wide)]
+      out.append(" ".join([f"{label:>10}", *cells]))
     if any(left.values()):
       parts = ", ".join(f"{n} {name}" for name, n in left.items() if n)
       out.append(f"Held-out records left out: {parts}.")
@@ -111,8 +116,9 @@ def measure(
       return objective.confusion(params, batch)
 
   run = jax.jit(count, out_shardings=sharding.whole(mesh))
-  total, left_out = np.zeros((2, 2), int), LeftOut()
+  experts = objective.model.config.vision.names
+  total, left_out = np.zeros((len(experts),) * 2, int), LeftOut()
   for batch in pictures.batches(left_out):
     found = run(params, sharding.place_rows(batch, mesh))
     total += np.asarray(found).astype(int)
-  return Confusion(total, left_out)
+  return Confusion(total, left_out, (NAMES[0], *experts[1:]))

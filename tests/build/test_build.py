@@ -53,7 +53,7 @@ def emma_4b(num_shallow: int = 18) -> ml_collections.ConfigDict:
   )
   m.vision.update(num_expert_layers=3, router_width=1152)
   m.autoencoder = ml_collections.ConfigDict(
-    dataclasses.asdict(dcae_sizes.SANA_F32C32)
+    {"kind": "dcae"} | dataclasses.asdict(dcae_sizes.SANA_F32C32)
   )
   return m
 
@@ -175,6 +175,31 @@ def test_an_unknown_key_is_named():
     match=r"config.model.fusion has unknown keys \['shfit'\]",
   ):
     sections.make(FusionConfig, section, "model.fusion")
+
+
+def test_a_kind_of_autoencoder_that_is_none_is_named():
+  model = tiny.model()
+  model.autoencoder.kind = "vq"
+  with pytest.raises(sections.ConfigError, match="'vq': choose one of .'dcae'"):
+    build_model.emma_config(model)
+
+
+def test_an_autoencoder_of_another_factor_than_a_tokens_is_refused():
+  sizes = build_model.emma_config(tiny.model())
+  halved = {
+    f"{side}_{what}": getattr(sizes.autoencoder, f"{side}_{what}")[1:]
+    for side in ("encoder", "decoder")
+    for what in (
+      *("block_types", "block_out_channels", "layers_per_block"),
+      "qkv_multiscales",
+    )
+  }
+  for what in ("norm_types", "act_fns"):
+    key = f"decoder_{what}"
+    halved[key] = getattr(sizes.autoencoder, key)[1:]
+  small = dataclasses.replace(sizes.autoencoder, **halved)
+  with pytest.raises(ValueError, match="have 16 pixels a side"):
+    dataclasses.replace(sizes, autoencoder=small)
 
 
 def test_a_missing_key_is_named():

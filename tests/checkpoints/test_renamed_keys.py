@@ -152,3 +152,11 @@ def test_who_trained_the_router_is_said_by_todays_name():
     other = {"stage": stage, "router_trained": not trained}
     assert said(other) == other
   assert said({"step": 7}) == {"step": 7}  # an autoencoder's file
+
+
+def test_a_new_section_gets_its_own_new_keys(monkeypatch):
+  monkeypatch.setitem(renamed_keys.ADDED, "stages.*.task_weights.more", 2.0)
+  saved = {"stages": {"a": {"text_weight": 1.0}, "b": {"task_weights": {}}}}
+  stages = renamed_keys.current(saved)["stages"]
+  assert stages["a"]["task_weights"]["more"] == 2.0
+  assert stages["b"]["task_weights"] == {"more": 2.0}

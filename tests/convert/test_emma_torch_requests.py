@@ -6,6 +6,8 @@ no numbers. No program of ours is compiled. Skipped without torch.
 
 import dataclasses
 import io
+import json
+import re
 
 import numpy as np
 from PIL import Image
@@ -13,13 +15,16 @@ import pytest
 
 from emma_jax.build import sections
 from emma_jax.build import session as build_session
+from emma_jax.checkpoints.renamed_keys import ADDED
 from emma_jax.convert import emma as convert
 from emma_jax.data.pictures import images
 from emma_jax.data.text.tokenizer import QwenTokenizer, TinyTokenizer
 from emma_jax.exits import Exit
+from emma_jax.sampling import image
+from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.fitting import Fitting
 from tests import tiny
-from tests.convert.exported import config, save
+from tests.convert.exported import SHOWN, config, save
 from tests.data import qwen
 from tests.goldens import emma_torch as golden
 
@@ -246,6 +251,53 @@ def test_a_decoder_that_overflows_makes_no_picture(module, model):
 def test_a_request_that_cannot_be_is_refused(call, model):
   with pytest.raises(ValueError, match="must be positive|finite|marks"):
     call(model)
+
+
+@pytest.mark.parametrize("variant", SHOWN)
+def test_a_request_is_as_long_as_in_sampling(variant, tmp_path):
+  """Both refuse the same requests, with the same number of tokens."""
+  c = config(variant)
+  c["sample"] = c["sample"] | {"max_context": 1}
+  out = tmp_path / variant
+  save(out, c, tiny.params(variant))
+  module = golden.imported(out)
+  theirs, ours = module.Emma.load(out), build_session.requests(c)
+  shown = [np.zeros((40, 70, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)]
+  asked = ["<image> a <image> red star? 红", "why?", "and then?"]
+  (fitted,) = ours.fit_all([shown])
+  sample = ours.question(0, fitted, asked)
+  largest = dataclasses.replace(ours, max_context=1 << 20)
+  row = largest.layout("", [sample], ours.size_of(sample))
+  tokens = row.row_cost(sample)["und_tokens"]
+  tokens += sum(ours.further_tokens(asked))
+  with pytest.raises(ValueError, match=f"conversation takes {tokens} tokens"):
+    theirs.ask(shown, asked, max_tokens=1)
+  drawn = ours.drawings(["a red star"], image.drawing_contexts(2.0))[0]
+  with pytest.raises(SampleError) as error:
+    ours.layout("The request", drawn)
+  with pytest.raises(ValueError, match=re.escape(str(error.value))):
+    theirs.draw("a red star", steps=1)
+  sources = ours.fit_sources([shown])
+  contexts = image.editing_contexts(2.0, 1.5)
+  edited = ours.edits(sources, ["make it blue"], contexts, [0])[0]
+  with pytest.raises(SampleError) as error:
+    ours.layout("The request", edited)
+  with pytest.raises(ValueError, match=re.escape(str(error.value))):
+    theirs.edit(shown, "make it blue", steps=1)
+  with pytest.raises(ValueError, match="max_tokens=2 is more than 1"):
+    theirs.ask([], "why?", max_tokens=2)
+  with pytest.raises(ValueError, match="has 10.* characters"):
+    theirs.draw("a" * 1_000_000)
+
+
+def test_a_file_of_before_has_the_bound_of_that_time(tmp_path):
+  save(tmp_path / "out", config(), tiny.params())
+  file = tmp_path / "out" / "config.json"
+  about = json.loads(file.read_text())
+  del about["config"]["sample"]["max_context"]
+  file.write_text(json.dumps(about))
+  model = golden.imported(tmp_path / "out").Emma.load(tmp_path / "out")
+  assert model.max_context == ADDED["sample.max_context"]
 
 
 def test_the_command_ends_with_its_codes(module, folder, monkeypatch, capsys):

@@ -188,6 +188,7 @@ def test_every_tensor_is_accounted_for(tmp_path):
 TOWER = experts.TowerConfig(
   encoder=TINY.encoder,
   experts=True,
+  extra_experts=(),
   num_expert_layers=1,
   router_width=4,
   router_threshold=0.5,

@@ -177,6 +177,7 @@ def test_experts_go_out_to_transformers(tmp_path, expert):
   config = experts.TowerConfig(
     encoder=module.config.encoder,
     experts=True,
+    extra_experts=(),
     num_expert_layers=2,
     router_width=4,
     router_threshold=0.5,

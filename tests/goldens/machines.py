@@ -51,7 +51,11 @@ def chip(x: chips.Chip) -> dict[str, Any]:
   fields = dataclasses.asdict(x)
   fields["target"] = store.digest(fields["target"])
   return {
-    "numbers": ", ".join(f"{k}={v!r}" for k, v in fields.items() if k != "name")
+    "numbers": ", ".join(
+      f"{k}={v!r}"
+      for k, v in fields.items()
+      if k != "name" and (v or k != "compiled_as")
+    )
   }
 
 

@@ -25,6 +25,7 @@ NAFLEX = dataclasses.replace(CONFIG, position_resize="bilinear_antialias")
 TOWER = TowerConfig(
   encoder=CONFIG,
   experts=True,
+  extra_experts=(),
   num_expert_layers=1,
   router_width=6,
   router_threshold=0.79,

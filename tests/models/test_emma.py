@@ -335,8 +335,8 @@ def test_routing_concerns_understanding_only():
   np.testing.assert_array_equal(other[segment > 1], logits[segment > 1])
   gap = np.abs(np.asarray(other) - logits)
   assert gap[segment == 1].max() > 1e-2
-  assert routed.router_logits_BN2.shape == (2, 1, 2)
-  assert plain.router_logits_BN2 is None
+  assert routed.router_logits_BNe.shape == (2, 1, 2)
+  assert plain.router_logits_BNe is None
 
 
 # ------------------------------------------------------------- small laws

@@ -22,6 +22,7 @@ TINY = experts.TowerConfig(
     native_grid=3,
   ),
   experts=True,
+  extra_experts=(),
   num_expert_layers=1,
   router_width=8,
   router_threshold=0.5,
@@ -29,6 +30,7 @@ TINY = experts.TowerConfig(
 REAL = experts.TowerConfig(
   encoder=siglip2.SO400M_PATCH16_512,
   experts=True,
+  extra_experts=(),
   num_expert_layers=3,
   router_width=1152,
   router_threshold=0.5,
@@ -126,7 +128,7 @@ def test_the_tower_is_siglip_and_a_shuffle():
 def test_a_copied_expert_gives_the_same_output():
   tower, variables, pixels = make()
   variables["params"]["stem"] = variables["params"]["versatile"]
-  outputs = [run(tower, variables, pixels, r)[0] for r in experts.ROUTES]
+  outputs = [run(tower, variables, pixels, r)[0] for r in TINY.routes]
   np.testing.assert_array_equal(outputs[0], outputs[1])
   np.testing.assert_array_equal(outputs[0], outputs[2])
 
@@ -189,6 +191,34 @@ def test_router_logits_need_the_lower_blocks_only():
   logits = run(tower, {"params": lean}, pixels, method="router_logits")
   np.testing.assert_allclose(logits, expected, atol=1e-6)
   assert logits.dtype == jnp.float32
+
+
+def test_the_most_probable_of_the_others_is_taken_above_the_threshold():
+  share = [[0.6, 0.3, 0.1], [0.4, 0.1, 0.5], [0.3, 0.4, 0.3], [0.2, 0.4, 0.4]]
+  chosen = experts.choose(jnp.log(jnp.array(share)), 0.35)
+  assert chosen.tolist() == [0, 2, 1, 1]
+  assert experts.choose(jnp.log(jnp.array(share)), 0.45).tolist() == [
+    0,
+    2,
+    0,
+    0,
+  ]
+  two = jax.random.normal(jax.random.key(0), (64, 2))
+  old = jax.nn.softmax(two)[..., 1] > 0.4
+  np.testing.assert_array_equal(experts.choose(two, 0.4), old)
+
+
+def test_further_experts_have_weights_routes_and_logits_of_their_own():
+  more = dataclasses.replace(REAL, extra_experts=("maps", "tables"))
+  assert more.routes == ("versatile", "stem", "maps", "tables", "router")
+  params = real_shapes(more, "router")
+  assert count(params["maps"]) == count(params["tables"]) == 45_718_512
+  assert params["router"]["fc2"]["bias"].value.shape == (4,)
+  for extra in (("lower",), ("packed",), ("config",), ("a b",), ("a", "a")):
+    with pytest.raises(ValueError, match="extra_experts"):
+      dataclasses.replace(TINY, extra_experts=extra)
+  with pytest.raises(ValueError, match="need experts=True"):
+    dataclasses.replace(TINY, extra_experts=("maps",), experts=False)
 
 
 def test_errors_say_what_to_do():

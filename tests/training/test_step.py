@@ -218,7 +218,7 @@ def test_expert_and_router_stages_leave_drawings_and_edits_alone():
   np.testing.assert_array_equal(after.velocity_BMTC, before.velocity_BMTC)
   assert np.abs(before.velocity_BMTC).max() > 0.1
   assert (
-    np.abs(after.router_logits_BN2[0, 0] - before.router_logits_BN2[0, 0]).max()
+    np.abs(after.router_logits_BNe[0, 0] - before.router_logits_BNe[0, 0]).max()
     > 1e-4
   )
 

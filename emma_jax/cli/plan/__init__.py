@@ -1,17 +1,21 @@
 """Compiles a run's real programs for machines that are not here, and judges.
 
-  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
-      --topology v5p:4x4x4
-  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
-      --topology v6e:16x16 --slices 2 --json
-  python -m emma_jax.cli.plan --config configs/emma_1_7b.py --stage 3_quality \\
-      --topology h100:8 --sweep
-  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
-      --topology v5e:16x16 --quick --sweep --sweep-fsdp 64 256
-  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage3 \\
-      --topology v5e:4x4 --what sample --task edit
-  python -m emma_jax.cli.plan --config configs/emma_4b.py \\
-      --topology v5e:16x16 --what recipe
+  emma-plan --config configs/emma_4b.py:stage1,v5e-256 --quick --brief
+  emma-plan --config configs/emma_4b.py:stage1 --topology v5p:4x4x4
+  emma-plan --config configs/emma_4b.py:stage1 --topology 2xv6e-256 --json
+  emma-plan --config configs/emma_1_7b.py --stage 3_quality \\
+      --topology 8xh100 --sweep
+  emma-plan --config configs/emma_4b.py:stage1 --topology v5litepod-256 \\
+      --quick --sweep --sweep-fsdp 64 256
+  emma-plan --config configs/emma_4b.py:stage3 --topology rtx4090 \\
+      --what sample --task edit --side 1024
+  emma-plan --config configs/emma_4b.py --topology v5e:16x16 --what recipe
+  emma-plan --config configs/emma_4b.py --what needs --machines rtx4090 8xh100
+
+The same as `python -m emma_jax.cli.plan`. Of a train step it says whether it
+fits, and what the stage takes: steps x seconds = days, chip-hours. `needs` is
+the table of what drawing, editing, training the adapters alone and training
+take on each of several machines, with the command behind every figure.
 
 TPUs need libtpu (extra "tpu"), GPUs XLA's part for them (extra "cuda"); nothing
 needs a TPU, a GPU or a driver. Exit codes: 0 it fits, 1 it does not, 2 a
@@ -23,9 +27,9 @@ import json
 import os
 import sys
 
-from emma_jax.build import config_file
+from emma_jax import ranges
 from emma_jax.cli import common
-from emma_jax.cli.plan import sweep
+from emma_jax.cli.plan import machine, needs, progress, sweep
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,22 +42,29 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add(
     "--topology",
-    required=True,
-    metavar="CHIP:SIZE",
-    help="v5p:4x4x4, v5e:16x16, v6e:16x16, h100:8, ...; a config that takes "
-    "a machine after a colon gets this one, unless it names one",
+    default="",
+    metavar="MACHINE",
+    help="v5p:4x4x4, v5e:256, v5litepod-256, 2xv6e-256, h100:8, a100, l4, "
+    "rtx4090, ...; a config that takes a machine after a colon gets this one, "
+    "unless it names one (default: the one that it names)",
   )
   add("--slices", type=int, default=1, help="TPU slices joined by the network")
   add(
     "--what",
-    choices=("train", "sample", "recipe"),
+    choices=("train", "sample", "recipe", "needs"),
     default="train",
     help="train: a train step. sample: a denoising step and the decoding of "
     "a token. recipe: every stage's batch, micro-batches, rate and average on "
-    "the machine, at once: nothing is compiled",
+    "the machine, at once: nothing is compiled. needs: a table of tasks and "
+    "--machines, some minutes",
   )
   add("--stage", help="of the config; needed where it has several")
   add("--json", action="store_true", help="one line instead of tables")
+  add(
+    "--brief",
+    action="store_true",
+    help="whether it fits and what it takes, nothing else",
+  )
   add("--top", type=int, default=8, help="arrays and places to list")
   add(
     "--no-flags",
@@ -70,6 +81,20 @@ def _parser() -> argparse.ArgumentParser:
     "--save-hlo", default="", metavar="FILE", help="write the compiled program"
   )
   sweep.add_flags(parser)
+  needs.add_flags(parser)
+  price = parser.add_argument_group("what a stage takes")
+  price.add_argument(
+    "--mfu",
+    type=ranges.Range(0, 1, above=True).number,
+    help="take the step at this MFU, as one has measured it, instead of the "
+    "plan's estimate",
+  )
+  price.add_argument(
+    "--usd-per-chip-hour",
+    type=ranges.Range(0).number,
+    metavar="USD",
+    help="and say what it costs",
+  )
   sample = parser.add_argument_group("what is sampled")
   sample.add_argument("--task", choices=("draw", "edit"), default="edit")
   sample.add_argument(
@@ -87,19 +112,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(argv: list[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
+  if args.what == "needs":
+    return needs.run(args, overrides)
   # After the arguments: a mistake in them should not wait for JAX.
   import jax
 
   from emma_jax import terminal
+  from emma_jax.planner import chips
 
   # Compiling for a chip must not look for one; CUDA's plugin would insist.
   jax.config.update("jax_platforms", "cpu")
   # Programs of other machines can be written to the cache, but not read.
   jax.config.update("jax_enable_compilation_cache", False)
-  from emma_jax.planner import chips
-
-  topology = chips.topology(args.topology, args.slices)
-  config = _config(args, overrides)
+  topology = machine.topology(args)
+  config = machine.config(args, topology, overrides)
   console = terminal.console(width=max(terminal.console().width, 100))
   if args.what == "recipe":
     return _recipe(args, config, console)
@@ -112,13 +138,7 @@ def _main(argv: list[str]) -> int:
     stage, flags = _stage(args, config), _flags(args, topology)
     return sweep.run(args, config, stage, topology, devices, flags, console)
   plans = _plans(args, config, topology, devices)
-  from emma_jax.planner import table
-
-  if args.json:
-    print(json.dumps(table.as_json(plans)))
-  else:
-    for plan in plans:
-      table.show(plan, console)
+  _show(args, config, topology, plans, console)
   code = 0 if all(p.fits for p in plans) else 1
   if args.quick:  # the compiler is still at work, and would be waited for
     sys.stdout.flush()
@@ -126,11 +146,28 @@ def _main(argv: list[str]) -> int:
   return code
 
 
-def _config(args, overrides):
-  """The config for this machine, where it knows machines."""
-  prefix = f"{args.slices}x" if args.slices > 1 else ""
-  machine = f"{prefix}{args.topology}"
-  return config_file.load_for(args.config, machine, overrides)
+def _show(args, config, topology, plans, console) -> None:
+  from emma_jax.planner import duration, table
+
+  took = None
+  if args.what == "train":
+    took = duration.of(plans, topology.chips, args.mfu)
+  if args.json:
+    print(json.dumps(table.as_json(plans, took)))
+    return
+  for plan in plans:
+    (table.show_brief if args.brief else table.show)(plan, console)
+  if took:
+    table.show_duration(took, console, args.usd_per_chip_hour)
+  if args.what == "sample" and all(p.fits for p in plans):
+    draw, decode = (p.step_seconds_estimate for p in plans)
+    steps, rows = int(config["sample"]["steps"]), args.rows or topology.devices
+    console.print(
+      f"{rows} at once: a picture's {steps} steps "
+      f"{duration.spoken(steps * draw)}; a token of an answer "
+      f"{duration.spoken(decode)}. Reading the prompt and decoding the latents "
+      "come on top."
+    )
 
 
 def _stage(args, config) -> str:
@@ -150,34 +187,37 @@ def _plans(args, config, topology, devices) -> list:
   from emma_jax.planner import jobs, row_shapes
   from emma_jax.planner import plan as plan_lib
 
-  if args.what == "train":
-    found = row_shapes.train(config, _stage(args, config), devices)
-  else:
-    data = config["data"]
-    rows = args.rows or len(devices)
-    found = jobs.sample(
-      config,
-      jobs.Request(
-        rows=rows,
-        height=args.side or data["height"],
-        width=args.side or data["width"],
-        text=args.text_tokens,
-        edit=args.task == "edit",
-      ),
-      devices,
-    )
+  with progress.phase(f"Tracing {args.what} for {topology}"):
+    if args.what == "train":
+      found = row_shapes.train(config, _stage(args, config), devices)
+    else:
+      found = jobs.sample(config, _request(args, config, devices), devices)
   flags = _flags(args, topology)
   out = []
-  for job in found:
+  for i, job in enumerate(found, 1):
     path = args.save_hlo
     if path and len(found) > 1:
       path = f"{path}.{job.name}"
-    out.append(
-      plan_lib.make(
+    with progress.phase(f"Compiling {job.name} ({i} of {len(found)})"):
+      plan = plan_lib.make(
         job, topology, flags, top=args.top, save_hlo=path, quick=args.quick
       )
-    )
+    out.append(plan)
   return out
+
+
+def _request(args, config, devices):
+  """What is sampled."""
+  from emma_jax.planner import jobs
+
+  data = config["data"]
+  return jobs.Request(
+    rows=args.rows or len(devices),
+    height=args.side or data["height"],
+    width=args.side or data["width"],
+    text=args.text_tokens,
+    edit=args.task == "edit",
+  )
 
 
 def _recipe(args, config, console) -> int:
@@ -196,6 +236,9 @@ def _recipe(args, config, console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
+  from emma_jax.planner import chip_table
+
+  chip_table.quiet()  # before anything brings JAX along
   return common.run(_main, argv, _mistakes())
 
 

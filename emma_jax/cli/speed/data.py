@@ -1,4 +1,10 @@
-"""emma-speed data: pictures per second and core, beside a DataLoader."""
+"""emma-speed data: pictures per second and core, beside a DataLoader.
+
+  emma-speed data [--pictures FILE ...] [--frame HEIGHTxWIDTH]
+
+From ArrayRecord to packed rows, beside PyTorch's DataLoader with Pillow (extras
+`torch` and `fast`).
+"""
 
 import argparse
 from collections.abc import Mapping
@@ -11,7 +17,10 @@ from emma_jax.speed import data_comparison, data_rows
 def add(commands: Any) -> None:
   """Adds the parser of `emma-speed data`."""
   parser = commands.add_parser(
-    "data", help="pictures per second and core, beside PyTorch's DataLoader"
+    "data",
+    help="pictures per second and core, beside PyTorch's DataLoader",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
   add(

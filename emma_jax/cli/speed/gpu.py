@@ -1,4 +1,10 @@
-"""emma-speed gpu: a train step beside PyTorch's, and a denoising step."""
+"""emma-speed gpu: a train step beside PyTorch's, and a denoising step.
+
+  emma-speed gpu [--config FILE:STAGE,MACHINE] [--parts P ...] [--json FILE]
+
+On the GPU that is here: a stage's real train step, the same step in PyTorch,
+and a denoising step of another config's model. launch/bench_gpu.sh calls it.
+"""
 
 import argparse
 from collections.abc import Mapping
@@ -16,7 +22,12 @@ from emma_jax.speed import gpu
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-speed gpu`."""
-  parser = commands.add_parser("gpu", help="a train step and a denoising step")
+  parser = commands.add_parser(
+    "gpu",
+    help="a train step and a denoising step",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   add = parser.add_argument
   add(
     "--config",

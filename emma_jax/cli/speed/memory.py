@@ -1,4 +1,10 @@
-"""emma-speed memory: DC-AE's memory, with and without tiles."""
+"""emma-speed memory: DC-AE's memory, with and without tiles.
+
+  emma-speed memory [--dtypes D ...]
+
+What coding pictures of 1024x1024 and 2048x512 takes, as XLA reserves it and as
+the process peaks. Weights are random.
+"""
 
 import argparse
 from collections.abc import Mapping
@@ -11,7 +17,10 @@ from emma_jax.speed import memory
 def add(commands: Any) -> None:
   """Adds the parser of `emma-speed memory`."""
   parser = commands.add_parser(
-    "memory", help="DC-AE's memory, with and without tiles"
+    "memory",
+    help="DC-AE's memory, with and without tiles",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument(
     "--pictures",

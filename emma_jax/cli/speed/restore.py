@@ -1,4 +1,11 @@
-"""emma-speed restore: a host's memory while a whole model is restored."""
+"""emma-speed restore: a host's memory while a whole model is restored.
+
+  emma-speed restore [--config FILE] [--forms F ...] [--devices N ...]
+  emma-speed restore --config.model.llm.num_layers=8
+
+Writes random weights of the config's shapes, and restores them onto simulated
+devices in a process of its own: what it takes beside the weights themselves.
+"""
 
 import argparse
 from collections.abc import Mapping
@@ -15,7 +22,10 @@ from emma_jax.speed import comparison, restore
 def add(commands: Any) -> None:
   """Adds the parser of `emma-speed restore`."""
   parser = commands.add_parser(
-    "restore", help="a host's memory while a whole model is restored"
+    "restore",
+    help="a host's memory while a whole model is restored",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
   add(

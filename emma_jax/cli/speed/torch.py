@@ -1,4 +1,11 @@
-"""emma-speed torch: published models' seconds beside torch, on the CPU."""
+"""emma-speed torch: published models' seconds beside torch, on the CPU.
+
+  emma-speed torch [--rows R ...] [--dtypes D ...] [--threads N]
+
+Times Qwen3-0.6B (prefill and cached decode), SigLIP2 so400m and DC-AE f32c32
+beside transformers and diffusers (extra `torch`), in processes that take turns.
+Weights are random.
+"""
 
 import argparse
 from collections.abc import Mapping
@@ -13,7 +20,12 @@ from emma_jax.speed import child, comparison
 
 def add(commands: Any) -> None:
   """Adds the parser of `emma-speed torch`."""
-  parser = commands.add_parser("torch", help="seconds beside torch, on the CPU")
+  parser = commands.add_parser(
+    "torch",
+    help="seconds beside torch, on the CPU",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
   add = parser.add_argument
   add("--rows", nargs="+", choices=comparison.ROWS, default=comparison.ROWS)
   add(

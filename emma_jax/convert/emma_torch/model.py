@@ -28,6 +28,10 @@ from .vision import VisionTower
 
 FORMAT = "emma-torch-2"
 EXACT = ("heads.", "vision.router.", "autoencoder.latent.")  # always float32
+CONTEXT = (
+  4096  # tokens of a request, of files that do not say sample.max_context
+)
+CHARACTERS = 128  # of a token, at most
 
 
 class Emma:
@@ -43,6 +47,7 @@ class Emma:
     self.llm, x = Llm(w.llm, self.c["llm"]), w.llm.embed.weight
     self.device, self.dtype = x.device, x.dtype
     self.answer_ids = torch.cat([torch.arange(*r) for r in about["answer_ids"]])
+    self.max_context = self.sample.get("max_context", CONTEXT)
 
   @classmethod
   def load(cls, folder, device="cpu", dtype=torch.float32):
@@ -72,10 +77,16 @@ class Emma:
     limit = self.sample["max_tokens"] if max_tokens is None else max_tokens
     if limit < 1:
       raise ValueError(f"{max_tokens=} must be positive.")
-    eos = self.tokenizer.special("<|im_end|>")
-    answers, parts, cache = [], [], None
+    if limit > self.max_context:
+      raise ValueError(f"max_tokens={limit} is more than {self.max_context}.")
+    eos, turns = self.tokenizer.special("<|im_end|>"), list[list]()
     for question in [questions] if one else questions:
-      parts += self.message(*placed(question, shown))
+      parts = [eos, "\n"] if turns else []
+      turns.append([*parts, *self.message(*placed(question, shown))])
+      shown = []
+    self.check_size("The conversation", itertools.chain(*turns))
+    answers, cache = [], None
+    for parts in turns:
       hidden, cache = self.read(parts, self.route, cache)
       said: list[int] = []
       while len(said) < limit:
@@ -85,7 +96,6 @@ class Emma:
         said.append(token)
         hidden, cache = self.read([token], cache=cache)
       answers.append(self.tokenizer.decode(said))
-      shown, parts = [], [eos, "\n"]
     return answers[0] if one else answers
 
   def draw(self, prompt: str, *, size=None, noise=None, seed=0, **changes):
@@ -148,7 +158,10 @@ class Emma:
     t = torch.linspace(1, 0, s["steps"] + 1, dtype=torch.float64)
     t = (s["shift"] * t / (1 + (s["shift"] - 1) * t)).to(x)
     begin = self.tokenizer.special("<|vision_start|>")
-    caches = [(g, self.read([*said, begin])[1]) for g, said in contexts if g]
+    contexts = [(g, [*said, begin]) for g, said in contexts]
+    for _, said in contexts:
+      self.check_size("The request", said)
+    caches = [(g, self.read(said)[1]) for g, said in contexts if g]
     for now, then in itertools.pairwise(t):
       tokens = self.adapt("gen", None, x.to(self.dtype), grid)
       tokens = tokens + self.embed_time(now[None])[:, None]
@@ -162,6 +175,31 @@ class Emma:
     picture = self.autoencoder.decode(x.to(self.dtype), grid)[0].float()
     finite(picture, "A picture", self.dtype)
     return ((picture + 1) / 2).clamp(0, 1).movedim(0, -1)
+
+  def check_size(self, name: str, parts) -> None:
+    """Raises ValueError for parts of more than `max_context` tokens, before one
+    is computed; a reference outside of the Und branch is not counted."""
+    tokens, most = 0, self.max_context
+    for kind, run in itertools.groupby(parts, type):
+      if kind is str:
+        text = "".join(run)
+        if len(text) > most * CHARACTERS:
+          raise ValueError(f"{name} has {len(text)} characters; shorten it.")
+        tokens += len(self.tokenizer.encode(text))
+        continue
+      c = self.c["fusion"]
+      of_picture = 1 if c["mode"] == "channel" else 2
+      for x in run:
+        if kind is int:
+          tokens += 1
+        elif x[0] == "und" or c["reference_branch"] == "und":
+          y, x = x[1].shape[:2]
+          tokens += of_picture * math.ceil(y / GRID) * math.ceil(x / GRID)
+    if tokens > most:
+      raise ValueError(
+        f"{name} takes {tokens} tokens, pictures included; at most "
+        f"sample.max_context={most} of them fit. Shorten it."
+      )
 
   def read(self, parts: list, route="versatile", cache=None):
     """Hidden states of more parts (text, token ids, or ("und" or "ref",

@@ -7,14 +7,14 @@ from .primitives import gelu, layer_norm, layers, linear, two_layers
 
 
 class VisionTower:
-  """SigLIP2 (arXiv 2502.14786) whose last blocks are one of two experts."""
+  """SigLIP2 (arXiv 2502.14786) whose last blocks are one of several experts."""
 
   def __init__(self, w, c: dict):
     self.w, self.c, self.encoder = w, c, c["encoder"]
 
   def __call__(self, pixels_PCYX, route: str):
     """Semantic tokens (P, T, 4 D) of pictures in [-1, 1]. route: the expert for
-    all, "versatile" or "stem", or "router": each picture's own choice."""
+    all, as "versatile" or "stem", or "router": each picture's own choice."""
     w, c, native = self.w, self.encoder, (self.encoder["native_grid"],) * 2
     x = F.conv2d(pixels_PCYX, w.embed.weight, w.embed.bias, c["patch_size"])
     position = w.embed.position.float().mT.unflatten(1, native)[None]
@@ -29,9 +29,12 @@ class VisionTower:
       )
     x = self.run(w.lower, (x + position.to(x.dtype)).flatten(2).mT)
     if route == "router":
-      science_P = two_layers(w.router, x.float().mean(1)).softmax(-1)[:, 1]
-      stem_P = (science_P > self.c["router_threshold"])[:, None, None]
-      x = torch.where(stem_P, self.run(w.stem, x), self.run(w.versatile, x))
+      others_Pe = two_layers(w.router, x.float().mean(1)).softmax(-1)[:, 1:]
+      most_P, best_P = others_Pe.max(-1)
+      lower, x = x, self.run(w.versatile, x)
+      for number, name in enumerate(("stem", *self.c["extra_experts"])):
+        own_P = (most_P > self.c["router_threshold"]) & (best_P == number)
+        x = torch.where(own_P[:, None, None], self.run(vars(w)[name], lower), x)
     else:
       x = self.run(vars(w)[route], x)
     # A token is 2x2 patches, one after the other along the channels.

@@ -24,9 +24,7 @@ from emma_jax.data.batching.pack_info import PackInfo
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.pictures.images import GRID
 from emma_jax.data.transforms import Picture, Sample, Text
-from emma_jax.structs import DRAWING, EDITING, STEM_UNKNOWN, Batch, TokenIds
-
-_GEN_TASK = {"drawing": DRAWING, "editing": EDITING}
+from emma_jax.structs import GEN_TASKS, STEM_UNKNOWN, Batch, TokenIds
 
 
 def pack(
@@ -329,7 +327,7 @@ def _pictures(parts: Sequence[_Placed], layout: Layout) -> dict[str, Any]:
       arrays["ref_valid_BR"][at] = True
     else:
       arrays["gen_pixels_BMYXC"][at] = p.part.pixels_YXC
-      arrays["gen_task_BM"][at] = _GEN_TASK[p.task]
+      arrays["gen_task_BM"][at] = GEN_TASKS[p.task]
     if arrays["latents"] is not None:
       patches.put_latent(arrays["latents"], p.part, *at, p.cell)
   return arrays

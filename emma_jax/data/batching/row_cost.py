@@ -25,10 +25,16 @@ from emma_jax.data.pictures.images import GRID
 from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import schema
 from emma_jax.data.records.lengths import Lengths
+from emma_jax.structs import GEN_TASKS, RECORDS, Editing
 
 # Of a record without a picture that has to be of a certain size.
 ANY_BUCKET = -1
-_DRAWN = [schema.TASKS.index(task) for task in ("drawing", "editing")]
+_DRAWN = [schema.TASKS.index(task) for task in GEN_TASKS]
+_EDITED = [
+  schema.TASKS.index(task)
+  for task, record in RECORDS.items()
+  if issubclass(record, Editing)
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,9 +165,8 @@ class RowCost:
 
 def count(lengths: Lengths, rules: RowLimits) -> RowCost:
   """RowCost of all records of a side file, vectorised."""
-  kind = {task: lengths.task == i for i, task in enumerate(schema.TASKS)}
-  drawing, editing = kind["drawing"], kind["editing"]
-  asked = ~(drawing | editing)
+  drawn = np.isin(lengths.task, _DRAWN)
+  editing, asked = np.isin(lengths.task, _EDITED), ~drawn
   bucket = bucket_of(lengths, rules.buckets, rules.native)
   clean = np.array([x.clean_cost for x in rules.layouts])[bucket]
   patches = np.zeros(len(lengths), np.int64)
@@ -180,7 +185,7 @@ def count(lengths: Lengths, rules: RowLimits) -> RowCost:
   besides = shown if in_gen else shown + reference
   text, turns = _cut(lengths, rules, besides, asked)
   need = np.stack(
-    [text + besides, pictures, references, drawing | editing, patches], axis=1
+    [text + besides, pictures, references, drawn, patches], axis=1
   )
   T, cropped, too_cropped = _framed(lengths, rules, bucket)
   gen = np.where(asked, 0, T) + (reference if in_gen else 0)

@@ -20,16 +20,8 @@ import dataclasses
 from typing import Any
 
 from emma_jax.data.pictures.images import BadRecord
-from emma_jax.structs import (
-  STEM_GENERAL,
-  STEM_SCIENCE,
-  STEM_UNKNOWN,
-  Drawing,
-  Editing,
-  RawPicture,
-  Record,
-  Understanding,
-)
+from emma_jax.data.records import schema
+from emma_jax.structs import Drawing, Editing, RawPicture, Record, Understanding
 
 # The first of these that a row has is its caption.
 CAPTIONS = ("caption", "text", "prompt", "txt")
@@ -79,12 +71,8 @@ def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:
 
 
 def stem_of(row: Row, where: str) -> int:
-  """STEM_SCIENCE, STEM_GENERAL or STEM_UNKNOWN of `stem`; or BadRecord."""
-  stem = row.get("stem")
-  if stem not in (None, True, False):
-    raise BadRecord(where, f"stem is {stem!r}, not true or false")
-  label = STEM_SCIENCE if stem else STEM_GENERAL
-  return STEM_UNKNOWN if stem is None else label
+  """The code of `stem`, one of `schema.STEM_VALUES`; or BadRecord."""
+  return schema.stem_code(row.get("stem"), where)
 
 
 def _conversations(row: Row, where: str, resolve: Resolve) -> Understanding:

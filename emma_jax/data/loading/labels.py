@@ -36,7 +36,7 @@ class LabelCounts:
 
   stem: int = 0
   general: int = 0
-  unlabelled: int = 0
+  unlabelled: int = 0  # the last; the others are classes
 
   @classmethod
   def of(cls, labels: Iterable[int]) -> "LabelCounts":
@@ -56,8 +56,8 @@ class LabelCounts:
 
   @property
   def labelled(self) -> int:
-    """Pictures of either class."""
-    return self.stem + self.general
+    """Pictures of any class."""
+    return sum(self._classes().values())
 
   @property
   def pictures(self) -> int:
@@ -67,13 +67,17 @@ class LabelCounts:
   @property
   def both(self) -> bool:
     """Whether there is something to tell apart."""
-    return self.stem > 0 and self.general > 0
+    return sum(n > 0 for n in self._classes().values()) > 1
+
+  def _classes(self) -> dict[str, int]:
+    out = dataclasses.asdict(self)
+    del out["unlabelled"]
+    return out
 
   def __str__(self) -> str:
-    return (
-      f"{self.stem} STEM, {self.general} general and {self.unlabelled} "
-      "unlabelled pictures"
-    )
+    named = ((n, k.replace("stem", "STEM")) for k, n in self._classes().items())
+    classes = ", ".join(f"{n} {name}" for n, name in named)
+    return f"{classes} and {self.unlabelled} unlabelled pictures"
 
 
 def count(sources: Mapping[str, Source]) -> dict[str, LabelCounts]:

@@ -36,7 +36,13 @@ from emma_jax.data.pictures.preprocess import Preprocess
 from emma_jax.data.records import card as card_lib
 from emma_jax.data.records import schema
 from emma_jax.data.records.shard import OPTIONS, Stretch
-from emma_jax.structs import Drawing, Record, Understanding, WithLatent
+from emma_jax.structs import (
+  GEN_TASKS,
+  Drawing,
+  Record,
+  Understanding,
+  WithLatent,
+)
 
 MAGIC = b"EML1"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -63,7 +69,7 @@ class Settings:
     tasks = set(card.tasks)
     if "understanding" in tasks:
       out["understanding"] = self._sizes("und")
-    if tasks & {"drawing", "editing"}:
+    if tasks & set(GEN_TASKS):
       out["generation"] = self._sizes("target")
     return out
 

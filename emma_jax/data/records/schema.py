@@ -37,6 +37,8 @@ from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.text.chat import IMAGE_MARK
 from emma_jax.structs import (
+  GEN_TASKS,
+  RECORDS,
   STEM_GENERAL,
   STEM_SCIENCE,
   STEM_UNKNOWN,
@@ -46,15 +48,24 @@ from emma_jax.structs import (
   Understanding,
 )
 
+# Labels as headers and rows of public formats say them, and their codes.
+STEM_VALUES: dict[bool | str | None, int] = {
+  None: STEM_UNKNOWN,
+  False: STEM_GENERAL,
+  True: STEM_SCIENCE,
+}
+
 MAGIC = b"EMR1"
 VERSION = 1
-TASKS = ("understanding", "text", "drawing", "editing")
+# Their order is on the disk, too: a new one comes last.
+TASKS = ("understanding", "text", *GEN_TASKS)
 # Above it, a weight is a mistake: an epoch would be one record.
 MAX_WEIGHT = 1000
 # A header of more bytes is damage, or a book in one sample; as Python's objects
 # it may take twenty times as much.
 MAX_HEADER = 16 * 2**20
 _PREFIX = struct.Struct("<4sI")
+_STEM_WORDS = {code: value for value, code in STEM_VALUES.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,11 +87,18 @@ class Stored:
     return pictures_of(self.record)
 
 
+def stem_code(value: Any, where: str) -> int:
+  """The code of a label, one of STEM_VALUES; or BadRecord."""
+  try:
+    return STEM_VALUES[value]
+  except (KeyError, TypeError):  # a list is no key
+    raise BadRecord(where, f"stem is {value!r}, not true or false") from None
+
+
 def task_of(record: Record) -> str:
   """One of TASKS."""
-  if isinstance(record, Understanding):
-    return "understanding" if record.pictures else "text"
-  return "drawing" if isinstance(record, Drawing) else "editing"
+  text = isinstance(record, Understanding) and not record.pictures
+  return "text" if text else record.task
 
 
 def pictures_of(record: Record) -> tuple[Any, ...]:
@@ -163,8 +181,10 @@ def encode(stored: Stored, where: str = "") -> bytes:
   header: dict[str, Any] = {"task": stored.task, "id": record.id}
   if isinstance(record, Understanding):
     header["turns"] = [list(turn) for turn in record.turns]
+    if record.stem not in _STEM_WORDS:
+      raise BadRecord(where, f"its STEM label {record.stem} is none")
     if record.stem != STEM_UNKNOWN:
-      header["stem"] = record.stem == STEM_SCIENCE
+      header["stem"] = _STEM_WORDS[record.stem]
   elif isinstance(record, Drawing):
     header["prompt"] = record.prompt
   else:
@@ -249,34 +269,28 @@ def _record(
   header: Mapping[str, Any], pictures: tuple[bytes, ...], where: str
 ) -> Record:
   task, name = header["task"], str(header.get("id") or where)
-  least = {"text": 0, "drawing": 1, "editing": 2}.get(task, 1)
-  most = {"text": 0, "drawing": 1}.get(task, len(pictures))
   if task not in TASKS:
     raise BadRecord(where, f"the task {task!r} is unknown; known are {TASKS}")
+  kind = RECORDS.get(task)  # of "text" none
+  edit = kind if kind is not None and issubclass(kind, Editing) else None
+  least = 2 if edit else {"text": 0}.get(task, 1)
+  most = {"text": 0, "drawing": 1}.get(task, len(pictures))
   if not least <= len(pictures) <= most:
     raise BadRecord(where, f"{len(pictures)} pictures in a record of {task}")
   if task == "drawing":
     return Drawing(prompt=header["prompt"], picture=pictures[0], id=name)
-  if task == "editing":
-    return Editing(
+  if edit:
+    return edit(
       sources=pictures[:-1],
       instruction=header["instruction"],
       target=pictures[-1],
       id=name,
     )
-  stem = header.get("stem")
-  if stem not in (None, True, False):
-    raise BadRecord(where, f"stem is {stem!r}, not true or false")
-  label = STEM_SCIENCE if stem else STEM_GENERAL
+  stem = stem_code(header.get("stem"), where)
   turns = tuple((question, answer) for question, answer in header["turns"])
   if not all(isinstance(text, str) for turn in turns for text in turn):
     raise BadRecord(where, "turns are not pairs of texts")
-  return Understanding(
-    pictures=pictures,
-    turns=turns,
-    stem=STEM_UNKNOWN if stem is None else label,
-    id=name,
-  )
+  return Understanding(pictures=pictures, turns=turns, stem=stem, id=name)
 
 
 def _number(value: Any) -> float:

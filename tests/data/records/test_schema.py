@@ -134,6 +134,13 @@ def test_what_only_sampling_may_have_is_not_written(record):
     schema.encode(schema.Stored(record=record))
 
 
+def test_a_label_that_is_none_is_not_stored():
+  stored = made.samples()[0]
+  record = dataclasses.replace(stored.record, stem=7)
+  with pytest.raises(BadRecord, match="label 7"):
+    schema.encode(dataclasses.replace(stored, record=record))
+
+
 def test_an_unknown_stem_stays_unknown():
   stored = made.samples()[0]
   record = dataclasses.replace(stored.record, stem=STEM_UNKNOWN)
