@@ -174,6 +174,7 @@ def add_config_arguments(
     parser: of the command.
     folder: of configs/, whose configs `--config list` shows.
     default: the config where none is named; "": it has to be.
+    required: whether it has to be where there is no default.
   """
   parser.add_argument(
     "--config",
