@@ -4,6 +4,7 @@
       --topology v5p:4x4x4
   python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
       --topology v6e:16x16 --slices 2 --json
+  python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1,v5e-256
   python -m emma_jax.cli.plan --config configs/emma_1_7b.py --stage 3_quality \\
       --topology h100:8 --sweep
   python -m emma_jax.cli.plan --config configs/emma_4b.py:stage1 \\
@@ -38,12 +39,12 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add(
     "--topology",
-    required=True,
     metavar="CHIP:SIZE",
     help="v5p:4x4x4, v5e:16x16, v6e:16x16, h100:8, ...; a config that takes "
-    "a machine after a colon gets this one, unless it names one",
+    "a machine after a colon gets this one, unless it names one, which then is "
+    "the default",
   )
-  add("--slices", type=int, default=1, help="TPU slices joined by the network")
+  add("--slices", type=int, help="TPU slices joined by the network [1]")
   add(
     "--what",
     choices=("train", "sample", "recipe"),
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(argv: list[str]) -> int:
   args, overrides = common.parse_arguments(_parser(), argv)
+  _find_machine(args)
   # After the arguments: a mistake in them should not wait for JAX.
   import jax
 
@@ -126,9 +128,26 @@ def _main(argv: list[str]) -> int:
   return code
 
 
+def _find_machine(args) -> None:
+  """Topology and slices that were not given are those of the machine that the
+  config's name has; raises UserError where it has none."""
+  from emma_jax.planner import machines
+
+  named = machines.of_config(args.config)
+  if args.topology is None:
+    if named is None:
+      raise common.UserError(
+        "--topology is missing: v5e:16x16, v5p:4x4x4, h100:8, ...; or name a "
+        "machine after the config's colon, as in emma_4b:stage1,v5e-256."
+      )
+    args.topology = named.topology
+    args.slices = named.slices if args.slices is None else args.slices
+  args.slices = 1 if args.slices is None else args.slices
+
+
 def _config(args, overrides):
   """The config for this machine, where it knows machines."""
-  prefix = f"{args.slices}x" if args.slices > 1 else ""
+  prefix = f"{args.slices}x" if (args.slices or 1) > 1 else ""
   machine = f"{prefix}{args.topology}"
   return config_file.load_for(args.config, machine, overrides)
 
