@@ -64,9 +64,9 @@ class Console(rich.console.Console):
 def console(stderr: bool = False, width: int | None = None) -> Console:
   """The one way in which consoles are made; on stdout, or on stderr."""
   stream = sys.stderr if stderr else sys.stdout
-  own = getattr(stream, "unguarded", stream)
+  above: Any = _Above(getattr(stream, "unguarded", stream))
   return Console(
-    file=stream if _JSON else _Above(own),
+    file=stream if _JSON else above,
     width=width,
     markup=False,
     emoji=False,
@@ -226,7 +226,8 @@ def live() -> Iterator[None]:
   line = LiveLine(stream)
   _LINE.append(line)
   try:
-    yield
+    with guarded():  # or others' lines would not stand above
+      yield
   finally:
     _LINE.clear()
     line.close()

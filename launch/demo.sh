@@ -53,7 +53,7 @@ Took $((elapsed / 60)) min $((elapsed % 60)) s, installation included.
 
 To try next:
   $python -m emma_jax.cli.sample draw --checkpoint $workdir \\
-      --prompt "a red star above a blue square" --out star.png
+      --prompt "a red star and a blue square" --out star.png
   $python -m emma_jax.cli.sample edit --checkpoint $workdir \\
       --image star.png --instruction "make the star green" --out green.png
   $python -m emma_jax.cli.sample ask --checkpoint $workdir \\

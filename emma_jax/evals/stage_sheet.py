@@ -18,6 +18,7 @@ from emma_jax.structs import Drawing, Editing, Understanding
 
 NAME = "stages.png"
 _ROWS = {"drawing": 4, "editing": 2, "understanding": 2}
+_SEARCHED = 16  # the first samples of a task, of which those rows are
 _NONE = "-"  # where an evaluation did not have the sample
 
 
@@ -46,7 +47,7 @@ def write(
   ]
   rows = []
   for task in _ROWS:
-    for outcome in outcomes.get(task, ())[: _ROWS[task]]:
+    for outcome in _shown(outcomes.get(task, ()), _ROWS[task]):
       key = task, outcome.record.id
       cells = [found.get(key, _NONE) for found in (*columns, *others)]
       rows.append(contact_sheet.Row(*_asked(outcome), cells))
@@ -69,7 +70,7 @@ def _column(
     return {}
   out: dict[tuple[str, str], np.ndarray | str] = {}
   for line in lines:
-    if line["set"] not in _ROWS or line["index"] >= _ROWS[line["set"]]:
+    if line["set"] not in _ROWS or line["index"] >= _SEARCHED:
       continue
     key = line["set"], line["id"]
     if "turns" in line:
@@ -81,6 +82,12 @@ def _column(
     except (OSError, KeyError):
       continue  # somebody made room: the others are shown
   return out
+
+
+def _shown(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
+  """The first ones, those first whose words Pillow's own font can write."""
+  first = list(outcomes[:_SEARCHED])
+  return sorted(first, key=lambda o: not _asked(o)[0].isascii())[:count]
 
 
 def _asked(outcome: Outcome) -> tuple[str, list[np.ndarray]]:

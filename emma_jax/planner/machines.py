@@ -52,7 +52,9 @@ def parse(word: str) -> Machine | None:
     return None
   number = int(found[3]) // (2 if chip.name in _TWO_CORES else 1)
   sides = _sides(number, chip.axes)
-  return sides and Machine(f"{chip.name}:{'x'.join(map(str, sides))}", count)
+  if sides is None:
+    return None
+  return Machine(f"{chip.name}:{'x'.join(map(str, sides))}", count)
 
 
 def _sides(number: int, axes: int) -> tuple[int, ...] | None:

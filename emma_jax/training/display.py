@@ -101,12 +101,13 @@ class Display:
     self._now = Progress(stage=stage, step=step, steps=self._stages[stage])
 
   def step(self, step: int, step_seconds: float | None) -> None:
-    """The stage's `step` is done, after so many seconds a step so far."""
+    """The stage's `step` is done; until something is logged, after so many
+    seconds a step."""
     if self._now is None:
       return
-    self._now = dataclasses.replace(
-      self._now, step=step, **self._times(step, step_seconds)
-    )
+    if self._now.loss is not None:
+      step_seconds = self._now.step_seconds
+    self._now = _after(self._now, step, step_seconds)
     if self._active and terminal.is_live():
       self._draw()
 
@@ -125,28 +126,17 @@ class Display:
       self.begin(stage, own)
     assert self._now is not None
     self._now = dataclasses.replace(
-      self._now,
-      step=own,
+      _after(self._now, own, seconds),
       loss=_number(values.get("loss/total")),
       tokens_per_second=_number(timing.get("tokens_per_second")),
       memory=_number(
         timing.get("peak_memory_bytes", timing.get("host_memory_bytes"))
       ),
-      **self._times(own, seconds),
     )
     if terminal.is_live():
       self._draw()
     elif not terminal.event("step", **_finite(self._now)):
       self.note(sentence(self._now))
-
-  def _times(
-    self, step: int, step_seconds: float | None
-  ) -> dict[str, float | None]:
-    assert self._now is not None
-    if step_seconds is None or not step_seconds > 0:
-      return {"seconds_left": None}
-    left = max(self._now.steps - step, 0) * step_seconds
-    return {"step_seconds": step_seconds, "seconds_left": left}
 
   def end(self) -> None:
     """The stage has ended: what the bar has shown last stays as a line."""
@@ -156,7 +146,7 @@ class Display:
 
   def note(self, text: str) -> None:
     """A line that stays, above the live one."""
-    print(text, file=sys.stderr, flush=True)
+    print(terminal.plain(text), file=sys.stderr, flush=True)
 
   def _draw(self) -> None:
     encoding = getattr(sys.stderr, "encoding", None) or "ascii"
@@ -167,6 +157,16 @@ class Display:
     except (UnicodeError, LookupError):
       bar = "#"
     terminal.show(lambda columns: line(now, columns, bar))
+
+
+def _after(p: Progress, step: int, step_seconds: float | None) -> Progress:
+  """The same at another step, with its time left."""
+  if step_seconds is None or not step_seconds > 0:
+    return dataclasses.replace(p, step=step, seconds_left=None)
+  left = max(p.steps - step, 0) * step_seconds
+  return dataclasses.replace(
+    p, step=step, step_seconds=step_seconds, seconds_left=left
+  )
 
 
 def short(number: float, digits: int = 4) -> str:

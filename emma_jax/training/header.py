@@ -47,9 +47,11 @@ def stage_line(run: Run, stage: Stage, step: int) -> str:
   """Of a stage that begins, or goes on after `step`."""
   trained = trained_parameters(run, stage)
   frozen = parameters(run) - trained
-  out = f"Stage {stage.name}: {stage.steps:,} steps; trains {size(trained)}"
-  out += f" parameters, {size(frozen)} are frozen"
-  return out + (f"; from step {step:,} on." if step else ".")
+  steps = f"{stage.steps:,} steps"
+  if step:
+    steps = f"steps {step + 1:,} to {stage.steps:,}"
+  moves = f"trains {size(trained)} parameters, freezes {size(frozen)}"
+  return f"Stage {stage.name}: {steps}; {moves}."
 
 
 def device() -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from typing import Any
 
 from emma_jax.exits import Exit
 
@@ -43,7 +44,7 @@ class StopRequest:
   def __init__(self, answer: Answer | None = None):
     """`answer`: called by a thread when a signal comes."""
     self._signal: str = ""
-    self._former = {}
+    self._former: dict[signal.Signals, Any] = {}
     self._answer, self._at_once = answer, False
     self._ends: tuple[socket.socket, socket.socket] | None = None
     self._former_fd = -1

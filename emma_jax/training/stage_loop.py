@@ -137,6 +137,8 @@ class StageLoop:
         due = step % self.r.save_every == 0 or self.saver.due
         if due or last or asked:
           with self.timer.excluded(), self.ledger.of("checkpoint"):
+            if last or asked:  # it is waited for
+              self.display.doing(f"saving step {self.first + step}")
             self._save(step, state, wait=last or asked)
         if asked and not last:
           raise Stopped(

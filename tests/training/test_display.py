@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import re
 
 import pytest
 import rich.cells
@@ -79,6 +80,21 @@ def test_a_log_has_short_lines_with_time_left(capsys):
   ]
 
 
+def test_the_live_line_counts_every_step(monkeypatch):
+  """At the rate that was logged last, and before by that of the steps so far."""
+  shown = []
+  monkeypatch.setattr(terminal, "is_live", lambda: True)
+  monkeypatch.setattr(terminal, "show", lambda render: shown.append(render(40)))
+  bar = display.Display([("a", 10)])
+  bar.begin("a", 2)
+  bar.step(3, 2.0)
+  bar.show(4, VALUES, TIMING)
+  bar.step(5, 2.0)
+  left = [re.search(r"\d/10 .* (\d:\d\d)", line)[1] for line in shown]
+  assert left == ["0:14", "0:03", "0:02"]
+  assert shown[0].startswith("a 3/10") and "loss 0.5" in shown[2]
+
+
 def test_json_lines_are_objects(capsys):
   shown = display.Display([("a", 10)])
   with terminal.guarded(), terminal.json_lines():
@@ -117,4 +133,6 @@ def test_the_header_says_what_moves_and_where(tmp_path):
   assert "at stage 3_quality, step 2: 7 of 10 steps are done" in said
   assert "drawing: world:drawing:train" in said and "editing" not in said
   line = header.stage_line(run, run.stages[1], 0)
-  assert line == "Stage 3_quality: 5 steps; trains 2 parameters, 0 are frozen."
+  assert line == "Stage 3_quality: 5 steps; trains 2 parameters, freezes 0."
+  line = header.stage_line(run, run.stages[1], 2)
+  assert line.startswith("Stage 3_quality: steps 3 to 5; ")
