@@ -1,6 +1,6 @@
 """What a person sees of a training: a live line, or short lines in a log.
 
-  1_pretraining 120/350 ━━━━━━━━ 1:12 loss 1.234 0.172 s/step 12.3K tok/s 1.2 GB
+  1_pretraining 120/350 ━━━───── 1:12 loss 1.234 0.172 s/step 12.3K tok/s 1.2 GB
 
 A fixed short set in a fixed order, which fits 80 columns: stage, step, bar,
 time left of the stage, loss, seconds a step, tokens a second, memory at its
@@ -15,7 +15,7 @@ import sys
 from emma_jax import terminal
 
 Values = Mapping[str, float | int | str]
-_BAR = "━"
+_BAR, _PLAIN_BAR = "━─", "#-"  # what is done, and the rest
 _SHORTEST, _LONGEST = 3, 30  # columns of the bar
 _NAME = 16  # columns of a stage's name
 
@@ -54,10 +54,10 @@ def line(p: Progress, columns: int, bar: str = _BAR) -> str:
   """Of a terminal; what does not fit is left out from its end.
 
   >>> p = Progress(stage="a", step=5, steps=10, seconds_left=65, loss=0.51234)
-  >>> line(p, 40, "#")
-  'a 5/10 ########         1:05 loss 0.5123'
-  >>> line(p, 16, "#")
-  'a 5/10 ##   1:05'
+  >>> line(p, 40, "#-")
+  'a 5/10 ########-------- 1:05 loss 0.5123'
+  >>> line(p, 16, "#-")
+  'a 5/10 ##-- 1:05'
   """
   head = f"{_cut(p.stage)} {p.step}/{p.steps}"
   left = clock(p.seconds_left)
@@ -69,8 +69,8 @@ def line(p: Progress, columns: int, bar: str = _BAR) -> str:
   if room < _SHORTEST:
     return f"{head} {text()}"
   room = min(room, _LONGEST)
-  share = min(p.step / max(p.steps, 1), 1.0)
-  return f"{head} {bar * round(share * room):{room}} {text()}"
+  done = round(min(p.step / max(p.steps, 1), 1.0) * room)
+  return f"{head} {bar[0] * done}{bar[1] * (room - done)} {text()}"
 
 
 def sentence(p: Progress) -> str:
@@ -155,7 +155,7 @@ class Display:
     try:
       _BAR.encode(encoding)
     except (UnicodeError, LookupError):
-      bar = "#"
+      bar = _PLAIN_BAR
     terminal.show(lambda columns: line(now, columns, bar))
 
 

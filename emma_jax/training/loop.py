@@ -113,8 +113,8 @@ def _answer(name: str, count: int) -> None:
   """What a signal is answered, at once: of a thread, see `StopRequest`."""
   if count == 1:
     text = (
-      f"{name}: stopping; what was trained is saved first. Ctrl-C again leaves "
-      "without saving."
+      f"{name}: stopping; what was trained is saved first. "
+      "Ctrl-C again: unsaved."
     )
   elif count == 2:
     text = "Leaving without saving. Ctrl-C once more ends the process at once."

@@ -55,7 +55,7 @@ def test_a_line_fits_and_keeps_its_order(progress, columns):
 
 def test_what_is_not_known_yet_is_left_out():
   first = display.Progress(stage="a", step=0, steps=10)
-  assert display.line(first, 79).split() == ["a", "0/10", "-:--"]
+  assert display.line(first, 79).split() == ["a", "0/10", "─" * 30, "-:--"]
   assert display.sentence(first) == "a 0/10  -:-- left"
 
 
@@ -81,7 +81,7 @@ def test_a_log_has_short_lines_with_time_left(capsys):
 
 
 def test_the_live_line_counts_every_step(monkeypatch):
-  """At the rate that was logged last, and before by that of the steps so far."""
+  """At the rate that was logged last; before, by that of the steps so far."""
   shown = []
   monkeypatch.setattr(terminal, "is_live", lambda: True)
   monkeypatch.setattr(terminal, "show", lambda render: shown.append(render(40)))
