@@ -6,7 +6,7 @@
 set -euo pipefail
 start=$SECONDS
 cat <<'END'
-Trains a tiny EMMA from nothing through the paper's six stages, on this CPU: to
+Trains a tiny EMMA from nothing through the paper's six stages, on the CPU: to
 answer questions about pictures, to draw and to edit them. On 2 cores about 10
 minutes of training and 4 of scoring; 3 GB of memory, 300 MB of disk; and the
 first time some minutes to install. After each stage runs/demo/stages.png shows
@@ -48,7 +48,7 @@ Report: $repo/$workdir/report.html
 Scores: $repo/$workdir/scores.json
 Sheet:  $repo/$workdir/stages.png
         the same prompts after each stage, and the shipped model's in the last
-        column: the same model, trained six times as long
+        column: of the same size, trained six times as long
 Took $((elapsed / 60)) min $((elapsed % 60)) s, installation included.
 
 To try next:
