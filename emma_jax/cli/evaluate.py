@@ -53,29 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     help="where scores.json, predictions.jsonl and report.html go (default: "
     "the folder evaluation, in the training's working directory or here)",
   )
-  parser.add_argument(
-    "--samples",
-    type=int,
-    metavar="N",
-    help="samples of every set: of each task, and of each held-out set",
-  )
-  parser.add_argument(
-    "--quick",
-    action="store_true",
-    help=f"a look: {_QUICK['samples']} samples a task in {_QUICK['steps']} "
-    "denoising steps, no held-out sets, no ceiling; its scores are rough",
-  )
-  parser.add_argument("--split", choices=("test", "val"), help="of the world")
-  parser.add_argument(
-    "--tasks",
-    metavar="A,B",
-    help="some of understanding, drawing, editing (default: all)",
-  )
-  parser.add_argument(
-    "--no-held-out",
-    action="store_true",
-    help="leave out unseen pairs, Chinese prompts and double edits",
-  )
+  _add_sets(parser)
   parser.add_argument(
     "--reference",
     action="store_true",
@@ -99,6 +77,33 @@ def _parser() -> argparse.ArgumentParser:
     "--debug", action="store_true", help="show stack traces of errors"
   )
   return parser
+
+
+def _add_sets(parser: argparse.ArgumentParser) -> None:
+  """What is scored: how many samples, of which sets."""
+  parser.add_argument(
+    "--samples",
+    type=int,
+    metavar="N",
+    help="samples of every set: of each task, and of each held-out set",
+  )
+  parser.add_argument(
+    "--quick",
+    action="store_true",
+    help=f"a look: {_QUICK['samples']} samples a task in {_QUICK['steps']} "
+    "denoising steps, no held-out sets, no ceiling; its scores are rough",
+  )
+  parser.add_argument("--split", choices=("test", "val"), help="of the world")
+  parser.add_argument(
+    "--tasks",
+    metavar="A,B",
+    help="some of understanding, drawing, editing (default: all)",
+  )
+  parser.add_argument(
+    "--no-held-out",
+    action="store_true",
+    help="leave out unseen pairs, Chinese prompts and double edits",
+  )
 
 
 def _main(argv: list[str]) -> int:

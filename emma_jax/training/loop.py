@@ -95,18 +95,25 @@ def train(
       record=record or run_file.RunFile(workdir, first),
       display=Display([(s.name, s.steps) for s in run.stages], first),
     )
-    rewind: spikes.Rewind | None = None
-    while True:
-      try:
-        return _train(session, rewind)
-      except spikes.Rewind as back:
-        rewind = spikes.Rewind(back.stage, back.step, back.left_out)
-        checkpoints.set_aside_after(run.first_step(back.stage) + back.step)
-      except Interrupted:
-        raise Stopped(
-          f"Stopped by {stop.reason}; there was nothing new to save. The same "
-          "command continues."
-        ) from None
+    return _train_all(session)
+
+
+def _train_all(session: Session) -> dict | None:
+  """All that is left, going back where a loss jumped; see `train`."""
+  run, rewind = session.run, None
+  while True:
+    try:
+      return _train(session, rewind)
+    except spikes.Rewind as back:
+      rewind = spikes.Rewind(back.stage, back.step, back.left_out)
+      session.checkpoints.set_aside_after(
+        run.first_step(back.stage) + back.step
+      )
+    except Interrupted:
+      raise Stopped(
+        f"Stopped by {session.stop.reason}; there was nothing new to save. The "
+        "same command continues."
+      ) from None
 
 
 def _answer(name: str, count: int) -> None:
