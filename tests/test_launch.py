@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from emma_jax import exits, xla_flags
-from emma_jax.cli import common, speed, train
+from emma_jax.cli import common, evaluate, sample, speed, train
 from emma_jax.exits import Exit
 
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
@@ -282,3 +282,14 @@ def test_the_shells_line_is_right(tmp_path):
   ).stdout
   want = xla_flags.variables("v6e", os.environ)["LIBTPU_INIT_ARGS"]
   assert got.strip() == want
+
+
+def test_what_the_demo_says_to_try_next_is_understood():
+  text = (LAUNCH / "demo.sh").read_text().replace("\\\\\n", " ")
+  lines = [x.strip() for x in text.splitlines() if x.startswith("  $python")]
+  assert len(lines) == 5
+  parsers = {"sample": sample, "evaluate": evaluate, "train": train}
+  for line in lines:
+    _, _, module, *words = shlex.split(line.replace("$workdir", "runs/demo"))
+    parser = parsers[module.removeprefix("emma_jax.cli.")]._parser()
+    parser.parse_args(words)

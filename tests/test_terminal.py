@@ -2,9 +2,12 @@
 
 import doctest
 import io
+import logging
 import os
+import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -157,3 +160,83 @@ def test_files_hold_halves_of_characters(tmp_path):
 def test_only_a_newline_ends_a_line(tmp_path):
   (tmp_path / "a").write_bytes("a\u2028b\x85c\r\x0b\nd".encode())
   assert files.lines(tmp_path / "a") == ["a\u2028b\x85c\r\x0b\n".encode(), b"d"]
+
+
+# ------------------------------------------------------------- the last line
+
+
+def _screen(written: str) -> list[str]:
+  """What a terminal shows of it: lines, each as it was last drawn."""
+  lines = [""]
+  for part in re.split("(\r\x1b\\[2K|\n)", written):
+    if part == "\n":
+      lines.append("")
+    elif part.startswith("\r"):
+      lines[-1] = ""
+    else:
+      lines[-1] += part
+  return lines
+
+
+@pytest.fixture
+def terminal_40(monkeypatch):
+  """Makes stdout and stderr a terminal of 40 columns; gives its lines."""
+  stream = io.StringIO()
+  monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+  monkeypatch.setenv("TERM", "xterm")
+  monkeypatch.setenv("COLUMNS", "40")
+  for name in ("CI", "NO_COLOR", "TTY_COMPATIBLE"):
+    monkeypatch.delenv(name, raising=False)
+
+  def make():
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    return lambda: _screen(stream.getvalue())
+
+  return make
+
+
+def test_lines_stand_above_the_live_one_and_nothing_is_left_of_it(terminal_40):
+  screen = terminal_40()
+  with terminal.guarded(), terminal.live():
+    terminal.show(lambda columns: "#" * (columns + 9))
+    assert screen() == ["#" * 39]
+    print("to", "stdout")
+    print("half", end="", file=sys.stderr)
+    assert screen() == ["to stdout", "half"]  # it waits for the line's end
+    print(" a line", file=sys.stderr)
+    terminal.console().print("a table")
+    with terminal.live():  # inside another: the same one
+      terminal.doing("compiling\x1b")
+    assert screen()[:3] == ["to stdout", "half a line", "a table"]
+    assert screen()[3] == "compiling\\x1b ... 0 s"
+  assert screen() == ["to stdout", "half a line", "a table", ""]
+  assert not terminal.is_live()
+
+
+def test_in_a_log_what_is_done_is_a_line_said_once(capsys):
+  terminal._TOLD.clear()
+  with terminal.live():
+    for what in ("loading", "loading", "compiling"):
+      terminal.doing(what)
+  assert capsys.readouterr().err == "Loading ...\nCompiling ...\n"
+
+
+def test_warnings_of_libraries_are_folded(capsys):
+  """And in no other form: an import may have called basicConfig."""
+  basic, root = logging.StreamHandler(sys.stderr), logging.getLogger()
+  root.addHandler(basic)
+  with terminal.guarded(), terminal.folded_logs(), warnings.catch_warnings():
+    warnings.simplefilter("always")
+    for _ in range(2):
+      logging.getLogger("absl").warning("odd %s\nand more", "thing")
+    logging.getLogger("orbax.checkpoint").error("gone")
+    logging.getLogger("jax._src").info("hello")
+    warnings.warn("slow", UserWarning, stacklevel=1)
+  assert basic in root.handlers  # as it was
+  root.removeHandler(basic)
+  assert capsys.readouterr().err.splitlines() == [
+    "WARNING: absl: odd thing",
+    "WARNING: orbax: gone",
+    "WARNING: UserWarning: slow",
+  ]

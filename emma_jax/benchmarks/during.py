@@ -59,8 +59,8 @@ class BenchmarkEvaluator:
 
   def __call__(
     self, params: dict, stage: str, step: int, last: bool, router_trained: bool
-  ) -> None:
-    """Scores `params` at the global `step`.
+  ) -> dict[str, float]:
+    """Scores `params` at the global `step`; the scores by name.
 
     A judge that fails is told, and ends nothing.
     """
@@ -94,7 +94,7 @@ class BenchmarkEvaluator:
     if index == 0:
       try:
         stages.judge(run, self.sources, stop=runs.never)
-        self._remember(stages.score(run, self.sources), stage, step)
+        return self._remember(stages.score(run, self.sources), stage, step)
       except (BadRun, BadSettings, JudgeError, OSError) as error:
         # A server that is down must not end a training; all is kept, and
         # `emma-benchmark judge --out` goes on with it.
@@ -104,13 +104,14 @@ class BenchmarkEvaluator:
           file=sys.stderr,
           flush=True,
         )
+    return {}
 
   @staticmethod
   def _wait(name: str) -> None:
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices(f"benchmarks, step {name}")
 
-  def _remember(self, path: str, stage: str, step: int) -> None:
+  def _remember(self, path: str, stage: str, step: int) -> dict[str, float]:
     """A line of numbers, in the file and for the reader."""
     content = folders.read_json(path, "nothing was scored")
     found = {one["name"]: tables.headline(one) for one in content["sets"]}
@@ -126,3 +127,8 @@ class BenchmarkEvaluator:
       for name, x in found.items()
     )
     print(f"Benchmarks at step {step}: {told}", file=sys.stderr, flush=True)
+    return {
+      f"benchmarks/{name}": float(x["score"])
+      for name, x in found.items()
+      if x["score"] is not None
+    }

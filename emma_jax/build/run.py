@@ -131,6 +131,12 @@ def _stage(
   validation: HeldOutBatches | None,
 ) -> Stage:
   section, where = config["stages"][name], f"stages.{name}"
+  if section["warmup_steps"] > section["steps"]:
+    raise ConfigError(
+      f"config.{where}.warmup_steps={section['warmup_steps']} are more than "
+      f"config.{where}.steps={section['steps']}: set both, or shorten all "
+      f"stages with --max_steps {section['steps']}."
+    )
   optimizer = make(
     OptimizerConfig,
     {

@@ -128,6 +128,7 @@ class Saver:
     self._checkpoints, self._workdir = checkpoints, workdir
     self._limit, self._note = limit, note
     self._pending: int | None = None  # step that is being written
+    self._began = 0.0  # reading of the clock
     self._needed = 0
     self._error: tuple[int, BaseException] | None = None
     self._told = False
@@ -176,7 +177,7 @@ class Saver:
     if not sound.all_agree(self._error is None):
       return
     try:
-      self._pending = step
+      self._pending, self._began = step, time.monotonic()
       self._checkpoints.save(step, state, meta=meta)
     except Exception as error:
       self._fail(step, error)
@@ -201,6 +202,9 @@ class Saver:
       return
     self._failures = 0
     self._record(step)
+    path = self._workdir / self._checkpoints.directory.name / str(step)
+    seconds = time.monotonic() - self._began
+    self._note(f"saved step {step} -> {path} [{seconds:.1f} s]")
 
   def _fail(self, step: int, error: Exception) -> None:
     self._pending = None

@@ -52,7 +52,7 @@ def run(
   mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
   known = dict.fromkeys(mistakes, Exit.MISTAKE)
   storage.quiet_logs(not debug)
-  with terminal.guarded():
+  with terminal.guarded(), terminal.folded_logs(not debug):
     try:
       return main([a for a in argv if a != "--debug"]) or 0
     except Exception as error:

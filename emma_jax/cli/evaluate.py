@@ -2,6 +2,7 @@
 
   emma-evaluate
   emma-evaluate --checkpoint runs/demo --samples 500 --reference
+  emma-evaluate --checkpoint runs/demo --quick
   emma-evaluate --checkpoint runs/demo --tasks drawing --no-held-out
   emma-evaluate --checkpoint runs/emoji --und und_val.jsonl --t2i t2i_val.jsonl
 
@@ -20,6 +21,12 @@ from emma_jax.build import config_file
 from emma_jax.cli import common, devices
 
 _FILES = {"und": "understanding", "t2i": "drawing", "edit": "editing"}
+
+
+# Settings of `--quick`; its scores are not those of the usual ones.
+_QUICK: dict[str, Any] = dict(
+  samples=16, batch=16, steps=10, held_out=False, ceiling=False
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,18 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     help="where scores.json, predictions.jsonl and report.html go (default: "
     "the folder evaluation, in the training's working directory or here)",
   )
-  parser.add_argument("--samples", type=int, help="samples per task")
-  parser.add_argument("--split", choices=("test", "val"), help="of the world")
-  parser.add_argument(
-    "--tasks",
-    metavar="A,B",
-    help="some of understanding, drawing, editing (default: all)",
-  )
-  parser.add_argument(
-    "--no-held-out",
-    action="store_true",
-    help="leave out unseen pairs, Chinese prompts and double edits",
-  )
+  _add_sets(parser)
   parser.add_argument(
     "--reference",
     action="store_true",
@@ -81,6 +77,33 @@ def _parser() -> argparse.ArgumentParser:
     "--debug", action="store_true", help="show stack traces of errors"
   )
   return parser
+
+
+def _add_sets(parser: argparse.ArgumentParser) -> None:
+  """What is scored: how many samples, of which sets."""
+  parser.add_argument(
+    "--samples",
+    type=int,
+    metavar="N",
+    help="samples of every set: of each task, and of each held-out set",
+  )
+  parser.add_argument(
+    "--quick",
+    action="store_true",
+    help=f"a look: {_QUICK['samples']} samples a task in {_QUICK['steps']} "
+    "denoising steps, no held-out sets, no ceiling; its scores are rough",
+  )
+  parser.add_argument("--split", choices=("test", "val"), help="of the world")
+  parser.add_argument(
+    "--tasks",
+    metavar="A,B",
+    help="some of understanding, drawing, editing (default: all)",
+  )
+  parser.add_argument(
+    "--no-held-out",
+    action="store_true",
+    help="leave out unseen pairs, Chinese prompts and double edits",
+  )
 
 
 def _main(argv: list[str]) -> int:
@@ -139,8 +162,10 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     "held_out": not args.no_held_out,
     "reference": args.reference,
   }
+  if args.quick:
+    changes |= _QUICK
   if args.samples is not None:
-    changes["samples"] = args.samples
+    changes |= {"samples": args.samples, "held_out_samples": args.samples}
   if args.split:
     changes["split"] = args.split
   if args.tasks:

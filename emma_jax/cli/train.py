@@ -3,6 +3,8 @@
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny \\
       --config.data.seed=3 --config.stages.1_pretraining.steps=500
+  python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/try \\
+      --max_steps 10 --stages 0_alignment,1_pretraining
   python -m emma_jax.cli.train status runs/tiny   # how it is doing; see --help
 
 On several hosts every process runs the same command; see launch/. Exit codes:
@@ -24,7 +26,8 @@ import time
 import traceback
 from typing import Any
 
-from emma_jax.build import config_file, sections
+from emma_jax import terminal
+from emma_jax.build import config_file, sections, shorter
 from emma_jax.cli import common, devices
 from emma_jax.exits import Exit
 from emma_jax.training import run_file
@@ -43,6 +46,24 @@ def _parser() -> argparse.ArgumentParser:
     type=pathlib.Path,
     help="checkpoints, metrics, scores and the report; the same command "
     "with the same folder continues the run",
+  )
+  parser.add_argument(
+    "--max_steps",
+    type=int,
+    metavar="N",
+    help="a short run: at most N steps a stage; warm-up and average shrink "
+    "alike",
+  )
+  parser.add_argument(
+    "--stages",
+    metavar="A,B",
+    help="only these stages of the config, such as 0_alignment,1_pretraining",
+  )
+  parser.add_argument(
+    "--log_format",
+    choices=("text", "json"),
+    default="text",
+    help="json: every line on stdout and stderr is an object [text]",
   )
   parser.add_argument(
     "--profile",
@@ -87,6 +108,11 @@ def _read(argv: list[str]) -> _Asked:
   start = time.perf_counter()
   args, overrides = common.parse_arguments(_parser(), argv)
   config = config_file.load(args.config, overrides)
+  if args.stages is not None:
+    names = [name.strip() for name in args.stages.split(",")]
+    shorter.stages(config, [name for name in names if name])
+  if args.max_steps is not None:
+    shorter.steps(config, args.max_steps)
   digest = run_file.digest(sections.plain(config))
   return _Asked(args=args, config=config, digest=digest, start=start)
 
@@ -94,6 +120,7 @@ def _read(argv: list[str]) -> _Asked:
 def _claim(asked: _Asked) -> int:
   """Makes the working folder this run's alone, and trains."""
   args = asked.args
+  terminal.doing("loading the program")
   from emma_jax.training import folder, goodput
 
   ledger = goodput.Ledger(since=asked.start)
@@ -110,7 +137,9 @@ def _claim(asked: _Asked) -> int:
       f"--workdir {args.workdir}: a bucket has to be mounted as a folder, such "
       "as by gcsfuse; see launch/."
     )
+  terminal.doing("looking for devices")
   devices.join(args)
+  terminal.doing("building the model and opening its data")
   _check_memory(asked.config, args.workdir)
   with folder.claimed(args.workdir):
     return _train(asked, ledger, profile)
@@ -223,14 +252,17 @@ def _benchmarks(args: argparse.Namespace, config: dict[str, Any]) -> Any:
 
 
 def _both(*evaluators: Any) -> Any:
-  """Calls all that there are, one after the other; None where there is none."""
+  """Calls all that there are, one after the other, and returns their scores;
+  None where there is none."""
   every = [one for one in evaluators if one is not None]
   if not every:
     return None
 
-  def call(*given: Any) -> None:
+  def call(*given: Any) -> dict[str, float]:
+    found: dict[str, float] = {}
     for one in every:
-      one(*given)
+      found |= one(*given)
+    return found
 
   return call
 
@@ -242,6 +274,19 @@ def main(argv: list[str] | None = None) -> int:
     from emma_jax.cli import train_status
 
     return train_status.main(argv[1:])
+  with terminal.json_lines(_wants_json(argv)):
+    return _run(argv)
+
+
+def _wants_json(argv: list[str]) -> bool:
+  """Before the arguments are read: mistakes in them are lines, too."""
+  return "--log_format=json" in argv or (
+    "--log_format" in argv[:-1]
+    and argv[argv.index("--log_format") + 1] == "json"
+  )
+
+
+def _run(argv: list[str]) -> int:
   asked: list[_Asked] = []
   code = common.run(lambda argv: asked.append(_read(argv)), argv)
   if not asked or _told_done(asked[0]):
@@ -251,7 +296,8 @@ def main(argv: list[str] | None = None) -> int:
   def train(argv: list[str]) -> int:
     nonlocal error
     try:
-      return _claim(asked[0])
+      with terminal.live():
+        return _claim(asked[0])
     except BaseException as raised:
       error = f"{type(raised).__name__}: {raised}"
       raise

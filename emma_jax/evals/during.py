@@ -13,7 +13,7 @@ import jax
 
 from emma_jax import sharding
 from emma_jax.build import sections
-from emma_jax.evals import predictions, reference, runner, table
+from emma_jax.evals import predictions, reference, runner, stage_sheet, table
 from emma_jax.evals.files import NoRecords
 from emma_jax.evals.outcomes import Evaluation, Scores
 from emma_jax.evals.run_report import RunReport
@@ -76,11 +76,13 @@ class StageEvaluator:
     self._make_session = make_session
     self._load_reference = load_reference
     self.report = report or RunReport(self.workdir, self.config)
+    self._beside: dict[str, Any] = {}  # outcomes of other weights, by name
 
   def __call__(
     self, params: dict, stage: str, step: int, last: bool, router_trained: bool
-  ):
-    """Evaluates `params` after `stage` at the global `step`.
+  ) -> dict[str, float]:
+    """Evaluates `params` after `stage` at the global `step`; its scores by
+    name.
 
     Pictures in questions take the router's way if it is a trained one.
     """
@@ -91,10 +93,12 @@ class StageEvaluator:
         self.workdir / predictions.folder_of(step), done.outcomes
       )
       self._remember(done.scores, stage)
+      self._draw(done)
     if last and jax.process_index() == 0:
       self._finish(done)
     else:
       self.report.write(done)
+    return table.numbers(done.scores) if done is not None else {}
 
   def _evaluate(
     self, params: dict, stage: str, step: int, last: bool, route: str
@@ -140,9 +144,9 @@ class StageEvaluator:
       self._note("No reference model is installed to compare with.")
       return
     self._note("Evaluating the reference model on the same samples.")
-    scores["reference"] = reference.scores(
-      settings, load or reference.load, table.Lines()
-    )
+    found = reference.run(settings, load or reference.load, table.Lines())
+    scores["reference"] = found.scores
+    self._beside["shipped model"] = found.outcomes
 
   def _remember(self, scores: Scores, stage: str):
     entry = {"stage": stage, "step": scores["step"]} | scores
@@ -150,6 +154,21 @@ class StageEvaluator:
     self._note(
       f"After {stage}: {table.summary(scores)} [{scores['seconds']:.0f} s]"
     )
+
+  def _draw(self, done: Evaluation) -> None:
+    """The sheet of all stages so far; one that is lost ends no run."""
+    step = done.scores["step"]
+    history = runner.read_history(self.workdir / "scores.jsonl")
+    history = [e for e in history if e["step"] <= step and "stage" in e]
+    try:
+      path = stage_sheet.write(
+        self.workdir, history, done.outcomes, self._beside
+      )
+    except OSError as error:
+      self._note(f"No sheet of the stages: {error}")
+      return
+    if path is not None:
+      self._note(f"The same prompts after each stage -> {path}")
 
   def _finish(self, done: Evaluation | None):
     scores = done.scores if done else None

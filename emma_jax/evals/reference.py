@@ -6,7 +6,7 @@ from typing import Any
 
 from emma_jax.checkpoints import locate
 from emma_jax.evals import runner
-from emma_jax.evals.outcomes import Progress, Scores, quiet
+from emma_jax.evals.outcomes import Evaluation, Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.structs import TASKS
 
@@ -29,7 +29,19 @@ def scores(
   progress: Progress = quiet,
 ) -> Scores:
   """Its scores of the three tasks on the very samples of `settings`."""
+  return run(settings, load_session, progress).scores
+
+
+def run(
+  settings: EvalSettings,
+  load_session: Callable[[], Any] = load,
+  progress: Progress = quiet,
+) -> Evaluation:
+  """The same, with what it made."""
   settings = dataclasses.replace(settings, held_out=False, ceiling=False)
-  found = runner.evaluate(load_session(), settings, progress)
+  found = runner.run(load_session(), settings, progress)
   kept = (*TASKS, "checkpoint", "step", *runner.TIMING)
-  return {k: v for k, v in found.items() if k in kept}
+  return Evaluation(
+    scores={k: v for k, v in found.scores.items() if k in kept},
+    outcomes=found.outcomes,
+  )

@@ -159,10 +159,23 @@ def summary(scores: Scores) -> str:
   )
 
 
-class Lines:
-  """A Progress on stderr that speaks up when something takes its time.
+def numbers(scores: Scores) -> dict[str, float]:
+  """Scores by name, "scores/drawing", "scores/drawing/counting",
+  "scores/held_out/drawing_zh", where there are any."""
+  found = {
+    f"scores/{task}": scores[task]["score"] for task in MAIN if task in scores
+  }
+  for task in (t for t in MAIN if t in scores):
+    for kind, entry in scores[task]["kinds"].items():
+      found[f"scores/{task}/{kind}"] = entry["score"]
+  for name, entry in scores.get("held_out", {}).items():
+    found[f"scores/held_out/{name}"] = entry["score"]
+  return {name: float(x) for name, x in found.items() if x is not None}
 
-  Lines, not a bar: the bar of a training run may be on the screen.
+
+class Lines:
+  """A Progress on stderr: on the live line of a terminal where there is one,
+  else a line when something takes its time.
   """
 
   def __init__(self, every: float = 10.0, clock=time.monotonic):
@@ -170,7 +183,10 @@ class Lines:
     self._last = clock()
 
   def __call__(self, what: str, done: int, total: int):
-    """Says how far `what` is, if the last line is long enough ago."""
+    """Says how far `what` is; in a line, if the last one is long enough ago."""
+    if terminal.is_live():
+      terminal.doing(f"evaluating {NAMES.get(what, what)}, {done} of {total}")
+      return
     now = self._clock()
     if done < total and now - self._last >= self._every:
       self._last = now

@@ -6,7 +6,7 @@ written: a run that is killed in between looks again, and the log of one that
 goes on is that of one that was not disturbed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import time
 from typing import Any
@@ -48,7 +48,8 @@ class Look:
 Observer = Callable[[Look], None]
 # Called after each stage, by all processes: (params as they lie on the run's
 # mesh, stage name, global step, last, whether the router is a trained one).
-AfterStage = Callable[[dict, str, int, bool, bool], None]
+# Returns scores by name, for the run's writers; or None.
+AfterStage = Callable[[dict, str, int, bool, bool], Mapping[str, float] | None]
 
 
 class Looks:
@@ -91,10 +92,13 @@ class Looks:
       return
     with self._timer.excluded():
       if self._validates(step):
+        self._writer.doing("measuring held-out records")
         with self._ledger.of("validation"):
           self._validate(step, state)
       if self._observer is not None:
         cause = "samples" if self._samples(step) else "report"
+        if cause == "samples":
+          self._writer.doing("drawing, editing and answering samples")
         with self._ledger.of(cause):
           self._observe(step, state, router_trained)
 
@@ -106,7 +110,10 @@ class Looks:
     with self._timer.excluded(), self._ledger.of("evaluation"):
       averaged = self._stage.next_stage_weights == "ema"
       params = state.params(averaged=averaged)
-      self._midway(params, self._stage.name, step, False, router_trained)
+      found = self._midway(
+        params, self._stage.name, step, False, router_trained
+      )
+    self._writer.scores(step, found or {})
 
   def _last(self, step: int) -> bool:
     return step == self._stage.steps

@@ -6,15 +6,17 @@ stage and step it holds, and the data stream is a function of the step.
 
 import contextlib
 import pathlib
+import sys
 
 import jax
 
-from emma_jax import distributed, sharding
+from emma_jax import distributed, sharding, terminal
 from emma_jax.checkpoints import checkpointer as ckpt
 from emma_jax.checkpoints import saving
 from emma_jax.training import (
   folder,
   goodput,
+  header,
   latents,
   looks,
   run_file,
@@ -22,9 +24,10 @@ from emma_jax.training import (
   starting,
 )
 from emma_jax.training import metrics as metrics_lib
+from emma_jax.training.display import Display
 from emma_jax.training.run import FREE_KEYS, Run, Stage
 from emma_jax.training.session import Session
-from emma_jax.training.signals import StopRequest
+from emma_jax.training.signals import Interrupted, StopRequest
 from emma_jax.training.stage_loop import StageLoop, Stopped
 
 __all__ = ("FREE_KEYS", "Run", "Stage", "Stopped", "train")
@@ -64,7 +67,10 @@ def train(
     Vanished: the run has saved checkpoints, but none is there.
   """
   mesh = sharding.make_mesh(run.mesh)
+  first = jax.process_index() == 0
   with folder.claimed(workdir) as check, contextlib.ExitStack() as stack:
+    if first:
+      stack.enter_context(terminal.live())
     distributed.check_shared(workdir)
     folder.check_history(run, workdir)
     checkpoints = stack.enter_context(
@@ -73,7 +79,7 @@ def train(
       )
     )
     folder.check_space(run, checkpoints, mesh)
-    stop = stack.enter_context(StopRequest())
+    stop = stack.enter_context(StopRequest(_answer if first else None))
     session = Session(
       run=run,
       workdir=workdir,
@@ -86,36 +92,71 @@ def train(
       after_stage=after_stage,
       midway=midway,
       observer=observer,
-      record=record or run_file.RunFile(workdir, jax.process_index() == 0),
+      record=record or run_file.RunFile(workdir, first),
+      display=Display([(s.name, s.steps) for s in run.stages], first),
     )
-    rewind: spikes.Rewind | None = None
-    while True:
-      try:
-        return _train(session, rewind)
-      except spikes.Rewind as back:
-        rewind = spikes.Rewind(back.stage, back.step, back.left_out)
-        checkpoints.set_aside_after(run.first_step(back.stage) + back.step)
+    return _train_all(session)
+
+
+def _train_all(session: Session) -> dict | None:
+  """All that is left, going back where a loss jumped; see `train`."""
+  run, rewind = session.run, None
+  while True:
+    try:
+      return _train(session, rewind)
+    except spikes.Rewind as back:
+      rewind = spikes.Rewind(back.stage, back.step, back.left_out)
+      session.checkpoints.set_aside_after(
+        run.first_step(back.stage) + back.step
+      )
+    except Interrupted:
+      raise Stopped(
+        f"Stopped by {session.stop.reason}; there was nothing new to save. The "
+        "same command continues."
+      ) from None
+
+
+def _answer(name: str, count: int) -> None:
+  """What a signal is answered, at once: of a thread, see `StopRequest`."""
+  if count == 1:
+    text = (
+      f"{name}: stopping; what was trained is saved first. "
+      "Ctrl-C again: unsaved."
+    )
+  elif count == 2:
+    text = "Leaving without saving. Ctrl-C once more ends the process at once."
+  else:
+    text = "Ended."
+  print(text, file=sys.stderr, flush=True)
 
 
 def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
   """What is left of a run, by its newest checkpoint, after a `rewind` as after
   a restart; returns the final parameters."""
-  run, mesh = session.run, session.mesh
-  index, state, meta = starting.resume(run, session.checkpoints, mesh)
+  run, mesh, stop = session.run, session.mesh, session.stop
+  # Of several processes none leaves alone.
+  alone = jax.process_count() == 1
+  display = session.display
+  display.doing("opening the newest checkpoint")
+  with stop.at_once(alone):
+    index, state, meta = starting.resume(run, session.checkpoints, mesh)
   first = sum(s.steps for s in run.stages[:index])
-  done = first + (int(state.step) if state is not None else 0)
+  own = int(state.step) if state is not None else 0
   params: dict | None = None
   routed = meta.get("router_trained", False)
-  display = metrics_lib.Display(sum(s.steps for s in run.stages), run.name)
   with metrics_lib.MetricWriter(
     session.workdir, display, jax.process_index() == 0, run.writers, run.config
   ) as writer:
-    writer.truncate_after(done)
+    writer.truncate_after(first + own)
     sizes = [
       (s.name, s.steps, s.layout.rows * s.layout.slots) for s in run.stages
     ]
-    session.record.begin(run.name, sizes, done, run.log_every)
-    for note in run.notes:
+    session.record.begin(run.name, sizes, first + own, run.log_every)
+    resumed = f"stage {meta['stage']}, step {own}" if meta else ""
+    for note in (
+      *header.lines(run, session.workdir, mesh, first + own, resumed),
+      *run.notes,
+    ):
       writer.note(note)
     saver = saving.Saver(
       session.checkpoints, session.workdir, run.max_failed_saves, writer.note
@@ -123,7 +164,9 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
     for i in range(index, len(run.stages)):
       stage = run.stages[i]
       if state is None:
-        state, routed = starting.begin(run, stage, params, routed, mesh)
+        display.doing(f"making or loading the weights of {stage.name}")
+        with stop.at_once(alone):
+          state, routed = starting.begin(run, stage, params, routed, mesh)
         params = None  # not held beside the state
       latents.check(
         stage.source.latents if stage.source else {}, state.params()
@@ -137,10 +180,26 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
       params = state.params(averaged=stage.next_stage_weights == "ema")
       first += stage.steps
       if session.after_stage is not None:
-        session.record.doing(f"evaluating {stage.name}")
-        with session.ledger.of("evaluation"):
-          session.after_stage(
-            params, stage.name, first, i + 1 == len(run.stages), routed
-          )
+        last = i + 1 == len(run.stages)
+        _evaluate(session, writer, params, stage.name, first, last, routed)
       state, meta = None, {}
   return params
+
+
+def _evaluate(
+  session: Session,
+  writer: metrics_lib.MetricWriter,
+  params: dict,
+  stage: str,
+  step: int,
+  last: bool,
+  routed: bool,
+) -> None:
+  """After a stage, which is saved; its scores go to the run's writers."""
+  assert session.after_stage is not None  # the caller has asked
+  session.record.doing(f"evaluating {stage}")
+  session.display.doing(f"evaluating {stage}")
+  with session.ledger.of("evaluation"):
+    with session.stop.at_once(jax.process_count() == 1):
+      scores = session.after_stage(params, stage, step, last, routed)
+    writer.scores(step, scores or {})

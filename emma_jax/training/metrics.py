@@ -1,4 +1,4 @@
-"""What a run reports: JSON lines, TensorBoard, and a line on the terminal.
+"""What a run reports: JSON lines, TensorBoard, and a line for people.
 
 `metrics.jsonl` has one object per logged step. Wall-clock figures stand under
 its key "timing"; everything else is a function of config and step, so a run
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import json
 import math
-import os
 import pathlib
 import sys
 import time
@@ -17,14 +16,11 @@ from typing import IO, Any
 
 import jax
 import numpy as np
-import rich.console
-import rich.progress
 
-from emma_jax import files, storage, terminal
+from emma_jax import files, storage
 from emma_jax.structs import Mean
 from emma_jax.training import writers
-
-Values = Mapping[str, float | int | str]
+from emma_jax.training.display import Display, Values
 
 
 class Accumulator:
@@ -80,6 +76,7 @@ class Timer:
 
   def __init__(self, clock=time.perf_counter):
     self._clock = clock
+    self._flushed = (0.0, 0)
     self._reset()
 
   def _reset(self):
@@ -112,9 +109,15 @@ class Timer:
     """Counts the tokens of steps."""
     self._tokens += tokens
 
+  def so_far(self) -> tuple[float, int]:
+    """Seconds and steps since it was made, without what was excluded."""
+    seconds, steps = self._flushed
+    return seconds + self._clock() - self._start, steps + self._steps
+
   def flush(self) -> dict[str, float]:
     """Seconds per step, seconds and share of it waiting for data, tokens per
     second."""
+    self._flushed = self.so_far()
     total = max(self._clock() - self._start, 1e-9)
     steps = max(self._steps, 1)
     result = {
@@ -125,66 +128,6 @@ class Timer:
     }
     self._reset()
     return result
-
-
-class Display:
-  """Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
-
-  def __init__(
-    self,
-    total_steps: int,
-    title: str = "",
-    console: rich.console.Console | None = None,
-  ):
-    self._console = console or terminal.console(stderr=True)
-    self._total, self._title = total_steps, title
-    self._bar = None
-    # CI logs keep every redrawn frame of a live bar.
-    if self._console.is_terminal and not os.environ.get("CI"):
-      self._bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}", markup=False),
-        rich.progress.BarColumn(bar_width=20),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[values]}", markup=False),
-        console=self._console,
-      )
-      self._task = self._bar.add_task(
-        terminal.plain(title), total=total_steps, values=""
-      )
-      self._bar.start()
-
-  def show(self, step: int, values: Values, timing: Values | None = None):
-    """The state after `step`."""
-    text = _line(values, timing)
-    if self._bar:
-      text = terminal.plain(text)
-      self._bar.update(self._task, completed=step, values=text)
-    else:
-      title = f"{self._title} " if self._title else ""
-      self.note(f"{title}step {step}/{self._total} {text}")
-
-  def note(self, text: str):
-    """A line that stays, above the bar."""
-    line = terminal.text(text)
-    self._console.print(line, highlight=False, soft_wrap=True)
-
-  def close(self):
-    """Takes the bar off the terminal; does nothing the second time."""
-    if self._bar:
-      self._bar.stop()
-      self._bar = None
-
-
-def _line(values: Values, timing: Values | None) -> str:
-  parts = [f"{name} {_short(value)}" for name, value in values.items()]
-  if timing and "step_seconds" in timing:
-    parts.append(f"{timing['step_seconds']:.3g} s/step")
-  return "  ".join(parts)
-
-
-def _short(value: Any) -> str:
-  return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class MetricWriter:
@@ -202,7 +145,7 @@ class MetricWriter:
 
     Args:
       workdir: created when missing.
-      display: also shown there, and closed with this.
+      display: also shown there.
       active: False on all processes but the first: does nothing.
       others: writers beside TensorBoard, see `writers`.
       config: of the run, for those; JSON.
@@ -292,6 +235,14 @@ class MetricWriter:
       writer.pictures(step, pictures)
       writer.texts(step, texts)
 
+  def scores(self, step: int, scores: Values) -> None:
+    """What an evaluation found, by name: to the writers alone."""
+    if not self._active or not scores:
+      return
+    self._open()
+    for writer in self._writers:
+      writer.scalars(step, {k: float(v) for k, v in scores.items()})
+
   def _open(self) -> None:
     if self._file is None:
       self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -314,10 +265,13 @@ class MetricWriter:
     elif self._active or everywhere:
       print(text, file=sys.stderr, flush=True)
 
+  def doing(self, what: str) -> None:
+    """What takes its time now, for the reader."""
+    if self._active and self._display:
+      self._display.doing(what)
+
   def close(self):
-    """Closes the display and the files; does nothing the second time."""
-    if self._display:
-      self._display.close()
+    """Closes the files; does nothing the second time."""
     if self._file:
       try:
         self.flush()

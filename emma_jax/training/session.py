@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from emma_jax.checkpoints import checkpointer as ckpt
 from emma_jax.training import goodput, looks, run_file
+from emma_jax.training.display import Display
 from emma_jax.training.run import Run
 from emma_jax.training.signals import StopRequest
 
@@ -28,3 +29,4 @@ class Session:
   midway: looks.AfterStage | None
   observer: looks.Observer | None
   record: run_file.RunFile
+  display: Display

@@ -1,6 +1,5 @@
 """One stage's steps: measured, counted, logged, looked at and saved."""
 
-import contextlib
 
 import jax
 
@@ -12,8 +11,10 @@ from emma_jax.exits import NotFinite
 from emma_jax.structs import Mean
 from emma_jax.training import (
   diagnosis,
+  display,
   finite,
   goodput,
+  header,
   looks,
   router,
   setbacks,
@@ -24,6 +25,9 @@ from emma_jax.training import state as state_lib
 from emma_jax.training.run import Stage
 from emma_jax.training.session import Session
 from emma_jax.training.step import abstract_step, gradient_shares, task_norms
+
+# After so many steps it is said what the stage takes: earlier ones differ.
+_MEASURED = 20
 
 
 class Stopped(Exception):
@@ -54,7 +58,7 @@ class StageLoop:
     self.saver, self.check = saver, session.check
     self.writer, self.stop = writer, session.stop
     self.ledger, self.profile = session.ledger, session.profile
-    self.record = session.record
+    self.record, self.display = session.record, session.display
     self.exchange, self.asked = distributed.Exchange(), False
     self.shapes: set[tuple] = set()  # of batches that have been seen
     data = self.source.config
@@ -111,7 +115,9 @@ class StageLoop:
     step_fn, _, _ = abstract_step(self.r, stage, self.mesh)
     norms_fn = task_norms(self.r, stage, self.mesh)
     data = spikes.Remaining(stage.source, start, self.watch.left_out)
-    self.writer.note(f"Stage {stage.name}: {stage.steps} steps.")
+    self.writer.note(header.stage_line(self.r, stage, start))
+    self.display.begin(stage.name, start)
+    self.display.doing("reading the first batch")
     try:
       for step in range(start + 1, stage.steps + 1):
         with self.timer.waiting(), self.ledger.of("data"):
@@ -120,9 +126,12 @@ class StageLoop:
         shares = self._gradient_shares(step, norms_fn, state, batch)
         state, measured = self._step(step, step_fn, state, batch)
         self._count(step, measured | shares, host.info)
+        self._tell(step, step - start)
         last = step == stage.steps
         if step % self.r.log_every == 0 or last:
           self._log(step, self._measured(state) if last else {})
+        if last:
+          self.display.end()
         asked = self.asked
         self.look_first = asked and not last and self.looks.due(step)
         if not self.look_first:
@@ -130,6 +139,8 @@ class StageLoop:
         due = step % self.r.save_every == 0 or self.saver.due
         if due or last or asked:
           with self.timer.excluded(), self.ledger.of("checkpoint"):
+            if last or asked:  # it is waited for
+              self.display.doing(f"saving step {self.first + step}")
             self._save(step, state, wait=last or asked)
         if asked and not last:
           raise Stopped(
@@ -162,19 +173,39 @@ class StageLoop:
     if self.profile:
       self.profile.before(self.first + step)
     shape = tuple(x.shape for x in jax.tree.leaves(batch))
-    new = shape not in self.shapes
-    if new and self.source.config.framing.buckets:
-      y, x = batch.gen_pixels_BMYXC.shape[2:4]
-      self.writer.note(f"Stage {self.stage.name}: compiling for {y}x{x}.")
-    self.shapes.add(shape)
-    with contextlib.ExitStack() as stack:
-      stack.enter_context(self.ledger.of("compile" if new else goodput.STEPS))
-      if new:  # or the curve of speed begins with what no step takes
-        stack.enter_context(self.timer.excluded())
-      state, measured = step_fn(state, batch)
+    if shape in self.shapes:
+      with self.ledger.of(goodput.STEPS):
+        state, measured = step_fn(state, batch)
+    else:
+      self.shapes.add(shape)
+      self._tell_compiling(batch)
+      # No part of a step's time: rates are of all other steps.
+      with self.timer.excluded(), self.ledger.of("compile"):
+        state, measured = step_fn(state, batch)
     if self.profile:
       self.profile.after(self.first + step, measured)
     return state, measured
+
+  def _tell_compiling(self, batch) -> None:
+    """There is a program for every shape of a batch."""
+    buckets = self.source.config.framing.buckets
+    count, of = len(self.shapes), max(len(buckets), 1)
+    what = f"compiling the step of {self.stage.name}, {count} of {of}"
+    if buckets:
+      y, x = batch.gen_pixels_BMYXC.shape[2:4]
+      self.writer.note(
+        f"Stage {self.stage.name}: compiling for {y}x{x}, {count} of {of}."
+      )
+    self.display.doing(what)
+
+  def _tell(self, step: int, done: int) -> None:
+    """How far the stage is after `done` steps here; once, what it takes."""
+    seconds, steps = self.timer.so_far()
+    each = seconds / steps if steps > 1 else None
+    self.display.step(step, each)
+    if done == min(_MEASURED, self.stage.steps) and each is not None:
+      takes = display.cost(self.stage.steps, each, jax.device_count())
+      self.writer.note(f"Stage {self.stage.name}: {takes}.")
 
   def _gradient_shares(self, step: int, norms_fn, state, batch):
     """Of the gradients of the tasks' losses, at their steps: each one's norm,
@@ -258,6 +289,8 @@ class StageLoop:
     peak = goodput.peak_memory()
     if peak is not None:
       timing["peak_memory_bytes"] = peak
+    else:  # CPUs compute in the process's own
+      timing["host_memory_bytes"] = goodput.host_memory()
     self.writer.write(self.first + step, values, timing)
     samples = self.bad_samples.seen, self.bad_samples.bad
     self.record.progress(

@@ -90,11 +90,6 @@ def resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh) -> Start:
   state = jax.tree.map(jnp.asarray, state).going_on(refused)
   index = names.index(meta["stage"])
   _check_finite(run, index, state, checkpoints, mesh)
-  if jax.process_index() == 0:
-    print(
-      f"Continuing at stage {meta['stage']}, step {int(state.step)}.",
-      flush=True,
-    )
   return Start(index, state, meta)
 
 

@@ -7,6 +7,7 @@ imported before that.
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import importlib.util
+import json
 import os
 import pathlib
 from typing import Any, Protocol
@@ -69,7 +70,7 @@ def opened(
   """
   makes: dict[str, Callable[[pathlib.Path, Mapping[str, Any]], Writer]]
   makes = {"wandb": _Wandb, "mlflow": _Mlflow}
-  out: list[Writer] = [TensorBoard(workdir, purge_step, note)]
+  out: list[Writer] = [TensorBoard(workdir, purge_step, config, note)]
   for name in names:
     kept = _Kept(name, note)
     with kept.told():
@@ -79,15 +80,20 @@ def opened(
 
 
 class TensorBoard:
-  """Event files in WORKDIR/tensorboard."""
+  """An event file in WORKDIR/tensorboard; the config is one of its texts."""
 
   def __init__(
     self,
     workdir: pathlib.Path,
     purge_step: int | None,
+    config: Mapping[str, Any],
     note: Callable[[str], None],
   ):
     self._events = event_files.writer(workdir / "tensorboard", purge_step, note)
+    text = json.dumps(config, indent=2, ensure_ascii=False, default=str)
+    block = "".join(f"    {line}\n" for line in text.split("\n"))
+    # At the step from which on it holds: a run that goes on may change it.
+    self.texts((purge_step or 1) - 1, {"config": block})
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """See Writer."""

@@ -57,18 +57,31 @@ STATE = {"w": jnp.zeros((4, 8)), "key": jax.random.key(0)}
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-  """(Saver, its disk, what it said) of the outcomes of saves."""
+  """(Saver, its disk, what it said of failures) of the outcomes of saves."""
   monkeypatch.setattr(saving, "_PAUSE", 0.001)
 
   def build(*outcomes, limit=3):
     disk, said = Disk(tmp_path / "checkpoints", *outcomes), []
-    return saving.Saver(disk, tmp_path, limit, said.append), disk, said
+    note = lambda text: text.startswith("saved") or said.append(text)
+    return saving.Saver(disk, tmp_path, limit, note), disk, said
 
   return build
 
 
 def after_step(saver):
   saver.take(saver.counts())
+
+
+def test_a_saved_step_is_told_with_its_path(tmp_path):
+  disk, said = Disk(tmp_path / "checkpoints", None, FULL, None), []
+  saver = saving.Saver(disk, tmp_path, 3, said.append)
+  for step in (3, 6, 9):
+    saver.save(step, STATE, {})
+    after_step(saver)
+  told = [line.partition(" [")[0] for line in said if "WARNING" not in line]
+  assert told == [
+    f"saved step {n} -> {tmp_path / 'checkpoints' / str(n)}" for n in (3, 9)
+  ]
 
 
 def test_a_failed_save_is_told_at_the_next_step(make, tmp_path):

@@ -112,6 +112,25 @@ def test_flags_and_files(loaded, tmp_path, capsys):
   EvalSettings.of(loaded[0][1])  # the config itself stays sound
 
 
+def test_samples_are_those_of_every_set(loaded, tmp_path):
+  options = ["--tasks", "drawing", "--samples", "3", "--out", "out"]
+  assert evaluate.main(options) == 0
+  scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+  sets = [scores["drawing"], *scores["held_out"].values()]
+  assert len(sets) == 3 and all(s["n"] == 3 for s in sets)
+
+
+def test_a_quick_look_is_small(loaded, tmp_path):
+  options = ["--quick", "--tasks", "drawing", "--out", "out"]
+  assert evaluate.main(options) == 0
+  scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+  assert scores["drawing"]["n"] == 16 and scores["settings"]["steps"] == 10
+  assert not scores["held_out"] and not scores["ceiling"]
+  assert evaluate.main([*options, "--samples", "2"]) == 0
+  scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+  assert scores["drawing"]["n"] == 2
+
+
 def test_default_folders(loaded, tmp_path):
   assert evaluate.main(["--no-held-out"]) == 0
   assert (tmp_path / "evaluation" / "report.html").is_file()

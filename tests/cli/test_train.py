@@ -1,6 +1,10 @@
 """emma-train: help, and one-line messages for mistakes."""
 
 import doctest
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -209,6 +213,65 @@ def test_another_config_is_not_done(finished):
   _, again = finished
   assert again("--config.evaluate.samples=7")[0] == 99
   assert again("--config.data.seed=7")[0] == 99
+
+
+def test_a_short_run_has_its_flags(call, tmp_path):
+  config = ["--config", "tiny", "--workdir", str(tmp_path)]
+  short = ["--max_steps", "20", "--stages", "1_pretraining,0_alignment"]
+  asked = train._read([*config, *short])
+  steps = {name: s.steps for name, s in asked.config.stages.items()}
+  assert steps == {"0_alignment": 20, "1_pretraining": 20}
+  assert asked.config.stages["1_pretraining"].warmup_steps == 3
+  assert asked.digest != train._read(config).digest
+  code, said = call("--max_steps", "0")
+  assert code == 2 and "at least 1 step" in said
+  code, said = call("--stages", "3_qality")
+  assert code == 2 and "Did you mean 3_quality?" in said
+
+
+def test_lines_for_programs_are_json_from_the_first_on(call):
+  for flag in (["--log_format=json"], ["--log_format", "json"]):
+    code, said = call("--config.data.sed=1", *flag)
+    (line,) = map(json.loads, said.splitlines())
+    assert code == 2 and line["level"] == "error"
+    assert "Did you mean data.seed?" in line["text"]
+
+
+@pytest.mark.slow
+def test_the_smoke_config_does_each_part_of_a_run_once(tmp_path):
+  """All six stages: looks, samples, scores, checkpoints, report, TensorBoard;
+  and nothing but our own lines."""
+  folder = tmp_path / "run"
+  command = ["--config", "smoke", "--workdir", str(folder)]
+  command += ["--log_format", "json", "--max_steps", "2"]
+  # Programs that run twice: compiled in a third of the time.
+  flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+  said = [
+    subprocess.run(
+      [sys.executable, "-m", "emma_jax.cli.train", *command],
+      env=os.environ | flags,
+      capture_output=True,
+      text=True,
+    )
+    for _ in range(2)
+  ]
+  assert [done.returncode for done in said] == [0, 0], said
+  events = [json.loads(line) for line in said[0].stderr.splitlines()]
+  text = "\n".join(e.get("text", "") for e in events)
+  stages = list(train._read(command).config.stages)
+  for stage in stages:
+    assert f"Stage {stage}: 2 steps; trains" in text
+    assert f"After {stage}: understanding" in text
+  steps = [e["stage"] for e in events if e["event"] == "step"]
+  assert list(dict.fromkeys(steps)) == stages
+  assert "saved step 12 -> " in text and "WARNING:absl" not in text
+  for name in ("report.html", "stages.png", "scores.json", "metrics.jsonl"):
+    assert (folder / name).stat().st_size, name
+  (path,) = (folder / "tensorboard").iterdir()
+  written = path.read_bytes()
+  for words in (b"scores/drawing", b"PNG", b"config", b"loss/total"):
+    assert words in written
+  assert "nothing is left to do" in said[1].stdout
 
 
 def test_done_is_said_without_jax(tmp_path):

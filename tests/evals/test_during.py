@@ -1,10 +1,13 @@
 """A killed and resumed run leaves the scores of an undisturbed one."""
 
 import json
+import shutil
 
+import numpy as np
+from PIL import Image
 import pytest
 
-from emma_jax.evals import predictions, runner
+from emma_jax.evals import contact_sheet, predictions, runner, stage_sheet
 from emma_jax.evals.during import StageEvaluator
 from emma_jax.structs import TASKS
 
@@ -53,6 +56,12 @@ def test_resumed_equals_undisturbed(tmp_path, config, capsys):
   for task in TASKS:
     assert final["reference"][task]["score"] == 1.0
   said = capsys.readouterr()
+  sheets = [
+    np.asarray(Image.open(tmp_path / name / stage_sheet.NAME))
+    for name in ("whole", "killed")
+  ]
+  np.testing.assert_array_equal(*sheets)
+  assert "The same prompts after each stage" in said.err
   assert "After 0_alignment: understanding" in said.err
   assert "report.html" in said.out and "scores.json" in said.out
   page = (tmp_path / "whole" / "report.html").read_text()
@@ -62,6 +71,40 @@ def test_resumed_equals_undisturbed(tmp_path, config, capsys):
     folder = tmp_path / "whole" / "evaluations" / f"step-{step}"
     lines = predictions.read(folder / predictions.LINES)
     assert sum(line["set"] == "drawing" for line in lines) == count
+
+
+def test_the_sheet_has_a_column_a_stage_and_one_of_the_shipped_model(
+  tmp_path, config, monkeypatch
+):
+  """Drawings of before and after; what is lost is left out."""
+  config["evaluate"] = dict(config["evaluate"], reference=True)
+  seen = []
+  draw = contact_sheet.sheet
+  monkeypatch.setattr(
+    contact_sheet,
+    "sheet",
+    lambda rows, head: seen.append((rows, head)) or draw(rows, head),
+  )
+  stages(tmp_path, config, PLAN[:2])
+  shutil.rmtree(tmp_path / "evaluations" / "step-10")
+  stages(tmp_path, config, PLAN[2:])
+  assert [len(head) for _, head in seen] == [1, 2, 4]
+  rows, head = seen[-1]
+  assert list(head) == [*(p[0] for p in PLAN), "shipped model"]
+  drawn = [r for r in rows if not isinstance(r.cells[1], str) and not r.shown]
+  assert len(drawn) == 4 and len(rows) == 8
+  for row in drawn:
+    lost, after, last, other = row.cells
+    assert lost == "-"
+    np.testing.assert_array_equal(after, last)
+    np.testing.assert_array_equal(after, other)
+
+
+def test_scores_are_handed_back_for_the_runs_writers(tmp_path, config):
+  evaluator = StageEvaluator(tmp_path, config, make_session=make)
+  found = evaluator({"good": True}, "a", 3, True, False)
+  assert found["scores/drawing"] == 1.0 == found["scores/held_out/drawing_zh"]
+  assert any(name.startswith("scores/editing/") for name in found)
 
 
 def test_the_router_is_taken_once_it_is_trained_whatever_the_stage(

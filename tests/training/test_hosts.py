@@ -166,7 +166,7 @@ def test_sigterm_to_one_stops_all_and_one_process_goes_on(root, alone):
   assert saved(root / "stopped") == [2]
   codes, said = toys(root, "stopped", 1)
   assert codes == [0], said
-  assert "Continuing at stage 1_pretraining, step 2" in said[0]
+  assert "at stage 1_pretraining, step 2: 2 of 10 steps" in said[0]
   same(logged(root / "stopped"), logged(alone))
   assert saved(root / "stopped")[-1] == 2 * STEPS
 
@@ -235,7 +235,7 @@ def test_killed_at_random_and_restarted_two_processes_end_as_one(root):
   told = f"process {where} killed after step {when}\n{said}"
   assert code == 0, told
   assert f"process {where} ended with -9 (SIGKILL)" in said, told
-  assert "Continuing at stage 3_quality" in said, told
+  assert "goes on at stage 3_quality" in said, told
   done = subprocess.run(
     [*command, str(root / "one")],
     env=environment(root),
