@@ -1,6 +1,5 @@
 """One stage's steps: measured, counted, logged, looked at and saved."""
 
-
 import jax
 
 from emma_jax import distributed, sharding
