@@ -58,7 +58,8 @@ class Found:
 
 def look(path: str) -> Found:
   """What a folder or a zip holds; ValueError where it is nothing of these."""
-  return _look(trees.opened(path))
+  tree: Any = trees.opened(path)  # hashed by what it is, not by content
+  return _look(tree)
 
 
 @functools.lru_cache(maxsize=8)
