@@ -65,7 +65,7 @@ def without(mixture: Any, gone: Collection[str]) -> tuple:
   >>> without(((0.0, {"a": 1}), (0.5, {"a": 1, "b": 2})), {"a"})
   ((0.0, {'b': 2}),)
   """
-  left = []
+  left: list[tuple] = []
   for start, weights, *options in mixture:
     kept = {name: w for name, w in weights.items() if name not in gone}
     if kept:
@@ -97,12 +97,12 @@ def _check_used(config: Mapping[str, Any], given: Collection[str]) -> None:
   used = _used(config)
   for key in given:
     section, _, name = key.rpartition(".")
-    if section == FREE[0] and name in config["data"]["sources"]:
-      if name not in used:
-        close = difflib.get_close_matches(name, sorted(used), 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise ConfigError(
-          f"--config.{key}: no stage's mixture has the source {name!r}.{hint} "
-          "Give it a weight, such as --config.stages.STAGE.mixture="
-          f"{','.join(f'{n}=1' for n in [*sorted(used), name])}."
-        )
+    known = config["data"]["sources"]
+    if section == FREE[0] and name in known and name not in used:
+      close = difflib.get_close_matches(name, sorted(used), 1)
+      hint = f" Did you mean {close[0]}?" if close else ""
+      raise ConfigError(
+        f"--config.{key}: no stage's mixture has the source {name!r}.{hint} "
+        "Give it a weight, such as --config.stages.STAGE.mixture="
+        f"{','.join(f'{n}=1' for n in [*sorted(used), name])}."
+      )

@@ -4,6 +4,7 @@
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny \\
       --config.data.seed=3 --config.stages.1_pretraining.steps=500
   python -m emma_jax.cli.train status runs/tiny   # how it is doing; see --help
+  python -m emma_jax.cli.train finetune reference my_pictures --out runs/mine
 
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
@@ -238,6 +239,10 @@ def main(argv: list[str] | None = None) -> int:
     from emma_jax.cli import train_status
 
     return train_status.main(argv[1:])
+  if argv[:1] == ["finetune"]:
+    from emma_jax.cli import finetune
+
+    return finetune.main(argv[1:])
   asked: list[_Asked] = []
   code = common.run(lambda argv: asked.append(_read(argv)), argv)
   if not asked or _told_done(asked[0]):

@@ -9,6 +9,7 @@ from emma_jax.data.loading import batch_stats, dataset, labels
 from emma_jax.structs import Mean
 from emma_jax.training import (
   diagnosis,
+  fill,
   finite,
   goodput,
   looks,
@@ -69,6 +70,7 @@ class StageLoop:
       spikes.phase_starts(data.phases),
       writer.note,
     )
+    self.fill_told = False
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
     self.looks = looks.Looks(
@@ -234,13 +236,15 @@ class StageLoop:
   def _log(self, step: int, more: dict[str, float]) -> None:
     self._settle()
     self.check()
+    means = self.means.flush()
+    self._tell_fill(means)
     updates = step - self.watch.skipped
     rate = optim.schedule(self.stage.optimizer)(updates - 1)
     values: dict[str, float | int | str] = {
       "stage": self.stage.name,
       "stage_step": step,
       "learning_rate": float(rate),
-      **self.means.flush(),
+      **means,
       **self.realised.shares(),
       **self.watch.values(),
       **(self.labels.shares() if self.labels else {}),
@@ -257,6 +261,16 @@ class StageLoop:
     self.record.progress(
       self.first + step, self.stage.name, step, timing, samples
     )
+
+  def _tell_fill(self, means: dict[str, float]) -> None:
+    """Says once, from the first steps, what rows lose or leave empty."""
+    if self.fill_told:
+      return
+    self.fill_told = True
+    samples = self.source.config.samples_per_batch
+    layout = self.stage.layout
+    for line in fill.advice(self.stage.name, layout, samples, means):
+      self.writer.note(line)
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()
