@@ -142,6 +142,44 @@ def with_data(config: Mapping[str, Any], data: OwnData) -> dict[str, Any]:
   return out
 
 
+def decoder(
+  base: Mapping[str, Any],
+  model_name: str,
+  model: Mapping[str, Any],
+  data: OwnData,
+) -> dict[str, Any]:
+  """The config that teaches the model's decoder to show the pictures.
+
+  Args:
+    base: what configs/finetune_decoder.py gives.
+    model_name, model: as in `config`.
+    data: its drawings are shown.
+
+  Raises:
+    ConfigError: there are no drawings.
+  """
+  if "drawing" not in data.train:
+    raise ConfigError(
+      "--decoder learns of pictures with captions, and the data have none."
+    )
+  out, model = plain(base), plain(model)
+  out["model"] = {
+    "kind": "autoencoder",
+    "dtype": model["model"]["dtype"],
+    "autoencoder": model["model"]["autoencoder"],
+  }
+  sizes = ("height", "width", "tokenizer", "max_pixels")
+  out["data"] |= {key: model["data"][key] for key in sizes}
+  out["data"]["sources"] = {"pictures": f"records:{data.train['drawing']}"}
+  section = out["stages"]["autoencoder"]
+  section["load"] = [[".*", f"weights:{model_name}"]]
+  # A caption stands before its picture, and must find room.
+  section["und_tokens"] = max(
+    int(RecordsSource(data.train["drawing"]).lengths.text_tokens().max()), 32
+  )
+  return out
+
+
 def lines(config: Mapping[str, Any], data: OwnData) -> list[str]:
   """What was chosen, for people."""
   section = config["stages"][STAGE]

@@ -30,7 +30,7 @@ from emma_jax.build import config_file, sections
 from emma_jax.cli import common
 from emma_jax.structs import TASKS
 
-CONFIG = "config.py"
+CONFIG, DECODER = "config.py", "decoder.safetensors"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     help="read pictures outside of the data's folders, too",
   )
   add(
+    "--decoder",
+    action="store_true",
+    help="before, teach the autoencoder's decoder to show these pictures "
+    "(configs/finetune_decoder.py); its latents stay what they are",
+  )
+  add(
     "--prepare",
     action="store_true",
     help="only the data and OUT/config.py; print the command that trains",
@@ -97,6 +103,14 @@ def main(argv: list[str]) -> int:
     return 0
   from emma_jax.cli import train
 
+  if args.decoder and not (args.out / DECODER).is_file():
+    folder = args.out / "decoder"
+    code = train.main(
+      ["--config", str(folder / CONFIG), "--workdir", str(folder), *debug]
+    )
+    if code or not _steps_done(folder):
+      return code
+    _pack(folder, args.out / DECODER)
   code = train.main([*command, *debug])
   steps = config["stages"]["finetune"]["steps"]
   if code or _steps_done(args.out) < steps:
@@ -135,13 +149,49 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   rest = {k: v for k, v in overrides.items() if k not in own}
   given = config_file.changed(given, rest)
   data = split(args, given, tasks)
+  if args.decoder:
+    _prepare_decoder(args, argv, model, data)
+    load = [["autoencoder/.*", f"weights:{(args.out / DECODER).absolute()}"]]
+    section = given["stages"][finetune.STAGE]
+    section["load"] = load + section["load"]
   config = finetune.with_data(given, data)
   config["name"] = args.out.absolute().name
   config = sections.plain(config_file.changed(config, rest))
   for line in finetune.lines(config, data):
     print(line, file=sys.stderr)
-  _write_config(args, argv, config)
+  _write_config(args.out, args.model, argv, config)
   return args, config
+
+
+def _prepare_decoder(
+  args: argparse.Namespace, argv: list[str], model: str, data: Any
+) -> None:
+  from emma_jax.build import finetune
+
+  if args.prepare:
+    raise common.UserError(
+      "--prepare and --decoder do not go together: the second run reads what "
+      "the first has made."
+    )
+  base = config_file.load("finetune_decoder")
+  about = finetune.described(model)["config"]
+  config = finetune.decoder(base, model, about, data)
+  (args.out / "decoder").mkdir(parents=True, exist_ok=True)
+  _write_config(args.out / "decoder", args.model, argv, config)
+
+
+def _pack(folder: pathlib.Path, out: pathlib.Path) -> None:
+  """The averaged weights of the decoder's run, and the encoder as it was."""
+  from emma_jax.build import packed
+
+  packed.pack(
+    folder,
+    out,
+    autoencoder=False,
+    pictures=0,
+    dtype="float32",
+    note="a decoder that was fine-tuned",
+  )
 
 
 def _absolute(name: str) -> str:
@@ -151,11 +201,11 @@ def _absolute(name: str) -> str:
 
 
 def _write_config(
-  args: argparse.Namespace, argv: list[str], config: dict[str, Any]
+  out: pathlib.Path, model: str, argv: list[str], config: dict[str, Any]
 ) -> None:
   command = shlex.join(["emma-train", "finetune", *argv])
   text = (
-    f'"""{config["name"]}: {args.model}, fine-tuned on own data.\n\n'
+    f'"""{config["name"]}: {model}, fine-tuned on own data.\n\n'
     f"Written by\n\n  {command}\n\nand read by `emma-train --config "
     f'{CONFIG} --workdir DIR`.\n"""\n\nimport ml_collections\n\n\n'
     "def get_config() -> ml_collections.ConfigDict:\n"
@@ -163,7 +213,7 @@ def _write_config(
     f"  return ml_collections.ConfigDict(_VALUES)\n\n\n_VALUES = "
     f"{pprint.pformat(config, indent=1, width=80, sort_dicts=False)}\n"
   )
-  files.write_text(args.out / CONFIG, text)
+  files.write_text(out / CONFIG, text)
 
 
 def _steps_done(workdir: pathlib.Path) -> int:

@@ -45,7 +45,7 @@ def write(
   for name in (before, str(out)):  # one after the other: both may be large
     session = build_session.load(name)
     made.append(sample(session, asked, tokens=tokens, steps=steps))
-    through = through or _through(session, asked)
+    through = _through(session, asked)  # by what the newer one has
     del session
   rows = [
     _row(part, item, through[n], [of[n] for of in made])
