@@ -1,7 +1,7 @@
 """From a trained model and a user's records to the config that fine-tunes it.
 
 The model's own config says what the model is, how it sees pictures and what its
-stage 3 froze; `configs/finetune.py` says the rest. Rows, samples of a step and
+stage 3 froze; `configs/finetune/emma.py` says the rest. Rows, samples of a step and
 steps follow from the lengths of the records.
 """
 
@@ -84,7 +84,7 @@ def config(
   """The config of a fine-tuning, before its data are known.
 
   Args:
-    base: what configs/finetune.py gives.
+    base: what configs/finetune/emma.py gives.
     model_name: of the weights that the stage starts from.
     model: the config that they were trained by.
 
@@ -151,7 +151,7 @@ def decoder(
   """The config that teaches the model's decoder to show the pictures.
 
   Args:
-    base: what configs/finetune_decoder.py gives.
+    base: what configs/finetune/decoder.py gives.
     model_name, model: as in `config`.
     data: its drawings are shown.
 

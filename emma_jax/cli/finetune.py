@@ -9,7 +9,7 @@ a .safetensors file or an exported folder. DATA are folders of records, or
 whatever `emma-data convert` reads: folders of pictures with texts, zips of
 them, tables; drawings, edits and questions, or any of them. A part of each is
 held out. What the paper's stage 3 freezes is frozen, and rows, samples and
-steps are chosen for the data (configs/finetune.py; any key by
+steps are chosen for the data (configs/finetune/emma.py; any key by
 --config.KEY=VALUE). At the end
 OUT/before_after.png has held-out prompts, edits and questions by the model
 before and after, OUT/report.html and scores.json the scores. The same command
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     "--decoder",
     action="store_true",
     help="before, teach the autoencoder's decoder to show these pictures "
-    "(configs/finetune_decoder.py); its latents stay what they are",
+    "(configs/finetune/decoder.py); its latents stay what they are",
   )
   add(
     "--prepare",
@@ -139,7 +139,7 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     own["finetune.held_out"] = str(args.held_out)
   if args.steps is not None:
     overrides["stages.finetune.steps"] = str(args.steps)
-  base = config_file.load("finetune", own)
+  base = config_file.load("finetune/emma", own)
   common.use_compilation_cache()
   from emma_jax.build import finetune
   from emma_jax.cli.finetune_data import split
@@ -173,7 +173,7 @@ def _prepare_decoder(
       "--prepare and --decoder do not go together: the second run reads what "
       "the first has made."
     )
-  base = config_file.load("finetune_decoder")
+  base = config_file.load("finetune/decoder")
   about = finetune.described(model)["config"]
   config = finetune.decoder(base, model, about, data)
   (args.out / "decoder").mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ MODELS = ("tiny", "tiny:no_experts")
 
 def _config(name: str, **data) -> dict:
   given = plain(config_file.load(name))
-  base = config_file.load("finetune")
+  base = config_file.load("finetune/emma")
   return finetune.config(base, "some weights", given | data)
 
 
@@ -100,7 +100,7 @@ def test_a_full_size_model_takes_the_same_way(data):
   """The 4B's run can be planned: tables, shapes and rows fit its weights."""
   given = plain(config_file.load("emma_4b:stage3,v5e-256"))
   given["data"] |= {"tokenizer": "tiny"}  # of the records here
-  base = config_file.load("finetune")
+  base = config_file.load("finetune/emma")
   config = finetune.config(base, "some weights", given)
   config["mesh"] = {"slice": 1, "data": 1, "fsdp": -1, "tensor": 1}
   config["data"]["max_crop"] = 0.99  # of pictures of 40 x 64
@@ -116,7 +116,7 @@ def test_a_full_size_model_takes_the_same_way(data):
 
 def test_only_the_decoder_learns_to_show_own_pictures(data):
   """Latents stay what they were: encoder and their norm are frozen."""
-  base = plain(config_file.load("finetune_decoder"))
+  base = plain(config_file.load("finetune/decoder"))
   model = plain(config_file.load("tiny"))
   config = finetune.decoder(base, "some weights", model, data)
   assert config["model"]["autoencoder"] == model["model"]["autoencoder"]
