@@ -1,8 +1,8 @@
 """From a trained model and a user's records to the config that fine-tunes it.
 
 The model's own config says what the model is, how it sees pictures and what its
-stage 3 froze; `configs/finetune/emma.py` says the rest. Rows, samples of a step and
-steps follow from the lengths of the records.
+stage 3 froze; `configs/finetune/emma.py` says the rest. Rows, samples of a step
+and steps follow from the lengths of the records.
 """
 
 from collections.abc import Mapping, Sequence
