@@ -4,7 +4,7 @@
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/tiny \\
       --config.data.seed=3 --config.stages.1_pretraining.steps=500
   python -m emma_jax.cli.train status runs/tiny   # how it is doing; see --help
-  python -m emma_jax.cli.train finetune reference my_pictures --out runs/mine
+  python -m emma_jax.cli.train finetune reference my_pictures ...   # see --help
 
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
