@@ -78,7 +78,8 @@ def _code_of(
     return Exit.STORAGE
   came_from = error.__cause__  # of a command's own words for it
   if isinstance(error, UserError) and isinstance(came_from, Exception):
-    return _code_of(came_from, {}) or Exit.MISTAKE
+    own = getattr(type(error), "exit_code", Exit.MISTAKE)
+    return _code_of(came_from, {}) or own
   for kind in type(error).__mro__:
     if kind in known:
       return known[kind]

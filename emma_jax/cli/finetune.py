@@ -30,6 +30,8 @@ from emma_jax.build import config_file, sections
 from emma_jax.cli import common
 from emma_jax.structs import TASKS
 
+# PSNR in dB below which an autoencoder's pictures are hardly the user's.
+_DIM = 18.0
 CONFIG, DECODER = "config.py", "decoder.safetensors"
 
 
@@ -229,8 +231,17 @@ def _show(args: argparse.Namespace, config: dict[str, Any]) -> None:
 
   path = before_after.write(args.out, _absolute(args.model), config)
   print(f"Before and after: {path}")
-  scores = args.out / "scores.json"
-  if scores.is_file() and json.loads(scores.read_text("utf-8")).get("drawing"):
+  path = args.out / "scores.json"
+  scores = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+  if scores.get("drawing"):
+    measures = scores["drawing"].get("measures", {})
+    ceiling = measures.get("autoencoder's ceiling", {}).get("value", _DIM)
+    if ceiling < _DIM and not args.decoder:
+      print(
+        f"The model's autoencoder shows these pictures with {ceiling:.1f} dB, "
+        "so no drawing can be like them; the same command with --decoder and "
+        "another --out teaches it to."
+      )
     print(
       "Draw with it: emma-sample draw --checkpoint "
       f"{os.fspath(args.out)} --prompt '...'"

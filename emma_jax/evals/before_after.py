@@ -99,11 +99,19 @@ def _row(
   elif isinstance(record, Editing):
     shown = [load_picture(picture) for picture in record.sources]
   cells = [
-    one.picture if one.picture is not None else " / ".join(one.answers)
+    _enlarged(one.picture)
+    if one.picture is not None
+    else " / ".join(one.answers)
     for one in made
   ]
   text = f"({part}) {item.text}"
   return contact_sheet.Row(text, shown, [_own(item), through, *cells])
+
+
+def _enlarged(picture_YXC: np.ndarray) -> np.ndarray:
+  """As large as a cell by whole factors: each pixel stays a square."""
+  factor = max(1, contact_sheet.SIDE // max(picture_YXC.shape[:2]))
+  return picture_YXC.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _keep(

@@ -115,7 +115,7 @@ def measures(scores: Scores) -> rich.table.Table | None:
     entries = dict(scores[task]["measures"])
     grid.add_row(NAMES[task], "", "", entries.pop("why"), style="bold")
     for name, entry in entries.items():
-      about = _ABOUT.get(name.partition(" ")[0], "")
+      about = _ABOUT.get(name, "")
       if name == _NEAREST and "value" in entry:
         about = nearest_words(entry)
       elif "why" in entry:
@@ -127,11 +127,12 @@ def measures(scores: Scores) -> rich.table.Table | None:
 
 
 _NEAREST = "nearest training picture"
-# What a measure says, by the first word of its name.
+# What a measure says.
 _ABOUT = {
-  "token": "of the answers' tokens, each after the true ones before it",
-  "velocity": "squared error; by bin of time, 0 the picture, 1 noise",
-  "autoencoder's": "dB PSNR: no drawing can come closer to these pictures",
+  "token accuracy": "of answers' tokens, each after the true ones before it",
+  "token loss": "nats per token",
+  "velocity": "squared error; then by bin of time, 0 the picture, 1 noise",
+  "autoencoder's ceiling": "dB PSNR: no drawing can come closer",
 }
 
 
