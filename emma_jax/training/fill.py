@@ -33,29 +33,29 @@ def advice(
   out = []
   if oversized > MOST_LOST:
     out.append(
-      f"{oversized:.0%} of the records of stage {stage} are longer than a row "
-      f"and left out: raise {key}.und_tokens, und_pictures, references or "
+      f"Stage {stage}, first steps: {oversized:.0%} of the records are longer "
+      f"than a row and left out: raise {key}.und_tokens, und_pictures, references or "
       "targets; `emma-data plan` says which."
     )
   if dropped > MOST_LOST and samples_per_batch:
     rows = math.ceil(layout.rows / (1 - min(dropped, 0.9)))
     fewer = max(1, math.floor(samples_per_batch * (1 - dropped)))
     out.append(
-      f"{dropped:.0%} of the samples of stage {stage} find no room in its "
-      f"{layout.rows} rows: set {key}.rows={rows} or samples_per_batch={fewer}"
+      f"Stage {stage}, first steps: {dropped:.0%} of the samples find no room "
+      f"in {layout.rows} rows: set {key}.rows={rows} or samples_per_batch={fewer}"
       + (_ratio(key, layout) if fill < LEAST_FILL else ".")
     )
   elif fill < LEAST_FILL and samples_per_batch:
     more = math.floor(samples_per_batch * _GOOD / max(fill, 0.01))
     rows = max(1, math.ceil(layout.rows * fill / _GOOD))
     out.append(
-      f"The rows of stage {stage} are {fill:.0%} full, the rest is computed "
-      f"for nothing: set {key}.rows={rows} or samples_per_batch={more}."
+      f"Stage {stage}, first steps: the rows are {fill:.0%} full, the rest is "
+      f"computed for nothing: set {key}.rows={rows} or samples_per_batch={more}."
     )
   elif fill < LEAST_FILL:
     out.append(
-      f"The rows of stage {stage} are {fill:.0%} full, the rest is computed "
-      f"for nothing: `emma-data plan --stage {stage}` with this config says "
+      f"Stage {stage}, first steps: the rows are {fill:.0%} full, the rest is "
+      f"computed for nothing: `emma-data plan --stage {stage}` with this config says "
       "which capacities would fill them."
     )
   return out

@@ -19,6 +19,7 @@ from emma_jax.training import (
 )
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
+from emma_jax.training.objectives import EmmaObjective
 from emma_jax.training.run import Stage
 from emma_jax.training.session import Session
 from emma_jax.training.step import abstract_step, gradient_shares, task_norms
@@ -264,8 +265,8 @@ class StageLoop:
 
   def _tell_fill(self, means: dict[str, float]) -> None:
     """Says once, from the first steps, what rows lose or leave empty."""
-    if self.fill_told:
-      return
+    if self.fill_told or not isinstance(self.stage.objective, EmmaObjective):
+      return  # an autoencoder or a router computes pictures alone
     self.fill_told = True
     samples = self.source.config.samples_per_batch
     layout = self.stage.layout
