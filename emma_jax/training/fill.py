@@ -26,37 +26,37 @@ def advice(
     samples_per_batch: that are drawn; 0: rows are planned.
     measured: means of `loading.batch_stats.means` over some steps.
   """
-  key = f"config.stages.{stage}"
+  key, start = f"config.stages.{stage}", f"Stage {stage}, first steps:"
   dropped = measured.get("data/dropped", 0.0)
   oversized = measured.get("data/oversized", 0.0)
   fill = measured.get("data/fill", 1.0)
   out = []
   if oversized > MOST_LOST:
     out.append(
-      f"Stage {stage}, first steps: {oversized:.0%} of the records are longer "
-      f"than a row and left out: raise {key}.und_tokens, und_pictures, references or "
-      "targets; `emma-data plan` says which."
+      f"{start} {oversized:.0%} of the records are longer than a row and left "
+      f"out: raise {key}.und_tokens, und_pictures, references or targets; "
+      "`emma-data plan` says which."
     )
   if dropped > MOST_LOST and samples_per_batch:
     rows = math.ceil(layout.rows / (1 - min(dropped, 0.9)))
     fewer = max(1, math.floor(samples_per_batch * (1 - dropped)))
     out.append(
-      f"Stage {stage}, first steps: {dropped:.0%} of the samples find no room "
-      f"in {layout.rows} rows: set {key}.rows={rows} or samples_per_batch={fewer}"
+      f"{start} {dropped:.0%} of the samples find no room in {layout.rows} "
+      f"rows: set {key}.rows={rows} or samples_per_batch={fewer}"
       + (_ratio(key, layout) if fill < LEAST_FILL else ".")
     )
   elif fill < LEAST_FILL and samples_per_batch:
     more = math.floor(samples_per_batch * _GOOD / max(fill, 0.01))
     rows = max(1, math.ceil(layout.rows * fill / _GOOD))
     out.append(
-      f"Stage {stage}, first steps: the rows are {fill:.0%} full, the rest is "
-      f"computed for nothing: set {key}.rows={rows} or samples_per_batch={more}."
+      f"{start} the rows are {fill:.0%} full, the rest is computed for "
+      f"nothing: set {key}.rows={rows} or samples_per_batch={more}."
     )
   elif fill < LEAST_FILL:
     out.append(
-      f"Stage {stage}, first steps: the rows are {fill:.0%} full, the rest is "
-      f"computed for nothing: `emma-data plan --stage {stage}` with this config says "
-      "which capacities would fill them."
+      f"{start} the rows are {fill:.0%} full, the rest is computed for "
+      f"nothing: `emma-data plan --stage {stage}` with this config says which "
+      "capacities would fill them."
     )
   return out
 
