@@ -19,6 +19,7 @@ from emma_jax.data.ingest import job, part
 from emma_jax.data.records.card import Card
 
 _STATE = "inputs.json"
+_SMALL = 2**26  # bytes that one process has read before others have started
 
 
 def split(
@@ -158,10 +159,11 @@ def _recipe(config: Mapping[str, Any], **more: Any) -> part.Recipe:
 
 def _workers(*names: str) -> int:
   """Processes: none of their own for what is read in a moment."""
-  size = sum(
-    os.path.getsize(os.path.join(folder, file))
-    for name in names
-    for folder, _, found in os.walk(name.partition("records:")[2] or name)
-    for file in found
-  )
-  return 0 if size < 2**26 else os.cpu_count() or 1
+  size = 0
+  for name in names:
+    path = name.removeprefix("records:")
+    if os.path.isfile(path):
+      size += os.path.getsize(path)
+    for folder, _, found in os.walk(path):
+      size += sum(os.path.getsize(os.path.join(folder, f)) for f in found)
+  return 0 if size < _SMALL else os.cpu_count() or 1
