@@ -17,6 +17,7 @@ again continues.
 """
 
 import argparse
+from collections.abc import Callable
 import json
 import os
 import pathlib
@@ -90,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def main(argv: list[str]) -> int:
-  """Runs the command; returns its exit code."""
+def main(argv: list[str], train: Callable[[list[str]], int]) -> int:
+  """Runs the command; returns its exit code. `train`: emma-train's own main."""
   prepared: list[tuple[argparse.Namespace, dict[str, Any]]] = []
   code = common.run(
     lambda argv: prepared.append(_prepare(argv)), argv, _mistakes()
@@ -103,17 +104,15 @@ def main(argv: list[str]) -> int:
   if args.prepare:
     print(f"Train by: emma-train {shlex.join(command)}")
     return 0
-  from emma_jax.cli import train
-
   if args.decoder and not (args.out / DECODER).is_file():
     folder = args.out / "decoder"
-    code = train.main(
+    code = train(
       ["--config", str(folder / CONFIG), "--workdir", str(folder), *debug]
     )
     if code or not _steps_done(folder):
       return code
     _pack(folder, args.out / DECODER)
-  code = train.main([*command, *debug])
+  code = train([*command, *debug])
   steps = config["stages"]["finetune"]["steps"]
   if code or _steps_done(args.out) < steps:
     return code

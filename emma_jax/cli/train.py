@@ -242,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
   if argv[:1] == ["finetune"]:
     from emma_jax.cli import finetune
 
-    return finetune.main(argv[1:])
+    return finetune.main(argv[1:], train=main)
   asked: list[_Asked] = []
   code = common.run(lambda argv: asked.append(_read(argv)), argv)
   if not asked or _told_done(asked[0]):

@@ -96,9 +96,11 @@ def test_rows_lose_nothing_and_are_full(data, tasks):
   assert f"{section['steps']:,} steps" in finetune.lines(config, own)[1]
 
 
-def test_a_full_size_model_takes_the_same_way(data):
+def test_a_full_size_model_takes_the_same_way(data, monkeypatch):
   """The 4B's run can be planned: tables, shapes and rows fit its weights."""
   given = plain(config_file.load("emma_4b:stage3,v5e-256"))
+  model = build_model.model(given["model"])  # once: it takes seconds
+  monkeypatch.setattr(build_model, "model", lambda section: model)
   given["data"] |= {"tokenizer": "tiny"}  # of the records here
   base = config_file.load("finetune/emma")
   config = finetune.config(base, "some weights", given)
