@@ -135,11 +135,14 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   unknown = sorted(set(tasks) - set(TASKS))
   if unknown or not tasks:
     raise common.UserError(f"--tasks {args.tasks}: choose some of {TASKS}.")
+  if args.steps is not None and args.steps < 1:
+    raise common.UserError(f"--steps {args.steps} must be at least 1.")
   own = {k: v for k, v in overrides.items() if k.startswith("finetune.")}
   if args.held_out is not None:
     own["finetune.held_out"] = str(args.held_out)
-  if args.steps is not None:
-    overrides["stages.finetune.steps"] = str(args.steps)
+  steps = overrides.get("stages.finetune.steps", args.steps)
+  if steps is not None:  # warm-up, average and looks follow
+    own |= {f"finetune.{key}": str(steps) for key in ("min_steps", "max_steps")}
   base = config_file.load("finetune/emma", own)
   common.use_compilation_cache()
   from emma_jax.build import finetune

@@ -40,7 +40,8 @@ def test_a_folder_of_pictures_is_prepared_in_one_command(
   assert f"emma-train --config {out / 'config.py'}" in shown.out
   assert "7 of drawing; held out: 3 of drawing" in shown.err
   config = config_file.load(str(out / "config.py"))
-  assert config.stages.finetune.steps == 7
+  section = config.stages.finetune
+  assert section.steps == 7 and section.warmup_steps <= 7
   specs = (config.data.sources.drawing, config.evaluate.sources.drawing)
   sources = [RecordsSource(spec.partition(":")[2]) for spec in specs]
   assert [len(source) for source in sources] == [7, 3]
@@ -69,6 +70,7 @@ def test_a_folder_of_pictures_is_prepared_in_one_command(
       Exit.MISTAKE,
       "records of ['drawing']; wanted are ['editing']",
     ),
+    (("reference", "{pictures}", "--steps", "0"), Exit.MISTAKE, "at least 1"),
     (("world_autoencoder", "{pictures}"), Exit.MISTAKE, "is an autoencoder"),
     (
       ("reference", "{pictures}", "--config.stages.finetune.stepz=3"),
