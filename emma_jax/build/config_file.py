@@ -20,7 +20,7 @@ from typing import Any
 import ml_collections
 
 import emma_jax
-from emma_jax.build import bounds
+from emma_jax.build import bounds, left_out
 from emma_jax.build.sections import ConfigError
 
 # What holds configs/: in a wheel the package, in a checkout the repository.
@@ -64,6 +64,7 @@ def load(
   config.lock()
   for key, text in (overrides or {}).items():
     override(config, key, text)
+  left_out.apply(config, overrides or {})
   bounds.check(config)
   return config
 
@@ -164,12 +165,18 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict:
   out = ml_collections.ConfigDict(config).lock()
   for key, text in overrides.items():
     override(out, key, text)
+  left_out.apply(out, overrides)
   bounds.check(out)
   return out.to_dict()
 
 
 def override(config: ml_collections.ConfigDict, key: str, text: str):
-  """Sets a dotted key from text; ConfigError where key or type is wrong."""
+  """Sets a dotted key from text; ConfigError where key or type is wrong.
+
+  A section takes a dict of some of its keys, or of all where they are names of
+  the user's own (`left_out.FREE`), which may also be new; a mixture may be
+  given as "drawing=2,editing=1".
+  """
   *sections, last = key.split(".")
   node = config
   seen: list[str] = []
@@ -182,13 +189,61 @@ def override(config: ml_collections.ConfigDict, key: str, text: str):
         f"({node[name]!r}), not a section."
       )
     node = node[name]
+  if ".".join(sections) in left_out.FREE:
+    with node.unlocked():
+      node[last] = text
+    return
   _check_key(config, node, seen, last, key)
   if isinstance(node[last], ml_collections.ConfigDict):
-    raise ConfigError(
-      f"--config.{key} is a section; set one of its keys: "
-      f"{', '.join(f'{key}.{k}' for k in node[last])}."
-    )
+    _override_section(config, node, key, text)
+    return
+  if last == "mixture":
+    text = _mixture(text)
   node[last] = _convert(key, text, node[last], node.get_type(last))
+
+
+def _override_section(
+  config: ml_collections.ConfigDict,
+  node: ml_collections.ConfigDict,
+  key: str,
+  text: str,
+) -> None:
+  """Several keys of a section at once, by a dict; "none" empties names."""
+  last = key.rpartition(".")[2]
+  try:
+    values = {} if text == left_out.NONE else ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    values = None
+  names = key in left_out.FREE
+  if not isinstance(values, dict) or not (values or names):
+    keys = ", ".join(f"{key}.{k}" for k in node[last])
+    raise ConfigError(
+      f"--config.{key} is a section; set one of its keys: {keys or 'NAME'}; "
+      f"or several by a dict, as in --config.{key}=\"{{'KEY': VALUE}}\"."
+    )
+  if names:
+    with node.unlocked():
+      node[last] = ml_collections.ConfigDict(
+        {str(k): str(v) for k, v in values.items()}
+      )
+    return
+  for name, value in values.items():
+    written = value if isinstance(value, str) else repr(value)
+    override(config, f"{key}.{name}", written)
+
+
+def _mixture(text: str) -> str:
+  """A whole mixture; "a=2,b=1" is one phase with these weights.
+
+  >>> _mixture("drawing=2,editing=1")
+  "((0.0, {'drawing': 2.0, 'editing': 1.0}),)"
+  """
+  pairs = [pair.partition("=") for pair in text.split(",")]
+  try:
+    weights = {name.strip(): float(weight) for name, _, weight in pairs}
+  except ValueError:
+    return text
+  return repr(((0.0, weights),))
 
 
 def _check_key(config, node, seen: list[str], name: str, key: str):

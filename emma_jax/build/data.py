@@ -336,6 +336,12 @@ def phase_options(
 def phases(section: Mapping[str, Any], where: str) -> tuple[mixture.Phase, ...]:
   """Of (share of the stage done, weights) or (share, weights, options)."""
   steps = section["steps"]
+  if not section["mixture"]:
+    raise ConfigError(
+      f"config.{where}.mixture is empty: the sources that it had are left out "
+      f"of config.data.sources. Give it others (--config.{where}.mixture="
+      "NAME=1), or leave the stage out."
+    )
   starts = [round(phase[0] * steps) for phase in section["mixture"]]
   if starts[0] != 0:
     raise ConfigError(

@@ -6,6 +6,7 @@
   python -m emma_jax.cli.train --config configs/tiny.py --workdir runs/try \\
       --max_steps 10 --stages 0_alignment,1_pretraining
   python -m emma_jax.cli.train status runs/tiny   # how it is doing; see --help
+  python -m emma_jax.cli.train finetune reference my_pictures ...   # see --help
 
 On several hosts every process runs the same command; see launch/. Exit codes:
 0 done (or stopped by a signal, where a single process trains), 2 a mistake in
@@ -274,6 +275,10 @@ def main(argv: list[str] | None = None) -> int:
     from emma_jax.cli import train_status
 
     return train_status.main(argv[1:])
+  if argv[:1] == ["finetune"]:
+    from emma_jax.cli import finetune
+
+    return finetune.main(argv[1:], train=main)
   with terminal.json_lines(_wants_json(argv)):
     return _run(argv)
 

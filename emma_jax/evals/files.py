@@ -1,8 +1,12 @@
 """Evaluation on a user's files: answers count, pictures are looked at.
 
-No exact score exists for a drawing or an edit of a real picture. Edits get
-their distance to the target, beside that of the untouched source: a model that
-changes nothing may well be nearer than one that edits.
+No exact score exists for a drawing or an edit of a real picture: nobody has
+written down all that would be right. Edits get their distance to the target,
+beside that of the untouched source: a model that changes nothing may well be
+nearer than one that edits. What `measured` adds is no score of what was drawn
+either, but comparable: losses of the held-out records, what the autoencoder
+would make of their pictures, and how near to the training's pictures the drawn
+ones are.
 """
 
 import collections
@@ -13,16 +17,24 @@ from typing import Any
 from emma_jax.data.loading.sources import open_source
 from emma_jax.data.pictures.images import BadRecord, load_picture
 from emma_jax.data.pictures.preprocess import resized
-from emma_jax.evals import drawing, editing, understanding
+from emma_jax.evals import (
+  drawing,
+  editing,
+  held_out_loss,
+  nearest,
+  understanding,
+)
 from emma_jax.evals.outcomes import (
   Outcome,
   Progress,
   Scores,
+  batches,
   fidelity,
   only,
   pixels,
 )
 from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.session import Session
 from emma_jax.structs import RECORDS, Drawing, Editing, Record, Understanding
 
 # A question asked so often, and one of so few, is a kind of its own.
@@ -164,6 +176,50 @@ def run(
     return _unscored(drawn), drawn
   edited = editing.run(session, only(Editing, samples), **flow)
   return _unscored(edited) | _distances(edited), edited
+
+
+# Why a task of files has no exact score.
+WHY = {
+  "understanding": "answers count where they equal the record's, but for case "
+  "and spaces; other words for the same are wrong",
+  "drawing": "no exact score: many pictures are right for a prompt; look at "
+  "the sheet, and at these measures",
+  "editing": "no exact score: many results are right for an instruction; look "
+  "at the sheet, and at these measures",
+}
+
+
+def measured(
+  session: Session, done: Sequence[Outcome], task: str, *, batch: int
+) -> Scores:
+  """{"why", name: {"value", "n"}}: measures of a task without a detector.
+
+  Of questions token accuracy and loss; of pictures the velocity loss, also by
+  bin of flow time, the autoencoder's ceiling in dB, and the nearest training
+  picture (see `held_out_loss`, `nearest`). A measure that cannot be made is
+  {"why"}.
+  """
+  records = [outcome.record for outcome in done]
+  out: Scores = {"why": WHY[task]}
+  out |= held_out_loss.measure(session, records, task, batch)
+  if task == "understanding":
+    return out
+  own = [
+    pixels(r.picture if isinstance(r, Drawing) else r.target)
+    for r in records
+    if isinstance(r, (Drawing, Editing))
+  ]
+  through: list[Any] = []
+  for _, part in batches(own, batch):
+    through += session.reconstruct(part)
+  found = fidelity(list(zip(through, own)))
+  out["autoencoder's ceiling"] = {"value": found["psnr"], "n": len(own)}
+  out["nearest training picture"] = nearest.compare(
+    [pixels(outcome.picture) for outcome in done],
+    own,
+    session.config["data"]["sources"],
+  )
+  return out
 
 
 def _unscored(done: Sequence[Outcome]) -> Scores:

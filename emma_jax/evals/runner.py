@@ -14,6 +14,7 @@ from emma_jax.evals import autoencoder, files, seen, world
 from emma_jax.evals.outcomes import Evaluation, Outcome, Progress, Scores, quiet
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.files import lines, write_text
+from emma_jax.sampling.session import Session
 from emma_jax.structs import Record
 
 # Keys of scores that differ between two equal evaluations.
@@ -33,7 +34,8 @@ def run(
   """Scores and outcomes.
 
   {"understanding" | "drawing" | "editing": {"score", "n", "kinds"}, "held_out":
-  {set: the same}, "ceiling": {task: the same, "psnr" and "l1"}, "settings",
+  {set: the same}, of files "measures" (`files.measured`), "ceiling":
+  {task: the same, "psnr" and "l1"}, "settings",
   "checkpoint", "step", "seconds", "timing"}. The overall score is the mean over
   questions for understanding, the mean over kinds for pictures. Of a session
   that is an autoencoder: see `autoencoder.run`.
@@ -92,6 +94,10 @@ class _Evaluation:
         session.config["data"]["sources"],
       )
       scores["seen"] = {"unseen": found.unseen, "note": found.words()}
+      if isinstance(session, Session):  # no stand-in, which has no weights
+        scores["measures"] = files.measured(
+          session, done, task, batch=settings.batch
+        )
     else:
       count = min(settings.samples, spec.length or settings.samples)
       samples = world.records(spec.task, spec.split, count)

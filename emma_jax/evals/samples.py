@@ -91,7 +91,12 @@ class RunSamples:
         route="router" if look.router_trained else "versatile",
         place=Placement(mesh=look.mesh) if look.mesh.size > 1 else Placement(),
       )
-      made[weights] = self._sample(session, items)
+      made[weights] = sample(
+        session,
+        items,
+        tokens=self._train["sample_tokens"],
+        steps=self._config["evaluate"]["steps"],
+      )
     if jax.process_index() == 0:
       try:
         self._keep(look, items, made)
@@ -108,46 +113,6 @@ class RunSamples:
     if self._train["sample_prompts"] and draws:
       tasks.add("drawing")
     return [item for item in self._chosen.items if item.task in tasks]
-
-  def _sample(self, session: Any, items: Sequence[Item]) -> list[Made]:
-    out: dict[int, Made] = {}
-    for task in dict.fromkeys(item.task for item in items):
-      places = [n for n, item in enumerate(items) if item.task == task]
-      records = [items[n].record for n in places]
-      out |= zip(places, self._of_task(session, task, records))
-    return [out[n] for n in range(len(items))]
-
-  def _of_task(
-    self, session: Any, task: str, records: Sequence[Any]
-  ) -> list[Made]:
-    if task == "understanding":
-      answers = session.ask(
-        [r.pictures for r in records],
-        [tuple(question for question, _ in r.turns) for r in records],
-        max_tokens=self._train["sample_tokens"],
-        temperature=0.0,
-      )
-      return [Made(answers=tuple(said)) for said in answers]
-    steps = self._config["evaluate"]["steps"] or None
-    if task == "autoencoder":
-      pictures = session.reconstruct([r.picture for r in records])
-    elif isinstance(records[0], Editing):
-      pictures = session.edit(
-        [r.sources for r in records],
-        [r.instruction for r in records],
-        steps=steps,
-        seed=0,
-      )
-    else:
-      pictures = [None] * len(records)
-      sizes = [scoring.canvas_of(r) if r.truth else None for r in records]
-      for size in dict.fromkeys(sizes):
-        places = [n for n, other in enumerate(sizes) if other == size]
-        prompts = [records[n].prompt for n in places]
-        drawn = session.draw(prompts, size=size, steps=steps, seed=0)
-        for n, picture in zip(places, drawn):
-          pictures[n] = picture
-    return [Made(picture=picture) for picture in pictures]
 
   def _keep(
     self, look: Look, items: Sequence[Item], made: Mapping[str, Sequence[Made]]
@@ -182,6 +147,62 @@ class RunSamples:
       json.dumps(content, indent=1, ensure_ascii=False) + "\n",
     )
     look.writer.show(look.step, {"samples": sheet}, _texts(items, made))
+
+
+def sample(
+  session: Any, items: Sequence[Item], *, tokens: int, steps: int
+) -> list[Made]:
+  """What a session makes of each item: of equal weights always the same.
+
+  Args:
+    session: of `build.session`.
+    items: of any tasks.
+    tokens: of an answer, at most.
+    steps: of the sampler; 0: the model's own.
+  """
+  out: dict[int, Made] = {}
+  for task in dict.fromkeys(item.task for item in items):
+    places = [n for n, item in enumerate(items) if item.task == task]
+    records = [items[n].record for n in places]
+    made = _of_task(session, task, records, tokens, steps or None)
+    out |= zip(places, made)
+  return [out[n] for n in range(len(items))]
+
+
+def _of_task(
+  session: Any,
+  task: str,
+  records: Sequence[Any],
+  tokens: int,
+  steps: int | None,
+) -> list[Made]:
+  if task == "understanding":
+    answers = session.ask(
+      [r.pictures for r in records],
+      [tuple(question for question, _ in r.turns) for r in records],
+      max_tokens=tokens,
+      temperature=0.0,
+    )
+    return [Made(answers=tuple(said)) for said in answers]
+  if task == "autoencoder":
+    pictures = session.reconstruct([r.picture for r in records])
+  elif isinstance(records[0], Editing):
+    pictures = session.edit(
+      [r.sources for r in records],
+      [r.instruction for r in records],
+      steps=steps,
+      seed=0,
+    )
+  else:
+    pictures = [None] * len(records)
+    sizes = [scoring.canvas_of(r) if r.truth else None for r in records]
+    for size in dict.fromkeys(sizes):
+      places = [n for n, other in enumerate(sizes) if other == size]
+      prompts = [records[n].prompt for n in places]
+      drawn = session.draw(prompts, size=size, steps=steps, seed=0)
+      for n, picture in zip(places, drawn):
+        pictures[n] = picture
+  return [Made(picture=picture) for picture in pictures]
 
 
 def _row(item: Item, made: Sequence[Made]) -> contact_sheet.Row:
@@ -240,8 +261,8 @@ def chosen(config: Mapping[str, Any]) -> Chosen:
   count = config["train"]["sample_count"]
   found: dict[str, dict[str, list[Item]]] = {task: {} for task in _TASKS}
   for name, spec in held_out.specs(config)[0].items():
-    for record in _records(spec, count):
-      item = _item(record, config["model"]["kind"] == "autoencoder")
+    for record in first_records(spec, count):
+      item = item_of(record, config["model"]["kind"] == "autoencoder")
       found[item.task].setdefault(name, []).append(item)
   items: list[Item] = []
   for by_source in found.values():
@@ -252,12 +273,12 @@ def chosen(config: Mapping[str, Any]) -> Chosen:
   prompts = config["train"]["sample_prompts"]
   if prompts:
     items = [i for i in items if i.task != "drawing"]
-    items += [_item(Drawing(prompt=p), False) for p in prompts]
+    items += [item_of(Drawing(prompt=p)) for p in prompts]
   return Chosen(items=items, sources={t: set(x) for t, x in found.items()})
 
 
-def _records(spec: str, count: int) -> list[Record]:
-  """The first sound ones, pictures decoded."""
+def first_records(spec: str, count: int) -> list[Record]:
+  """The first sound records of a source, pictures decoded; [] without it."""
   out: list[Record] = []
   try:
     source = open_source(spec)
@@ -273,7 +294,8 @@ def _records(spec: str, count: int) -> list[Record]:
   return out
 
 
-def _item(record: Record, autoencoder: bool) -> Item:
+def item_of(record: Record, autoencoder: bool = False) -> Item:
+  """What is asked for a record: of a conversation the first question."""
   if isinstance(record, Understanding):
     # Of a conversation the first question: those of later ones need answers.
     record = dataclasses.replace(

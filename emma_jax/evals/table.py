@@ -69,6 +69,8 @@ def table(scores: Scores) -> rich.table.Table:
       rows.append((f"  {plain_kind(kind)}", "", entry, of_kind))
     for name, style, entry, others in rows:
       _row(grid, name, style, entry, others, referenced)
+    if scores[task]["score"] is None:
+      grid.add_row("  no exact score for real pictures", style="dim")
     grid.add_section()
   for name, entry in scores.get("held_out", {}).items():
     _row(
@@ -97,8 +99,55 @@ def _row(
   grid.add_row(*cells, style=style)
 
 
-def notes(scores: Scores) -> list[str]:
-  """What the table cannot hold: distances of pictures, broken records."""
+def measures(scores: Scores) -> rich.table.Table | None:
+  """What is measured of files, where no exact score exists; None of the world.
+
+  Every line has a value and of how many, or else why it has none.
+  """
+  if not any("measures" in scores.get(task, {}) for task in MAIN):
+    return None
+  grid = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+  grid.add_column("own data", max_width=28)
+  grid.add_column("value", justify="right")
+  grid.add_column("n", justify="right")
+  grid.add_column("", overflow="fold")
+  for task in (t for t in MAIN if "measures" in scores.get(t, {})):
+    entries = dict(scores[task]["measures"])
+    grid.add_row(NAMES[task], "", "", entries.pop("why"), style="bold")
+    for name, entry in entries.items():
+      about = _ABOUT.get(name, "")
+      if name == _NEAREST and "value" in entry:
+        about = nearest_words(entry)
+      elif "why" in entry:
+        about = f"not measured: {entry['why']}"
+      value = f"{entry['value']:.4g}" if "value" in entry else ""
+      grid.add_row(f"  {name}", value, str(entry.get("n", "")), about)
+    grid.add_section()
+  return grid
+
+
+_NEAREST = "nearest training picture"
+# What a measure says.
+_ABOUT = {
+  "token accuracy": "of answers' tokens, each after the true ones before it",
+  "token loss": "nats per token",
+  "velocity": "squared error; then by bin of time, 0 the picture, 1 noise",
+  "autoencoder's ceiling": "dB PSNR: no drawing can come closer",
+}
+
+
+def nearest_words(entry: Scores) -> str:
+  """Whether what was drawn is known by heart."""
+  return (
+    f"RMS of 255; the held-out pictures themselves: {entry['own']:.4g}; "
+    f"{entry['copies']} of {entry['n']} drawn are copies of one of "
+    f"{entry['compared']} training pictures"
+  )
+
+
+def notes(scores: Scores, measured: bool = True) -> list[str]:
+  """What the table cannot hold: distances of pictures, broken records; and
+  what `measures` says, unless that is shown beside."""
   lines = []
   distances = [
     f"{entry['psnr']:.1f} dB PSNR on {NAMES[task].lower()} targets"
@@ -125,12 +174,29 @@ def notes(scores: Scores) -> list[str]:
         f"{NAMES[task]}: {entry['n']} pictures to look at; no exact score "
         "exists for real pictures."
       )
+    lines += _measured(task, entry) if measured else []
     if entry.get("seen", {}).get("note"):
       lines.append(f"{NAMES[task]}: {entry['seen']['note']}")
     lines += [f"Left out: {bad}" for bad in entry.get("bad_records", [])[:5]]
     more = len(entry.get("bad_records", [])) - 5
     if more > 0:
       lines.append(f"... and {more} more broken records.")
+  return lines
+
+
+def _measured(task: str, entry: Scores) -> list[str]:
+  """Lines of `measures`, for a page."""
+  lines = []
+  for name, found in entry.get("measures", {}).items():
+    if name == "why":
+      continue
+    if "why" in found:
+      text = f"not measured, {found['why']}"
+    elif name == _NEAREST:
+      text = f"{found['value']:.4g} {nearest_words(found)}"
+    else:
+      text = f"{found['value']:.4g} (n = {found['n']})"
+    lines.append(f"{NAMES[task]}, {name}: {text}.")
   return lines
 
 
@@ -145,7 +211,10 @@ def show(scores: Scores, console: rich.console.Console | None = None):
   """Prints the table and its notes."""
   console = console or terminal.console()
   console.print(table(scores))
-  for line in notes(scores):
+  found = measures(scores)
+  if found is not None:
+    console.print(found)
+  for line in notes(scores, measured=found is None):
     console.print(terminal.text(line), highlight=False, soft_wrap=True)
 
 

@@ -11,6 +11,7 @@ from emma_jax.structs import Mean
 from emma_jax.training import (
   diagnosis,
   display,
+  fill,
   finite,
   goodput,
   header,
@@ -21,6 +22,7 @@ from emma_jax.training import (
 )
 from emma_jax.training import metrics as metrics_lib
 from emma_jax.training import state as state_lib
+from emma_jax.training.objectives import EmmaObjective
 from emma_jax.training.run import Stage
 from emma_jax.training.session import Session
 from emma_jax.training.step import abstract_step, gradient_shares, task_norms
@@ -75,6 +77,7 @@ class StageLoop:
       spikes.phase_starts(data.phases),
       writer.note,
     )
+    self.fill_told = False
     self.means = metrics_lib.Accumulator()
     self.timer = metrics_lib.Timer()
     self.looks = looks.Looks(
@@ -270,13 +273,15 @@ class StageLoop:
   def _log(self, step: int, more: dict[str, float]) -> None:
     self._settle()
     self.check()
+    means = self.means.flush()
+    self._tell_fill(means)
     updates = step - self.watch.skipped
     rate = optim.schedule(self.stage.optimizer)(updates - 1)
     values: dict[str, float | int | str] = {
       "stage": self.stage.name,
       "stage_step": step,
       "learning_rate": float(rate),
-      **self.means.flush(),
+      **means,
       **self.realised.shares(),
       **self.watch.values(),
       **(self.labels.shares() if self.labels else {}),
@@ -295,6 +300,16 @@ class StageLoop:
     self.record.progress(
       self.first + step, self.stage.name, step, timing, samples
     )
+
+  def _tell_fill(self, means: dict[str, float]) -> None:
+    """Says once, from the first steps, what rows lose or leave empty."""
+    if self.fill_told or not isinstance(self.stage.objective, EmmaObjective):
+      return  # an autoencoder or a router computes pictures alone
+    self.fill_told = True
+    samples = self.source.config.samples_per_batch
+    layout = self.stage.layout
+    for line in fill.advice(self.stage.name, layout, samples, means):
+      self.writer.note(line)
 
   def _save(self, step: int, state: state_lib.TrainState, wait: bool) -> None:
     self._settle()

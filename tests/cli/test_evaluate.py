@@ -10,7 +10,7 @@ import pytest
 from emma_jax import locks
 from emma_jax.build import config_file
 from emma_jax.build import session as build_session
-from emma_jax.cli import evaluate
+from emma_jax.cli import common, evaluate
 from emma_jax.evals import predictions
 from emma_jax.evals.settings import EvalSettings
 from emma_jax.exits import Exit
@@ -212,3 +212,14 @@ def test_help_names_every_flag(capsys, monkeypatch):
     "--config.mesh",
   ):
     assert flag in text
+
+
+def test_folders_of_records_are_evaluated_as_files_are(tmp_path):
+  """What `emma-train finetune` has held out lies in one."""
+  (tmp_path / "dataset.json").write_text("{}")
+  parse = evaluate._parser().parse_args
+  found = evaluate._changes(parse(["--t2i", str(tmp_path)]))
+  assert found["sources"] == {"drawing": f"records:{tmp_path}"}
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(common.UserError, match="no such file or folder"):
+    evaluate._changes(parse(["--und", str(tmp_path / "empty")]))

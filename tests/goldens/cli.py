@@ -15,6 +15,7 @@ COMMANDS = (
   "train_status",
   "sample",
   "evaluate",
+  "finetune",
   "report",
   "convert",
   "data",

@@ -1,9 +1,14 @@
 """emma-data convert: public formats to a folder of records.
 
-Inputs are files (.jsonl, .json, .parquet, .tar), tfds:NAME:SPLIT or
-python:MODULE:FUNCTION; their format is found out by the columns. Folders of
-records are joined to one. The same command again goes on after an interruption,
-whatever kind it was.
+  emma-data convert my_pictures --out data/mine    # a.png + a.txt, and so on
+  emma-data convert captions.csv --images photos --out data/mine
+
+Inputs are folders of pictures with texts beside them (a.png and a.txt, .caption
+or .json; Hugging Face's imagefolder with metadata.csv, .jsonl or .parquet;
+source/, target/ and *.txt for edits), zips of such folders, tables (.csv, .tsv,
+.jsonl, .json, .parquet), .tar, tfds:NAME:SPLIT or python:MODULE:FUNCTION; their
+format is found out by the columns. Folders of records are joined to one. The
+same command again goes on after an interruption, whatever kind it was.
 """
 
 import argparse

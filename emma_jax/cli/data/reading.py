@@ -20,8 +20,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     "inputs",
     nargs="+",
     metavar="INPUT",
-    help="folders of records, or "
-    "files of one format; patterns with * in quotes",
+    help="folders of records; or of one format: folders of pictures with "
+    "texts, zips of them, files; patterns with * in quotes",
   )
   add(
     "--format",
@@ -60,12 +60,15 @@ def files(patterns: list[str]) -> list[str]:
   out = []
   for pattern in patterns:
     kind, _, rest = pattern.partition(":")
-    if kind == "records" or os.path.isdir(pattern):
+    if kind == "records" or _is_data_set(pattern):
       folder = rest if kind == "records" else pattern
       out.append(f"records:{os.path.abspath(folder)}")
       continue
     if kind in ("tfds", "python"):
       out.append(pattern)
+      continue
+    if os.path.isdir(pattern):
+      out.append(os.path.abspath(pattern))
       continue
     found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
     missing = [name for name in found if not os.path.isfile(name)]
@@ -73,6 +76,16 @@ def files(patterns: list[str]) -> list[str]:
       raise common.UserError(f"No such file: {(missing or [pattern])[0]}")
     out += map(os.path.abspath, found)
   return out
+
+
+def _is_data_set(path: str) -> bool:
+  """Whether a folder is, or is to become, one of records."""
+  from emma_jax.data.records import card
+
+  return os.path.isdir(path) and (
+    os.path.isfile(os.path.join(path, card.FILE))
+    or os.path.isdir(f"{path.rstrip('/')}.partial")
+  )
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:

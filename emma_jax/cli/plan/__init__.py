@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     "rtx4090, ...; a config that takes a machine after a colon gets this one, "
     "unless it names one (default: the one that it names)",
   )
-  add("--slices", type=int, help="TPU slices joined by the network [1]")
+  add("--slices", type=int, default=1, help="TPU slices joined by the network")
   add(
     "--what",
     choices=("train", "sample", "recipe", "needs"),

@@ -2,6 +2,7 @@
 
 .jsonl .ndjson    a JSON object per line
 .json             one list of objects (LLaVA), read without holding it
+.csv .tsv         a head of column names, and rows, see `delimited`
 .parquet          Hugging Face's: pictures as {bytes, path}; needs pyarrow,
                   the extra "data"
 .tar .tar.gz      WebDataset: files of one key are a row, see `tars`
@@ -14,7 +15,7 @@ import os
 import re
 from typing import Any
 
-from emma_jax.data.ingest import limits, parquet, tars
+from emma_jax.data.ingest import delimited, limits, parquet, tars
 from emma_jax.data.pictures.images import BadRecord
 
 # A row, or why there is none, and where it is.
@@ -28,10 +29,13 @@ _KINDS = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",
   ".json": "json",
+  ".csv": "csv",
+  ".tsv": "tsv",
   ".parquet": "parquet",
   ".tar": "tar",
   ".tar.gz": "tar",
   ".tgz": "tar",
+  ".zip": "zip",
 }
 SUFFIXES = tuple(_KINDS)
 
@@ -40,9 +44,10 @@ SUFFIXES = tuple(_KINDS)
 class Part:
   """A stretch of an input.
 
-  `start` and `stop` count bytes (jsonl, json), row groups (parquet) or rows
-  (tfds, python, records, range); a tar is always whole. `first` is the number
-  of the first row.
+  `start` and `stop` count bytes (jsonl, json, csv, tsv), row groups (parquet)
+  or rows (folder, zip, tfds, python, records, range); a tar is always whole.
+  `first` is the number of the first row. `member`: of a zip, a table in it,
+  whose kind is then the part's; or containers.WITHOUT_ROW.
   """
 
   kind: str
@@ -51,6 +56,7 @@ class Part:
   stop: int = 0
   first: int = 0
   rows: int | None = None  # where that is known
+  member: str = ""
 
 
 def kind_of(path: str) -> str | None:
@@ -70,6 +76,11 @@ def split(kind: str, path: str, rows: int) -> list[Part]:
     return list(_split_lines(path, rows))
   if kind == "json":
     return list(_split_list(path, rows))
+  if kind in ("csv", "tsv"):
+    return [
+      Part(kind=kind, path=path, start=a, stop=b, first=first, rows=count)
+      for a, b, first, count in delimited.cuts(kind, path, rows)
+    ]
   if kind == "parquet":
     return gather(kind, path, parquet.group_rows(path), rows)
   with open(path, "rb"):  # readable at all?
@@ -82,6 +93,10 @@ def read(part: Part) -> Iterator[Item]:
     yield from _lines(part)
   elif part.kind == "json":
     yield from _elements(part)
+  elif part.kind in ("csv", "tsv"):
+    yield from delimited.rows(
+      part.kind, part.path, part.start, part.stop, part.first
+    )
   elif part.kind == "parquet":
     yield from parquet.read(part.path, part.start, part.stop, part.first)
   else:

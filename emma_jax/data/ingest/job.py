@@ -175,13 +175,27 @@ def _identity(job: Job) -> str:
 
 
 def file_state(name: str) -> list[Any]:
-  """Name, size and time of a file; of records:DIR, those of its card."""
+  """Name, size and time of a file; of records:DIR, those of its card; of a
+  folder, how many files it has, their sizes and the newest time."""
   kind, _, folder = name.partition(":")
   path = os.path.join(folder, card_lib.FILE) if kind == "records" else name
   if not os.path.exists(path):
     return [name]
+  if os.path.isdir(path):
+    return [name, *_folder_state(path)]
   status = os.stat(path)
   return [name, status.st_size, status.st_mtime_ns]
+
+
+def _folder_state(path: str) -> tuple[int, int, int]:
+  files_of = [
+    os.path.join(folder, name)
+    for folder, _, names in os.walk(path)
+    for name in names
+  ]
+  states = [os.lstat(name) for name in files_of]
+  newest = max((s.st_mtime_ns for s in states), default=0)
+  return len(states), sum(s.st_size for s in states), newest
 
 
 def _detect(parts: Sequence[containers.Part], recipe: part_lib.Recipe) -> str:
@@ -215,10 +229,12 @@ def _detect(parts: Sequence[containers.Part], recipe: part_lib.Recipe) -> str:
       if bad
       else f"{names} has no rows."
     )
+  like = rows.suggestion(seen)
   raise ConversionError(
     f"The first rows have the columns {seen}, of none of the formats "
-    f"{ {k: f.keys for k, f in rows.FORMATS.items()} }; name them with "
-    "--columns OURS=THEIRS."
+    f"{ {k: f.keys for k, f in rows.FORMATS.items()} } (captions: with one of "
+    f"{rows.CAPTIONS} too); name them with --columns OURS=THEIRS"
+    + (f", perhaps {like}." if like else ".")
   )
 
 

@@ -11,7 +11,8 @@ import os
 from typing import Any, Literal, NamedTuple, Protocol
 
 from emma_jax import files
-from emma_jax.data.ingest import containers, limits, rows, sequences
+from emma_jax.data.ingest import containers, limits, rows, sequences, trees
+from emma_jax.data.ingest import files as files_lib
 from emma_jax.data.pictures import budget, images
 from emma_jax.data.pictures.encoded import Outside, encoded
 from emma_jax.data.pictures.images import BadRecord
@@ -296,11 +297,15 @@ def stored_of(
 ) -> tuple[schema.Stored, list[tuple[int, int]]]:
   """A row as a record with bytes, and its pictures' sizes; or BadRecord."""
   named = renamed(row, recipe.columns)
-  folder = recipe.images_dir or os.path.dirname(os.path.abspath(path))
+  folder = recipe.images_dir or folder_of(path)
+  zipped = files_lib.kind_of(path) == "zip" and not recipe.images_dir
+  inside = str(named.get(containers.FOLDER, ""))
   left = limits.ROW
 
   def resolve(value: Any, key: str, where: str) -> bytes:
     nonlocal left
+    if zipped:
+      value = trees.picture(path, inside, value, key, where)
     data = encoded(value, key, where, folder, recipe.allow_outside, left)
     left -= len(data)
     return data
@@ -318,6 +323,13 @@ def stored_of(
     raise BadRecord(where, f"weight is {weight!r}, not a number")
   schema.check(stored, where)
   return stored, [size_of(p, recipe, where) for p in stored.pictures]
+
+
+def folder_of(path: str) -> str:
+  """Where the relative paths of an input's pictures begin: a folder itself, or
+  that of a file."""
+  path = os.path.abspath(path)
+  return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def _restore(stored: schema.Stored, recipe: Recipe) -> schema.Stored:

@@ -11,12 +11,17 @@ Keys as published; emma_jax/data/README.md has an example of each:
   omniedit       OmniEdit: `src_img`, `edited_prompt_list`, `edited_img`
   x2i2           X2I2: `instruction`, `input_images`, `output_image`; without
                  input it is a drawing, with several an edit of several
+  questions      `question`, `answer`, and `image` or none
+  pix2pix        InstructPix2Pix: `input_image`, `edit_prompt`, `edited_image`
 
-`id`, `stem` and `weight` are optional everywhere.
+`id`, `stem` and `weight` are optional everywhere. As in Hugging Face's
+imagefolder, `file_name` stands for `image`, `file_names` for `images`, and
+`X_file_name` for X.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import difflib
 from typing import Any
 
 from emma_jax.data.pictures.images import BadRecord
@@ -25,6 +30,11 @@ from emma_jax.structs import Drawing, Editing, RawPicture, Record, Understanding
 
 # The first of these that a row has is its caption.
 CAPTIONS = ("caption", "text", "prompt", "txt")
+# Parts of the names that others give to our columns.
+_SOUNDS = {
+  "image": ("image", "img", "picture", "photo", "file", "path", "jpg", "png"),
+  "caption": ("caption", "desc", "title", "label", "alt", "text", "prompt"),
+}
 _HUMAN, _MODEL = ("human", "user"), ("gpt", "assistant")
 
 Row = Mapping[str, Any]
@@ -47,6 +57,7 @@ def detect(row: Row) -> str | None:
   >>> detect({"image": "a.png", "prompt": "a cat"})
   'captions'
   """
+  row = with_file_names(row)
   for name, form in FORMATS.items():
     if all(key in row for key in form.keys) and (
       name != "captions" or any(key in row for key in CAPTIONS)
@@ -57,6 +68,7 @@ def detect(row: Row) -> str | None:
 
 def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:
   """A row as a record; BadRecord(where, reason) where it is none."""
+  row = with_file_names(row)
   try:
     record = FORMATS[form].read(row, where, resolve)
   except KeyError as e:
@@ -68,6 +80,46 @@ def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:
   name = row.get("id", row.get("omni_edit_id"))
   name = where if name in (None, "") else str(name)
   return dataclasses.replace(record, id=name)
+
+
+def with_file_names(row: Row) -> Row:
+  """The row with imagefolder's names of files under the keys they stand for.
+
+  >>> with_file_names({"file_name": "a.png", "target_file_name": "b.png"})
+  {'image': 'a.png', 'target': 'b.png'}
+  >>> with_file_names({"file_name": "a.png", "image": "b.png"})["image"]
+  'b.png'
+  """
+  if not any(str(key).endswith(("file_name", "file_names")) for key in row):
+    return row
+  out: dict[str, Any] = {}
+  for key, value in row.items():
+    name = str(key)
+    for end, alone in (("file_name", "image"), ("file_names", "images")):
+      short = name.removesuffix(end).rstrip("_") or alone
+      if name.endswith(end) and short not in row:
+        name = short
+    out[name] = value
+  return out
+
+
+def suggestion(columns: Sequence[str]) -> str:
+  """A --columns for columns whose names sound like ours; "" where none do.
+
+  >>> suggestion(["photo_path", "description"])
+  '--columns image=photo_path,caption=description'
+  """
+  found: dict[str, str] = {}
+  for ours, words in _SOUNDS.items():
+    like = [c for c in columns if any(w in c.lower() for w in words)]
+    like += difflib.get_close_matches(ours, columns, 1, 0.7)
+    fresh = [c for c in like if c not in found.values()]
+    if ours not in columns and fresh:
+      found[ours] = fresh[0]
+  has = set(found) | set(columns)
+  if not found or not has >= {"image", "caption"}:
+    return ""
+  return "--columns " + ",".join(f"{k}={v}" for k, v in found.items())
 
 
 def stem_of(row: Row, where: str) -> int:
@@ -134,6 +186,25 @@ def _editing(row: Row, where: str, resolve: Resolve) -> Editing:
   )
 
 
+def _questions(row: Row, where: str, resolve: Resolve) -> Understanding:
+  images = row["images"] if row.get("images") is not None else row.get("image")
+  values = [] if images in (None, "") else images
+  values = list(values) if isinstance(values, (list, tuple)) else [values]
+  return Understanding(
+    pictures=tuple(resolve(v, "image", where) for v in values),
+    turns=((_text(row, "question", where), _text(row, "answer", where)),),
+    stem=stem_of(row, where),
+  )
+
+
+def _pix2pix(row: Row, where: str, resolve: Resolve) -> Editing:
+  return Editing(
+    sources=(resolve(row["input_image"], "input_image", where),),
+    instruction=_text(row, "edit_prompt", where),
+    target=resolve(row["edited_image"], "edited_image", where),
+  )
+
+
 def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
   prompts = row["edited_prompt_list"]
   prompts = [prompts] if isinstance(prompts, str) else prompts
@@ -187,5 +258,9 @@ FORMATS = {
   ),
   "x2i2": Format(("instruction", "output_image"), "editing", _x2i2),
   "editing": Format(("source", "instruction", "target"), "editing", _editing),
+  "pix2pix": Format(
+    ("input_image", "edit_prompt", "edited_image"), "editing", _pix2pix
+  ),
+  "questions": Format(("question", "answer"), "understanding", _questions),
   "captions": Format(("image",), "drawing", _captions),
 }

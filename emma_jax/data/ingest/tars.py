@@ -24,26 +24,11 @@ import re
 import tempfile
 from typing import IO, Any
 
-from emma_jax.data.ingest import archives, limits
+from emma_jax.data.ingest import archives, limits, suffixes
 from emma_jax.data.ingest.archives import Member
 from emma_jax.data.pictures import budget
 from emma_jax.data.pictures.images import BadRecord
 
-_PICTURES = (
-  "jpg",
-  "jpeg",
-  "png",
-  "webp",
-  "gif",
-  "bmp",
-  "tif",
-  "tiff",
-  "avif",
-  "jp2",
-  "ppm",
-)
-_TEXTS = {"txt": "caption", "text": "caption", "caption": "caption"}
-_KINDS = (*_PICTURES, *_TEXTS, "json")
 # The first dot behind which only words stand.
 _NAME = re.compile(r"(.*?)((?:\.[a-z_][\w-]*)+)", re.IGNORECASE | re.DOTALL)
 _MARKS = {
@@ -103,7 +88,7 @@ def key_of(name: str) -> tuple[str, str]:
 
 def _is_read(kind: str) -> bool:
   """Not .npy, .cls and the like."""
-  return kind.rpartition(".")[2] in _KINDS
+  return kind.rpartition(".")[2] in suffixes.MEMBERS
 
 
 def _groups(members: list[Member]) -> list[Group]:
@@ -165,7 +150,7 @@ def _add(
   name, _, last = kind.rpartition(".")
   if member.sparse:
     return f"{member.name} is a sparse file; make the archive without --sparse"
-  is_text = last not in _PICTURES
+  is_text = last not in suffixes.PICTURES
   if is_text and member.size > limits.TEXT:
     return f"{member.name}: {limits.too_long(member.size)}"
   file.seek(member.start)
@@ -174,7 +159,7 @@ def _add(
     return f"{member.name} breaks off"
   if last == "json":
     return _add_fields(fields, data, member.name)
-  column = name or (_TEXTS[last] if is_text else "image")
+  column = name or (suffixes.TEXTS[last] if is_text else "image")
   if column in row:
     return f"several members give {column!r}, the last is {member.name}"
   if not is_text:

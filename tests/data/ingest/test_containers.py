@@ -174,7 +174,7 @@ def test_tensorflow_datasets_without_tensorflow(tmp_path, monkeypatch):
 
 def test_names_that_tell_nothing():
   with pytest.raises(ValueError, match="ends in none of"):
-    containers.split("a.csv", 1, OPTIONS)
+    containers.split("a.xls", 1, OPTIONS)
 
 
 def test_parquet(tmp_path):

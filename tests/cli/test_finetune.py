@@ -1,0 +1,92 @@
+"""emma-train finetune: what it prepares, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emma_jax.build import config_file
+from emma_jax.cli import train
+from emma_jax.data.records.source import RecordsSource
+from emma_jax.exits import Exit
+from tests.data import made
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+  """Ten pictures with captions beside them."""
+  folder = tmp_path_factory.mktemp("pictures")
+  rng = np.random.default_rng(0)
+  for i in range(10):
+    pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+    (folder / f"{i}.png").write_bytes(made.encoded(pixels))
+    (folder / f"{i}.txt").write_text(f"picture {i} of something else")
+  return folder
+
+
+def _run(*arguments: object) -> int:
+  return train.main(["finetune", *map(str, arguments)])
+
+
+@pytest.mark.smoke
+def test_a_folder_of_pictures_is_prepared_in_one_command(
+  pictures, tmp_path, capsys
+):
+  """The config is the run's, whole: what emma-train reads without the rest."""
+  out = tmp_path / "out"
+  flags = ("--out", out, "--prepare", "--steps", 7, "--held-out", "0.3")
+  assert _run("reference", pictures, *flags) == 0
+  shown = capsys.readouterr()
+  assert f"emma-train --config {out / 'config.py'}" in shown.out
+  assert "7 of drawing; held out: 3 of drawing" in shown.err
+  config = config_file.load(str(out / "config.py"))
+  section = config.stages.finetune
+  assert section.steps == 7 and section.warmup_steps <= 7
+  specs = (config.data.sources.drawing, config.evaluate.sources.drawing)
+  sources = [RecordsSource(spec.partition(":")[2]) for spec in specs]
+  assert [len(source) for source in sources] == [7, 3]
+  prompts = {s[i].prompt for s in sources for i in range(len(s))}
+  assert prompts == {f"picture {i} of something else" for i in range(10)}
+  before = (out / "data" / "drawing" / "train" / "dataset.json").stat()
+  assert _run("reference", pictures, *flags) == 0  # nothing is made again
+  assert (out / "data" / "drawing" / "train" / "dataset.json").stat() == before
+  # Another cut of the data would mix what was held out with what was not.
+  assert _run("reference", pictures, "--out", out, "--prepare") == Exit.MISTAKE
+  assert "was made of other data, or cut otherwise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "arguments, code, told",
+  [
+    (("lost", "{pictures}"), Exit.MISTAKE, "No weights at lost"),
+    (("reference", "/no/such"), Exit.MISTAKE, "No such file: /no/such"),
+    (
+      ("reference", "{pictures}", "--tasks", "draw"),
+      Exit.MISTAKE,
+      "--tasks draw: choose some of",
+    ),
+    (
+      ("reference", "{pictures}", "--tasks", "editing"),
+      Exit.MISTAKE,
+      "records of ['drawing']; wanted are ['editing']",
+    ),
+    (("reference", "{pictures}", "--steps", "0"), Exit.MISTAKE, "at least 1"),
+    (("world_autoencoder", "{pictures}"), Exit.MISTAKE, "is an autoencoder"),
+    (
+      ("reference", "{pictures}", "--config.stages.finetune.stepz=3"),
+      Exit.MISTAKE,
+      "Did you mean stages.finetune.steps",
+    ),
+    (
+      ("reference", "{pictures}", "--decoder"),
+      Exit.MISTAKE,
+      "--prepare and --decoder do not go together",
+    ),
+  ],
+)
+def test_mistakes_are_told_before_anything_is_trained(
+  pictures, tmp_path, capsys, arguments, code, told
+):
+  given = [argument.format(pictures=pictures) for argument in arguments]
+  assert _run(*given, "--out", tmp_path / "out", "--prepare") == code
+  assert told in capsys.readouterr().err
