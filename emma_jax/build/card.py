@@ -41,10 +41,12 @@ def usage(part: str, out: str | os.PathLike) -> list[str]:
     library, name, _ = _PARTS[part]
     call = f"{name}.from_pretrained({str(out)!r})"
     return [f'python -c "from {library} import {name}; {call}"']
+  there = [f"cd {folder}"] if folder != "." else []
   return [
     f'emma-sample draw --checkpoint {folder} --prompt "a red star" '
     "--out star.png",
-    f"cd {folder}  # PyTorch: torch, safetensors, pillow",
+    "# In PyTorch (torch, safetensors, pillow):",
+    *there,
     'python -m emma_torch draw "a red star" --out star.png',
     'python -m emma_torch ask "what colour is the star?" --image star.png',
     'python -m emma_torch edit "make the star blue" --image star.png '
@@ -52,13 +54,14 @@ def usage(part: str, out: str | os.PathLike) -> list[str]:
   ]
 
 
-def card(source: Source, part: str, out: str | os.PathLike) -> str:
+def card(source: Source, part: str) -> str:
   """The page of what `exchange.export` writes, in Markdown.
+
+  Folders of this machine are named by their last part alone: cards are public.
 
   Args:
     source: of `session.read`.
     part: one of `exchange.PARTS`.
-    out: the folder, for the commands.
   """
   lines = [
     *_head(source, part),
@@ -66,7 +69,7 @@ def card(source: Source, part: str, out: str | os.PathLike) -> str:
     "",
     f"This is {_WHAT[part]}.",
     "",
-    *_section("Use", ["```bash", *usage(part, out), "```"]),
+    *_section("Use, in this folder", ["```bash", *usage(part, "."), "```"]),
     *_section("What is in it", _content(source, part)),
     *_section("What it was trained on", _training(source)),
     *_section("Scores", _scores(source)),
@@ -140,13 +143,28 @@ def _content(source: Source, part: str) -> Iterator[str]:
   )
 
 
+def _public(where: str) -> str:
+  """A place of this machine by its last part.
+
+  >>> _public("records:/home/me/data/und"), _public("world:drawing:train")
+  ('records:und', 'world:drawing:train')
+  """
+  kind, mark, path = where.rpartition(":")
+  return f"{kind}{mark}{path.rstrip('/').rpartition('/')[2]}"
+
+
 def _training(source: Source) -> Iterator[str]:
   """The stages that are done, and where their samples come from."""
   config, meta = source.config, source.meta
   if "origins" in meta:
     yield "Nothing yet: published parts put together, the rest random:"
     yield ""
-    yield from (f"- {tree}: {name}" for tree, name, _ in meta["origins"])
+    found: dict[str, list[str]] = {}
+    for tree, name, _ in meta["origins"]:
+      found.setdefault(_public(name), []).append(f"`{tree}`")
+    yield from (
+      f"- {name}: {', '.join(trees)}" for name, trees in found.items()
+    )
     return
   stages = list(config.get("stages", {}))
   last = meta.get("stage")
@@ -161,7 +179,7 @@ def _training(source: Source) -> Iterator[str]:
       yield f"| {name} | {done or stage['steps']:,} | {from_where} |"
     yield ""
   sources = config.get("data", {}).get("sources", {})
-  yield from (f"- {name}: `{where}`" for name, where in sources.items())
+  yield from (f"- {name}: `{_public(x)}`" for name, x in sources.items())
   if not stages and not sources:
     yield "Its metadata do not say."
   if meta.get("note"):

@@ -114,5 +114,5 @@ def export(
       siglip.expert_config(tower),
       siglip.from_tower(params["vision"], tower, expert),
     )
-  text = card.card(source, part, out)
+  text = card.card(source, part)
   (pathlib.Path(out) / card.NAME).write_text(text, "utf-8")

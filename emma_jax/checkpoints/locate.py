@@ -63,8 +63,9 @@ def read(
 ) -> Weights:
   """Reads weights; of a run, the newest step that is not damaged.
 
-  A weight at a time goes to its place, in its dtype: the host's memory holds
-  about one of them beside what is kept.
+  A weight at a time goes to its place, in its dtype: beside what is kept the
+  host's memory holds about one of an export, and more than three times the
+  largest of a run; `emma-speed restore` measures it.
 
   Raises:
     NoWeights: nothing is there.

@@ -13,7 +13,8 @@ layout of `transformers` and `diffusers` (pictures are (P, C, Y, X)):
                                                      the scaling factor),
                                                      sample (of decode)
 
-Dumping them takes a few lines, for instance
+`launch/dump_reference.py` makes such a file, where torch is; by hand it takes a
+few lines, for instance
 
   out = model(input_ids, output_hidden_states=True)
   numpy.savez("reference.npz", input_ids=input_ids, logits=out.logits,

@@ -7,7 +7,7 @@ import pytest
 from emma_jax.build import exchange
 from emma_jax.cli import convert as cli
 from emma_jax.cli import train
-from emma_jax.convert import published
+from emma_jax.convert import assembly, published
 from tests.data import qwen
 
 CONFIG = """
@@ -71,6 +71,22 @@ def test_missing_parts_come_with_their_commands(given, tmp_path, capsys):
     for p in wanted
   ]
   assert "--dcae is missing" in error and not called
+
+
+def test_parts_of_other_sizes_are_told_where_the_right_ones_are(
+  given, tmp_path, monkeypatch, capsys
+):
+  argv, _ = given
+  qwen.write(tmp_path / "qwen3", "vocab.json")
+
+  def differs(*args, **options):
+    raise assembly.AssemblyError("Qwen3 has other sizes.")
+
+  monkeypatch.setattr(exchange, "first_weights", differs)
+  assert cli.main(argv) == 2
+  error = capsys.readouterr().err
+  assert "other sizes" in error
+  assert f"emma-convert parts --config {tmp_path / 'mine.py'}" in error
 
 
 def test_parts_lead_to_init(capsys):

@@ -6,7 +6,7 @@ import pytest
 
 from emma_jax.build import config_file
 from emma_jax.cli import common, plan
-from emma_jax.cli.plan import machine
+from emma_jax.cli.plan import machine, progress
 
 TINY = ["--config", "configs/tiny.py"]
 
@@ -209,3 +209,11 @@ def test_needs_are_those_of_the_commands_beside_them(monkeypatch, capsys):
     args = plan._parser().parse_args(shlex.split(command)[1:])
     assert args.quick == (args.topology == "v5e:4x4")
   assert plan.main(["--config", "emma_4b:stage1", "--what", "needs"]) == 2
+
+
+def test_what_is_done_is_said_on_stderr(capsys):
+  """Without a terminal a line at its beginning, and one with its seconds."""
+  with progress.phase("Compiling denoise (1 of 2)"):
+    assert capsys.readouterr().err == "Compiling denoise (1 of 2) ...\n"
+  shown = capsys.readouterr()
+  assert shown.err == "Compiling denoise (1 of 2): 0 s\n" and not shown.out

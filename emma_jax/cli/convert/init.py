@@ -69,15 +69,21 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   if tokenizer.startswith("qwen3:") and "data.tokenizer" not in overrides:
     config.data.tokenizer = f"qwen3:{_vocabulary(args.qwen3)}"
   from emma_jax.build import exchange
+  from emma_jax.convert.assembly import AssemblyError
 
-  origins = exchange.first_weights(
-    config,
-    args.out,
-    qwen3_folder=args.qwen3,
-    siglip2_folder=args.siglip2,
-    dcae_folder=args.dcae,
-    dtype=args.dtype,
-  )
+  try:
+    origins = exchange.first_weights(
+      config,
+      args.out,
+      qwen3_folder=args.qwen3,
+      siglip2_folder=args.siglip2,
+      dcae_folder=args.dcae,
+      dtype=args.dtype,
+    )
+  except AssemblyError as error:
+    raise common.UserError(
+      f"{error} `emma-convert parts --config {args.config}` names the config's."
+    ) from error
   _show_origins(origins)
   changed = dict(overrides)
   if config.data.tokenizer != tokenizer:

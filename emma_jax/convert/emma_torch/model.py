@@ -193,8 +193,8 @@ class Emma:
         if kind is int:
           tokens += 1
         elif x[0] == "und" or c["reference_branch"] == "und":
-          y, x = x[1].shape[:2]
-          tokens += of_picture * math.ceil(y / GRID) * math.ceil(x / GRID)
+          cells = (math.ceil(n / GRID) for n in x[1].shape[:2])
+          tokens += of_picture * math.prod(cells)
     if tokens > most:
       raise ValueError(
         f"{name} takes {tokens} tokens, pictures included; at most "
