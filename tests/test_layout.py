@@ -40,7 +40,7 @@ FLOORS = (
     "terminal",
     "xla_flags",
   ),
-  ("leases", "storage"),
+  ("leases", "programs", "storage"),
   ("build.sections", "checkpoints.renamed_keys", "judge", "locks"),
   ("scorers",),
   ("flow", "models", "pages", "world"),

@@ -14,7 +14,6 @@ from typing import Any
 
 from emma_jax.checkpoints import by_leaf, sound
 from emma_jax.checkpoints.by_leaf import Keep
-from emma_jax.checkpoints.checkpointer import read_step
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.weight_files import load_weights
 from emma_jax.convert import emma as exported
@@ -111,6 +110,9 @@ def _of_run(
   directory: pathlib.Path, step: int | None, choose: Choose, kept: Kept
 ) -> Weights:
   """Of the newest sound step, or of exactly `step`."""
+
+  # Here: weight files are read without Orbax.
+  from emma_jax.checkpoints.checkpointer import read_step
 
   def load(number: int) -> Weights:
     _, meta = read_step(directory, number, ())

@@ -5,7 +5,6 @@ Shapes are rounded up to a few static sizes, since each new one compiles.
 
 from collections.abc import Sequence
 import dataclasses
-import functools
 from typing import Any
 import zlib
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import ranges, seeds
+from emma_jax import programs, ranges, seeds
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
@@ -158,7 +157,7 @@ def one_per_row(samples: Sequence[Sample], rows: int, layout: Layout) -> Batch:
   return jax.tree.map(lambda *x: np.concatenate(x), *batches)
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "route"))
+@programs.kept("emma", "route")
 def prefill(
   emma: Emma, params: dict, batch: Batch, route: str
 ) -> tuple[jax.Array, KvCache]:
@@ -215,8 +214,13 @@ def keys(seed: int, task: str, streams: Sequence[int]) -> jax.Array:
   nor sample n of a seed and sample n - 1 of the next.
   """
   named = zlib.crc32(task.encode())
-  root = jax.random.fold_in(jax.random.key(checked_seed(seed)), named)
   numbers = np.asarray(streams, np.uint32)
+  return _keys(np.uint32(checked_seed(seed)), np.uint32(named), numbers)
+
+
+@programs.kept()
+def _keys(seed: jax.Array, named: jax.Array, numbers: jax.Array) -> jax.Array:
+  root = jax.random.fold_in(jax.random.key(seed), named)
   return jax.vmap(lambda i: jax.random.fold_in(root, i))(numbers)
 
 

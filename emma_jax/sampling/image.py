@@ -14,14 +14,13 @@ Axes: A contexts, L times.
 
 from collections.abc import Callable
 import dataclasses
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import flow
+from emma_jax import flow, programs
 from emma_jax.models.dcae import Autoencoder
 from emma_jax.models.emma import Emma, to_levels, to_unit
 from emma_jax.sampling.context import static_size, used
@@ -102,7 +101,7 @@ def target_ids(cache: KvCache, tokens: int) -> TokenIds:
   )
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "grid"))
+@programs.kept("emma", "grid")
 def sample_latents(
   emma: Emma,
   params: dict,
@@ -146,7 +145,7 @@ def sample_latents(
   return integrate(velocity, noise_BTC, times_L, steps)
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "grid"))
+@programs.kept("emma", "grid")
 def decode(
   emma: Emma, params: dict, latents_BTC: jax.Array, grid: tuple[int, int]
 ) -> tuple[jax.Array, jax.Array]:
@@ -158,7 +157,7 @@ def decode(
   return to_levels(x_BYXC), finite_B & _finite(x_BYXC)
 
 
-@functools.partial(jax.jit, static_argnames=("autoencoder", "dtype"))
+@programs.kept("autoencoder", "dtype")
 def reconstruct(
   autoencoder: Autoencoder, params: dict, pixels_BYXC: jax.Array, dtype: str
 ) -> tuple[jax.Array, jax.Array]:

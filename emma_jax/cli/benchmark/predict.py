@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax import programs
 from emma_jax.cli import common, devices
 from emma_jax.cli.benchmark import flags
 
@@ -45,7 +46,7 @@ def prepared(
   # Before anything is loaded.
   folders.check_free(args.out)
   sources = runs.open_sources(found, judged=judged)
-  common.use_compilation_cache()
+  programs.use()
   from emma_jax.benchmarks.model import Model, about
   from emma_jax.build import session
 

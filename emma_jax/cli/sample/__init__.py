@@ -31,7 +31,7 @@ def _main(argv: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return common.run(_main, argv, common.sampling_mistakes())
+  return common.run(_main, argv, common.sampling_mistakes)
 
 
 def entry() -> None:

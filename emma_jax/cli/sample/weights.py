@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Any
 
-from emma_jax import seeds
+from emma_jax import programs, seeds
 from emma_jax.build import config_file
 from emma_jax.cli import common, devices
 
@@ -52,7 +52,7 @@ def session(
   its section `sample`, before weights are read. Joins the other processes
   first: all have to call this.
   """
-  common.use_compilation_cache()
+  programs.use()
   # After the arguments: a mistake in them should not wait for JAX.
   from emma_jax.build import session as build_session
 
