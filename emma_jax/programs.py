@@ -5,7 +5,8 @@
   xla/        JAX's own cache: what XLA made, found once a program is traced
               and lowered, which takes most of a second start. All commands.
   programs/   whole executables of what is `kept`, the sampler's programs,
-              found before anything is traced. One device, one process.
+              found before anything is traced, and not in the other as well.
+              One device, one process.
 
 An executable is used for exactly what it was made for: its file holds the
 whole key (`_Kept._key`: the function, its static arguments, the shapes, the
@@ -20,6 +21,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import inspect
 import os
 import pathlib
@@ -128,14 +130,23 @@ class _Kept:
     shapes = tuple(map(_shape, leaves))
     key = (tuple(sorted(static.items())), tree, shapes, _options())
     program = self._programs.get(key)
-    if program is None:
-      text = self._key(static, tree, shapes)
-      program = text and _read(text)
-      if not program:
-        program = self._jitted.lower(*args, **kwargs).compile()
-        if text:
-          _write(text, program)
-      self._programs[key] = program
+    if program is not None:
+      return program(*rest, **more)
+    text = self._key(static, tree, shapes)
+    if text and (program := _read(text)):
+      try:
+        made = jax.block_until_ready(program(*rest, **more))
+        self._programs[key] = program
+        return made
+      except Exception:  # one that loads and does not run is damaged too
+        with contextlib.suppress(OSError):
+          _path(text).unlink(missing_ok=True)
+    lowered = self._jitted.lower(*args, **kwargs)
+    with _without_jaxs_cache() if text else contextlib.nullcontext():
+      program = lowered.compile()
+    if text:
+      _write(text, program)
+    self._programs[key] = program
     return program(*rest, **more)
 
   def _key(
@@ -153,6 +164,27 @@ class _Kept:
     ]
     text = "\n".join(parts)
     return None if " at 0x" in text else text  # a repr that is an address
+
+
+@contextlib.contextmanager
+def _without_jaxs_cache() -> Iterator[None]:
+  """What comes from JAX's cache cannot be kept.
+
+  XLA serialises on CPUs only what it has compiled itself; else the file lacks
+  the code of some functions.
+  """
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
+  name = "jax_enable_compilation_cache"
+  before = _option(name)
+  try:
+    jax.config.update(name, False)
+    compilation_cache.reset_cache()  # it asks once for all whether it is on
+    yield
+  finally:
+    jax.config.update(name, before)
+    compilation_cache.reset_cache()
 
 
 def _on_first_device(leaves: Sequence[Any]) -> bool:
@@ -187,14 +219,14 @@ def _environment() -> tuple[str, ...]:
   """Of this process: code, versions and devices."""
   import flax
   import jax
-  import jaxlib
   import numpy as np
 
   device = jax.local_devices()[0]
   client = device.client
   versions = {
     "python": platform.python_version(),
-    **{m.__name__: m.__version__ for m in (flax, jax, jaxlib, np)},
+    "jaxlib": importlib.metadata.version("jaxlib"),
+    **{m.__name__: m.__version__ for m in (flax, jax, np)},
   }
   return (
     f"source {_source()}",

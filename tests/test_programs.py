@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -103,6 +104,35 @@ def test_what_is_damaged_or_foreign_is_compiled_again(folder, monkeypatch):
   assert traced == ["scaled"]
 
 
+def test_an_executable_that_loads_and_does_not_run_is_compiled_again(
+  folder, monkeypatch
+):
+  wanted = bits(fresh()(X, 2.0, power=3))
+
+  def broken(*args, **kwargs):
+    raise RuntimeError("NOT_FOUND: Function add_fusion not found")
+
+  monkeypatch.setattr(programs, "_read", lambda text: broken)
+  traced.clear()
+  assert bits(fresh()(X, 2.0, power=3)) == wanted and traced == ["scaled"]
+
+
+def test_what_jaxs_cache_holds_is_kept_as_well(folder, own_options):
+  """XLA would serialise what it has read itself without some of its code."""
+  jax.config.update("jax_enable_compilation_cache", True)
+  jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  compilation_cache.reset_cache()
+  with programs.using(folder / "programs"):
+    (folder / "programs").mkdir()
+    wanted = bits(jax.jit(plain(), static_argnames="power")(X, 2.0, power=3))
+    assert list((folder / "xla").iterdir())
+    assert bits(fresh()(X, 2.0, power=3)) == wanted
+    traced.clear()
+    assert bits(fresh()(X, 2.0, power=3)) == wanted and not traced
+  assert jax.config.jax_enable_compilation_cache
+
+
 def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path):
   (tmp_path / "file").write_text("")
   traced.clear()
@@ -150,6 +180,7 @@ def own_options():
     yield
   for name, value in before.items():
     jax.config.update(name, value)
+  compilation_cache.reset_cache()
 
 
 def test_one_folder_for_both_and_jaxs_options_hold(

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-import emma_jax
+from emma_jax import __version__
 from emma_jax.benchmarks import records
 from emma_jax.benchmarks.settings import SetSettings
 from emma_jax.checkpoints.integrity import checksums
@@ -81,7 +81,7 @@ def about(model: Model, checkpoint: str) -> dict[str, Any]:
     "commit": _commit(),
     "device": jax.devices()[0].device_kind,
     "versions": {
-      "emma_jax": emma_jax.__version__,
+      "emma_jax": __version__,
       "python": platform.python_version(),
       **{
         name: importlib.metadata.version(name)
@@ -93,7 +93,7 @@ def about(model: Model, checkpoint: str) -> dict[str, Any]:
 
 def _commit() -> str:
   """Of the checkout this runs from, "+" where it was changed; "" without."""
-  root = pathlib.Path(emma_jax.__file__).parent.parent
+  root = pathlib.Path(__file__).parent.parent.parent
 
   def git(*command: str) -> str:
     return subprocess.run(

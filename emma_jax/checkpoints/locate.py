@@ -97,6 +97,59 @@ def read(
   return _of_run(path, None, choose, kept)
 
 
+def stages(workdir: str) -> list[tuple[str, str]]:
+  """(stage, where its weights are) of a training, in its order.
+
+  Files WORKDIR/stages/NAME.safetensors in the order of their names; without
+  them, of each stage the last step that is still saved.
+
+  Raises:
+    NoWeights: nothing is there.
+  """
+  path = pathlib.Path(workdir).expanduser().absolute()
+  kept = sorted((path / "stages").glob("*.safetensors"))
+  if kept:
+    return [(file.stem, str(file)) for file in kept]
+  # Here: weight files are read without Orbax.
+  from emma_jax.checkpoints.checkpointer import read_step
+
+  directory = path / "checkpoints"
+  found: dict[str, str] = {}
+  for step in sound.saved_steps(directory):
+    _, meta = read_step(directory, step, ())
+    found[str(meta.get("stage", step))] = str(directory / str(step))
+  if not found:
+    raise NoWeights(
+      f"{workdir} holds neither stages/NAME.safetensors nor saved steps; name "
+      "the working directory of a training."
+    )
+  return list(found.items())
+
+
+def prompts_file(name: str) -> pathlib.Path | None:
+  """Where statistics of a model's training prompts lie, or would lie.
+
+  Beside a weight file (reference.safetensors: reference.prompts.json), in the
+  working folder of a training or in an exported folder (prompts.json). None
+  where weights are shipped within an archive, and where nothing has the name.
+  """
+  path = pathlib.Path(name).expanduser()
+  if name in SHIPPED:
+    found = importlib.resources.files("emma_jax.assets") / SHIPPED[name]
+    if not isinstance(found, pathlib.Path):
+      return None
+    path = found
+  if path.is_file():
+    return path.with_suffix(".prompts.json")
+  if not path.is_dir():
+    return None
+  if path.name.isdigit() and path.parent.name == "checkpoints":
+    path = path.parent
+  if path.name == "checkpoints":
+    path = path.parent
+  return path / "prompts.json"
+
+
 def _of_file(path: pathlib.Path, choose: Choose, kept: Kept) -> Weights:
   def keep(meta: Mapping[str, Any]) -> Keep:
     choose(meta)

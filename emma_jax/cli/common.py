@@ -57,8 +57,9 @@ def run(
     try:
       return main([a for a in argv if a != "--debug"]) or 0
     except Exception as error:
-      more = errors() if callable(errors) else errors
-      mistakes: Errors = (UserError, ConfigError, *more)
+      mistakes: Errors = (UserError, ConfigError)
+      if not isinstance(error, mistakes):
+        mistakes += errors() if callable(errors) else errors
       code = _code_of(error, dict.fromkeys(mistakes, Exit.MISTAKE))
       if code is None:
         raise

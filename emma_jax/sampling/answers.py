@@ -113,6 +113,13 @@ def _conversations(
   return out
 
 
+def allowed(requests: Requests, runner: Runner) -> np.ndarray:
+  """(V,) bool: tokens that an answer is made of."""
+  allowed_V = np.zeros(runner.model.config.llm.vocab_size, bool)
+  allowed_V[list(requests.tokenizer.answer_ids)] = True
+  return allowed_V
+
+
 def answer(
   requests: Requests,
   runner: Runner,
@@ -131,9 +138,7 @@ def answer(
     seed, streams: of draws at a temperature above 0.
   """
   tokenizer, limit = requests.tokenizer, int(options["limit"])
-  allowed_V = np.zeros(runner.model.config.llm.vocab_size, bool)
-  allowed_V[list(tokenizer.answer_ids)] = True
-  options = options | {"allowed_V": allowed_V}
+  options = options | {"allowed_V": allowed(requests, runner)}
   turns = [one.turns for one in asked]
   out: list[list[Answer]] = [[] for _ in asked]
   for members in places_by(one.program for one in asked).values():

@@ -7,6 +7,7 @@
 
 The same as `python -m emma_jax.cli.sample`. `emma-sample draw --help` shows
 the options of draw. Without --checkpoint the shipped reference model samples.
+`emma-sample examples` shows what it knows.
 With --config.mesh.fsdp=-1 all devices of this machine hold the weights
 together; on several hosts each runs the same command, and the first one writes.
 """
@@ -17,7 +18,10 @@ from emma_jax.cli import common, devices
 
 # Each is a module of this package with `add(subparsers)`; the parser it adds
 # has a default `run(args, overrides) -> exit code`.
-COMMANDS = ("draw", "edit", "ask")
+COMMANDS = (
+  *("draw", "edit", "ask", "sheet"),
+  *("examples", "show-settings", "measure-prompts"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
