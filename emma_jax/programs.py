@@ -154,12 +154,16 @@ class _Kept:
   ) -> str | None:
     """All that decides what the executable is; None: that cannot be told."""
     function = self.__wrapped__
+    try:
+      environment = _environment()
+    except Exception:  # an installation without files, or without versions
+      return None
     parts = [
       f"{function.__module__}.{function.__qualname__}",
       *(f"{k}={static[k]!r}" for k in sorted(static)),
       str(tree),
       repr(shapes),
-      *_environment(),
+      *environment,
       repr(_options()),
     ]
     text = "\n".join(parts)
@@ -195,12 +199,24 @@ def _on_first_device(leaves: Sequence[Any]) -> bool:
     return False
   if not jax.sharding.get_abstract_mesh().empty:
     return False
-  first = {jax.local_devices()[0]}
-  return all(
-    x.devices() == first
-    for x in leaves
-    if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
-  ) and not any(isinstance(x, jax.core.Tracer) for x in leaves)
+  first = jax.local_devices()[0]
+  return all(_lies_on(first, x) for x in leaves)
+
+
+def _lies_on(device: Any, x: Any) -> bool:
+  """Whether a leaf is of the host, or whole and by itself on the device."""
+  import jax
+
+  if not isinstance(x, jax.Array):
+    return True
+  if isinstance(x, jax.core.Tracer):
+    return False
+  place = x.sharding  # a mesh's is another, also of one device
+  return (
+    isinstance(place, jax.sharding.SingleDeviceSharding)
+    and place.device_set == {device}
+    and place.memory_kind in (None, device.default_memory().kind)
+  )
 
 
 def _shape(x: Any) -> Hashable:
@@ -241,8 +257,11 @@ def _environment() -> tuple[str, ...]:
 def _source() -> str:
   """A digest of this package's text: whatever a program may be traced from."""
   root = pathlib.Path(__file__).parent
+  paths = sorted(root.rglob("*.py"))
+  if not paths:
+    raise FileNotFoundError(f"{root} holds no source.")
   sha = hashlib.sha256()
-  for path in sorted(root.rglob("*.py")):
+  for path in paths:
     sha.update(f"{path.relative_to(root)}\n".encode())
     sha.update(path.read_bytes())
   return sha.hexdigest()

@@ -150,6 +150,17 @@ def test_within_a_trace_it_is_a_part_of_that_program(folder):
   assert len(list(folder.iterdir())) == 1
 
 
+def test_what_lies_on_a_mesh_is_jits(folder):
+  """Whole weights of a training of one device are its mesh's."""
+  mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+  place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  function = fresh()
+  wanted = bits(function(X, 2.0, power=3))
+  assert bits(function(jax.device_put(X, place), 2.0, power=3)) == wanted
+  assert bits(function(jax.device_put(X), 2.0, power=3)) == wanted
+  assert len(list(folder.iterdir())) == 1
+
+
 def test_what_has_an_address_for_a_name_is_not_kept(folder):
   class Nameless:
     pass

@@ -62,7 +62,7 @@ class Chat:
     """The answer to a question, perhaps about a new picture."""
     if not isinstance(text, str):
       raise SampleError(
-        f"text is a {type(text).__name__}; a chat takes one question at a time."
+        f"A chat takes one question at a time, not a {type(text).__name__}."
       )
     if picture is not None:
       self.show(picture)

@@ -35,8 +35,8 @@ def picture(value: Any, name: str = "picture") -> RawPicture:
   """
   if not is_picture(value):
     raise SampleError(
-      f"{name} is a {type(value).__name__}; give a PIL image, a uint8 array "
-      "(rows, columns, 3), a file's name or its bytes."
+      f"{name} is {_short(value)}; give a PIL image, a uint8 array (rows, "
+      "columns, 3), a file's name or its bytes."
     )
   if isinstance(value, Image.Image):
     return _of_pillow(value)
@@ -75,8 +75,7 @@ def texts(value: Any, name: str) -> tuple[list[str], bool]:
     if not isinstance(one, str):
       where = f"{name} {i}" if many else name
       raise SampleError(
-        f"{where} is a {type(one).__name__} ({_short(one)}); give a text, or a "
-        "list of texts."
+        f"{where} is {_short(one)}; give a text, or a list of texts."
       )
   return found, many
 
@@ -138,4 +137,4 @@ def size(value: Any) -> tuple[int, int] | None:
 
 def _short(value: Any) -> str:
   text = repr(value)
-  return text if len(text) <= 40 else text[:40] + "..."
+  return text if len(text) <= 40 else f"{text[:40]}... ({type(value).__name__})"

@@ -50,7 +50,7 @@ def load(
   """
   if not isinstance(name, (str, os.PathLike)):
     raise SampleError(
-      f"name is a {type(name).__name__}; give reference, a folder or a file."
+      f"name={name!r} is no name; give reference, a folder or a file."
     )
   if cache:
     programs.use()
@@ -196,6 +196,7 @@ class Model:
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    on_progress: Progress | None = None,
   ) -> Any:
     """The answer to a question about a picture; lists give lists.
 
@@ -209,6 +210,7 @@ class Model:
       temperature: 0 takes the likeliest token.
       top_p: share of the probability that is drawn from.
       seed: of the draws at a temperature above 0.
+      on_progress: called with (questions answered, of how many).
     """
     self._check("ask", "answering")
     shown, many = inputs.pictures(picture, none=True)
@@ -224,6 +226,7 @@ class Model:
       temperature=temperature,
       top_p=top_p,
       seed=seed,
+      on_progress=on_progress,
     )
     return _given([answer for (answer,) in made], many or several)
 

@@ -208,6 +208,7 @@ class Session:
     top_p: float = 1.0,
     seed: int = 0,
     streams: Sequence[int] | None = None,
+    on_progress: Progress | None = None,
   ) -> list[list[Answer]]:
     """The answers of prepared conversations.
 
@@ -218,13 +219,14 @@ class Session:
       top_p: share of the probability that is drawn from.
       seed: of the draws at a temperature above 0.
       streams: see the class.
+      on_progress: told how many conversations of all are answered.
     """
     limit = int(self._given("max_tokens", max_tokens))
     most = self.requests.max_context
     options = context.answer_options(limit, most, temperature, top_p)
     streams = context.checked_streams(streams, len(asked))
     return answers.answer(
-      self.requests, self.runner, asked, options, seed, streams
+      self.requests, self.runner, asked, options, seed, streams, on_progress
     )
 
   def talk(

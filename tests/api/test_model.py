@@ -70,6 +70,10 @@ def test_questions_and_pictures_pair_up(model):
   both = [session([one], "what?"), session([two], "what?")]
   assert ask([one, two], "what?") == both
   assert ask(np.stack([one, one]), "what?") == both[:1] * 2
+  told: list[tuple[int, int]] = []
+  progress = lambda *done: told.append(done)
+  model.ask([one, two], "what?", max_tokens=4, on_progress=progress)
+  assert told == [(1, 2), (2, 2)]
   assert ask(one, ["what?", "why?"]) == [both[0], session([one], "why?")]
   assert ask((one, two), "what?") == session([one, two], "what?")
   assert ask([(one, two)], "what?") == [session([one, two], "what?")]
@@ -114,16 +118,16 @@ PICTURE = np.zeros((64, 64, 3), np.uint8)
 @pytest.mark.parametrize(
   "request_, words",
   [
-    (lambda m: m.draw(3), "prompt is a int (3)"),
-    (lambda m: m.draw(["a", None]), "prompt 1 is a NoneType"),
+    (lambda m: m.draw(3), "prompt is 3; give a text"),
+    (lambda m: m.draw(["a", None]), "prompt 1 is None; give a text"),
     (lambda m: m.draw("a", size="96"), "size='96'"),
     (lambda m: m.draw("a", seed=1.5), "seed=1.5 must be a whole number"),
     (lambda m: m.draw(["a", "b"], seed=[1, 2, 3]), "2 prompts and 3 seeds"),
     (lambda m: m.ask([PICTURE] * 2, ["a"] * 3), "2 pictures and 3 questions"),
     (lambda m: m.ask(PICTURE, " "), "question is empty"),
-    (lambda m: m.ask(7, "what?"), "picture is a int"),
+    (lambda m: m.ask(7, "what?"), "picture is 7; give a PIL image"),
     (lambda m: m.edit("none.png", "do"), "'none.png': there is no such file"),
-    (lambda m: m.edit(None, "do"), "picture is a NoneType"),
+    (lambda m: m.edit(None, "do"), "picture is None; give a PIL image"),
     (lambda m: m.chat(pictures=0), "pictures=0"),
     (lambda m: m.session.draw("a red star"), "prompts is one str"),
     (lambda m: m.session.ask([[PICTURE]], ["what?"]), "turns is one str"),
@@ -139,7 +143,7 @@ def test_silent_wrongs_end_with_value_and_remedy(model, request_, words):
 
 
 def test_loading_says_what_is_wrong(tmp_path):
-  with pytest.raises(SampleError, match="name is a int"):
+  with pytest.raises(SampleError, match="name=3 is no name"):
     emma_jax.load(3, cache=False)  # type: ignore[arg-type]
   with pytest.raises(CheckpointError, match="No weights at"):
     emma_jax.load(tmp_path, cache=False)
