@@ -13,13 +13,14 @@ _CLI = pathlib.Path(__file__).parent / "cli"
 def commands() -> dict[str, str]:
   """NAME of emma-NAME, which is emma_jax.cli.NAME -> what it is for.
 
-  Without importing one: those that begin as console scripts do.
+  Without importing one: those that have a console script's name and beginning,
+  which developers' commands lack.
   """
   out = {}
   for file in sorted([*_CLI.glob("*.py"), *_CLI.glob("*/__init__.py")]):
     text = file.read_text("utf-8")
-    if "\ndef entry(" in text:
-      name = file.parent.name if file.name == "__init__.py" else file.stem
+    name = file.parent.name if file.name == "__init__.py" else file.stem
+    if "\ndef entry(" in text and f'"emma-{name}"' in text:
       doc = ast.get_docstring(ast.parse(text)) or ""
       out[name] = doc.partition("\n")[0]
   return out

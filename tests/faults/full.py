@@ -52,7 +52,8 @@ def at_point(root: pathlib.Path, calm: runs.Run, i: int, size: int) -> runs.Row:
     return row._replace(
       good=row.good and (fitted or (code == Exit.STORAGE and told)),
       outcome=f"{row.outcome}; {len(failed)} failed saves, "
-      f"{len(lines)} lines in all" + ("" if told or fitted else f": {lines[-3:]}"),
+      f"{len(lines)} lines in all"
+      + ("" if told or fitted else f": {lines[-3:]}"),
     )
 
 
