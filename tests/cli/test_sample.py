@@ -241,7 +241,7 @@ def test_mistakes(tmp_path, weights, picture, capsys, arguments, words):
   "arguments",
   [
     [*DRAW, "--out", "o.png", "--size", "100000x100000"],
-    ["draw", "--prompt", "x" * 19_999, "--out", "o.png"],
+    ["draw", "--prompt", "漢" * 19_999, "--out", "o.png"],
     [*DRAW, "--out", "o.png", "--steps", "5000"],
     [*EDIT, "--image", "BROKEN"],
     ["ask", "--question", "y" * 100_000],

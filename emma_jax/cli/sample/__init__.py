@@ -13,6 +13,7 @@ together; on several hosts each runs the same command, and the first one writes.
 """
 
 import argparse
+import gc
 
 from emma_jax.cli import common, devices
 
@@ -40,4 +41,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry() -> None:
   """The console script."""
+  # A sixth of a drawing would be looking for garbage among what imports make;
+  # `weights.session` goes on with it once all is there.
+  gc.disable()
   devices.end(main)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+import gc
 import pathlib
 import sys
 from typing import Any
@@ -85,6 +86,9 @@ def session(
   found = build_session.load(
     args.checkpoint, change=change, **devices.options(args, mesh)
   )
+  if not gc.isenabled():  # as the console script left it
+    gc.freeze()  # modules and weights stay to the end
+    gc.enable()
   if devices.is_first():
     print(
       f"Sampling with {found.name}, trained for {found.step} steps.",
