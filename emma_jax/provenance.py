@@ -19,8 +19,7 @@ import sys
 import time
 from typing import Any
 
-import emma_jax
-from emma_jax import files
+from emma_jax import __version__, files
 
 NAME = "starts.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow")
@@ -89,7 +88,7 @@ def command() -> str:
 def versions() -> dict[str, str]:
   """Name -> version, of this package first."""
   return {
-    "emma_jax": emma_jax.__version__,
+    "emma_jax": __version__,
     "python": platform.python_version(),
     **{name: importlib.metadata.version(name) for name in _PACKAGES},
   }

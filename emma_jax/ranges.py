@@ -66,5 +66,7 @@ SECONDS = Range(0, 366 * 24 * 3600)  # of waits, a year at most
 GUIDANCE = Range(0, 1000)
 # Of times along the flow; published values lie between 0.1 and 12.
 SHIFT = Range(1e-3, 1e3)
+# Characters of a prompt or instruction; published ones have a few thousand.
+MOST_CHARACTERS = 20_000
 TEMPERATURE = Range(0, 100)
 TOP_P = Range(0, 1, above=True)

@@ -94,6 +94,4 @@ def exact_products():
 @pytest.fixture
 def own_cache(monkeypatch):
   """A command that is called here leaves the tests' compilation cache."""
-  monkeypatch.setattr(
-    "emma_jax.cli.common.use_compilation_cache", lambda *_: None
-  )
+  monkeypatch.setattr("emma_jax.programs.use", lambda *_: None)

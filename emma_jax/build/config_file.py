@@ -19,12 +19,11 @@ from typing import Any
 
 import ml_collections
 
-import emma_jax
 from emma_jax.build import bounds, left_out
 from emma_jax.build.sections import ConfigError
 
 # What holds configs/: in a wheel the package, in a checkout the repository.
-_PACKAGE = pathlib.Path(emma_jax.__file__).absolute().parent
+_PACKAGE = pathlib.Path(__file__).absolute().parent.parent
 _ROOT = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
 _CONFIGS = _ROOT / "configs"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import dataclasses
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -16,12 +16,15 @@ from emma_jax import sharding
 from emma_jax.build.sections import ConfigError, make, plain
 from emma_jax.data.batching import mixture
 from emma_jax.data.batching.row_layout import Layout
-from emma_jax.data.loading import dataset, held_out, labels, sources
 from emma_jax.data.pictures.framing import Framing
 from emma_jax.data.pictures.preprocess import Preprocess
-from emma_jax.data.records.latents import Settings
 from emma_jax.data.text import tokenizer as tokenizer_lib
 from emma_jax.data.transforms import ToSample
+
+if TYPE_CHECKING:  # whoever only samples loads no loader: a second of imports
+  from emma_jax.data.loading.dataset import BatchDataset
+  from emma_jax.data.loading.held_out import HeldOutPictures
+  from emma_jax.data.records.latents import Settings
 
 # data.fit -> how `Preprocess` fits what is drawn. "pad_learned": as runs of
 # before there was a choice, whose targets' padding is learned like the rest.
@@ -153,8 +156,10 @@ def fingerprints(data: Mapping[str, Any]) -> dict[str, str]:
   return framing(data).fingerprints() | out
 
 
-def latent_settings(config: Mapping[str, Any]) -> Settings:
+def latent_settings(config: Mapping[str, Any]) -> "Settings":
   """What the latents of a config's pictures must have been made for."""
+  from emma_jax.data.records.latents import Settings
+
   model = config["model"]
   # Kinds differ in their other keys; there was one when the hash began.
   sizes = {k: v for k, v in plain(model["autoencoder"]).items() if k != "kind"}
@@ -197,12 +202,14 @@ def batches(
   name: str,
   plans: str | None = None,
   share: sharding.Share | None = None,
-) -> dataset.BatchDataset:
+) -> "BatchDataset":
   """The data of a stage, without the model.
 
   `plans`: a folder for the plans of the batches, None for one of its own.
   `share`: of the rows, read here; None: those of this process's devices.
   """
+  from emma_jax.data.loading import dataset
+
   data, section = config["data"], config["stages"][name]
   where = f"stages.{name}"
   sizes = stage_layout(config, name)
@@ -249,12 +256,14 @@ def batches(
 
 def held_out_pictures(
   config: Mapping[str, Any], name: str
-) -> held_out.HeldOutPictures | None:
+) -> "HeldOutPictures | None":
   """Labelled pictures that measure the router of a stage; None: not asked for.
 
   Raises:
     ConfigError: there are none, of one class alone, or trained on.
   """
+  from emma_jax.data.loading import held_out, labels, sources
+
   section = config["evaluate"]["router"]
   key = "config.evaluate.router"
   if section["samples"] < 0:
@@ -299,6 +308,8 @@ def _held_out_worlds(
   config: Mapping[str, Any], trained: set[str]
 ) -> tuple[str, ...]:
   """The evaluation's split of what a stage sees of the world."""
+  from emma_jax.data.loading import sources
+
   worlds = sorted(s for s in trained if s.startswith("world:"))
   tasks = (sources.SourceSpec.parse(spec).task for spec in worlds)
   return tuple(f"world:{t}:{config['evaluate']['split']}" for t in tasks)

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,11 @@ import jax.numpy as jnp
 from emma_jax import rules, sharding
 from emma_jax.build import model as build_model
 from emma_jax.build.sections import TooLittleMemory
-from emma_jax.checkpoints import checkpointer, sound
+from emma_jax.checkpoints import sound
 from emma_jax.planner import chips
-from emma_jax.training import objectives
-from emma_jax.training.run import Run, Stage
-from emma_jax.training.step import abstract_batch, abstract_state
+
+if TYPE_CHECKING:  # whoever only samples loads no training
+  from emma_jax.training.run import Run, Stage
 
 _GIB = 2**30
 
@@ -152,7 +152,7 @@ def _left(
 # ----------------------------------------------------------------- training
 
 
-def check_training(run: Run, first: str | None = None) -> None:
+def check_training(run: "Run", first: str | None = None) -> None:
   """Compares the stages of a run with the devices of its mesh.
 
   Args:
@@ -174,8 +174,10 @@ def check_training(run: Run, first: str | None = None) -> None:
       raise TooLittleMemory(_of_training(run, stage, need, found, mesh.size))
 
 
-def of_stage(run: Run, stage: Stage, mesh: jax.sharding.Mesh) -> Need:
+def of_stage(run: "Run", stage: "Stage", mesh: jax.sharding.Mesh) -> Need:
   """What a device holds in a step of a stage, at least."""
+  from emma_jax.training.step import abstract_batch, abstract_state
+
   state = abstract_state(run, stage, mesh)
   trained = bytes_of(state.trained)
   held = {
@@ -210,12 +212,15 @@ _BEFORE = ("vision/", "adapters/", "llm/embed", "llm/shallow/")
 _DEEP = "llm/deep/"
 
 
-def _activations(run: Run, stage: Stage, mesh: jax.sharding.Mesh) -> int:
+def _activations(run: "Run", stage: "Stage", mesh: jax.sharding.Mesh) -> int:
   """What enters each of the LLM's blocks that gradients run through.
 
   Whatever is recomputed, that is kept for the way back, as the blocks are a
   loop. Of one micro-batch.
   """
+  from emma_jax.training import objectives
+  from emma_jax.training.step import abstract_batch
+
   if not isinstance(stage.objective, objectives.EmmaObjective):
     return 0
   c = stage.objective.model.config
@@ -236,7 +241,7 @@ def _activations(run: Run, stage: Stage, mesh: jax.sharding.Mesh) -> int:
 
 
 def _of_training(
-  run: Run, stage: Stage, need: Need, found: Room, devices: int
+  run: "Run", stage: "Stage", need: Need, found: Room, devices: int
 ) -> str:
   """Value and remedy of a stage that does not fit."""
   state = sum(need.held[k] for k in ("parameters", "moments", "average"))
@@ -273,6 +278,8 @@ def _sentence(remedies: Sequence[str]) -> str:
 
 def stage_under_way(folder: str | os.PathLike) -> str | None:
   """The stage of the newest checkpoint of a run's folder; None without one."""
+  from emma_jax.checkpoints import checkpointer
+
   directory = pathlib.Path(folder).absolute() / "checkpoints"
   try:
     steps = sound.saved_steps(directory)

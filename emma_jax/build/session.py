@@ -1,6 +1,7 @@
 """From weights, with the config that they were trained by, to a session."""
 
 from collections.abc import Callable, Mapping
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -73,6 +74,27 @@ def read(
     route=_route(config, found.meta["router_trained"]),
     meta=found.meta,
   )
+
+
+def config_of(name: str) -> dict:
+  """The config that weights were trained by, without reading them.
+
+  Raises:
+    CheckpointError, SampleError: as `read`.
+  """
+
+  class _Known(Exception):
+    pass
+
+  config: dict = {}
+
+  def choose(meta: Mapping[str, Any]) -> bool:
+    config.update(_checked(name, meta, lambda config: config))
+    raise _Known
+
+  with contextlib.suppress(_Known):
+    locate.read(name, choose)
+  return config
 
 
 def load(
@@ -214,6 +236,7 @@ def session(
 def requests(config: Mapping[str, Any]) -> Requests:
   """How a model of this config sees what it is asked."""
   data, shown = config["data"], framing(config)
+  stages = config.get("stages", {}).values()  # from elsewhere: none
   return Requests(
     tokenizer=build_data.tokenizer(data, config["model"]),
     framing=shown,
@@ -223,6 +246,7 @@ def requests(config: Mapping[str, Any]) -> Requests:
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],
     max_context=config["sample"]["max_context"],
+    longest_row=max((s["und_tokens"] for s in stages), default=None),
   )
 
 

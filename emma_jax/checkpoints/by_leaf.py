@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from emma_jax import rules
 from emma_jax.checkpoints import integrity, sound
@@ -81,7 +80,8 @@ class Keep:
     if not self.on_devices:
       return np.array(x, dtype, order="C")
     if where is None:
-      return jnp.asarray(np.array(x, dtype, order="C"))
+      # Not `jnp.asarray`, which would compile a copy for every shape.
+      return jax.device_put(np.array(x, dtype, order="C"))
     part = lambda index: np.array(x[index], dtype, order="C")
     return jax.make_array_from_callback(x.shape, where, part)
 
@@ -133,6 +133,8 @@ def _restored(
   path: pathlib.Path, stored: Mapping[str, jax.ShapeDtypeStruct], keep: Keep
 ) -> Iterator[dict[str, Any]]:
   """Leaves as they are stored, some at a time."""
+  import orbax.checkpoint as ocp  # here: weight files are read without it
+
   with ocp.PyTreeCheckpointer() as checkpointer:
     for paths in _groups(stored):
       item, args = {}, {}

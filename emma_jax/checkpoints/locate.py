@@ -14,7 +14,6 @@ from typing import Any
 
 from emma_jax.checkpoints import by_leaf, sound
 from emma_jax.checkpoints.by_leaf import Keep
-from emma_jax.checkpoints.checkpointer import read_step
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.weight_files import load_weights
 from emma_jax.convert import emma as exported
@@ -99,6 +98,59 @@ def read(
   return _of_run(path, None, choose, kept)
 
 
+def stages(workdir: str) -> list[tuple[str, str]]:
+  """(stage, where its weights are) of a training, in its order.
+
+  Files WORKDIR/stages/NAME.safetensors in the order of their names; without
+  them, of each stage the last step that is still saved.
+
+  Raises:
+    NoWeights: nothing is there.
+  """
+  path = pathlib.Path(workdir).expanduser().absolute()
+  kept = sorted((path / "stages").glob("*.safetensors"))
+  if kept:
+    return [(file.stem, str(file)) for file in kept]
+  # Here: weight files are read without Orbax.
+  from emma_jax.checkpoints.checkpointer import read_step
+
+  directory = path / "checkpoints"
+  found: dict[str, str] = {}
+  for step in sound.saved_steps(directory):
+    _, meta = read_step(directory, step, ())
+    found[str(meta.get("stage", step))] = str(directory / str(step))
+  if not found:
+    raise NoWeights(
+      f"{workdir} holds neither stages/NAME.safetensors nor saved steps; name "
+      "the working directory of a training."
+    )
+  return list(found.items())
+
+
+def prompts_file(name: str) -> pathlib.Path | None:
+  """Where statistics of a model's training prompts lie, or would lie.
+
+  Beside a weight file (reference.safetensors: reference.prompts.json), in the
+  working folder of a training or in an exported folder (prompts.json). None
+  where weights are shipped within an archive, and where nothing has the name.
+  """
+  path = pathlib.Path(name).expanduser()
+  if name in SHIPPED:
+    found = importlib.resources.files("emma_jax.assets") / SHIPPED[name]
+    if not isinstance(found, pathlib.Path):
+      return None
+    path = found
+  if path.is_file():
+    return path.with_suffix(".prompts.json")
+  if not path.is_dir():
+    return None
+  if path.name.isdigit() and path.parent.name == "checkpoints":
+    path = path.parent
+  if path.name == "checkpoints":
+    path = path.parent
+  return path / "prompts.json"
+
+
 def _of_file(path: pathlib.Path, choose: Choose, kept: Kept) -> Weights:
   def keep(meta: Mapping[str, Any]) -> Keep:
     choose(meta)
@@ -112,6 +164,9 @@ def _of_run(
   directory: pathlib.Path, step: int | None, choose: Choose, kept: Kept
 ) -> Weights:
   """Of the newest sound step, or of exactly `step`."""
+
+  # Here: weight files are read without Orbax.
+  from emma_jax.checkpoints.checkpointer import read_step
 
   def load(number: int) -> Weights:
     _, meta = read_step(directory, number, ())

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 import importlib
 import os
-import pathlib
 import sys
 import traceback
 from typing import Any
@@ -13,6 +12,9 @@ from emma_jax import storage, terminal
 from emma_jax.build import config_file
 from emma_jax.build.sections import ConfigError
 from emma_jax.exits import Exit
+
+# Types of exceptions that are a user's mistake.
+Errors = tuple[type[Exception], ...]
 
 
 class UserError(Exception):
@@ -28,7 +30,7 @@ class DataError(UserError):
 def run(
   main: Callable[[list[str]], int | None],
   argv: Sequence[str] | None = None,
-  errors: tuple[type[Exception], ...] = (),
+  errors: Errors | Callable[[], Errors] = (),
 ) -> int:
   """Calls `main` and turns what it raises into a message and an exit code.
 
@@ -36,7 +38,8 @@ def run(
     main: gets the arguments without the program and without `--debug`.
     argv: the arguments; None: those of the process.
     errors: exception types that are a user's mistake, not a bug, beside
-      UserError and ConfigError.
+      UserError and ConfigError; or what gives them, asked after an error, so
+      that a command need not load them.
 
   Types that mean something else for a command say it as `exit_code`. A disk
   that fails (full, read-only, out of order) is no mistake whatever was being
@@ -49,14 +52,15 @@ def run(
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
-  mistakes: tuple[type[Exception], ...] = (UserError, ConfigError, *errors)
-  known = dict.fromkeys(mistakes, Exit.MISTAKE)
   storage.quiet_logs(not debug)
   with terminal.guarded(), terminal.folded_logs(not debug):
     try:
       return main([a for a in argv if a != "--debug"]) or 0
     except Exception as error:
-      code = _code_of(error, known)
+      mistakes: Errors = (UserError, ConfigError)
+      if not isinstance(error, mistakes):
+        mistakes += errors() if callable(errors) else errors
+      code = _code_of(error, dict.fromkeys(mistakes, Exit.MISTAKE))
       if code is None:
         raise
       if debug:
@@ -146,7 +150,7 @@ def add_subcommand(
   return parser
 
 
-def sampling_mistakes() -> tuple[type[Exception], ...]:
+def sampling_mistakes() -> Errors:
   """What a user of a session can do wrong, for `run`."""
   from emma_jax import distributed
   from emma_jax.checkpoints.integrity import CheckpointError
@@ -266,34 +270,3 @@ def stage_name(config: Mapping[str, Any], name: str | None) -> str:
   if name is None or name not in names:
     raise UserError(f"--stage={name}: choose one of {', '.join(names)}.")
   return name
-
-
-# ------------------------------------------------------------------ caches
-
-
-def cache_directory() -> pathlib.Path:
-  """EMMA_CACHE, or emma_jax in the user's cache directory."""
-  if os.environ.get("EMMA_CACHE"):
-    return pathlib.Path(os.environ["EMMA_CACHE"]).expanduser()
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(base) / "emma_jax"
-
-
-def use_compilation_cache(directory: str | pathlib.Path | None = None):
-  """Lets JAX keep compiled programs on disk; the second start is faster.
-
-  Args:
-    directory: default: "xla" in `cache_directory()`. One that cannot be
-      written is reported and not used. Or a bucket, such as "gs://...".
-  """
-  import jax  # here: commands that only print need not load it
-
-  path = directory or cache_directory() / "xla"
-  try:
-    if "://" not in str(path):
-      pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    print(f"No compilation cache: {error}", file=sys.stderr)
-    return
-  jax.config.update("jax_compilation_cache_dir", str(path))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

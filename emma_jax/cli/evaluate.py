@@ -19,6 +19,7 @@ import pathlib
 import sys
 from typing import Any
 
+from emma_jax import programs
 from emma_jax.build import config_file
 from emma_jax.cli import common, devices
 
@@ -118,7 +119,7 @@ def _main(argv: list[str]) -> int:
         "sample and mesh can be changed when evaluating."
       )
   changes = _changes(args)
-  common.use_compilation_cache()
+  programs.use()
   # After the arguments: a mistake in them should not wait for JAX.
   from emma_jax.training import folder
 

@@ -27,7 +27,7 @@ import time
 import traceback
 from typing import Any
 
-from emma_jax import terminal
+from emma_jax import programs, terminal
 from emma_jax.build import config_file, sections, shorter
 from emma_jax.cli import common, devices
 from emma_jax.exits import Exit
@@ -132,7 +132,7 @@ def _claim(asked: _Asked) -> int:
     except ValueError as error:
       raise common.UserError(str(error)) from error
   if args.compilation_cache != "off":
-    common.use_compilation_cache(args.compilation_cache or None)
+    programs.use(args.compilation_cache or None)
   if re.match(r"\w+:/", str(args.workdir)):
     raise common.UserError(
       f"--workdir {args.workdir}: a bucket has to be mounted as a folder, such "

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-from emma_jax.models import flash_gpu, flash_tpu, flash_xla, partition
+from emma_jax.models import flash_xla, partition
 from emma_jax.structs import TokenIds
 
 # Multiple and most of a head's width, and the least compute capability, that
@@ -47,8 +47,30 @@ def _heads_first(function: Callable) -> Callable:
 CHUNKED = Path(
   _heads_first(flash_xla.forward), _heads_first(flash_xla.backward)
 )
-TPU = Path(flash_tpu.forward, flash_tpu.backward)
-GPU = Path(flash_gpu.forward, flash_gpu.backward)
+
+
+# Pallas is a third of what a drawing on CPUs would import: kernels are read
+# where a program that may need them is traced.
+def _tpu(name: str) -> Callable:
+  def kernel(*args, **kwargs):
+    from emma_jax.models import flash_tpu
+
+    return getattr(flash_tpu, name)(*args, **kwargs)
+
+  return kernel
+
+
+def _gpu(name: str) -> Callable:
+  def kernel(*args, **kwargs):
+    from emma_jax.models import flash_gpu
+
+    return getattr(flash_gpu, name)(*args, **kwargs)
+
+  return kernel
+
+
+TPU = Path(_tpu("forward"), _tpu("backward"))
+GPU = Path(_gpu("forward"), _gpu("backward"))
 
 
 def _by_platform(gpu: Path) -> Path:
@@ -99,8 +121,11 @@ def gpu_path(
     and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
   ):
     return "cudnn"
-  if capability[0] == 9 and flash_gpu.takes(dtype, width):
-    return "kernel"
+  if capability[0] == 9:
+    from emma_jax.models import flash_gpu
+
+    if flash_gpu.takes(dtype, width):
+      return "kernel"
   return "chunked"
 
 

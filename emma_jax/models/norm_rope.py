@@ -11,8 +11,6 @@ r: rows (tokens) of a tile, which has all heads.
 import functools
 
 import jax
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
 from emma_jax.models import flash, partition
@@ -88,6 +86,8 @@ fused.defvjp(_forward, _backward)
 
 
 # ---------------------------------------------------------------- kernels
+#
+# Pallas is imported where one is traced: whoever draws on a CPU needs none.
 
 
 def _forward_kernel(cos, sin, scale, x, out, *, eps):
@@ -104,6 +104,8 @@ def _forward_kernel(cos, sin, scale, x, out, *, eps):
 
 
 def _backward_kernel(cos, sin, scale, x, dout, dx, dscale, *, eps):
+  from jax.experimental import pallas as pl
+
   cos_rE, sin_rE = _wide(cos), _wide(sin)
   scale_1E = scale[...]
 
@@ -127,6 +129,8 @@ def _backward_kernel(cos, sin, scale, x, dout, dx, dscale, *, eps):
 
 
 def _per_head(x, cos):
+  from jax.experimental import pallas as pl
+
   width = cos.shape[-1]
   return lambda head: jax.lax.fori_loop(
     0,
@@ -143,6 +147,8 @@ def _inverse(x_rE, eps: float):
 
 
 def _other_half(x_rE):
+  from jax.experimental.pallas import tpu as pltpu
+
   return pltpu.roll(x_rE, x_rE.shape[1] // 2, 1)
 
 
@@ -166,6 +172,9 @@ def _call(
 
   Returns an array like them and, if `sums`, float32 (B, H, E).
   """
+  from jax.experimental import pallas as pl
+  from jax.experimental.pallas import tpu as pltpu
+
   B, L, H, E = xs[0].shape
   tiles = -(-L // max(SUBLANES, TILE // (H * E)))
   r = -(-L // tiles)

@@ -11,7 +11,7 @@ from emma_jax.data.transforms import Sample
 from emma_jax.models.emma import token_grid
 from emma_jax.sampling import context
 from emma_jax.sampling.requests import Requests, places_by
-from emma_jax.sampling.runner import Runner
+from emma_jax.sampling.runner import Progress, Runner
 from emma_jax.structs import RawPicture, WithLatent
 
 
@@ -113,6 +113,13 @@ def _conversations(
   return out
 
 
+def allowed(requests: Requests, runner: Runner) -> np.ndarray:
+  """(V,) bool: tokens that an answer is made of."""
+  allowed_V = np.zeros(runner.model.config.llm.vocab_size, bool)
+  allowed_V[list(requests.tokenizer.answer_ids)] = True
+  return allowed_V
+
+
 def answer(
   requests: Requests,
   runner: Runner,
@@ -120,6 +127,7 @@ def answer(
   options: dict[str, Any],
   seed: int,
   streams: Sequence[int],
+  on_progress: Progress | None = None,
 ) -> list[list[Answer]]:
   """Answers to each conversation's questions.
 
@@ -129,13 +137,13 @@ def answer(
     asked: by `conversations`.
     options: see `context.answer_options`.
     seed, streams: of draws at a temperature above 0.
+    on_progress: told how many conversations of all are answered.
   """
   tokenizer, limit = requests.tokenizer, int(options["limit"])
-  allowed_V = np.zeros(runner.model.config.llm.vocab_size, bool)
-  allowed_V[list(tokenizer.answer_ids)] = True
-  options = options | {"allowed_V": allowed_V}
+  options = options | {"allowed_V": allowed(requests, runner)}
   turns = [one.turns for one in asked]
   out: list[list[Answer]] = [[] for _ in asked]
+  done = 0
   for members in places_by(one.program for one in asked).values():
     found = runner.answers(
       [one.sample for one in asked],
@@ -156,4 +164,7 @@ def answer(
         )
         for ids in said[: len(turns[i])]
       ]
+      done += 1
+      if on_progress is not None:
+        on_progress(done, len(asked))
   return out

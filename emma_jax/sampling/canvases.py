@@ -14,11 +14,11 @@ from emma_jax.data.pictures.preprocess import covering, restore
 from emma_jax.data.transforms import Sample
 from emma_jax.models.emma import PIXELS_PER_TOKEN, token_grid
 from emma_jax.sampling import image
-from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.context import SampleError, Seeds, seed_of_each
 from emma_jax.sampling.fitting import sources_of
 from emma_jax.sampling.image import Context
 from emma_jax.sampling.requests import Requests, places_by
-from emma_jax.sampling.runner import Pixels, Runner
+from emma_jax.sampling.runner import Pixels, Progress, Runner
 from emma_jax.structs import RawPicture
 
 
@@ -133,13 +133,18 @@ def paint(
   *,
   steps: int,
   shift: float,
-  seed: int,
+  seed: Seeds,
+  on_progress: Progress | None = None,
 ) -> list[Pixels]:
-  """The pictures, noise by the seed and the streams."""
+  """The pictures, noise by the seeds and the streams."""
   out: dict[int, Pixels] = {}
+  seeds = seed_of_each(seed, len(canvases))
   groups = places_by(canvas.program for canvas in canvases)
-  for members in groups.values():
+  for n, members in enumerate(groups.values()):
     first = canvases[members[0]]
+    of_all = None
+    if on_progress is not None:  # of several programs each is an equal part
+      of_all = functools.partial(_told, on_progress, n, len(groups))
     made = runner.pictures(
       first.contexts,
       list(zip(*(canvases[i].samples for i in members))),
@@ -148,9 +153,16 @@ def paint(
       size=first.size,
       steps=steps,
       shift=shift,
-      seed=seed,
+      seed=[seeds[i] for i in members],
       task=first.task,
+      on_progress=of_all,
     )
     for i, picture in zip(members, made):
       out[i] = canvases[i].finish(picture)
   return [out[i] for i in range(len(canvases))]
+
+
+def _told(
+  on_progress: Progress, n: int, count: int, done: int, total: int
+) -> None:
+  on_progress(n * total + done, count * total)

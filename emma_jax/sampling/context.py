@@ -5,7 +5,6 @@ Shapes are rounded up to a few static sizes, since each new one compiles.
 
 from collections.abc import Sequence
 import dataclasses
-import functools
 from typing import Any
 import zlib
 
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import ranges, seeds
+from emma_jax import programs, ranges, seeds
 from emma_jax.data.batching.packing import pack
 from emma_jax.data.batching.row_layout import PATCHES_PER_CELL, Layout
 from emma_jax.data.transforms import Picture, Sample
@@ -56,6 +55,23 @@ def same_length(**lists: Sequence) -> None:
   if len({len(x) for x in lists.values()}) > 1:
     counts = ", ".join(f"{len(x)} {name}" for name, x in lists.items())
     raise SampleError(f"{counts}: give one for each.")
+
+
+def listed(**given: Any) -> None:
+  """Raises SampleError for one text or picture where several are taken.
+
+  Python would go on with its letters, or its rows.
+  """
+  for name, value in given.items():
+    one = isinstance(value, (str, bytes)) or not hasattr(value, "__getitem__")
+    if getattr(value, "dtype", np.dtype(object)).kind in "buif":
+      one = value.ndim < 4  # an array of several pictures is a list of them
+    if one:
+      kind = type(value).__name__
+      what = f"{kind} {value[:40]!r}" if isinstance(value, str) else kind
+      raise SampleError(
+        f"{name} is one {what}, where a list is taken: write [...] around it."
+      )
 
 
 def checked_seed(seed: int) -> int:
@@ -151,7 +167,7 @@ def one_per_row(samples: Sequence[Sample], rows: int, layout: Layout) -> Batch:
   return jax.tree.map(lambda *x: np.concatenate(x), *batches)
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "route"))
+@programs.kept("emma", "route")
 def prefill(
   emma: Emma, params: dict, batch: Batch, route: str
 ) -> tuple[jax.Array, KvCache]:
@@ -201,16 +217,39 @@ def used(cache: KvCache) -> jax.Array:
   return (cache.ids.segment > 0).sum(axis=1, dtype=np.int32)
 
 
-def keys(seed: int, task: str, streams: Sequence[int]) -> jax.Array:
-  """A random key per sample: of the seed, its task and its stream's number.
+# One for all samples of a request, or one for each.
+Seeds = int | Sequence[int]
+
+
+def keys(seed: Seeds, task: str, streams: Sequence[int]) -> jax.Array:
+  """A random key per sample: of its seed, its task and its stream's number.
 
   So no two of them share noise: neither a drawing and an edit of one number,
   nor sample n of a seed and sample n - 1 of the next.
   """
   named = zlib.crc32(task.encode())
-  root = jax.random.fold_in(jax.random.key(checked_seed(seed)), named)
   numbers = np.asarray(streams, np.uint32)
-  return jax.vmap(lambda i: jax.random.fold_in(root, i))(numbers)
+  each = np.array(seed_of_each(seed, len(streams)), np.uint32)
+  return _keys(each, np.uint32(named), numbers)
+
+
+@programs.kept()
+def _keys(seeds: jax.Array, named: jax.Array, numbers: jax.Array) -> jax.Array:
+  def one(seed: jax.Array, number: jax.Array) -> jax.Array:
+    root = jax.random.fold_in(jax.random.key(seed), named)
+    return jax.random.fold_in(root, number)
+
+  return jax.vmap(one)(seeds, numbers)
+
+
+def seed_of_each(seed: Seeds, count: int) -> list[int]:
+  """A seed per sample; SampleError for another number of them, or bad ones."""
+  if isinstance(seed, (str, float)) or not np.ndim(seed):
+    return [checked_seed(seed)] * count  # type: ignore[arg-type]
+  found = [checked_seed(one) for one in seed]  # type: ignore[union-attr]
+  if len(found) != count:
+    raise SampleError(f"{len(found)} seeds for {count} samples: one for each.")
+  return found
 
 
 def checked_streams(streams: Sequence[int] | None, count: int) -> Sequence[int]:

@@ -14,7 +14,6 @@ Axes: A contexts, L times.
 
 from collections.abc import Callable
 import dataclasses
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emma_jax import flow
+from emma_jax import flow, programs
 from emma_jax.models.emma import Emma, to_levels, to_unit
 from emma_jax.sampling.context import static_size, used
 from emma_jax.structs import KvCache, TokenIds
@@ -77,15 +76,16 @@ def integrate(
   x: jax.Array,
   times_L: jax.Array,
   steps: jax.Array | int,
+  start: jax.Array | int = 0,
 ) -> jax.Array:
-  """Euler from times_L[0] to times_L[steps]: `steps` calls of `velocity`."""
+  """Euler from times_L[start] to times_L[steps], a call of `velocity` each."""
   times_L = jnp.asarray(times_L)
 
   def step(i: jax.Array, x: jax.Array) -> jax.Array:
     t, t_next = times_L[i], times_L[i + 1]
     return flow.euler_step(x, velocity(x, t), t, t_next)
 
-  return jax.lax.fori_loop(0, steps, step, x)
+  return jax.lax.fori_loop(start, steps, step, x)
 
 
 def target_ids(cache: KvCache, tokens: int) -> TokenIds:
@@ -102,7 +102,7 @@ def target_ids(cache: KvCache, tokens: int) -> TokenIds:
   )
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "grid"))
+@programs.kept("emma", "grid")
 def sample_latents(
   emma: Emma,
   params: dict,
@@ -122,11 +122,41 @@ def sample_latents(
     times_L: from `padded_times`; `steps` of them are walked.
     grid: token rows and columns of the pictures.
   """
-  A, T = weights_A.shape[0], grid[0] * grid[1]
+  T = grid[0] * grid[1]
   channels = emma.config.autoencoder.latent_channels
   draw = lambda key: jax.random.normal(key, (T, channels), jnp.float32)
   noise_BTC = jax.vmap(draw)(keys_B)
-  ids = target_ids(cache, T)
+  velocity = _guided(emma, params, cache, weights_A, grid)
+  return integrate(velocity, noise_BTC, times_L, steps)
+
+
+@programs.kept("emma", "grid")
+def continue_latents(
+  emma: Emma,
+  params: dict,
+  cache: KvCache,
+  weights_A: jax.Array,
+  x_BTC: jax.Array,
+  times_L: jax.Array,
+  start: jax.Array,
+  steps: jax.Array,
+  grid: tuple[int, int],
+) -> jax.Array:
+  """`sample_latents` from step `start` on, with what it has made till there."""
+  velocity = _guided(emma, params, cache, weights_A, grid)
+  return integrate(velocity, x_BTC, times_L, steps, start)
+
+
+def _guided(
+  emma: Emma,
+  params: dict,
+  cache: KvCache,
+  weights_A: jax.Array,
+  grid: tuple[int, int],
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  """(latents, time) -> the weighted sum of the contexts' velocities."""
+  A = weights_A.shape[0]
+  ids = target_ids(cache, grid[0] * grid[1])
 
   def velocity(x_BTC: jax.Array, t: jax.Array) -> jax.Array:
     stacked = jnp.tile(x_BTC, (A, 1, 1))
@@ -143,10 +173,10 @@ def sample_latents(
       "A,ABTC->BTC", weights_A, v.reshape(A, *x_BTC.shape), precision="highest"
     )
 
-  return integrate(velocity, noise_BTC, times_L, steps)
+  return velocity
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "grid"))
+@programs.kept("emma", "grid")
 def decode(
   emma: Emma, params: dict, latents_BTC: jax.Array, grid: tuple[int, int]
 ) -> tuple[jax.Array, jax.Array]:
@@ -158,7 +188,7 @@ def decode(
   return to_levels(x_BYXC), finite_B & _finite(x_BYXC)
 
 
-@functools.partial(jax.jit, static_argnames=("autoencoder", "dtype"))
+@programs.kept("autoencoder", "dtype")
 def reconstruct(
   autoencoder: nn.Module, params: dict, pixels_BYXC: jax.Array, dtype: str
 ) -> tuple[jax.Array, jax.Array]:

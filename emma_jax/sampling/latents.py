@@ -1,17 +1,17 @@
 """Pictures of any sizes to normalised latents, a size at a time."""
 
 from collections.abc import Sequence
-import functools
 from typing import Any
 
 import jax
 import numpy as np
 
+from emma_jax import programs
 from emma_jax.models.emma import PIXELS_PER_TOKEN, Emma
 from emma_jax.sampling.placement import Placement
 
 
-@functools.partial(jax.jit, static_argnames="emma")
+@programs.kept("emma")
 def encode(emma: Emma, autoencoder: dict, pixels_PYXC: jax.Array) -> jax.Array:
   """uint8 pictures of one size -> (P, h, w, C); `autoencoder`: its weights."""
   z_PTC: Any = emma.apply(

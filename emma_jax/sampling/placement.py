@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from emma_jax import distributed, sharding
-from emma_jax.sampling.context import SampleError, keys
+from emma_jax.sampling.context import SampleError, Seeds, keys
 from emma_jax.structs import KvCache
 
 
@@ -76,7 +76,7 @@ class Placement:
     where = sharding.rows(self.mesh)
     return jax.tree.map(lambda x: sharding.place(x, where), tree)
 
-  def keys(self, seed: int, task: str, streams: Sequence[int]) -> jax.Array:
+  def keys(self, seed: Seeds, task: str, streams: Sequence[int]) -> jax.Array:
     """`context.keys`, a key a row."""
     made = keys(seed, task, streams)
     if self.mesh is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from emma_jax import ranges
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.pictures.images import MAX_ASPECT
 from emma_jax.data.pictures.preprocess import Fitted
@@ -23,6 +24,9 @@ from emma_jax.structs import Drawing, Editing, RawPicture, Understanding
 
 # Of a token, at most: runs of spaces in Qwen3's vocabulary.
 _CHARACTERS = 128
+# A text may take so many times the tokens of the longest row of the training.
+# Beyond, no model has learned where anything is, and a small one computes long.
+_BEYOND = 16
 # Results that are kept together, in pictures of the largest size.
 _RESULTS = 16
 
@@ -33,11 +37,14 @@ class Requests(Fitting):
 
   to_sample: with the framing, and nothing dropped at random.
   max_context: tokens of a request, pictures and all questions included.
+  longest_row: tokens of the longest row that a stage of the training had room
+    for; None: not known.
   """
 
   tokenizer: Tokenizer
   to_sample: ToSample
   max_context: int
+  longest_row: int | None = None
 
   def size_of(self, question: Sample) -> tuple[int, int] | None:
     """(height, width) of the layout of a question; None: as trained."""
@@ -93,11 +100,21 @@ class Requests(Fitting):
         f"sample.max_context={self.max_context} of them fit. Shorten it."
       )
 
+  def check_prompt(self, name: str, text: str) -> None:
+    """Raises SampleError for a text that is too long to be drawn from."""
+    if len(text) > ranges.MOST_CHARACTERS:
+      raise SampleError(
+        f"{name} has {len(text)} characters; at most {ranges.MOST_CHARACTERS} "
+        "are taken. Shorten it."
+      )
+    self.check_text(name, text)
+
   def check_text(self, name: str, text: str) -> None:
     """Before a text is turned into tokens, which of a long one takes long.
 
     Raises:
-      SampleError: its characters are more than `max_context` tokens hold.
+      SampleError: its characters are more than `max_context` tokens hold, or
+        it has more tokens than `_BEYOND` of the longest row.
     """
     most = self.max_context * _CHARACTERS
     if len(text) > most:
@@ -105,13 +122,24 @@ class Requests(Fitting):
         f"{name} has {len(text)} characters; more than {most} never fit into "
         f"sample.max_context={self.max_context} tokens. Shorten it."
       )
+    if self.longest_row is None or len(text) <= self.longest_row:
+      return
+    tokens = len(self.tokenizer.encode(text))
+    self.check_tokens(name, tokens)
+    limit = _BEYOND * self.longest_row
+    if tokens > limit:
+      raise SampleError(
+        f"{name} takes {tokens} tokens. The longest row of the training has "
+        f"{self.longest_row}, and no more than {_BEYOND} times as many are "
+        f"taken, {limit}. Shorten it."
+      )
 
   def drawings(
     self, prompts: Sequence[str], contexts: Sequence[Context]
   ) -> list[list[Sample]]:
     """samples[context][prompt]."""
     for i, prompt in enumerate(prompts):
-      self.check_text(f"Prompt {i}", prompt)
+      self.check_prompt(f"Prompt {i}", prompt)
     return [
       [self.to_sample(Drawing(prompt=p), drop_text=not c.text) for p in prompts]
       for c in contexts
@@ -129,7 +157,7 @@ class Requests(Fitting):
     All of one size.
     """
     for i in places:
-      self.check_text(f"Instruction {i}", instructions[i])
+      self.check_prompt(f"Instruction {i}", instructions[i])
     height, width = sources[places[0]][0].pixels_YXC.shape[:2]
     to_sample = self.to_sample.sized(height, width)
     return [

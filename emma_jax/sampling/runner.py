@@ -1,7 +1,8 @@
 """Weights on the devices, and requests computed in chunks of static sizes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -18,9 +19,13 @@ from emma_jax.sampling import context, image, latents, text
 from emma_jax.sampling.context import SampleError, static_size
 from emma_jax.sampling.placement import Placement
 from emma_jax.sampling.requests import places_by
-from emma_jax.structs import WithLatent
+from emma_jax.structs import KvCache, WithLatent
 
 Pixels = np.ndarray  # uint8 (Y, X, 3)
+# (evaluations of the model that are done, those there are).
+Progress = Callable[[int, int], object]
+# In how many parts the ODE is walked where someone is told.
+_PARTS = 50
 # Encoded at once at native size: four pictures of 1024 x 1024.
 _PIXELS = 2**22
 
@@ -79,13 +84,15 @@ class Runner:
     size: tuple[int, int],
     steps: int,
     shift: float,
-    seed: int,
+    seed: context.Seeds,
     task: str,
+    on_progress: Progress | None = None,
   ) -> list[Pixels]:
     """Pictures of `size`, multiples of 32 pixels, for samples[context][n].
 
     The noise is of the seed, the task and streams[n]. References have the
-    layout's size.
+    layout's size. `on_progress` is told how many of all evaluations of the
+    model are done.
 
     Raises:
       NotFinite: a picture that holds numbers that are none.
@@ -98,25 +105,60 @@ class Runner:
     times_L = image.padded_times(steps, shift)
     weights_A = np.array([c.weight for c in contexts], np.float32)
     out: list[Pixels] = []
-    for chunk, rows in self._chunks(range(len(streams))):
+    seeds = context.seed_of_each(seed, len(streams))
+    chunks = list(self._chunks(range(len(streams))))
+    for i, (chunk, rows) in enumerate(chunks):
       places = _filled(chunk, rows)
       batch = context.one_per_row(
         [of_context[n] for of_context in samples for n in places],
         len(contexts) * rows,
         layout,
       )
-      keys_B = self.place.keys(seed, task, [streams[n] for n in places])
+      keys_B = self.place.keys(
+        [seeds[n] for n in places], task, [streams[n] for n in places]
+      )
+      done = None
+      if on_progress is not None:
+        done = functools.partial(_told, on_progress, i, len(chunks), steps)
       with self.place.program():
         _, cache = context.prefill(
           emma, self.params, self.place.rows(batch), "versatile"
         )
-        latents_BTC = image.sample_latents(
-          emma, self.params, cache, weights_A, keys_B, times_L, steps, grid
+        latents_BTC = self._integrated(
+          cache, weights_A, keys_B, times_L, steps, grid, done
         )
         made, finite_B = image.decode(emma, self.params, latents_BTC, grid)
-      self._check(finite_B, f"A picture ({task})")
+      self.check_finite(finite_B, f"A picture ({task})")
       out += list(self.place.host(made)[: len(chunk)])
     return out
+
+  def _integrated(
+    self,
+    cache: KvCache,
+    weights_A: np.ndarray,
+    keys_B: jax.Array,
+    times_L: np.ndarray,
+    steps: int,
+    grid: tuple[int, int],
+    done: Callable[[int], None] | None,
+  ) -> jax.Array:
+    """The whole ODE, at once, or in parts where someone is told."""
+    emma, params = self.model, self.params
+    part = steps if done is None else -(-steps // _PARTS)
+    x_BTC = image.sample_latents(
+      emma, params, cache, weights_A, keys_B, times_L, part, grid
+    )
+    at = part
+    while done is not None:
+      x_BTC.block_until_ready()
+      done(at)
+      if at == steps:
+        break
+      start, at = at, min(at + part, steps)
+      x_BTC = image.continue_latents(
+        emma, params, cache, weights_A, x_BTC, times_L, start, at, grid
+      )
+    return x_BTC
 
   def reconstruct(self, pictures: Sequence[Pixels]) -> list[Pixels]:
     """Fitted pictures of any sizes through the autoencoder and back."""
@@ -131,7 +173,7 @@ class Runner:
             self.place.rows(stacked),
             self.dtype,
           )
-        self._check(finite_B, "A picture from the autoencoder")
+        self.check_finite(finite_B, "A picture from the autoencoder")
         out |= dict(zip(chunk, self.place.host(made)))
     return [out[i] for i in range(len(pictures))]
 
@@ -207,12 +249,12 @@ class Runner:
         eos=np.int32(eos),
         **options,
       )
-      self._check(finite_B, "An answer")
+      self.check_finite(finite_B, "An answer")
       for row, ids in zip(out, place.host(answers_BL).tolist()):
         row.append(ids[: ids.index(eos)] if eos in ids else ids)
     return out
 
-  def _check(self, finite_B: Any, what: str) -> None:
+  def check_finite(self, finite_B: Any, what: str) -> None:
     """Raises NotFinite unless all rows are finite."""
     if self.place.host(finite_B).all():
       return
@@ -242,6 +284,12 @@ class Runner:
       chunk = list(items[start : start + most])
       rows = most if self.fill else static_size(len(chunk))
       yield chunk, min(self.place.whole_rows(rows), most)
+
+
+def _told(
+  on_progress: Progress, chunk: int, chunks: int, steps: int, at: int
+) -> None:
+  on_progress(chunk * steps + at, chunks * steps)
 
 
 def _filled(chunk: list[int], rows: int) -> list[int]:

@@ -15,7 +15,8 @@ from emma_jax.sampling.answers import Answer, Conversation
 from emma_jax.sampling.canvases import Canvas
 from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.requests import Requests
-from emma_jax.sampling.runner import Pixels, Runner
+from emma_jax.sampling.runner import Pixels, Progress, Runner
+from emma_jax.sampling.talk import Talk
 from emma_jax.structs import Drawing, RawPicture, Record, Understanding
 
 
@@ -93,6 +94,7 @@ class Session:
     self, prompts: Sequence[str], size=None, guidance=None
   ) -> list[Canvas]:
     """The `Canvas`es that `draw` computes, prepared on the host."""
+    context.listed(prompts=prompts)
     weight = self._given("text_guidance", guidance)
     return canvases.drawings(self.requests, prompts, size, weight)
 
@@ -100,6 +102,7 @@ class Session:
     self, pictures, instructions, text_guidance=None, image_guidance=None
   ) -> list[Canvas]:
     """What `edit` computes, prepared on the host; arguments as there."""
+    context.listed(pictures=pictures, instructions=instructions)
     context.same_length(pictures=pictures, instructions=instructions)
     return canvases.edits(
       self.requests,
@@ -115,10 +118,16 @@ class Session:
     *,
     steps: int | None = None,
     shift: float | None = None,
-    seed: int = 0,
+    seed: context.Seeds = 0,
     streams: Sequence[int] | None = None,
+    on_progress: Progress | None = None,
   ) -> list[Pixels]:
-    """The pictures of prepared canvases; for streams see the class."""
+    """The pictures of prepared canvases; for streams see the class.
+
+    `seed`: of all, or a sequence with one for each. `on_progress(done, total)`:
+    told of evaluations of the model while they are computed; of results that
+    need several programs each counts as an equal part.
+    """
     return canvases.paint(
       self.runner,
       prepared,
@@ -126,6 +135,7 @@ class Session:
       steps=context.checked_steps(int(self._given("steps", steps))),
       shift=self._given("shift", shift),
       seed=seed,
+      on_progress=on_progress,
     )
 
   def check(self, record: Record) -> None:
@@ -150,6 +160,7 @@ class Session:
 
   def reconstruct(self, pictures: Sequence[RawPicture]) -> list[Pixels]:
     """Pictures through the autoencoder and back, in their exact sizes."""
+    context.listed(pictures=pictures)
     fitted = self.requests.fit(pictures, "und")
     made = self.runner.reconstruct([f.pixels_YXC for f in fitted])
     return list(map(restore, fitted, made))
@@ -183,6 +194,9 @@ class Session:
 
   def to_answer(self, pictures, turns) -> list[Conversation]:
     """What `answer` computes, prepared on the host; arguments as there."""
+    context.listed(pictures=pictures, turns=turns)
+    for shown, asked in zip(pictures, turns):
+      context.listed(pictures=shown, turns=asked)
     return answers.conversations(self.requests, self.runner, pictures, turns)
 
   def reply(
@@ -194,6 +208,7 @@ class Session:
     top_p: float = 1.0,
     seed: int = 0,
     streams: Sequence[int] | None = None,
+    on_progress: Progress | None = None,
   ) -> list[list[Answer]]:
     """The answers of prepared conversations.
 
@@ -204,13 +219,34 @@ class Session:
       top_p: share of the probability that is drawn from.
       seed: of the draws at a temperature above 0.
       streams: see the class.
+      on_progress: told how many conversations of all are answered.
     """
     limit = int(self._given("max_tokens", max_tokens))
     most = self.requests.max_context
     options = context.answer_options(limit, most, temperature, top_p)
     streams = context.checked_streams(streams, len(asked))
     return answers.answer(
-      self.requests, self.runner, asked, options, seed, streams
+      self.requests, self.runner, asked, options, seed, streams, on_progress
+    )
+
+  def talk(
+    self,
+    *,
+    pictures: int = 1,
+    max_tokens: int | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+  ) -> Talk:
+    """A conversation that goes on; `pictures`: see `Talk`, others `reply`."""
+    limit = int(self._given("max_tokens", max_tokens))
+    most = self.requests.max_context
+    return Talk(
+      self.requests,
+      self.runner,
+      options=context.answer_options(limit, most, temperature, top_p),
+      seed=seed,
+      pictures=pictures,
     )
 
   def _given(self, key: str, value: float | None) -> float:

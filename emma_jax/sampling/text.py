@@ -9,12 +9,12 @@ rows of different lengths and rows that stopped early share the arrays:
 """
 
 import dataclasses
-import functools
 
 from flax import struct
 import jax
 import jax.numpy as jnp
 
+from emma_jax import programs
 from emma_jax.models.emma import Emma
 from emma_jax.sampling.context import by_rows, prefill, used
 from emma_jax.structs import Batch, KvCache, TokenIds
@@ -30,7 +30,7 @@ class Dialogue:
   logits_BV: jax.Array  # float32, of the next token
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "route", "room"))
+@programs.kept("emma", "route", "room")
 def start(
   emma: Emma, params: dict, batch: Batch, route: str, room: int
 ) -> Dialogue:
@@ -60,7 +60,7 @@ def start(
   )
 
 
-@functools.partial(jax.jit, static_argnames=("emma",))
+@programs.kept("emma")
 def say(
   emma: Emma,
   params: dict,
@@ -74,7 +74,7 @@ def say(
   return dataclasses.replace(dialogue, logits_BV=logits_BV)
 
 
-@functools.partial(jax.jit, static_argnames=("emma", "room"))
+@programs.kept("emma", "room")
 def answer(
   emma: Emma,
   params: dict,

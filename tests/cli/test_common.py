@@ -82,19 +82,3 @@ def test_run_lets_bugs_through_and_returns_codes():
     raise KeyboardInterrupt
 
   assert common.run(interrupted, []) == 130
-
-
-def test_compilation_cache(tmp_path, monkeypatch):
-  import jax
-
-  before = jax.config.jax_compilation_cache_dir
-  try:
-    monkeypatch.setenv("EMMA_CACHE", str(tmp_path / "cache"))
-    common.use_compilation_cache()
-    wanted = str(tmp_path / "cache" / "xla")
-    assert jax.config.jax_compilation_cache_dir == wanted
-    (tmp_path / "file").write_text("")
-    common.use_compilation_cache(tmp_path / "file" / "x")
-    assert jax.config.jax_compilation_cache_dir == wanted
-  finally:
-    jax.config.update("jax_compilation_cache_dir", before)

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from emma_jax import programs
 from emma_jax.cli import common, devices
 from emma_jax.cli.benchmark import flags
 
@@ -48,7 +49,7 @@ def prepared(
   if devices.is_first():  # before anything is loaded
     folders.check_free(args.out)
   sources = runs.open_sources(found, judged=judged)
-  common.use_compilation_cache()
+  programs.use()
   from emma_jax.benchmarks.model import Model, about
   from emma_jax.build import session
 

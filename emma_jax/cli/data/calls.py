@@ -9,7 +9,7 @@ import json
 import os
 from typing import Any
 
-from emma_jax import ranges
+from emma_jax import programs, ranges
 from emma_jax.cli import common
 
 
@@ -74,7 +74,7 @@ def remote(args: argparse.Namespace, name: str, cls: Any, **more: Any) -> Any:
   """A back end of the flags; UserError where they are wrong."""
   from emma_jax.data.ingest import job
 
-  cache = args.cache or str(common.cache_directory() / "replies")
+  cache = args.cache or str(programs.directory() / "replies")
   try:
     return cls(
       url=args.url,

@@ -10,6 +10,7 @@ import argparse
 import sys
 from typing import Any
 
+from emma_jax import programs
 from emma_jax.build import config_file
 from emma_jax.cli import common
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace, overrides: dict[str, str]) -> int:
   config = sections.plain(config_file.load(args.config, overrides))
   if config["model"]["kind"] != "emma":
     raise common.UserError(f"{args.config} is no EMMA; latents are for one.")
-  common.use_compilation_cache()
+  programs.use()
   try:
     weights = locate.read(args.weights).params
     if "autoencoder" not in weights:

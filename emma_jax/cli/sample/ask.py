@@ -65,7 +65,9 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
     )
     asked.check(requests, [args.image], [args.question])
 
-  (answers,) = weights.session(args, overrides, check).ask(
+  found = weights.session(args, overrides, check)
+  weights.note_prompts(args, found, "understanding", args.question)
+  (answers,) = found.ask(
     [args.image],
     [args.question],
     max_tokens=args.max_tokens,

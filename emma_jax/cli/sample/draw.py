@@ -1,6 +1,8 @@
 """Draws a picture for each prompt, all of them at once.
 
-  emma-sample draw --prompt "two green triangles" --out triangles.png
+  emma-sample draw --prompt "two triangles" --out triangles.png
+  emma-sample draw --prompt "a red star" --seeds 0:8 --grid --scale 2 \\
+      --out stars.png
   emma-sample draw --prompt "a bell" --size 64x128 --steps 20 --seed 3 \\
       --out bell.webp --checkpoint runs/emoji
 """
@@ -25,7 +27,7 @@ def add(commands: Any) -> None:
     "--prompt",
     action="append",
     required=True,
-    help="what to draw; may be given several times",
+    help="what to draw, at most 20000 characters; may be given several times",
   )
   parser.add_argument(
     "--count", type=int, default=1, help="pictures per prompt (default: 1)"
@@ -62,23 +64,37 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
       f"--count {args.count} must be in 1..{_MAX_COUNT}; more of a prompt are "
       "other pictures with another --seed."
     )
+  weights.check_length("--prompt", args.prompt)
+  if args.seeds and args.count > 1:
+    raise common.UserError("--seeds and --count both say how many; give one.")
   # Here: the help needs no sampler.
   from emma_jax.sampling.canvases import drawings
 
   prompts = [p for p in args.prompt for _ in range(args.count)]
-  files = pictures.files(args.out, len(prompts))
+  prompts = pictures.repeated(args, prompts)
+  files = pictures.files(args, len(prompts))
 
   def check(requests: Any, defaults: Mapping[str, Any]) -> None:
     pictures.check(args, defaults)
-    drawings(requests, prompts[:: args.count], args.size, 1.0)
+    drawings(requests, args.prompt, args.size, 1.0)
     requests.check_results(args.size or requests.size, len(prompts))
 
-  made = weights.session(args, overrides, check).draw(
+  found = weights.session(args, overrides, check)
+  weights.note_prompts(args, found, "drawing", args.prompt)
+  made = found.draw(
     prompts,
     size=args.size,
     steps=args.steps,
     shift=args.shift,
     guidance=args.guidance,
-    seed=args.seed,
+    **pictures.noise(args, len(prompts)),
   )
-  return pictures.save(files, made, prompts)
+  guidance = found.defaults["text_guidance"]
+  about = pictures.about(
+    args,
+    found,
+    prompts,
+    guidance=guidance if args.guidance is None else args.guidance,
+    size=list(args.size or found.requests.size),
+  )
+  return pictures.save(args, files, made, prompts, about)

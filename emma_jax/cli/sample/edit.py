@@ -69,19 +69,31 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   for one in sources:
     weights.check_pictures(one)
   weights.check_words("--instruction", instructions)
-  files = pictures.files(args.out, count)
+  weights.check_length("--instruction", instructions)
+  asked = sources, instructions
+  sources, instructions = (pictures.repeated(args, x) for x in asked)
+  files = pictures.files(args, len(sources))
 
   def check(requests: Any, defaults: Mapping[str, Any]) -> None:
     pictures.check(args, defaults)
-    edits(requests, sources, instructions, 1.0, 1.0)
+    edits(requests, *asked, 1.0, 1.0)
 
-  made = weights.session(args, overrides, check).edit(
+  found = weights.session(args, overrides, check)
+  weights.note_prompts(args, found, "editing", args.instruction)
+  made = found.edit(
     sources,
     instructions,
     steps=args.steps,
     shift=args.shift,
     text_guidance=args.text_guidance,
     image_guidance=args.image_guidance,
-    seed=args.seed,
+    **pictures.noise(args, len(sources)),
   )
-  return pictures.save(files, made, instructions)
+  guidance = {
+    f"{kind}_guidance": found.defaults[f"edit_{kind}_guidance"]
+    if getattr(args, f"{kind}_guidance") is None
+    else getattr(args, f"{kind}_guidance")
+    for kind in ("text", "image")
+  }
+  about = pictures.about(args, found, instructions, images=sources, **guidance)
+  return pictures.save(args, files, made, instructions, about)

@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Mapping, Sequence
 import os
 import pathlib
+import re
 from typing import Any
 
-from emma_jax import ranges
+from emma_jax import __version__, ranges, seeds
 from emma_jax.cli import common, devices
 
 # Suffix -> Pillow's format and options.
@@ -16,10 +17,12 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
   ".jpeg": ("JPEG", {"quality": 95}),
   ".webp": ("WEBP", {"lossless": True}),
 }
+# Of `--seeds`; more are better asked for in parts.
+_MOST_SEEDS = 10_000
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
-  """Adds `--out` and how the ODE is solved."""
+  """Adds `--out`, how the ODE is solved, and what becomes of the pictures."""
   sub.add_argument(
     "--out",
     required=True,
@@ -33,6 +36,59 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     type=ranges.SHIFT.number,
     help="above 1 spends more steps near the noise",
   )
+  sub.add_argument(
+    "--seeds",
+    type=_seeds,
+    metavar="FROM:TO",
+    help="each request once for each seed, 0:8 or 1,5,9; as --seed would",
+  )
+  sub.add_argument(
+    "--grid",
+    action="store_true",
+    help="all pictures as one, a row for each request",
+  )
+  sub.add_argument(
+    "--scale", type=int, default=1, help="each pixel N x N large (default: 1)"
+  )
+  sub.add_argument(
+    "--no_metadata",
+    action="store_true",
+    help="PNGs without text chunks of prompt, seed, checkpoint and settings",
+  )
+
+
+def _seeds(text: str) -> list[int]:
+  """ "0:3" -> [0, 1, 2]; "1,5" -> [1, 5]."""
+  try:
+    if match := re.fullmatch(r"(\d+):(\d+)", text):
+      start, stop = int(match[1]), int(match[2])
+      if stop - start > _MOST_SEEDS:
+        raise ValueError(f"{stop - start} seeds are more than {_MOST_SEEDS}")
+      found = list(range(start, stop))
+    else:
+      found = [int(part) for part in text.split(",")]
+    if not found:
+      raise ValueError("no seed is in it")
+    return [seeds.checked(seed) for seed in found]
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(
+      f"{text[:40]!r} are no seeds ({error}); write 0:8 for 0 to 7, or 1,5,9"
+    ) from error
+
+
+def repeated(args: argparse.Namespace, requests: Sequence[Any]) -> list[Any]:
+  """Each request once for each of `--seeds`."""
+  times = len(args.seeds) if args.seeds else 1
+  return [one for one in requests for _ in range(times)]
+
+
+def noise(args: argparse.Namespace, count: int) -> dict[str, Any]:
+  """Seed and streams of `Session.paint` for `count` requests with seeds."""
+  if not args.seeds:
+    return {"seed": args.seed}
+  # What `--seed S` alone would give: the first place under each seed.
+  each = args.seeds * (count // len(args.seeds))
+  return {"seed": each, "streams": [0] * count}
 
 
 def check(args: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
@@ -43,11 +99,18 @@ def check(args: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
   context.checked_steps(steps)
 
 
-def files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
+def files(args: argparse.Namespace, count: int) -> list[pathlib.Path]:
   """Where `count` pictures go; checked before anything is computed."""
+  out = args.out
+  if args.scale < 1:
+    raise common.UserError(f"--scale {args.scale} must be at least 1.")
+  if args.grid:
+    count = 1
   many = out.is_dir() or not out.suffix
   _check_place(out, out if many else out.parent)
   if many:
+    if args.grid:
+      return [out / "grid.png"]
     return [out / f"{i:03d}.png" for i in range(count)]
   if out.suffix.lower() not in FORMATS:
     raise common.UserError(
@@ -56,7 +119,8 @@ def files(out: pathlib.Path, count: int) -> list[pathlib.Path]:
     )
   if count > 1:
     raise common.UserError(
-      f"--out {out} is one file for {count} pictures; name a folder."
+      f"--out {out} is one file for {count} pictures; name a folder, or put "
+      "them into one picture with --grid."
     )
   return [out]
 
@@ -70,20 +134,92 @@ def _check_place(out: pathlib.Path, folder: pathlib.Path) -> None:
     raise common.UserError(f"--out {out}: {place} cannot be written.")
 
 
+def about(
+  args: argparse.Namespace, found: Any, texts: Sequence[str], **more: Any
+) -> list[dict[str, Any]]:
+  """What each picture's file says of it; see `api.pictures.KEYS`.
+
+  Args:
+    args: of the command.
+    found: the session.
+    texts: prompts or instructions, one for each picture.
+    more: settings of the command beside those of `add_arguments`.
+  """
+  defaults = found.defaults
+  common_to_all = {
+    "command": args.command,
+    "step": found.step,
+    "steps": defaults["steps"] if args.steps is None else args.steps,
+    "shift": defaults["shift"] if args.shift is None else args.shift,
+    "dtype": args.dtype,
+    "emma_jax": __version__,
+    **more,
+  }
+  key = "prompt" if args.command == "draw" else "instruction"
+  how = noise(args, len(texts))
+  out = []
+  for i, text in enumerate(texts):
+    seed = how["seed"][i] if args.seeds else args.seed
+    place = 0 if args.seeds else i
+    settings = common_to_all | {"place": place}
+    if "images" in more:
+      settings["images"] = more["images"][i]
+    out.append(
+      {key: text, "seed": seed, "checkpoint": found.name, "settings": settings}
+    )
+  return out
+
+
 def save(
-  files: Sequence[pathlib.Path], pictures: Sequence[Any], texts: Sequence[str]
+  args: argparse.Namespace,
+  files: Sequence[pathlib.Path],
+  made: Sequence[Any],
+  texts: Sequence[str],
+  about: Sequence[Mapping[str, Any]],
 ) -> int:
   """Writes and names the pictures, in the first process; 0, or UserError."""
   from PIL import Image
 
+  from emma_jax.api import pictures
+
   if not devices.is_first():
     return 0
-  for file, picture_YXC, text in zip(files, pictures, texts):
+  images = [pictures.scaled(Image.fromarray(x), args.scale) for x in made]
+  if args.grid:
+    columns = _columns(args, texts)
+    images, about = [pictures.grid(images, columns)], [_of_grid(about, columns)]
+    texts = [f"{len(texts)} pictures, {columns} a row"]
+  for file, image, text, told in zip(files, images, texts, about):
     kind, options = FORMATS[file.suffix.lower()]
     try:
       file.parent.mkdir(parents=True, exist_ok=True)
-      Image.fromarray(picture_YXC).save(file, kind, **options)
+      if kind == "PNG":
+        pictures.save_png(file, image, {} if args.no_metadata else told)
+      else:
+        image.save(file, kind, **options)
     except OSError as error:
       raise common.UserError(f"--out {file}: {error}.") from error
     print(f"{file}  {text}")
   return 0
+
+
+def _columns(args: argparse.Namespace, texts: Sequence[str]) -> int:
+  """Of a grid: a row for each request; of one each, nearly a square."""
+  each = len(args.seeds) if args.seeds else getattr(args, "count", 1)
+  if each > 1:
+    return each
+  return max(1, round(len(texts) ** 0.5 + 0.49))  # nearly a square
+
+
+def _of_grid(
+  about: Sequence[Mapping[str, Any]], columns: int
+) -> dict[str, Any]:
+  key = next(k for k in ("prompt", "instruction") if k in about[0])
+  settings = dict(about[0]["settings"]) | {"columns": columns}
+  del settings["place"]
+  return {
+    "prompts": [one[key] for one in about],
+    "seeds": [one["seed"] for one in about],
+    "checkpoint": about[0]["checkpoint"],
+    "settings": settings,
+  }

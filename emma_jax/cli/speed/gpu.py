@@ -13,7 +13,7 @@ import pathlib
 import time
 from typing import Any
 
-from emma_jax import ranges
+from emma_jax import programs, ranges
 from emma_jax.build import config_file
 from emma_jax.cli import common
 from emma_jax.cli.speed import flags
@@ -105,7 +105,7 @@ def run(
   """Runs part after part, and prints each as soon as it is there."""
   jobs = _jobs(args, overrides)
   os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(common.cache_directory() / "xla")
+    "JAX_COMPILATION_CACHE_DIR", str(programs.directory() / "xla")
   )
   start = time.monotonic()
   left = lambda: args.limit - (time.monotonic() - start)

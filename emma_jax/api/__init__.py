@@ -1,0 +1,1 @@
+"""The package as Python sees it: `emma_jax.load` and what it gives."""

@@ -1,0 +1,118 @@
+"""A conversation with a model, pictures in and out."""
+
+import dataclasses
+from typing import Any
+
+from PIL import Image
+
+from emma_jax import seeds
+from emma_jax.api import inputs
+from emma_jax.data.pictures.images import load_picture
+from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.talk import Talk
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Turn:
+  """What one of the two said or showed."""
+
+  role: str  # "user" or "model"
+  text: str = ""
+  picture: Image.Image | None = None
+
+
+class Chat:
+  """Ask, draw and edit about what was said and shown before.
+
+    chat = model.chat()
+    chat.draw("a red star")
+    chat.say("what colour is the star?")
+    chat.edit("make the star blue")
+
+  The model sees the latest picture, given or made (`pictures` of `Model.chat`
+  raises how many), and what was said since it came; a question is added to the
+  cache of what it has read. The n-th picture that is made takes the chat's seed
+  + n, from 0, unless it is given one: so a chat repeats itself.
+
+  history: all turns, also those out of the model's sight.
+  """
+
+  def __init__(self, model: Any, talk: Talk):
+    self._model, self._talk = model, talk
+    self._picture: Any = None  # the latest
+    self._made = 0
+    self.history: list[Turn] = []
+
+  @property
+  def picture(self) -> Image.Image | None:
+    """The latest picture, given or made."""
+    shown = [turn.picture for turn in self.history if turn.picture]
+    return shown[-1] if shown else None
+
+  @property
+  def tokens_read(self) -> int:
+    """Tokens that were read so far: what the cache holds is not read again."""
+    return self._talk.read
+
+  def show(self, picture: Any) -> None:
+    """A picture comes in; raises BadRecord for one that cannot be read."""
+    self._show("user", inputs.picture(picture), picture)
+
+  def say(self, text: str, picture: Any = None) -> str:
+    """The answer to a question, perhaps about a new picture."""
+    if not isinstance(text, str):
+      raise SampleError(
+        f"A chat takes one question at a time, not a {type(text).__name__}."
+      )
+    if picture is not None:
+      self.show(picture)
+    answer = self._talk.say(text)
+    self.history += [
+      Turn(role="user", text=text),
+      Turn(role="model", text=answer.text),
+    ]
+    return answer.text
+
+  def draw(self, prompt: str, **options: Any) -> Image.Image:
+    """A new picture, which is seen from now on; `options`: `Model.draw`'s."""
+    if not isinstance(prompt, str):
+      raise SampleError("A chat draws one picture at a time; give a text.")
+    made = self._model.draw(prompt, **({"seed": self._seed()} | options))
+    return self._keep(prompt, made)
+
+  def edit(self, instruction: str, **options: Any) -> Image.Image:
+    """The latest picture, changed; `options`: those of `Model.edit`."""
+    if self._picture is None:
+      raise SampleError(
+        "There is no picture to edit yet: show or draw one first."
+      )
+    if not isinstance(instruction, str):
+      raise SampleError("A chat edits one picture at a time; give a text.")
+    options = {"seed": self._seed()} | options
+    made = self._model.edit(self._picture, instruction, **options)
+    return self._keep(instruction, made)
+
+  def _keep(self, text: str, made: Image.Image) -> Image.Image:
+    self._made += 1
+    self.history.append(Turn(role="user", text=text))
+    self._show("model", inputs.picture(made), made)
+    return made
+
+  def _seed(self) -> int:
+    return (self._talk.seed + self._made) % seeds.LIMIT
+
+  def _show(self, role: str, raw: Any, picture: Any) -> None:
+    self._talk.show(raw)
+    self._picture = raw
+    if not isinstance(picture, Image.Image):
+      picture = Image.fromarray(load_picture(raw))
+    self.history.append(Turn(role=role, picture=picture))
+
+  def __repr__(self) -> str:
+    lines = [f"<emma_jax.Chat with {self._model.name}>"]
+    for turn in self.history:
+      said = turn.text
+      if turn.picture is not None:
+        said = f"[picture of {turn.picture.height}x{turn.picture.width}]"
+      lines.append(f"{turn.role}: {said}")
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+"""One thing or lists, pictures of Pillow; what would go wrong silently ends."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+import pytest
+
+import emma_jax
+from emma_jax.api import inputs
+from emma_jax.api.model import Model
+from emma_jax.checkpoints.integrity import CheckpointError
+from emma_jax.sampling.context import SampleError
+from tests.sampling import small
+
+pytestmark = pytest.mark.smoke
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+  return Model(small.session())
+
+
+def same(a: Image.Image, b) -> bool:
+  return np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_one_gives_one_and_a_list_a_list(model):
+  session = model.session
+  wanted = session.draw(["red", "blue"], seed=3)
+  made = model.draw(["red", "blue"], seed=3)
+  assert isinstance(made, list) and all(map(same, made, wanted))
+  alone = model.draw("red", seed=3)
+  assert isinstance(alone, Image.Image) and alone.mode == "RGB"
+  np.testing.assert_allclose(np.asarray(alone, int), wanted[0], atol=1)
+  (of_list,) = model.draw(["red"], seed=3)
+  assert same(of_list, alone) and model.draw([]) == []
+
+
+def test_a_list_of_seeds_gives_each_seeds_first_picture(model):
+  made = model.draw("red", seed=range(2, 4))
+  for picture, seed in zip(made, (2, 3)):
+    alone = np.asarray(model.draw("red", seed=seed), int)
+    np.testing.assert_allclose(np.asarray(picture, int), alone, atol=1)
+  assert not same(*made)
+  source = small.picture(0)
+  first, _ = model.edit(source, "do", seed=[5, 6])
+  alone = np.asarray(model.edit(source, "do", seed=5), int)
+  np.testing.assert_allclose(np.asarray(first, int), alone, atol=1)
+
+
+def test_progress_is_told_and_changes_no_bit(model):
+  told: list[tuple[int, int]] = []
+  made = model.draw(["red"] * 5, on_progress=lambda *x: told.append(x))
+  total = 2 * model.session.defaults["steps"]  # two chunks: batch is 4
+  assert told == [(n, total) for n in range(1, total + 1)]
+  assert all(map(same, made, model.draw(["red"] * 5)))
+
+
+def test_questions_and_pictures_pair_up(model):
+  one, two = small.picture(0), small.picture(1, 40, 70)
+  ask = lambda *args: model.ask(*args, max_tokens=4)
+  session = lambda pictures, question: model.session.ask(
+    [pictures], [[question]], max_tokens=4
+  )[0][0]
+  assert ask(one, "what?") == session([one], "what?")
+  assert ask([one], ["what?"]) == [session([one], "what?")]
+  both = [session([one], "what?"), session([two], "what?")]
+  assert ask([one, two], "what?") == both
+  assert ask(np.stack([one, one]), "what?") == both[:1] * 2
+  told: list[tuple[int, int]] = []
+  progress = lambda *done: told.append(done)
+  model.ask([one, two], "what?", max_tokens=4, on_progress=progress)
+  assert told == [(1, 2), (2, 2)]
+  assert ask(one, ["what?", "why?"]) == [both[0], session([one], "why?")]
+  assert ask((one, two), "what?") == session([one, two], "what?")
+  assert ask([(one, two)], "what?") == [session([one, two], "what?")]
+  assert ask(None, "what?") == session([], "what?")
+
+
+def test_pictures_of_every_kind_are_the_same_picture(model, tmp_path):
+  pixels = small.picture(3, 40, 50)
+  image = Image.fromarray(pixels)
+  path, buffer = tmp_path / "a.png", io.BytesIO()
+  image.save(path)
+  image.save(buffer, "PNG")
+  kinds = [pixels, image, path, str(path), buffer.getvalue()]
+  made = model.edit(kinds, "do", seed=[1] * 5, steps=1)
+  assert {x.size for x in made} == {(50, 40)}
+  assert all(same(x, made[0]) for x in made)
+
+
+def test_pillows_modes_are_read_as_their_files():
+  clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+  turned = Image.new("RGB", (40, 20), "red")
+  turned.getexif()[0x112] = 6
+  from emma_jax.data.pictures.images import load_picture
+
+  read = lambda image: load_picture(inputs.picture(image))
+  assert read(clear).min() == 255  # transparent is white
+  assert read(turned).shape == (40, 20, 3)
+  assert read(Image.new("CMYK", (4, 4))).min() == 255
+  assert read(Image.new("I;16", (4, 4), 65535)).min() == 255
+  assert read(Image.new("HSV", (4, 4))).max() == 0
+
+
+def test_repr_says_what_it_is(model):
+  said = repr(model)
+  for word in ("small", "step 7", "parameters", "64x64", "draw, edit, ask"):
+    assert word in said, said
+
+
+PICTURE = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+  "request_, words",
+  [
+    (lambda m: m.draw(3), "prompt is 3; give a text"),
+    (lambda m: m.draw(["a", None]), "prompt 1 is None; give a text"),
+    (lambda m: m.draw("a", size="96"), "size='96'"),
+    (lambda m: m.draw("a", seed=1.5), "seed=1.5 must be a whole number"),
+    (lambda m: m.draw(["a", "b"], seed=[1, 2, 3]), "2 prompts and 3 seeds"),
+    (lambda m: m.ask([PICTURE] * 2, ["a"] * 3), "2 pictures and 3 questions"),
+    (lambda m: m.ask(PICTURE, " "), "question is empty"),
+    (lambda m: m.ask(7, "what?"), "picture is 7; give a PIL image"),
+    (lambda m: m.edit("none.png", "do"), "'none.png': there is no such file"),
+    (lambda m: m.edit(None, "do"), "picture is None; give a PIL image"),
+    (lambda m: m.chat(pictures=0), "pictures=0"),
+    (lambda m: m.session.draw("a red star"), "prompts is one str"),
+    (lambda m: m.session.ask([[PICTURE]], ["what?"]), "turns is one str"),
+    (lambda m: m.session.ask(PICTURE, [["a"]] * 64), "pictures is one ndarray"),
+    (lambda m: m.session.ask([PICTURE], [["a"]]), "pictures is one ndarray"),
+    (lambda m: m.session.edit(PICTURE, ["a"] * 64), "pictures is one ndarray"),
+  ],
+)
+def test_silent_wrongs_end_with_value_and_remedy(model, request_, words):
+  with pytest.raises(SampleError) as error:
+    request_(model)
+  assert words in str(error.value)
+
+
+def test_loading_says_what_is_wrong(tmp_path):
+  with pytest.raises(SampleError, match="name=3 is no name"):
+    emma_jax.load(3, cache=False)  # type: ignore[arg-type]
+  with pytest.raises(CheckpointError, match="No weights at"):
+    emma_jax.load(tmp_path, cache=False)
+
+
+def test_importing_the_package_imports_nothing():
+  program = """
+import sys
+import emma_jax
+assert emma_jax.__version__ and callable(emma_jax.load)
+heavy = {"jax", "numpy", "flax", "PIL", "emma_jax.api"} & set(sys.modules)
+assert not heavy, heavy
+"""
+  subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,61 @@
+"""How unlike a training's texts a text is: a number, and a quantile of it."""
+
+import math
+
+import pytest
+
+from emma_jax.data.text.tokenizer import TinyTokenizer
+from emma_jax.sampling import prompt_statistics
+from emma_jax.sampling.prompt_statistics import PromptStatistics
+
+TOKENIZER = TinyTokenizer()
+COLOURS = ("red", "blue", "green")
+TEXTS = [f"a {c} {s}" for c in COLOURS for s in ("star", "circle", "square")]
+
+
+@pytest.fixture(scope="module")
+def statistics() -> PromptStatistics:
+  tokens = [TOKENIZER.encode(text) for text in TEXTS * 20]
+  one = prompt_statistics.count(tokens[1:], tokens, TOKENIZER.vocab_size)
+  return PromptStatistics(
+    tokenizer=TOKENIZER.fingerprint(), tasks={"drawing": one}
+  )
+
+
+def test_surprise_is_the_mean_of_minus_log_probability_by_witten_and_bell():
+  one = prompt_statistics.count([[1, 2], [1, 3]], [[1]], vocabulary=10)
+  # Behind the beginning: token 1 twice of two, of one kind; of four tokens in
+  # all 1 was seen twice, and each of ten has one more.
+  first = (2 + 1 * (2 + 1) / 14) / (2 + 1)
+  second = (1 + 2 * (1 + 1) / 14) / (2 + 2)
+  wanted = -(math.log(first) + math.log(second)) / 2
+  assert one.surprise([1, 2]) == pytest.approx(wanted, rel=1e-12)
+  assert one.surprise([]) == 0 and one.limit == round(-math.log(first), 3)
+  shares = [math.exp(-one.surprise([t])) for t in range(10)]
+  assert sum(shares) == pytest.approx(1.0)  # a distribution
+
+
+@pytest.mark.smoke
+def test_own_texts_pass_and_others_get_a_short_line(statistics):
+  note = lambda text: statistics.note("m", "drawing", text, TOKENIZER)
+  assert not any(map(note, TEXTS))
+  for text in ("a purple elephant", "star red a", "一个红色的星形"):
+    assert "nats a token" in (note(text) or "")
+  long = note("a red star " * 500)
+  assert long and len(long) < 300 and "the longest has 3" in long
+  assert statistics.note("m", "editing", "a purple", TOKENIZER) is None
+  other = TinyTokenizer(["red"])
+  assert statistics.note("m", "drawing", "a purple elephant", other) is None
+
+
+def test_they_come_back_from_their_file(statistics):
+  again = PromptStatistics.from_json(statistics.to_json())
+  assert again.to_json() == statistics.to_json()
+  for wrong in ("", "[]", "{}", '{"tokenizer": "a", "tasks": {"x": 1}}'):
+    with pytest.raises(ValueError, match="prompt statistics"):
+      PromptStatistics.from_json(wrong)
+
+
+def test_nothing_cannot_be_counted():
+  with pytest.raises(ValueError, match="no texts"):
+    prompt_statistics.count([], [[1]], 10)
