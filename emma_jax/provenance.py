@@ -97,7 +97,7 @@ def versions() -> dict[str, str]:
 @functools.cache
 def commit() -> str:
   """Of the checkout this runs from, "+" where it was changed; "" without."""
-  root = pathlib.Path(emma_jax.__file__).parent.parent
+  root = pathlib.Path(__file__).resolve().parent.parent
 
   def git(*words: str) -> str:
     return subprocess.run(

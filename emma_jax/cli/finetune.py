@@ -26,7 +26,7 @@ import shlex
 import sys
 from typing import Any
 
-from emma_jax import files, ranges
+from emma_jax import files, programs, ranges
 from emma_jax.build import config_file, sections
 from emma_jax.cli import common
 from emma_jax.structs import TASKS
@@ -144,7 +144,7 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   if steps is not None:  # warm-up, average and looks follow
     own |= {f"finetune.{key}": str(steps) for key in ("min_steps", "max_steps")}
   base = config_file.load("finetune/emma", own)
-  common.use_compilation_cache()
+  programs.use()
   from emma_jax.build import finetune
   from emma_jax.cli.finetune_data import split
 
