@@ -23,12 +23,6 @@ def on_files(files, config):
   return files
 
 
-def on_nav(nav, config, files):
-  """Nothing is left out of the navigation but the rooms, which index.md has."""
-  del config, files
-  return nav
-
-
 def _page(name: str, folder: pathlib.Path) -> str:
   """The modules of a room, each by its docstring; "" where there are none."""
   found = [p for p in sorted(folder.glob("*.py")) if _documented(p)]
