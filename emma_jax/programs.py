@@ -12,9 +12,11 @@ An executable is used for exactly what it was made for: its file holds the
 whole key (`_Kept._key`: the function, its static arguments, the shapes, the
 text of this package, the versions, options and devices that decide what XLA
 makes) beside a SHA-256 over everything. Whatever else lies there, is damaged,
-or belongs to another user counts as not there: the program is compiled again.
+or belongs to another user counts as not there (`program_files`): the program is
+compiled again. So it is where the key could be wrong: the package's text has
+changed since it was imported, or the model is of code that is not in it.
 JAX's own options hold: JAX_ENABLE_COMPILATION_CACHE=0 turns both off, and
-JAX_COMPILATION_CACHE_DIR moves the first.
+JAX_COMPILATION_CACHE_DIR, or a folder set in Python before, moves the first.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -25,24 +27,33 @@ import importlib.metadata
 import inspect
 import os
 import pathlib
-import pickle
 import platform
 import sys
+import threading
+import time
 from typing import Any
 
-from emma_jax import files
+from emma_jax import program_files
 
-_MAGIC = b"emma_jax program 1\n"
-# Of all executables; those that were used last stay.
-_MOST_BYTES = 2**29
 _folder: pathlib.Path | None = None  # of executables; None: keep none
+_used: str | None = None  # what `use` told JAX last
+# Compiling turns JAX's cache off for a while, which is one for all threads.
+_LOCK = threading.RLock()
+_IMPORTED = time.time()
 
 
 def directory() -> pathlib.Path:
-  """EMMA_CACHE, or emma_jax in the user's cache directory."""
-  if os.environ.get("EMMA_CACHE"):
-    return pathlib.Path(os.environ["EMMA_CACHE"]).expanduser()
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  """EMMA_CACHE, or emma_jax in the user's cache directory.
+
+  Raises:
+    OSError: a user without a home, and neither EMMA_CACHE nor XDG_CACHE_HOME.
+  """
+  try:
+    if os.environ.get("EMMA_CACHE"):
+      return pathlib.Path(os.environ["EMMA_CACHE"]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  except RuntimeError as error:
+    raise FileNotFoundError(f"{error} Set EMMA_CACHE to a folder.") from error
   return pathlib.Path(base) / "emma_jax"
 
 
@@ -50,29 +61,31 @@ def use(folder: str | pathlib.Path | None = None) -> None:
   """Lets compiled programs stay on disk; the second start is faster.
 
   Args:
-    folder: of JAX's cache, or a bucket such as "gs://..."; None: that of
-      JAX_COMPILATION_CACHE_DIR, or "xla" in `directory()`. One that cannot be
-      written is reported and not used.
+    folder: of JAX's cache, or a bucket such as "gs://..."; None: the one that
+      JAX has been told, by JAX_COMPILATION_CACHE_DIR or in Python, else "xla"
+      in `directory()`. One that cannot be written is reported and not used.
   """
   import jax  # here: commands that only print need not load it
 
-  global _folder
+  global _folder, _used
   _folder = None
   if not _option("jax_enable_compilation_cache"):
     return
-  own = directory()
-  told = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR")
-  path = told or own / "xla"
+  option = _option("jax_compilation_cache_dir")
+  others = None if option == _used else option
+  told = folder or others or os.environ.get("JAX_COMPILATION_CACHE_DIR")
   try:
+    own = directory()
+    path = told or own / "xla"
     if "://" not in str(path):
       pathlib.Path(path).mkdir(parents=True, exist_ok=True)
   except OSError as error:
     print(f"No compilation cache: {error}", file=sys.stderr)
     return
-  jax.config.update("jax_compilation_cache_dir", str(path))
+  _used = str(path)
+  jax.config.update("jax_compilation_cache_dir", _used)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-  with contextlib.suppress(OSError):  # then JAX's cache alone serves
-    (own / "programs").mkdir(parents=True, exist_ok=True)
+  if program_files.make(own / "programs"):  # else JAX's cache alone serves
     _folder = own / "programs"
 
 
@@ -110,13 +123,14 @@ class _Kept:
 
   def __getattr__(self, name: str) -> Any:
     """`lower`, `trace`, `eval_shape`: those of the jitted function."""
-    if name.startswith("__"):
+    if name.startswith("_"):  # one that is being copied has none yet
       raise AttributeError(name)
     return getattr(self._jitted, name)
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     """The function of its arguments."""
-    if _folder is None:
+    folder = _folder
+    if folder is None:
       return self._jitted(*args, **kwargs)
     import jax
 
@@ -132,30 +146,37 @@ class _Kept:
     program = self._programs.get(key)
     if program is not None:
       return program(*rest, **more)
-    text = self._key(static, tree, shapes)
-    if text and (program := _read(text)):
-      try:
-        made = jax.block_until_ready(program(*rest, **more))
+    with _LOCK:
+      program = self._programs.get(key)  # of another thread, meanwhile
+      if program is None:
+        text = self._key(static, tree, shapes)
+        if text and (program := program_files.read(folder, text)):
+          try:
+            made = jax.block_until_ready(program(*rest, **more))
+            self._programs[key] = program
+            return made
+          except Exception:  # one that loads and does not run is damaged too
+            program_files.forget(folder, text)
+        program = self._compiled(args, kwargs, text is not None)
+        if text:
+          program_files.write(folder, text, program)
         self._programs[key] = program
-        return made
-      except Exception:  # one that loads and does not run is damaged too
-        with contextlib.suppress(OSError):
-          _path(text).unlink(missing_ok=True)
-    lowered = self._jitted.lower(*args, **kwargs)
-    with _without_jaxs_cache() if text else contextlib.nullcontext():
-      program = lowered.compile()
-    if text:
-      _write(text, program)
-    self._programs[key] = program
     return program(*rest, **more)
+
+  def _compiled(self, args: Any, kwargs: Any, keep: bool) -> Any:
+    lowered = self._jitted.lower(*args, **kwargs)
+    with _without_jaxs_cache() if keep else contextlib.nullcontext():
+      return lowered.compile()
 
   def _key(
     self, static: Mapping[str, Any], tree: Any, shapes: Sequence[Hashable]
   ) -> str | None:
     """All that decides what the executable is; None: that cannot be told."""
     function = self.__wrapped__
+    if not all(map(_is_of_package, static.values())):
+      return None
     try:
-      environment = _environment()
+      source, environment = _source(), _environment()
     except Exception:  # an installation without files, or without versions
       return None
     parts = [
@@ -163,11 +184,25 @@ class _Kept:
       *(f"{k}={static[k]!r}" for k in sorted(static)),
       str(tree),
       repr(shapes),
+      f"source {source}",
       *environment,
       repr(_options()),
     ]
     text = "\n".join(parts)
     return None if " at 0x" in text else text  # a repr that is an address
+
+
+def _is_of_package(value: Any) -> bool:
+  """Whether a static argument is of the text that is digested.
+
+  A model of a class that was written in a notebook is not.
+  """
+  text = repr(value)
+  return (
+    type(value).__module__.partition(".")[0] in ("builtins", "emma_jax")
+    and "__main__" not in text
+    and "<locals>" not in text
+  )
 
 
 @contextlib.contextmanager
@@ -200,6 +235,8 @@ def _on_first_device(leaves: Sequence[Any]) -> bool:
   if not jax.sharding.get_abstract_mesh().empty:
     return False
   first = jax.local_devices()[0]
+  if _option("jax_default_device") not in (None, first):
+    return False
   return all(_lies_on(first, x) for x in leaves)
 
 
@@ -232,7 +269,7 @@ def _shape(x: Any) -> Hashable:
 
 @functools.cache
 def _environment() -> tuple[str, ...]:
-  """Of this process: code, versions and devices."""
+  """Of this process: versions and devices."""
   import flax
   import jax
   import numpy as np
@@ -245,21 +282,41 @@ def _environment() -> tuple[str, ...]:
     **{m.__name__: m.__version__ for m in (flax, jax, np)},
   }
   return (
-    f"source {_source()}",
     f"versions {versions}",
     f"device {device.platform} {device.device_kind} {client.platform_version}",
     f"devices {jax.local_device_count()}",
     f"machine {platform.machine()} {_processor()}",
-    *(f"{k}={os.environ.get(k)}" for k in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")),
+    *(f"{k}={_flags(k)}" for k in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")),
   )
 
 
+def _flags(name: str) -> str | None:
+  """Of the environment; XLA takes what has no dash for a file of flags."""
+  text = os.environ.get(name)
+  if not text or text.lstrip().startswith("-"):
+    return text
+  return pathlib.Path(text).read_text("utf-8", "backslashreplace")
+
+
 def _source() -> str:
-  """A digest of this package's text: whatever a program may be traced from."""
+  """A digest of this package's text: whatever a program may be traced from.
+
+  Raises:
+    OSError: it is not there, or is no longer what was imported.
+  """
   root = pathlib.Path(__file__).parent
   paths = sorted(root.rglob("*.py"))
   if not paths:
     raise FileNotFoundError(f"{root} holds no source.")
+  for path in paths:
+    about = path.stat()
+    if max(about.st_mtime, about.st_ctime) > _IMPORTED:
+      raise OSError(f"{path} has changed since it was imported.")
+  return _digest(root, tuple(paths))
+
+
+@functools.cache
+def _digest(root: pathlib.Path, paths: Sequence[pathlib.Path]) -> str:
   sha = hashlib.sha256()
   for path in paths:
     sha.update(f"{path.relative_to(root)}\n".encode())
@@ -304,61 +361,3 @@ def _options() -> tuple[str, ...]:
     for name in sorted(names)
     if not any(word in name for word in _ELSEWHERE)
   )
-
-
-# ---------------------------------------------------------------------- files
-
-
-def _path(text: str) -> pathlib.Path:
-  assert _folder is not None
-  name = text.partition("\n")[0].rpartition(".")[2]
-  digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-  return _folder / f"{name}-{digest}"
-
-
-def _read(text: str) -> Any:
-  """The executable of a key; None where it is not there, whole and ours."""
-  from jax.experimental import serialize_executable
-
-  path = _path(text)
-  try:
-    owner = path.stat().st_uid
-    if hasattr(os, "getuid") and owner not in (os.getuid(), 0):
-      return None
-    content = path.read_bytes()
-    magic, digest = content[: len(_MAGIC)], content[len(_MAGIC) :][:32]
-    body = content[len(_MAGIC) + 32 :]
-    if magic != _MAGIC or digest != hashlib.sha256(body).digest():
-      return None
-    stored, program = pickle.loads(body)
-    if stored != text:
-      return None
-    os.utime(path)  # it was used
-    return serialize_executable.deserialize_and_load(*program)
-  except Exception:  # whatever it is: compiling it anew is right
-    return None
-
-
-def _write(text: str, program: Any) -> None:
-  """Keeps an executable, if its backend lets it and the disk too."""
-  from jax.experimental import serialize_executable
-
-  try:
-    made = serialize_executable.serialize(program)
-    body = pickle.dumps((text, made))
-    with files.atomic_write(_path(text), shared=True) as file:
-      file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-    _make_room(_path(text).parent)
-  except Exception:  # the result is there; the next start compiles again
-    return
-
-
-def _make_room(folder: pathlib.Path) -> None:
-  """Lets those go that were used longest ago."""
-  found = [(path.stat(), path) for path in folder.iterdir()]
-  total = sum(stat.st_size for stat, _ in found)
-  for stat, path in sorted(found, key=lambda one: one[0].st_mtime):
-    if total <= _MOST_BYTES:
-      return
-    path.unlink(missing_ok=True)
-    total -= stat.st_size

@@ -1,5 +1,8 @@
 """Programs that outlive their process give the same bits, or are made anew."""
 
+import concurrent.futures
+import dataclasses
+import hashlib
 import os
 from pathlib import Path
 import pickle
@@ -12,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emma_jax import programs
+from emma_jax import program_files, programs
 
 X = np.linspace(-2.0, 3.0, 7, dtype=np.float32)
 traced: list[str] = []
@@ -74,14 +77,14 @@ def damaged(content: bytes) -> dict[str, bytes]:
   start = len(b"emma_jax program 1\n") + 32
   _, program = pickle.loads(content[start:])
   foreign = pickle.dumps(("another key", program))
-  whole = programs._MAGIC + programs.hashlib.sha256(foreign).digest()
+  whole = program_files.MAGIC + hashlib.sha256(foreign).digest()
   return {
     "a bit": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
     "cut": content[: len(content) // 2],
     "empty": b"",
     "another file": b"GIF89a" + content,
     "of another key": whole + foreign,
-    "nothing": programs._MAGIC + programs.hashlib.sha256(b"x").digest() + b"x",
+    "nothing": program_files.MAGIC + hashlib.sha256(b"x").digest() + b"x",
   }
 
 
@@ -95,13 +98,98 @@ def test_what_is_damaged_or_foreign_is_compiled_again(folder, monkeypatch):
     assert bits(fresh()(X, 2.0, power=3)) == wanted, name
     assert traced == ["scaled"], name
     assert path.read_bytes() != wrong, name
-  monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 1)
-  monkeypatch.setattr(
-    Path, "stat", lambda self, **_: os.stat_result([0o644, *[4242] * 9])
-  )
-  traced.clear()
+
+
+def test_only_what_nobody_else_can_have_written_is_opened(folder, monkeypatch):
+  """Pickles do what they like to whoever opens them."""
   fresh()(X, 2.0, power=3)
-  assert traced == ["scaled"]
+  (path,) = folder.iterdir()
+  opened: list[str] = []
+  monkeypatch.setattr(
+    pickle, "loads", lambda *_: opened.append("pickle") or 1 / 0
+  )
+
+  def is_opened() -> bool:
+    opened.clear()
+    fresh()(X, 2.0, power=3)
+    return bool(opened)
+
+  assert is_opened()
+  path.chmod(0o666)
+  assert not is_opened() and path.stat().st_mode & 0o777 == 0o644
+  other = folder.parent / "downloaded"
+  path.rename(other)
+  path.symlink_to(other)
+  assert not is_opened() and not path.is_symlink()
+  folder.chmod(0o777)
+  assert not is_opened() and folder.stat().st_mode & 0o777 == 0o755
+  assert is_opened()
+  path.unlink()
+  os.mkfifo(path)  # nobody writes into it
+  assert not is_opened() and path.is_file()
+  monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 4242)
+  path_is_of_root = path.stat().st_uid == 0
+  assert is_opened() == path_is_of_root
+
+
+def test_a_folder_that_can_only_be_read_serves(folder, monkeypatch):
+  """An image's cache, made by root when the image was built."""
+  wanted = bits(fresh()(X, 2.0, power=3))
+
+  def refuse(*_, **__):
+    raise OSError(30, "Read-only file system")
+
+  monkeypatch.setattr(os, "utime", refuse)
+  monkeypatch.setattr(program_files.files, "atomic_write", refuse)
+  traced.clear()
+  assert bits(fresh()(X, 2.0, power=3)) == wanted and not traced
+  assert bits(fresh()(X, 2.0, power=2)) and traced == ["scaled"]
+
+
+def test_code_that_is_not_the_packages_text_is_not_kept(folder, monkeypatch):
+  """Edited since the import, reloaded, or written in a notebook."""
+  monkeypatch.setattr(programs, "_IMPORTED", 0.0)
+  fresh()(X, 2.0, power=3)
+  assert not list(folder.iterdir())
+  monkeypatch.undo()
+  own = programs.kept("what")(lambda x, what: x + 1)
+  with programs.using(folder):
+    own(X, what=Written(3))
+    assert not list(folder.iterdir())
+    own(X, what=3)
+    assert len(list(folder.iterdir())) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+  size: int
+
+
+def test_a_file_of_flags_is_its_content(tmp_path, monkeypatch):
+  monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "flags"))
+  for text in ("--xla_a=1", "--xla_a=2"):
+    (tmp_path / "flags").write_text(text)
+    assert programs._flags("XLA_FLAGS") == text
+  monkeypatch.setenv("XLA_FLAGS", "--xla_b=1")
+  assert programs._flags("XLA_FLAGS") == "--xla_b=1"
+
+
+def test_on_another_default_device_it_is_jits(folder):
+  wanted = bits(fresh()(X, 2.0, power=3))
+  (path,) = folder.iterdir()
+  path.unlink()
+  with jax.default_device("cpu"):  # as where the first is no CPU
+    assert bits(fresh()(X, 2.0, power=3)) == wanted
+  assert not list(folder.iterdir())
+
+
+def test_threads_compile_once_and_leave_jaxs_cache_on(folder, own_options):
+  jax.config.update("jax_enable_compilation_cache", True)
+  function = fresh()
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    made = list(pool.map(lambda _: bits(function(X, 2.0, power=3)), range(8)))
+  assert len(set(made)) == 1 and traced == ["scaled"]
+  assert jax.config.jax_enable_compilation_cache
 
 
 def test_an_executable_that_loads_and_does_not_run_is_compiled_again(
@@ -112,7 +200,7 @@ def test_an_executable_that_loads_and_does_not_run_is_compiled_again(
   def broken(*args, **kwargs):
     raise RuntimeError("NOT_FOUND: Function add_fusion not found")
 
-  monkeypatch.setattr(programs, "_read", lambda text: broken)
+  monkeypatch.setattr(program_files, "read", lambda *_: broken)
   traced.clear()
   assert bits(fresh()(X, 2.0, power=3)) == wanted and traced == ["scaled"]
 
@@ -171,12 +259,15 @@ def test_what_has_an_address_for_a_name_is_not_kept(folder):
 
 
 def test_those_that_were_used_last_stay(folder, monkeypatch):
+  (folder / "0").mkdir()  # whatever it is, it stays
+  (folder / "1").symlink_to(folder / "nowhere")
   for i, name in enumerate("abc"):
     (folder / name).write_bytes(bytes(10))
     os.utime(folder / name, (i, i))
-  monkeypatch.setattr(programs, "_MOST_BYTES", 20)
-  programs._make_room(folder)
-  assert sorted(p.name for p in folder.iterdir()) == ["b", "c"]
+  monkeypatch.setattr(program_files, "_MOST_BYTES", 20)
+  program_files.make_room(folder)
+  left = sorted(p.name for p in folder.iterdir())
+  assert left == ["0", "1", "b", "c"]
 
 
 @pytest.fixture
@@ -187,6 +278,7 @@ def own_options():
     "jax_persistent_cache_min_compile_time_secs",
   )
   before = {name: getattr(jax.config, name) for name in names}
+  jax.config.update("jax_compilation_cache_dir", None)
   with programs.using(None):
     yield
   for name, value in before.items():
@@ -211,9 +303,24 @@ def test_one_folder_for_both_and_jaxs_options_hold(
   assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
   assert programs._folder is None
   assert "No compilation cache" in capsys.readouterr().err
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path / "set"))
+  programs.use()  # by whoever calls, in Python
+  assert jax.config.jax_compilation_cache_dir == str(tmp_path / "set")
   jax.config.update("jax_enable_compilation_cache", False)
   programs.use()
   assert programs._folder is None
+
+
+def test_a_user_without_a_home_goes_on(monkeypatch, own_options, capsys):
+  def none() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+  for name in ("EMMA_CACHE", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(Path, "home", none)
+  programs.use()
+  assert programs._folder is None
+  assert "Set EMMA_CACHE" in capsys.readouterr().err
 
 
 def test_whoever_samples_from_a_weight_file_loads_no_training():
