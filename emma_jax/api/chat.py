@@ -1,5 +1,7 @@
 """A conversation with a model, pictures in and out."""
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -7,7 +9,7 @@ from PIL import Image
 
 from emma_jax import seeds
 from emma_jax.api import inputs
-from emma_jax.data.pictures.images import load_picture
+from emma_jax.data.pictures.images import BadRecord, load_picture
 from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.talk import Talk
 
@@ -34,6 +36,9 @@ class Chat:
   cache of what it has read. The n-th picture that is made takes the chat's seed
   + n, from 0, unless it is given one: so a chat repeats itself.
 
+  What raises, or is interrupted, leaves the chat as it was; a picture is kept
+  as it was shown, whatever becomes of its file.
+
   history: all turns, also those out of the model's sight.
   """
 
@@ -56,7 +61,8 @@ class Chat:
 
   def show(self, picture: Any) -> None:
     """A picture comes in; raises BadRecord for one that cannot be read."""
-    self._show("user", inputs.picture(picture), picture)
+    with self._whole():
+      self._show("user", inputs.picture(picture), picture)
 
   def say(self, text: str, picture: Any = None) -> str:
     """The answer to a question, perhaps about a new picture."""
@@ -64,9 +70,10 @@ class Chat:
       raise SampleError(
         f"A chat takes one question at a time, not a {type(text).__name__}."
       )
-    if picture is not None:
-      self.show(picture)
-    answer = self._talk.say(text)
+    with self._whole():
+      if picture is not None:
+        self.show(picture)
+      answer = self._talk.say(text)
     self.history += [
       Turn(role="user", text=text),
       Turn(role="model", text=answer.text),
@@ -75,8 +82,7 @@ class Chat:
 
   def draw(self, prompt: str, **options: Any) -> Image.Image:
     """A new picture, which is seen from now on; `options`: `Model.draw`'s."""
-    if not isinstance(prompt, str):
-      raise SampleError("A chat draws one picture at a time; give a text.")
+    _check_one("draws", prompt, options)
     made = self._model.draw(prompt, **({"seed": self._seed()} | options))
     return self._keep(prompt, made)
 
@@ -86,23 +92,41 @@ class Chat:
       raise SampleError(
         "There is no picture to edit yet: show or draw one first."
       )
-    if not isinstance(instruction, str):
-      raise SampleError("A chat edits one picture at a time; give a text.")
+    _check_one("edits", instruction, options)
     options = {"seed": self._seed()} | options
     made = self._model.edit(self._picture, instruction, **options)
     return self._keep(instruction, made)
 
   def _keep(self, text: str, made: Image.Image) -> Image.Image:
-    self._made += 1
-    self.history.append(Turn(role="user", text=text))
-    self._show("model", inputs.picture(made), made)
+    with self._whole():
+      self._made += 1
+      self.history.append(Turn(role="user", text=text))
+      self._show("model", inputs.picture(made), made)
     return made
 
   def _seed(self) -> int:
     return (self._talk.seed + self._made) % seeds.LIMIT
 
+  @contextlib.contextmanager
+  def _whole(self) -> Iterator[None]:
+    """All that happens within, or nothing of it."""
+    before = self._picture, self._made, [*self.history]
+    talk = self._talk.state()
+    try:
+      yield
+    except BaseException:
+      self._picture, self._made, self.history[:] = before
+      self._talk.restore(talk)
+      raise
+
   def _show(self, role: str, raw: Any, picture: Any) -> None:
-    self._talk.show(raw)
+    name, raw = raw, inputs.kept(raw)
+    try:
+      self._talk.show(raw)
+    except BadRecord as error:
+      if isinstance(name, str):
+        raise BadRecord(name, error.reason) from error
+      raise
     self._picture = raw
     if not isinstance(picture, Image.Image):
       picture = Image.fromarray(load_picture(raw))
@@ -116,3 +140,10 @@ class Chat:
         said = f"[picture of {turn.picture.height}x{turn.picture.width}]"
       lines.append(f"{turn.role}: {said}")
     return "\n".join(lines)
+
+
+def _check_one(does: str, text: Any, options: dict[str, Any]) -> None:
+  if not isinstance(text, str):
+    raise SampleError(f"A chat {does} one picture at a time; give a text.")
+  if inputs.seeds(options.get("seed")) is not None:
+    raise SampleError(f"A chat {does} one picture at a time; give one seed.")

@@ -20,7 +20,7 @@ from emma_jax import programs
 from emma_jax.api import inputs
 from emma_jax.api.chat import Chat
 from emma_jax.build import session as build_session
-from emma_jax.sampling.context import SampleError
+from emma_jax.sampling.context import SampleError, checked_batch
 from emma_jax.sampling.runner import Progress
 from emma_jax.sampling.session import Session
 
@@ -52,6 +52,7 @@ def load(
     raise SampleError(
       f"name={name!r} is no name; give reference, a folder or a file."
     )
+  checked_batch(batch)  # now: weights may take minutes
   if cache:
     programs.use()
   return Model(build_session.load(os.fspath(name), batch=batch, dtype=dtype))
@@ -162,8 +163,9 @@ class Model:
     """A picture after an instruction, in exactly its size; lists give lists.
 
     Args:
-      picture: a PIL image, an array, a file's name or bytes; a tuple of them
-        for an edit of several, of which the first gives the size.
+      picture: a PIL image, a uint8 array (also of JAX or torch), a file, its
+        name or its bytes; a tuple of them for an edit of several, of which the
+        first gives the size.
       instruction: what to change.
       text_guidance, image_guidance: how much instruction and picture count.
       seed, steps, shift, on_progress: see `draw`.
@@ -276,9 +278,9 @@ def _with_seeds(
 ) -> tuple[list[list[Any]], dict[str, Any], bool]:
   """(each request, seed and streams of `Session.paint`, whether many)."""
   many = any(more for _, more in given.values())
-  if not inputs.is_many(seed) and not isinstance(seed, tuple):
+  seeds = inputs.seeds(seed)
+  if seeds is None:
     return inputs.equally_many(**given), {"seed": seed}, many
-  seeds = list(seed)  # type: ignore[arg-type]
   *requests, each = inputs.equally_many(**given, seed=(seeds, True))
   # Every seed's first picture: what `seed=n` alone would give.
   return requests, {"seed": each, "streams": [0] * len(each)}, True

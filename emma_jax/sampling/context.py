@@ -5,6 +5,8 @@ Shapes are rounded up to a few static sizes, since each new one compiles.
 
 from collections.abc import Sequence
 import dataclasses
+import math
+import numbers
 from typing import Any
 import zlib
 
@@ -74,6 +76,31 @@ def listed(**given: Any) -> None:
       )
 
 
+def number(name: str, value: Any, whole: bool = False) -> float:
+  """A finite number, also of NumPy; SampleError for what is none.
+
+  `whole`: of something that is counted; 2.0 counts as 2.
+  """
+  if getattr(value, "shape", None) == ():  # an array's or a tensor's
+    value = value.item()
+  real = isinstance(value, (numbers.Real, np.floating, np.integer))
+  if isinstance(value, bool) or not real:
+    raise SampleError(f"{name}={value!r} must be a number.")
+  if not math.isfinite(value):
+    raise SampleError(f"{name}={value} must be a finite number.")
+  if not whole:
+    return value
+  if value != int(value):
+    raise SampleError(f"{name}={value} must be a whole number.")
+  return int(value)
+
+
+def checked_batch(batch: int) -> None:
+  """Raises SampleError for what is no power of two."""
+  if number("batch", batch) < 1 or static_size(batch) != batch:
+    raise SampleError(f"{batch=} must be a power of two.")
+
+
 def checked_seed(seed: int) -> int:
   """The seed; SampleError for one out of `seeds.RANGE`."""
   try:
@@ -101,6 +128,8 @@ def answer_options(
 
   `limit`: of an answer's tokens; `most`: of those, sample.max_context.
   """
+  temperature = number("temperature", temperature)
+  top_p = number("top_p", top_p)
   if limit > most:
     raise SampleError(
       f"max_tokens={limit} is more than sample.max_context={most}, which "

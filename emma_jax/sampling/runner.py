@@ -59,8 +59,7 @@ class Runner:
   place: Placement
 
   def __post_init__(self):
-    if self.batch < 1 or static_size(self.batch) != self.batch:
-      raise SampleError(f"batch={self.batch} must be a power of two.")
+    context.checked_batch(self.batch)
     if self.fill:
       self.place.check_rows(self.batch)
 

@@ -5,7 +5,6 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import math
 from typing import Any
 
 from emma_jax.data.pictures.preprocess import restore
@@ -13,7 +12,6 @@ from emma_jax.models.emma import Emma
 from emma_jax.sampling import answers, canvases, context
 from emma_jax.sampling.answers import Answer, Conversation
 from emma_jax.sampling.canvases import Canvas
-from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.requests import Requests
 from emma_jax.sampling.runner import Pixels, Progress, Runner
 from emma_jax.sampling.talk import Talk
@@ -132,7 +130,7 @@ class Session:
       self.runner,
       prepared,
       context.checked_streams(streams, len(prepared)),
-      steps=context.checked_steps(int(self._given("steps", steps))),
+      steps=context.checked_steps(self._counted("steps", steps)),
       shift=self._given("shift", shift),
       seed=seed,
       on_progress=on_progress,
@@ -221,7 +219,7 @@ class Session:
       streams: see the class.
       on_progress: told how many conversations of all are answered.
     """
-    limit = int(self._given("max_tokens", max_tokens))
+    limit = self._counted("max_tokens", max_tokens)
     most = self.requests.max_context
     options = context.answer_options(limit, most, temperature, top_p)
     streams = context.checked_streams(streams, len(asked))
@@ -239,7 +237,7 @@ class Session:
     seed: int = 0,
   ) -> Talk:
     """A conversation that goes on; `pictures`: see `Talk`, others `reply`."""
-    limit = int(self._given("max_tokens", max_tokens))
+    limit = self._counted("max_tokens", max_tokens)
     most = self.requests.max_context
     return Talk(
       self.requests,
@@ -251,7 +249,9 @@ class Session:
 
   def _given(self, key: str, value: float | None) -> float:
     """`value`, or the default where it is None; finite."""
+    return context.number(key, self.defaults[key] if value is None else value)
+
+  def _counted(self, key: str, value: int | None) -> int:
+    """The same of a whole number."""
     value = self.defaults[key] if value is None else value
-    if not math.isfinite(value):
-      raise SampleError(f"{key}={value} must be a finite number.")
-    return value
+    return int(context.number(key, value, whole=True))

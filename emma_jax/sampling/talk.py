@@ -47,6 +47,7 @@ class Talk:
       pictures: so many of the latest are in view, with all that was said since
         the first of them came; 0 or less is a SampleError.
     """
+    pictures = int(context.number("pictures", pictures, whole=True))
     if pictures < 1:
       raise SampleError(f"{pictures=} must be positive.")
     self._requests, self._runner = requests, runner
@@ -57,6 +58,14 @@ class Talk:
     self._views: list[tuple[RawPicture | None, list[_Turn]]] = [(None, [])]
     self._dialogue: text.Dialogue | None = None
     self.read = 0  # tokens that were computed to read, over all questions
+
+  def state(self) -> Any:
+    """What is in view, for `restore`."""
+    return self._views
+
+  def restore(self, state: Any) -> None:
+    """Nothing was shown or said since `state`; it is read anew."""
+    self._views, self._dialogue = state, None
 
   def show(self, picture: RawPicture) -> None:
     """A picture comes in; raises BadRecord for what is none."""
@@ -88,7 +97,8 @@ class Talk:
       else:
         dialogue = self._add(dialogue, *block)
       ids, dialogue = self._answer(dialogue)
-    self._views[-1][1].append((question, ids))
+    *before, (picture, said) = self._views
+    self._views = [*before, (picture, [*said, (question, ids)])]
     self._dialogue = dialogue
     limit = int(self._options["limit"])
     return Answer(

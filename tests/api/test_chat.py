@@ -5,6 +5,7 @@ from PIL import Image
 import pytest
 
 from emma_jax.api.model import Model
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.sampling import talk
 from emma_jax.sampling.context import SampleError
 from tests.sampling import small
@@ -87,7 +88,56 @@ def test_what_cannot_be_said(model):
     (lambda: chat.say("a <image>"), "marks a picture"),
     (lambda: chat.edit("do"), "no picture to edit"),
     (lambda: chat.draw(["a"]), "one picture at a time"),
+    (lambda: chat.draw("a", seed=[1, 2]), "give one seed"),
+    (lambda: chat.say("", small.picture(0)), "empty"),
+    (lambda: chat.say("a <image>", small.picture(0)), "marks a picture"),
+    (lambda: chat.show(b"GIF"), "cannot read"),
   ):
-    with pytest.raises(SampleError, match=words):
+    with pytest.raises((SampleError, BadRecord), match=words):
       call()
-  assert not chat.history
+  assert not chat.history and chat.picture is None
+  assert chat.say("what?") == model.ask(None, "what?")
+
+
+def test_what_is_interrupted_has_not_happened(model, monkeypatch):
+  one, two = small.picture(0), small.picture(1)
+  chat = model.chat()
+  first = chat.say("what?", one)
+  before = repr(chat)
+  with monkeypatch.context() as patch:
+
+    def stop(*_, **__):
+      raise KeyboardInterrupt
+
+    patch.setattr(talk.text, "answer", stop)
+    with pytest.raises(KeyboardInterrupt):
+      chat.say("and where?", two)
+  assert repr(chat) == before
+  (wanted,) = model.session.ask([[one]], [["what?", "and where?"]])
+  assert [first, chat.say("and where?")] == wanted
+  with pytest.raises(RuntimeError, match="mine"):
+
+    def raises(*_):
+      raise RuntimeError("mine")
+
+    chat.draw("red", on_progress=raises)
+  assert np.array_equal(chat.draw("red"), model.draw("red", seed=0))
+
+
+def test_a_picture_is_kept_as_it_was_shown(model, tmp_path):
+  path, pixels = tmp_path / "a.png", small.picture(0)
+  Image.fromarray(pixels).save(path)
+  given = pixels.copy()
+  for shown, spoil in (
+    (str(path), lambda: path.write_bytes(b"another")),
+    (given, lambda: given.fill(0)),
+  ):
+    chat = model.chat()
+    chat.show(shown)
+    spoil()
+    assert chat.say("what?") == model.ask(pixels, "what?")
+    edited = chat.edit("do")
+    assert np.array_equal(edited, model.edit(pixels, "do"))
+  with pytest.raises(BadRecord, match="broken.png"):
+    (tmp_path / "broken.png").write_bytes(b"x")
+    chat.show(tmp_path / "broken.png")

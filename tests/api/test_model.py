@@ -1,9 +1,11 @@
 """One thing or lists, pictures of Pillow; what would go wrong silently ends."""
 
 import io
+import itertools
 import subprocess
 import sys
 
+import jax
 import numpy as np
 from PIL import Image
 import pytest
@@ -12,6 +14,7 @@ import emma_jax
 from emma_jax.api import inputs
 from emma_jax.api.model import Model
 from emma_jax.checkpoints.integrity import CheckpointError
+from emma_jax.data.pictures.images import BadRecord
 from emma_jax.sampling.context import SampleError
 from tests.sampling import small
 
@@ -86,8 +89,10 @@ def test_pictures_of_every_kind_are_the_same_picture(model, tmp_path):
   path, buffer = tmp_path / "a.png", io.BytesIO()
   image.save(path)
   image.save(buffer, "PNG")
-  kinds = [pixels, image, path, str(path), buffer.getvalue()]
-  made = model.edit(kinds, "do", seed=[1] * 5, steps=1)
+  data = buffer.getvalue()
+  kinds = [pixels, image, path, str(path), data, bytearray(data)]
+  kinds += [memoryview(data), buffer, jax.numpy.asarray(pixels)]
+  made = model.edit(kinds, "do", seed=[1] * len(kinds), steps=1)
   assert {x.size for x in made} == {(50, 40)}
   assert all(same(x, made[0]) for x in made)
 
@@ -102,8 +107,35 @@ def test_pillows_modes_are_read_as_their_files():
   assert read(clear).min() == 255  # transparent is white
   assert read(turned).shape == (40, 20, 3)
   assert read(Image.new("CMYK", (4, 4))).min() == 255
-  assert read(Image.new("I;16", (4, 4), 65535)).min() == 255
+  for mode in ("I", "I;16", "I;16B", "I;16L"):
+    assert read(Image.new(mode, (4, 4), 65535)).min() == 255, mode
+    assert 127 <= read(Image.new(mode, (4, 4), 32768)).min() <= 128, mode
   assert read(Image.new("HSV", (4, 4))).max() == 0
+  for mode in ("PA", "La", "LA", "RGBa"):  # clear ones, in any mode
+    other = clear.convert({"La": "LA"}.get(mode, "RGBA")).convert(mode)
+    assert read(other).min() == 255, mode
+  for mode in ("1", "LAB", "RGBX", "YCbCr"):
+    assert read(Image.new(mode, (4, 4))).shape == (4, 4, 3), mode
+  broken = Image.new("RGB", (4, 5))
+  broken.info["exif"] = b"Exif\0\0garbage"
+  assert read(broken).shape == (5, 4, 3)
+  with pytest.raises(SampleError, match="picture of floats"):
+    read(Image.new("F", (4, 4)))
+  buffer = io.BytesIO()
+  Image.fromarray(small.picture(0)).save(buffer, "PNG")
+  with pytest.raises(BadRecord, match="truncated"):
+    read(Image.open(io.BytesIO(buffer.getvalue()[:-500])))
+
+
+def test_lists_of_every_kind_are_lists(model):
+  wanted = model.draw(["red", "blue"], seed=[1, 2], steps=1)
+  for prompts, seeds in (
+    (("red", "blue"), np.array([1, 2])),
+    (np.array(["red", "blue"]), (1, 2)),
+    (iter(["red", "blue"]), jax.numpy.arange(1, 3)),
+  ):
+    made = model.draw(prompts, seed=seeds, steps=1)
+    assert len(made) == 2 and all(map(same, made, wanted))
 
 
 def test_repr_says_what_it_is(model):
@@ -123,6 +155,24 @@ PICTURE = np.zeros((64, 64, 3), np.uint8)
     (lambda m: m.draw("a", size="96"), "size='96'"),
     (lambda m: m.draw("a", seed=1.5), "seed=1.5 must be a whole number"),
     (lambda m: m.draw(["a", "b"], seed=[1, 2, 3]), "2 prompts and 3 seeds"),
+    (lambda m: m.draw({"prompt": "a"}), "give a text"),
+    (lambda m: m.draw({"a", "b"}), "give a text"),
+    (lambda m: m.draw("a", seed=itertools.count()), "More than 1000000 seeds"),
+    (lambda m: m.draw("a", seed=[1, -2]), "seed=-2"),
+    (lambda m: m.draw("a", seed=None), "seed=None"),
+    (lambda m: m.draw("a", steps=1.7), "steps=1.7 must be a whole number"),
+    (lambda m: m.draw("a", steps="2"), "steps='2' must be a number"),
+    (lambda m: m.draw("a", guidance="2"), "text_guidance='2'"),
+    (lambda m: m.draw("a", shift=float("nan")), "shift=nan"),
+    (lambda m: m.ask(PICTURE, "a", max_tokens=2.5), "max_tokens=2.5"),
+    (lambda m: m.ask(PICTURE, "a", temperature=None), "temperature=None"),
+    (lambda m: m.ask(PICTURE, "a", top_p="1"), "top_p='1'"),
+    (lambda m: m.ask(PICTURE / 255, "a"), "array of float64; give uint8"),
+    (lambda m: m.ask(PICTURE.T, "a"), "x.transpose(1, 2, 0)"),
+    (lambda m: m.ask(PICTURE[:0], "a"), "array of shape (0, 64, 3)"),
+    (lambda m: m.ask(io.StringIO("a"), "a"), 'open it with "rb"'),
+    (lambda m: m.ask({"a": PICTURE}, "a"), "give a PIL image"),
+    (lambda m: m.chat(pictures=1.5), "pictures=1.5 must be a whole number"),
     (lambda m: m.ask([PICTURE] * 2, ["a"] * 3), "2 pictures and 3 questions"),
     (lambda m: m.ask(PICTURE, " "), "question is empty"),
     (lambda m: m.ask(7, "what?"), "picture is 7; give a PIL image"),
@@ -145,6 +195,9 @@ def test_silent_wrongs_end_with_value_and_remedy(model, request_, words):
 def test_loading_says_what_is_wrong(tmp_path):
   with pytest.raises(SampleError, match="name=3 is no name"):
     emma_jax.load(3, cache=False)  # type: ignore[arg-type]
+  for batch in (3, 0, "8"):
+    with pytest.raises(SampleError, match="batch="):
+      emma_jax.load(tmp_path, cache=False, batch=batch)
   with pytest.raises(CheckpointError, match="No weights at"):
     emma_jax.load(tmp_path, cache=False)
 
