@@ -105,6 +105,8 @@ def edits(
   sources = requests.fit_sources(sources_of(pictures))
   out: dict[int, Canvas] = {}
   fitted = [first for first, *_ in sources]
+  if fitted:
+    requests.check_kept([(first.original_size, 1) for first in fitted])
   groups = places_by(map(requests.edit_sizes, fitted))
   for (full, size), members in groups.items():
     samples = requests.edits(sources, instructions, contexts, members)

@@ -138,8 +138,15 @@ class PromptStatistics:
         )
         for name, one in table["tasks"].items()
       }
+      for one in tasks.values():
+        counts = [n for of in one.pairs.values() for n in of.values()]
+        if one.vocabulary < 1 or min(counts, default=1) < 1:
+          raise ValueError("a count is not positive")
       return cls(tokenizer=str(table["tokenizer"]), tasks=tasks)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (
+      *(KeyError, TypeError, AttributeError, ValueError),
+      *(ArithmeticError, RecursionError),
+    ) as error:
       raise ValueError(f"These are no prompt statistics: {error!r}.") from error
 
 

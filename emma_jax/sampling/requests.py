@@ -85,11 +85,19 @@ class Requests(Fitting):
         f"A picture of {height}x{width} is thinner than 1:{MAX_ASPECT}, as no "
         "picture that is read may be. Ask for one that is less so."
       )
-    if count * height * width > _RESULTS * self.max_pixels:
+    self.check_kept([(size, count)])
+
+  def check_kept(self, results: Sequence[tuple[tuple[int, int], int]]) -> None:
+    """The same of results of several sizes, each with how many it has."""
+    pixels = sum(height * width * n for (height, width), n in results)
+    if pixels > _RESULTS * self.max_pixels:
+      (height, width), _ = max(results)
+      up_to = "up to " if len({size for size, _ in results}) > 1 else ""
       raise SampleError(
-        f"{count} pictures of {height}x{width} are kept until all are made, "
-        f"and have more than {_RESULTS} times data.max_pixels="
-        f"{self.max_pixels}. Ask for fewer at a time, with another seed each."
+        f"{sum(n for _, n in results)} pictures of {up_to}{height}x{width} are "
+        f"kept until all are made, and have more than {_RESULTS} times "
+        f"data.max_pixels={self.max_pixels}. Ask for fewer at a time, with "
+        "another seed each."
       )
 
   def check_tokens(self, name: str, tokens: int) -> None:

@@ -1,5 +1,9 @@
 """PNGs say how they were made; grids and scales are exact."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -33,6 +37,64 @@ def test_settings_come_back_as_they_were_written(tmp_path):
   assert pictures.settings(path) == {}
   with pytest.raises(OSError):
     pictures.settings(__file__)
+
+
+def with_chunks(path, *chunks: tuple[bytes, bytes]):
+  """A PNG of one pixel with these chunks before the pixels."""
+  buffer = io.BytesIO()
+  solid("red").save(buffer, "PNG")
+  made = buffer.getvalue()
+  for kind, data in chunks:
+    check = struct.pack(">I", zlib.crc32(kind + data))
+    chunk = struct.pack(">I", len(data)) + kind + data + check
+    made = made[:33] + chunk + made[33:]
+  path.write_bytes(made)
+  return path
+
+
+def test_pictures_of_others_say_nothing_and_harm_nothing(tmp_path):
+  """ComfyUI, A1111, bombs, damage: {} and at once."""
+  bomb = zlib.compress(bytes(100_000_000))
+  for chunk in (
+    (b"tEXt", b'prompt\0{"3": {"class_type": "KSampler"}}'),
+    (b"tEXt", b"parameters\0a red star\nSteps: 20"),
+    (b"iTXt", b"prompt\0\1\0\0\0" + bomb),
+    (b"zTXt", b"settings\0\0" + bomb),
+    (b"zTXt", b"settings\0\0no zlib"),
+    (b"iTXt", b"prompt"),
+    (b"iTXt", b"settings\0\0\0\0\0\xff"),
+    (b"iTXt", b"settings\0\0\0\0\0" + b"[" * 100_000),
+    (b"tEXt", b"prompt\0" + bytes(20_000_000)),
+  ):
+    path = with_chunks(tmp_path / "a.png", chunk)
+    assert pictures.settings(path) == {}, chunk[1][:40]
+  path = with_chunks(tmp_path / "a.png", (b"tEXt", b"parameters\0a"))
+  assert pictures.text_chunks(path) == {"parameters": "a"}
+  ours = with_chunks(
+    tmp_path / "b.png", (b"zTXt", b"settings\0\0" + zlib.compress(b"{}"))
+  )
+  content = bytearray(ours.read_bytes())
+  assert pictures.settings(ours) == {"settings": {}}
+  content[60] ^= 1
+  ours.write_bytes(content)
+  assert pictures.settings(ours) == {}
+  ours.write_bytes(content[:50])
+  assert pictures.settings(ours) == {}
+  for kind in ("JPEG", "WEBP"):
+    solid("red").save(tmp_path / "c", kind)
+    assert pictures.settings(tmp_path / "c") == {}
+
+
+def test_words_that_are_no_unicode_and_too_many_leave_a_picture(tmp_path):
+  path = tmp_path / "a.png"
+  about = {"prompt": "caf\udce9", "settings": {}}
+  pictures.save_png(path, solid("red"), about)
+  assert pictures.settings(path)["prompt"] == "caf\\udce9"
+  about = {"prompts": ["x" * 1000] * 70_000, "settings": {"steps": 1}}
+  pictures.save_png(path, solid("red"), about)
+  assert pictures.settings(path) == {"settings": {"steps": 1}}
+  with Image.open(path) as image:
+    image.load()
 
 
 def test_a_grid_has_every_picture_in_its_place():

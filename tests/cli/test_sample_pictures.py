@@ -3,6 +3,7 @@
 from pathlib import Path
 import shlex
 import shutil
+import subprocess
 
 import numpy as np
 from PIL import Image
@@ -51,6 +52,57 @@ def test_seeds_grid_scale_and_settings(tmp_path, weights, capsys):
   assert (tmp_path / "again.png").read_bytes() == alone.read_bytes()
 
 
+def test_the_same_command_again_has_all_that_was_told(
+  tmp_path, weights, capsys
+):
+  """A scale, what was changed of the config, words of any characters."""
+  out, again = tmp_path / "a.png", tmp_path / "b.png"
+  prompt = "-red it's\nbl\x1bue\r\n\\n"
+  told = ["--scale", "2", "--config.sample.steps=2"]
+  draw = ["draw", weights, f"--prompt={prompt}", *told]
+  assert main([*draw, "--out", str(out)]) == 0
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith(f"{out}  -red it's bl")
+  assert main(["show-settings", str(out)]) == 0
+  (said,) = [
+    x for x in capsys.readouterr().out.splitlines() if x.startswith("  again:")
+  ]
+  program = said.removeprefix("  again: ").replace("emma-sample", "words", 1)
+  echo = f"words() {{ printf '%s\\0' \"$@\"; }}; {program}"
+  made = subprocess.run(["bash", "-c", echo], check=True, capture_output=True)
+  words = made.stdout.decode().split("\0")[:-1]
+  assert f"--prompt={prompt}" in words
+  words[words.index("AGAIN.png")] = str(again)
+  assert main(words) == 0
+  assert again.read_bytes() == out.read_bytes()
+
+
+def test_what_cannot_be_written_is_refused_before_it_is_computed(
+  tmp_path, weights, picture, monkeypatch, capsys
+):
+  monkeypatch.setattr(
+    "emma_jax.build.session.session", lambda *_, **__: pytest.fail("computed")
+  )
+  draw = ["draw", weights, "--prompt", "a"]
+  edit = ["edit", weights, "--image", picture, "--instruction", "a"]
+  out = ["--out", str(tmp_path / "o.png")]
+  webp = ["--out", str(tmp_path / "o.webp")]
+  for asked, words in (
+    ([*draw, *out, "--scale", "1000"], "more than 64000000 pixels"),
+    ([*edit, *out, "--scale", "1000"], "more than 64000000 pixels"),
+    ([*draw, *out, "--grid", "--count", "9999", "--scale", "2"], "more than 6"),
+    ([*edit, *out, "--grid", "--seeds", "0:9999"], "more than 64000000 pixels"),
+    ([*draw, *webp, "--grid", "--count", "400"], "at most 16383 pixels"),
+    (
+      ["sheet", f"--checkpoint=a={weights.partition('=')[2]}", "--prompt", "a"]
+      + ["--out", f"{picture}/o.png"],
+      "is no folder",
+    ),
+  ):
+    assert main(asked) == 2, asked
+    assert words in capsys.readouterr().err, asked
+
+
 def test_without_metadata_nothing_is_said(tmp_path, weights, picture, capsys):
   out = str(tmp_path / "o.png")
   edit = ["edit", weights, "--image", picture, "--instruction", "do"]
@@ -59,7 +111,9 @@ def test_without_metadata_nothing_is_said(tmp_path, weights, picture, capsys):
   said = capsys.readouterr().out
   assert "instruction    do" in said and f"--image {picture}" in said
   assert main([*edit, "--steps", "1", "--out", out, "--no_metadata"]) == 0
-  assert main(["show-settings", out]) == 2
+  (tmp_path / "text.png").write_text("no picture")
+  foreign = str(tmp_path / "text.png")
+  assert main(["show-settings", foreign, out]) == 2
   assert "no PNG of emma-sample" in capsys.readouterr().err
 
 

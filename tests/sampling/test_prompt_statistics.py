@@ -1,6 +1,7 @@
 """How unlike a training's texts a text is: a number, and a quantile of it."""
 
 import math
+import re
 
 import pytest
 
@@ -51,7 +52,14 @@ def test_own_texts_pass_and_others_get_a_short_line(statistics):
 def test_they_come_back_from_their_file(statistics):
   again = PromptStatistics.from_json(statistics.to_json())
   assert again.to_json() == statistics.to_json()
-  for wrong in ("", "[]", "{}", '{"tokenizer": "a", "tasks": {"x": 1}}'):
+  whole = statistics.to_json()
+  for wrong in (
+    *("", "[]", "{}", '{"tokenizer": "a", "tasks": {"x": 1}}'),
+    "[" * 100_000,
+    re.sub('"vocabulary": [0-9]+', '"vocabulary": 0', whole),
+    re.sub('"texts": [0-9]+', '"texts": Infinity', whole),
+    re.sub(":[0-9]+", ":-3", whole, count=1),
+  ):
     with pytest.raises(ValueError, match="prompt statistics"):
       PromptStatistics.from_json(wrong)
 

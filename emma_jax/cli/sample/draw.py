@@ -75,9 +75,10 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   files = pictures.files(args, len(prompts))
 
   def check(requests: Any, defaults: Mapping[str, Any]) -> None:
-    pictures.check(args, defaults)
+    size = args.size or requests.size
     drawings(requests, args.prompt, args.size, 1.0)
-    requests.check_results(args.size or requests.size, len(prompts))
+    requests.check_results(size, len(prompts))
+    pictures.check(args, defaults, [size] * len(prompts))
 
   found = weights.session(args, overrides, check)
   weights.note_prompts(args, found, "drawing", args.prompt)
@@ -92,6 +93,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   guidance = found.defaults["text_guidance"]
   about = pictures.about(
     args,
+    overrides,
     found,
     prompts,
     guidance=guidance if args.guidance is None else args.guidance,

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
       "equally many, or one of either. Pictures of one edit follow one --image."
     )
   # Here: the help needs no sampler.
+  from emma_jax.data.pictures.images import measure_picture
   from emma_jax.sampling.canvases import edits
 
   for one in sources:
@@ -75,8 +76,11 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   files = pictures.files(args, len(sources))
 
   def check(requests: Any, defaults: Mapping[str, Any]) -> None:
-    pictures.check(args, defaults)
     edits(requests, *asked, 1.0, 1.0)
+    size = lambda file: measure_picture(file, file, requests.max_pixels)
+    sizes = pictures.repeated(args, [size(first) for first, *_ in asked[0]])
+    requests.check_kept([(one, 1) for one in sizes])
+    pictures.check(args, defaults, sizes)
 
   found = weights.session(args, overrides, check)
   weights.note_prompts(args, found, "editing", args.instruction)
@@ -95,5 +99,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
     else getattr(args, f"{kind}_guidance")
     for kind in ("text", "image")
   }
-  about = pictures.about(args, found, instructions, images=sources, **guidance)
+  about = pictures.about(
+    args, overrides, found, instructions, images=sources, **guidance
+  )
   return pictures.save(args, files, made, instructions, about)

@@ -11,6 +11,7 @@ further outside than 999 of 1000 of the training's own, or longer than all.
 
 import argparse
 from collections.abc import Mapping
+import gc
 import pathlib
 import sys
 from typing import Any
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   common.refuse_overrides("emma-sample measure-prompts", overrides)
   if args.samples < 8:
     raise common.UserError(f"--samples {args.samples} must be at least 8.")
+  gc.enable()  # the console script left it off, and this may read long
   from emma_jax import files
   from emma_jax.build import prompts
   from emma_jax.build import session as build_session

@@ -17,8 +17,11 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
   ".jpeg": ("JPEG", {"quality": 95}),
   ".webp": ("WEBP", {"lossless": True}),
 }
+# Pixels of a side that a format has room for.
+_SIDES = {"JPEG": 65_500, "WEBP": 16_383}
 # Of `--seeds`; more are better asked for in parts.
 _MOST_SEEDS = 10_000
+_SHOWN = 100  # characters of a prompt, beside the file that it made
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -91,12 +94,39 @@ def noise(args: argparse.Namespace, count: int) -> dict[str, Any]:
   return {"seed": each, "streams": [0] * count}
 
 
-def check(args: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
-  """Raises SampleError for numbers of `add_arguments` that cannot be."""
+def check_steps(args: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
+  """Raises SampleError for a number of steps that cannot be."""
   from emma_jax.sampling import context
 
   steps = defaults["steps"] if args.steps is None else args.steps
   context.checked_steps(steps)
+
+
+def check(
+  args: argparse.Namespace,
+  defaults: Mapping[str, Any],
+  sizes: Sequence[tuple[int, int]],
+) -> None:
+  """Raises SampleError for what could not be made, or not be written.
+
+  Before anything is computed, as it would be lost. `sizes`: (rows, columns) of
+  each result.
+  """
+  from emma_jax.api import pictures
+
+  check_steps(args, defaults)
+  for height, width in dict.fromkeys(sizes):
+    pictures.check_scale(height, width, args.scale)
+  made = [(y * args.scale, x * args.scale) for y, x in sizes]
+  if args.grid:
+    made = [pictures.grid_size(made, _columns(args, len(sizes)))]
+  kind, _ = FORMATS.get(args.out.suffix.lower(), FORMATS[".png"])
+  for height, width in dict.fromkeys(made):
+    if max(height, width) > _SIDES.get(kind, max(height, width)):
+      raise common.UserError(
+        f"--out {args.out}: a {kind} of {height}x{width} cannot be, its sides "
+        f"have at most {_SIDES[kind]} pixels; name a .png."
+      )
 
 
 def files(args: argparse.Namespace, count: int) -> list[pathlib.Path]:
@@ -107,7 +137,7 @@ def files(args: argparse.Namespace, count: int) -> list[pathlib.Path]:
   if args.grid:
     count = 1
   many = out.is_dir() or not out.suffix
-  _check_place(out, out if many else out.parent)
+  check_place(out, out if many else out.parent)
   if many:
     if args.grid:
       return [out / "grid.png"]
@@ -125,7 +155,7 @@ def files(args: argparse.Namespace, count: int) -> list[pathlib.Path]:
   return [out]
 
 
-def _check_place(out: pathlib.Path, folder: pathlib.Path) -> None:
+def check_place(out: pathlib.Path, folder: pathlib.Path) -> None:
   """Raises UserError for a folder that cannot be made, or written into."""
   place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
   if not place.is_dir():
@@ -135,12 +165,16 @@ def _check_place(out: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def about(
-  args: argparse.Namespace, found: Any, texts: Sequence[str], **more: Any
+  args: argparse.Namespace,
+  overrides: Mapping[str, str],
+  found: Any,
+  texts: Sequence[str],
+  **more: Any,
 ) -> list[dict[str, Any]]:
   """What each picture's file says of it; see `api.pictures.KEYS`.
 
   Args:
-    args: of the command.
+    args, overrides: of the command.
     found: the session.
     texts: prompts or instructions, one for each picture.
     more: settings of the command beside those of `add_arguments`.
@@ -153,6 +187,8 @@ def about(
     "shift": defaults["shift"] if args.shift is None else args.shift,
     "dtype": args.dtype,
     "emma_jax": __version__,
+    **({"scale": args.scale} if args.scale > 1 else {}),
+    **({"config": dict(overrides)} if overrides else {}),
     **more,
   }
   key = "prompt" if args.command == "draw" else "instruction"
@@ -180,13 +216,14 @@ def save(
   """Writes and names the pictures, in the first process; 0, or UserError."""
   from PIL import Image
 
+  from emma_jax import files as whole
   from emma_jax.api import pictures
 
   if not devices.is_first():
     return 0
   images = [pictures.scaled(Image.fromarray(x), args.scale) for x in made]
   if args.grid:
-    columns = _columns(args, texts)
+    columns = _columns(args, len(texts))
     images, about = [pictures.grid(images, columns)], [_of_grid(about, columns)]
     texts = [f"{len(texts)} pictures, {columns} a row"]
   for file, image, text, told in zip(files, images, texts, about):
@@ -196,19 +233,26 @@ def save(
       if kind == "PNG":
         pictures.save_png(file, image, {} if args.no_metadata else told)
       else:
-        image.save(file, kind, **options)
+        with whole.atomic_write(file) as opened:
+          image.save(opened, kind, **options)
     except OSError as error:
       raise common.UserError(f"--out {file}: {error}.") from error
-    print(f"{file}  {text}")
+    print(f"{file}  {_short(text)}")
   return 0
 
 
-def _columns(args: argparse.Namespace, texts: Sequence[str]) -> int:
+def _short(text: str) -> str:
+  """In one line."""
+  line = " ".join(text.split())
+  return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
+
+
+def _columns(args: argparse.Namespace, count: int) -> int:
   """Of a grid: a row for each request; of one each, nearly a square."""
   each = len(args.seeds) if args.seeds else getattr(args, "count", 1)
   if each > 1:
     return each
-  return max(1, round(len(texts) ** 0.5 + 0.49))  # nearly a square
+  return max(1, round(count**0.5 + 0.49))  # nearly a square
 
 
 def _of_grid(

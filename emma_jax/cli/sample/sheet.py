@@ -60,6 +60,7 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   """Draws and saves; 0, or UserError."""
   if args.out.suffix.lower() != ".png":
     raise common.UserError(f"--out {args.out}: a sheet is a PNG; name a .png.")
+  pictures.check_place(args.out, args.out.parent)
   weights.check_words("--prompt", args.prompt)
   weights.check_length("--prompt", args.prompt)
   columns = [*_of_run(args.workdir), *map(_named, args.checkpoint)]
@@ -93,7 +94,7 @@ def _drawn(
   from emma_jax.sampling.canvases import drawings
 
   def check(requests: Any, defaults: Mapping[str, Any]) -> None:
-    pictures.check(args, defaults)
+    pictures.check_steps(args, defaults)
     drawings(requests, args.prompt, None, 1.0)
 
   own = argparse.Namespace(**vars(args) | {"checkpoint": source})
