@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 from emma_jax import storage, terminal
 from emma_jax.build import config_file
@@ -101,6 +101,15 @@ def _message(error: Exception) -> str:
   return str(error)
 
 
+class Parser(argparse.ArgumentParser):
+  """One whose errors do not repeat the whole of a long argument."""
+
+  def error(self, message: str) -> NoReturn:
+    """Ends the process with code MISTAKE."""
+    short = message if len(message) <= 400 else f"{message[:400]}..."
+    super().error(short)
+
+
 def subcommands(
   prog: str, description: str | None, package: str, names: Sequence[str]
 ) -> argparse.ArgumentParser:
@@ -113,7 +122,7 @@ def subcommands(
     names: of the verbs, "-" for the "_" of a module; each has `add(commands)`,
       whose parser has a default `run(args, overrides)`.
   """
-  parser = argparse.ArgumentParser(
+  parser = Parser(
     prog=prog,
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,7 +1,9 @@
 """One thing or lists, pictures of Pillow; what would go wrong silently ends."""
 
+import concurrent.futures
 import io
 import itertools
+import pickle
 import subprocess
 import sys
 
@@ -136,6 +138,14 @@ def test_lists_of_every_kind_are_lists(model):
   ):
     made = model.draw(prompts, seed=seeds, steps=1)
     assert len(made) == 2 and all(map(same, made, wanted))
+
+
+def test_a_model_goes_to_other_processes_and_threads(model):
+  wanted = model.draw("red", seed=1, steps=1)
+  again = pickle.loads(pickle.dumps(model))
+  draw = lambda one: one.draw("red", seed=1, steps=1)
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    assert all(same(x, wanted) for x in pool.map(draw, [model, again]))
 
 
 def test_repr_says_what_it_is(model):

@@ -174,7 +174,12 @@ def test_examples_are_the_trainings(weights, capsys):
     (["--seeds", "0:99999999"], "more than 10000"),
     (["--seeds", "0:2", "--count", "2"], "give one"),
     (["--seeds", "0:2"], "2 pictures; name a folder"),
+    (["--seeds", "5:2"], "no seed is in it"),
+    (["--seeds", "-3"], "seed=-3 must be a whole number"),
+    (["--seeds", "2147483647:2147483649"], "seed=2147483648"),
     (["--scale", "0"], "--scale 0 must be at least 1"),
+    (["x" * 50_000], "unrecognized arguments: xxx"),
+    (["--dtype", "x" * 50_000], "invalid choice: 'xxx"),
   ],
 )
 def test_mistakes_of_many_pictures(weights, arguments, words, capsys):
@@ -183,7 +188,8 @@ def test_mistakes_of_many_pictures(weights, arguments, words, capsys):
     code = main(asked)
   except SystemExit as stop:
     code = stop.code
-  assert code == 2 and words in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert code == 2 and words in said and len(said) < 2000
 
 
 def test_a_prompt_of_many_times_the_longest_row_is_refused(

@@ -89,11 +89,11 @@ def _again(found: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
     return None
   words = ["emma-sample", str(settings["command"])]
   words += _flag("--checkpoint", found["checkpoint"])
+  told = _flag(f"--{key}", found[key])
   if key == "prompt":
-    words += _flag("--size", "x".join(map(str, needed)))
+    words += [*told, *_flag("--size", "x".join(map(str, needed)))]
   else:
-    words += ["--image", *map(str, needed)]
-  words += _flag(f"--{key}", found[key])
+    words += ["--image", *map(str, needed), *told]
   words += _flag("--seed", found["seed"])
   for name in _FLAGS:
     if name in settings:
