@@ -100,38 +100,6 @@ def test_what_is_damaged_or_foreign_is_compiled_again(folder, monkeypatch):
     assert path.read_bytes() != wrong, name
 
 
-def test_only_what_nobody_else_can_have_written_is_opened(folder, monkeypatch):
-  """Pickles do what they like to whoever opens them."""
-  fresh()(X, 2.0, power=3)
-  (path,) = folder.iterdir()
-  opened: list[str] = []
-  monkeypatch.setattr(
-    pickle, "loads", lambda *_: opened.append("pickle") or 1 / 0
-  )
-
-  def is_opened() -> bool:
-    opened.clear()
-    fresh()(X, 2.0, power=3)
-    return bool(opened)
-
-  assert is_opened()
-  path.chmod(0o666)
-  assert not is_opened() and path.stat().st_mode & 0o777 == 0o644
-  other = folder.parent / "downloaded"
-  path.rename(other)
-  path.symlink_to(other)
-  assert not is_opened() and not path.is_symlink()
-  folder.chmod(0o777)
-  assert not is_opened() and folder.stat().st_mode & 0o777 == 0o755
-  assert is_opened()
-  path.unlink()
-  os.mkfifo(path)  # nobody writes into it
-  assert not is_opened() and path.is_file()
-  monkeypatch.setattr(os, "getuid", lambda: path.stat().st_uid + 4242)
-  path_is_of_root = path.stat().st_uid == 0
-  assert is_opened() == path_is_of_root
-
-
 def test_a_folder_that_can_only_be_read_serves(folder, monkeypatch):
   """An image's cache, made by root when the image was built."""
   wanted = bits(fresh()(X, 2.0, power=3))
@@ -256,18 +224,6 @@ def test_what_has_an_address_for_a_name_is_not_kept(folder):
   kept = programs.kept("what")(lambda x, what: x + 1)
   kept(X, what=Nameless())
   assert not list(folder.iterdir())
-
-
-def test_those_that_were_used_last_stay(folder, monkeypatch):
-  (folder / "0").mkdir()  # whatever it is, it stays
-  (folder / "1").symlink_to(folder / "nowhere")
-  for i, name in enumerate("abc"):
-    (folder / name).write_bytes(bytes(10))
-    os.utime(folder / name, (i, i))
-  monkeypatch.setattr(program_files, "_MOST_BYTES", 20)
-  program_files.make_room(folder)
-  left = sorted(p.name for p in folder.iterdir())
-  assert left == ["0", "1", "b", "c"]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.pictures.bad_record import BadRecord
 from emma_jax.data.pictures.framing import Framing, Role
 from emma_jax.data.pictures.preprocess import Fitted
 from emma_jax.sampling.context import SampleError
@@ -61,6 +62,12 @@ class Fitting:
     out = []
     for i, raw in enumerate(pictures):
       where = raw if isinstance(raw, str) else f"picture {i}"
+      if isinstance(raw, np.ndarray) and raw.ndim > 1:  # as of a file
+        y, x, *_ = raw.shape
+        if y * x > self.max_pixels:
+          raise BadRecord(
+            where, f"{x}x{y} exceeds {self.max_pixels} pixels (max_pixels)"
+          )
       out.append(self.framing.read(raw, role, where, self.max_pixels))
     return out
 

@@ -140,6 +140,13 @@ def test_lists_of_every_kind_are_lists(model):
     assert len(made) == 2 and all(map(same, made, wanted))
 
 
+def test_an_array_is_as_large_as_a_file_may_be(model):
+  large = np.broadcast_to(np.uint8(0), (9000, 9000, 3))
+  for call in (model.ask, model.edit, lambda p, _: model.reconstruct(p)):
+    with pytest.raises(BadRecord, match="9000x9000 exceeds 64000000 pixels"):
+      call(large, "do")
+
+
 def test_a_model_goes_to_other_processes_and_threads(model):
   wanted = model.draw("red", seed=1, steps=1)
   again = pickle.loads(pickle.dumps(model))
