@@ -85,7 +85,7 @@ def _make(
       "name other DATA, or --tasks."
     )
   for task in (t for t in tasks if t in there):
-    _cut(config, records, task, folder / task)
+    _cut(config, records, task, tasks, folder / task)
 
 
 def _convert(
@@ -118,6 +118,7 @@ def _cut(
   config: Mapping[str, Any],
   records: Sequence[str],
   task: str,
+  tasks: Sequence[str],
   folder: pathlib.Path,
 ) -> None:
   """A task's records in two folders; one where nothing can be held out."""
@@ -130,6 +131,7 @@ def _cut(
     maker = held_out.Split(
       base=_recipe(config, check="header"),
       task=task,
+      tasks=tuple(tasks),
       part="train" if name == "train" else "held_out",
       share=chosen["held_out"],
       most=chosen["most_held_out"],
@@ -146,7 +148,8 @@ def _cut(
     if name == "train" and not left.get(held_out.HELD_OUT):
       print(
         f"Nothing of {task} is held out: finetune.held_out="
-        f"{chosen['held_out']}, and there may be a single picture.",
+        f"{chosen['held_out']}, and there may be a single picture, or one that "
+        "all show.",
         file=sys.stderr,
       )
       return
