@@ -131,10 +131,15 @@ def _mistakes() -> tuple[type[Exception], ...]:
 def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   """The data and OUT/config.py; returns the config."""
   args, overrides = common.parse_arguments(_parser(), argv)
-  tasks = tuple(filter(None, args.tasks.split(",")))
-  unknown = sorted(set(tasks) - set(TASKS))
-  if unknown or not tasks:
+  named = {name.strip() for name in args.tasks.split(",")} - {""}
+  tasks = tuple(task for task in TASKS if task in named)
+  if named - set(TASKS) or not tasks:
     raise common.UserError(f"--tasks {args.tasks}: choose some of {TASKS}.")
+  if os.path.realpath(args.model) == os.path.realpath(args.out):
+    raise common.UserError(
+      f"--out {args.out} is the MODEL itself, which stays as it is; name "
+      "another folder."
+    )
   if args.steps is not None and args.steps < 1:
     raise common.UserError(f"--steps {args.steps} must be at least 1.")
   own = {k: v for k, v in overrides.items() if k.startswith("finetune.")}

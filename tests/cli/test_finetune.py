@@ -1,6 +1,7 @@
 """emma-train finetune: what it prepares, and what it refuses."""
 
 from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -53,6 +54,40 @@ def test_a_folder_of_pictures_is_prepared_in_one_command(
   # Another cut of the data would mix what was held out with what was not.
   assert _run("reference", pictures, "--out", out, "--prepare") == Exit.MISTAKE
   assert "was made of other data, or cut otherwise" in capsys.readouterr().err
+
+
+def test_nothing_of_another_command_is_trained_on(pictures, tmp_path, capsys):
+  """What a command has read before it failed was once taken for the next's."""
+  out = tmp_path / "out"
+  flags = ("--out", out, "--prepare")
+  wrong = _run("reference", pictures, *flags, "--tasks", "editing")
+  assert wrong == Exit.MISTAKE
+  few = tmp_path / "few"
+  few.mkdir()
+  for i in (3, 4, 5):
+    for end in ("png", "txt"):
+      shutil.copy(pictures / f"{i}.{end}", few)
+  assert _run("reference", few, *flags, "--tasks", "editing, drawing") == 0
+  prompts = set()
+  for part in ("train", "held_out"):
+    source = RecordsSource(str(out / "data" / "drawing" / part))
+    prompts |= {source[i].prompt for i in range(len(source))}
+  assert prompts == {f"picture {i} of something else" for i in (3, 4, 5)}
+  # The same tasks in another order are the same data.
+  assert _run("reference", few, *flags, "--tasks", "drawing,editing") == 0
+  capsys.readouterr()
+  (tmp_path / "own" / "data" / "drawing").mkdir(parents=True)
+  assert _run("reference", few, "--out", tmp_path / "own") == Exit.MISTAKE
+  assert "holds drawing, which no fine-tuning made" in capsys.readouterr().err
+
+
+def test_out_is_neither_in_the_data_nor_the_model(pictures, tmp_path, capsys):
+  given = ("reference", pictures, "--out", pictures / "run", "--prepare")
+  assert _run(*given) == Exit.MISTAKE
+  assert "name a folder beside it" in capsys.readouterr().err
+  assert not (pictures / "run").exists()
+  assert _run(tmp_path, pictures, "--out", tmp_path) == Exit.MISTAKE
+  assert "is the MODEL itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
