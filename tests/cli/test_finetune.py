@@ -1,15 +1,17 @@
 """emma-train finetune: what it prepares, and what it refuses."""
 
 from pathlib import Path
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 
 from emma_jax.build import config_file
-from emma_jax.cli import train
+from emma_jax.cli import finetune, sample, train
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.exits import Exit
+from emma_jax.structs import TASKS
 from tests.data import made
 
 
@@ -79,6 +81,30 @@ def test_nothing_of_another_command_is_trained_on(pictures, tmp_path, capsys):
   (tmp_path / "own" / "data" / "drawing").mkdir(parents=True)
   assert _run("reference", few, "--out", tmp_path / "own") == Exit.MISTAKE
   assert "holds drawing, which no fine-tuning made" in capsys.readouterr().err
+
+
+def test_a_refused_continuation_leaves_the_runs_config(pictures, tmp_path):
+  """OUT/config.py is what the checkpoints there were trained by."""
+  out = tmp_path / "out"
+  given = ["reference", str(pictures), "--out", str(out), "--steps"]
+  refuses = lambda argv: Exit.MISTAKE
+  assert finetune.main([*given, "7"], refuses) == Exit.MISTAKE  # a new run
+  path = out / "config.py"
+  first = path.read_text()
+  assert finetune.main([*given, "9"], refuses) == Exit.MISTAKE
+  assert path.read_text() == first
+  stopped = lambda argv: Exit.STOPPED
+  assert finetune.main([*given, "9"], stopped) == Exit.STOPPED
+  assert config_file.load(str(path)).stages.finetune.steps == 9
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_can_be_done_next_is_a_command(task, capsys):
+  _, command = finetune._NEXT[task]
+  argv = shlex.split(command.format("/no/weights"))
+  assert sample.main(argv) == Exit.MISTAKE
+  shown = capsys.readouterr().err
+  assert "No weights at /no/weights" in shown or "FILE" in shown
 
 
 def test_out_is_neither_in_the_data_nor_the_model(pictures, tmp_path, capsys):
