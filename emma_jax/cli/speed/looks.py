@@ -14,7 +14,10 @@ from emma_jax.speed import looks
 def add(commands: Any) -> None:
   """Adds the parser of `emma-speed looks`."""
   parser = commands.add_parser(
-    "looks", help="shares of a step of its finite check, validation and samples"
+    "looks",
+    help="shares of a step of its finite check, validation and samples",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
   add(
