@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     action="store_true",
     help="only the data and OUT/config.py; print the command that trains",
   )
+  add(
+    "--log_format",
+    choices=("text", "json"),
+    default="text",
+    help="json: every line on stdout and stderr is an object [text]",
+  )
   add("--debug", action="store_true", help="show stack traces of errors")
   return parser
 

@@ -1,5 +1,6 @@
 """emma-train finetune: what it prepares, and what it refuses."""
 
+import json
 from pathlib import Path
 import shlex
 import shutil
@@ -53,6 +54,11 @@ def test_a_folder_of_pictures_is_prepared_in_one_command(
   before = (out / "data" / "drawing" / "train" / "dataset.json").stat()
   assert _run("reference", pictures, *flags) == 0  # nothing is made again
   assert (out / "data" / "drawing" / "train" / "dataset.json").stat() == before
+  capsys.readouterr()
+  assert _run("reference", pictures, *flags, "--log_format=json") == 0
+  shown = capsys.readouterr()
+  lines = [json.loads(s)["text"] for s in (shown.out + shown.err).splitlines()]
+  assert any(line.startswith("Train by: emma-train") for line in lines)
   # Another cut of the data would mix what was held out with what was not.
   assert _run("reference", pictures, "--out", out, "--prepare") == Exit.MISTAKE
   assert "was made of other data, or cut otherwise" in capsys.readouterr().err
