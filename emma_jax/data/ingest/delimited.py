@@ -5,7 +5,7 @@ Cells are texts, but for those of keys that mean something else (`weight`,
 sign between cells is a tab in .tsv; in .csv whichever of comma, semicolon (as
 spreadsheets of some languages write) and tab gives the head most columns, or
 what Excel's own first line says, `sep=;`. What spreadsheets leave behind, empty
-lines and empty cells at the ends of lines, is passed over.
+lines, empty cells at the ends of lines, spaces around texts, is passed over.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,17 +65,21 @@ def head(kind: str, path: str) -> tuple[list[str], str, int]:
   limits.check_encoding(path, by_lines=True)
   begin, signs = _before_head(path, _SIGNS[kind])
   best: tuple[list[str], str, int] = ([], "", 0)
+  wrong: csv.Error | None = None
   for sign in signs:
     with open(path, "rb") as file:
       file.seek(begin)
       lines = _Lines(file, path)
       try:
         names = next(csv.reader(lines, delimiter=sign, strict=True), [])
-      except csv.Error as error:
-        raise ValueError(f"{path}: its first line: {error}.") from error
+      except csv.Error as error:  # "a";"b" is no line of commas
+        wrong = wrong or error
+        continue
     names = [name.strip() for name in names]
     if len(names) > len(best[0]):
       best = names, sign, begin + lines.size
+  if wrong and not best[1]:
+    raise ValueError(f"{path}: its first line: {wrong}.") from wrong
   _check(best[0], path)
   return best
 
@@ -190,7 +194,7 @@ def _row(
       f"{len(cells)} cells for the {len(names)} columns {names}; a text that "
       'holds the sign between cells stands in quotes (")',
     )
-  row: dict[str, Any] = {n: c for n, c in zip(names, cells) if n}
+  row: dict[str, Any] = {n: c.strip() for n, c in zip(names, cells) if n}
   try:
     return row | _typed(row)
   except ValueError as error:

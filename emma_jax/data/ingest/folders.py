@@ -73,6 +73,8 @@ def _look(tree: Any) -> Found:
   edits = _edits(names, root)
   groups = edits or _captioned(names)
   if any(len(group.files) > 1 for group in groups):
+    tops = {n.removeprefix(root).split("/")[0] for n in names if "/" in n}
+    _check_splits(tree, sorted(tops))
     return Found(groups=tuple(groups), lost=tree.refused)
   tables = [n for n in names if suffixes.of(n) in TABLES]
   if len(tables) == 1:
@@ -130,6 +132,11 @@ def _check_metadata(tree: trees.Tree, metadata: list[str]) -> None:
   if twice:
     both = [n for n in metadata if posixpath.dirname(n) == twice[0]]
     raise ValueError(f"{tree.path} has {' and '.join(both)}; keep one of them.")
+  _check_splits(tree, folders)
+
+
+def _check_splits(tree: trees.Tree, folders: list[str]) -> None:
+  """ValueError for folders of which several are named as splits."""
   splits = [f for f in folders if posixpath.basename(f).lower() in _SPLITS]
   if len(splits) > 1:
     raise ValueError(

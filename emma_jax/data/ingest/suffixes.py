@@ -5,6 +5,7 @@ import os
 PICTURES = (
   "jpg",
   "jpeg",
+  "jfif",
   "png",
   "webp",
   "gif",

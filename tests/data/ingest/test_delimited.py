@@ -14,6 +14,8 @@ TABLES = {
   "a mark before it": "\ufeffsep=\t\nimage\tcaption\na.png\tred\nb.png\t\n",
   "empty columns": "image,caption,,\na.png,red,,\nb.png,,,\n",
   "empty cells behind": "image,caption\na.png,red,,\nb.png,,\n",
+  "quotes in the head": '"image";"caption"\n"a.png";"red"\n"b.png";""\n',
+  "spaces": "image, caption\n a.png, red\nb.png , \n",
   "empty lines": "\n,\nimage,caption\n\na.png,red\n,\nb.png,\n,\n,,\n",
 }
 
@@ -41,6 +43,12 @@ def test_what_spreadsheets_leave_is_passed_over(tmp_path, name):
 def test_a_table_of_nothing_is_told(tmp_path, text):
   path = _table(tmp_path, text)
   with pytest.raises(ValueError, match="is empty; a table begins with a line"):
+    delimited.head("csv", path)
+
+
+def test_a_head_that_is_no_line_of_any_sign(tmp_path):
+  path = _table(tmp_path, '"image"x,"caption"\n')
+  with pytest.raises(ValueError, match="its first line"):
     delimited.head("csv", path)
 
 

@@ -299,6 +299,10 @@ FOLDER_MISTAKES = {
     {"train/metadata.csv": "x", "test/metadata.csv": "x"},
     "several splits, test, train",
   ),
+  "splits of captions": (
+    {f"{s}/a.{e}": b"x" for s in ("train", "Val") for e in ("jfif", "txt")},
+    "several splits, Val, train",
+  ),
 }
 
 
