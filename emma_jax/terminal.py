@@ -296,6 +296,11 @@ def json_lines(active: bool = True) -> Iterator[None]:
     _JSON[:] = before
 
 
+def is_json() -> bool:
+  """Whether lines are objects."""
+  return bool(_JSON)
+
+
 def event(kind: str, **values: Any) -> bool:
   """Writes an object to stderr, where lines are objects; else returns False."""
   if _JSON:

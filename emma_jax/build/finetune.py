@@ -195,7 +195,8 @@ def lines(config: Mapping[str, Any], data: OwnData) -> list[str]:
   return [
     f"Trained on: {', '.join(counts)}; held out: {', '.join(held) or 'none'}.",
     f"{section['steps']:,} steps of {samples:.1f} samples "
-    f"({section['rows']} rows of {section['row_samples']:.1f}), at a rate of "
+    f"({section['rows']} row{'s' * (section['rows'] > 1)} of "
+    f"{section['row_samples']:.1f}), at a rate of "
     f"{section['learning_rate']:.3g}; frozen: {', '.join(frozen)}.",
   ]
 

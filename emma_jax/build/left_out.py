@@ -30,13 +30,14 @@ def apply(config: ml_collections.ConfigDict, given: Collection[str]) -> None:
     given: dotted keys that were set on the command line.
 
   Raises:
-    ConfigError: nothing would be left to train on, or a new source that no
-      stage's mixture has.
+    ConfigError: nothing would be left to train on, a source that is left out
+      and was not there, or a new one that no stage's mixture has.
   """
   if "sources" not in config.get("data", {}) or "stages" not in config:
     return
   with config.unlocked():
     gone = _taken(config.data.sources)
+    _check_known(config, gone)
     if FREE[0] in given:  # those that the section no longer has
       gone += sorted(_used(config) - set(config.data.sources))
     for name in gone:
@@ -75,7 +76,7 @@ def without(mixture: Any, gone: Collection[str]) -> tuple:
 
 def _taken(section: ml_collections.ConfigDict) -> list[str]:
   """Names that are "none"; they are no more in the section."""
-  gone = [name for name, spec in section.items() if spec == NONE]
+  gone = [name for name, spec in section.items() if str(spec).lower() == NONE]
   for name in gone:
     del section[name]
   return gone
@@ -89,6 +90,20 @@ def _used(config: Mapping[str, Any]) -> set[str]:
     for _, weights, *_ in stage["mixture"]
     for name in weights
   }
+
+
+def _check_known(config: Mapping[str, Any], gone: Collection[str]) -> None:
+  """Raises ConfigError for a source that was never there: by a slip the one
+  that was meant would be trained on."""
+  known = sorted(_used(config) | set(config["data"]["sources"]))
+  for name in gone:
+    if name not in _used(config):
+      close = difflib.get_close_matches(name, known, 1)
+      hint = f" Did you mean {close[0]}?" if close else ""
+      raise ConfigError(
+        f"--config.{FREE[0]}.{name}={NONE}: there is no source {name!r}.{hint} "
+        f"The config has {', '.join(known)}."
+      )
 
 
 def _check_used(config: Mapping[str, Any], given: Collection[str]) -> None:

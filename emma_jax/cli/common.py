@@ -15,6 +15,7 @@ from emma_jax.exits import Exit
 
 # Types of exceptions that are a user's mistake.
 Errors = tuple[type[Exception], ...]
+_WRONG_KIND = (IsADirectoryError, NotADirectoryError)
 
 
 class UserError(Exception):
@@ -43,7 +44,8 @@ def run(
 
   Types that mean something else for a command say it as `exit_code`. A disk
   that fails (full, read-only, out of order) is no mistake whatever was being
-  done: code STORAGE.
+  done: code STORAGE. A folder where a file is to be, or the other way round, is
+  one.
 
   Returns:
     main's code (None counts as 0), 2 for a mistake, an error's own code, 130
@@ -57,7 +59,7 @@ def run(
     try:
       return main([a for a in argv if a != "--debug"]) or 0
     except Exception as error:
-      mistakes: Errors = (UserError, ConfigError)
+      mistakes: Errors = (UserError, ConfigError, *_WRONG_KIND)
       if not isinstance(error, mistakes):
         mistakes += errors() if callable(errors) else errors
       code = _code_of(error, dict.fromkeys(mistakes, Exit.MISTAKE))
@@ -98,6 +100,11 @@ def _message(error: Exception) -> str:
     found = storage.cause(error)
     assert found is not None  # all that are of disks have words
     return f"{found.path or 'a file'}: {found.words}."
+  if isinstance(error, _WRONG_KIND) and error.filename:
+    name = error.filename2 or error.filename  # renamed to; or opened
+    is_folder = isinstance(error, IsADirectoryError)
+    told = "is a folder; name a file" if is_folder else "lies in a file"
+    return f"{os.fspath(name)} {told}."
   return str(error)
 
 

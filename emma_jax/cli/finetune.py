@@ -29,10 +29,26 @@ from typing import Any
 from emma_jax import files, programs, ranges
 from emma_jax.build import config_file, sections
 from emma_jax.cli import common
+from emma_jax.exits import Exit
 from emma_jax.structs import TASKS
 
 # PSNR in dB below which an autoencoder's pictures are hardly the user's.
 _DIM = 18.0
+# Of each task, how its use is called, and the command.
+_NEXT = {
+  "drawing": (
+    "Draw with it",
+    "draw --checkpoint {} --prompt '...' --out drawn.png",
+  ),
+  "editing": (
+    "Edit with it",
+    "edit --checkpoint {} --image FILE --instruction '...' --out edited.png",
+  ),
+  "understanding": (
+    "Ask it",
+    "ask --checkpoint {} --image FILE --question '...'",
+  ),
+}
 CONFIG, DECODER = "config.py", "decoder.safetensors"
 
 
@@ -87,19 +103,26 @@ def _parser() -> argparse.ArgumentParser:
     action="store_true",
     help="only the data and OUT/config.py; print the command that trains",
   )
+  add(
+    "--log_format",
+    choices=("text", "json"),
+    default="text",
+    help="json: every line on stdout and stderr is an object [text]",
+  )
   add("--debug", action="store_true", help="show stack traces of errors")
   return parser
 
 
 def main(argv: list[str], train: Callable[[list[str]], int]) -> int:
   """Runs the command; returns its exit code. `train`: emma-train's own main."""
-  prepared: list[tuple[argparse.Namespace, dict[str, Any]]] = []
+  prepared: list[tuple[argparse.Namespace, dict[str, Any], str]] = []
   code = common.run(
     lambda argv: prepared.append(_prepare(argv)), argv, _mistakes()
   )
   if not prepared:
     return code
-  (args, config), debug = prepared[0], ["--debug"] * ("--debug" in argv)
+  args, config, former = prepared[0]
+  debug = ["--debug"] * ("--debug" in argv)
   command = ["--config", str(args.out / CONFIG), "--workdir", str(args.out)]
   if args.prepare:
     print(f"Train by: emma-train {shlex.join(command)}")
@@ -113,6 +136,8 @@ def main(argv: list[str], train: Callable[[list[str]], int]) -> int:
       return code
     _pack(folder, args.out / DECODER)
   code = train([*command, *debug])
+  if code == Exit.MISTAKE and former:  # another config than the weights'
+    files.write_text(args.out / CONFIG, former)
   steps = config["stages"]["finetune"]["steps"]
   if code or _steps_done(args.out) < steps:
     return code
@@ -128,13 +153,19 @@ def _mistakes() -> tuple[type[Exception], ...]:
   return (CheckpointError, job.ConversionError, pool.WorkerDied)
 
 
-def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
-  """The data and OUT/config.py; returns the config."""
+def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any], str]:
+  """The data and OUT/config.py; returns the config, and the file's text as it
+  was before, "" where there was none."""
   args, overrides = common.parse_arguments(_parser(), argv)
-  tasks = tuple(filter(None, args.tasks.split(",")))
-  unknown = sorted(set(tasks) - set(TASKS))
-  if unknown or not tasks:
+  named = {name.strip() for name in args.tasks.split(",")} - {""}
+  tasks = tuple(task for task in TASKS if task in named)
+  if named - set(TASKS) or not tasks:
     raise common.UserError(f"--tasks {args.tasks}: choose some of {TASKS}.")
+  if os.path.realpath(args.model) == os.path.realpath(args.out):
+    raise common.UserError(
+      f"--out {args.out} is the MODEL itself, which stays as it is; name "
+      "another folder."
+    )
   if args.steps is not None and args.steps < 1:
     raise common.UserError(f"--steps {args.steps} must be at least 1.")
   own = {k: v for k, v in overrides.items() if k.startswith("finetune.")}
@@ -163,8 +194,10 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   config = sections.plain(config_file.changed(config, rest))
   for line in finetune.lines(config, data):
     print(line, file=sys.stderr)
+  path = args.out / CONFIG
+  former = path.read_text("utf-8") if path.is_file() else ""
   _write_config(args.out, args.model, argv, config)
-  return args, config
+  return args, config, former
 
 
 def _prepare_decoder(
@@ -244,7 +277,7 @@ def _show(args: argparse.Namespace, config: dict[str, Any]) -> None:
         "so no drawing can be like them; the same command with --decoder and "
         "another --out teaches it to."
       )
-    print(
-      "Draw with it: emma-sample draw --checkpoint "
-      f"{os.fspath(args.out)} --prompt '...'"
-    )
+  for task, (verb, command) in _NEXT.items():
+    if task in config["data"]["sources"]:
+      out = shlex.quote(os.fspath(args.out))
+      print(f"{verb}: emma-sample {command.format(out)}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import json
 import os
 import pathlib
+import shutil
 import sys
 from typing import Any
 
@@ -17,8 +18,9 @@ from emma_jax.cli.data.progress import Progress
 from emma_jax.data.curation import held_out
 from emma_jax.data.ingest import job, part
 from emma_jax.data.records.card import Card
+from emma_jax.structs import TASKS
 
-_STATE = "inputs.json"
+_STATE, _WHOLE = "inputs.json", "whole"
 _SMALL = 2**26  # bytes that one process has read before others have started
 
 
@@ -27,12 +29,16 @@ def split(
 ) -> OwnData:
   """Folders OUT/data/TASK/{train,held_out}; made once.
 
+  What is left of another command that did not come to its end is made anew:
+  nothing is trained on that was not asked for.
+
   Raises:
     UserError: none of the tasks, or the folder has other data.
     ConversionError: inputs that cannot be read.
   """
   folder = args.out / "data"
   inputs = reading.files(args.data)
+  reading.check_apart(inputs, args.out)
   chosen = config["finetune"]
   state = {
     "inputs": [job.file_state(name) for name in inputs],
@@ -41,21 +47,54 @@ def split(
     "most": chosen["most_held_out"],
     "tokenizer": build_data.tokenizer(config["data"]).fingerprint(),
   }
-  path = folder / _STATE
-  if not path.is_file():
-    _make(args, config, tasks, inputs, folder)
-    files.write_text(path, json.dumps(state, indent=1) + "\n")
-  elif json.loads(path.read_text("utf-8")) != state:
+  made, whole = _made(folder)
+  if whole and made != state:
     raise common.UserError(
       f"{folder} was made of other data, or cut otherwise, than is asked for "
       "now; name another --out."
     )
+  if not whole:
+    if made != state:
+      _clear(folder)
+    note = lambda whole: files.write_text(
+      folder / _STATE, json.dumps(state | {_WHOLE: whole}, indent=1) + "\n"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    note(False)
+    _make(args, config, tasks, inputs, folder)
+    note(True)
   of = lambda part: {
     task: os.fspath(folder.absolute() / task / part)
     for task in tasks
     if (folder / task / part).is_dir()
   }
   return OwnData(train=of("train"), held_out=of("held_out"))
+
+
+def _made(folder: pathlib.Path) -> tuple[dict[str, Any], bool]:
+  """(what a folder was, or is to be, made of; whether it is); {} of a new one.
+
+  Raises:
+    UserError: what lies there was made by no fine-tuning.
+  """
+  path = folder / _STATE
+  if path.is_file():
+    state = json.loads(path.read_text("utf-8"))
+    return state, state.pop(_WHOLE, True)
+  there = sorted(os.listdir(folder)) if folder.is_dir() else []
+  if there:
+    raise common.UserError(
+      f"{folder} holds {there[0]}, which no fine-tuning made; name another "
+      "--out."
+    )
+  return {}, False
+
+
+def _clear(folder: pathlib.Path) -> None:
+  """Takes away what was made for another state."""
+  ours = [folder / task for task in TASKS] + list(folder.glob("records-*"))
+  for path in filter(pathlib.Path.is_dir, ours):
+    shutil.rmtree(path)
 
 
 def _make(
@@ -65,7 +104,6 @@ def _make(
   inputs: Sequence[str],
   folder: pathlib.Path,
 ) -> None:
-  folder.mkdir(parents=True, exist_ok=True)
   records = []
   for number, name in enumerate(inputs):
     if not name.startswith("records:"):
@@ -85,7 +123,7 @@ def _make(
       "name other DATA, or --tasks."
     )
   for task in (t for t in tasks if t in there):
-    _cut(config, records, task, folder / task)
+    _cut(config, records, task, tasks, folder / task)
 
 
 def _convert(
@@ -118,6 +156,7 @@ def _cut(
   config: Mapping[str, Any],
   records: Sequence[str],
   task: str,
+  tasks: Sequence[str],
   folder: pathlib.Path,
 ) -> None:
   """A task's records in two folders; one where nothing can be held out."""
@@ -130,6 +169,7 @@ def _cut(
     maker = held_out.Split(
       base=_recipe(config, check="header"),
       task=task,
+      tasks=tuple(tasks),
       part="train" if name == "train" else "held_out",
       share=chosen["held_out"],
       most=chosen["most_held_out"],
@@ -146,7 +186,8 @@ def _cut(
     if name == "train" and not left.get(held_out.HELD_OUT):
       print(
         f"Nothing of {task} is held out: finetune.held_out="
-        f"{chosen['held_out']}, and there may be a single picture.",
+        f"{chosen['held_out']}, and there may be a single picture, or one that "
+        "all show.",
         file=sys.stderr,
       )
       return

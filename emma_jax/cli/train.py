@@ -275,19 +275,24 @@ def main(argv: list[str] | None = None) -> int:
     from emma_jax.cli import train_status
 
     return train_status.main(argv[1:])
-  if argv[:1] == ["finetune"]:
-    from emma_jax.cli import finetune
+  with terminal.guarded(), terminal.json_lines(_wants_json(argv)):
+    if argv[:1] == ["finetune"]:
+      from emma_jax.cli import finetune
 
-    return finetune.main(argv[1:], train=main)
-  with terminal.json_lines(_wants_json(argv)):
+      return finetune.main(argv[1:], train=main)
     return _run(argv)
 
 
 def _wants_json(argv: list[str]) -> bool:
-  """Before the arguments are read: mistakes in them are lines, too."""
-  return "--log_format=json" in argv or (
-    "--log_format" in argv[:-1]
-    and argv[argv.index("--log_format") + 1] == "json"
+  """Before the arguments are read: mistakes in them are lines, too. A training
+  within a fine-tuning goes on as that began."""
+  return (
+    terminal.is_json()
+    or "--log_format=json" in argv
+    or (
+      "--log_format" in argv[:-1]
+      and argv[argv.index("--log_format") + 1] == "json"
+    )
   )
 
 

@@ -104,8 +104,11 @@ def _row(
     else " / ".join(one.answers)
     for one in made
   ]
+  own = [
+    x if isinstance(x, str) else _enlarged(x) for x in (_own(item), through)
+  ]
   text = f"({part}) {item.text}"
-  return contact_sheet.Row(text, shown, [_own(item), through, *cells])
+  return contact_sheet.Row(text, shown, [*own, *cells])
 
 
 def _enlarged(picture_YXC: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import math
 import os
 import pathlib
+import shlex
 
 import jax
 from jax.sharding import Mesh
@@ -39,8 +40,9 @@ def lines(
   yield row("folder", str(workdir))
   if resumed:
     yield row("goes on", f"at {resumed}: {done:,} of {total:,} steps are done")
-  yield row("watch", f"tensorboard --logdir {workdir / 'tensorboard'}")
-  yield row("", f"python -m emma_jax.cli.train status {workdir} --watch")
+  quoted = shlex.quote(str(workdir)), shlex.quote(str(workdir / "tensorboard"))
+  yield row("watch", f"tensorboard --logdir {quoted[1]}")
+  yield row("", f"python -m emma_jax.cli.train status {quoted[0]} --watch")
 
 
 def stage_line(run: Run, stage: Stage, step: int) -> str:

@@ -35,6 +35,15 @@ def test_a_stage_with_nothing_left_is_told_when_it_is_to_be_trained():
   assert build_data.phases(config.stages["1_pretraining"], "x")
 
 
+def test_what_is_left_out_was_there():
+  """By a slip, the source that was meant would be trained on."""
+  told = "there is no source 'understading'. Did you mean understanding?"
+  with pytest.raises(ConfigError, match=told):
+    config_file.load("files", {"data.sources.understading": "none"})
+  config = config_file.load("files", {"data.sources.understanding": "None"})
+  assert set(config.data.sources) == {"drawing", "editing"}
+
+
 def test_nothing_left_at_all():
   every = {
     f"data.sources.{task}": "none"

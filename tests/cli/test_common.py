@@ -2,10 +2,13 @@
 
 import argparse
 import doctest
+import os
 
 import pytest
 
+from emma_jax import files
 from emma_jax.cli import common
+from emma_jax.exits import Exit
 from tests.goldens import configs
 
 
@@ -23,6 +26,20 @@ def test_all_configs_are_listed_with_their_first_lines(capsys):
   assert tiny.endswith(
     "A tiny EMMA in the embedded world, through all the paper's stages."
   )
+
+
+def test_a_folder_where_a_file_is_to_be(tmp_path, capsys):
+  """Whatever command writes there: a line that names it, and no trace."""
+  folder = tmp_path / "folder"
+  folder.mkdir()
+  write = lambda argv: files.write_text(argv[0], "x")
+  assert common.run(write, [str(folder)]) == Exit.MISTAKE
+  assert f"error: {folder} is a folder; name a file." in capsys.readouterr().err
+  assert not list(tmp_path.glob("*.tmp"))
+  make = lambda argv: os.makedirs(argv[0])
+  (tmp_path / "file").write_text("x")
+  assert common.run(make, [str(tmp_path / "file" / "x")]) == Exit.MISTAKE
+  assert "file/x lies in a file." in capsys.readouterr().err
 
 
 def test_docstrings():

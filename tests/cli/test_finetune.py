@@ -1,14 +1,18 @@
 """emma-train finetune: what it prepares, and what it refuses."""
 
+import json
 from pathlib import Path
+import shlex
+import shutil
 
 import numpy as np
 import pytest
 
 from emma_jax.build import config_file
-from emma_jax.cli import train
+from emma_jax.cli import finetune, sample, train
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.exits import Exit
+from emma_jax.structs import TASKS
 from tests.data import made
 
 
@@ -50,9 +54,72 @@ def test_a_folder_of_pictures_is_prepared_in_one_command(
   before = (out / "data" / "drawing" / "train" / "dataset.json").stat()
   assert _run("reference", pictures, *flags) == 0  # nothing is made again
   assert (out / "data" / "drawing" / "train" / "dataset.json").stat() == before
+  capsys.readouterr()
+  assert _run("reference", pictures, *flags, "--log_format=json") == 0
+  shown = capsys.readouterr()
+  lines = [json.loads(s)["text"] for s in (shown.out + shown.err).splitlines()]
+  assert any(line.startswith("Train by: emma-train") for line in lines)
   # Another cut of the data would mix what was held out with what was not.
   assert _run("reference", pictures, "--out", out, "--prepare") == Exit.MISTAKE
   assert "was made of other data, or cut otherwise" in capsys.readouterr().err
+
+
+def test_nothing_of_another_command_is_trained_on(pictures, tmp_path, capsys):
+  """What a command has read before it failed was once taken for the next's."""
+  out = tmp_path / "out"
+  flags = ("--out", out, "--prepare")
+  wrong = _run("reference", pictures, *flags, "--tasks", "editing")
+  assert wrong == Exit.MISTAKE
+  few = tmp_path / "few"
+  few.mkdir()
+  for i in (3, 4, 5):
+    for end in ("png", "txt"):
+      shutil.copy(pictures / f"{i}.{end}", few)
+  assert _run("reference", few, *flags, "--tasks", "editing, drawing") == 0
+  prompts = set()
+  for part in ("train", "held_out"):
+    source = RecordsSource(str(out / "data" / "drawing" / part))
+    prompts |= {source[i].prompt for i in range(len(source))}
+  assert prompts == {f"picture {i} of something else" for i in (3, 4, 5)}
+  # The same tasks in another order are the same data.
+  assert _run("reference", few, *flags, "--tasks", "drawing,editing") == 0
+  capsys.readouterr()
+  (tmp_path / "own" / "data" / "drawing").mkdir(parents=True)
+  assert _run("reference", few, "--out", tmp_path / "own") == Exit.MISTAKE
+  assert "holds drawing, which no fine-tuning made" in capsys.readouterr().err
+
+
+def test_a_refused_continuation_leaves_the_runs_config(pictures, tmp_path):
+  """OUT/config.py is what the checkpoints there were trained by."""
+  out = tmp_path / "out"
+  given = ["reference", str(pictures), "--out", str(out), "--steps"]
+  refuses = lambda argv: Exit.MISTAKE
+  assert finetune.main([*given, "7"], refuses) == Exit.MISTAKE  # a new run
+  path = out / "config.py"
+  first = path.read_text()
+  assert finetune.main([*given, "9"], refuses) == Exit.MISTAKE
+  assert path.read_text() == first
+  stopped = lambda argv: Exit.STOPPED
+  assert finetune.main([*given, "9"], stopped) == Exit.STOPPED
+  assert config_file.load(str(path)).stages.finetune.steps == 9
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_can_be_done_next_is_a_command(task, capsys):
+  _, command = finetune._NEXT[task]
+  argv = shlex.split(command.format("/no/weights"))
+  assert sample.main(argv) == Exit.MISTAKE
+  shown = capsys.readouterr().err
+  assert "No weights at /no/weights" in shown or "FILE" in shown
+
+
+def test_out_is_neither_in_the_data_nor_the_model(pictures, tmp_path, capsys):
+  given = ("reference", pictures, "--out", pictures / "run", "--prepare")
+  assert _run(*given) == Exit.MISTAKE
+  assert "name a folder beside it" in capsys.readouterr().err
+  assert not (pictures / "run").exists()
+  assert _run(tmp_path, pictures, "--out", tmp_path) == Exit.MISTAKE
+  assert "is the MODEL itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

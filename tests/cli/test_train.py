@@ -274,6 +274,21 @@ def test_the_smoke_config_does_each_part_of_a_run_once(tmp_path):
   assert "nothing is left to do" in said[1].stdout
 
 
+def test_done_is_said_in_json_too(tmp_path, capsys):
+  run = ["--config", "tiny", "--workdir", str(tmp_path)]
+  (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+  record = run_file.RunFile(tmp_path)
+  record.begin("mine", [("a", 3, 1)], 3, log_every=1)
+  digest = train._read(run).digest
+  (tmp_path / "report.html").write_text("the page")
+  record.end(run_file.DONE, Exit.DONE, config=digest, results=["report.html"])
+  assert train.main([*run, "--log_format", "json"]) == Exit.DONE
+  shown = capsys.readouterr()
+  first, second = map(json.loads, shown.out.splitlines())
+  assert "nothing is left to do" in first["text"] and not shown.err
+  assert second["text"].endswith("report.html")
+
+
 def test_done_is_said_without_jax(tmp_path):
   """And so are mistakes: nobody waits for an accelerator to hear of them."""
   run = ["--config", "tiny", "--workdir", str(tmp_path)]

@@ -1,6 +1,7 @@
 """What every command that reads data sets shares: its inputs and their rows."""
 
 import argparse
+from collections.abc import Sequence
 import glob
 import os
 from typing import Any
@@ -76,6 +77,19 @@ def files(patterns: list[str]) -> list[str]:
       raise common.UserError(f"No such file: {(missing or [pattern])[0]}")
     out += map(os.path.abspath, found)
   return out
+
+
+def check_apart(inputs: Sequence[str], out: str | os.PathLike[str]) -> None:
+  """UserError for an output in a folder that is read as a whole: the next
+  reading would find what this one has written."""
+  real = os.path.realpath(out)
+  for name in inputs:
+    folder = os.path.realpath(name)
+    if os.path.isdir(folder) and os.path.commonpath([real, folder]) == folder:
+      raise common.UserError(
+        f"--out {os.fspath(out)} lies in {name}, which is read with all that "
+        "is in it; name a folder beside it."
+      )
 
 
 def _is_data_set(path: str) -> bool:

@@ -83,6 +83,8 @@ def write(
   from emma_jax.data.ingest import job as job_lib
   from emma_jax.data.ingest import pool, rejected_rows
 
+  if args.out:
+    reading.check_apart(inputs, args.out)
   if getattr(args, "dry_run", False):
     _tell_costs(args, maker, inputs)
     return None

@@ -61,8 +61,8 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
 
 _HEADS = {
-  "drawing": "emma-sample draw --prompt ...",
-  "editing": "emma-sample edit --image ... --instruction ...",
+  "drawing": "emma-sample draw --prompt ... --out FILE",
+  "editing": "emma-sample edit --image ... --instruction ... --out FILE",
   "understanding": "emma-sample ask --image ... --question ...",
 }
 

@@ -1,11 +1,13 @@
 """A data set in two: what is trained on, and what is held out of it.
 
-Records that show the same first picture (questions about it, edits of it) stay
-together, so nothing that is held out was seen. Which ones are held out is
-decided by their pictures' bytes: the same set is cut the same way wherever it
-lies, in whichever order.
+All tasks are cut together: pictures are chosen, and a record that shows one of
+them is held out, whatever its task. So nothing that is held out for one task is
+seen in another, neither as a picture to draw, nor in a question, nor before or
+after an edit. Which ones are chosen is decided by their bytes: the same set is
+cut the same way wherever it lies, in whichever order.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
@@ -20,6 +22,7 @@ from emma_jax.data.ingest import containers
 from emma_jax.data.ingest.job import ConversionError
 from emma_jax.data.ingest.part import Converted, FirstPass, Skipped, Tick
 from emma_jax.data.pictures.images import BadRecord
+from emma_jax.structs import TASKS
 
 _CHOSEN = "held-out.npz"
 # What a record that is not wanted is counted as.
@@ -32,14 +35,17 @@ class Split(Construction):
 
   Args:
     task: of structs.TASKS.
+    tasks: that are cut together.
     part: which one.
-    share: of the records that is held out: at least one picture's, and never
-      the last one's.
-    most: records that are held out at most, but for those of one picture.
+    share: of each task's records that is held out: at least one picture's, and
+      never all.
+    most: records of a task that are held out at most, but for those of one
+      picture, and those that show what another task needs.
     plan: what `ready` found.
   """
 
   task: str
+  tasks: tuple[str, ...]
   part: Literal["train", "held_out"]
   share: float
   most: int
@@ -52,11 +58,11 @@ class Split(Construction):
       )
 
   def ready(self, first: FirstPass) -> "Split":
-    """Itself with who is held out, found in a pass over all records."""
+    """Itself with what is held out, found in a pass over all records."""
     plan = os.path.join(first.work, _CHOSEN)
     if not os.path.exists(plan):
-      keys = [np.load(path) for path in first.collect("keys", note_keys, self)]
-      chosen = choose(np.concatenate(keys), self.share, self.most)
+      parts = [np.load(p) for p in first.collect("shown", note_shown, self)]
+      chosen = choose(_joined(parts), self.share, self.most)
       with files.atomic_write(plan) as file:
         np.save(file, chosen)
     return dataclasses.replace(self, plan=plan)
@@ -67,7 +73,7 @@ class Split(Construction):
     if task != self.task:
       yield Skipped(OTHER_TASK, f"a record of {task}")
       return
-    held_out = key_of(made) in _held_out(self.plan)
+    held_out = not _held_out(self.plan).isdisjoint(shown_by(made))
     if held_out == (self.part == "held_out"):
       yield made
     else:
@@ -79,33 +85,67 @@ def task_of(made: Converted) -> str:
   return "understanding" if made.stored.task == "text" else made.stored.task
 
 
-def key_of(made: Converted) -> int:
-  """Of what a record shows first; of text alone, of what it says."""
+def shown_by(made: Converted) -> set[int]:
+  """Of the pictures that a record shows; of text alone, of what it says."""
   pictures = made.stored.pictures
   if pictures:
-    return hash64(bytes(pictures[0]))
-  return hash64("\n".join(texts_of(made.stored.record)))
+    return {hash64(bytes(picture)) for picture in pictures}
+  return {hash64("\n".join(texts_of(made.stored.record)))}
 
 
-def choose(keys: np.ndarray, share: float, most: int) -> np.ndarray:
-  """(n,) uint64 keys that are held out, of the keys of all records.
+def choose(shown_N3: np.ndarray, share: float, most: int) -> np.ndarray:
+  """(n,) uint64 pictures that are held out.
 
-  >>> choose(np.array([5, 5, 7, 9], np.uint64), share=0.25, most=10).tolist()
+  In the order of their numbers, so many that each task has its share. One that
+  would hold out far more of any task than its share (all edits of one picture)
+  is taken only where no other is left, and none that would leave a task nothing
+  to train on.
+
+  Args:
+    shown_N3: uint64 (record, index of its task, picture) of each picture that a
+      record shows.
+    share, most: see Split.
+
+  >>> questions = [(0, 0, 5), (1, 0, 5), (2, 0, 7), (3, 0, 9)]
+  >>> choose(np.array(questions, np.uint64), share=0.25, most=10).tolist()
   [5]
-  >>> choose(np.array([5, 5], np.uint64), share=0.5, most=10).tolist()
+  >>> choose(np.array(questions[:2], np.uint64), share=0.5, most=10).tolist()
   []
   """
-  unique, counts = np.unique(keys, return_counts=True)
-  wanted = min(most, max(1, round(share * keys.size))) if share else 0
-  before = np.cumsum(counts) - counts
-  return unique[:-1][before[:-1] < wanted]
+  records: defaultdict[int, set[int]] = defaultdict(set)  # of a picture
+  task_of_record: dict[int, int] = {}
+  for record, task, picture in shown_N3.tolist():
+    records[picture].add(record)
+    task_of_record[record] = task
+  total = Counter(task_of_record.values())
+  wanted = {
+    task: min(most, max(1, round(share * count))) if share else 0
+    for task, count in total.items()
+  }
+  out: list[int] = []
+  held: set[int] = set()
+  count: Counter[int] = Counter()
+  for limit in (
+    {task: min(2 * wanted[task], total[task] - 1) for task in total},
+    {task: total[task] - 1 for task in total},
+  ):
+    for picture in sorted(records.keys() - set(out)):
+      more = Counter(task_of_record[r] for r in records[picture] - held)
+      if any(count[task] < wanted[task] for task in more) and all(
+        count[task] + n <= limit[task] for task, n in more.items()
+      ):
+        out.append(picture)
+        held |= records[picture]
+        count += more
+  return np.array(sorted(out), np.uint64)
 
 
-def note_keys(
+def note_shown(
   part: containers.Part, path: str, split: Split, tick: Tick
 ) -> None:
-  """Writes the keys of the task's records in a part."""
-  keys: list[int] = []
+  """Writes (record, task, picture) of a part, as `choose` takes them."""
+  shown: list[tuple[int, int, int]] = []
+  count = 0
   for where, row in containers.read(part, split.base.options):
     try:
       if isinstance(row, BadRecord):
@@ -113,16 +153,25 @@ def note_keys(
       made: Sequence[Converted | Skipped] = list(
         split.base.make(row, where, part.path)
       )
-      keys += [
-        key_of(one)
-        for one in made
-        if isinstance(one, Converted) and task_of(one) == split.task
-      ]
     except BadRecord:
-      pass  # counted when the records are written
+      made = []  # counted when the records are written
+    for one in made:
+      if isinstance(one, Converted) and task_of(one) in split.tasks:
+        task = TASKS.index(task_of(one))
+        shown += [(count, task, picture) for picture in shown_by(one)]
+        count += 1
     tick(False, 0)
   with files.atomic_write(path) as file:
-    np.save(file, np.array(keys, np.uint64))
+    np.save(file, np.array(shown, np.uint64).reshape(-1, 3))
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+  """All parts' lines, with records counted through."""
+  out, first = [], 0
+  for shown_N3 in parts:
+    out.append(shown_N3 + np.array([first, 0, 0], np.uint64))
+    first += int(shown_N3[-1, 0]) + 1 if len(shown_N3) else 0
+  return np.concatenate(out)
 
 
 @functools.lru_cache(maxsize=4)

@@ -119,7 +119,7 @@ def _named(path: str) -> set[str]:
       for _, row in files.read(part):
         if isinstance(row, dict):
           out |= {
-            posixpath.normpath(posixpath.join(folder, value))
+            posixpath.normpath(posixpath.join(folder, value.replace("\\", "/")))
             for value in _texts(row)
           }
   return out

@@ -3,7 +3,9 @@
 Cells are texts, but for those of keys that mean something else (`weight`,
 `stem`), and lists and objects in JSON of keys that hold several things. The
 sign between cells is a tab in .tsv; in .csv whichever of comma, semicolon (as
-spreadsheets of some languages write) and tab gives the head most columns.
+spreadsheets of some languages write) and tab gives the head most columns, or
+what Excel's own first line says, `sep=;`. What spreadsheets leave behind, empty
+lines, empty cells at the ends of lines, spaces around texts, is passed over.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,8 @@ _LISTS = (
   "input_images",
   "edited_prompt_list",
 )
+# What a line is made of that holds nothing.
+_NOTHING = b" \t,;\r\n\xef\xbb\xbf"
 _STEM = {"true": True, "1": True, "false": False, "0": False, "": None}
 
 Item = tuple[str, dict[str, Any] | BadRecord]
@@ -59,23 +63,49 @@ def head(kind: str, path: str) -> tuple[list[str], str, int]:
   a row, a name that is there twice.
   """
   limits.check_encoding(path, by_lines=True)
+  begin, signs = _before_head(path, _SIGNS[kind])
   best: tuple[list[str], str, int] = ([], "", 0)
-  for sign in _SIGNS[kind]:
+  wrong: csv.Error | None = None
+  for sign in signs:
     with open(path, "rb") as file:
+      file.seek(begin)
       lines = _Lines(file, path)
       try:
         names = next(csv.reader(lines, delimiter=sign, strict=True), [])
-      except csv.Error as error:
-        raise ValueError(f"{path}: its first line: {error}.") from error
+      except csv.Error as error:  # "a";"b" is no line of commas
+        wrong = wrong or error
+        continue
     names = [name.strip() for name in names]
     if len(names) > len(best[0]):
-      best = names, sign, lines.size
+      best = names, sign, begin + lines.size
+  if wrong and not best[1]:
+    raise ValueError(f"{path}: its first line: {wrong}.") from wrong
   _check(best[0], path)
   return best
 
 
+def _before_head(path: str, signs: str) -> tuple[int, str]:
+  """(bytes before the head's line, the signs that may part its cells)."""
+  begin = 0
+  with open(path, "rb") as file:
+    for size, line in limits.lines(file):
+      told = (line or b"").removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+      told = told.strip(b'"') if told.startswith(b'"sep=') else told
+      if told.startswith(b"sep=") and len(told) == 5:
+        signs = chr(told[4])
+      elif line is None or line.strip(_NOTHING):
+        break
+      begin += size
+  return begin, signs
+
+
 def _check(names: list[str], path: str) -> None:
-  twice = sorted({name for name in names if names.count(name) > 1})
+  if not any(names):
+    raise ValueError(
+      f"{path} is empty; a table begins with a line of the columns' names, "
+      "such as image,caption."
+    )
+  twice = sorted({n for n in names if n and names.count(n) > 1})
   if twice:
     raise ValueError(
       f"{path}: its first line names the column {twice[0]} twice."
@@ -137,7 +167,7 @@ def _read(
         yield where, bad, lines.size - before
         row, before = row + 1, lines.size
         continue
-      if not cells:  # a blank line
+      if not any(cell.strip() for cell in cells):  # a blank line
         continue
       size, before = lines.size - before, lines.size
       yield where, _row(names, cells, where), size
@@ -156,13 +186,15 @@ def _told(error: csv.Error) -> str:
 def _row(
   names: list[str], cells: list[str], where: str
 ) -> dict[str, Any] | BadRecord:
+  while len(cells) > len(names) and not cells[-1].strip():
+    cells = cells[:-1]
   if len(cells) != len(names):
     return BadRecord(
       where,
       f"{len(cells)} cells for the {len(names)} columns {names}; a text that "
       'holds the sign between cells stands in quotes (")',
     )
-  row: dict[str, Any] = {n: c for n, c in zip(names, cells) if n}
+  row: dict[str, Any] = {n: c.strip() for n, c in zip(names, cells) if n}
   try:
     return row | _typed(row)
   except ValueError as error:
@@ -172,10 +204,18 @@ def _row(
 def _typed(row: Mapping[str, str]) -> dict[str, Any]:
   """Cells of keys that are no texts; ValueError for what they cannot be."""
   out: dict[str, Any] = {}
-  for key in (k for k in _LISTS if row.get(k, "").startswith(("[", "{"))):
-    out[key] = json.loads(row[key])
+  for key in _LISTS:
+    cell = row.get(key, "")
+    # "[1].png" is the name of a file.
+    if cell.startswith(("[", "{")) and not suffixes.is_picture(cell):
+      try:
+        out[key] = json.loads(cell)
+      except (ValueError, RecursionError) as error:
+        raise ValueError(f"{key}: no JSON: {error}") from error
   if "weight" in row:
-    out["weight"] = float(row["weight"]) if row["weight"].strip() else None
+    # Where cells are parted by semicolons, numbers have a comma.
+    text = row["weight"].strip().replace(",", ".")
+    out["weight"] = float(text) if text else None
   if "stem" in row:
     stem = row["stem"].strip().lower()
     if stem not in _STEM:

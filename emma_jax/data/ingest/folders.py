@@ -73,6 +73,8 @@ def _look(tree: Any) -> Found:
   edits = _edits(names, root)
   groups = edits or _captioned(names)
   if any(len(group.files) > 1 for group in groups):
+    tops = {n.removeprefix(root).split("/")[0] for n in names if "/" in n}
+    _check_splits(tree, sorted(tops))
     return Found(groups=tuple(groups), lost=tree.refused)
   tables = [n for n in names if suffixes.of(n) in TABLES]
   if len(tables) == 1:
@@ -130,6 +132,11 @@ def _check_metadata(tree: trees.Tree, metadata: list[str]) -> None:
   if twice:
     both = [n for n in metadata if posixpath.dirname(n) == twice[0]]
     raise ValueError(f"{tree.path} has {' and '.join(both)}; keep one of them.")
+  _check_splits(tree, folders)
+
+
+def _check_splits(tree: trees.Tree, folders: list[str]) -> None:
+  """ValueError for folders of which several are named as splits."""
   splits = [f for f in folders if posixpath.basename(f).lower() in _SPLITS]
   if len(splits) > 1:
     raise ValueError(
@@ -152,15 +159,24 @@ def _edits(names: list[str], root: str) -> list[Group]:
     top = top.lower()
     if suffixes.is_picture(name) and top in (source, target):
       column = "source" if top == source else "target"
-    elif suffixes.of(name) in suffixes.TEXTS and not suffixes.is_about(name):
-      column = "instruction"
+    elif _is_text(name):
+      column = "json" if suffixes.of(name) == "json" else "instruction"
       if top not in (*_TEXT, source, target):
         below = short  # beside those folders
     else:
       continue
     key = os.path.splitext(below)[0]
     found.setdefault(key, {}).setdefault(column, []).append(name)
-  return _groups(found)
+  # A JSON beside no picture may be of the whole folder.
+  return _groups({k: v for k, v in found.items() if set(v) != {"json"}})
+
+
+def _is_text(name: str) -> bool:
+  """Whether it may be the text of a picture."""
+  end = suffixes.of(name)
+  return end == "json" or (
+    end in suffixes.TEXTS and not suffixes.is_about(name)
+  )
 
 
 def _captioned(names: list[str]) -> list[Group]:
@@ -177,7 +193,8 @@ def _captioned(names: list[str]) -> list[Group]:
     elif end == "json":
       column = "json"
     else:
-      others[key] = name
+      if end not in TABLES:  # a table is of the whole folder
+        others[key] = name
       continue
     found.setdefault(key, {}).setdefault(column, []).append(name)
   for key in set(found) & set(others):
@@ -244,7 +261,7 @@ def _row(tree: trees.Tree, group: Group, where: str) -> dict[str, Any]:
     )
   if texts:
     row[text] = next(iter(texts.values()))
-  fields = _fields(tree, files, where)
+  fields = _fields(tree, files, text, where)
   if text in row and fields.get(text, row[text]) != row[text]:
     raise BadRecord(
       where, f"two {text}s, of {next(iter(texts))} and the JSON, that differ"
@@ -295,9 +312,9 @@ def _text(tree: trees.Tree, name: str, where: str) -> str:
 
 
 def _fields(
-  tree: trees.Tree, files: Mapping[str, tuple[str, ...]], where: str
+  tree: trees.Tree, files: Mapping[str, tuple[str, ...]], text: str, where: str
 ) -> dict[str, Any]:
-  """The keys of the JSON beside a picture."""
+  """The keys of the JSON beside a picture; `text`: the column of a string."""
   out: dict[str, Any] = {}
   for name in files.get("json", ()):
     try:
@@ -305,7 +322,7 @@ def _fields(
     except (ValueError, RecursionError) as error:
       raise BadRecord(where, f"{name}: no JSON: {error}") from error
     if isinstance(value, str):
-      value = {"caption": value}
+      value = {text: value}
     if not isinstance(value, dict):
       raise BadRecord(
         where, f"{name} is a {type(value).__name__}, not an object"

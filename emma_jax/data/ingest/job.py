@@ -109,7 +109,7 @@ def run(job: Job, progress: Callable[[State], None] = lambda _: None) -> Card:
   os.makedirs(work, exist_ok=True)
   with locks.hold(work, "emma-data"):
     form, parts = _plan(job, work)
-    base = dataclasses.replace(job.maker.base, form=form)
+    base = job.maker.base.found(form)
     maker = job.maker.with_source(base).ready(
       _FirstPass(job, parts, folder, work, progress)
     )

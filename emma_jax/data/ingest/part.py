@@ -121,6 +121,8 @@ class Recipe:
     max_sources: edits with more sources are left out, and counted; None: no
       limit.
     allow_outside: pictures may lie outside of the set's folder.
+    mixed: rows of other formats than `form`, which was found out, are read as
+      what they are.
     options: of the containers.
   """
 
@@ -136,6 +138,7 @@ class Recipe:
   max_pixels: int = images.MAX_PIXELS
   max_sources: int | None = None
   allow_outside: bool = False
+  mixed: bool = False
   options: sequences.Options = dataclasses.field(
     default_factory=sequences.Options
   )
@@ -144,6 +147,10 @@ class Recipe:
   def base(self) -> "Recipe":
     """Itself: it makes records of rows."""
     return self
+
+  def found(self, form: str) -> "Recipe":
+    """With the form that most rows have, unless one was given."""
+    return dataclasses.replace(self, form=form, mixed=not self.form)
 
   def with_source(self, base: "Recipe") -> "Recipe":
     """The other base, in place of this one."""
@@ -156,6 +163,7 @@ class Recipe:
     }
     if not self.allow_outside:  # as it was when nothing was refused
       del out["allow_outside"]
+    del out["mixed"]  # where no form is given
     return out | {"tokenizer": self.tokenizer.fingerprint()}
 
   def describe(self) -> dict[str, Any]:
@@ -296,7 +304,9 @@ def stored_of(
   row: Mapping[str, Any], recipe: Recipe, where: str, path: str
 ) -> tuple[schema.Stored, list[tuple[int, int]]]:
   """A row as a record with bytes, and its pictures' sizes; or BadRecord."""
-  named = renamed(row, recipe.columns)
+  named, form = renamed(row, recipe.columns), recipe.form
+  if recipe.mixed:
+    named, form = rows.form_of(named, form)
   folder = recipe.images_dir or folder_of(path)
   zipped = files_lib.kind_of(path) == "zip" and not recipe.images_dir
   inside = str(named.get(containers.FOLDER, ""))
@@ -310,7 +320,7 @@ def stored_of(
     left -= len(data)
     return data
 
-  record = rows.read(named, recipe.form, where, resolve)
+  record = rows.read(named, form, where, resolve)
   if isinstance(record, Understanding) and record.stem == STEM_UNKNOWN:
     record = dataclasses.replace(record, stem=recipe.stem)
   weight = named.get("weight")

@@ -58,12 +58,35 @@ def detect(row: Row) -> str | None:
   'captions'
   """
   row = with_file_names(row)
-  for name, form in FORMATS.items():
-    if all(key in row for key in form.keys) and (
-      name != "captions" or any(key in row for key in CAPTIONS)
-    ):
-      return name
-  return None
+  return next((name for name in FORMATS if _has(row, name)), None)
+
+
+def _has(row: Row, form: str) -> bool:
+  return all(key in row for key in FORMATS[form].keys) and (
+    form != "captions" or any(key in row for key in CAPTIONS)
+  )
+
+
+def form_of(row: Row, form: str) -> tuple[Row, str]:
+  """A row of a set whose rows are mostly of `form`, and what it is itself.
+
+  One that lacks keys of `form`, or has nothing there, may be of another: then
+  it comes without its empty columns, which are those of the others.
+
+  >>> row = {"image": "a.png", "text": "", "question": "what?", "answer": "a"}
+  >>> form_of(row, "captions")[1]
+  'questions'
+  """
+  full = with_file_names(row)
+  full = {k: v for k, v in full.items() if not _is_empty(v)}
+  if _has(full, form):
+    return row, form
+  other = detect(full)
+  return (row, form) if other is None else (full, other)
+
+
+def _is_empty(value: Any) -> bool:
+  return value is None or (isinstance(value, str) and not value.strip())
 
 
 def read(row: Row, form: str, where: str, resolve: Resolve) -> Record:

@@ -5,6 +5,7 @@ import os
 PICTURES = (
   "jpg",
   "jpeg",
+  "jfif",
   "png",
   "webp",
   "gif",
@@ -19,6 +20,8 @@ PICTURES = (
 TEXTS = {"txt": "caption", "text": "caption", "caption": "caption"}
 # What stands in an archive or a folder as one row.
 MEMBERS = (*PICTURES, *TEXTS, "json")
+# Folders of a Mac's archives, of Synology's small pictures, of Windows' bin.
+_OF_SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
 # Texts that are of no picture, by the name without its end.
 _ABOUT = ("readme", "license", "licence", "notice", "classes", "requirements")
 
@@ -39,13 +42,15 @@ def is_picture(name: str) -> bool:
 
 def is_of_system(name: str) -> bool:
   """Files that a system left beside the user's own: hidden ones, a Mac's
-  `._a.png` and `__MACOSX/`, Windows' Thumbs.db and desktop.ini.
+  `._a.png` and `__MACOSX/`, Windows' Thumbs.db and desktop.ini, and what store
+  servers and Windows keep in folders of theirs.
 
   >>> [is_of_system(x) for x in ("._a.png", "__MACOSX/a.png", "b/a.png")]
   [True, True, False]
   """
   parts = name.split("/")
-  return any(p.startswith(".") or p == "__MACOSX" for p in parts) or (
+  hidden = lambda p: p.startswith(".") and p != ".."
+  return any(hidden(p) or p in _OF_SYSTEM for p in parts) or (
     parts[-1].lower() in ("thumbs.db", "desktop.ini")
   )
 

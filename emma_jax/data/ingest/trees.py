@@ -5,20 +5,26 @@ is no plain file (a link to a folder, an encrypted member) is told by name.
 """
 
 import functools
+import lzma
 import os
 import posixpath
+import struct
 import tempfile
 from typing import Protocol
 import zipfile
 import zlib
 
 from emma_jax.data.ingest import limits, suffixes
-from emma_jax.data.pictures.encoded import Outside, path_of
+from emma_jax.data.pictures.encoded import Outside, missing, path_of
 from emma_jax.data.pictures.images import MAX_BYTES, BadRecord
 
 _BLOCK = 2**20
 _LINK = 0o120000  # of a zip's member: the upper half of its attributes
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
+# A method that Python lacks is a RuntimeError.
+_DAMAGE = (
+  *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+  *(EOFError, OSError, RuntimeError, ValueError),
+)
 
 
 class Tree(Protocol):
@@ -55,8 +61,14 @@ class Folder:
 
   def __init__(self, path: str):
     self.path = path
-    names, refused = [], []
-    for folder, inner, files in os.walk(path):
+    names: list[str] = []
+    refused: list[tuple[str, str]] = []
+
+    def unread(error: OSError) -> None:
+      name = os.path.relpath(str(error.filename), path)
+      refused.append((name, f"a folder that cannot be read: {error.strerror}"))
+
+    for folder, inner, files in os.walk(path, onerror=unread):
       inside = os.path.relpath(folder, path)
       of = functools.partial(_joined, inside)
       inner[:] = sorted(n for n in inner if not suffixes.is_of_system(n))
@@ -93,17 +105,19 @@ class Zip:
     self.path = path
     try:
       self._file = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (FileNotFoundError, PermissionError):
+      raise
+    except _DAMAGE as error:
       raise ValueError(
         f"{path} is no zip archive, or damaged: {error}."
       ) from error
     self._members: dict[str, zipfile.ZipInfo] = {}
     refused = []
     for member in self._file.infolist():
-      name = member.filename
-      if member.is_dir() or suffixes.is_of_system(name):
+      name = member.filename.replace("\\", "/")  # of old archivers of Windows
+      if name.endswith("/") or suffixes.is_of_system(name):
         continue
-      why = _refused(member)
+      why = _refused(member, name)
       if why:
         refused.append((name, why))
       elif name in self._members:
@@ -165,16 +179,16 @@ def picture(
     raise Outside(where, f"{key}: {value!r} is outside of {path}")
   tree = opened(path)
   if name not in tree.names:
-    raise BadRecord(where, f"{key}: no such picture {value!r} in {path}")
+    raise BadRecord(where, f"{missing(key, value)} in {path}")
   return tree.read(name, MAX_BYTES)
 
 
-def _refused(member: zipfile.ZipInfo) -> str:
+def _refused(member: zipfile.ZipInfo, name: str) -> str:
   """Why a member is not read; "" where it is."""
   if member.flag_bits & 1:
     return "encrypted; make the archive without a password"
   if member.external_attr >> 16 & 0o170000 == _LINK:
     return "a link; make the archive of the files themselves (zip -r)"
-  if "\\" in member.filename or posixpath.isabs(member.filename):
+  if posixpath.isabs(name) or ".." in name.split("/"):
     return "a name that is no path within the archive"
   return ""

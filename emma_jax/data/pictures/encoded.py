@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,11 @@ from PIL import Image
 
 from emma_jax.data.pictures import images
 from emma_jax.data.pictures.images import BadRecord
+
+# What stands where a path is expected, and what to do about it.
+_ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf)://", re.IGNORECASE)
+_BASE64 = re.compile(r"(data:image/|[A-Za-z0-9+/=\s]{300})")
+_LONGEST = 200  # characters of a value that a message has
 
 
 class Outside(BadRecord):
@@ -68,9 +74,11 @@ def path_of(
   if not isinstance(value, str) or not value:
     raise BadRecord(where, f"{key} is {value!r:.80}, not a path")
   path = os.path.join(folder, value)
+  if "\\" in value and not os.path.isfile(path):  # written by Windows
+    path = os.path.join(folder, value.replace("\\", "/"))
   # A pipe or a device would be read for ever.
   if "\0" in path or not os.path.isfile(path):
-    raise BadRecord(where, f"{key}: no such picture {value!r}")
+    raise BadRecord(where, missing(key, value))
   if not allow_outside:
     real, inside = os.path.realpath(path), _real_folder(folder)
     if os.path.commonpath([real, inside]) != inside:
@@ -81,6 +89,26 @@ def path_of(
         "folder by --images",
       )
   return path
+
+
+def missing(key: str, value: str) -> str:
+  """Why a value of a row names no picture.
+
+  >>> missing("image", "https://a.org/a.png")[:47]
+  "image: 'https://a.org/a.png' is an address, and"
+  """
+  shown = repr(value[:_LONGEST]) + ("..." if len(value) > _LONGEST else "")
+  if _ADDRESS.match(value):
+    return (
+      f"{key}: {shown} is an address, and nothing is downloaded; download the "
+      "pictures and name the files, or keep their bytes in Parquet"
+    )
+  if _BASE64.match(value):
+    return (
+      f"{key} is base64 ({value[:20]}...), not a path; write the pictures to "
+      "files and name them, or keep their bytes in Parquet"
+    )
+  return f"{key}: no such picture {shown}"
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,7 +1,9 @@
 """Writes one shard, whole or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
+import errno
 import os
 from typing import Any
 
@@ -14,6 +16,8 @@ from emma_jax.data.records.lengths import Length, Lengths, Measure
 # One record per chunk, so that random access reads no other. Pictures are
 # compressed already: squeezing them again costs time and wins nothing.
 OPTIONS = "group_size:1,uncompressed"
+# Of the system's errors that ArrayRecord tells as a text.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +42,10 @@ class ShardWriter:
     self._side = os.path.join(folder, f"{stem}.npz")
     self._measure = measure
     self._rows: list[Length] = []
-    self._writer: Any = array_record_module.ArrayRecordWriter(
-      f"{self._path}.tmp", OPTIONS
-    )
+    with _disk_errors(self._path):
+      self._writer: Any = array_record_module.ArrayRecordWriter(
+        f"{self._path}.tmp", OPTIONS
+      )
 
   def add(
     self,
@@ -50,17 +55,20 @@ class ShardWriter:
   ) -> int:
     """Appends a record whose pictures have `sizes` (y, x); returns its bytes.
 
-    Raises BadRecord, and appends nothing, for one that cannot be stored.
+    Raises BadRecord, and appends nothing, for one that cannot be stored;
+    OSError where the disk is full or fails.
     """
     data = schema.encode(stored, where)
     length = self._measure(stored, sizes)
-    self._writer.write(data)
+    with _disk_errors(self._path):
+      self._writer.write(data)
     self._rows.append(length)
     return len(data)
 
   def finish(self) -> card.Shard | None:
     """Makes the files appear; None, and no file, if nothing was added."""
-    self._writer.close()
+    with _disk_errors(self._path):
+      self._writer.close()
     temporary = f"{self._path}.tmp"
     if not self._rows:
       os.remove(temporary)
@@ -86,5 +94,20 @@ class ShardWriter:
 
   def abandon(self) -> None:
     """Leaves nothing behind."""
-    self._writer.close()
-    os.remove(f"{self._path}.tmp")
+    try:
+      with _disk_errors(self._path):
+        self._writer.close()
+    finally:
+      os.remove(f"{self._path}.tmp")
+
+
+@contextlib.contextmanager
+def _disk_errors(path: str) -> Iterator[None]:
+  """ArrayRecord's RuntimeErrors about the disk as OSErrors."""
+  try:
+    yield
+  except RuntimeError as error:
+    for code in _OF_DISKS:
+      if os.strerror(code) in str(error):
+        raise OSError(code, os.strerror(code), path) from error
+    raise

@@ -161,6 +161,13 @@ def test_folders_of_edits(tmp_path, names, zipped):
   assert {r.target for r in records} == {made.noise(9)}
 
 
+def test_instructions_in_json(tmp_path):
+  files = {"source/a.png": PICTURES["a"], "target/a.jpg": PICTURES["b"]}
+  files |= {"a.json": '{"instruction": "turn it"}', "about.json": "{}"}
+  out = _converted(_write(tmp_path / "in", files), tmp_path / "out")
+  assert (len(out), out[0].instruction) == (1, "turn it")
+
+
 def test_questions_in_a_table(tmp_path):
   table = "image,question,answer\na.png,What is it?,a cat\n,2+2?,4\n"
   path = _write(tmp_path, _pictures() | {"q.csv": table}) / "q.csv"
@@ -291,6 +298,10 @@ FOLDER_MISTAKES = {
   "splits": (
     {"train/metadata.csv": "x", "test/metadata.csv": "x"},
     "several splits, test, train",
+  ),
+  "splits of captions": (
+    {f"{s}/a.{e}": b"x" for s in ("train", "Val") for e in ("jfif", "txt")},
+    "several splits, Val, train",
   ),
 }
 
