@@ -174,7 +174,7 @@ def test_a_field_that_the_file_does_not_know_is_refused(monkeypatch):
 def test_the_exported_code_stands_alone(tmp_path):
   used = set()
   for path in (export(tmp_path) / "emma_torch").iterdir():
-    assert path.suffix == ".py" and len(path.read_text().splitlines()) < 250
+    assert path.suffix == ".py" and len(path.read_text().splitlines()) < 300
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Import):
         used |= {alias.name.split(".")[0] for alias in node.names}
