@@ -246,7 +246,9 @@ def requests(config: Mapping[str, Any]) -> Requests:
     row=build_data.row(config, data["height"], data["width"]),
     max_pixels=data["max_pixels"],
     max_context=config["sample"]["max_context"],
-    longest_row=max((s["und_tokens"] for s in stages), default=None),
+    longest_row=max(
+      (s["und_tokens"] for s in stages if "und_tokens" in s), default=None
+    ),
   )
 
 

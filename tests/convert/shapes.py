@@ -43,6 +43,7 @@ CONFIGS = (
   *(f"tiny:{v}".rstrip(":") for v in ("", *variants.VARIANTS)),
   *("tiny:shapes", "tiny:sources", "reference", "files", "files_records"),
   "files_from_reference",
+  "smoke",
   "tiny native",
 )
 # Of each shape one, so that comparisons need not be repeated; see `groups`.
@@ -51,7 +52,7 @@ SHAPES = (
   *("emma_4b:stage2,fixed", "emma_1_7b", "emma_1_7b:stage0"),
   *("emma_1_7b:stage2", "emma_1_7b:stage4a", "emma_1_7b:stage2,fixed"),
   *(f"tiny:{v}".rstrip(":") for v in ("", *variants.VARIANTS)),
-  *("tiny:shapes", "files_records", "tiny native"),
+  *("tiny:shapes", "files_records", "smoke", "tiny native"),
 )
 # Typed, these are text like any other.
 SPECIALS = "<think> </tool_call> <|fim_prefix|> <|im_end|> <|vision_start|>"
