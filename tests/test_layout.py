@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 import dataclasses
 import doctest
+import fnmatch
 import graphlib
 import importlib.util
 import inspect
@@ -313,6 +314,19 @@ def test_launch_scripts_parse_and_run_modules_that_exist(path: Path):
     assert importlib.util.find_spec(name), f"{path}: no module {name}"
   for name in re.findall(r"\bconfigs/\w+\.py", path.read_text()):
     assert (REPO / name).is_file(), f"{path}: no file {name}"
+
+
+def test_no_folder_of_tests_is_left_out(request):
+  """pytest has names of folders that it does not enter, such as "build"."""
+  patterns = request.config.getini("norecursedirs")
+  folders = {
+    folder
+    for path in (REPO / "tests").rglob("test_*.py")
+    for folder in path.relative_to(REPO).parent.parts
+  }
+  assert {"build", "tests"} <= folders
+  left = [f for f in folders for p in patterns if fnmatch.fnmatch(f, p)]
+  assert not left, f"pytest does not enter {left}"
 
 
 def test_the_longest_test_files_exist():

@@ -1,5 +1,6 @@
 """No character ends an output, and none of others' characters commands."""
 
+import argparse
 import doctest
 import io
 import logging
@@ -117,8 +118,12 @@ def test_all_pictures_are_saved_whatever_the_terminal(tmp_path, monkeypatch):
   stream = _stream("ascii")
   monkeypatch.setattr(sys, "stdout", stream)
   made = [np.zeros((4, 4, 3), np.uint8)] * 3
-  paths = pictures.files(tmp_path / "[b]红", 3)
-  main = lambda argv: pictures.save(paths, made, [NASTY, "红", "a"])
+  args = argparse.Namespace(
+    out=tmp_path / "[b]红", scale=1, grid=False, no_metadata=False
+  )
+  paths, texts = pictures.files(args, 3), [NASTY, "红", "a"]
+  about = [{"prompt": text} for text in texts]
+  main = lambda argv: pictures.save(args, paths, made, texts, about)
   assert common.run(main, []) == 0
   assert all(path.is_file() for path in paths)
   assert len(_bytes(stream).splitlines()) == 3

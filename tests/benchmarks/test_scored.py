@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from emma_jax import stats
 from emma_jax.benchmarks import (
   aggregate,
   asked,
@@ -15,7 +16,6 @@ from emma_jax.benchmarks import (
   numbers,
   records,
   scored,
-  stats,
   suite,
 )
 from emma_jax.benchmarks.items import BadItem

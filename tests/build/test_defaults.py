@@ -19,9 +19,10 @@ from emma_jax.build import chain as build_chain
 from emma_jax.build import sections
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
+from emma_jax.data.loading.held_out_batches import HeldOutBatches
 from emma_jax.data.pictures import images
 from emma_jax.evals.settings import EvalSettings
-from emma_jax.models.dcae import Autoencoder, DcaeConfig
+from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.emma import Emma
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
@@ -57,26 +58,48 @@ TOLD = {
 EXCEPTIONS = {
   # Flax's own, of every module.
   Emma: {"parent", "name"},
-  Autoencoder: {"parent", "name"},
+  # What it has made, and counted.
+  HeldOutBatches: {"_made", "left_out"},
 }
 
 
 def made(module: types.ModuleType, source: str) -> set[type]:
   """Classes that a file calls, or has `sections.make` call."""
-  found = set()
-  for node in ast.walk(ast.parse(source)):
+  found, tree = set(), ast.parse(source)
+  module = types.SimpleNamespace(**vars(module) | imported(tree))
+  for node in ast.walk(tree):
     if not isinstance(node, ast.Call):
       continue
     callee = named(module, node.func)
     if callee is sections.make:
-      callee = named(module, node.args[0])
+      first = node.args[0]
+      if isinstance(first, ast.Subscript):  # one of a table's
+        table = named(module, first.value)
+        assert isinstance(table, dict), ast.unparse(node)
+        assert all(map(inspect.isclass, table.values()))
+        found |= set(table.values())
+        continue
+      callee = named(module, first)
       assert inspect.isclass(callee), ast.unparse(node)
     if inspect.isclass(callee):
       found.add(callee)
   return found
 
 
-def named(module: types.ModuleType, node: ast.expr) -> object:
+def imported(tree: ast.Module) -> dict[str, object]:
+  """What a file imports of the package, also within its functions."""
+  out = {}
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ImportFrom) and node.module.startswith("emma_jax"):
+      above = importlib.import_module(node.module)
+      for alias in node.names:
+        if not hasattr(above, alias.name):
+          importlib.import_module(f"{node.module}.{alias.name}")
+        out[alias.asname or alias.name] = getattr(above, alias.name)
+  return out
+
+
+def named(module: types.SimpleNamespace, node: ast.expr) -> object:
   """What `a` or `a.b` is in a module; None for all else, and for locals."""
   if isinstance(node, ast.Name):
     return vars(module).get(node.id)

@@ -4,6 +4,8 @@ Training, latents made beforehand, sampling (which evaluation asks) and the
 exported PyTorch file.
 """
 
+import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -126,31 +128,37 @@ def test_further_sources_have_the_size_of_the_first(rule):
       np.testing.assert_array_equal(mine.pixels_YXC, theirs)
 
 
+def _exported(config: dict) -> dict:
+  """The section of an export's config.json."""
+  found = build_session.framing(config)
+  return json.loads(json.dumps(dataclasses.asdict(found)))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_the_exported_file_sees_the_same_pixels(rule):
   pytest.importorskip("torch")
   from emma_jax.convert.emma_torch import pictures as theirs
 
   config = _config(rule)
+  shown = _exported(config)
   requests = build_session.requests(config)
   pictures = _pictures()
   for picture in pictures:
     for role in ("und", "ref"):
       (want,) = requests.fit([picture], role)
-      made, content, original = theirs.fit(picture, config["data"], role)
+      made, content, original = theirs.fit(picture, shown, role)
       np.testing.assert_array_equal(made, want.pixels_YXC)
-      assert content[::-1] == want.content_size
-      assert original[::-1] == want.original_size
+      assert content == want.content_size
+      assert original == want.original_size
     size = picture.shape[:2]
-    frame = theirs.nearest(*size, config["data"])
-    drawn = theirs.drawn_size(*size, *frame, config["data"])
+    drawn = theirs.drawn_size(*size, shown)
     assert drawn == requests.drawn_size(*size)
     try:
       ((first, want),) = requests.fit_sources([[pictures[0], picture]])
     except BadRecord:  # max_crop: see below
       continue
     bucket = first.pixels_YXC.shape[:2]
-    made, *_ = theirs.fit(picture, config["data"], "ref", bucket)
+    made, *_ = theirs.fit(picture, shown, "ref", bucket)
     np.testing.assert_array_equal(made, want.pixels_YXC)
 
 
@@ -158,6 +166,7 @@ def test_a_frame_that_loses_too_much_is_refused_by_the_exported_file():
   pytest.importorskip("torch")
   from emma_jax.convert.emma_torch import pictures as theirs
 
-  data = _config("cover")["data"] | {"max_crop": 0.25}
+  config = _config("cover")
+  shown = _exported(config | {"data": config["data"] | {"max_crop": 0.25}})
   with pytest.raises(ValueError, match=r"would lose \d+%.* max_crop=0.25"):
-    theirs.fit(np.zeros((32, 200, 3), np.uint8), data, "ref")
+    theirs.fit(np.zeros((32, 200, 3), np.uint8), shown, "ref")

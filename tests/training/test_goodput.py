@@ -91,6 +91,8 @@ def test_compiling_is_in_no_steps_time():
   loop_.timer = metrics.Timer(clock=lambda: now[0])
   loop_.ledger = goodput.Ledger(lambda: now[0])
   loop_.profile, loop_.first, loop_.shapes = None, 0, set()
+  loop_.stage = types.SimpleNamespace(name="s")
+  loop_.display = types.SimpleNamespace(doing=lambda what: None)
   plain = types.SimpleNamespace(buckets=())
   loop_.source = types.SimpleNamespace(
     config=types.SimpleNamespace(framing=plain)

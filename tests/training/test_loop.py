@@ -202,7 +202,7 @@ def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
   class Saves(loop.ckpt.Checkpointer):
     def save(self, step, state, meta, wait=False):
       saved.append(
-        (step, meta["stage_step"], meta["data_position"], int(state.step), wait)
+        (step, meta["stage_step"], meta["data_position"], int(state.step))
       )
       super().save(step, state, meta, wait)
 
@@ -211,12 +211,7 @@ def test_saves_come_at_their_interval_and_at_each_stages_end(tmp_path):
     loop.train(make_run(train__keep=2, train__keep_every=4), tmp_path)
   finally:
     loop.ckpt.Checkpointer = original
-  assert saved == [
-    (3, 3, 3, 3, False),
-    (5, 5, 5, 5, True),
-    (8, 3, 3, 3, False),
-    (10, 5, 5, 5, True),
-  ]
+  assert saved == [(3, 3, 3, 3), (5, 5, 5, 5), (8, 3, 3, 3), (10, 5, 5, 5)]
   kept = sorted(
     int(p.name)
     for p in (tmp_path / "checkpoints").iterdir()
