@@ -17,6 +17,8 @@ from configs.data import chains
 from emma_jax import build, flow, sharding
 from emma_jax.build import chain as build_chain
 from emma_jax.build import sections
+from emma_jax.build.session import Source
+from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.data.batching.mixture import Phase
 from emma_jax.data.batching.row_layout import Layout
 from emma_jax.data.loading.held_out_batches import HeldOutBatches
@@ -26,6 +28,9 @@ from emma_jax.models.dcae import DcaeConfig
 from emma_jax.models.emma import Emma
 from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
+from emma_jax.ranges import Range
+from emma_jax.sampling.placement import Placement
+from emma_jax.sampling.requests import Requests
 from emma_jax.training.objectives import EmmaObjective
 from tests.goldens import cli
 
@@ -60,6 +65,12 @@ EXCEPTIONS = {
   Emma: {"parent", "name"},
   # What it has made, and counted.
   HeldOutBatches: {"_made", "left_out"},
+  # Where there is none: no mesh, no limit, no training that is known.
+  Keep: {"dtypes", "on_devices", "shapes", "shardings"},
+  Placement: {"mesh"},
+  Range: {"above", "high", "low"},
+  Requests: {"longest_row"},
+  Source: {"meta"},
 }
 
 
