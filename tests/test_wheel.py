@@ -109,7 +109,7 @@ found = sorted(str(p.relative_to(smoke)) for p in smoke.rglob("*"))
 assert found == {rehearsal}, found
 assert all(map(locate.installed, locate.SHIPPED))
 assert sorted(p.name for p in render.TEMPLATES.iterdir()) == {templates}
-copies = dict(compared=0, copies=0, groups=0)
+copies = dict(compared=0, copies=0, groups=0, between=0, sheet=None)
 page = render.render("statistics.html.j2", sets=[], copies=copies)
 assert page.count("<style>") == 1
 """
