@@ -141,9 +141,9 @@ def test_a_picture_does_not_depend_on_its_batch():
 def test_other_numbers_do_not_compile_anew():
   s = small.session()
   s.draw(["red"])
-  count = image.sample_latents._cache_size()
+  count = image.sample_latents._jitted._cache_size()
   s.draw(["blue"], steps=5, shift=1.0, guidance=2.0, seed=3)
-  assert image.sample_latents._cache_size() == count
+  assert image.sample_latents._jitted._cache_size() == count
 
 
 def test_edits_have_the_size_of_their_picture():
