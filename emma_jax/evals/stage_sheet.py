@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from emma_jax.data.pictures.images import load_picture
-from emma_jax.evals import contact_sheet, predictions
+from emma_jax.evals import contact_sheet, grids, predictions
 from emma_jax.evals.outcomes import Outcome, Scores
 from emma_jax.structs import Drawing, Editing, Understanding
 
@@ -64,12 +64,8 @@ def _column(
 ) -> dict[tuple[str, str], np.ndarray | str]:
   """(task, sample) -> what came of it; {} where the files are gone."""
   folder = workdir / predictions.folder_of(entry["step"])
-  try:
-    lines = predictions.read(folder / predictions.LINES)
-  except (OSError, ValueError):
-    return {}
   out: dict[tuple[str, str], np.ndarray | str] = {}
-  for line in lines:
+  for line in grids.lines(folder).values():
     if line["set"] not in _ROWS or line["index"] >= _SEARCHED:
       continue
     key = line["set"], line["id"]
