@@ -411,6 +411,7 @@ def test_a_recipe():
       max_pixels=9,
       max_sources=3,
       allow_outside=True,
+      mixed=True,
       options=sequences.Options(data_dir="/d"),
     ),
     {},

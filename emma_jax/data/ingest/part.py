@@ -161,9 +161,9 @@ class Recipe:
     out = {
       f.name: repr(getattr(self, f.name)) for f in dataclasses.fields(self)
     }
-    if not self.allow_outside:  # as it was when nothing was refused
-      del out["allow_outside"]
-    del out["mixed"]  # where no form is given
+    for field in ("allow_outside", "mixed"):  # as it was before there were any
+      if not getattr(self, field):
+        del out[field]
     return out | {"tokenizer": self.tokenizer.fingerprint()}
 
   def describe(self) -> dict[str, Any]:
