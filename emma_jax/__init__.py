@@ -12,10 +12,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from emma_jax.api.model import Model
+  from emma_jax.api.model import Model, UnlikeTraining
 
 __version__ = "0.1.0"
-__all__ = ("__version__", "load")
+__all__ = ("UnlikeTraining", "__version__", "load")
 
 
 def load(name: str | os.PathLike = "reference", **options: Any) -> "Model":
@@ -25,7 +25,8 @@ def load(name: str | os.PathLike = "reference", **options: Any) -> "Model":
     name: "reference" (shipped), the working folder of a training, a weight
       file, or a folder that `emma-convert export emma` wrote.
     options: dtype="bfloat16" (half the memory), batch=32 (computed at once),
-      cache=True (compiled programs stay in the user's cache folder).
+      cache=True (compiled programs stay in the user's cache folder),
+      mesh={} (split over all devices; None: on the first).
 
   Raises:
     checkpoints.integrity.CheckpointError: nothing is there, or it is damaged.
@@ -34,3 +35,11 @@ def load(name: str | os.PathLike = "reference", **options: Any) -> "Model":
   from emma_jax.api import model  # here: importing the package costs nothing
 
   return model.load(name, **options)
+
+
+def __getattr__(name: str) -> Any:
+  if name == "UnlikeTraining":
+    from emma_jax.api.model import UnlikeTraining
+
+    return UnlikeTraining
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

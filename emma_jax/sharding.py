@@ -77,6 +77,26 @@ class MeshConfig:
     if [getattr(self, name) for name in AXES].count(-1) > 1:
       raise ValueError(f"{self}: only one axis can be -1.")
 
+  @classmethod
+  def using(cls, sizes: Mapping[str, int]) -> "MeshConfig":
+    """Of weights that are only used: split as far as they go.
+
+    Axes that are not given are 1, but for fsdp: all devices that are left.
+
+    >>> MeshConfig.using({"data": 2})
+    MeshConfig(slice=1, data=2, fsdp=-1, tensor=1)
+    >>> MeshConfig.using({"data": -1}).fsdp
+    1
+
+    Raises:
+      ValueError: an axis that there is not, or a number that cannot be.
+    """
+    wrong = sorted(set(sizes) - set(AXES))
+    if wrong:
+      raise ValueError(f"A mesh has no axis {wrong[0]!r}; it has {AXES}.")
+    left = 1 if -1 in sizes.values() else -1
+    return cls(**{SLICE: 1, DATA: 1, FSDP: left, TENSOR: 1} | dict(sizes))
+
   def shape(self, devices: int) -> tuple[int, ...]:
     """Sizes in the order of `AXES`.
 

@@ -9,22 +9,32 @@ The same as the commands `emma-sample draw`, `edit` and `ask`, bit for bit: a
 picture is a function of the weights, the request, its seed and its place.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import os
 from typing import Any
+import warnings
 
 import jax
 from PIL import Image
 
-from emma_jax import programs
+from emma_jax import programs, sharding
 from emma_jax.api import inputs
 from emma_jax.api.chat import Chat
+from emma_jax.build import prompts
 from emma_jax.build import session as build_session
 from emma_jax.sampling.context import SampleError, checked_batch
+from emma_jax.sampling.prompt_statistics import PromptStatistics
 from emma_jax.sampling.runner import Progress
 from emma_jax.sampling.session import Session
 
 Picture = Image.Image
+
+
+class UnlikeTraining(UserWarning):
+  """A text is outside of what the weights have seen; see `Model.draw`.
+
+  `warnings.simplefilter("ignore", emma_jax.UnlikeTraining)` keeps it silent.
+  """
 
 
 def load(
@@ -33,6 +43,7 @@ def load(
   dtype: str = "float32",
   batch: int = 32,
   cache: bool = True,
+  mesh: Mapping[str, int] | None = None,
 ) -> "Model":
   """A model of weights, ready to draw, edit and answer.
 
@@ -43,29 +54,39 @@ def load(
     batch: requests computed at once; a power of two.
     cache: compiled programs stay in the user's cache folder (see `programs`),
       so that the next process begins at once.
+    mesh: over all devices: {} splits the weights, {"data": 2} makes two copies
+      of them and splits each; see `sharding.MeshConfig.using`. None: on the
+      first device.
 
   Raises:
     CheckpointError: nothing is there, or it is damaged.
-    SampleError: a dtype or batch that cannot be.
+    SampleError: a dtype, batch or mesh that cannot be.
   """
   if not isinstance(name, (str, os.PathLike)):
     raise SampleError(
       f"name={name!r} is no name; give reference, a folder or a file."
     )
   checked_batch(batch)  # now: weights may take minutes
+  try:
+    split = None if mesh is None else sharding.MeshConfig.using(mesh)
+  except (TypeError, ValueError) as error:
+    raise SampleError(f"{mesh=}: {error}") from error
   if cache:
     programs.use()
-  return Model(build_session.load(os.fspath(name), batch=batch, dtype=dtype))
+  name = os.fspath(name)
+  session = build_session.load(name, batch=batch, dtype=dtype, mesh=split)
+  return Model(session, prompts.statistics_of(name))
 
 
 class Model:
   """Draws, edits, answers and chats; see `load`.
 
   session: what computes it, with everything that the methods here leave out.
+  known: what texts it was trained on; those unlike them get a warning.
   """
 
-  def __init__(self, session: Session):
-    self.session = session
+  def __init__(self, session: Session, known: PromptStatistics | None = None):
+    self.session, self.known = session, known
 
   @property
   def name(self) -> str:
@@ -136,13 +157,17 @@ class Model:
       shift: above 1 spends more of them near the noise.
       on_progress: called with (evaluations done, of how many).
 
+    A prompt that is unlike all that it was trained on is drawn all the same,
+    with a warning (`UnlikeTraining`) that says how far outside it is.
+
     Raises:
       SampleError: what cannot be drawn; the message says why.
     """
     self._check("draw", "drawing")
-    prompts = inputs.texts(prompt, "prompt")
-    (asked,), how, many = _with_seeds(seed, prompt=prompts)
+    texts = inputs.texts(prompt, "prompt")
+    (asked,), how, many = _with_seeds(seed, prompt=texts)
     prepared = self.session.to_draw(asked, inputs.size(size), guidance)
+    self._note("drawing", texts[0])
     made = self.session.paint(
       prepared, steps=steps, shift=shift, on_progress=on_progress, **how
     )
@@ -184,6 +209,7 @@ class Model:
     prepared = self.session.to_edit(
       sources, asked, text_guidance, image_guidance
     )
+    self._note("editing", asked)
     made = self.session.paint(
       prepared, steps=steps, shift=shift, on_progress=on_progress, **how
     )
@@ -221,6 +247,7 @@ class Model:
     seen, turns = inputs.equally_many(
       picture=(shown, many), question=(asked, several)
     )
+    self._note("understanding", asked)
     made = self.session.ask(
       seen,
       [[one] for one in turns],
@@ -271,6 +298,17 @@ class Model:
         f"{self.name} is an autoencoder: it has no {method}. For {doing} load "
         "weights of an EMMA, such as reference."
       )
+
+  def _note(self, task: str, texts: Sequence[str]) -> None:
+    if self.known is None:
+      return
+    for text in dict.fromkeys(texts):
+      note = self.known.note(
+        self.name, task, text, self.session.requests.tokenizer
+      )
+      if note:
+        # Of the caller of draw, edit or ask.
+        warnings.warn(note.removeprefix("note: "), UnlikeTraining, stacklevel=3)
 
 
 def _with_seeds(

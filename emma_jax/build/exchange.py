@@ -81,7 +81,7 @@ def export(
     part: und: for transformers' Qwen3ForCausalLM; vision: SiglipVisionModel;
       autoencoder: diffusers' AutoencoderDC; emma: everything, with code.
     out: the new folder.
-    expert: of the vision tower, versatile or stem.
+    expert: of the vision tower, one of its `names`.
 
   Raises:
     ConfigError: another part of a model that is an autoencoder alone.

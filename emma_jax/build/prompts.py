@@ -1,8 +1,11 @@
 """What a training's texts are like: its sources, read for their texts alone."""
 
 from collections.abc import Callable, Iterator, Mapping
+import contextlib
+import dataclasses
 from typing import Any
 
+from emma_jax import files
 from emma_jax.build import data as build_data
 from emma_jax.build.sections import ConfigError
 from emma_jax.checkpoints import locate
@@ -61,6 +64,27 @@ def records(config: Mapping[str, Any], most: int) -> Iterator[Record]:
         yield source[i * stride]
       except BadRecord:
         continue
+
+
+def continue_from(
+  before: str, after: str, config: Mapping[str, Any], samples: int
+) -> None:
+  """Leaves beside weights what the ones they come from know, and their own.
+
+  Nothing where nothing is known of those: prompts that they were trained on
+  would be called unlike the few of the fine-tuning.
+
+  Args:
+    before, after: weights, see `checkpoints.locate`.
+    config: of the training that began with `before` and made `after`.
+    samples: records read of each of its sources.
+  """
+  known, file = statistics_of(before), locate.prompts_file(after)
+  if known is None or file is None:
+    return
+  with contextlib.suppress(ConfigError):  # data without texts adds none
+    known = dataclasses.replace(measure(config, samples), earlier=known)
+  files.write_text(file, known.to_json())
 
 
 def measure(

@@ -11,9 +11,6 @@ from emma_jax.build import config_file
 from emma_jax.cli import common
 from emma_jax.exits import Exit
 
-# What `--config.mesh` changes where weights are only used: split as far as
-# they go. That of their training was for the devices of the training.
-_MESH = {"slice": 1, "data": 1, "fsdp": -1, "tensor": 1}
 MESH_HELP = (
   "--config.mesh.AXIS=N splits weights and work over all devices: data (copies "
   "of the weights), fsdp (weights are split), tensor (heads are split), slice; "
@@ -100,6 +97,8 @@ def split(
 def mesh(overrides: Mapping[str, str]) -> Any:
   """The `sharding.MeshConfig` to use weights on; None: one device.
 
+  That of their training was for the devices of the training.
+
   Args:
     overrides: of the mesh alone.
 
@@ -111,11 +110,11 @@ def mesh(overrides: Mapping[str, str]) -> Any:
 
   from emma_jax import sharding
 
-  sizes = config_file.changed({"mesh": _MESH}, overrides)["mesh"]
-  if "mesh.fsdp" not in overrides and list(sizes.values()).count(-1) > 1:
-    sizes["fsdp"] = 1  # another axis takes all that are left
+  every = {"mesh": dict.fromkeys(sharding.AXES, 1)}
+  sizes = config_file.changed(every, overrides)["mesh"]
+  asked = {axis: n for axis, n in sizes.items() if f"mesh.{axis}" in overrides}
   try:
-    found = sharding.MeshConfig(**sizes)
+    found = sharding.MeshConfig.using(asked)
   except ValueError as error:
     raise common.UserError(str(error)) from error
   return found if overrides or jax.process_count() > 1 else None

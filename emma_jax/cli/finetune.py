@@ -49,6 +49,8 @@ _NEXT = {
     "ask --checkpoint {} --image FILE --question '...'",
   ),
 }
+# Records of each task whose texts are counted, so that others are told apart.
+_TEXTS = 6000
 CONFIG, DECODER = "config.py", "decoder.safetensors"
 
 
@@ -74,7 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     metavar="A,B",
     help="of the data, only these tasks [%(default)s]",
   )
-  add("--steps", type=int, metavar="N", help="of training [by the data]")
+  steps = parser.add_mutually_exclusive_group()
+  steps.add_argument(
+    "--steps", type=int, metavar="N", help="of training [by the data]"
+  )
+  steps.add_argument(
+    "--max_steps",
+    type=int,
+    metavar="N",
+    help="at most so many [finetune.max_steps]",
+  )
   add(
     "--held-out",
     type=ranges.SHARE.number,
@@ -166,8 +177,10 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any], str]:
       f"--out {args.out} is the MODEL itself, which stays as it is; name "
       "another folder."
     )
-  if args.steps is not None and args.steps < 1:
-    raise common.UserError(f"--steps {args.steps} must be at least 1.")
+  for flag in ("steps", "max_steps"):
+    given = getattr(args, flag)
+    if given is not None and given < 1:
+      raise common.UserError(f"--{flag} {given} must be at least 1.")
   own = {k: v for k, v in overrides.items() if k.startswith("finetune.")}
   if args.held_out is not None:
     own["finetune.held_out"] = str(args.held_out)
@@ -175,6 +188,10 @@ def _prepare(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any], str]:
   if steps is not None:  # warm-up, average and looks follow
     own |= {f"finetune.{key}": str(steps) for key in ("min_steps", "max_steps")}
   base = config_file.load("finetune/emma", own)
+  if args.max_steps is not None:
+    for key in ("min_steps", "max_steps"):
+      own[f"finetune.{key}"] = str(min(args.max_steps, base.finetune[key]))
+    base = config_file.load("finetune/emma", own)
   programs.use()
   from emma_jax.build import finetune
   from emma_jax.cli.finetune_data import split
@@ -262,7 +279,10 @@ def _steps_done(workdir: pathlib.Path) -> int:
 
 def _show(args: argparse.Namespace, config: dict[str, Any]) -> None:
   """The sheet of before and after, and what can be done next."""
+  from emma_jax.build import prompts
   from emma_jax.evals import before_after
+
+  prompts.continue_from(_absolute(args.model), str(args.out), config, _TEXTS)
 
   path = before_after.write(args.out, _absolute(args.model), config)
   print(f"Before and after: {path}")

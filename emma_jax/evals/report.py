@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Any
 
 from emma_jax import stats
@@ -216,11 +217,13 @@ def _progress(history: Sequence[Scores]) -> charts.Lines | None:
 class Router:
   """The router on held-out pictures, and the labels it was trained on.
 
-  rows: (label, pictures sent to the versatile expert, to the STEM expert).
+  experts: names of the labels, and of what pictures were sent to.
+  rows: (label, pictures sent to each of the experts).
   """
 
   accuracy: cells.Shown
-  rows: Sequence[tuple[str, int, int]]
+  experts: Sequence[str]
+  rows: Sequence[tuple[str, Sequence[int]]]
   stem_share: float
   pictures: int
 
@@ -229,20 +232,16 @@ def _router(metrics: Sequence[Entry]) -> Router | None:
   """Of the last line that measures one."""
   for entry in reversed(metrics):
     if "router/accuracy" in entry:
-      labels = ("general", "stem")
-      n = sum(entry[f"router/{a}_to_{b}"] for a in labels for b in labels)
-      right = entry["router/general_to_general"] + entry["router/stem_to_stem"]
-      ends = stats.wilson(right, n)
+      found = (re.fullmatch(r"router/(.+)_to_\1", key) for key in entry)
+      labels = [match[1] for match in found if match]
+      table = [[entry[f"router/{a}_to_{b}"] for b in labels] for a in labels]
+      n = sum(map(sum, table))
+      ends = stats.wilson(sum(row[i] for i, row in enumerate(table)), n)
+      names = ["STEM" if label == "stem" else label for label in labels]
       return Router(
         cells.shown(entry["router/accuracy"], n, [ends.low, ends.high]),
-        [
-          (
-            name,
-            entry[f"router/{label}_to_general"],
-            entry[f"router/{label}_to_stem"],
-          )
-          for name, label in (("general", "general"), ("STEM", "stem"))
-        ],
+        names,
+        list(zip(names, table, strict=True)),
         entry["labels/stem"],
         entry["labels/pictures"],
       )

@@ -74,10 +74,18 @@ class PromptStatistics:
   """Task ("drawing", "editing", "understanding") -> its texts' statistics.
 
   tokenizer: the fingerprint of the tokenizer that they were counted with.
+  earlier: of what the model had learned before; what is inside of that is
+    inside.
   """
 
   tokenizer: str
   tasks: Mapping[str, TextStatistics]
+  earlier: "PromptStatistics | None" = None
+
+  def knows(self, task: str) -> bool:
+    """Whether it has learned the task."""
+    later = self.earlier is not None and self.earlier.knows(task)
+    return task in self.tasks or later
 
   def note(
     self, name: str, task: str, text: str, tokenizer: Tokenizer
@@ -87,6 +95,10 @@ class PromptStatistics:
     `name`: of the model.
     """
     known = self.tasks.get(task)
+    if self.earlier is not None and self.earlier.knows(task):
+      before = self.earlier.note(name, task, text, tokenizer)
+      if known is None or before is None:
+        return before
     if known is None or tokenizer.fingerprint() != self.tokenizer:
       return None
     tokens = tokenizer.encode(text)
@@ -119,7 +131,10 @@ class PromptStatistics:
       }
       for name, one in sorted(self.tasks.items())
     }
-    return json.dumps({"tokenizer": self.tokenizer, "tasks": tasks}) + "\n"
+    table: dict[str, Any] = {"tokenizer": self.tokenizer, "tasks": tasks}
+    if self.earlier is not None:
+      table["earlier"] = json.loads(self.earlier.to_json())
+    return json.dumps(table) + "\n"
 
   @classmethod
   def from_json(cls, text: str) -> "PromptStatistics":
@@ -142,7 +157,12 @@ class PromptStatistics:
         counts = [n for of in one.pairs.values() for n in of.values()]
         if one.vocabulary < 1 or min(counts, default=1) < 1:
           raise ValueError("a count is not positive")
-      return cls(tokenizer=str(table["tokenizer"]), tasks=tasks)
+      earlier = table.get("earlier")
+      return cls(
+        tokenizer=str(table["tokenizer"]),
+        tasks=tasks,
+        earlier=earlier and cls.from_json(json.dumps(earlier)),
+      )
     except (
       *(KeyError, TypeError, AttributeError, ValueError),
       *(ArithmeticError, RecursionError),
@@ -185,6 +205,6 @@ def count(
   place = min(len(found) - 1, math.ceil(QUANTILE * len(found)) - 1)
   return dataclasses.replace(
     made,
-    limit=round(found[place], 3),
+    limit=math.ceil(found[place] * 1000) / 1000,  # it is within itself
     longest=max(longest, *map(len, held_out)),
   )

@@ -6,6 +6,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+import warnings
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 import emma_jax
 from emma_jax.api import inputs
-from emma_jax.api.model import Model
+from emma_jax.api.model import Model, load
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.sampling.context import SampleError
@@ -215,8 +216,42 @@ def test_loading_says_what_is_wrong(tmp_path):
   for batch in (3, 0, "8"):
     with pytest.raises(SampleError, match="batch="):
       emma_jax.load(tmp_path, cache=False, batch=batch)
+  for mesh, words in (
+    ({"rows": 2}, "no axis 'rows'"),
+    ({"data": 0}, "mesh.data=0"),
+    ({"data": "2"}, "mesh="),
+    ({"data": 64}, "64"),
+  ):
+    with pytest.raises(SampleError, match=words):
+      emma_jax.load(cache=False, mesh=mesh)
   with pytest.raises(CheckpointError, match="No weights at"):
     emma_jax.load(tmp_path, cache=False)
+
+
+def test_texts_unlike_the_training_get_one_warning(model):
+  known = load("reference", cache=False).known
+  assert known is not None
+  own = Model(model.session, known)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    own.draw("a red star", steps=1)
+    model.draw("zzz qqq xxx", steps=1)  # nothing is known of its training
+  with pytest.warns(emma_jax.UnlikeTraining) as found:
+    own.draw(["zzz qqq xxx"] * 2, steps=1)
+  (warning,) = found
+  assert "nats a token" in str(warning.message)
+  assert warning.filename == __file__
+  with pytest.warns(emma_jax.UnlikeTraining, match="editing"):
+    own.edit(PICTURE, "zzz qqq xxx", steps=1)
+  with pytest.warns(emma_jax.UnlikeTraining, match="understanding"):
+    own.ask(PICTURE, "zzz qqq xxx", max_tokens=1)
+
+
+def test_a_mesh_of_all_devices_draws_the_same():
+  models = [load("reference", cache=False, mesh=mesh) for mesh in (None, {})]
+  assert models[1].session.runner.place.mesh is not None
+  a, b = (m.draw("a red star", steps=1) for m in models)
+  assert same(a, b)
 
 
 def test_importing_the_package_imports_nothing():

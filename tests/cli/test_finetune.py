@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from emma_jax.build import config_file
+from emma_jax.build import config_file, prompts
 from emma_jax.cli import finetune, sample, train
 from emma_jax.data.records.source import RecordsSource
+from emma_jax.data.text.tokenizer import TinyTokenizer
 from emma_jax.exits import Exit
 from emma_jax.structs import TASKS
 from tests.data import made
@@ -102,6 +103,44 @@ def test_a_refused_continuation_leaves_the_runs_config(pictures, tmp_path):
   stopped = lambda argv: Exit.STOPPED
   assert finetune.main([*given, "9"], stopped) == Exit.STOPPED
   assert config_file.load(str(path)).stages.finetune.steps == 9
+
+
+def test_at_most_so_many_steps(pictures, tmp_path, capsys):
+  stopped = lambda argv: Exit.STOPPED
+  for most, steps in ((5, 5), (10**6, None)):
+    out = tmp_path / str(most)
+    given = ["reference", str(pictures), "--out", str(out)]
+    asked = [*given, "--max_steps", str(most)]
+    assert finetune.main(asked, stopped) == Exit.STOPPED
+    found = config_file.load(str(out / "config.py")).stages.finetune.steps
+    assert steps is None or found == steps
+    assert 100 <= found <= 10_000 or steps
+  assert _run("reference", pictures, "--out", out, "--max_steps", 0) == 2
+  assert "--max_steps 0 must be at least 1" in capsys.readouterr().err
+
+
+def test_the_base_models_prompts_stay_known(tmp_path):
+  files = {
+    "drawing": made.jsonl(
+      tmp_path / "d.jsonl",
+      *[{"image": "a.png", "caption": f"my cat number {i}"} for i in range(9)],
+    )
+  }
+  (tmp_path / "a.png").write_bytes(made.noise())
+  sources = {k: f"jsonl:{path}" for k, path in files.items()}
+  config = {"data": {"sources": sources, "tokenizer": "tiny"}}
+  prompts.continue_from("reference", str(tmp_path), config, 100)
+  known = prompts.statistics_of(str(tmp_path))
+  assert known is not None
+  tokenizer = TinyTokenizer()
+  note = lambda text: known.note("m", "drawing", text, tokenizer)
+  assert note("a red star") is None and note("my cat number 3") is None
+  assert note("zzz qqq xxx")
+  # Of weights of which nothing is known nothing is said.
+  other = tmp_path / "other"
+  other.mkdir()
+  prompts.continue_from(str(other), str(other), config, 100)
+  assert prompts.statistics_of(str(other)) is None
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -152,5 +152,10 @@ def test_the_router_is_shown_by_label_and_expert(tmp_path):
   assert "1,920 pictures" in section
   text = re.sub(r"<[^>]+>", " ", section).split()
   assert text[-6:] == ["general", "126", "2", "STEM", "3", "125"]
+  names = ("general", "stem", "art")
+  cells = {f"router/{a}_to_{b}": 5 for a in names for b in names}
+  report.write(tmp_path / "r.html", title="x", metrics=[last | cells | balance])
+  page = (tmp_path / "r.html").read_text()
+  assert "on 45 held-out" in page and '<th scope="col">to art</th>' in page
   report.write(tmp_path / "none.html", title="x", metrics=[after])
   assert "The router" not in (tmp_path / "none.html").read_text()

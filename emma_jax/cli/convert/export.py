@@ -43,8 +43,9 @@ def add(commands: Any) -> None:
   parser.add_argument(
     "--expert",
     default="versatile",
-    choices=("versatile", "stem"),
-    help="of the vision tower (default: %(default)s)",
+    metavar="NAME",
+    help="of the vision tower: versatile, stem, or one of the model's further "
+    "ones (default: %(default)s)",
   )
   parser.add_argument(
     "--out", required=True, type=pathlib.Path, metavar="DIR", help="new folder"

@@ -63,7 +63,7 @@ class Statistics:
 
 def collect(spec: str, tokenizer: Tokenizer) -> Statistics:
   """Raises OSError or ValueError where the source does not open."""
-  source = sources.open_source(spec)
+  source = sources.open_whole(spec)
   if isinstance(source, RecordsSource):
     return of(source.lengths, bad=0, shown=len(source))
   measure, rows, bad = Measure.of(tokenizer), [], 0

@@ -83,7 +83,7 @@ def validate(
 
   Raises OSError or ValueError where the source does not open.
   """
-  source = sources.open_source(spec)
+  source = sources.open_whole(spec)
   count = _length(source)
   bad = list(_files(source)) if isinstance(source, RecordsSource) else []
   known = isinstance(source, RecordsSource) and not bad

@@ -2,7 +2,8 @@
 
   metadata.jsonl .csv .tsv .parquet   Hugging Face's imagefolder: a row a
                                       picture, by `file_name`
-  source/ target/ *.txt               edits: pictures and texts of one name
+  source/ target/ *.txt               edits: pictures and texts of one name; the
+                                      two may stand in several folders
   a.png + a.txt, .caption, .json      pictures with their captions; the keys of
                                       a JSON object are the row's
   x.csv .tsv .jsonl .json .parquet    one table that names pictures beside it
@@ -70,12 +71,14 @@ def _look(tree: Any) -> Found:
   if metadata:
     _check_metadata(tree, metadata)
     return Found(tuple(metadata), lost=tree.refused)
-  edits = _edits(names, root)
-  groups = edits or _captioned(names)
+  groups, outside = _edits(names, root)
+  lost = tuple((n, "neither in source/ nor in target/") for n in outside)
+  if not groups:
+    groups, lost = _captioned(names), ()
   if any(len(group.files) > 1 for group in groups):
     tops = {n.removeprefix(root).split("/")[0] for n in names if "/" in n}
     _check_splits(tree, sorted(tops))
-    return Found(groups=tuple(groups), lost=tree.refused)
+    return Found(groups=tuple(groups), lost=(*tree.refused, *lost))
   tables = [n for n in names if suffixes.of(n) in TABLES]
   if len(tables) == 1:
     return Found(tuple(tables), lost=tree.refused)
@@ -116,7 +119,6 @@ def _root(names: tuple[str, ...]) -> str:
   """The folder within that everything is in: of zips, often the one zipped."""
   root = posixpath.commonprefix([posixpath.dirname(n) + "/" for n in names])
   root = root[: root.rfind("/") + 1]
-  # source/ and target/ stand beside each other; one of them is no root.
   return "" if root == "/" else root
 
 
@@ -145,30 +147,55 @@ def _check_splits(tree: trees.Tree, folders: list[str]) -> None:
     )
 
 
-def _edits(names: list[str], root: str) -> list[Group]:
-  """Groups of source/, target/ and texts; [] without such folders."""
-  inside = [name.removeprefix(root) for name in names]
-  folders = {name.split("/")[0].lower() for name in inside if "/" in name}
-  source = next((f for f in _SOURCE if f in folders), None)
-  target = next((f for f in _TARGET if f in folders), None)
-  if source is None or target is None:
-    return []
+def _edits(names: list[str], root: str) -> tuple[list[Group], list[str]]:
+  """Groups of source/, target/ and texts, and pictures of no such folders.
+
+  Without such folders there are no groups. `root`: what keys leave out.
+  """
+  homes = _homes(names)
   found: dict[str, dict[str, list[str]]] = {}
-  for name, short in zip(names, inside):
-    top, _, below = short.partition("/")
+  outside = []
+  for name in names:
+    home = next((h for h in homes if name.startswith(h)), None)
+    if home is None:
+      outside += [name] * suffixes.is_picture(name)
+      continue
+    source, target = homes[home]
+    top, _, below = name.removeprefix(home).partition("/")
     top = top.lower()
     if suffixes.is_picture(name) and top in (source, target):
       column = "source" if top == source else "target"
     elif _is_text(name):
       column = "json" if suffixes.of(name) == "json" else "instruction"
       if top not in (*_TEXT, source, target):
-        below = short  # beside those folders
+        below = name.removeprefix(home)  # beside those folders
     else:
       continue
-    key = os.path.splitext(below)[0]
+    key = home.removeprefix(root) + os.path.splitext(below)[0]
     found.setdefault(key, {}).setdefault(column, []).append(name)
   # A JSON beside no picture may be of the whole folder.
-  return _groups({k: v for k, v in found.items() if set(v) != {"json"}})
+  sound = {k: v for k, v in found.items() if set(v) != {"json"}}
+  return _groups(sound), outside
+
+
+def _homes(names: list[str]) -> dict[str, tuple[str, str]]:
+  """Folder -> its names of the folders of sources and of targets.
+
+  Of folders within each other the outer one: what is below may have any name.
+  """
+  inside: dict[str, set[str]] = {}
+  for name in names:
+    *folders, _ = name.split("/")
+    for i, folder in enumerate(folders):
+      home = "/".join(folders[:i]) + "/" * bool(i)
+      inside.setdefault(home, set()).add(folder.lower())
+  found: dict[str, tuple[str, str]] = {}
+  for home in sorted(inside, key=len):
+    source = next((f for f in _SOURCE if f in inside[home]), None)
+    target = next((f for f in _TARGET if f in inside[home]), None)
+    if source and target and not any(home.startswith(h) for h in found):
+      found[home] = source, target
+  return found
 
 
 def _is_text(name: str) -> bool:

@@ -252,6 +252,20 @@ def open_source(
   )
 
 
+def open_whole(spec: str) -> Source:
+  """A source of which every record is to be read.
+
+  Raises:
+    ValueError: it has no end; and as `open_source`.
+  """
+  source = open_source(spec)
+  if len(source) >= WORLD_LENGTH:
+    raise ValueError(
+      f"{spec} has no end; say how many records are to be read: {spec}:1000."
+    )
+  return source
+
+
 def is_shuffled(spec: str) -> bool:
   """Files are reshuffled every epoch; the world's order is random already."""
   return SourceSpec.parse(spec).kind != "world"

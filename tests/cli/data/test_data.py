@@ -90,6 +90,7 @@ def test_convert_of_embedded_parquet(tmp_path, capsys):
     (["convert", "tfds:a", "--out", "x", "--tokenizer", "big"], "tokenizer"),
     (["convert", "tfds:a", "--out", "x", "--columns", "a"], "OURS=THEIRS"),
     (["stats", "nowhere"], "no data set"),
+    (["stats", "world:drawing:train"], "has no end; say how many"),
     (["lengths", "nowhere", "--tokenizer", "tiny"], "no data set"),
     (["show", "nowhere", "--config", "files"], "does not open"),
     (["show", "--config", "files", "--stage", "9"], "2_finetuning"),
@@ -117,6 +118,13 @@ def test_validate_finds_damage(folder, tmp_path, capsys):
   assert len(report.read_text().splitlines()) == 2
   assert _run("validate", folder, tmp_path / "none") == 1
   assert "does not open" in capsys.readouterr().out
+
+
+def test_what_has_no_end_is_not_read_to_its_end(capsys):
+  assert _run("validate", "world:drawing:train") == 1
+  assert "world:drawing:train:1000" in capsys.readouterr().out
+  assert _run("validate", "world:drawing:train:3") == 0
+  assert "3 records, 0 errors" in capsys.readouterr().out
 
 
 def test_validate_warns_of_chinese_in_drawings_and_edits(tmp_path, capsys):

@@ -161,6 +161,27 @@ def test_folders_of_edits(tmp_path, names, zipped):
   assert {r.target for r in records} == {made.noise(9)}
 
 
+@pytest.mark.parametrize("root", ["", "mine/"])
+def test_folders_of_edits_in_several_folders(tmp_path, root):
+  files: dict[str, bytes | str] = {"other/lost.png": made.noise(7)}
+  for home, key in (("s1", "a"), ("s2/x", "a"), ("s2/x", "b")):
+    files |= {
+      f"{home}/source/{key}.png": PICTURES[key],
+      f"{home}/target/{key}.png": made.noise(9),
+      f"{home}/{key}.txt": f"{home} {key}",
+    }
+  files = {root + name: data for name, data in files.items()}
+  path = _write(tmp_path / "in", files)
+  assert _bad(path) == {"lost.png": "neither in source/ nor in target/"}
+  out = _converted(path, tmp_path / "out", max_rejected=0.3)
+  records = [out[i] for i in range(len(out))]
+  assert {(r.id, r.instruction, r.sources) for r in records} == {
+    ("s1/a", "s1 a", (PICTURES["a"],)),
+    ("s2/x/a", "s2/x a", (PICTURES["a"],)),
+    ("s2/x/b", "s2/x b", (PICTURES["b"],)),
+  }
+
+
 def test_instructions_in_json(tmp_path):
   files = {"source/a.png": PICTURES["a"], "target/a.jpg": PICTURES["b"]}
   files |= {"a.json": '{"instruction": "turn it"}', "about.json": "{}"}
