@@ -43,6 +43,9 @@ __all__ = (
   "save_params",
 )
 
+# Bytes of a leaf that are stored, packed and checked together at most.
+PIECE = 2**26
+
 
 class Checkpointer:
   """Steps of a run in a directory, newest `keep` and optionally each n-th."""
@@ -136,7 +139,8 @@ class Checkpointer:
     saved = self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(content)
+        state=ocp.args.StandardSave(state, _in_pieces(state)),
+        meta=ocp.args.JsonSave(content),
       ),
     )
     if not saved:  # Orbax says no more than False
@@ -258,6 +262,15 @@ class Checkpointer:
     self._manager.reload()
 
 
+def _in_pieces(state: Any) -> Any:
+  """How Orbax is to store leaves: another mesh reads whole pieces of them.
+
+  A device's part of a leaf would else be one piece, which each device that
+  needs some of it reads and unpacks whole.
+  """
+  return jax.tree.map(lambda x: ocp.SaveArgs(chunk_byte_size=PIECE), state)
+
+
 def save_params(
   directory: str | pathlib.Path, state: Mapping[str, Any], meta: dict
 ) -> None:
@@ -289,7 +302,8 @@ def save_params(
     manager.save(
       0,
       args=ocp.args.Composite(
-        state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(content)
+        state=ocp.args.PyTreeSave(state, _in_pieces(state)),
+        meta=ocp.args.JsonSave(content),
       ),
     )
 

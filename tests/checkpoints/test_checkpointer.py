@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from emma_jax.checkpoints import checkpointer, integrity, weight_files
@@ -368,3 +369,25 @@ def test_host_arrays_are_saved_from_where_they_lie(tmp_path):
   np.testing.assert_array_equal(tree["ema"]["w"], state["ema"]["w"])
   with pytest.raises(CheckpointError, match=r"holds steps \[0\] already"):
     checkpointer.save_params(tmp_path, state, {})
+
+
+@pytest.mark.parametrize("form", ["a training's", "host arrays"])
+def test_a_leaf_is_stored_in_pieces(form, tmp_path, monkeypatch):
+  """What a device needs of it is read without the rest: see `PIECE`."""
+  monkeypatch.setattr(checkpointer, "PIECE", 2**12)
+  shape = (64, 96, 7)
+  w = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+  state = {"params": {"w": w, "b": np.ones(3, np.float32)}}
+  if form == "host arrays":
+    checkpointer.save_params(tmp_path, state, {})
+    step = 0
+  else:
+    with neutral.checkpointer(tmp_path) as own:
+      own.save(1, jax.tree.map(jnp.asarray, state), {}, wait=True)
+    step = 1
+  with ocp.PyTreeCheckpointer() as reader:
+    found = reader.metadata(tmp_path / str(step) / "state").item_metadata
+  piece = found["params"]["w"].storage.chunk_shape
+  assert np.prod(piece) * 4 <= 2**12 < 2 * np.prod(piece) * 4 * 8
+  again, _ = checkpointer.restore_params(tmp_path)
+  assert equal(again["params"], state["params"])
