@@ -12,6 +12,7 @@ from multiprocessing import connection, shared_memory, util
 import os
 import pathlib
 import re
+import resource
 import secrets
 import shlex
 import signal
@@ -27,6 +28,21 @@ _FOLDER = "/dev/shm"  # where Linux shows it
 
 class DataWorkerDied(RuntimeError):
   """A process that read ahead was ended from outside."""
+
+
+def peak_memory() -> int:
+  """High-water mark of this process's resident memory, bytes.
+
+  Of its own program alone where the system tells: `getrusage` counts who
+  started it, too, until it became another program.
+  """
+  try:
+    status = pathlib.Path("/proc/self/status").read_text()
+  except OSError:  # not Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+  (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))
+  return int(line.split()[1]) * 1024
 
 
 def explained(error: RuntimeError, step: int) -> RuntimeError:

@@ -12,6 +12,7 @@ import re
 import sys
 from typing import Any
 
+from emma_jax import processes
 from emma_jax.speed import child
 
 PICTURES = ("1024x1024", "2048x512")
@@ -121,17 +122,9 @@ def _run(case: Case, sizes: str) -> dict[str, Any]:
   return dataclasses.asdict(case) | {
     "compiled": reserved / 2**20,
     "weights": weights / 2**20,
-    "peak": _peak(),
+    "peak": processes.peak_memory() / 2**20,
     "seconds": seconds,
   }
-
-
-def _peak() -> float:
-  """Highest resident memory of this process, MiB."""
-  import resource
-
-  usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return usage / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":

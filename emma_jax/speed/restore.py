@@ -19,6 +19,7 @@ import sys
 import time
 from typing import Any
 
+from emma_jax import processes
 from emma_jax.speed import child
 
 FORMS = ("export", "run")
@@ -214,7 +215,7 @@ def _restored(case: Case) -> dict[str, Any]:
     "weights": mib(weights),
     "a_device": mib(sum(s.data.nbytes for s in shards if s.device == first)),
     "largest": mib(max(x.size for x in leaves) * itemsize),
-    "beside": _peak() - before[0] - mib(weights),
+    "beside": mib(processes.peak_memory()) - before[0] - mib(weights),
     "seconds": seconds,
   }
 
@@ -223,13 +224,6 @@ def _resident() -> float:
   """Resident memory of this process now, MiB."""
   pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
   return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _peak() -> float:
-  """Highest resident memory of this process, MiB."""
-  import resource
-
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 import contextlib
 import pathlib
-import resource
-import sys
 import time
 
 import jax
@@ -74,12 +72,6 @@ def peak_memory() -> int | None:
     for d in jax.local_devices()
   ]
   return max((p for p in peaks if p is not None), default=None)
-
-
-def host_memory() -> int:
-  """High-water mark of this process, bytes."""
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak if sys.platform == "darwin" else peak * 1024
 
 
 class Profile:

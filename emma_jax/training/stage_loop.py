@@ -2,7 +2,7 @@
 
 import jax
 
-from emma_jax import distributed, sharding
+from emma_jax import distributed, processes, sharding
 from emma_jax import optimizer as optim
 from emma_jax.checkpoints import saving
 from emma_jax.data.loading import batch_stats, dataset, labels
@@ -294,7 +294,7 @@ class StageLoop:
     if peak is not None:
       timing["peak_memory_bytes"] = peak
     else:  # CPUs compute in the process's own
-      timing["host_memory_bytes"] = goodput.host_memory()
+      timing["host_memory_bytes"] = processes.peak_memory()
     self.writer.write(self.first + step, values, timing)
     samples = self.bad_samples.seen, self.bad_samples.bad
     self.record.progress(

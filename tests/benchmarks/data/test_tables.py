@@ -82,13 +82,14 @@ def test_a_file_without_a_last_line_end_and_with_a_mark(tmp_path):
 
 # Opens a table larger than what it may take, and reads a row from its end.
 MEMORY = """
-import resource, sys
+import sys
+from emma_jax import processes
 from emma_jax.benchmarks.data import tables
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = processes.peak_memory()
 table = tables.Tsv(sys.argv[1], keep=("index",))
 row = table[len(table) - 1]
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(table), len(row["image"]), (after - before) // 1024)
+after = processes.peak_memory()
+print(len(table), len(row["image"]), (after - before) // 2**20)
 """
 
 

@@ -8,10 +8,11 @@ import gzip
 import json
 import os
 from pathlib import Path
-import resource
 import sys
 import tarfile
 from typing import Any
+
+from emma_jax import processes
 
 MB = 2**20
 
@@ -147,17 +148,7 @@ def outcomes(path: Path) -> list[str]:
 
 def main(paths: list[str]) -> None:
   found = {path: outcomes(Path(path)) for path in paths}
-  print(json.dumps({"found": found, "peak": _peak()}))
-
-
-def _peak() -> int:
-  """MB, of this program alone: getrusage counts who started it, too."""
-  try:
-    status = Path("/proc/self/status").read_text()
-  except OSError:  # not Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-  (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))
-  return int(line.split()[1]) // 1024
+  print(json.dumps({"found": found, "peak": processes.peak_memory() // 2**20}))
 
 
 if __name__ == "__main__":
