@@ -114,7 +114,10 @@ def test_pillows_modes_are_read_as_their_files():
     assert read(Image.new(mode, (4, 4), 65535)).min() == 255, mode
     assert 127 <= read(Image.new(mode, (4, 4), 32768)).min() <= 128, mode
   assert read(Image.new("HSV", (4, 4))).max() == 0
-  for mode in ("PA", "La", "LA", "RGBa"):  # clear ones, in any mode
+  palette = Image.new("PA", (4, 4), (0, 0))
+  palette.putpalette([255, 0, 0] * 256)
+  assert read(palette).min() == 255
+  for mode in ("La", "LA", "RGBa"):  # clear ones, in any mode
     other = clear.convert({"La": "LA"}.get(mode, "RGBA")).convert(mode)
     assert read(other).min() == 255, mode
   for mode in ("1", "LAB", "RGBX", "YCbCr"):

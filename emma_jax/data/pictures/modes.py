@@ -253,7 +253,9 @@ def _rounded(
     out_YXC = _to_eight(wide_YXC, 16)
     if samples.clear is not None:
       out_YXC[(wide_YXC == samples.clear).all(-1)] = WHITE
-    image.paste(Image.fromarray(out_YXC, image.mode), box)
+    # `fromarray` would take four channels for RGBA, whatever they are.
+    size = out_YXC.shape[1], out_YXC.shape[0]
+    image.paste(Image.frombytes(image.mode, size, out_YXC.tobytes()), box)
   image.info.pop("transparency", None)
   return image
 
