@@ -32,7 +32,11 @@ def load(name: str | os.PathLike = "reference", **options: Any) -> "Model":
     checkpoints.integrity.CheckpointError: nothing is there, or it is damaged.
     sampling.context.SampleError: an option that cannot be.
   """
-  from emma_jax.api import model  # here: importing the package costs nothing
+  # Here: importing the package costs nothing.
+  from emma_jax import xla_flags
+
+  xla_flags.calm_libtpu()  # before JAX is there
+  from emma_jax.api import model
 
   return model.load(name, **options)
 

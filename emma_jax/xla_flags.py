@@ -11,7 +11,9 @@ libtpu that belongs to the jax in use; stale flags are rejected there.
 import argparse
 from collections.abc import Mapping
 import dataclasses
+import importlib.util
 import os
+import pathlib
 import shlex
 import sys
 
@@ -228,6 +230,52 @@ def pairs(
     text = variables(chip)[variable]
   parts = (f.removeprefix("--").partition("=") for f in text.split())
   return {name: value or "true" for name, _, value in parts}
+
+
+# What libtpu would ask a cloud for, and sound alarm where there is none.
+_NO_CLOUD = {
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+  "TPU_SKIP_MDS_QUERY": "1",
+  "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+}
+_GOOGLE = "0x1ae0"  # of PCI's vendors
+
+
+def has_tpu(root: pathlib.Path = pathlib.Path("/")) -> bool:
+  """Whether the machine shows a TPU: a device file, or Google's on its bus."""
+  devices = root / "dev"
+  if any(devices.glob("accel*")) or any(devices.glob("vfio/[0-9]*")):
+    return True
+  for file in (root / "sys/bus/pci/devices").glob("*/vendor"):
+    try:
+      if file.read_text().strip() == _GOOGLE:
+        return True
+    except OSError:
+      continue
+  return False
+
+
+def calm_libtpu() -> None:
+  """Where libtpu is installed and no TPU is there, it is not looked for aloud.
+
+  Before JAX looks for devices. Where a TPU is there, nothing is changed.
+  """
+  if importlib.util.find_spec("libtpu") and not has_tpu():
+    _set(_NO_CLOUD)
+
+
+def only_compile() -> None:
+  """For compiling: libtpu's machine is none that this one need be.
+
+  XLA's own warnings are left out if JAX has not been imported yet.
+  """
+  _set(_NO_CLOUD | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+def _set(variables: Mapping[str, str]) -> None:
+  for key, value in variables.items():
+    os.environ.setdefault(key, value)
 
 
 def main(argv: list[str] | None = None) -> int:

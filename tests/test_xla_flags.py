@@ -139,3 +139,29 @@ def test_a_shell_gets_exports_and_a_reader_reasons(capsys, monkeypatch):
   assert xla_flags.TABLE["v5p"][0].reason in capsys.readouterr().out
   with pytest.raises(ValueError, match="v9.*choose v4"):
     xla_flags.variables("v9")
+
+
+def test_a_tpu_is_seen_by_its_device_or_on_the_bus(tmp_path):
+  bus = tmp_path / "sys/bus/pci/devices/0000:00:04.0"
+  for folder in (bus, tmp_path / "dev/vfio"):
+    folder.mkdir(parents=True)
+  (tmp_path / "dev/vfio/vfio").touch()  # the driver's own, of any machine
+  (bus / "vendor").write_text("0x1af4\n")
+  assert not xla_flags.has_tpu(tmp_path)
+  for file in (tmp_path / "dev/accel0", tmp_path / "dev/vfio/0"):
+    file.touch()
+    assert xla_flags.has_tpu(tmp_path), file
+    file.unlink()
+  (bus / "vendor").write_text("0x1ae0\n")
+  assert xla_flags.has_tpu(tmp_path)
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_libtpu_is_calm_only_where_no_tpu_is(seen, monkeypatch):
+  monkeypatch.setattr(xla_flags, "has_tpu", lambda: seen)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+  environ = {"TPU_WORKER_HOSTNAMES": "10.0.0.1"}
+  monkeypatch.setattr(os, "environ", environ)
+  xla_flags.calm_libtpu()
+  assert environ["TPU_WORKER_HOSTNAMES"] == "10.0.0.1"
+  assert ("TPU_SKIP_MDS_QUERY" in environ) != seen

@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from emma_jax import storage, terminal
+from emma_jax import storage, terminal, xla_flags
 from emma_jax.build import config_file
 from emma_jax.build.sections import ConfigError
 from emma_jax.exits import Exit
@@ -55,6 +55,7 @@ def run(
   argv = list(sys.argv[1:] if argv is None else argv)
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   storage.quiet_logs(not debug)
+  xla_flags.calm_libtpu()
   with terminal.guarded(), terminal.folded_logs(not debug):
     try:
       return main([a for a in argv if a != "--debug"]) or 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import os
 import re
 from typing import Any
 
@@ -292,19 +291,3 @@ def of_kind(kind: str) -> Chip | None:
     if re.search(rf"{name}(?![0-9a-z])", text):
       return chip
   return None
-
-
-def quiet() -> None:
-  """libtpu looks for the machine it would run on; this one need not be any.
-
-  XLA's own warnings are left out if JAX has not been imported yet.
-  """
-  for key, value in (
-    ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
-    ("TPU_SKIP_MDS_QUERY", "1"),
-    # Else it asks a cloud that is not there for both, and sounds alarm.
-    ("TPU_ACCELERATOR_TYPE", "v5litepod-1"),
-    ("TPU_WORKER_HOSTNAMES", "localhost"),
-    ("TF_CPP_MIN_LOG_LEVEL", "3"),
-  ):
-    os.environ.setdefault(key, value)

@@ -13,13 +13,8 @@ from typing import Any
 
 import jax
 
-from emma_jax.planner.chip_table import (
-  CHIPS,
-  Chip,
-  of_kind,
-  quiet,
-  usable_bytes,
-)
+from emma_jax import xla_flags
+from emma_jax.planner.chip_table import CHIPS, Chip, of_kind, usable_bytes
 
 __all__ = [
   "CHIPS",
@@ -28,7 +23,6 @@ __all__ = [
   "Topology",
   "describe",
   "of_kind",
-  "quiet",
   "topology",
   "usable_bytes",
 ]
@@ -223,7 +217,7 @@ def describe(wanted: Topology) -> Sequence[jax.Device]:
       options["num_slices"] = wanted.slices
     if chip.config_name:
       options["chip_config_name"] = chip.config_name
-  quiet()
+  xla_flags.only_compile()
   try:
     found = topologies.get_topology_desc(name, chip.platform, **options)
   except Exception as error:

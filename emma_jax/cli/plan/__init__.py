@@ -27,7 +27,7 @@ import json
 import os
 import sys
 
-from emma_jax import ranges
+from emma_jax import ranges, xla_flags
 from emma_jax.cli import common
 from emma_jax.cli.plan import machine, needs, progress, sweep
 
@@ -236,9 +236,7 @@ def _recipe(args, config, console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  from emma_jax.planner import chip_table
-
-  chip_table.quiet()  # before anything brings JAX along
+  xla_flags.only_compile()  # before anything brings JAX along
   return common.run(_main, argv, _mistakes())
 
 
