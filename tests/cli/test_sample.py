@@ -12,7 +12,7 @@ from emma_jax.build import data as build_data
 from emma_jax.checkpoints.weight_files import save_weights
 from emma_jax.cli.sample import main
 from emma_jax.exits import Exit
-from emma_jax.sampling.session import Session
+from emma_jax.sampling import canvases
 from tests.sampling import small
 
 
@@ -128,13 +128,13 @@ def test_an_image_of_several_pictures_is_one_edit(
   other = str(tmp_path / "other.png")
   Image.new("RGB", (30, 20), "red").save(other)
   asked = []
-  real = Session.edit
+  real = canvases.edits
 
-  def edit(self, pictures, instructions, **options):
+  def edits(requests, pictures, instructions, **guidance):
     asked.append((pictures, instructions))
-    return real(self, pictures, instructions, **options)
+    return real(requests, pictures, instructions, **guidance)
 
-  monkeypatch.setattr(Session, "edit", edit)
+  monkeypatch.setattr(canvases, "edits", edits)  # once: pictures may be large
   out = str(tmp_path / "out")
   arguments = ["edit", weights, "--image", picture, other, "--image", other]
   arguments += ["--instruction", "do", "--out", out, "--steps", "1"]

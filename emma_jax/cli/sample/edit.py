@@ -74,9 +74,15 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
   asked = sources, instructions
   sources, instructions = (pictures.repeated(args, x) for x in asked)
   files = pictures.files(args, len(sources))
+  guidance: dict[str, float] = {}
+  prepared: list[Any] = []  # once: pictures may be large
 
   def check(requests: Any, defaults: Mapping[str, Any]) -> None:
-    edits(requests, *asked, 1.0, 1.0)
+    for kind in ("text", "image"):
+      given = getattr(args, key := f"{kind}_guidance")
+      guidance[key] = defaults[f"edit_{key}"] if given is None else given
+    made = edits(requests, asked[0], asked[1], **guidance)
+    prepared[:] = pictures.repeated(args, made)
     size = lambda file: measure_picture(file, file, requests.max_pixels)
     sizes = pictures.repeated(args, [size(first) for first, *_ in asked[0]])
     requests.check_kept([(one, 1) for one in sizes])
@@ -84,21 +90,12 @@ def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
 
   found = weights.session(args, overrides, check)
   weights.note_prompts(args, found, "editing", args.instruction)
-  made = found.edit(
-    sources,
-    instructions,
+  made = found.paint(
+    prepared,
     steps=args.steps,
     shift=args.shift,
-    text_guidance=args.text_guidance,
-    image_guidance=args.image_guidance,
     **pictures.noise(args, len(sources)),
   )
-  guidance = {
-    f"{kind}_guidance": found.defaults[f"edit_{kind}_guidance"]
-    if getattr(args, f"{kind}_guidance") is None
-    else getattr(args, f"{kind}_guidance")
-    for kind in ("text", "image")
-  }
   about = pictures.about(
     args, overrides, found, instructions, images=sources, **guidance
   )
