@@ -33,7 +33,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
   add(
     "--images",
     metavar="DIR",
-    help="where relative paths of pictures begin (default: beside each file)",
+    help="folder or zip where relative paths of pictures begin (default: "
+    "beside each file)",
   )
   add(
     "--allow-outside",
@@ -107,6 +108,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
   from emma_jax.data.ingest import sequences
 
   _check_flags(args)
+  _check_images(args.images)
   return {
     "form": args.format,
     "columns": _columns(args.columns),
@@ -126,6 +128,13 @@ def _check_flags(args: argparse.Namespace) -> None:
       raise common.UserError(
         f"--{flag} says how rows are read; folders of records are read already."
       )
+
+
+def _check_images(path: str | None) -> None:
+  """UserError for what no picture can be found in."""
+  zipped = path and path.lower().endswith(".zip") and os.path.isfile(path)
+  if path and not os.path.isdir(path) and not zipped:
+    raise common.UserError(f"--images {path} is neither a folder nor a zip.")
 
 
 def _columns(text: str) -> dict[str, str]:

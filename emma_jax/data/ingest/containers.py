@@ -15,6 +15,7 @@ from typing import Any
 from emma_jax.data.ingest import files, folders, sequences, trees
 from emma_jax.data.ingest.files import Item, Part
 from emma_jax.data.ingest.sequences import Options
+from emma_jax.data.pictures import stand_ins
 from emma_jax.data.pictures.images import BadRecord
 
 # Of a part whose rows are the pictures that an imagefolder's tables lack.
@@ -47,9 +48,21 @@ def split(path: str, rows: int, options: Options) -> list[Part]:
   kind = kind_of(path)
   if kind in sequences.KINDS:
     return sequences.split(kind, path, rows, options)
+  if os.path.isfile(path):
+    _check_stand_in(path)
   if kind in _TREES:
     return list(_split_tree(kind, path, rows))
   return files.split(kind, path, rows)
+
+
+def _check_stand_in(path: str) -> None:
+  """ValueError for what was downloaded in a file's place, and is not it."""
+  with open(path, "rb") as file:
+    head = file.read(stand_ins.HEAD)
+  # An archive without files is zeros.
+  instead = stand_ins.told(head) if head.strip(b"\0") else ""
+  if instead:
+    raise ValueError(f"{path} is {instead}.")
 
 
 def read(part: Part, options: Options) -> Iterator[Item]:
@@ -110,7 +123,10 @@ def _of_text(tables: tuple[str, ...]) -> bool:
 
 
 def _named(path: str) -> set[str]:
-  """All that the rows of a folder's or zip's tables name, as its members."""
+  """All that the rows of a folder's or zip's tables name, as its members.
+
+  As trees.composed.
+  """
   tree, found = trees.opened(path), folders.look(path)
   out: set[str] = set()
   for name in found.tables:
@@ -119,7 +135,11 @@ def _named(path: str) -> set[str]:
       for _, row in files.read(part):
         if isinstance(row, dict):
           out |= {
-            posixpath.normpath(posixpath.join(folder, value.replace("\\", "/")))
+            trees.composed(
+              posixpath.normpath(
+                posixpath.join(folder, value.replace("\\", "/"))
+              )
+            )
             for value in _texts(row)
           }
   return out

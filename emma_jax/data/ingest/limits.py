@@ -19,6 +19,8 @@ MEMBERS = 1000
 # An archive that expands more than so many times, once it has given more than
 # FREE bytes, is a bomb: pictures hardly shrink, texts ten times.
 RATIO, FREE = 50, 64 * 2**20
+# Of a text in another encoding: in the wrong one it would become other words.
+ICONV = "iconv -f ENCODING -t UTF-8, of its own encoding: LATIN1, GB18030, ..."
 
 
 class Bomb(ValueError):

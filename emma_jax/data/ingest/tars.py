@@ -24,7 +24,7 @@ import re
 import tempfile
 from typing import IO, Any
 
-from emma_jax.data.ingest import archives, limits, suffixes
+from emma_jax.data.ingest import archives, limits, suffixes, trees
 from emma_jax.data.ingest.archives import Member
 from emma_jax.data.pictures import budget
 from emma_jax.data.pictures.images import BadRecord
@@ -96,7 +96,7 @@ def _groups(members: list[Member]) -> list[Group]:
   newest: dict[str, Group] = {}
   order: list[Group] = []
   for place, member in enumerate(members):
-    key, kind = key_of(member.name)
+    key, kind = key_of(trees.composed(member.name))
     group = newest.get(key)
     if group is None or kind in group.members:
       group = newest[key] = Group(key, {}, place - 1)
@@ -179,6 +179,10 @@ def _add_fields(fields: dict[str, Any], data: bytes, name: str) -> str:
     return f"{name}: {error}"
   if not isinstance(value, dict):
     return f"{name} is a {type(value).__name__}, not an object"
+  value = {k: v for k, v in value.items() if v is not None}
+  differ = sorted(k for k in value if fields.get(k, value[k]) != value[k])
+  if differ:
+    return f"two members of JSON differ in {differ[0]!r}, the last is {name}"
   fields |= value
   return ""
 
@@ -191,7 +195,7 @@ def text_of(data: bytes) -> str:
 
   Raises ValueError for any other encoding.
   """
-  text = _decoded(data)
+  text = _decoded(data).lstrip("\ufeff")  # some editors put a second one
   return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 

@@ -122,6 +122,7 @@ def test_a_member_that_repeats_begins_a_row(tmp_path):
     (b"a\r\nb\r\n", "a\nb"),
     (b"a\rb", "a\nb"),
     ("\ufeffé\n".encode(), "é"),
+    ("\ufeff\ufeffé\n".encode(), "é"),
     ("红\r\n".encode("utf-16"), "红"),
     ("红".encode("utf-32"), "红"),
     ("a\u2028b\x85".encode(), "a\u2028b"),
@@ -140,6 +141,25 @@ def test_texts_and_fields_that_are_none(tmp_path):
   assert [row["a"] for row in rows] == ["红"]
   words = ("1.txt: 'utf-8' codec", "2.json is a list", "3.json: Expecting")
   assert all(w in b for w, b in zip(words, bad, strict=True))
+
+
+def test_several_texts_in_json_of_one_row(tmp_path):
+  """None of two that differ is taken; null says nothing, and hides nothing."""
+  one, other = b'{"text": "a", "n": null}', b'{"text": "b"}'
+  members = [("1.json", one), ("1.meta.json", other)]
+  members += [("2.json", one), ("2.meta.json", one)]
+  members += [("3.txt", b"c"), ("3.json", b'{"caption": null}')]
+  rows, bad = _read(tmp_path / "a.tar", _bytes(*members))
+  (reason,) = bad
+  assert "differ in 'text', the last is 1.meta.json" in reason
+  assert [row.get("text", row.get("caption")) for row in rows] == ["a", "c"]
+
+
+def test_accents_apart_or_as_one_are_one_key(tmp_path):
+  """A Mac writes them apart; most programs that write texts do not."""
+  members = [("e\u0301.jpg", b"1"), ("\xe9.txt", b"a")]
+  rows, bad = _read(tmp_path / "a.tar", _bytes(*members))
+  assert not bad and [(r["image"], r["caption"]) for r in rows] == [(b"1", "a")]
 
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
