@@ -12,10 +12,9 @@ import os
 import posixpath
 from typing import Any
 
-from emma_jax.data.ingest import files, folders, sequences, trees
+from emma_jax.data.ingest import files, folders, limits, sequences, trees
 from emma_jax.data.ingest.files import Item, Part
 from emma_jax.data.ingest.sequences import Options
-from emma_jax.data.pictures import stand_ins
 from emma_jax.data.pictures.images import BadRecord
 
 # Of a part whose rows are the pictures that an imagefolder's tables lack.
@@ -48,21 +47,11 @@ def split(path: str, rows: int, options: Options) -> list[Part]:
   kind = kind_of(path)
   if kind in sequences.KINDS:
     return sequences.split(kind, path, rows, options)
-  if os.path.isfile(path):
-    _check_stand_in(path)
+  if kind == "zip":
+    limits.check_stand_in(path)
   if kind in _TREES:
     return list(_split_tree(kind, path, rows))
   return files.split(kind, path, rows)
-
-
-def _check_stand_in(path: str) -> None:
-  """ValueError for what was downloaded in a file's place, and is not it."""
-  with open(path, "rb") as file:
-    head = file.read(stand_ins.HEAD)
-  # An archive without files is zeros.
-  instead = stand_ins.told(head) if head.strip(b"\0") else ""
-  if instead:
-    raise ValueError(f"{path} is {instead}.")
 
 
 def read(part: Part, options: Options) -> Iterator[Item]:

@@ -18,7 +18,7 @@ _HUMAN, _MODEL = ("human", "user"), ("gpt", "assistant")
 # Phi-3 and OmniGen, MiniCPM, mPLUG-Owl, Qwen.
 _MARKS = re.compile(
   r"<image[ _-]?\d*>|<\|image(_\d+|_pad)?\|>|<image[-_]?(here|placeholder)>|"
-  r"<img_context>|<\|vision_start\|>",
+  r"<img_context>|<video>|<\|vision_start\|>",
   re.IGNORECASE,
 )
 # What a row may have besides, that no record holds.
@@ -107,7 +107,8 @@ def texts(value: Any, key: str, where: str) -> tuple[list[str], list[Any]]:
   for i, turn in enumerate(turns):
     speakers = _MODEL if i % 2 else _HUMAN
     if _speaker(turn) not in speakers:
-      raise BadRecord(where, f"{key}[{i}] is not from {speakers[0]}")
+      name = speakers[key == "messages"]
+      raise BadRecord(where, f"{key}[{i}] is not from {name}")
     name = "value" if "value" in turn else "content"
     if name in turn and isinstance(turn[name], list):
       found.append(_joined(turn[name], f"{key}[{i}]", where, within))

@@ -80,6 +80,7 @@ def split(kind: str, path: str, rows: int) -> list[Part]:
 
   Raises OSError, ValueError or ImportError where it cannot be opened.
   """
+  limits.check_stand_in(path)
   if kind in ("jsonl", "json"):
     if _is_list(kind, path):
       return list(_split_list(path, rows))

@@ -322,6 +322,8 @@ def _text(tree: trees.Tree, name: str, where: str) -> str:
       f"{name} is not UTF-8 (byte {data[error.start]:#x}); save it as UTF-8 "
       f"({limits.ICONV})",
     ) from error
+  except ValueError as error:
+    raise BadRecord(where, f"{name}: {error}") from error
 
 
 def _fields(

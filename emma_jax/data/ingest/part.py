@@ -308,6 +308,8 @@ def stored_of(
   named, form = renamed(row, recipe.columns), recipe.form
   if recipe.mixed:
     named, form = rows.form_of(named, form)
+  else:
+    named = rows.as_given(named, form)
   place = recipe.images_dir or path
   folder, zipped = folder_of(place), files_lib.kind_of(place) == "zip"
   inside = "" if recipe.images_dir else str(named.get(containers.FOLDER, ""))

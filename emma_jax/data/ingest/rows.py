@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
-from emma_jax.data.ingest import conversation
+from emma_jax.data.ingest import conversation, suffixes
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
 from emma_jax.structs import Drawing, Editing, RawPicture, Record, Understanding
@@ -99,6 +99,17 @@ def form_of(row: Row, form: str) -> tuple[Row, str]:
     return row, form
   other = detect(full)
   return (row, form) if other is None else (full, other)
+
+
+def as_given(row: Row, form: str) -> Row:
+  """A row of the format that was asked for, whatever else it might be.
+
+  >>> as_given({"image": "a", "text": "red", "edit_image": "b"}, "captions")
+  {'image': 'a', 'text': 'red'}
+  """
+  if form != "captions":
+    return row
+  return {k: v for k, v in with_file_names(row).items() if k not in OF_EDITS}
 
 
 def _is_empty(value: Any) -> bool:
@@ -190,6 +201,11 @@ def _understanding(
 
 
 def _captions(row: Row, where: str, resolve: Resolve) -> Drawing:
+  others = pictures_of_edits(row)
+  if others:
+    raise BadRecord(
+      where, f"an edit, for it has {others[0]}; name its pictures by --columns"
+    )
   key = next((key for key in CAPTIONS if key in row), "caption")
   prompt = conversation.text(row, key, where)
   return Drawing(prompt=prompt, picture=resolve(row["image"], "image", where))
@@ -247,6 +263,7 @@ def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
     output = output[0]
   target = resolve(output, "output_image", where)
   others = [k for k in pictures_of_edits(row) if k != "output_image"]
+  others += [k for k in ("image", "images", "source") if _is_picture(row, k)]
   if not given and others:
     raise BadRecord(
       where,
@@ -257,6 +274,14 @@ def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
     return Drawing(prompt=instruction, picture=target)
   sources = tuple(resolve(value, "input_images", where) for value in given)
   return Editing(sources=sources, instruction=instruction, target=target)
+
+
+def _is_picture(row: Row, key: str) -> bool:
+  """Whether a value names a picture: `source` may be where a row is from."""
+  value = row.get(key)
+  if isinstance(value, str):
+    return suffixes.is_picture(value)
+  return value is not None and not (isinstance(value, list) and not value)
 
 
 # More special ones first: an X2I2 row would be no caption, but might get one.

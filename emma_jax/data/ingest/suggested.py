@@ -16,7 +16,7 @@ _NAMES = (
   {
     "source": (
       *("source", "source_image", "source_img", "original_image"),
-      *("input_image", "edit_image", "image_src", "before", "input", "image"),
+      *("input_image", "edit_image", "image_src", "before", "image"),
     ),
     "instruction": (
       *("instruction", "edit_prompt", "edit_instruction", "edit"),
@@ -24,7 +24,7 @@ _NAMES = (
     ),
     "target": (
       *("target", "target_image", "target_img", "edited_image"),
-      *("output_image", "image_tgt", "after", "output", "image"),
+      *("output_image", "image_tgt", "after", "image"),
     ),
   },
   {

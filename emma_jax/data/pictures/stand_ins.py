@@ -6,8 +6,9 @@ _SAVE = "save it as JPEG or PNG"
 # Brands of ISO files (bytes 8 to 12): of pictures in HEVC; others are videos.
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
+_POINTER = b"version https://git-lfs"
 _BEGINS = (
-  (b"version https://git-lfs", "a Git LFS pointer; git lfs pull gets the file"),
+  (_POINTER, "a Git LFS pointer; git lfs pull gets the file"),
   (b"\x00\x00\x00\x0cJXL ", f"JPEG XL; {_SAVE}"),
   (b"\xff\x0a", f"JPEG XL; {_SAVE}"),
   (b"8BPS", f"a Photoshop file; {_SAVE}"),
@@ -21,6 +22,11 @@ _TEXTS = (
   ),
   ((b"<svg",), f"an SVG; {_SAVE}"),
 )
+
+
+def is_pointer(head: bytes) -> bool:
+  """Whether it is Git LFS's word for a file: a text like any other."""
+  return head.startswith(_POINTER)
 
 
 def told(head: bytes) -> str:

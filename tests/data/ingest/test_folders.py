@@ -287,6 +287,11 @@ ROWS = {
   ),
   "no JSON": ({"x.png": b"p", "x.json": "{"}, "x", "x.json: no JSON"),
   "a list": ({"x.png": b"p", "x.json": "[1]"}, "x", "is a list, not an object"),
+  "a pointer": (
+    {"x.png": b"p", "x.txt": "version https://git-lfs.github.com/spec/v1\n"},
+    "x",
+    "x.txt: it is a Git LFS pointer",
+  ),
   "two of JSON": (
     {"x.png": b"p", "x.json": '{"text": "a"}', "x.png.json": '{"text": "b"}'},
     "x",
@@ -363,6 +368,10 @@ FOLDER_MISTAKES = {
   "many tables": (
     {f"t-{i}.parquet": b"x" for i in range(3)},
     r"3 tables \(t-0.parquet.*such as '.*/\*.parquet'",
+  ),
+  "a table that is a pointer": (
+    {"metadata.csv": "version https://git-lfs.github.com/spec/v1\noid\n"},
+    "in/metadata.csv is a Git LFS pointer",
   ),
   "tables of splits": (
     {"t/train-0.csv": "x", "t/val-0.csv": "x", "t/notes.csv": "x"},

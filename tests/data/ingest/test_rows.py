@@ -212,6 +212,11 @@ def _read(row, form=None):
       Drawing(prompt="c", picture=B, id="here"),
     ),
     (
+      {"source": "laion", "instruction": "c", "output_image": B},
+      "x2i2",
+      Drawing(prompt="c", picture=B, id="here"),
+    ),
+    (
       {"task_type": "t2i", "instruction": "c", "output_image": B},
       "x2i2",
       Drawing(prompt="c", picture=B, id="here"),
@@ -283,6 +288,7 @@ def test_rows_that_are_none(row, form, reason: str):
       for mark in (
         *("<Image>", "<image1>", "<image_00>", "<|image|>", "<|image_1|>"),
         *("<ImageHere>", "<image-placeholder>", "<IMG_CONTEXT>"),
+        "<video>",
         "<|vision_start|><|image_pad|><|vision_end|>",
       )
     ),
@@ -304,6 +310,10 @@ def test_rows_that_are_none(row, form, reason: str):
         **{"input_images": [A], "input_image": B},
       },
       "input_images and input_image name different",
+    ),
+    *(
+      ({"instruction": "do", "output_image": B, key: value}, "an edit without")
+      for key, value in (("image", A), ("images", [A]), ("source", "a.PNG"))
     ),
     ({"images": [A], "image": B, "texts": [_SAID]}, "different pictures"),
     ({"image": A, "caption": "a\0 \0c\0"}, "caption has zero bytes"),
@@ -328,6 +338,12 @@ def test_an_edit_is_no_drawing(key):
   row = {"image": A, "text": "make it red", key: B}
   assert rows.detect(row) is None
   assert rows.detect(row | {key: None}) == "captions"
+  with pytest.raises(BadRecord, match=f"an edit, for it has {key}; name"):
+    _read(row, "captions")
+  given = rows.as_given(
+    {k: v for k, v in row.items() if k != "image"}, "captions"
+  )
+  assert key not in given and rows.as_given(row, "editing") is row
 
 
 def test_unknown_columns_are_no_format():
@@ -426,3 +442,8 @@ def test_published_columns_are_suggested_and_then_read(columns, flag):
   pairs = dict(pair.split("=") for pair in flag.split(","))
   row = part.renamed(dict.fromkeys(columns, "x"), pairs)
   assert rows.detect(row) in ("editing", "questions", "captions")
+
+
+def test_no_column_is_left_out_by_what_is_suggested():
+  """Alpaca's `input` belongs to its question; no flag says so."""
+  assert not suggested.suggestion(["input", "instruction", "output"])
