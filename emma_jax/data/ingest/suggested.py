@@ -35,15 +35,17 @@ _NAMES = (
 
 
 def none_of_the_formats(columns: Sequence[str]) -> str:
-  """What a conversion says of rows with such columns."""
-  formats = {name: form.keys for name, form in rows.FORMATS.items()}
+  """What a conversion says of rows with such columns: first what to do."""
+  formats = {name: ", ".join(form.keys) for name, form in rows.FORMATS.items()}
+  formats["captions"] += f" and one of {', '.join(rows.CAPTIONS)}"
   like = suggestion(columns)
   if like and rows.pictures_of_edits(dict.fromkeys(columns, "x")):
     like += " (--format captions takes an image and its text alone)"
   return (
-    f"The first rows have the columns {list(columns)}, of none of the formats "
-    f"{formats} (captions: with one of {rows.CAPTIONS} too); name them with "
-    f"--columns OURS=THEIRS{f', perhaps {like}' if like else ''}."
+    f"The first rows have the columns {list(columns)}, of none of the formats; "
+    "name them with --columns OURS=THEIRS of emma-data convert"
+    f"{f', perhaps {like}' if like else ''}. The formats have: "
+    f"{'; '.join(f'{name}: {keys}' for name, keys in formats.items())}."
   )
 
 
