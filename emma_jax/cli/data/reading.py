@@ -72,7 +72,9 @@ def files(patterns: list[str]) -> list[str]:
     if os.path.isdir(pattern):
       out.append(os.path.abspath(pattern))
       continue
-    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+    # A name may have brackets and be no pattern.
+    named = os.path.isfile(pattern) or not glob.has_magic(pattern)
+    found = [pattern] if named else sorted(glob.glob(pattern))
     missing = [name for name in found if not os.path.isfile(name)]
     if missing or not found:
       raise common.UserError(f"No such file: {(missing or [pattern])[0]}")
@@ -98,8 +100,7 @@ def _is_data_set(path: str) -> bool:
   from emma_jax.data.records import card
 
   return os.path.isdir(path) and (
-    os.path.isfile(os.path.join(path, card.FILE))
-    or os.path.isdir(f"{path.rstrip('/')}.partial")
+    card.is_data_set(path) or os.path.isdir(f"{path.rstrip('/')}.partial")
   )
 
 

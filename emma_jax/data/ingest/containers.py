@@ -27,9 +27,9 @@ _TREES = ("folder", "zip")
 def kind_of(path: str) -> str:
   """The kind of an input; ValueError where its name tells none."""
   head = path.partition(":")[0]
+  if head not in sequences.KINDS and os.path.isdir(path):
+    return "folder"  # whatever its name ends in
   kind = head if head in sequences.KINDS else files.kind_of(path)
-  if kind is None and os.path.isdir(path):
-    return "folder"
   if kind is None:
     raise ValueError(
       f"{path}: the name ends in none of {sorted(files.SUFFIXES)}, and is "
