@@ -155,6 +155,9 @@ def check_turns(
     raise BadRecord(
       where, "it has a text of the system, which has no place in the layout"
     )
+  for i, question in enumerate(said[2::2], start=1):
+    if not question.strip():  # the first may be nothing but its picture
+      raise BadRecord(where, f"question {i} is empty")
   if not values or any(IMAGE_MARK in question for question in said[::2]):
     return
   for i, value in enumerate(said):

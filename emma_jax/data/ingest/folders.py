@@ -332,8 +332,9 @@ def _fields(
   """The keys of the JSON beside a picture; `text`: the column of a string."""
   out: dict[str, Any] = {}
   for name in files.get("json", ()):
+    said = _text(tree, name, where)
     try:
-      value = json.loads(_text(tree, name, where))
+      value = json.loads(said)
     except (ValueError, RecursionError) as error:
       raise BadRecord(where, f"{name}: no JSON: {error}") from error
     if isinstance(value, str):

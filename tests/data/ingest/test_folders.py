@@ -309,6 +309,12 @@ def test_mistakes_in_a_row_leave_the_others(tmp_path, name):
   assert sum(isinstance(row, dict) for _, row in _read(path)) == len(CAPTIONS)
 
 
+def test_json_in_another_encoding_is_told_once(tmp_path):
+  files = {"x.png": b"p", "x.json": '{"text": "\xe9"}'.encode("latin-1")}
+  reason = _bad(_write(tmp_path / "in", files))["x"]
+  assert reason.startswith("x.json is not UTF-8 (byte 0xe9); save it as UTF-8")
+
+
 def test_equal_captions_and_utf_16_are_no_mistakes(tmp_path):
   """What Windows' editor saves has a mark that tells it."""
   files = _beside("txt") | {"a.caption": " a cat\n"}

@@ -127,6 +127,11 @@ def _read(row, form=None):
       Understanding(pictures=(A,), turns=(("q", "a"),), id="here"),
     ),
     (
+      {"image": A, "conversations": _talk("") + _talk("q")},
+      "conversations",
+      Understanding(pictures=(A,), turns=(("", "a"), ("q", "a")), id="here"),
+    ),
+    (
       {"image": "", "conversations": _talk("q")},
       "conversations",
       Understanding(pictures=(), turns=(("q", "a"),), id="here"),
@@ -268,6 +273,7 @@ def test_rows_that_are_none(row, form, reason: str):
   "row, reason",
   [
     ({"image": A, "images": [B], "conversations": TALK}, "different pictures"),
+    ({"image": A, "conversations": TALK + _talk(" ")}, "question 1 is empty"),
     ({"video": "v.mp4", "conversations": _talk("<video>q")}, "video is"),
     ({"videos": ["v"], "question": "q", "answer": "a"}, "videos is"),
     ({"audios": ["v"], "messages": _talk("q")}, "audios is"),
