@@ -129,6 +129,13 @@ def pictures() -> list[Case]:
     Case("one byte", b"\xff", "cannot read"),
     Case("random bytes", np.random.default_rng(1).bytes(5000), "cannot read"),
     Case("a web page as .png", b"<!doctype html><html>404", "cannot read"),
+    Case(
+      "a Git LFS pointer",
+      b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+      "a Git LFS pointer",
+    ),
+    Case("HEIC as .png", b"\0\0\0\x18ftypheic" + bytes(99), "it is HEIC"),
+    Case("zeros", bytes(5000), "zeros alone"),
     Case("PDF", b"%PDF-1.7\n" + b" " * 500, "cannot read"),
     Case("SVG", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "cannot read"),
     Case(
@@ -278,6 +285,11 @@ def lines() -> list[Case]:
       "half a character",
       b'{"image": "good.png", "caption": "\\ud83d"}',
       "not Unicode",
+    ),
+    Case(
+      "a caption in UTF-16 without its mark",
+      line(image="good.png", caption="a\0 \0c\0a\0t\0"),
+      "has zero bytes",
     ),
     Case(
       "picture that is not there",

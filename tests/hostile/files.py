@@ -179,7 +179,7 @@ def _lists() -> dict[str, tuple[str, bytes, int, str]]:
       "no JSON: Expecting ',' delimiter",
     ),
     "a list of 200,000 brackets": ("2.json", b"[" * 200_000, 65, "no JSON"),
-    "a list of numbers": ("3.json", b"[1, 2, 3]", 65, "has no rows"),
+    "a list of numbers": ("3.json", b"[1, 2, 3]", 65, "no JSON: Extra data"),
     "a list of no bytes": ("4.json", b"", 65, "has no rows: it is empty"),
     "a list in UTF-16": ("5.json", "[{}]".encode("utf-16"), 2, "is UTF-16"),
     "lines of no bytes": ("6.jsonl", b"", 65, "has no rows: it is empty"),

@@ -33,7 +33,8 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
   add(
     "--images",
     metavar="DIR",
-    help="where relative paths of pictures begin (default: beside each file)",
+    help="folder or zip where relative paths of pictures begin (default: "
+    "beside each file)",
   )
   add(
     "--allow-outside",
@@ -71,7 +72,9 @@ def files(patterns: list[str]) -> list[str]:
     if os.path.isdir(pattern):
       out.append(os.path.abspath(pattern))
       continue
-    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+    # A name may have brackets and be no pattern.
+    named = os.path.isfile(pattern) or not glob.has_magic(pattern)
+    found = [pattern] if named else sorted(glob.glob(pattern))
     missing = [name for name in found if not os.path.isfile(name)]
     if missing or not found:
       raise common.UserError(f"No such file: {(missing or [pattern])[0]}")
@@ -97,8 +100,7 @@ def _is_data_set(path: str) -> bool:
   from emma_jax.data.records import card
 
   return os.path.isdir(path) and (
-    os.path.isfile(os.path.join(path, card.FILE))
-    or os.path.isdir(f"{path.rstrip('/')}.partial")
+    card.is_data_set(path) or os.path.isdir(f"{path.rstrip('/')}.partial")
   )
 
 
@@ -107,6 +109,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
   from emma_jax.data.ingest import sequences
 
   _check_flags(args)
+  _check_images(args.images)
   return {
     "form": args.format,
     "columns": _columns(args.columns),
@@ -126,6 +129,13 @@ def _check_flags(args: argparse.Namespace) -> None:
       raise common.UserError(
         f"--{flag} says how rows are read; folders of records are read already."
       )
+
+
+def _check_images(path: str | None) -> None:
+  """UserError for what no picture can be found in."""
+  zipped = path and path.lower().endswith(".zip") and os.path.isfile(path)
+  if path and not os.path.isdir(path) and not zipped:
+    raise common.UserError(f"--images {path} is neither a folder nor a zip.")
 
 
 def _columns(text: str) -> dict[str, str]:

@@ -67,9 +67,11 @@ def kind(reason: str) -> str:
   'cannot read the picture (N bytes): OSError: truncated (N left)'
   >>> kind("image: no such picture 'a.png'")
   'image: no such picture ...'
+  >>> kind("a.txt is not UTF-8 (3 of 4)")
+  'a.txt is not UTF-8 (N of N)'
   """
   text = re.sub(r"'[^']*'|\"[^\"]*\"", "...", reason)
-  return re.sub(r"-?\b\d[\d.]*", "N", text)[:120]
+  return re.sub(r"(?<![\w-])-?\d[\d.]*", "N", text)[:120]
 
 
 def validate(

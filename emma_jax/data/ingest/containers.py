@@ -12,7 +12,7 @@ import os
 import posixpath
 from typing import Any
 
-from emma_jax.data.ingest import files, folders, sequences, trees
+from emma_jax.data.ingest import files, folders, limits, sequences, trees
 from emma_jax.data.ingest.files import Item, Part
 from emma_jax.data.ingest.sequences import Options
 from emma_jax.data.pictures.images import BadRecord
@@ -27,9 +27,9 @@ _TREES = ("folder", "zip")
 def kind_of(path: str) -> str:
   """The kind of an input; ValueError where its name tells none."""
   head = path.partition(":")[0]
+  if head not in sequences.KINDS and os.path.isdir(path):
+    return "folder"  # whatever its name ends in
   kind = head if head in sequences.KINDS else files.kind_of(path)
-  if kind is None and os.path.isdir(path):
-    return "folder"
   if kind is None:
     raise ValueError(
       f"{path}: the name ends in none of {sorted(files.SUFFIXES)}, and is "
@@ -47,6 +47,8 @@ def split(path: str, rows: int, options: Options) -> list[Part]:
   kind = kind_of(path)
   if kind in sequences.KINDS:
     return sequences.split(kind, path, rows, options)
+  if kind == "zip":
+    limits.check_stand_in(path)
   if kind in _TREES:
     return list(_split_tree(kind, path, rows))
   return files.split(kind, path, rows)
@@ -110,7 +112,10 @@ def _of_text(tables: tuple[str, ...]) -> bool:
 
 
 def _named(path: str) -> set[str]:
-  """All that the rows of a folder's or zip's tables name, as its members."""
+  """All that the rows of a folder's or zip's tables name, as its members.
+
+  As trees.composed.
+  """
   tree, found = trees.opened(path), folders.look(path)
   out: set[str] = set()
   for name in found.tables:
@@ -119,7 +124,11 @@ def _named(path: str) -> set[str]:
       for _, row in files.read(part):
         if isinstance(row, dict):
           out |= {
-            posixpath.normpath(posixpath.join(folder, value.replace("\\", "/")))
+            trees.composed(
+              posixpath.normpath(
+                posixpath.join(folder, value.replace("\\", "/"))
+              )
+            )
             for value in _texts(row)
           }
   return out

@@ -20,6 +20,7 @@ _SIGNS = {"csv": ",;\t", "tsv": "\t"}
 # Keys whose cells are JSON where they begin with a bracket.
 _LISTS = (
   "conversations",
+  "messages",
   "texts",
   "images",
   "source",
@@ -52,7 +53,7 @@ class _Lines:
     except UnicodeDecodeError as error:
       raise csv.Error(
         f"not UTF-8 (byte {line[error.start]:#x}); save the table as UTF-8 "
-        "(iconv -f LATIN1 -t UTF-8)"
+        f"({limits.ICONV})"
       ) from error
 
 
@@ -194,7 +195,8 @@ def _row(
       f"{len(cells)} cells for the {len(names)} columns {names}; a text that "
       'holds the sign between cells stands in quotes (")',
     )
-  row: dict[str, Any] = {n: c.strip() for n, c in zip(names, cells) if n}
+  text = lambda cell: cell.strip().replace("\r\n", "\n")
+  row: dict[str, Any] = {n: text(c) for n, c in zip(names, cells) if n}
   try:
     return row | _typed(row)
   except ValueError as error:

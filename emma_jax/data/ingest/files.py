@@ -1,11 +1,12 @@
 """Files that hold rows: how they are cut into parts, and a part's rows.
 
 .jsonl .ndjson    a JSON object per line
-.json             one list of objects (LLaVA), read without holding it
+.json             one list of objects (LLaVA), read without holding it; each
+                  also under the other's name
 .csv .tsv         a head of column names, and rows, see `delimited`
 .parquet          Hugging Face's: pictures as {bytes, path}; needs pyarrow,
                   the extra "data"
-.tar .tar.gz      WebDataset: files of one key are a row, see `tars`
+.tar .tar.gz ...  WebDataset: files of one key are a row, see `tars`
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import dataclasses
 import json
 import os
 import re
-from typing import Any
+from typing import IO, Any
 
 from emma_jax.data.ingest import delimited, limits, parquet, tars
 from emma_jax.data.pictures.images import BadRecord
@@ -25,6 +26,9 @@ Item = tuple[str, dict[str, Any] | BadRecord]
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}"]', re.DOTALL)
 _STRING_END = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BLOCK = 2**20
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+# What may stand between the objects of a list; two lists may follow each other.
+_BETWEEN = _BLANK + b",[]"
 _KINDS = {
   ".jsonl": "jsonl",
   ".ndjson": "jsonl",
@@ -35,6 +39,10 @@ _KINDS = {
   ".tar": "tar",
   ".tar.gz": "tar",
   ".tgz": "tar",
+  ".tar.bz2": "tar",
+  ".tbz2": "tar",
+  ".tar.xz": "tar",
+  ".txz": "tar",
   ".zip": "zip",
 }
 SUFFIXES = tuple(_KINDS)
@@ -72,10 +80,11 @@ def split(kind: str, path: str, rows: int) -> list[Part]:
 
   Raises OSError, ValueError or ImportError where it cannot be opened.
   """
-  if kind == "jsonl":
+  limits.check_stand_in(path)
+  if kind in ("jsonl", "json"):
+    if _is_list(kind, path):
+      return list(_split_list(path, rows))
     return list(_split_lines(path, rows))
-  if kind == "json":
-    return list(_split_list(path, rows))
   if kind in ("csv", "tsv"):
     return [
       Part(kind=kind, path=path, start=a, stop=b, first=first, rows=count)
@@ -123,6 +132,31 @@ def gather(
   return cuts
 
 
+def _is_list(kind: str, path: str) -> bool:
+  """Whether a file of JSON is one list, rather than lines, by its begin.
+
+  Many write one under the name of the other.
+  """
+  limits.check_encoding(path, by_lines=False)
+  with open(path, "rb") as file:
+    first, other = _next_line(file), _next_line(file)
+  if kind == "json":
+    return not (first.startswith(b"{") and _is_whole(first))
+  return first.startswith(b"[") and not (other and _is_whole(first))
+
+
+def _next_line(file: IO[bytes]) -> bytes:
+  """The begin of the next line that is not blank; b"" at the end."""
+  while line := file.readline(limits.TEXT + 1):
+    if line := line.strip(_BLANK):
+      break
+  return line
+
+
+def _is_whole(text: bytes) -> bool:
+  return not isinstance(_json(text), Exception)
+
+
 def _split_lines(path: str, rows: int) -> Iterator[Part]:
   limits.check_encoding(path, by_lines=True)
   start = at = line = first = 0
@@ -159,26 +193,32 @@ def _lines(part: Part) -> Iterator[Item]:
 
 def parse(text: bytes, where: str) -> dict[str, Any] | BadRecord:
   """One JSON object of bytes."""
-  try:
-    row = json.loads(text.decode("utf-8-sig"))
-  except (ValueError, RecursionError) as error:
-    return BadRecord(where, f"no JSON: {error}")
+  row = _json(text)
+  if isinstance(row, Exception):
+    return BadRecord(where, f"no JSON: {row}")
   if not isinstance(row, dict):
     return BadRecord(where, f"{type(row).__name__} instead of a JSON object")
   return row
 
 
+def _json(text: bytes) -> Any:
+  """What JSON says, or the error."""
+  try:
+    return json.loads(text.decode("utf-8-sig"))
+  except (ValueError, RecursionError) as error:
+    return error
+
+
 def _split_list(path: str, rows: int) -> Iterator[Part]:
-  limits.check_encoding(path, by_lines=False)
   start = stop = first = count = 0
   with open(path, "rb") as file:
-    head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    head = file.read(4096).strip(_BLANK)
   if not head:
     return
   if not head.startswith(b"["):
     raise ValueError(
-      f"{path} begins with {head[:20]!r}, not with the '[' of a JSON list; "
-      "name JSON lines .jsonl."
+      f"{path} begins with {head[:20]!r}, not with the '[' of a JSON list, "
+      "nor is its first line an object."
     )
   for begin, end in spans(path, 0, os.path.getsize(path), depth=1):
     if count % rows == 0:
@@ -216,21 +256,35 @@ def spans(
 ) -> Iterator[tuple[int, int]]:
   """(begin, end) in bytes of the objects that lie `depth` brackets deep.
 
-  Brackets that do not close make one last span up to `stop`, which will be no
-  JSON and is counted as such.
+  Brackets that do not close make one last span up to `stop`, and what else
+  stands between two objects is one; both are no objects and counted as such.
   """
-  level, begin = 0, start
-  for at, character in _brackets(path, start, stop):
-    if character in b"{[":
-      if level == depth:
-        begin = at
-      level += 1
+  level, begin, done = 0, start, start
+  with open(path, "rb") as file:
+    for at, character in _brackets(path, start, stop):
+      if character in b"{[":
+        if level == depth:
+          yield from _stray(file, done, at)
+          begin = at
+        level += 1
+      else:
+        level -= 1
+        if level == depth:
+          yield begin, at + 1
+          done = at + 1
+    if level > depth:
+      yield begin, stop
     else:
-      level -= 1
-      if level == depth:
-        yield begin, at + 1
-  if level > depth:
-    yield begin, stop
+      yield from _stray(file, done, stop)
+
+
+def _stray(file: IO[bytes], start: int, stop: int) -> Iterator[tuple[int, int]]:
+  """The span of what stands between objects and is none."""
+  text = os.pread(file.fileno(), min(stop - start, limits.TEXT), start)
+  begin = start + len(text) - len(text.lstrip(_BETWEEN))
+  if text.strip(_BETWEEN):
+    whole = len(text) == stop - start
+    yield begin, start + len(text.rstrip(_BETWEEN)) if whole else stop
 
 
 def _brackets(path: str, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

@@ -19,14 +19,14 @@ import functools
 import json
 import os
 import posixpath
+import re
 from typing import Any, NamedTuple
 
-from emma_jax.data.ingest import limits, suffixes, tars, trees
+from emma_jax.data.ingest import layouts, limits, suffixes, tars, trees
 from emma_jax.data.pictures.images import BadRecord
 
 TABLES = ("jsonl", "ndjson", "csv", "tsv", "parquet", "json")
 _METADATA = ("jsonl", "csv", "tsv", "parquet")
-_SPLITS = ("train", "training", "test", "validation", "valid", "val", "dev")
 # Names of the folders of edits, and what may hold their instructions.
 _SOURCE = ("source", "input", "control", "before")
 _TARGET = ("target", "output", "edited", "after")
@@ -80,9 +80,18 @@ def _look(tree: Any) -> Found:
     _check_splits(tree, sorted(tops))
     return Found(groups=tuple(groups), lost=(*tree.refused, *lost))
   tables = [n for n in names if suffixes.of(n) in TABLES]
-  if len(tables) == 1:
+  if len(tables) == 1 or (tables and len(set(map(_unnumbered, tables))) == 1):
     return Found(tuple(tables), lost=tree.refused)
-  raise ValueError(_nothing(tree, names, tables))
+  raise ValueError(layouts.nothing(tree.path, names, tables, tree.refused))
+
+
+def _unnumbered(name: str) -> str:
+  """The same for the shards of one set, as Hugging Face numbers them.
+
+  >>> _unnumbered("data/train-00001-of-00002.parquet")
+  'data/train.parquet'
+  """
+  return re.sub(r"-\d+-of-\d+(?=\.)", "", name)
 
 
 def read(path: str, start: int, stop: int) -> Iterator[Item]:
@@ -103,12 +112,15 @@ def read(path: str, start: int, stop: int) -> Iterator[Item]:
 
 
 def without_row(path: str, named: set[str]) -> tuple[tuple[str, str], ...]:
-  """(picture, why) of those of an imagefolder that no row has named."""
+  """(picture, why) of those of an imagefolder that no row has named.
+
+  `named`: as trees.composed.
+  """
   tree, (first, *_) = trees.opened(path), look(path).tables
   return tuple(
     (name, f"no row of {posixpath.basename(first)} names this picture")
     for name in tree.names
-    if suffixes.is_picture(name) and name not in named
+    if suffixes.is_picture(name) and trees.composed(name) not in named
   )
 
 
@@ -139,12 +151,11 @@ def _check_metadata(tree: trees.Tree, metadata: list[str]) -> None:
 
 def _check_splits(tree: trees.Tree, folders: list[str]) -> None:
   """ValueError for folders of which several are named as splits."""
-  splits = [f for f in folders if posixpath.basename(f).lower() in _SPLITS]
+  splits = [
+    f for f in folders if posixpath.basename(f).lower() in layouts.SPLITS
+  ]
   if len(splits) > 1:
-    raise ValueError(
-      f"{tree.path} holds several splits, {', '.join(splits)}: convert each "
-      "by itself, so that none is trained on that is to be held out."
-    )
+    raise ValueError(layouts.several_splits(tree.path, splits))
 
 
 def _edits(names: list[str], root: str) -> tuple[list[Group], list[str]]:
@@ -171,7 +182,7 @@ def _edits(names: list[str], root: str) -> tuple[list[Group], list[str]]:
         below = name.removeprefix(home)  # beside those folders
     else:
       continue
-    key = home.removeprefix(root) + os.path.splitext(below)[0]
+    key = trees.composed(home.removeprefix(root) + os.path.splitext(below)[0])
     found.setdefault(key, {}).setdefault(column, []).append(name)
   # A JSON beside no picture may be of the whole folder.
   sound = {k: v for k, v in found.items() if set(v) != {"json"}}
@@ -210,9 +221,12 @@ def _captioned(names: list[str]) -> list[Group]:
   """Groups of pictures and the texts beside them."""
   found: dict[str, dict[str, list[str]]] = {}
   others: dict[str, str] = {}
+  pictures = {trees.composed(n) for n in names if suffixes.is_picture(n)}
   for name in names:
-    key, end = os.path.splitext(name)
+    key, end = os.path.splitext(trees.composed(name))
     end = end[1:].lower()
+    if key in pictures and end not in suffixes.PICTURES:  # a.png.txt
+      key = os.path.splitext(key)[0]
     if end in suffixes.PICTURES:
       column = "image"
     elif end in suffixes.TEXTS and not suffixes.is_about(name):
@@ -240,34 +254,6 @@ def _groups(found: Mapping[str, Mapping[str, list[str]]]) -> list[Group]:
     )
     for key, files in sorted(found.items())
   ]
-
-
-def _nothing(tree: trees.Tree, names: list[str], tables: list[str]) -> str:
-  """Why a folder is none of the kinds, and what would make it one."""
-  pictures = [name for name in names if suffixes.is_picture(name)]
-  if not names:
-    left = [f" but {name} ({why})" for name, why in tree.refused[:1]]
-    return f"{tree.path} has no files in it{''.join(left)}."
-  if len(tables) > 1:
-    return (
-      f"{tree.path} has {len(tables)} tables ({', '.join(tables[:3])}, ...); "
-      f"name those that belong together, such as '{tree.path}/*."
-      f"{suffixes.of(tables[0])}'."
-    )
-  if pictures:
-    return (
-      f"{tree.path} has {len(pictures)} pictures and no captions: put a text "
-      f"of the same name beside each ({pictures[0]} and "
-      f"{os.path.splitext(pictures[0])[0]}.txt, .caption or .json), or a "
-      "metadata.csv with the columns file_name and text."
-    )
-  ends = sorted({suffixes.of(name) or "none" for name in names})
-  return (
-    f"{tree.path} has neither pictures with captions nor a table of them: its "
-    f"{len(names)} files end in {', '.join(ends[:6])}. Pictures end in "
-    f"{', '.join(suffixes.PICTURES)}; a data set that `emma-data convert` "
-    "wrote has a dataset.json."
-  )
 
 
 # ------------------------------------------------------------------ rows
@@ -334,8 +320,10 @@ def _text(tree: trees.Tree, name: str, where: str) -> str:
     raise BadRecord(
       where,
       f"{name} is not UTF-8 (byte {data[error.start]:#x}); save it as UTF-8 "
-      "(iconv -f LATIN1 -t UTF-8)",
+      f"({limits.ICONV})",
     ) from error
+  except ValueError as error:
+    raise BadRecord(where, f"{name}: {error}") from error
 
 
 def _fields(
@@ -344,8 +332,9 @@ def _fields(
   """The keys of the JSON beside a picture; `text`: the column of a string."""
   out: dict[str, Any] = {}
   for name in files.get("json", ()):
+    said = _text(tree, name, where)
     try:
-      value = json.loads(_text(tree, name, where))
+      value = json.loads(said)
     except (ValueError, RecursionError) as error:
       raise BadRecord(where, f"{name}: no JSON: {error}") from error
     if isinstance(value, str):
@@ -354,5 +343,10 @@ def _fields(
       raise BadRecord(
         where, f"{name} is a {type(value).__name__}, not an object"
       )
-    out |= {k: v for k, v in value.items() if v is not None}
+    value = {k: v for k, v in value.items() if v is not None}
+    differ = sorted(k for k in value if out.get(k, value[k]) != value[k])
+    if differ:
+      both = " and ".join(files["json"])
+      raise BadRecord(where, f"{both} differ in {differ[0]!r}; keep one")
+    out |= value
   return out

@@ -17,7 +17,13 @@ import shutil
 from typing import Any, NamedTuple
 
 from emma_jax import files, locks, ranges
-from emma_jax.data.ingest import containers, pool, rejected_rows, rows
+from emma_jax.data.ingest import (
+  containers,
+  pool,
+  rejected_rows,
+  rows,
+  suggested,
+)
 from emma_jax.data.ingest import part as part_lib
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import card as card_lib
@@ -229,13 +235,7 @@ def _detect(parts: Sequence[containers.Part], recipe: part_lib.Recipe) -> str:
       if bad
       else f"{names} has no rows."
     )
-  like = rows.suggestion(seen)
-  raise ConversionError(
-    f"The first rows have the columns {seen}, of none of the formats "
-    f"{ {k: f.keys for k, f in rows.FORMATS.items()} } (captions: with one of "
-    f"{rows.CAPTIONS} too); name them with --columns OURS=THEIRS"
-    + (f", perhaps {like}." if like else ".")
-  )
+  raise ConversionError(suggested.none_of_the_formats(seen))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,10 @@ time; what all workers hold together is the matter of `budget`.
 """
 
 from collections.abc import Iterator
+import os
 from typing import IO, Any
 
+from emma_jax.data.pictures import stand_ins
 from emma_jax.data.pictures.bad_record import MAX_BYTES
 
 # Decompressed bytes of a row with all its pictures.
@@ -19,6 +21,8 @@ MEMBERS = 1000
 # An archive that expands more than so many times, once it has given more than
 # FREE bytes, is a bomb: pictures hardly shrink, texts ten times.
 RATIO, FREE = 50, 64 * 2**20
+# Of a text in another encoding: in the wrong one it would become other words.
+ICONV = "iconv -f ENCODING -t UTF-8, of its own encoding: LATIN1, GB18030, ..."
 
 
 class Bomb(ValueError):
@@ -85,3 +89,15 @@ def check_encoding(path: str, by_lines: bool) -> None:
     raise ValueError(
       f"{path} ends its lines in CR alone; make that LF (tr '\\r' '\\n')."
     )
+
+
+def check_stand_in(path: str) -> None:
+  """ValueError for what was downloaded in a file's place, and is not it."""
+  if not os.path.isfile(path):
+    return  # who opens it says so
+  with open(path, "rb") as file:
+    head = file.read(stand_ins.HEAD)
+  # An archive without files is zeros.
+  instead = stand_ins.told(head) if head.strip(b"\0") else ""
+  if instead:
+    raise ValueError(f"{path} is {instead}.")

@@ -111,7 +111,8 @@ class Recipe:
     form: a name of rows.FORMATS.
     tokenizer: counts the text tokens of the side file.
     columns: our key -> the input's, for rows with other names.
-    images_dir: relative paths of pictures begin here; None: beside the file.
+    images_dir: relative paths of pictures begin here, in a folder or a zip;
+      None: beside the file.
     dataset: name that every record carries as its origin.
     stem: label of understanding records that have none of their own.
     weight: of records that have none of their own.
@@ -307,15 +308,17 @@ def stored_of(
   named, form = renamed(row, recipe.columns), recipe.form
   if recipe.mixed:
     named, form = rows.form_of(named, form)
-  folder = recipe.images_dir or folder_of(path)
-  zipped = files_lib.kind_of(path) == "zip" and not recipe.images_dir
-  inside = str(named.get(containers.FOLDER, ""))
+  else:
+    named = rows.as_given(named, form)
+  place = recipe.images_dir or path
+  folder, zipped = folder_of(place), files_lib.kind_of(place) == "zip"
+  inside = "" if recipe.images_dir else str(named.get(containers.FOLDER, ""))
   left = limits.ROW
 
   def resolve(value: Any, key: str, where: str) -> bytes:
     nonlocal left
     if zipped:
-      value = trees.picture(path, inside, value, key, where)
+      value = trees.picture(place, inside, value, key, where)
     data = encoded(value, key, where, folder, recipe.allow_outside, left)
     left -= len(data)
     return data

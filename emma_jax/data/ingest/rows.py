@@ -4,6 +4,8 @@ Keys as published; emma_jax/data/README.md has an example of each:
 
   conversations  LLaVA, LLaVA-OneVision, this project: `conversations`, and
                  `image` or `images`, which may be absent
+  messages       OpenAI, LLaMA-Factory, Hugging Face: `messages` of {role,
+                 content}, and pictures as above or within a content's parts
   finevision     FineVision: `images`, `texts` of {user, assistant}
   captions       `image`, and `caption` or another of CAPTIONS
   editing        this project: `source` (or a list of them), `instruction`,
@@ -19,23 +21,24 @@ imagefolder, `file_name` stands for `image`, `file_names` for `images`, and
 `X_file_name` for X.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
-import difflib
 from typing import Any
 
+from emma_jax.data.ingest import conversation, suffixes
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.data.records import schema
 from emma_jax.structs import Drawing, Editing, RawPicture, Record, Understanding
 
 # The first of these that a row has is its caption.
 CAPTIONS = ("caption", "text", "prompt", "txt")
-# Parts of the names that others give to our columns.
-_SOUNDS = {
-  "image": ("image", "img", "picture", "photo", "file", "path", "jpg", "png"),
-  "caption": ("caption", "desc", "title", "label", "alt", "text", "prompt"),
-}
-_HUMAN, _MODEL = ("human", "user"), ("gpt", "assistant")
+
+# Pictures of edits in sets that name a text as drawings do.
+OF_EDITS = (
+  *("source_image", "source_img", "src_img", "input_image", "original_image"),
+  *("target_image", "target_img", "output_image", "edited_image", "edited_img"),
+  "edit_image",
+)
 
 Row = Mapping[str, Any]
 # (value of a row, its key, where) -> picture; BadRecord where there is none.
@@ -63,8 +66,21 @@ def detect(row: Row) -> str | None:
 
 def _has(row: Row, form: str) -> bool:
   return all(key in row for key in FORMATS[form].keys) and (
-    form != "captions" or any(key in row for key in CAPTIONS)
+    form != "captions"
+    or (any(key in row for key in CAPTIONS) and not pictures_of_edits(row))
   )
+
+
+def pictures_of_edits(row: Row) -> list[str]:
+  """Keys by which others name the pictures of an edit, beside ours.
+
+  A row that has them is no drawing, whatever else it has: its text says what to
+  change.
+
+  >>> pictures_of_edits({"image": "a", "prompt": "red", "edit_image": "b"})
+  ['edit_image']
+  """
+  return [key for key in OF_EDITS if not _is_empty(row.get(key))]
 
 
 def form_of(row: Row, form: str) -> tuple[Row, str]:
@@ -83,6 +99,17 @@ def form_of(row: Row, form: str) -> tuple[Row, str]:
     return row, form
   other = detect(full)
   return (row, form) if other is None else (full, other)
+
+
+def as_given(row: Row, form: str) -> Row:
+  """A row of the format that was asked for, whatever else it might be.
+
+  >>> as_given({"image": "a", "text": "red", "edit_image": "b"}, "captions")
+  {'image': 'a', 'text': 'red'}
+  """
+  if form != "captions":
+    return row
+  return {k: v for k, v in with_file_names(row).items() if k not in OF_EDITS}
 
 
 def _is_empty(value: Any) -> bool:
@@ -126,72 +153,61 @@ def with_file_names(row: Row) -> Row:
   return out
 
 
-def suggestion(columns: Sequence[str]) -> str:
-  """A --columns for columns whose names sound like ours; "" where none do.
-
-  >>> suggestion(["photo_path", "description"])
-  '--columns image=photo_path,caption=description'
-  """
-  found: dict[str, str] = {}
-  for ours, words in _SOUNDS.items():
-    like = [c for c in columns if any(w in c.lower() for w in words)]
-    like += difflib.get_close_matches(ours, columns, 1, 0.7)
-    fresh = [c for c in like if c not in found.values()]
-    if ours not in columns and fresh:
-      found[ours] = fresh[0]
-  has = set(found) | set(columns)
-  if not found or not has >= {"image", "caption"}:
-    return ""
-  return "--columns " + ",".join(f"{k}={v}" for k, v in found.items())
-
-
 def stem_of(row: Row, where: str) -> int:
   """The code of `stem`, one of `schema.STEM_VALUES`; or BadRecord."""
   return schema.stem_code(row.get("stem"), where)
 
 
 def _conversations(row: Row, where: str, resolve: Resolve) -> Understanding:
-  images = row["images"] if row.get("images") is not None else row.get("image")
-  values = [] if images is None else images
-  values = list(values) if isinstance(values, (list, tuple)) else [values]
-  turns = _listed(row["conversations"])
-  if not isinstance(turns, list) or not turns or len(turns) % 2:
-    raise BadRecord(where, "conversations are not pairs of turns")
-  texts = []
-  for i, turn in enumerate(turns):
-    speakers = _MODEL if i % 2 else _HUMAN
-    if not isinstance(turn, dict) or turn.get("from") not in speakers:
-      raise BadRecord(where, f"conversations[{i}] is not from {speakers[0]}")
-    texts.append(_text(turn, "value", where))
+  key = "conversations" if "conversations" in row else "messages"
+  texts, within = conversation.texts(row[key], key, where)
+  values = conversation.pictures(row, where)
+  if values and within:
+    raise BadRecord(
+      where, f"pictures both in {key} and in the column of pictures; keep one"
+    )
+  return _understanding(row, where, resolve, values or within, texts)
+
+
+def _finevision(row: Row, where: str, resolve: Resolve) -> Understanding:
+  turns, values = conversation.listed(row["texts"]), row["images"]
+  if not isinstance(turns, list) or not turns:
+    raise BadRecord(where, "texts is not a list of turns")
+  if not isinstance(values, (list, type(None))):
+    raise BadRecord(where, f"images is a {type(values).__name__}, not a list")
+  for turn in turns:
+    if not isinstance(turn, dict):
+      raise BadRecord(where, f"texts holds {turn!r}, not user and assistant")
+  texts = [
+    conversation.text(turn, key, where)
+    for turn in turns
+    for key in ("user", "assistant")
+  ]
+  given = conversation.pictures(row, where)
+  return _understanding(row, where, resolve, given, texts)
+
+
+def _understanding(
+  row: Row, where: str, resolve: Resolve, values: list[Any], texts: list[str]
+) -> Understanding:
+  """Of pictures, and of questions and answers in turn."""
+  conversation.check_turns(row, values, texts, where)
+  key = "images" if row.get("images") is not None else "image"
   return Understanding(
-    pictures=tuple(resolve(v, "image", where) for v in values),
+    pictures=tuple(resolve(value, key, where) for value in values),
     turns=tuple(zip(texts[::2], texts[1::2])),
     stem=stem_of(row, where),
   )
 
 
-def _finevision(row: Row, where: str, resolve: Resolve) -> Understanding:
-  turns, values = _listed(row["texts"]), row["images"] or []
-  if not isinstance(turns, list) or not turns:
-    raise BadRecord(where, "texts is not a list of turns")
-  if not isinstance(values, list):
-    raise BadRecord(where, f"images is a {type(values).__name__}, not a list")
-  for turn in turns:
-    if not isinstance(turn, dict):
-      raise BadRecord(where, f"texts holds {turn!r}, not user and assistant")
-  return Understanding(
-    pictures=tuple(resolve(v, "images", where) for v in values),
-    turns=tuple(
-      (_text(turn, "user", where), _text(turn, "assistant", where))
-      for turn in turns
-    ),
-    stem=stem_of(row, where),
-  )
-
-
 def _captions(row: Row, where: str, resolve: Resolve) -> Drawing:
+  others = pictures_of_edits(row)
+  if others:
+    raise BadRecord(
+      where, f"an edit, for it has {others[0]}; name its pictures by --columns"
+    )
   key = next((key for key in CAPTIONS if key in row), "caption")
-  prompt = _text(row, key, where)
+  prompt = conversation.text(row, key, where)
   return Drawing(prompt=prompt, picture=resolve(row["image"], "image", where))
 
 
@@ -204,26 +220,22 @@ def _editing(row: Row, where: str, resolve: Resolve) -> Editing:
     )
   return Editing(
     sources=tuple(resolve(value, "source", where) for value in sources),
-    instruction=_text(row, "instruction", where),
+    instruction=conversation.instruction(row, "instruction", where),
     target=resolve(row["target"], "target", where),
   )
 
 
 def _questions(row: Row, where: str, resolve: Resolve) -> Understanding:
-  images = row["images"] if row.get("images") is not None else row.get("image")
-  values = [] if images in (None, "") else images
-  values = list(values) if isinstance(values, (list, tuple)) else [values]
-  return Understanding(
-    pictures=tuple(resolve(v, "image", where) for v in values),
-    turns=((_text(row, "question", where), _text(row, "answer", where)),),
-    stem=stem_of(row, where),
+  texts = [conversation.text(row, key, where) for key in ("question", "answer")]
+  return _understanding(
+    row, where, resolve, conversation.pictures(row, where), texts
   )
 
 
 def _pix2pix(row: Row, where: str, resolve: Resolve) -> Editing:
   return Editing(
     sources=(resolve(row["input_image"], "input_image", where),),
-    instruction=_text(row, "edit_prompt", where),
+    instruction=conversation.instruction(row, "edit_prompt", where),
     target=resolve(row["edited_image"], "edited_image", where),
   )
 
@@ -236,7 +248,7 @@ def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
   # Paraphrases of one edit, of which the last is the most detailed.
   return Editing(
     sources=(resolve(row["src_img"], "src_img", where),),
-    instruction=_text(
+    instruction=conversation.instruction(
       {"edited_prompt_list": prompts[-1]}, "edited_prompt_list", where
     ),
     target=resolve(row["edited_img"], "edited_img", where),
@@ -244,37 +256,38 @@ def _omniedit(row: Row, where: str, resolve: Resolve) -> Editing:
 
 
 def _x2i2(row: Row, where: str, resolve: Resolve) -> Record:
-  given = row.get("input_images") or []
-  given = list(given) if isinstance(given, (list, tuple)) else [given]
-  instruction = _text(row, "instruction", where)
+  given = conversation.pictures(row, where, ("input_images", "input_image"))
+  instruction = conversation.instruction(row, "instruction", where)
   output = row["output_image"]
   if isinstance(output, list) and len(output) == 1:
     output = output[0]
   target = resolve(output, "output_image", where)
+  others = [k for k in pictures_of_edits(row) if k != "output_image"]
+  others += [k for k in ("image", "images", "source") if _is_picture(row, k)]
+  if not given and others:
+    raise BadRecord(
+      where,
+      f"an edit without input_images, whose source may be {others[0]}; name it "
+      f"by --columns input_images={others[0]}",
+    )
   if not given:
     return Drawing(prompt=instruction, picture=target)
   sources = tuple(resolve(value, "input_images", where) for value in given)
   return Editing(sources=sources, instruction=instruction, target=target)
 
 
-def _listed(value: Any) -> Any:
-  """TensorFlow Datasets give a list of dicts as a dict of lists."""
-  if isinstance(value, dict) and value:
-    columns = [v for v in value.values() if isinstance(v, list)]
-    if len(columns) == len(value) and len(set(map(len, columns))) == 1:
-      return [dict(zip(value, cells)) for cells in zip(*columns)]
-  return value
-
-
-def _text(row: Row, key: str, where: str) -> str:
-  if not isinstance(row[key], str):
-    raise BadRecord(where, f"{key} is {row[key]!r}, not a text")
-  return row[key]
+def _is_picture(row: Row, key: str) -> bool:
+  """Whether a value names a picture: `source` may be where a row is from."""
+  value = row.get(key)
+  if isinstance(value, str):
+    return suffixes.is_picture(value)
+  return value is not None and not (isinstance(value, list) and not value)
 
 
 # More special ones first: an X2I2 row would be no caption, but might get one.
 FORMATS = {
   "conversations": Format(("conversations",), "understanding", _conversations),
+  "messages": Format(("messages",), "understanding", _conversations),
   "finevision": Format(("images", "texts"), "understanding", _finevision),
   "omniedit": Format(
     ("src_img", "edited_img", "edited_prompt_list"), "editing", _omniedit

@@ -4,10 +4,11 @@
 
   {"__key__": "000123", "image": bytes, "caption": text, ...}
 
-where the JSON's own keys come last and win. A key ends at the first dot behind
-which only words follow; what stands between it and the last dot names a picture
-or a text: `000123.source.png` is the key "source", `v1.2.jpg` the key "v1.2" of
-its row. A folder belongs to the key. A member that repeats begins a new row.
+where the JSON's own keys come last and win, but for pictures. A key ends at the
+first dot behind which only words follow; what stands between it and the last
+dot names a picture or a text: `000123.source.png` is the key "source",
+`v1.2.jpg` the key "v1.2" of its row. A folder belongs to the key. A member that
+repeats begins a new row.
 
 An archive is looked through before a row of it is read: what is damaged or a
 bomb is known by then, and which members belong together. Where those do not
@@ -24,9 +25,9 @@ import re
 import tempfile
 from typing import IO, Any
 
-from emma_jax.data.ingest import archives, limits, suffixes
+from emma_jax.data.ingest import archives, limits, suffixes, trees
 from emma_jax.data.ingest.archives import Member
-from emma_jax.data.pictures import budget
+from emma_jax.data.pictures import budget, stand_ins
 from emma_jax.data.pictures.images import BadRecord
 
 # The first dot behind which only words stand.
@@ -96,7 +97,7 @@ def _groups(members: list[Member]) -> list[Group]:
   newest: dict[str, Group] = {}
   order: list[Group] = []
   for place, member in enumerate(members):
-    key, kind = key_of(member.name)
+    key, kind = key_of(trees.composed(member.name))
     group = newest.get(key)
     if group is None or kind in group.members:
       group = newest[key] = Group(key, {}, place - 1)
@@ -134,9 +135,19 @@ def _row(
     bad = _add(row, fields, kind, member, file) if _is_read(kind) else ""
     if bad:
       return BadRecord(where, bad)
-  row |= fields
+  # A picture that is here is not looked for by the path it once had.
+  named = fields.get("images")
+  if isinstance(row.get("image"), bytes) and _is_one_path(named):
+    del fields["images"]
+  row |= {k: v for k, v in fields.items() if not isinstance(row.get(k), bytes)}
   row.setdefault("id", group.key)
   return row
+
+
+def _is_one_path(value: Any) -> bool:
+  return (
+    isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
+  )
 
 
 def _add(
@@ -151,6 +162,8 @@ def _add(
   if member.sparse:
     return f"{member.name} is a sparse file; make the archive without --sparse"
   is_text = last not in suffixes.PICTURES
+  if is_text and name in suffixes.PICTURES:  # 7.jpg.txt is of 7.jpg
+    name = ""
   if is_text and member.size > limits.TEXT:
     return f"{member.name}: {limits.too_long(member.size)}"
   file.seek(member.start)
@@ -179,6 +192,10 @@ def _add_fields(fields: dict[str, Any], data: bytes, name: str) -> str:
     return f"{name}: {error}"
   if not isinstance(value, dict):
     return f"{name} is a {type(value).__name__}, not an object"
+  value = {k: v for k, v in value.items() if v is not None}
+  differ = sorted(k for k in value if fields.get(k, value[k]) != value[k])
+  if differ:
+    return f"two members of JSON differ in {differ[0]!r}, the last is {name}"
   fields |= value
   return ""
 
@@ -189,9 +206,11 @@ def text_of(data: bytes) -> str:
   >>> text_of("﻿ a\\r\\nb\\n".encode())
   'a\\nb'
 
-  Raises ValueError for any other encoding.
+  Raises ValueError for any other encoding, and for what is another's pointer.
   """
-  text = _decoded(data)
+  if stand_ins.is_pointer(data):
+    raise ValueError(f"it is {stand_ins.told(data)}")
+  text = _decoded(data).lstrip("\ufeff")  # some editors put a second one
   return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 

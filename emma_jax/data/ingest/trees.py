@@ -10,7 +10,8 @@ import os
 import posixpath
 import struct
 import tempfile
-from typing import Protocol
+from typing import Any, Protocol
+import unicodedata
 import zipfile
 import zlib
 
@@ -177,10 +178,23 @@ def picture(
   name = posixpath.normpath(posixpath.join(folder, value.replace("\\", "/")))
   if name.startswith(("../", "/")) or name == "..":
     raise Outside(where, f"{key}: {value!r} is outside of {path}")
-  tree = opened(path)
-  if name not in tree.names:
+  tree: Any = opened(path)  # hashed by what it is, not by content
+  names = _by_form(tree)
+  # Two names that look the same are told apart by their bytes.
+  found = name if name in tree.names else names.get(composed(name))
+  if found is None:
     raise BadRecord(where, f"{missing(key, value)} in {path}")
-  return tree.read(name, MAX_BYTES)
+  return tree.read(found, MAX_BYTES)
+
+
+def composed(name: str) -> str:
+  """A name with each letter and its accent as one: a Mac writes them apart."""
+  return unicodedata.normalize("NFC", name)
+
+
+@functools.lru_cache(maxsize=8)
+def _by_form(tree: Any) -> dict[str, str]:
+  return {composed(name): name for name in tree.names}
 
 
 def _refused(member: zipfile.ZipInfo, name: str) -> str:

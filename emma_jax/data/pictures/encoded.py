@@ -5,6 +5,7 @@ import io
 import os
 import re
 from typing import Any
+import unicodedata
 
 import numpy as np
 from PIL import Image
@@ -51,6 +52,12 @@ def encoded(
   if isinstance(value, dict) and ("bytes" in value or "path" in value):
     given = value.get("bytes")
     value = value.get("path") if given is None else given
+  if isinstance(value, Image.Image):
+    raise BadRecord(
+      where,
+      f"{key} is a picture that is decoded already; give the bytes of its file "
+      f"(Hugging Face: cast_column({key!r}, Image(decode=False)))",
+    )
   if isinstance(value, np.ndarray):
     value = png(images.load_picture(value, where))
   if isinstance(value, (bytes, bytearray, memoryview)):
@@ -74,8 +81,8 @@ def path_of(
   if not isinstance(value, str) or not value:
     raise BadRecord(where, f"{key} is {value!r:.80}, not a path")
   path = os.path.join(folder, value)
-  if "\\" in value and not os.path.isfile(path):  # written by Windows
-    path = os.path.join(folder, value.replace("\\", "/"))
+  if not os.path.isfile(path):
+    path = _written_otherwise(folder, value) or path
   # A pipe or a device would be read for ever.
   if "\0" in path or not os.path.isfile(path):
     raise BadRecord(where, missing(key, value))
@@ -89,6 +96,17 @@ def path_of(
         "folder by --images",
       )
   return path
+
+
+def _written_otherwise(folder: str, value: str) -> str | None:
+  """The file that Windows or a Mac has meant: with backslashes, with letters
+  and their accents apart or as one."""
+  for name in (value, value.replace("\\", "/")):
+    for form in ("NFC", "NFD"):
+      path = os.path.join(folder, unicodedata.normalize(form, name))
+      if "\0" not in path and os.path.isfile(path):
+        return path
+  return None
 
 
 def missing(key: str, value: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from emma_jax.data.pictures import budget, modes
+from emma_jax.data.pictures import budget, modes, stand_ins
 from emma_jax.data.pictures.bad_record import MAX_BYTES as MAX_BYTES
 from emma_jax.data.pictures.bad_record import BadRecord as BadRecord
 from emma_jax.data.pictures.modes import WHITE as WHITE
@@ -135,11 +135,26 @@ def _formats() -> tuple[str, ...]:
 
 def _unreadable(raw: bytes | str, where: str, error: Exception) -> BadRecord:
   name = raw if isinstance(raw, str) else f"{len(raw)} bytes"
+  instead = stand_ins.told(_head(raw))
+  if instead:
+    return BadRecord(
+      where, f"cannot read the picture ({name}): it is {instead}"
+    )
   # Pillow names the buffer by its address, which differs every time.
   text = re.sub(r" ?<_io\.BytesIO object at 0x\w+>", "", str(error))
   return BadRecord(
     where, f"cannot read the picture ({name}): {type(error).__name__}: {text}"
   )
+
+
+def _head(raw: bytes | str) -> bytes:
+  if isinstance(raw, bytes):
+    return raw[: stand_ins.HEAD]
+  try:
+    with open(raw, "rb") as file:
+      return file.read(stand_ins.HEAD)
+  except OSError:  # which is the error that is told
+    return b""
 
 
 def orientation(image: Image.Image) -> int:

@@ -1,6 +1,7 @@
 """dataset.json and README.md: what a folder of records holds, and since when.
 
-A folder is a data set if and only if it has a dataset.json: it is written last.
+A folder is a data set if and only if it has a dataset.json, which is written
+last, and is ours: others call their tables so, too.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,28 @@ from emma_jax.data.records import schema
 
 FILE = "dataset.json"
 FORMAT = "emma-records"
+
+
+def is_data_set(folder: str | os.PathLike) -> bool:
+  """Whether a folder is one of records: others have a dataset.json, too.
+
+  Of one that is damaged, `Card.load` says so.
+  """
+  path = os.path.join(folder, FILE)
+  if not os.path.isfile(path):
+    return False
+  with open(path, "rb") as file:
+    if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+      return False  # a table, of any size
+    file.seek(0)
+    try:
+      return _is_card(json.load(file))
+    except ValueError:
+      return True
+
+
+def _is_card(values: Any) -> bool:
+  return isinstance(values, dict) and "format" in values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +100,8 @@ class Card:
     try:
       with open(path, encoding="utf-8") as file:
         values = json.load(file)
+      if not _is_card(values):
+        raise ValueError("it is no card of a data set")
       if values["format"] != FORMAT:
         raise ValueError(f"format is {values['format']!r}, not {FORMAT!r}")
       if values["version"] != schema.VERSION:

@@ -202,7 +202,9 @@ def encode(stored: Stored, where: str = "") -> bytes:
     )
     data = text.encode("utf-8")
   except UnicodeEncodeError as error:
-    raise BadRecord(where, f"a text is not Unicode: {error}") from error
+    raise BadRecord(
+      where, f"a text, or the name of its file, is not Unicode: {error}"
+    ) from error
   except (TypeError, ValueError) as error:
     raise BadRecord(where, f"no JSON can be made of it: {error}") from error
   if len(data) > MAX_HEADER:

@@ -14,6 +14,7 @@ from configs import files as files_config
 from emma_jax.build import data as build_data
 from emma_jax.build import sections
 from emma_jax.cli import common, data
+from emma_jax.cli.data import reading as data_reading
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource
 from emma_jax.data.text.tokenizer import TinyTokenizer
@@ -275,3 +276,27 @@ def test_records_and_lines_train_alike(tmp_path):
   np.testing.assert_array_equal(
     batches[0].gen_pixels_BMYXC, batches[1].gen_pixels_BMYXC
   )
+
+
+@pytest.mark.parametrize(
+  "name", ["a.zip", "b.json", "c.tar", "[d]", "e*", "with dataset.json"]
+)
+def test_a_folder_is_one_whatever_its_name_or_its_table(name, tmp_path):
+  """A name that ends like a file's, or looks like a pattern; a table in it
+  that is called as our card is."""
+  folder = tmp_path / name
+  folder.mkdir()
+  (folder / "a.png").write_bytes(made.picture())
+  row = {"image": "a.png", "caption": "red"}
+  table = "dataset.json" if "dataset" in name else "x.json"
+  (folder / table).write_text(json.dumps([row]))
+  out = tmp_path / "out"
+  assert _run("convert", folder, "--out", out) == 0
+  assert RecordsSource(out)[0].prompt == "red"
+
+
+@pytest.mark.parametrize("name", ["[a].jsonl", "a*.jsonl", "a?.jsonl"])
+def test_a_file_is_one_though_its_name_looks_like_a_pattern(name, tmp_path):
+  made.jsonl(tmp_path / name, {"image": "a.png", "caption": "red"})
+  path = str(tmp_path / name)
+  assert data_reading.files([path]) == [path]

@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from emma_jax.data.ingest import containers, parquet, sequences
+from emma_jax.data.ingest import containers, files, parquet, sequences
 from emma_jax.data.pictures.images import BadRecord
 from tests.data import made
 
@@ -59,7 +59,7 @@ def test_a_json_list_that_breaks_off(tmp_path):
   *good, (_, last) = _read(path, 2)
   assert [row for _, row in good] == values[:4]
   assert isinstance(last, BadRecord) and "no JSON" in last.reason
-  path.write_text('{"a": 1}')
+  path.write_text('{"a":\n1}')
   with pytest.raises(ValueError, match="'\\[' of a JSON list"):
     _read(path, 2)
 
@@ -71,6 +71,66 @@ def _tar(path, members: dict[str, bytes]):
       member.size = len(data)
       tar.addfile(member, io.BytesIO(data))
   return path
+
+
+_A, _B = '{"n": 1}', '{"n": 2, "t": "[{"}'
+_AS_ONE = {
+  "a list": f"[{_A}, {_B}]",
+  "a list of lines": f"[\n{_A},\n{_B},\n]\n",
+  "a list with indents": json.dumps([json.loads(_A), json.loads(_B)], indent=1),
+  "lines": f"{_A}\r\n{_B}",
+  "a mark, then a list": f"\ufeff[{_A},{_B}]",
+  "a mark, then lines": f"\ufeff{_A}\n{_B}\n",
+}
+
+
+@pytest.mark.parametrize("end", [".json", ".jsonl", ".ndjson"])
+@pytest.mark.parametrize("text", _AS_ONE.values(), ids=_AS_ONE)
+@pytest.mark.parametrize("rows", [1, 9])
+def test_a_list_and_lines_are_known_by_their_begin(tmp_path, end, text, rows):
+  """Each is often written under the other's name."""
+  path = tmp_path / f"x{end}"
+  path.write_text(text)
+  found = [row for _, row in _read(path, rows)]
+  assert found == [json.loads(_A), json.loads(_B)]
+
+
+def test_lines_that_are_lists_are_lines(tmp_path):
+  path = tmp_path / "x.jsonl"
+  path.write_text(f'["a"]\n{_A}\n')
+  (_, bad), (_, good) = _read(path, 9)
+  assert isinstance(bad, BadRecord) and good == json.loads(_A)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize(
+  "text, wanted",
+  [
+    (f"[{_A}, null, {_B}]", "1 NoneType 2"),
+    (f'["a{{", {_A}, 3, {_B}, true]', "str 1 int 2 bool"),
+    (f"[{_A}, 3, 4, {_B}]", "1 JSON: 2"),
+    (f"[{_A}, {_B}] and more", "1 2 JSON:"),
+    (f"[{_A}]\n[{_B}]", "1 2"),
+    ("[1, 2]", "JSON:"),
+    (f"[{_A},,{_B},]", "1 2"),
+  ],
+)
+def test_what_stands_between_objects_is_told(tmp_path, rows, text, wanted):
+  """Of a list nothing is passed over, in one part or in many."""
+  path = tmp_path / "x.json"
+  path.write_text(text)
+  found = [
+    row.reason.removeprefix("no ").split()[0]
+    if isinstance(row, BadRecord)
+    else str(row["n"])
+    for _, row in _read(path, rows)
+  ]
+  assert " ".join(found) == wanted
+
+
+@pytest.mark.parametrize("end", [".tar.bz2", ".tbz2", ".tar.xz", ".TXZ"])
+def test_archives_of_every_compression_go_by_their_names(end):
+  assert files.kind_of(f"a{end}") == "tar"
 
 
 def test_web_datasets(tmp_path):

@@ -68,3 +68,8 @@ def test_cells_that_are_no_texts(tmp_path):
 def test_a_cell_too_many_is_no_empty_one(tmp_path):
   (row,) = _rows(_table(tmp_path, "image,caption\na.png,red, blue\n"))
   assert isinstance(row, BadRecord) and "3 cells for the 2" in row.reason
+
+
+def test_ends_of_lines_within_a_cell_are_those_of_any_text(tmp_path):
+  path = _table(tmp_path, 'image,caption\r\na.png,"one\r\ntwo"\r\n')
+  assert _rows(path) == [{"image": "a.png", "caption": "one\ntwo"}]

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import unicodedata
 import zipfile
 
 import pytest
@@ -69,6 +70,11 @@ def _zipped(folder: Path, root: str = "") -> Path:
   return path
 
 
+def _spelled(form: str) -> dict[str, str]:
+  """CAPTIONS by keys with accents, as a Mac (NFD) or others (NFC) do."""
+  return {unicodedata.normalize(form, f"é{k}"): c for k, c in CAPTIONS.items()}
+
+
 FOLDERS = {
   **{f"beside {end}": _beside(end) for end in ("txt", "caption", "json")},
   "metadata.jsonl": _pictures()
@@ -77,7 +83,18 @@ FOLDERS = {
   | {"metadata.csv": _table(",", "file_name", "text")},
   "a table of any name": _pictures()
   | {"my.tsv": _table("\t", "image", "caption")},
+  "texts of the pictures' whole names": _pictures()
+  | {"a.png.txt": CAPTIONS["a"], "b.png.caption": CAPTIONS["b"]}
+  | {"c/d.png.json": json.dumps({"caption": CAPTIONS["c/d"]})},
+  "shards of a table": _pictures()
+  | {
+    f"train-{i:05d}-of-00003.jsonl": json.dumps(
+      {"image": f"{k}.png", "text": c}
+    )
+    for i, (k, c) in enumerate(CAPTIONS.items())
+  },
 }
+TOPS = ("source", "target")
 FILES = {
   "csv": ("x.csv", _table(",", "image", "caption")),
   "csv of semicolons": ("x.csv", _table(";", "file_name", "prompt")),
@@ -127,6 +144,36 @@ def test_folders_of_captions(tmp_path, kind, zipped):
   _check_captions(_converted(path, tmp_path / "out"))
   whole = _read(path)
   assert [str(x) for x in _read(path, 1)] == [str(x) for x in whole]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("kind", ["txt", "metadata.jsonl", "target"])
+def test_accents_apart_or_as_one_are_one_name(tmp_path, kind, forms, zipped):
+  """A Mac's names look like those of a table and are other bytes."""
+  pictures, texts = map(_spelled, forms)
+  one = dict(zip(pictures, PICTURES.values()))
+  if kind == "txt":
+    files = {f"{k}.png": p for k, p in one.items()}
+    files |= {f"{k}.txt": c for k, c in texts.items()}
+  elif kind == "target":
+    files = {f"{top}/{k}.png": p for k, p in one.items() for top in TOPS}
+    files |= {f"{k}.txt": c for k, c in texts.items()}
+  else:
+    files = {f"{k}.png": p for k, p in one.items()}
+    files["metadata.jsonl"] = "".join(
+      json.dumps({"file_name": f"{k}.png", "text": c}) + "\n"
+      for k, c in texts.items()
+    )
+  path = _write(tmp_path / "in", files)
+  path = _zipped(path) if zipped else path
+  source = _converted(path, tmp_path / "out", max_rejected=0)
+  text = "instruction" if kind == "target" else "prompt"
+  picture = "target" if kind == "target" else "picture"
+  records = [source[i] for i in range(len(source))]
+  assert {getattr(r, text): getattr(r, picture) for r in records} == {
+    CAPTIONS[k]: PICTURES[k] for k in CAPTIONS
+  }
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -240,6 +287,16 @@ ROWS = {
   ),
   "no JSON": ({"x.png": b"p", "x.json": "{"}, "x", "x.json: no JSON"),
   "a list": ({"x.png": b"p", "x.json": "[1]"}, "x", "is a list, not an object"),
+  "a pointer": (
+    {"x.png": b"p", "x.txt": "version https://git-lfs.github.com/spec/v1\n"},
+    "x",
+    "x.txt: it is a Git LFS pointer",
+  ),
+  "two of JSON": (
+    {"x.png": b"p", "x.json": '{"text": "a"}', "x.png.json": '{"text": "b"}'},
+    "x",
+    "x.json and x.png.json differ in 'text'",
+  ),
 }
 
 
@@ -250,6 +307,12 @@ def test_mistakes_in_a_row_leave_the_others(tmp_path, name):
   assert reason in _bad(path)[where]
   assert reason in _bad(_zipped(path))[where]
   assert sum(isinstance(row, dict) for _, row in _read(path)) == len(CAPTIONS)
+
+
+def test_json_in_another_encoding_is_told_once(tmp_path):
+  files = {"x.png": b"p", "x.json": '{"text": "\xe9"}'.encode("latin-1")}
+  reason = _bad(_write(tmp_path / "in", files))["x"]
+  assert reason.startswith("x.json is not UTF-8 (byte 0xe9); save it as UTF-8")
 
 
 def test_equal_captions_and_utf_16_are_no_mistakes(tmp_path):
@@ -311,6 +374,26 @@ FOLDER_MISTAKES = {
   "many tables": (
     {f"t-{i}.parquet": b"x" for i in range(3)},
     r"3 tables \(t-0.parquet.*such as '.*/\*.parquet'",
+  ),
+  "a table that is a pointer": (
+    {"metadata.csv": "version https://git-lfs.github.com/spec/v1\noid\n"},
+    "in/metadata.csv is a Git LFS pointer",
+  ),
+  "tables of splits": (
+    {"t/train-0.csv": "x", "t/val-0.csv": "x", "t/notes.csv": "x"},
+    r"several splits, .*train-0.csv, t/val-0.csv: convert each by itself",
+  ),
+  "tables below": (
+    {f"d/t{i}.parquet": b"x" for i in range(2)},
+    r"such as '.*/in/d/\*.parquet'",
+  ),
+  "archives": (
+    {"a/0.tar": b"x", "a/1.tar": b"x", "stats.json": "[]", "s2.json": "[]"},
+    r"archives in it, .* name them: '.*/in/a/\*.tar'",
+  ),
+  "save_to_disk": (
+    {"data-00000-of-00001.arrow": b"x", "state.json": "{}", "i.json": "{}"},
+    r"Arrow files, .*to_parquet\(",
   ),
   "two of metadata": (
     _pictures() | {"metadata.csv": "x", "metadata.jsonl": "{}"},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from PIL import Image
 import pytest
 
 from emma_jax import locks
@@ -276,6 +277,7 @@ def test_a_hopeless_input_stops_early(tmp_path, monkeypatch):
     ("a\0b", "no such"),
     ("/dev/zero", "no such"),
     ({"bytes": None, "path": None}, "not a picture"),
+    (Image.new("RGB", (9, 9)), r"decoded already; .*Image\(decode=False\)"),
     ("empty.png", "zero bytes"),
   ],
 )

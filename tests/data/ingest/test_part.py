@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zipfile
 
 import pytest
 
@@ -94,6 +95,24 @@ def test_paths_of_windows_are_found_and_leave_no_folder(tmp_path):
   with pytest.raises(BadRecord, match="is outside of"):
     row["image"] = r"..\b.png"
     part.stored_of(row, recipe, "x", str(folder))
+
+
+def test_pictures_in_a_zip_beside_the_table(tmp_path):
+  """As LLaVA's are published: a JSON, and images.zip."""
+  with zipfile.ZipFile(tmp_path / "images.zip", "w") as out:
+    out.writestr("s/a.png", PICTURE)
+  recipe = part.Recipe(
+    form="captions",
+    tokenizer=TinyTokenizer(),
+    images_dir=str(tmp_path / "images.zip"),
+  )
+  row = {"image": "s/a.png", "caption": "red"}
+  found, _ = part.stored_of(row, recipe, "x", str(tmp_path / "a.json"))
+  assert found.record.picture == PICTURE
+  for name, told in (("b.png", "no such picture"), ("../a", "is outside of")):
+    with pytest.raises(BadRecord, match=told):
+      row["image"] = name
+      part.stored_of(row, recipe, "x", str(tmp_path / "a.json"))
 
 
 def test_a_weight_that_is_no_number_is_refused():

@@ -2,13 +2,34 @@
 
 import pytest
 
-from emma_jax.data.ingest import rows
+from emma_jax.data.ingest import part, rows, suggested
 from emma_jax.data.pictures.images import BadRecord
 from emma_jax.structs import STEM_GENERAL, Drawing, Editing, Understanding
 
 A, B = b"a", b"b"
 TALK = [{"from": "human", "value": "<image>\nq"}, {"from": "gpt", "value": "a"}]
 TURNS = (("<image>\nq", "a"),)
+
+
+def _asked(*parts):
+  """`messages` of one question with such parts, and its answer."""
+  asked = {"role": "user", "content": list(parts)}
+  return [asked, {"role": "assistant", "content": "a"}]
+
+
+def _talk(question, answer="a"):
+  return [
+    {"from": "human", "value": question},
+    {"from": "gpt", "value": answer},
+  ]
+
+
+def _part(**more):
+  return {"type": "image", "text": None} | more
+
+
+_SAID = {"user": "q", "assistant": "a"}
+_Q = {"type": "text", "text": "q", "image": None}
 
 
 def _read(row, form=None):
@@ -47,6 +68,73 @@ def _read(row, form=None):
       },
       "conversations",
       Understanding(pictures=(A, B), turns=TURNS, id="1"),
+    ),
+    # LLaMA-Factory's; a content of parts whose pictures stand in a column, as
+    # Hugging Face's, or in the parts, as OpenAI's; roles under LLaVA's key.
+    (
+      {
+        "images": [A],
+        "messages": [
+          {"content": "<image>q", "role": "user"},
+          {"content": "a", "role": "assistant"},
+        ],
+      },
+      "messages",
+      Understanding(pictures=(A,), turns=(("<image>q", "a"),), id="here"),
+    ),
+    (
+      {"images": [A, B], "messages": _asked(_part(), _Q, _part(image=None))},
+      "messages",
+      Understanding(
+        pictures=(A, B), turns=(("<image>q<image>", "a"),), id="here"
+      ),
+    ),
+    (
+      {
+        "messages": _asked(
+          {"type": "image_url", "image_url": {"url": "a.png"}},
+          {"type": "image", "path": "b.png"},
+          _Q,
+        )
+      },
+      "messages",
+      Understanding(
+        pictures=("a.png", "b.png"),
+        turns=(("<image><image>q", "a"),),
+        id="here",
+      ),
+    ),
+    (
+      {
+        "image": A,
+        "conversations": [
+          {"role": "user", "content": "q"},
+          {"role": "assistant", "content": "a"},
+        ],
+      },
+      "conversations",
+      Understanding(pictures=(A,), turns=(("q", "a"),), id="here"),
+    ),
+    # Of the two keys of pictures the one that has any.
+    (
+      {"images": [], "image": A, "conversations": _talk("q")},
+      "conversations",
+      Understanding(pictures=(A,), turns=(("q", "a"),), id="here"),
+    ),
+    (
+      {"images": [A], "image": A, "question": "q", "answer": "a"},
+      "questions",
+      Understanding(pictures=(A,), turns=(("q", "a"),), id="here"),
+    ),
+    (
+      {"image": A, "conversations": _talk("") + _talk("q")},
+      "conversations",
+      Understanding(pictures=(A,), turns=(("", "a"), ("q", "a")), id="here"),
+    ),
+    (
+      {"image": "", "conversations": _talk("q")},
+      "conversations",
+      Understanding(pictures=(), turns=(("q", "a"),), id="here"),
     ),
     (
       {
@@ -107,6 +195,17 @@ def _read(row, form=None):
       "x2i2",
       Editing(sources=(A, B) * 4 + (A,), instruction="do", target=B, id="here"),
     ),
+    # Of one input; FineVision's with one.
+    (
+      {"instruction": "do", "input_image": A, "output_image": B},
+      "x2i2",
+      Editing(sources=(A,), instruction="do", target=B, id="here"),
+    ),
+    (
+      {"image": A, "images": None, "texts": [_SAID]},
+      "finevision",
+      Understanding(pictures=(A,), turns=(("q", "a"),), id="here"),
+    ),
     (
       {"source": [A, B], "instruction": "do", "target": B},
       "editing",
@@ -114,6 +213,11 @@ def _read(row, form=None):
     ),
     (
       {"instruction": "c", "input_images": [], "output_image": B},
+      "x2i2",
+      Drawing(prompt="c", picture=B, id="here"),
+    ),
+    (
+      {"source": "laion", "instruction": "c", "output_image": B},
       "x2i2",
       Drawing(prompt="c", picture=B, id="here"),
     ),
@@ -165,6 +269,89 @@ def test_rows_that_are_none(row, form, reason: str):
   assert e.value.where == "here"
 
 
+@pytest.mark.parametrize(
+  "row, reason",
+  [
+    ({"image": A, "images": [B], "conversations": TALK}, "different pictures"),
+    ({"image": A, "conversations": TALK + _talk(" ")}, "question 1 is empty"),
+    ({"video": "v.mp4", "conversations": _talk("<video>q")}, "video is"),
+    ({"videos": ["v"], "question": "q", "answer": "a"}, "videos is"),
+    ({"audios": ["v"], "messages": _talk("q")}, "audios is"),
+    ({"system": "be nice", "conversations": TALK, "image": A}, "the system"),
+    (
+      {"conversations": [{"from": "system", "value": "be nice"}, *TALK]},
+      r"conversations\[0\] is a turn of the system",
+    ),
+    ({"images": [A], "messages": _asked(_part(image=B))}, "both in messages"),
+    ({"messages": _asked({"type": "video", "video": "v"})}, "holds .*video"),
+    ({"image": A, "conversations": _talk("q", "a <image>")}, "an answer marks"),
+    (
+      {"images": [A], "texts": [{"user": "<image1>", "assistant": "a"}]},
+      "'<im",
+    ),
+    *(
+      ({"image": A, "conversations": _talk(f"{mark}\nq")}, "a question marks")
+      for mark in (
+        *("<Image>", "<image1>", "<image_00>", "<|image|>", "<|image_1|>"),
+        *("<ImageHere>", "<image-placeholder>", "<IMG_CONTEXT>"),
+        "<video>",
+        "<|vision_start|><|image_pad|><|vision_end|>",
+      )
+    ),
+    *(
+      ({"source": A, "target": B, "instruction": mark}, "instruction has the")
+      for mark in ("<img><|image_1|></img> do", "<image>do")
+    ),
+    (
+      {"input_image": A, "edited_image": B, "edit_prompt": "<|image_1|>"},
+      "edit_prompt has the",
+    ),
+    (
+      {"instruction": "do", "source_image": A, "output_image": B},
+      "an edit without input_images, whose source may be source_image; name",
+    ),
+    (
+      {
+        **{"instruction": "do", "output_image": B},
+        **{"input_images": [A], "input_image": B},
+      },
+      "input_images and input_image name different",
+    ),
+    *(
+      ({"instruction": "do", "output_image": B, key: value}, "an edit without")
+      for key, value in (("image", A), ("images", [A]), ("source", "a.PNG"))
+    ),
+    ({"images": [A], "image": B, "texts": [_SAID]}, "different pictures"),
+    ({"image": A, "caption": "a\0 \0c\0"}, "caption has zero bytes"),
+    ({"question": "q", "answer": "a\0"}, "answer has zero bytes"),
+  ],
+)
+def test_what_would_be_learned_wrongly_is_told(row, reason: str):
+  """No picture is lost and no foreign mark becomes a word without a word."""
+  with pytest.raises(BadRecord, match=reason):
+    _read(row)
+
+
+def test_marks_are_words_where_no_picture_is():
+  text = "What does <image> mean in SVG, and <video> in HTML?"
+  row = {"question": "Write a tag", "answer": text}
+  assert _read(row).turns == (("Write a tag", text),)
+
+
+@pytest.mark.parametrize("key", rows.OF_EDITS)
+def test_an_edit_is_no_drawing(key):
+  """Its text says what to change: no picture is to be drawn by it."""
+  row = {"image": A, "text": "make it red", key: B}
+  assert rows.detect(row) is None
+  assert rows.detect(row | {key: None}) == "captions"
+  with pytest.raises(BadRecord, match=f"an edit, for it has {key}; name"):
+    _read(row, "captions")
+  given = rows.as_given(
+    {k: v for k, v in row.items() if k != "image"}, "captions"
+  )
+  assert key not in given and rows.as_given(row, "editing") is row
+
+
 def test_unknown_columns_are_no_format():
   assert rows.detect({"a": 1}) is None
   assert rows.detect({"image": A}) is None
@@ -210,3 +397,59 @@ def test_a_records_id(row, name):
 )
 def test_a_rows_label(stem, label):
   assert rows.stem_of(stem, "here") == label
+
+
+@pytest.mark.parametrize(
+  "columns, flag",
+  [
+    # MagicBrush, UltraEdit, InstructPix2Pix, HQ-Edit, ShareGPT-4o-Image.
+    (
+      ("img_id", "source_img", "mask_img", "instruction", "target_img"),
+      "source=source_img,target=target_img",
+    ),
+    (
+      ("edit_prompt", "edited_image", "mask_image", "source_image"),
+      "source=source_image,instruction=edit_prompt,target=edited_image",
+    ),
+    (
+      ("edit_prompt", "edited_image", "edited_prompt", "original_image"),
+      "source=original_image,instruction=edit_prompt,target=edited_image",
+    ),
+    (
+      ("edit", "input", "input_image", "inverse_edit", "output_image"),
+      "source=input_image,instruction=edit,target=output_image",
+    ),
+    (
+      ("input_image", "input_prompt", "output_image"),
+      "source=input_image,instruction=input_prompt,target=output_image",
+    ),
+    (
+      ("edit_prompt", "edited_image_file_name", "original_image_file_name"),
+      "source=original_image_file_name,instruction=edit_prompt,"
+      "target=edited_image_file_name",
+    ),
+    # DiffSynth-Studio's, and its opposite.
+    (
+      ("image", "prompt", "edit_image"),
+      "source=edit_image,instruction=prompt,target=image",
+    ),
+    (
+      ("image", "text", "edited_image"),
+      "source=image,instruction=text,target=edited_image",
+    ),
+    (("images", "query", "response"), "question=query,answer=response"),
+    (("Image", "Caption"), "image=Image,caption=Caption"),
+  ],
+)
+def test_published_columns_are_suggested_and_then_read(columns, flag):
+  """The flag that the error tells makes a row of the format."""
+  assert rows.detect(dict.fromkeys(columns, "x")) is None
+  assert suggested.suggestion(columns) == f"--columns {flag}"
+  pairs = dict(pair.split("=") for pair in flag.split(","))
+  row = part.renamed(dict.fromkeys(columns, "x"), pairs)
+  assert rows.detect(row) in ("editing", "questions", "captions")
+
+
+def test_no_column_is_left_out_by_what_is_suggested():
+  """Alpaca's `input` belongs to its question; no flag says so."""
+  assert not suggested.suggestion(["input", "instruction", "output"])

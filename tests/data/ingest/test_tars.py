@@ -122,6 +122,7 @@ def test_a_member_that_repeats_begins_a_row(tmp_path):
     (b"a\r\nb\r\n", "a\nb"),
     (b"a\rb", "a\nb"),
     ("\ufeffé\n".encode(), "é"),
+    ("\ufeff\ufeffé\n".encode(), "é"),
     ("红\r\n".encode("utf-16"), "红"),
     ("红".encode("utf-32"), "红"),
     ("a\u2028b\x85".encode(), "a\u2028b"),
@@ -140,6 +141,49 @@ def test_texts_and_fields_that_are_none(tmp_path):
   assert [row["a"] for row in rows] == ["红"]
   words = ("1.txt: 'utf-8' codec", "2.json is a list", "3.json: Expecting")
   assert all(w in b for w, b in zip(words, bad, strict=True))
+
+
+def test_several_texts_in_json_of_one_row(tmp_path):
+  """None of two that differ is taken; null says nothing, and hides nothing."""
+  one, other = b'{"text": "a", "n": null}', b'{"text": "b"}'
+  members = [("1.json", one), ("1.meta.json", other)]
+  members += [("2.json", one), ("2.meta.json", one)]
+  members += [("3.txt", b"c"), ("3.json", b'{"caption": null}')]
+  rows, bad = _read(tmp_path / "a.tar", _bytes(*members))
+  (reason,) = bad
+  assert "differ in 'text', the last is 1.meta.json" in reason
+  assert [row.get("text", row.get("caption")) for row in rows] == ["a", "c"]
+
+
+def test_pictures_of_the_archive_are_not_looked_for_elsewhere(tmp_path):
+  """As of a set whose JSON lines had paths, before it was packed."""
+  members = [("1.jpg", b"1"), ("1.json", b'{"image": "a/1.jpg", "text": "a"}')]
+  members += [("2.jpg", b"2"), ("2.jpg.txt", b"b")]
+  members += [("3.txt", b"c"), ("3.json", b'{"image": "a/3.jpg"}')]
+  members += [("4.jpg", b"4"), ("4.json", b'{"images": ["a/4.jpg"]}')]
+  rows, bad = _read(tmp_path / "a.tar", _bytes(*members))
+  assert not bad and [(r["image"], r.get("caption")) for r in rows] == [
+    (b"1", None),
+    (b"2", "b"),
+    ("a/3.jpg", "c"),
+    (b"4", None),
+  ]
+  assert "images" not in rows[-1]
+
+
+def test_a_caption_that_is_a_pointer_is_told(tmp_path):
+  text = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+  rows, bad = _read(
+    tmp_path / "a.tar", _bytes(("1.jpg", b"1"), ("1.txt", text))
+  )
+  assert not rows and "1.txt: it is a Git LFS pointer; git lfs pull" in bad[0]
+
+
+def test_accents_apart_or_as_one_are_one_key(tmp_path):
+  """A Mac writes them apart; most programs that write texts do not."""
+  members = [("e\u0301.jpg", b"1"), ("\xe9.txt", b"a")]
+  rows, bad = _read(tmp_path / "a.tar", _bytes(*members))
+  assert not bad and [(r["image"], r["caption"]) for r in rows] == [(b"1", "a")]
 
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])

@@ -9,6 +9,7 @@ import pytest
 
 from emma_jax.data.loading import dataset, sources
 from emma_jax.data.pictures.images import BadRecord
+from emma_jax.data.records import card as card_lib
 from emma_jax.data.records import lengths, schema
 from emma_jax.data.records.card import Card
 from emma_jax.data.records.source import RecordsSource, shown
@@ -125,6 +126,28 @@ def test_folders_that_do_not_open(tmp_path):
     (folder / "dataset.json").write_text(json.dumps(card | change))
     with pytest.raises(ValueError, match="is not right"):
       Card.load(folder)
+
+
+@pytest.mark.parametrize(
+  "text, ours",
+  [
+    ('[{"image": "a.png", "caption": "red"}]', False),
+    ('\ufeff\n [{"image": "a.png"}', False),  # a table, though it breaks off
+    ('{"name": "mine"}', False),
+    ("", True),  # what is damaged may be ours, and is told
+    ('{"name": "mine", "for', True),
+  ],
+)
+def test_a_dataset_json_of_others_is_no_card(tmp_path, text, ours):
+  (tmp_path / "dataset.json").write_text(text)
+  assert card_lib.is_data_set(tmp_path) == ours
+  with pytest.raises(ValueError, match="dataset.json is not right: .*"):
+    Card.load(tmp_path)
+
+
+def test_ours_is_one(tmp_path):
+  assert card_lib.is_data_set(made.dataset(tmp_path / "d", _drawings(2)))
+  assert not card_lib.is_data_set(tmp_path)
 
 
 def test_training_counts_bad_records_and_goes_on(tmp_path):
