@@ -19,6 +19,7 @@ import pathlib
 import sys
 import time
 
+from emma_jax import streams
 from emma_jax.cli import common
 from emma_jax.exits import Exit
 from emma_jax.training import run_file, status
@@ -66,7 +67,9 @@ def _main(argv: list[str]) -> int:
     found = status.read(args.folder)
     show(found)
     ended = found.state != run_file.RUNNING or found.code
-    if args.watch is None or ended:
+    sys.stdout.flush()
+    unseen = not streams.has_reader(sys.stdout)
+    if args.watch is None or ended or unseen:
       return Exit(found.code) if found.code in list(Exit) else found.code
     time.sleep(args.watch)
 
