@@ -140,6 +140,7 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
   display.doing("opening the newest checkpoint")
   with stop.at_once(alone):
     index, state, meta = starting.resume(run, session.checkpoints, mesh)
+  starting.check_weights(run.stages[index + 1 :], session.workdir)
   first = sum(s.steps for s in run.stages[:index])
   own = int(state.step) if state is not None else 0
   params: dict | None = None

@@ -15,11 +15,11 @@ from configs import stages as stage_configs
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
-from emma_jax.checkpoints import integrity
+from emma_jax.checkpoints import integrity, locate
 from emma_jax.checkpoints.integrity import ContradictionError
 from emma_jax.data.loading.dataset import Bad, TooManyBadRecords
 from emma_jax.structs import Mean
-from emma_jax.training import loop, metrics, stage_loop
+from emma_jax.training import loop, metrics, stage_loop, starting
 from tests import tiny
 
 STEPS = 5  # of each of the two stages
@@ -126,6 +126,19 @@ def test_steps_are_logged_with_their_stage_and_rate(undisturbed):
   assert [x["stage"] for x in log] == ["1_pretraining"] * 3 + ["3_quality"] * 3
   np.testing.assert_allclose([x["learning_rate"] for x in log], 0.1, rtol=1e-6)
   assert all(x["data/drawing"] == 1 for x in log)
+
+
+def test_weights_of_a_later_stage_are_looked_for_before_the_first(tmp_path):
+  """Not when that stage begins, which may be days later."""
+  load = ((".*", f"weights:{tmp_path / 'gone.safetensors'}"),)
+  run = make_run(**{"stages.3_quality.load": load})
+  with pytest.raises(locate.NoWeights, match="stages.3_quality.load.*gone"):
+    loop.train(run, tmp_path / "run")
+  assert not (tmp_path / "run" / "checkpoints" / str(STEPS)).exists()
+  # What is in the run's own folder it may make by then.
+  own = tmp_path / "run" / "made.safetensors"
+  run = make_run(**{"stages.3_quality.load": ((".*", f"weights:{own}"),)})
+  starting.check_weights(run.stages, tmp_path / "run")
 
 
 def test_an_accumulation_that_does_not_divide_is_refused_with_the_remedy():
