@@ -60,7 +60,7 @@ def train(
   Raises:
     ContradictionError: the checkpoint was made by another config.
     NotFinite: weights, losses or gradients are not.
-    Stopped: SIGINT or SIGTERM came; everything is saved.
+    Stopped: SIGINT, SIGTERM or SIGHUP came; everything is saved.
     TooManyBadRecords: more than data.max_bad_share of the records are broken.
     InUse: another run is at work in `workdir`.
     StorageError: the disk lacks space for checkpoints, or saves failed.
