@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 import importlib
 import os
+import pathlib
 import re
 import sys
 import traceback
@@ -128,6 +129,22 @@ class Parser(argparse.ArgumentParser):
     """Ends the process with code MISTAKE."""
     short = message if len(message) <= 400 else f"{message[:400]}..."
     super().error(short)
+
+
+def path(text: str) -> pathlib.Path:
+  """The `type` of a flag that names a file or folder.
+
+  "" would be the current folder: a variable of a script that is not set.
+  """
+  if not text:
+    raise argparse.ArgumentTypeError("it is empty; name a file or folder")
+  return pathlib.Path(text)
+
+
+def path_name(text: str) -> str:
+  """The same, where the name is kept as it was given."""
+  path(text)
+  return text
 
 
 def subcommands(

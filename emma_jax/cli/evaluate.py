@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--out",
     "--workdir",
-    type=pathlib.Path,
+    type=common.path,
     metavar="DIR",
     help="where scores.json, predictions.jsonl and report.html go (default: "
     "the folder evaluation, in the training's working directory or here)",

@@ -15,7 +15,6 @@ import argparse
 from collections.abc import Callable, Mapping
 import dataclasses
 import json
-import pathlib
 import sys
 import time
 
@@ -35,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   made.add_argument(
-    "folder", type=pathlib.Path, metavar="FOLDER", help="the run's --workdir"
+    "folder", type=common.path, metavar="FOLDER", help="the run's --workdir"
   )
   made.add_argument(
     "--watch",
