@@ -103,6 +103,15 @@ def share() -> None:
     util.Finalize(None, sweep, (os.environ[_VARIABLE],), exitpriority=-1)
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+  """What asks a process to stop: Ctrl-C, SIGTERM, and a terminal or connection
+  that is closed (SIGHUP), unless that is ignored, as nohup has it."""
+  hung_up = getattr(signal, "SIGHUP", None)
+  if hung_up is None or signal.getsignal(hung_up) == signal.SIG_IGN:
+    return signal.SIGINT, signal.SIGTERM
+  return signal.SIGINT, signal.SIGTERM, hung_up
+
+
 def begin() -> None:
   """Call first in a worker.
 

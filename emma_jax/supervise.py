@@ -110,7 +110,7 @@ class _Supervisor:
     self.asked = 0  # signals so far
 
   def run(self) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in processes.stop_signals():
       signal.signal(number, self._ask)
     row = 0
     while True:
@@ -133,8 +133,10 @@ class _Supervisor:
         time.sleep(_POLL)
 
   def _ask(self, number: int, frame) -> None:
-    del number, frame
-    self.asked += 1
+    del frame
+    # A terminal that is closed says so several times, and nobody insists.
+    hung_up = number not in (signal.SIGINT, signal.SIGTERM)
+    self.asked = max(self.asked, 1) if hung_up else self.asked + 1
 
   def _attempt(self) -> int | None:
     """All processes once; None: to be restarted."""

@@ -26,6 +26,8 @@ import rich.cells
 import rich.console
 import rich.text
 
+from emma_jax import streams
+
 # Control characters but tab and newline, line and paragraph separators, what
 # turns the direction of writing, and halves of characters.
 _UNSAFE = re.compile(
@@ -96,13 +98,19 @@ class Guarded:
         self._write(text if text == "\r" else plain(text))
     return len(text)
 
+  def flush(self) -> None:
+    """What it still holds is written."""
+    with streams.writing(self.unguarded):
+      self.unguarded.flush()
+
   def _write(self, safe: str) -> None:
-    try:
-      self.unguarded.write(safe)
-    except UnicodeEncodeError:  # a stream that would not be told otherwise
-      encoding = getattr(self.unguarded, "encoding", None) or "ascii"
-      data = safe.encode(encoding, "backslashreplace")
-      self.unguarded.write(data.decode(encoding))
+    with streams.writing(self.unguarded):
+      try:
+        self.unguarded.write(safe)
+      except UnicodeEncodeError:  # a stream that would not be told otherwise
+        encoding = getattr(self.unguarded, "encoding", None) or "ascii"
+        data = safe.encode(encoding, "backslashreplace")
+        self.unguarded.write(data.decode(encoding))
 
   def writelines(self, lines: Any) -> None:
     """Writes each."""
@@ -122,6 +130,7 @@ def forgive(stream: Any) -> None:
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
   """stdout and stderr are `Guarded`, for the time of a command."""
+  streams.open_closed()
   before = sys.stdout, sys.stderr
   if not isinstance(sys.stdout, Guarded):
     sys.stdout = Guarded(sys.stdout)
@@ -130,6 +139,8 @@ def guarded() -> Iterator[None]:
   try:
     yield
   finally:
+    for stream in (sys.stdout, sys.stderr):
+      streams.flush(stream)
     sys.stdout, sys.stderr = before
 
 
@@ -264,8 +275,13 @@ class _Above:
     self._stream = stream
 
   def write(self, text: str) -> int:
-    with _above(self._stream, text):
+    with _above(self._stream, text), streams.writing(self._stream):
       return self._stream.write(text)
+    return len(text)
+
+  def flush(self) -> None:
+    with streams.writing(self._stream):
+      self._stream.flush()
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
@@ -278,7 +294,7 @@ def _above(stream: Any, text: str) -> Iterator[None]:
     return
   with _LINE[0].above(text.endswith("\n")):
     yield
-    stream.flush()  # before the line is drawn again, of another stream
+    streams.flush(stream)  # before the line is drawn again, of another stream
 
 
 # --------------------------------------------------------- lines for programs
@@ -305,8 +321,9 @@ def event(kind: str, **values: Any) -> bool:
   """Writes an object to stderr, where lines are objects; else returns False."""
   if _JSON:
     stream = getattr(sys.stderr, "unguarded", sys.stderr)
-    stream.write(_object(values, kind))
-    stream.flush()
+    with streams.writing(stream):
+      stream.write(_object(values, kind))
+      stream.flush()
   return bool(_JSON)
 
 

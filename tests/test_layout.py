@@ -25,6 +25,7 @@ PACKAGE = REPO / "emma_jax"
 # room may have parts on lower floors, which are named with their room: whoever
 # reads a saved config needs its keys and sizes, not what makes runs of it.
 FLOORS = (
+  ("streams",),
   (
     "assets",
     "batches",

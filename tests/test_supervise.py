@@ -123,6 +123,26 @@ while True: time.sleep(0.05)
   assert ended(process)[0] == code
 
 
+def test_a_closed_terminal_asks_once_however_often_it_says_so():
+  """The kernel and the shell both do."""
+  program = """
+import os, signal, sys, time
+def stop(*_):
+  time.sleep(0.5)
+  sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
+os.write(1, b"ready\\n")
+while True: time.sleep(0.05)
+"""
+  process = start(program, "--processes", "2")
+  for _ in range(2):
+    assert process.stdout.readline() == "ready\n"
+  for _ in range(3):
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.1)
+  assert ended(process)[0] == Exit.STOPPED
+
+
 def test_no_worker_and_no_shared_memory_survives():
   """As Grain's: spawned, deaf to signals, holding named shared memory."""
   program = """

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from emma_jax import seeds
-from emma_jax.api import inputs
+from emma_jax.api import inputs, process
 from emma_jax.data.pictures.images import BadRecord, load_picture
 from emma_jax.sampling.context import SampleError
 from emma_jax.sampling.talk import Talk
@@ -110,6 +110,7 @@ class Chat:
   @contextlib.contextmanager
   def _whole(self) -> Iterator[None]:
     """All that happens within, or nothing of it."""
+    process.check()
     before = self._picture, self._made, [*self.history]
     talk = self._talk.state()
     try:

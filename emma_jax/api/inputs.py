@@ -65,9 +65,10 @@ def picture(value: Any, name: str = "picture") -> RawPicture:
     return _of_file(value, name)
   if isinstance(value, os.PathLike):
     value = os.fspath(value)
-  if isinstance(value, str) and not os.path.isfile(value):
+  path = os.path.expanduser(value) if isinstance(value, str) else value
+  if isinstance(path, str) and not os.path.isfile(path):
     raise SampleError(f"{name} {value[:200]!r}: there is no such file.")
-  return value
+  return path
 
 
 def kept(raw: RawPicture) -> RawPicture:

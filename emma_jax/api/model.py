@@ -18,7 +18,7 @@ import jax
 from PIL import Image
 
 from emma_jax import programs, sharding
-from emma_jax.api import inputs
+from emma_jax.api import inputs, process
 from emma_jax.api.chat import Chat
 from emma_jax.build import prompts
 from emma_jax.build import session as build_session
@@ -66,6 +66,7 @@ def load(
     raise SampleError(
       f"name={name!r} is no name; give reference, a folder or a file."
     )
+  process.check()
   checked_batch(batch)  # now: weights may take minutes
   try:
     split = None if mesh is None else sharding.MeshConfig.using(mesh)
@@ -86,6 +87,7 @@ class Model:
   """
 
   def __init__(self, session: Session, known: PromptStatistics | None = None):
+    process.check()
     self.session, self.known = session, known
 
   @property
@@ -261,6 +263,7 @@ class Model:
 
   def reconstruct(self, picture: Any) -> Any:
     """Pictures through the autoencoder and back, in their exact sizes."""
+    process.check()
     found, many = inputs.pictures(picture)
     if any(len(one) != 1 for one in found):
       raise SampleError("A tuple of pictures cannot be one; give a list.")
@@ -293,6 +296,7 @@ class Model:
     return Chat(self, talk)
 
   def _check(self, method: str, doing: str) -> None:
+    process.check()
     if self.session.runner.emma is None:
       raise SampleError(
         f"{self.name} is an autoencoder: it has no {method}. For {doing} load "

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from emma_jax import seeds
+from emma_jax.build import forms
+from emma_jax.build.keys import matches
 from emma_jax.build.sections import ConfigError
 from emma_jax.ranges import GUIDANCE, SHARE, SHIFT, Range
 
 # What divides must not vanish in float32, whose smallest number is 1.2e-38.
 _EPSILON = Range(1e-30, 1)
 _SIZE = Range(0, 1e6, above=True)
+_COUNT = Range(0, 2**31 - 1)
 _WEIGHT = Range(0, 1e6)  # of a loss: a negative one would be maximised
 # Moments that never change (1) divide zero by zero: 1 - b is 0 in float32 from
 # 1 - 6e-8 on.
@@ -26,6 +29,8 @@ BOUNDS: dict[str, Range] = {
   "data.max_crop": SHARE,
   "data.reference_dropout": SHARE,
   "data.text_dropout": SHARE,
+  "model.autoencoder.decoder_layers_per_block.*": _COUNT,
+  "model.autoencoder.encoder_layers_per_block.*": _COUNT,
   "model.autoencoder.residual_gain": _SIZE,
   "model.fusion.norm_eps": _EPSILON,
   "model.fusion.position_base": Range(0, 1e12, above=True),
@@ -37,6 +42,7 @@ BOUNDS: dict[str, Range] = {
   "model.llm.rope_theta": Range(1, 1e12),
   "model.vision.encoder.norm_eps": _EPSILON,
   "model.vision.router_threshold": SHARE,
+  "model.llm.num_shallow": _COUNT,
   "optimizer.b1": _DECAY,
   "optimizer.b2": _DECAY,
   "optimizer.clip_norm": Range(0, 1e9),
@@ -44,8 +50,11 @@ BOUNDS: dict[str, Range] = {
   "optimizer.weight_decay": Range(0, 100),
   "sample.edit_image_guidance": GUIDANCE,
   "sample.edit_text_guidance": GUIDANCE,
+  "sample.max_tokens": Range(1, 2**31 - 1),
   "sample.shift": SHIFT,
+  "sample.steps": Range(1, 1000),
   "sample.text_guidance": GUIDANCE,
+  "stages.*.accumulation": Range(1, 1e6),
   "stages.*.ema_decay": SHARE,
   "stages.*.final_ratio": SHARE,  # of the peak
   "stages.*.l1_weight": _WEIGHT,
@@ -66,12 +75,15 @@ BOUNDS: dict[str, Range] = {
   "stages.*.velocity_weight": _WEIGHT,
   "train.spike_threshold": Range(1, 1e6),
 }
+# Of any other of the model: sizes; what may be absent is said by other keys.
+_MODEL = Range(1, 2**31 - 1)
 # Of any other: whole numbers that JSON and every program hold exactly.
 _ANY = Range(-(2**53), 2**53)
 
 
 def check(config: Mapping[str, Any]) -> None:
-  """Raises ConfigError, with the key, for a number that is out of range.
+  """Raises ConfigError, with the key, for a number that is out of range, or a
+  table that is not of its form (`forms`).
 
   NaN and infinity are out of every range, also within tables. Keys `seed` have
   the range of `seeds`.
@@ -81,26 +93,14 @@ def check(config: Mapping[str, Any]) -> None:
   except ValueError as error:
     raise ConfigError(f"config.{error}") from error
   for path, value in _numbers(config, ()):
+    other = _MODEL if path[0] == "model" else _ANY
     allowed = next(
-      (r for pattern, r in BOUNDS.items() if matches(pattern, path)), _ANY
+      (r for pattern, r in BOUNDS.items() if matches(pattern, path)), other
     )
     if value not in allowed:
       key = ".".join(path)
       raise ConfigError(f"config.{key}={value} is not {allowed}.")
-
-
-def matches(pattern: str, path: tuple[str, ...]) -> bool:
-  """Whether a key's path is one of a pattern.
-
-  >>> matches("stages.*.mixture.**", ("stages", "a", "mixture", "0", "x"))
-  True
-  """
-  parts = pattern.split(".")
-  if parts[-1] == "**":
-    parts, path = parts[:-1], path[: len(parts) - 1]
-  return len(parts) == len(path) and all(
-    p in ("*", name) for p, name in zip(parts, path, strict=True)
-  )
+  forms.check(config)
 
 
 def _numbers(

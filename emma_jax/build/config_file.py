@@ -19,7 +19,7 @@ from typing import Any
 
 import ml_collections
 
-from emma_jax.build import bounds, left_out
+from emma_jax.build import bounds, forms, left_out
 from emma_jax.build.sections import ConfigError
 
 # What holds configs/: in a wheel the package, in a checkout the repository.
@@ -63,6 +63,7 @@ def load(
   config.lock()
   for key, text in (overrides or {}).items():
     override(config, key, text)
+  forms.check(config)  # before anything unpacks a table
   left_out.apply(config, overrides or {})
   bounds.check(config)
   return config
@@ -164,6 +165,7 @@ def changed(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict:
   out = ml_collections.ConfigDict(config).lock()
   for key, text in overrides.items():
     override(out, key, text)
+  forms.check(out)
   left_out.apply(out, overrides)
   bounds.check(out)
   return out.to_dict()

@@ -317,8 +317,16 @@ def _held_out_worlds(
 
 
 def mesh_of(config: Mapping[str, Any]) -> jax.sharding.Mesh:
-  """The config's mesh over the devices that are here."""
-  return sharding.make_mesh(make(sharding.MeshConfig, config["mesh"], "mesh"))
+  """The config's mesh over the devices that are here.
+
+  Raises:
+    ConfigError: it does not use them exactly.
+  """
+  sizes = make(sharding.MeshConfig, config["mesh"], "mesh")
+  try:
+    return sharding.make_mesh(sizes)
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
 
 
 def _share(
@@ -327,7 +335,10 @@ def _share(
   """Of a batch's rows, those of this process's devices."""
   mesh = mesh_of(config)
   section, where = config["stages"][name], f"stages.{name}"
-  sharding.check_rows(sizes.rows, where, mesh, section["accumulation"])
+  try:
+    sharding.check_rows(sizes.rows, where, mesh, section["accumulation"])
+  except ValueError as error:
+    raise ConfigError(f"config.{error}") from error
   return sharding.share_of_rows(sharding.rows(mesh), sizes.rows)
 
 

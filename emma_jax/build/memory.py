@@ -161,8 +161,11 @@ def check_training(run: "Run", first: str | None = None) -> None:
 
   Raises:
     TooLittleMemory: a stage does not fit.
+    ConfigError: the mesh does not.
   """
-  mesh = sharding.make_mesh(run.mesh)
+  from emma_jax.build import data as build_data
+
+  mesh = build_data.mesh_of(run.config)
   found = room(list(mesh.devices.flat))
   if found is None:
     return

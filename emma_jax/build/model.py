@@ -21,6 +21,7 @@ from emma_jax.models.llm import LlmConfig
 from emma_jax.models.siglip2 import SiglipConfig
 
 KINDS = ("emma", "autoencoder")
+DTYPES = ("float32", "bfloat16", "float16")  # that it computes with
 # `kind` of an autoencoder's section -> its sizes; see models/autoencoder.py.
 AUTOENCODERS: Mapping[str, type[AutoencoderConfig]] = {"dcae": DcaeConfig}
 
@@ -96,12 +97,22 @@ def model(section: Mapping[str, Any]) -> Model:
   kind = section["kind"]
   if kind not in KINDS:
     raise ConfigError(f"config.model.kind={kind!r}: choose one of {KINDS}.")
+  if section["dtype"] not in DTYPES:
+    raise ConfigError(
+      f"config.model.dtype={section['dtype']!r}: choose one of {DTYPES}."
+    )
   module: nn.Module
-  if kind == "emma":
-    module = Emma(emma_config(section))
-  else:
-    module = autoencoder_config(section).module()
-  return _model(module, kind, section["dtype"])
+  try:
+    if kind == "emma":
+      module = Emma(emma_config(section))
+    else:
+      module = autoencoder_config(section).module()
+    return _model(module, kind, section["dtype"])
+  except ConfigError:
+    raise
+  except (ArithmeticError, TypeError, ValueError) as error:
+    # Sizes that are right by themselves and not together.
+    raise ConfigError(f"config.model: {error}") from error
 
 
 @functools.lru_cache(maxsize=8)

@@ -8,6 +8,7 @@ FOLDER        that `convert export emma` wrote: config.json and safetensors
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 import importlib.resources
 import pathlib
 from typing import Any
@@ -72,30 +73,42 @@ def read(
       exported folder that is not whole or not finite.
   """
   if name in SHIPPED:
-    if not installed(name):
-      raise NoWeights(
-        f"This installation ships no {name} weights; name a weight file or the "
-        "working directory of a training instead."
-      )
+    check(name)
     files = importlib.resources.files("emma_jax.assets")
     with importlib.resources.as_file(files / SHIPPED[name]) as path:
       return _of_file(path, choose, kept)
+  return _reader(name)(choose, kept)
+
+
+def check(name: str) -> None:
+  """Raises NoWeights where `read` would; nothing is read."""
+  if name not in SHIPPED:
+    _reader(name)
+  elif not installed(name):
+    raise NoWeights(
+      f"This installation ships no {name} weights; name a weight file or the "
+      "working directory of a training instead."
+    )
+
+
+def _reader(name: str) -> Callable[[Choose, Kept], Weights]:
+  """What reads weights that are not shipped."""
   path = pathlib.Path(name).expanduser()
   if path.is_file():
-    return _of_file(path, choose, kept)
+    return functools.partial(_of_file, path)
   if (path / "config.json").is_file():
-    return _of_export(path, choose, kept)
+    return functools.partial(_of_export, path)
   if (path / "checkpoints").is_dir():
     path = path / "checkpoints"
   if path.name.isdigit() and (path / "state").is_dir():
-    return _of_run(path.parent, int(path.name), choose, kept)
+    return functools.partial(_of_run, path.parent, int(path.name))
   if not sound.saved_steps(path):
     raise NoWeights(
       f"No weights at {name}: name one of {sorted(SHIPPED)}, a .safetensors "
       "file, the working directory of a training that has saved a checkpoint, "
       "or a folder that `emma-convert export emma` wrote."
     )
-  return _of_run(path, None, choose, kept)
+  return functools.partial(_of_run, path, None)
 
 
 def stages(workdir: str) -> list[tuple[str, str]]:

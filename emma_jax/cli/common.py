@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 import importlib
 import os
+import pathlib
+import re
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -52,7 +54,7 @@ def run(
     after Ctrl-C.
     `--debug` or EMMA_DEBUG=1 adds the stack trace.
   """
-  argv = list(sys.argv[1:] if argv is None else argv)
+  argv = [at_home(a) for a in (sys.argv[1:] if argv is None else argv)]
   debug = "--debug" in argv or os.environ.get("EMMA_DEBUG", "") not in ("", "0")
   storage.quiet_logs(not debug)
   xla_flags.calm_libtpu()
@@ -75,6 +77,17 @@ def run(
         traceback.print_exc()
       print("interrupted", file=sys.stderr)
       return Exit.INTERRUPTED
+
+
+def at_home(argument: str) -> str:
+  """`--flag=~/x` with the home folder, which shells put in only where a word
+  begins with `~`: else a folder of that name would be made.
+
+  >>> at_home("--out=~/a.png").startswith("~"), at_home("--prompt=~50 stars")
+  (False, '--prompt=~50 stars')
+  """
+  found = re.fullmatch(r"(--[\w.-]+=)(~(?:/.*)?)", argument, re.DOTALL)
+  return found[1] + os.path.expanduser(found[2]) if found else argument
 
 
 def _code_of(
@@ -116,6 +129,22 @@ class Parser(argparse.ArgumentParser):
     """Ends the process with code MISTAKE."""
     short = message if len(message) <= 400 else f"{message[:400]}..."
     super().error(short)
+
+
+def path(text: str) -> pathlib.Path:
+  """The `type` of a flag that names a file or folder.
+
+  "" would be the current folder: a variable of a script that is not set.
+  """
+  if not text:
+    raise argparse.ArgumentTypeError("it is empty; name a file or folder")
+  return pathlib.Path(text)
+
+
+def path_name(text: str) -> str:
+  """The same, where the name is kept as it was given."""
+  path(text)
+  return text
 
 
 def subcommands(

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--out",
     "--workdir",
-    type=pathlib.Path,
+    type=common.path,
     metavar="DIR",
     help="where scores.json, predictions.jsonl and report.html go (default: "
     "the folder evaluation, in the training's working directory or here)",
@@ -140,10 +140,13 @@ def _load_and_evaluate(
   from emma_jax.build import session as build_session
   from emma_jax.evals.settings import EvalSettings, knows_world
 
+  def change(config: dict[str, Any]) -> dict[str, Any]:
+    out = config_file.changed(config, overrides)
+    EvalSettings.of(out, **changes)  # now: weights may take minutes
+    return out
+
   session = build_session.load(
-    args.checkpoint,
-    change=lambda config: config_file.changed(config, overrides),
-    **devices.options(args, mesh),
+    args.checkpoint, change=change, **devices.options(args, mesh)
   )
   settings = EvalSettings.of(session.config, **changes)
   if not settings.sources and not knows_world(session.config):
@@ -193,7 +196,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 def _trained(args: argparse.Namespace) -> pathlib.Path | None:
   """The working directory of the training that is evaluated, if it is one."""
-  folder = pathlib.Path(args.checkpoint)
+  folder = pathlib.Path(args.checkpoint).expanduser()
   return folder if (folder / "checkpoints").is_dir() else None
 
 

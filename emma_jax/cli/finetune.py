@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
   add(
     "--out",
     required=True,
-    type=pathlib.Path,
+    type=common.path,
     metavar="DIR",
     help="the data in two parts, the config, checkpoints, scores, report",
   )

@@ -13,7 +13,6 @@ refused, and `--dtype float32` keeps it.
 """
 
 import argparse
-import pathlib
 import sys
 
 from emma_jax.cli import common
@@ -29,11 +28,11 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--workdir",
     required=True,
-    type=pathlib.Path,
+    type=common.path,
     help="folder of the finished run",
   )
   parser.add_argument(
-    "--out", required=True, type=pathlib.Path, help=".safetensors file to write"
+    "--out", required=True, type=common.path, help=".safetensors file to write"
   )
   parser.add_argument(
     "--pictures",

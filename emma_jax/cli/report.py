@@ -26,12 +26,14 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "runs",
     nargs="+",
+    type=common.path,
     metavar="RUN",
     help="working directory of a training, or folder of an evaluation; the "
     "first one is what the others are compared with",
   )
   parser.add_argument(
     "--out",
+    type=common.path,
     default="comparison.html",
     metavar="FILE.html",
     help="the page (default: %(default)s)",

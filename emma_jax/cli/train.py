@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     "--workdir",
     required=True,
-    type=pathlib.Path,
+    type=common.path,
     help="checkpoints, metrics, scores and the report; the same command "
     "with the same folder continues the run",
   )

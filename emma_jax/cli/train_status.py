@@ -15,10 +15,10 @@ import argparse
 from collections.abc import Callable, Mapping
 import dataclasses
 import json
-import pathlib
 import sys
 import time
 
+from emma_jax import streams
 from emma_jax.cli import common
 from emma_jax.exits import Exit
 from emma_jax.training import run_file, status
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   made.add_argument(
-    "folder", type=pathlib.Path, metavar="FOLDER", help="the run's --workdir"
+    "folder", type=common.path, metavar="FOLDER", help="the run's --workdir"
   )
   made.add_argument(
     "--watch",
@@ -66,7 +66,9 @@ def _main(argv: list[str]) -> int:
     found = status.read(args.folder)
     show(found)
     ended = found.state != run_file.RUNNING or found.code
-    if args.watch is None or ended:
+    sys.stdout.flush()
+    unseen = not streams.has_reader(sys.stdout)
+    if args.watch is None or ended or unseen:
       return Exit(found.code) if found.code in list(Exit) else found.code
     time.sleep(args.watch)
 

@@ -43,7 +43,7 @@ OTHER = "other questions"
 
 
 class NoRecords(ValueError):
-  """A file that holds nothing to evaluate on."""
+  """A file that is not there, or holds nothing to evaluate on."""
 
 
 def records(
@@ -65,9 +65,15 @@ def records(
       take: `Session.check`.
 
   Raises:
-    NoRecords: no record is sound.
+    NoRecords: the source cannot be opened, or no record is sound.
   """
-  source = open_source(spec, task)
+  try:
+    source = open_source(spec, task)
+  except (FileNotFoundError, ImportError, ValueError) as error:
+    raise NoRecords(
+      f"evaluate.sources.{task}={spec}: {error} Where the folder was moved, "
+      f"name it anew: --config.evaluate.sources.{task}=records:DIR."
+    ) from error
   found: list[Record] = []
   bad: list[tuple[str, str]] = []
   for index in range(len(source)):

@@ -60,7 +60,7 @@ def train(
   Raises:
     ContradictionError: the checkpoint was made by another config.
     NotFinite: weights, losses or gradients are not.
-    Stopped: SIGINT or SIGTERM came; everything is saved.
+    Stopped: SIGINT, SIGTERM or SIGHUP came; everything is saved.
     TooManyBadRecords: more than data.max_bad_share of the records are broken.
     InUse: another run is at work in `workdir`.
     StorageError: the disk lacks space for checkpoints, or saves failed.
@@ -140,6 +140,7 @@ def _train(session: Session, rewind: spikes.Rewind | None) -> dict | None:
   display.doing("opening the newest checkpoint")
   with stop.at_once(alone):
     index, state, meta = starting.resume(run, session.checkpoints, mesh)
+  starting.check_weights(run.stages[index + 1 :], session.workdir)
   first = sum(s.steps for s in run.stages[:index])
   own = int(state.step) if state is not None else 0
   params: dict | None = None

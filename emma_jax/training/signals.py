@@ -8,6 +8,7 @@ import socket
 import threading
 from typing import Any
 
+from emma_jax import processes
 from emma_jax.exits import Exit
 
 # Told which signal came, and how many there were with it.
@@ -20,7 +21,7 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-  """Turns the first SIGINT or SIGTERM into a flag that the loop reads.
+  """Turns the first of `processes.stop_signals` into a flag the loop reads.
 
   ```
   with StopRequest() as stop:
@@ -81,7 +82,7 @@ class StopRequest:
 
   def __enter__(self) -> "StopRequest":
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM):
+      for number in processes.stop_signals():
         self._former[number] = signal.signal(number, self._handle)
       if self._answer is not None:
         self._listen()
@@ -123,7 +124,7 @@ class StopRequest:
     count = interrupts = 0
     while data := end.recv(16):
       for number in data:
-        if number not in (signal.SIGINT, signal.SIGTERM):
+        if number not in self._former:
           continue
         count += 1
         interrupts += number == signal.SIGINT

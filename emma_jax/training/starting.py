@@ -1,6 +1,7 @@
 """How a run starts: whether it can, where it stopped, a stage's first state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jax.sharding import Mesh
 
 from emma_jax import rules, sharding
 from emma_jax.checkpoints import checkpointer as ckpt
+from emma_jax.checkpoints import locate
 from emma_jax.exits import NotFinite
 from emma_jax.training import finite, router, setbacks
 from emma_jax.training import state as state_lib
@@ -91,6 +93,22 @@ def resume(run: Run, checkpoints: ckpt.Checkpointer, mesh: Mesh) -> Start:
   index = names.index(meta["stage"])
   _check_finite(run, index, state, checkpoints, mesh)
   return Start(index, state, meta)
+
+
+def check_weights(stages: Sequence[Stage], workdir: pathlib.Path) -> None:
+  """Raises NoWeights where stages to come would find none: now, since the first
+  of them may begin days later. What this run makes itself may not be there yet.
+  """
+  for stage in stages:
+    for _, source in stage.load:
+      name = source.removeprefix("weights:")
+      own = pathlib.Path(name).absolute().is_relative_to(workdir.absolute())
+      if name == source or own:
+        continue
+      try:
+        locate.check(name)
+      except locate.NoWeights as error:
+        raise locate.NoWeights(f"stages.{stage.name}.load: {error}") from error
 
 
 def _check(run: Run, meta: Mapping[str, Any]) -> None:

@@ -99,6 +99,16 @@ def read(folder: str | os.PathLike, now: float | None = None) -> Status:
     raise NoRun(
       f"{folder}: {what}; name the --workdir of a run that has logged."
     )
+  try:
+    return _of(workdir, content, now)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise NoRun(
+      f"{folder}: run.json is not as this version writes it "
+      f"({type(error).__name__}: {error}); the run's next start writes it anew."
+    ) from error
+
+
+def _of(workdir: pathlib.Path, content: dict[str, Any], now: float) -> Status:
   lines = _tail(workdir / "metrics.jsonl")
   losses = _last(lines, "loss/")
   since = max(0.0, now - content["updated"])

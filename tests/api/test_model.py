@@ -3,7 +3,9 @@
 import concurrent.futures
 import io
 import itertools
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import warnings
@@ -86,7 +88,10 @@ def test_questions_and_pictures_pair_up(model):
   assert ask(None, "what?") == session([], "what?")
 
 
-def test_pictures_of_every_kind_are_the_same_picture(model, tmp_path):
+def test_pictures_of_every_kind_are_the_same_picture(
+  model, tmp_path, monkeypatch
+):
+  monkeypatch.setenv("HOME", str(tmp_path))
   pixels = small.picture(3, 40, 50)
   image = Image.fromarray(pixels)
   path, buffer = tmp_path / "a.png", io.BytesIO()
@@ -94,7 +99,7 @@ def test_pictures_of_every_kind_are_the_same_picture(model, tmp_path):
   image.save(buffer, "PNG")
   data = buffer.getvalue()
   kinds = [pixels, image, path, str(path), data, bytearray(data)]
-  kinds += [memoryview(data), buffer, jax.numpy.asarray(pixels)]
+  kinds += [memoryview(data), buffer, jax.numpy.asarray(pixels), "~/a.png"]
   made = model.edit(kinds, "do", seed=[1] * len(kinds), steps=1)
   assert {x.size for x in made} == {(50, 40)}
   assert all(same(x, made[0]) for x in made)
@@ -157,6 +162,30 @@ def test_a_model_goes_to_other_processes_and_threads(model):
   draw = lambda one: one.draw("red", seed=1, steps=1)
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     assert all(same(x, wanted) for x in pool.map(draw, [model, again]))
+
+
+def test_a_forked_process_is_told_instead_of_waiting(model):
+  chat = model.chat()
+  calls = [
+    lambda: model.draw("red", steps=1),
+    lambda: pickle.loads(pickle.dumps(model)).ask(None, "what?"),
+    lambda: model.reconstruct(small.picture(3, 40, 50)),
+    lambda: chat.say("what?"),
+    lambda: load("reference"),
+  ]
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", RuntimeWarning)  # JAX's own, of forks
+    child = os.fork()
+  if not child:
+    signal.alarm(60)
+    told = 0
+    for call in calls:
+      try:
+        call()
+      except SampleError as error:
+        told += "spawn" in str(error)
+    os._exit(told)
+  assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(calls)
 
 
 def test_repr_says_what_it_is(model):

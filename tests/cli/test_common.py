@@ -68,6 +68,16 @@ def test_arguments():
     common.parse_overrides(["--config.x", "--workdir"])
 
 
+def test_the_home_folder_is_meant_behind_an_equals_sign_too(monkeypatch):
+  """Shells leave it to the command, which would make a folder `~`."""
+  monkeypatch.setenv("HOME", "/home/me")
+  seen: list[str] = []
+  given = ["--out=~/a b", "--out=~", "--prompt=~ a", "x=~/a", "--a=b=~/c"]
+  assert common.run(seen.extend, [*given, "--config=~/c.py:x"]) == 0
+  home = ["--out=/home/me/a b", "--out=/home/me", *given[2:]]
+  assert seen == [*home, "--config=/home/me/c.py:x"]
+
+
 class ConfigMistake(ValueError):
   pass
 

@@ -112,6 +112,19 @@ def test_flags_and_files(loaded, tmp_path, capsys):
   EvalSettings.of(loaded[0][1])  # the config itself stays sound
 
 
+def test_settings_are_asked_before_weights_are_read(
+  tmp_path, monkeypatch, capsys
+):
+  def load(name, change, **_):
+    change(CONFIG)
+    pytest.fail("the weights would be read now")
+
+  monkeypatch.setattr(build_session, "load", load)
+  out = str(tmp_path / "out")
+  assert evaluate.main(["--samples", "0", "--out", out]) == Exit.MISTAKE
+  assert "samples=0 must be at least 1" in capsys.readouterr().err
+
+
 def test_samples_are_those_of_every_set(loaded, tmp_path):
   options = ["--tasks", "drawing", "--samples", "3", "--out", "out"]
   assert evaluate.main(options) == 0

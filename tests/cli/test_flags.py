@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+import pathlib
 import re
 import tomllib
 
@@ -46,6 +47,22 @@ def test_no_flag_takes_a_number_that_is_none(capsys):
         with pytest.raises(argparse.ArgumentTypeError, match="is not a"):
           action.type(text)
   assert found > 20
+
+
+def test_no_folder_of_results_is_an_empty_name():
+  """By enumeration: --workdir "$RUN" of a script that has not set it."""
+  found = 0
+  for name, parser in goldens.parsers().items():
+    for action in actions(parser):
+      named = {"--out", "--workdir", "--dest"} & set(action.option_strings)
+      assert action.type is not pathlib.Path, f"{name} {action.dest}"
+      if not named or action.nargs == 0:
+        continue
+      found += 1
+      with pytest.raises(argparse.ArgumentTypeError, match="it is empty"):
+        action.type("")
+      assert str(action.type("a b")) == "a b"
+  assert found > 15
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,17 @@ def test_files_with_nothing_to_use_are_refused(tmp_path):
     files.records(f"jsonl:{path}", "drawing", 3)
 
 
+@pytest.mark.parametrize(
+  "spec", ["records:{}/gone", "jsonl:{}/gone.jsonl", "python:no.such:rows"]
+)
+def test_a_source_that_was_moved_is_told_with_its_key(spec, tmp_path):
+  """As of a folder of a fine-tuning, which holds its own data."""
+  with pytest.raises(
+    files.NoRecords, match=r"sources.drawing=.*(gone|no\.such)"
+  ):
+    files.records(spec.format(tmp_path), "drawing", 2)
+
+
 def test_a_record_that_cannot_be_asked_is_counted_and_ends_nothing(
   tmp_path, config, specs
 ):

@@ -15,11 +15,11 @@ from configs import stages as stage_configs
 from emma_jax.build import model as build_model
 from emma_jax.build import run as build_run
 from emma_jax.build import sections
-from emma_jax.checkpoints import integrity
+from emma_jax.checkpoints import integrity, locate
 from emma_jax.checkpoints.integrity import ContradictionError
 from emma_jax.data.loading.dataset import Bad, TooManyBadRecords
 from emma_jax.structs import Mean
-from emma_jax.training import loop, metrics, stage_loop
+from emma_jax.training import loop, metrics, stage_loop, starting
 from tests import tiny
 
 STEPS = 5  # of each of the two stages
@@ -128,13 +128,26 @@ def test_steps_are_logged_with_their_stage_and_rate(undisturbed):
   assert all(x["data/drawing"] == 1 for x in log)
 
 
+def test_weights_of_a_later_stage_are_looked_for_before_the_first(tmp_path):
+  """Not when that stage begins, which may be days later."""
+  load = ((".*", f"weights:{tmp_path / 'gone.safetensors'}"),)
+  run = make_run(**{"stages.3_quality.load": load})
+  with pytest.raises(locate.NoWeights, match="stages.3_quality.load.*gone"):
+    loop.train(run, tmp_path / "run")
+  assert not (tmp_path / "run" / "checkpoints" / str(STEPS)).exists()
+  # What is in the run's own folder it may make by then.
+  own = tmp_path / "run" / "made.safetensors"
+  run = make_run(**{"stages.3_quality.load": ((".*", f"weights:{own}"),)})
+  starting.check_weights(run.stages, tmp_path / "run")
+
+
 def test_an_accumulation_that_does_not_divide_is_refused_with_the_remedy():
   with pytest.raises(sections.ConfigError) as error:
     make_run(**{"stages.3_quality.accumulation": 3})
   said = str(error.value)
   assert "config.stages.3_quality" in said and "accumulation=3" in said
   assert "a divisor of 2" in said and "a multiple of 3" in said
-  with pytest.raises(sections.ConfigError, match="accumulation=0.*at least 1"):
+  with pytest.raises(sections.ConfigError, match="accumulation=0 is not a num"):
     make_run(**{"stages.3_quality.accumulation": 0})
 
 

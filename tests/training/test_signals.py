@@ -12,7 +12,9 @@ from emma_jax.exits import Exit
 from emma_jax.training.signals import Interrupted, StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+  "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+)
 def test_first_signal_is_a_flag_and_handlers_come_back(number):
   before = signal.getsignal(number)
   with StopRequest() as stop:
@@ -21,6 +23,18 @@ def test_first_signal_is_a_flag_and_handlers_come_back(number):
     assert stop.requested
     assert stop.reason == signal.Signals(number).name
   assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored():
+  """As nohup has it."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with StopRequest() as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert not stop.requested
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_second_interrupt_raises():

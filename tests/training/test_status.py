@@ -151,6 +151,17 @@ def test_a_folder_without_a_run_is_a_mistake(name, tmp_path, capsys):
   assert "error: " in said and "--workdir" in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize("content", [{}, {"state": 3}, {"updated": "now"}])
+def test_a_run_file_of_another_form_is_told_in_a_line(
+  content, tmp_path, capsys
+):
+  (tmp_path / "run.json").write_text(json.dumps(content))
+  assert train_status.main([str(tmp_path)]) == 2
+  said = capsys.readouterr().err
+  assert "run.json is not as this version writes it" in said
+  assert said.count("\n") == 1
+
+
 def test_watching_ends_with_the_run(record, tmp_path, monkeypatch, capsys):
   waits = []
 

@@ -30,6 +30,8 @@ from emma_jax.benchmarks.data import (
 from emma_jax.benchmarks.items import BadItem, Item, Missing
 
 OWN = "items.jsonl"
+# What a value of another kind than was published makes of reading it.
+_ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 REHEARSAL = "rehearsal.json"
 PACKAGE = "package:"
 Status = Literal[
@@ -77,7 +79,22 @@ class Source:
     return len(self.items)
 
   def __getitem__(self, index: int) -> Item:
-    return self.items[index]
+    """Raises BadItem for a row that is no item, whatever it lacks."""
+    if not -len(self) <= index < len(self):
+      raise IndexError(index)  # the end, for whoever goes through all
+    try:
+      item = self.items[index]
+      if not (isinstance(item.id, str) and isinstance(item.group, str)):
+        raise TypeError(f"the id {item.id!r} is no text")
+      return item
+    except BadItem:
+      raise
+    except _ODD as error:
+      raise BadItem(
+        f"{', '.join(self.files)}: item {index} is not as {self.name} has them "
+        f"({type(error).__name__}: {error}). The row is damaged, or of another "
+        "revision; mend it or download the data again."
+      ) from error
 
   @functools.cached_property
   def groups(self) -> dict[str, str]:

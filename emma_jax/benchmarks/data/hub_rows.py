@@ -6,9 +6,9 @@ import string
 from typing import Any
 
 from emma_jax.benchmarks.data.rows import (
-  ROLL,
   check_columns,
   check_letter,
+  circle_of,
   listed,
 )
 from emma_jax.benchmarks.data.tables import Table
@@ -141,7 +141,7 @@ def _mmbench(row: Mapping[str, Any], number: int, where: str) -> Item:
   hint = row.get("hint")
   return Item(
     id=str(row["index"]),
-    group=str(int(row["index"]) % ROLL),
+    group=circle_of(row["index"], where),
     question=row["question"],
     pictures=picture(row["image"], where),
     options=options,

@@ -43,8 +43,29 @@ def check_letter(answer: str, options: Mapping[str, str], where: str) -> None:
     )
 
 
+def circle_of(index: Any, where: str) -> str:
+  """What the circular copies of a question have in common.
+
+  Raises:
+    BadItem: an index that is no whole number.
+  """
+  try:
+    return str(int(str(index)) % ROLL)
+  except ValueError as error:
+    raise BadItem(
+      f"{where}: the index {index!r} is no whole number, so nothing says which "
+      f"rows are copies of one question (they are {ROLL:,} apart)."
+    ) from error
+
+
 def check_columns(table: Table, names: Sequence[str]) -> None:
   """Raises BadItem for a table without some of these columns."""
+  twice = sorted({x for x in table.columns if table.columns.count(x) > 1})
+  if twice:
+    raise BadItem(
+      f"{table.path} has several columns {', '.join(twice)}; nothing says "
+      "which one counts."
+    )
   missing = [name for name in names if name not in table.columns]
   if missing:
     raise BadItem(

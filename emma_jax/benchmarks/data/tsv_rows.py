@@ -13,9 +13,9 @@ import os
 import string
 
 from emma_jax.benchmarks.data.rows import (
-  ROLL,
   check_columns,
   check_letter,
+  circle_of,
   listed,
 )
 from emma_jax.benchmarks.data.tables import Tsv
@@ -83,7 +83,7 @@ class TsvRows:
     }
     return Item(
       id=row["index"],
-      group=self._group(row),
+      group=self._group(row, where),
       question=row["question"],
       pictures=self._pictures(row, where),
       options=options,
@@ -93,9 +93,9 @@ class TsvRows:
       },
     )
 
-  def _group(self, row: Mapping[str, str]) -> str:
+  def _group(self, row: Mapping[str, str], where: str) -> str:
     if self.name == "mmbench":
-      return str(int(row["index"]) % ROLL)
+      return circle_of(row["index"], where)
     if self.name in _BY_PICTURE:
       image = row.get("image", "")
       if len(image) <= _REFERENCE and image in self._row:

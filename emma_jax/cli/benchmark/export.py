@@ -37,7 +37,11 @@ def add(commands: Any) -> None:
   parser.add_argument("out", metavar="OUT", help="folder of the results")
   parser.add_argument("--to", required=True, choices=TARGETS, help="see above")
   parser.add_argument(
-    "--dest", required=True, metavar="DIR", help="folder of the files"
+    "--dest",
+    type=common.path_name,
+    required=True,
+    metavar="DIR",
+    help="folder of the files",
   )
   parser.add_argument(
     "--sets",

@@ -13,7 +13,11 @@ from emma_jax.exits import Exit
 def add_out(parser: argparse.ArgumentParser) -> None:
   """--out, --sets and --data."""
   parser.add_argument(
-    "--out", metavar="DIR", required=True, help="folder of the results"
+    "--out",
+    type=common.path_name,
+    metavar="DIR",
+    required=True,
+    help="folder of the results",
   )
   parser.add_argument(
     "--sets",

@@ -18,7 +18,11 @@ def add(commands: Any) -> None:
     run,
   )
   parser.add_argument(
-    "--out", metavar="DIR", required=True, help="folder of the results"
+    "--out",
+    type=common.path_name,
+    metavar="DIR",
+    required=True,
+    help="folder of the results",
   )
   flags.add_data(parser)
 

@@ -12,7 +12,6 @@ file, for those who dump it themselves.
 
 import argparse
 from collections.abc import Mapping
-import pathlib
 from typing import Any
 
 from emma_jax import ranges
@@ -40,14 +39,14 @@ def add(commands: Any) -> None:
   parser.add_argument(
     "--folder",
     required=True,
-    type=pathlib.Path,
+    type=common.path,
     metavar="DIR",
     help="of the weights, as downloaded",
   )
   parser.add_argument(
     "--reference",
     required=True,
-    type=pathlib.Path,
+    type=common.path,
     metavar="FILE.npz",
     help="what launch/dump_reference.py wrote of the same folder",
   )

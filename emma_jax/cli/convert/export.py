@@ -11,7 +11,6 @@ scores where there are some, and the licences.
 
 import argparse
 from collections.abc import Mapping
-import pathlib
 from typing import Any
 
 from emma_jax.cli import common
@@ -48,7 +47,7 @@ def add(commands: Any) -> None:
     "ones (default: %(default)s)",
   )
   parser.add_argument(
-    "--out", required=True, type=pathlib.Path, metavar="DIR", help="new folder"
+    "--out", required=True, type=common.path, metavar="DIR", help="new folder"
   )
   common.add_debug(parser)
 

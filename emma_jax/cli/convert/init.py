@@ -40,14 +40,14 @@ def add(commands: Any) -> None:
   for flag in published.FLAGS:
     parser.add_argument(
       f"--{flag}",
-      type=pathlib.Path,
+      type=common.path,
       metavar="DIR",
       help=f"downloaded folder of {published.named(flag)}",
     )
   parser.add_argument(
     "--out",
     required=True,
-    type=pathlib.Path,
+    type=common.path,
     metavar="DIR",
     help="new folder for the checkpoint",
   )

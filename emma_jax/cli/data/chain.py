@@ -39,7 +39,13 @@ def add(commands: Any) -> None:
     metavar="INPUT",
     help="as of convert (default: config.inputs)",
   )
-  add("--out", required=True, metavar="DIR", help="folder of the steps")
+  add(
+    "--out",
+    type=common.path_name,
+    required=True,
+    metavar="DIR",
+    help="folder of the steps",
+  )
   add(
     "--workers",
     type=int,

@@ -28,7 +28,13 @@ def add(commands: Any) -> None:
   )
   add = parser.add_argument
   add("prompts", metavar="FILE", help="JSON lines, or a prompt per line")
-  add("--out", required=True, metavar="FILE", help="new file of JSON lines")
+  add(
+    "--out",
+    type=common.path_name,
+    required=True,
+    metavar="FILE",
+    help="new file of JSON lines",
+  )
   constructing.add_back_ends(parser)
   add("--debug", action="store_true", help="show stack traces of errors")
   parser.set_defaults(run=run, workers=8)

@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 from emma_jax import files
+from emma_jax.cli import common
 from emma_jax.cli.data import stage, validate
 
 
@@ -37,7 +38,9 @@ def add(commands: Any) -> None:
     default=4,
     help="rows shown of each batch (default: %(default)s)",
   )
-  parser.add_argument("--out", default="show.html", metavar="FILE.html")
+  parser.add_argument(
+    "--out", type=common.path_name, default="show.html", metavar="FILE.html"
+  )
   parser.set_defaults(run=run)
 
 

@@ -27,7 +27,9 @@ def add(commands: Any) -> None:
     help="folder, records:DIR, jsonl:PATH, ...",
   )
   common.add_config_arguments(parser, default="files")
-  parser.add_argument("--out", metavar="FILE.html", help="the page")
+  parser.add_argument(
+    "--out", type=common.path_name, metavar="FILE.html", help="the page"
+  )
   parser.add_argument(
     "--sample",
     type=int,

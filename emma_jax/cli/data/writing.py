@@ -16,6 +16,7 @@ def add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
   add = parser.add_argument
   add(
     "--out",
+    type=common.path_name,
     required=required,
     metavar="DIR",
     help="new folder for the data set",

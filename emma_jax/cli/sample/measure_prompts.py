@@ -12,7 +12,6 @@ further outside than 999 of 1000 of the training's own, or longer than all.
 import argparse
 from collections.abc import Mapping
 import gc
-import pathlib
 import sys
 from typing import Any
 
@@ -34,7 +33,7 @@ def add(commands: Any) -> None:
   )
   parser.add_argument(
     "--out",
-    type=pathlib.Path,
+    type=common.path,
     metavar="FILE",
     help="instead of beside the weights, where nothing would find it",
   )

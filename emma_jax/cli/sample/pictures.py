@@ -29,7 +29,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
   sub.add_argument(
     "--out",
     required=True,
-    type=pathlib.Path,
+    type=common.path,
     metavar="PATH",
     help=f"a file ({', '.join(FORMATS)}), or a folder for 000.png, ...",
   )

@@ -13,7 +13,6 @@ the seed and the row, so that what differs within a row is the weights'.
 
 import argparse
 from collections.abc import Mapping, Sequence
-import pathlib
 from typing import Any
 
 from emma_jax.cli import common, devices
@@ -34,6 +33,7 @@ def add(commands: Any) -> None:
   )
   parser.add_argument(
     "--workdir",
+    type=common.path_name,
     metavar="DIR",
     help="of a training: a column for each of its stages, before those of "
     "--checkpoint",
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
   )
   parser.add_argument("--steps", type=int, help="evaluations of the model")
   parser.add_argument(
-    "--out", required=True, type=pathlib.Path, metavar="FILE.png"
+    "--out", required=True, type=common.path, metavar="FILE.png"
   )
   parser.add_argument(
     "--no_metadata",

@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
   parser = common.add_subcommand(
     commands, "show-settings", __doc__.split("\n")[0], __doc__, run
   )
-  parser.add_argument("files", nargs="+", type=pathlib.Path, metavar="FILE")
+  parser.add_argument("files", nargs="+", type=common.path, metavar="FILE")
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:

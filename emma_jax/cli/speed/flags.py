@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import Any
 
+from emma_jax.cli import common
 from emma_jax.speed import comparison
 
 
@@ -30,7 +31,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
   """Adds `--json` and `--debug`, which all take."""
   parser.add_argument(
     "--json",
-    type=pathlib.Path,
+    type=common.path,
     metavar="FILE",
     help="also write the results there",
   )

@@ -9,7 +9,6 @@ and a denoising step of another config's model. launch/bench_gpu.sh calls it.
 import argparse
 from collections.abc import Mapping
 import os
-import pathlib
 import time
 from typing import Any
 
@@ -84,7 +83,7 @@ def add(commands: Any) -> None:
   )
   add(
     "--plan",
-    type=pathlib.Path,
+    type=common.path,
     metavar="FILE",
     help="what `emma-plan --json` printed for this step, to compare memory",
   )

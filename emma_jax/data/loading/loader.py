@@ -116,11 +116,11 @@ class _OffsetDataset:
 
 
 def _ignore_stop_signals(worker: int, count: int) -> None:
-  """Workers outlive Ctrl-C and a group's SIGTERM: the loop saves, then ends.
+  """Workers outlive what stops a group: the loop saves, then ends.
 
   But not its death, whoever started it.
   """
   del worker, count
   processes.begin()
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  for number in processes.stop_signals():
+    signal.signal(number, signal.SIG_IGN)

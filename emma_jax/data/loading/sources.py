@@ -206,7 +206,7 @@ class SourceSpec:
     """Of the text; ValueError where it is of none of these forms."""
     kind, _, rest = spec.partition(":")
     if kind in ("jsonl", OUTSIDE, "records") and rest:
-      return cls(kind, path=rest)
+      return cls(kind, path=os.path.expanduser(rest))
     if kind in ("tfds", "python") and all(rest.rpartition(":")):
       return cls(kind, path=spec)
     fields = rest.split(":")

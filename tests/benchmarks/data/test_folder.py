@@ -2,6 +2,7 @@
 said with what helps. The files are small ones of each real shape."""
 
 import base64
+import contextlib
 import json
 import pathlib
 
@@ -194,6 +195,66 @@ def test_every_set_of_the_hub_is_read(tmp_path, name):
     "mmvet": dict(id="v1_0", answers=("a<OR>b",)),
   }.get(name, {})
   assert {k: getattr(item, k) for k in want} == want
+
+
+ODD = (None, "", "x", 3, -1, 2.5, True, [], ["x", None], {}, {"x": 1})
+
+
+@pytest.mark.parametrize("name", hub_rows.HUB_SETS)
+def test_no_odd_value_of_a_row_is_a_bug_of_ours(name):
+  """By enumeration: each value is an item's, or told with its file."""
+  of = sets.SETS[name]
+  row = HUB[name]
+  rows = [row | {key: odd} for key in row for odd in ODD]
+  rows += [{k: v for k, v in row.items() if k != key} for key in row]
+  part = next((s for s in of.splits if of.splits[s].split), of.default)
+  for odd in rows:
+    with contextlib.suppress(BadItem):
+      items = hub_rows.HubRows(_Rows([odd]), name, part)
+      source = folder.Source(
+        name=name,
+        split=part,
+        format="parquet",
+        files=("a.parquet",),
+        items=items,
+      )
+      for i in range(len(source.groups)):
+        [shown.bytes() for shown in source[i].pictures]
+
+
+class _Rows:
+  """A table in memory."""
+
+  def __init__(self, rows: list[dict]):
+    self.path, self._rows = "a.parquet", rows
+    self.columns = tuple(rows[0])
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: int) -> dict:
+    return self._rows[index]
+
+  def column(self, name: str) -> list:
+    return [row.get(name) for row in self._rows]
+
+  def where(self, index: int) -> str:
+    return f"a.parquet[{index}]"
+
+
+@pytest.mark.parametrize("index", ["1.0", "a1", ""])
+def test_an_index_that_is_no_number_is_told_with_its_line(tmp_path, index):
+  head = ("index", "image", "question", "A", "answer")
+  tsv(tmp_path, "MMBench_DEV_EN_V11", head, (index, TEXT, "q", "x", "A"))
+  with pytest.raises(BadItem, match="line 2: the index .* is no whole number"):
+    _ = folder.open_set(str(tmp_path), "mmbench")[0]
+
+
+def test_a_column_that_comes_twice_is_told(tmp_path):
+  head = ("index", "image", "question", "A", "A", "answer")
+  tsv(tmp_path, "AI2D_TEST", head, ("1", TEXT, "q", "x", "y", "A"))
+  with pytest.raises(BadItem, match="several columns A;"):
+    folder.open_set(str(tmp_path), "ai2d")
 
 
 @pytest.mark.parametrize(
