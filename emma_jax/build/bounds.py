@@ -16,7 +16,7 @@ from emma_jax.ranges import GUIDANCE, SHARE, SHIFT, Range
 # What divides must not vanish in float32, whose smallest number is 1.2e-38.
 _EPSILON = Range(1e-30, 1)
 _SIZE = Range(0, 1e6, above=True)
-_COUNT = Range(0, 2**31 - 1)
+_COUNT, _SOME = Range(0, 2**31 - 1), Range(1, 2**31 - 1)
 _WEIGHT = Range(0, 1e6)  # of a loss: a negative one would be maximised
 # Moments that never change (1) divide zero by zero: 1 - b is 0 in float32 from
 # 1 - 6e-8 on.
@@ -27,8 +27,26 @@ _DECAY = Range(0, 1 - 1e-7)
 BOUNDS: dict[str, Range] = {
   "data.max_bad_share": SHARE,
   "data.max_crop": SHARE,
+  "data.max_pixels": Range(1, 2**53),
+  "data.max_tokens": _SOME,
+  "data.max_turns": _COUNT,
+  "data.min_samples": _COUNT,
+  "data.min_tokens": _SOME,
+  "data.packing_groups": _SOME,
+  "data.plan_segment": _SOME,
+  "data.prefetch_batches": _COUNT,
   "data.reference_dropout": SHARE,
   "data.text_dropout": SHARE,
+  "data.threads": _COUNT,
+  "data.workers": _COUNT,
+  "evaluate.batch": _SOME,
+  "evaluate.benchmarks.every": _COUNT,
+  "evaluate.benchmarks.limit": _SOME,
+  "evaluate.held_out_samples": _SOME,
+  "evaluate.router.samples": _SOME,
+  "evaluate.samples": _SOME,
+  "evaluate.stage_samples": _SOME,
+  "evaluate.steps": _COUNT,
   "model.autoencoder.decoder_layers_per_block.*": _COUNT,
   "model.autoencoder.encoder_layers_per_block.*": _COUNT,
   "model.autoencoder.residual_gain": _SIZE,
@@ -50,13 +68,17 @@ BOUNDS: dict[str, Range] = {
   "optimizer.weight_decay": Range(0, 100),
   "sample.edit_image_guidance": GUIDANCE,
   "sample.edit_text_guidance": GUIDANCE,
-  "sample.max_tokens": Range(1, 2**31 - 1),
+  "sample.max_context": _SOME,
+  "sample.max_tokens": _SOME,
   "sample.shift": SHIFT,
   "sample.steps": Range(1, 1000),
   "sample.text_guidance": GUIDANCE,
   "stages.*.accumulation": Range(1, 1e6),
+  "stages.*.batch_samples": _COUNT,
+  "stages.*.draws": _SOME,
   "stages.*.ema_decay": SHARE,
   "stages.*.final_ratio": SHARE,  # of the peak
+  "stages.*.half_life": _COUNT,
   "stages.*.l1_weight": _WEIGHT,
   "stages.*.l2_weight": _WEIGHT,
   # An update of Adam moves every weight by about the rate, whatever the
@@ -66,17 +88,24 @@ BOUNDS: dict[str, Range] = {
   "stages.*.mixture.**": Range(0, 1e9),  # shares, weights, rows
   "stages.*.rate_factor": Range(0, 1e4, above=True),
   "stages.*.row_samples": Range(0, 1e6),
+  "stages.*.samples_per_batch": _COUNT,
   "stages.*.shift": SHIFT,
+  "stages.*.stage_samples": _COUNT,
   "stages.*.steps": Range(0, 2**31 - 1),  # an int32 counts them
   "stages.*.task_weights.*": _WEIGHT,
   "stages.*.text_weight": _WEIGHT,
+  "stages.*.time_bins": _SOME,
   "stages.*.time_mean": Range(-100, 100),  # in logits
   "stages.*.time_std": Range(0, 100, above=True),
   "stages.*.velocity_weight": _WEIGHT,
+  "stages.*.warmup_samples": _COUNT,
+  "train.sample_count": _SOME,
+  "train.sample_tokens": _SOME,
   "train.spike_threshold": Range(1, 1e6),
+  "train.validate_samples": _SOME,
 }
 # Of any other of the model: sizes; what may be absent is said by other keys.
-_MODEL = Range(1, 2**31 - 1)
+_MODEL = _SOME
 # Of any other: whole numbers that JSON and every program hold exactly.
 _ANY = Range(-(2**53), 2**53)
 

@@ -123,4 +123,6 @@ def measure(
     raise ConfigError(
       "The sources of config.data.sources have no texts to measure."
     )
-  return PromptStatistics(tokenizer=tokenizer.fingerprint(), tasks=tasks)
+  return PromptStatistics(
+    tokenizer=tokenizer.fingerprint(), tasks=tasks, earlier=None
+  )

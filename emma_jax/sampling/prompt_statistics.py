@@ -80,7 +80,7 @@ class PromptStatistics:
 
   tokenizer: str
   tasks: Mapping[str, TextStatistics]
-  earlier: "PromptStatistics | None" = None
+  earlier: "PromptStatistics | None"
 
   def knows(self, task: str) -> bool:
     """Whether it has learned the task."""

@@ -69,6 +69,26 @@ def test_every_float_has_a_range_of_its_own_and_every_range_a_key(configs):
   assert used == set(bounds.BOUNDS)
 
 
+def test_no_count_of_a_config_may_be_negative(configs):
+  """By enumeration: it is refused before anything is opened. Of the mesh -1 is
+  all devices that are left."""
+  config = configs["tiny"]
+  shown = {
+    (path[0], "*", *path[2:]) if path[0] == "stages" else path: path
+    for path, value in numbers(config).items()
+    if isinstance(value, int) and path[0] != "mesh"
+  }
+  assert len(shown) > 80
+  taken = []
+  for path in shown.values():
+    try:
+      build_run.run(changed(config, path, -1), data=False)
+      taken.append(".".join(path))
+    except ValueError:
+      continue
+  assert not taken
+
+
 ABSURD = {
   "stages.1_pretraining.learning_rate": ("1e20", "-1e-4"),
   "stages.1_pretraining.ema_decay": ("1.5", "-0.1"),

@@ -19,7 +19,7 @@ def statistics() -> PromptStatistics:
   tokens = [TOKENIZER.encode(text) for text in TEXTS * 20]
   one = prompt_statistics.count(tokens[1:], tokens, TOKENIZER.vocab_size)
   return PromptStatistics(
-    tokenizer=TOKENIZER.fingerprint(), tasks={"drawing": one}
+    tokenizer=TOKENIZER.fingerprint(), tasks={"drawing": one}, earlier=None
   )
 
 
