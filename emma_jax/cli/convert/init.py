@@ -13,6 +13,7 @@ In the end the command that trains from these weights is printed.
 
 import argparse
 from collections.abc import Mapping
+import os
 import pathlib
 import shlex
 import sys
@@ -40,7 +41,7 @@ def add(commands: Any) -> None:
   for flag in published.FLAGS:
     parser.add_argument(
       f"--{flag}",
-      type=pathlib.Path,
+      type=_home,
       metavar="DIR",
       help=f"downloaded folder of {published.named(flag)}",
     )
@@ -57,6 +58,11 @@ def add(commands: Any) -> None:
     choices=("bfloat16", "float32"),
     help="of the stored weights (default: %(default)s, as published)",
   )
+
+
+def _home(path: str) -> pathlib.Path:
+  """The folder; shells leave ~ alone in --qwen3=~/Qwen3-4B."""
+  return pathlib.Path(os.path.expanduser(path))
 
 
 def run(args: argparse.Namespace, overrides: Mapping[str, str]) -> int:
@@ -122,15 +128,19 @@ def _vocabulary(folder: pathlib.Path) -> pathlib.Path:
 
   Raises:
     UserError: it does not.
+    FolderError: it is another folder than the one that was meant.
   """
+  from emma_jax.convert import lookup
   from emma_jax.data.text import qwen_files
 
+  if not (folder / "config.json").exists():
+    lookup.explain_no_config(folder)
   try:
     qwen_files.find(folder)
   except qwen_files.VocabularyError as error:
     raise common.UserError(
-      f"--qwen3 {folder} holds no tokenizer.json: download that file too, or"
-      " name one by --config.data.tokenizer=qwen3:PATH."
+      f"--qwen3 {folder}: {error} Download the tokenizer.json of the model too,"
+      " or name one by --config.data.tokenizer=qwen3:PATH."
     ) from error
   return folder
 
