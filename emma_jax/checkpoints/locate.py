@@ -17,6 +17,7 @@ from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.weight_files import load_weights
 from emma_jax.convert import emma as exported
+from emma_jax.files import instead
 
 SHIPPED = {
   "reference": "reference.safetensors",
@@ -90,6 +91,9 @@ def read(
   if path.name.isdigit() and (path / "state").is_dir():
     return _of_run(path.parent, int(path.name), choose, kept)
   if not sound.saved_steps(path):
+    link = instead(path / "config.json")
+    if link:
+      raise NoWeights(f"{path / 'config.json'} cannot be read: {link}.")
     raise NoWeights(
       f"No weights at {name}: name one of {sorted(SHIPPED)}, a .safetensors "
       "file, the working directory of a training that has saved a checkpoint, "
