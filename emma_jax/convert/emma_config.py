@@ -69,7 +69,8 @@ def read(about: Mapping[str, Any], where: str) -> dict[str, Any]:
   if found not in _READABLE:
     raise FolderError(
       f"{where} has format {found!r:.60}, not {FORMAT!r}; give a folder"
-      " that the export of a whole EMMA wrote."
+      " that the export of a whole EMMA wrote. (Of Qwen3, SigLIP2 and DC-AE"
+      " `emma-convert init` makes first weights.)"
     )
   routes = fields.only(*_ROUTES, *_extra(about), remedy="export it anew")
   out, _ = fields.read(

@@ -17,6 +17,7 @@ from emma_jax.checkpoints import locate
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.convert import emma, files
 from tests.convert.exported import export
+from tests.convert.hostile import FAMILIES
 
 DROPPED = object()  # in place of a value: without the key
 # What a value becomes.
@@ -135,3 +136,11 @@ def test_a_link_to_nothing_is_told(whole, tmp_path):
   (tmp_path / "config.json").symlink_to("../../blobs/x")
   with pytest.raises(locate.NoWeights, match="config.json .* a link to .*blob"):
     locate.read(str(tmp_path))
+
+
+def test_a_part_is_no_whole(tmp_path):
+  """A folder of Qwen3 in place of an EMMA's comes with what makes one of it."""
+  for name in ("qwen3", "patch14", "sana"):
+    FAMILIES[name].write(tmp_path / name)
+    with pytest.raises(CheckpointError, match="None, not .*emma-convert init"):
+      locate.read(str(tmp_path / name))
