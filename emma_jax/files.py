@@ -1,9 +1,14 @@
-"""Files that are there whole or not at all, also after a loss of power."""
+"""Files that are there whole or not at all, also after a loss of power.
 
+And what is said of files that are not what their names promise: see `instead`.
+"""
+
+import collections
 from collections.abc import Iterator
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import pathlib
 from typing import IO, Any, Literal
@@ -100,3 +105,76 @@ def _sha256(path: str, size: int, time: int) -> str:
   del size, time  # of the key alone
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ------------------------------------------------- what comes from elsewhere
+
+
+def parse_json(text: str) -> Any:
+  """JSON as its standard has it, whatever Python adds to it.
+
+  Raises:
+    ValueError: no JSON, NaN or Infinity, a key twice in one object, or objects
+      within objects beyond all measure.
+  """
+
+  def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+      (twice, _), *_ = collections.Counter(n for n, _ in pairs).most_common(1)
+      raise ValueError(f"{twice!r} stands in it twice")
+    return out
+
+  def constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+  try:
+    return json.loads(text, object_pairs_hook=once, parse_constant=constant)
+  except RecursionError:
+    raise ValueError("it is nested too deeply") from None
+
+
+def instead(path: str | os.PathLike) -> str:
+  """What lies at a path in place of the file that was meant; "" if unknown.
+
+  For the error of who could not read it; with what to do about it. Downloads
+  leave links to what was not copied, pointers of git-lfs, pages for people
+  and answers of a server, all under the name of the file.
+  """
+  path = pathlib.Path(path)
+  if path.is_symlink() and not path.exists():
+    return (
+      f"it is a link to {os.readlink(path)}, which is not there; copy folders"
+      " with links by `cp -rL`, or download them again"
+    )
+  try:
+    if not path.is_file():
+      return ""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+      head = file.read(_HEAD)
+  except OSError:
+    return ""
+  if not size:
+    return "it is empty; download it again"
+  if head.startswith(b"version https://git-lfs"):
+    return (
+      "it is a pointer of git-lfs, not the file; run `git lfs pull` in its"
+      " folder, or download it again"
+    )
+  if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    return (
+      "it is a web page, as servers send it to whom they do not know; log in"
+      " where it came from, and download it again"
+    )
+  if head.lstrip().startswith((b'{"error', b"Entry not found")):
+    return (
+      f"it is a server's answer, {head[:200].decode('utf-8', 'replace')!r};"
+      " download it again"
+    )
+  if not head.strip(b"\0"):
+    return "it begins with zeros, as a download does that was not finished"
+  return ""
+
+
+_HEAD = 512  # bytes that are looked at

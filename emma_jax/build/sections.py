@@ -7,6 +7,10 @@ missing one is an error here, not a silent default later.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
+import numbers
+import types
+import typing
 from typing import Any
 
 from emma_jax.exits import Exit
@@ -43,10 +47,57 @@ def make(
     raise ConfigError(
       f"config.{name} has unknown keys {unknown}; it takes {sorted(fields)}."
     )
+  kinds = _kinds(cls)
+  wrong = [
+    f"config.{name}.{key}={value!r:.60} must be {_name(kinds[key])}"
+    for key, value in given.items()
+    if key not in more and not _fits(value, kinds[key])
+  ]
+  if wrong:
+    raise ConfigError(f"{'; '.join(wrong)}.")
   try:
     return cls(**given)
   except (TypeError, ValueError) as error:
     raise ConfigError(f"config.{name}: {error}") from error
+
+
+@functools.cache
+def _kinds(cls: type) -> dict[str, Any]:
+  """Field -> what its annotation says."""
+  return typing.get_type_hints(cls)
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "a text"}
+_NAMES |= {bool: "True or False"}
+
+
+def _name(kind: Any) -> str:
+  return _NAMES.get(kind, f"of the kind {kind}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+  """Whether a value is of a kind that JSON has; of others it is not known.
+
+  >>> _fits("24", int), _fits(24, float), _fits(True, int)
+  (False, True, False)
+  >>> _fits((1, 2.0), tuple[int, ...]), _fits(None, int | None)
+  (False, True)
+  """
+  origin, inner = typing.get_origin(kind), typing.get_args(kind)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(value, one) for one in inner)
+  if origin is tuple:
+    if not isinstance(value, tuple):
+      return False
+    if inner[1:] == (...,):
+      inner = inner[:1] * len(value)
+    return len(inner) == len(value) and all(map(_fits, value, inner))
+  if kind in (int, float):
+    number = numbers.Integral if kind is int else numbers.Real
+    return isinstance(value, number) and not isinstance(value, bool)
+  if kind in (str, bool, types.NoneType):
+    return isinstance(value, kind)
+  return True
 
 
 def _tuples(value: Any) -> Any:

@@ -18,6 +18,7 @@ from emma_jax.checkpoints.by_leaf import Keep
 from emma_jax.checkpoints.integrity import CheckpointError
 from emma_jax.checkpoints.weight_files import load_weights
 from emma_jax.convert import emma as exported
+from emma_jax.files import instead
 
 SHIPPED = {
   "reference": "reference.safetensors",
@@ -103,6 +104,9 @@ def _reader(name: str) -> Callable[[Choose, Kept], Weights]:
   if path.name.isdigit() and (path / "state").is_dir():
     return functools.partial(_of_run, path.parent, int(path.name))
   if not sound.saved_steps(path):
+    link = instead(path / "config.json")
+    if link:
+      raise NoWeights(f"{path / 'config.json'} cannot be read: {link}.")
     raise NoWeights(
       f"No weights at {name}: name one of {sorted(SHIPPED)}, a .safetensors "
       "file, the working directory of a training that has saved a checkpoint, "

@@ -25,8 +25,14 @@ from emma_jax.convert import casting
 from emma_jax.convert.files import mapped, tensors
 from emma_jax.exits import Exit
 
+_SUFFIX = ".safetensors"
 _KEY = "emma"  # the one metadata key: several would be written in any order
 
+_FOREIGN = (
+  "it has no metadata of emma_jax; of a folder that `emma-convert export emma`"
+  " wrote give the folder, and for Qwen3, SigLIP2 and DC-AE see `emma-convert"
+  " init`"
+)
 _WIDER = "store it as float32 (--dtype float32)"
 
 
@@ -105,7 +111,10 @@ def load_weights(
   path = pathlib.Path(path)
   with _readable(path):
     with safetensors.safe_open(path, framework="numpy") as file:
-      header = json.loads((file.metadata() or {})[_KEY])
+      about = file.metadata() or {}
+    if _KEY not in about:
+      raise ValueError(_FOREIGN)
+    header = json.loads(about[_KEY])
     stored = tensors(path)
     metadata, digest = header["metadata"], header["sha256"]
     current = current_meta(metadata)
@@ -141,8 +150,15 @@ def _readable(path: pathlib.Path) -> Iterator[None]:
     AttributeError,
     OSError,
   ) as error:
+    found = files.instead(path)
+    if not found and pathlib.Path(path).suffix != _SUFFIX:
+      found = f"it is no {_SUFFIX} file, and others are not read"
+    if not found and _FOREIGN in error.args:
+      found = _FOREIGN
     raise WeightsCorrupt(
-      f"{path} is not a readable weight file ({type(error).__name__}: "
+      f"{path} is not a readable weight file: {found}."
+      if found
+      else f"{path} is not a readable weight file ({type(error).__name__}: "
       f"{error}); get it again."
     ) from error
 

@@ -3,7 +3,8 @@
 Rounding is what a cast is for. What is no rounding is an error: a value that
 is not finite, before or after; an integer where a weight belongs; an array
 most of which lies below the new dtype's smallest number. Single small values
-that become 0 are counted.
+that become 0 are counted. And where weights were learned, long runs of zeros
+are what a download left out.
 """
 
 from typing import Any
@@ -70,6 +71,27 @@ def check_finite(name: str, x: np.ndarray, remedy: str) -> None:
       f"{name}: {count:,} of {x.size:,} values are not finite, the first is"
       f" {value} at {place}; {remedy}."
     )
+
+
+def check_filled(name: str, x: np.ndarray, remedy: str) -> None:
+  """Raises BadValues where a matrix, or a million values of it, is all 0.
+
+  Downloads write into files of the full size, piece by piece, and so do disks
+  that fail: what never came is zeros, in a file whose header is whole. Vectors
+  are left alone, as biases may be 0.
+  """
+  x = np.asarray(x)
+  if x.ndim < 2:
+    return
+  flat = x.reshape(-1)
+  length = min(_CHUNK, flat.size)
+  for start in range(0, flat.size - length + 1, length) if length else ():
+    if not flat[start] and not flat[start : start + length].any():
+      place = [int(i) for i in np.unravel_index(start, x.shape)]
+      raise BadValues(
+        f"{name}: {length:,} of {x.size:,} values are 0, from {place} on, as in"
+        f" a download that was not finished; {remedy}."
+      )
 
 
 def cast(

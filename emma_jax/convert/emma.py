@@ -254,6 +254,29 @@ def save(
     (code / file.name).write_bytes(file.read_bytes())
 
 
+def _check_depth(sizes: EmmaConfig, tensors: int) -> None:
+  """Raises ExportError for more layers than a table of names should be for."""
+  layers = [sizes.llm.num_layers, sizes.vision.encoder.num_layers]
+  if isinstance(sizes.autoencoder, DcaeConfig):
+    layers += sizes.autoencoder.encoder_layers_per_block
+    layers += sizes.autoencoder.decoder_layers_per_block
+  if sum(layers) > tensors:
+    raise ExportError(
+      f"config.model has {sum(layers):,} layers, and the files hold {tensors:,}"
+      " tensors; get both again."
+    )
+
+
+def _shapes(sizes: EmmaConfig) -> table.Shapes:
+  try:
+    return emma_names.shapes(sizes)
+  except (TypeError, ValueError, ArithmeticError) as error:
+    text = str(error).partition("\n")[0]
+    raise ExportError(
+      f"config.model is of no model ({text}); get the file again."
+    ) from error
+
+
 # Path and array of a weight -> the weight in its place.
 Put = Callable[[str, np.ndarray], Any]
 
@@ -277,13 +300,21 @@ def load(
   folder = Folder.open(path)
   about = emma_config.read(folder.config, str(folder.path / "config.json"))
   config = about["config"]
+  try:
+    sizes = model_config(config["model"])
+    _check_depth(sizes, len(folder.names()))
+    shapes = _shapes(sizes)
+  except ExportError as error:
+    raise ExportError(f"{folder.path / 'config.json'}: {error}") from error
   if config["data"]["tokenizer"].startswith("qwen3:"):
     # The folder's own: the file it was made of lies on another machine.
     own = os.path.abspath(folder.path / TOKENIZER)
     config["data"]["tokenizer"] = f"qwen3:{own}"
-  sizes = model_config(config["model"])
   leaves = table.read(
-    folder, emma_names.entries(sizes), emma_names.shapes(sizes)
+    folder,
+    emma_names.entries(sizes),
+    shapes,
+    learned=False,  # a head that was not trained yet
   )
   out = Exported(
     config=config, params={}, step=about["step"], route=about["route"]

@@ -16,6 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from emma_jax.convert import lookup
 from emma_jax.convert.headers import (
   DTYPES,
   FolderError,
@@ -29,6 +30,7 @@ from emma_jax.files import replace, write_text
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 # The names `transformers` and `diffusers` save under.
 STEMS = ("model", "diffusion_pytorch_model")
+_INDEX = ".safetensors.index"  # ends in .json, perhaps after a variant's name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +56,19 @@ class Folder:
     Raises:
       FolderError: something is missing, cut off or contradicts itself.
     """
-    path = pathlib.Path(path)
     try:
+      path = pathlib.Path(path).expanduser()
       if not path.is_dir():
         raise FolderError(
           f"{path} is not a folder; give the one that holds config.json."
         )
+      if not (path / "config.json").exists():
+        lookup.explain_no_config(path)
       return cls(path, read_json(path / "config.json"), _find(path))
-    except OSError as error:  # a name too long, a disk that fails
+    except (
+      OSError,
+      RuntimeError,
+    ) as error:  # a name too long, a disk that fails
       raise FolderError(f"{path} cannot be read: {error}.") from error
 
   def names(self) -> tuple[str, ...]:
@@ -112,43 +119,30 @@ def tensors(path: pathlib.Path) -> dict[str, Stored]:
 
 def _find(path: pathlib.Path) -> dict[str, Stored]:
   """The tensors of a folder's single file, or of its shards."""
-  for stem in STEMS:  # as the libraries do: a single file goes before shards
-    if (path / f"{stem}.safetensors").is_file():
-      return read_header(path / f"{stem}.safetensors")
-  indices = sorted(path.glob("*.safetensors.index.json"))
+  # As the libraries do: a single file of theirs goes before shards.
+  whole = [f"{stem}.safetensors" for stem in STEMS]
+  files = [path / name for name in whole if _there(path / name)]
+  shards = [p for p in path.glob(f"*{_INDEX}*.json") if not files]
+  # `variant` puts a word into the index's name; without one goes before.
+  indices = [p for p in shards if p.name.endswith(f"{_INDEX}.json")] or shards
   if len(indices) == 1:
     return _read_shards(indices[0])
-  files = sorted(path.glob("*.safetensors"))
+  files = files or sorted(path.glob("*.safetensors"))
   if not indices and len(files) == 1:
+    lookup.refuse_unfinished(files[0])
     return read_header(files[0])
   if indices or files:
-    found = some(f.name for f in (*indices, *files))
+    found = some(sorted(f.name for f in (*indices, *files)))
     raise FolderError(
       f"{path}: cannot tell which weights are meant: {found}. Leave one file,"
-      " or shards with one index (*.safetensors.index.json)."
+      f" or shards with one index (*{_INDEX}.json)."
     )
-  raise FolderError(f"{path} holds no safetensors{_others(path)}.")
+  raise FolderError(f"{path} holds no safetensors{lookup.others(path)}.")
 
 
-# Weights in other forms, by the ends of their names -> what to do.
-_OTHERS = {
-  (".bin", ".pt", ".pth", ".ckpt"): "which only torch reads; save it again"
-  " with safe_serialization=True",
-  (".gguf",): "whose weights are mostly quantised, for llama.cpp; get the"
-  " safetensors of the original release in bfloat16",
-  (".msgpack", ".h5", ".onnx", ".npz"): "which are not read; get the"
-  " safetensors of the same release",
-}
-
-
-def _others(path: pathlib.Path) -> str:
-  """What to do where there are no safetensors; ends a sentence."""
-  names = sorted(p.name for p in path.iterdir())
-  for ends, remedy in _OTHERS.items():
-    found = [name for name in names if name.lower().endswith(ends)]
-    if found:
-      return f" but {some(found)}, {remedy}"
-  return "; download model.safetensors, or the shards and their index"
+def _there(path: pathlib.Path) -> bool:
+  """Whether something has the name, were it a link to nothing."""
+  return path.is_file() or path.is_symlink()
 
 
 def _read_shards(index: pathlib.Path) -> dict[str, Stored]:
@@ -167,11 +161,13 @@ def _read_shards(index: pathlib.Path) -> dict[str, Stored]:
       f"{index} names {some(outside)}, which would lie outside of"
       f" {index.parent}; get it again."
     )
-  absent = [s for s in shards if not (index.parent / s).is_file()]
+  absent = [s for s in shards if not _there(index.parent / s)]
   if absent:
     raise FolderError(
       f"{index} names {some(absent)}, which {index.parent} lacks; get them."
     )
+  for shard in shards:
+    lookup.refuse_unfinished(index.parent / shard)
   tensors: dict[str, Stored] = {}
   for shard in shards:
     header = read_header(index.parent / shard)

@@ -7,14 +7,14 @@ A safetensors file is eight bytes with the length of a JSON header, the header
 (name -> dtype, shape, first and last byte), then the tensors without gaps.
 """
 
-import collections
 from collections.abc import Iterable
-import json
 import math
 import pathlib
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+
+from emma_jax.files import instead, parse_json
 
 # numpy knows bfloat16 through jax only.
 DTYPES = {
@@ -64,30 +64,6 @@ def some(items: Iterable) -> str:
 # ---------------------------------------------------------------------- JSON
 
 
-def parse_json(text: str) -> Any:
-  """JSON as its standard has it, whatever Python adds to it.
-
-  Raises:
-    ValueError: no JSON, NaN or Infinity, a key twice in one object, or objects
-      within objects beyond all measure.
-  """
-
-  def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) < len(pairs):
-      (twice, _), *_ = collections.Counter(n for n, _ in pairs).most_common(1)
-      raise ValueError(f"{twice!r} stands in it twice")
-    return out
-
-  def constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-  try:
-    return json.loads(text, object_pairs_hook=once, parse_constant=constant)
-  except RecursionError:
-    raise ValueError("it is nested too deeply") from None
-
-
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """The object in a JSON file of UTF-8.
 
@@ -113,8 +89,11 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
       " or get it again."
     ) from error
   except (OSError, ValueError) as error:
+    found = instead(path)
     raise FolderError(
-      f"{path} is not readable JSON ({error}); get it again."
+      f"{path} is not readable JSON: {found}."
+      if found
+      else f"{path} is not readable JSON ({error}); get it again."
     ) from error
   if not isinstance(content, dict):
     raise FolderError(f"{path} holds no JSON object; get it again.")
@@ -158,9 +137,12 @@ def read_header(path: pathlib.Path) -> dict[str, Stored]:
   except FolderError:
     raise
   except (OSError, ValueError) as error:
+    found = instead(path)
     raise FolderError(
-      f"{path} is not a whole safetensors file: {error}. Get it again (a"
-      " download that was cut short, or a pointer of git-lfs, looks so)."
+      f"{path} is not a whole safetensors file: {found}."
+      if found
+      else f"{path} is not a whole safetensors file: {error}. Get it again (a"
+      " download that was cut short looks so)."
     ) from error
   return tensors
 

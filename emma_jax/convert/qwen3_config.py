@@ -82,6 +82,7 @@ _ROPE = (
   Field("rope_type", word, default=None, null=None),
   Field("type", word, default=None, null=None),
   Field("partial_rotary_factor", number(0, 1), default=1.0, null=1.0),
+  Field("factor", number(0, 1e6), default=1.0, null=1.0),
 )
 
 
@@ -167,7 +168,9 @@ def _theta(value: Mapping[str, Any], where: str) -> float:
       )
     part, _ = fields.read(_ROPE, rope, f"{where}, {key}")
     kind = part["rope_type"] or part["type"] or "default"
-    if kind != "default" or part["partial_rotary_factor"] != 1.0:
+    # A factor without a type: transformers 4 fails, and 5 leaves it out.
+    typed = part["rope_type"] or part["type"] or part["factor"] == 1.0
+    if kind != "default" or not typed or part["partial_rotary_factor"] != 1.0:
       raise ConfigError(
         f"{where}: {key}={rope!r} is not implemented; only unscaled RoPE"
         " over whole heads is. Set it to null if all sequences fit the"

@@ -19,20 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from emma_jax import rules
-from emma_jax.convert import casting
+from emma_jax.convert import casting, hints
 from emma_jax.convert.files import Folder
 
 Change = Callable[[np.ndarray], np.ndarray]
 Config = TypeVar("Config")
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 _SHOWN = 40  # names of each list in an error's text
-# What tools for quantisation call what they store beside or for a weight.
-_QUANTISED = re.compile(
-  r".*[._](qweight|qzeros|scales|g_idx|weight_scale(_inv|_2)?|weight_packed"
-  r"|weight_shape|weight_zero_point|input_scale|absmax|quant_map|SCB"
-  r"|weight_format|quant_state[._\w]*|nested_absmax|nested_quant_map)"
-)
 _BAD_FILE = "get the file again, or ask who made it"
+_EMPTY = (
+  "compare the file's SHA-256 with that on the page it came from, or get it"
+  " again"
+)
 _BAD_CAST = "convert with a wider dtype"
 
 
@@ -134,19 +132,6 @@ class ConversionError(ValueError):
     )
 
 
-def _hint(unknown: Sequence[str], mistyped: Sequence[str]) -> str:
-  """What explains a folder of quantised weights, which has many faces."""
-  names = [name for name in unknown if _QUANTISED.fullmatch(name)]
-  if not names and not mistyped:
-    return ""
-  seen = f"Names such as {names[0]}" if names else "Integers for weights"
-  return (
-    f"{seen} are what quantised checkpoints hold (GPTQ, AWQ, bitsandbytes, fp8"
-    " and the like); get the release in bfloat16, or dequantise it and save it"
-    " again."
-  )
-
-
 def _some(names: Sequence[str]) -> str:
   more = len(names) - _SHOWN
   shown = ", ".join(names[:_SHOWN]) or "none"
@@ -177,6 +162,7 @@ def read(
   ignore: Sequence[str] = (),
   dtype: Any = None,
   told: str = "",
+  learned: bool = True,
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (path, leaf) for every leaf; checks everything at the call.
 
@@ -197,13 +183,16 @@ def read(
       them exactly (float32 for float16 and bfloat16).
     told: which defaults were taken for config.json, for the error of a folder
       that does not fit.
+    learned: whether all matrices were trained, so that one of zeros is what a
+      download left out; those that training starts with may be 0.
 
   Raises:
     ConversionError: names, shapes or kinds of numbers that do not fit.
-    BadValues: while leaves are read: what is not finite, or not after a cast.
+    BadValues: while leaves are read: what is not finite, or not after a cast,
+      or is zeros where weights were learned.
   """
   _check(folder, entries, shapes, prefix, ignore, told)
-  return _leaves(folder, entries, prefix, dtype)
+  return _leaves(folder, entries, prefix, dtype, learned)
 
 
 def _check(folder, entries, shapes, prefix, ignore, told) -> None:
@@ -216,7 +205,7 @@ def _check(folder, entries, shapes, prefix, ignore, told) -> None:
         str(folder.path),
         unknown=unknown,
         missing=missing,
-        hint="\n".join(filter(None, (_hint(unknown, ()), told))),
+        hint="\n".join(filter(None, (*hints.of_names(unknown, missing), told))),
       )
     shapes = shapes()
   unfilled = sorted({entry.ours for entry in entries} ^ set(shapes))
@@ -250,7 +239,9 @@ def _check(folder, entries, shapes, prefix, ignore, told) -> None:
       misshaped=misshaped,
       mistyped=mistyped,
       unfilled=unfilled,
-      hint="\n".join(filter(None, (_hint(unknown, mistyped), told))),
+      hint="\n".join(
+        filter(None, (*hints.of_names(unknown, missing, bool(mistyped)), told))
+      ),
     )
 
 
@@ -287,12 +278,12 @@ def _mistyped(folder, entries, shapes, prefix) -> Iterator[str]:
         yield f"{name} of {folder.dtype(name)} must be of {kind}"
 
 
-def _leaves(folder, entries, prefix, dtype):
+def _leaves(folder, entries, prefix, dtype, learned):
   for entry in entries:
     names = [prefix + name for name in entry.theirs]
     own = _common([folder.dtype(name) for name in names], dtype)
     if not entry.stacked:
-      x = entry.to_ours(_sound(folder, names[0], own))
+      x = entry.to_ours(_sound(folder, names[0], own, learned))
       if not (x.flags.owndata and x.flags.c_contiguous):
         # A copy: the mapping of the file must not outlive this step.
         x = np.array(x, own, order="C")
@@ -300,7 +291,7 @@ def _leaves(folder, entries, prefix, dtype):
       continue
     out = None
     for i, name in enumerate(names):
-      layer = entry.to_ours(_sound(folder, name, own))
+      layer = entry.to_ours(_sound(folder, name, own, learned))
       if out is None:
         out = np.empty((len(names), *layer.shape), own)
       out[i] = layer
@@ -317,13 +308,17 @@ def _common(stored: Sequence[np.dtype], dtype: Any) -> np.dtype:
   return own
 
 
-def _sound(folder: Folder, name: str, dtype: np.dtype) -> np.ndarray:
+def _sound(
+  folder: Folder, name: str, dtype: np.dtype, learned: bool
+) -> np.ndarray:
   """A tensor in its new dtype; all of it was looked at."""
   x = folder.read(name)
   if not casting.is_floating(x.dtype):
     return x
   label = f"{folder.path}: {name}"
   casting.check_finite(label, x, _BAD_FILE)
+  if learned:
+    casting.check_filled(label, x, _EMPTY)
   return casting.cast(label, x, dtype, _BAD_CAST)[0]
 
 

@@ -6,11 +6,15 @@ it is dropped, null, of a wrong type and out of range: words of the refusal, or
 nothing had happened, or `Sizes`: what then differs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pytest
 
 from emma_jax.convert import (
   dcae,
@@ -88,6 +92,19 @@ class Family:
     else:
       own[key] = value
     return config | {self.section: own} if self.section else own
+
+
+@contextlib.contextmanager
+def shapes_once() -> Iterator[None]:
+  """Shapes are traced once for each config, not once for each folder."""
+  with pytest.MonkeyPatch.context() as patch:
+    for module, name in (
+      (qwen3, "shapes"),
+      (siglip, "shapes"),
+      (dcae, "leaf_shapes"),
+    ):
+      patch.setattr(module, name, functools.cache(getattr(module, name)))
+    yield
 
 
 # ------------------------------------------------------------------- configs

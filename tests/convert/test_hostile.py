@@ -5,7 +5,6 @@ No change ends in a stack trace, and none is read for what it is not.
 
 from collections.abc import Callable
 import dataclasses
-import functools
 from pathlib import Path
 import re
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from emma_jax.cli import convert as cli
-from emma_jax.convert import dcae, qwen3, siglip
+from emma_jax.convert import qwen3
 from emma_jax.convert.casting import BadValues
 from emma_jax.convert.fields import ConfigError
 from emma_jax.convert.table import ConversionError
@@ -28,14 +27,7 @@ FILE = "x/config.json"
 
 @pytest.fixture(autouse=True, scope="module")
 def shapes_once():
-  """Traced once for each config, not once for each folder."""
-  with pytest.MonkeyPatch.context() as patch:
-    for module, name in (
-      (qwen3, "shapes"),
-      (siglip, "shapes"),
-      (dcae, "leaf_shapes"),
-    ):
-      patch.setattr(module, name, functools.cache(getattr(module, name)))
+  with hostile.shapes_once():
     yield
 
 

@@ -152,7 +152,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
   "config is a pipe": (pipe(CONFIG), "is no file"),
   # safetensors
   "weights dropped": (lambda f: (f / MODEL).unlink(), "holds no safetensors"),
-  "weights empty": (weights(b""), "a header of 0 bytes in a file of 0"),
+  "weights empty": (weights(b""), "is empty; download it again"),
   "weights cut": (lambda f: weights(whole(f)[:-1])(f), "where there must be"),
   "weights longer": (
     lambda f: weights(whole(f) + b"\0")(f),
@@ -160,7 +160,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
   ),
   "weights are a text": (weights(b"version https://git-lfs"), "git-lfs"),
   "weights are a folder": (folder_at(MODEL), "it is no file"),
-  "weights are a loop": (loop(MODEL), "holds no safetensors|is no file"),
+  "weights are a loop": (loop(MODEL), "is a link to .*, which is not there"),
   "weights are a pipe": (pipe(MODEL), "it is no file"),
   "header beyond the file": (
     weights(header(one(), b"\0" * 4, length=10**6)),

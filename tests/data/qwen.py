@@ -60,10 +60,10 @@ def small() -> qwen_files.Vocabulary:
 @functools.cache
 def full_size() -> qwen_files.Vocabulary:
   """As many tokens as Qwen3's: all bytes, all pairs, and some of three."""
-  pairs = [a + b for a in LETTERS for b in LETTERS]
-  more = [a + b for a in pairs[:400] for b in LETTERS]
-  tokens = [*LETTERS, *pairs, *more][: lib.QWEN3_ORDINARY]
-  return qwen_files.Vocabulary(tuple(tokens), ())
+  pairs = [(a, b) for a in LETTERS for b in LETTERS]
+  more = [(a + b, c) for a, b in pairs[:400] for c in LETTERS]
+  merges = tuple([*pairs, *more][: lib.QWEN3_ORDINARY - len(LETTERS)])
+  return qwen_files.Vocabulary((*LETTERS, *(a + b for a, b in merges)), merges)
 
 
 def tokenizer_json(vocabulary: qwen_files.Vocabulary) -> dict:

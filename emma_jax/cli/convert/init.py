@@ -122,15 +122,19 @@ def _vocabulary(folder: pathlib.Path) -> pathlib.Path:
 
   Raises:
     UserError: it does not.
+    FolderError: it is another folder than the one that was meant.
   """
+  from emma_jax.convert import lookup
   from emma_jax.data.text import qwen_files
 
+  if not (folder / "config.json").exists():
+    lookup.explain_no_config(folder)
   try:
     qwen_files.find(folder)
   except qwen_files.VocabularyError as error:
     raise common.UserError(
-      f"--qwen3 {folder} holds no tokenizer.json: download that file too, or"
-      " name one by --config.data.tokenizer=qwen3:PATH."
+      f"--qwen3 {folder}: {error} Download the tokenizer.json of the model too,"
+      " or name one by --config.data.tokenizer=qwen3:PATH."
     ) from error
   return folder
 

@@ -10,14 +10,14 @@ each of the 256 bytes.
 """
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 import dataclasses
 import itertools
-import json
 import os
 import pathlib
 from typing import Any
+
+from emma_jax.files import instead, parse_json
 
 # What a word is, before merges: contractions, letters, one digit, punctuation,
 # line breaks, spaces. The same in tokenizer.json and in dashscope's code.
@@ -62,6 +62,10 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
   for name in _NAMES:
     if (path / name).is_file():
       return path / name
+  for name in ("", *_NAMES):
+    found = instead(path / name)
+    if found:  # a link to what is not there
+      raise VocabularyError(f"{path / name} holds no vocabulary: {found}.")
   raise VocabularyError(
     f"No vocabulary at {path}: name a tokenizer.json, a qwen.tiktoken, or a "
     "folder that holds one of them or vocab.json with merges.txt."
@@ -76,22 +80,59 @@ def read(path: str | os.PathLike[str]) -> Vocabulary:
       normalisation) are not Qwen3's.
   """
   path = find(path)
+  merges = path.with_name("merges.txt")
+  both = path.name == "vocab.json"
+  for file in (path, merges) if both else (path,):
+    found = instead(file)
+    if found:
+      raise VocabularyError(f"{file} holds no vocabulary: {found}.")
   try:
     if path.suffix == ".tiktoken":
       return _tiktoken(path)
-    if path.name == "vocab.json":
-      merges = path.with_name("merges.txt")
-      tokens = _by_id(json.loads(path.read_text("utf-8")), path)
+    if both:
+      tokens = _by_id(parse_json(path.read_text("utf-8")), path)
       return Vocabulary(tokens, _merges(_lines(merges), merges))
     return _tokenizer_json(path)
+  except VocabularyError:
+    raise
   except OSError as error:
-    raise VocabularyError(f"{path}: {error}") from error
-  except (UnicodeDecodeError, json.JSONDecodeError, binascii.Error) as error:
-    raise VocabularyError(f"{path} is damaged: {error}.") from error
+    file = error.filename or path
+    raise VocabularyError(
+      f"{file} cannot be read ({error.strerror}); download it again, or name"
+      " another folder that holds the vocabulary."
+    ) from error
+  except ValueError as error:  # of UTF-8, JSON or base64
+    raise VocabularyError(
+      f"{path} is damaged: {error}. Download it again."
+    ) from error
   except (AttributeError, KeyError, TypeError) as error:
     raise VocabularyError(
-      f"{path} is not laid out like Qwen3's file: {error!r}."
+      f"{path} is not laid out like Qwen3's file: {error!r}. Take the file"
+      " that was published with the model."
     ) from error
+
+
+def misplaced(vocabulary: Vocabulary) -> str:
+  """What of the ordinary tokens is not as merges make them; "" if all is.
+
+  In Qwen3's vocabulary the 256 bytes come first, and each merge makes the next
+  token. Fewer merges, as a file has that was cut short, would go on giving ids:
+  others.
+  """
+  tokens, merges = vocabulary.tokens, vocabulary.merges
+  made = tokens[256:]
+  if len(merges) != len(made):
+    return (
+      f"{len(merges)} merges for the {len(made)} tokens that are longer than"
+      " a byte"
+    )
+  for i, (pair, token) in enumerate(zip(merges, made)):
+    if "".join(pair) != token:
+      return (
+        f"merge {i} makes {''.join(pair)!r}, and the token of id {256 + i} is"
+        f" {token!r}"
+      )
+  return ""
 
 
 # ------------------------------------------------------------ tokenizer.json
@@ -113,7 +154,7 @@ def tokenizer_json(
     "use_regex": False,
   }
   flags = ("single_word", "lstrip", "rstrip", "normalized")
-  return json.loads(model) | {
+  return parse_json(model) | {
     "added_tokens": [
       {"id": i, "content": name, "special": special}
       | dict.fromkeys(flags, False)
@@ -125,7 +166,7 @@ def tokenizer_json(
 
 
 def _tokenizer_json(path: pathlib.Path) -> Vocabulary:
-  data = json.loads(path.read_text("utf-8"))
+  data = parse_json(path.read_text("utf-8"))
   if not isinstance(data, dict) or "model" not in data:
     raise VocabularyError(f"{path} is not a tokenizer.json: it has no `model`.")
   _check_rules(data, path)
@@ -145,29 +186,32 @@ def _tokenizer_json(path: pathlib.Path) -> Vocabulary:
 
 def _check_rules(data: Mapping[str, Any], path: pathlib.Path) -> None:
   """Another splitting or normalisation would give other ids for some texts."""
-  split: Mapping[str, Any] = {}
-  level: Mapping[str, Any] = {}
-  for rule in _steps(data.get("pre_tokenizer"), "pretokenizers"):
-    split = rule if rule["type"] == "Split" else split
-    level = rule if rule["type"] == "ByteLevel" else level
+  model = data["model"]
+  steps = _steps(data.get("pre_tokenizer"), "pretokenizers")
+  split, level = _of_type("Split", steps), _of_type("ByteLevel", steps)
   found = {
-    "model.type": data["model"].get("type"),
-    "normalizer": [
-      rule["type"] for rule in _steps(data.get("normalizer"), "normalizers")
-    ],
+    "model.type": model.get("type"),
+    "normalizer": _types(_steps(data.get("normalizer"), "normalizers")),
+    "pre_tokenizer": _types(steps),
     "pattern": split.get("pattern", {}).get("Regex"),
     "behavior": split.get("behavior"),
+    "invert": split.get("invert", False),
     "add_prefix_space": level.get("add_prefix_space"),
     "use_regex": level.get("use_regex"),
   }
   wanted = {
     "model.type": "BPE",
     "normalizer": ["NFC"],
+    "pre_tokenizer": ["Split", "ByteLevel"],
     "pattern": PATTERN,
     "behavior": "Isolated",
+    "invert": False,
     "add_prefix_space": False,
     "use_regex": False,
   }
+  # null, false and "" are the same: no such rule.
+  found |= {f"model.{key}": model.get(key) or None for key in _NO_RULE}
+  wanted |= dict.fromkeys((f"model.{key}" for key in _NO_RULE), None)
   wrong = [
     f"{key} is {found[key]!r}, Qwen3's is {value!r}"
     for key, value in wanted.items()
@@ -178,6 +222,29 @@ def _check_rules(data: Mapping[str, Any], path: pathlib.Path) -> None:
       f"{path} is not Qwen3's tokenizer: {'; '.join(wrong)}. Take the file "
       "that was published with the model."
     )
+
+
+# What a BPE model may have that changes ids, and Qwen3's has not.
+_NO_RULE = (
+  "dropout",
+  "continuing_subword_prefix",
+  "end_of_word_suffix",
+  "ignore_merges",
+)
+
+
+def _types(steps: Iterable[Mapping[str, Any]]) -> list[Any]:
+  return [rule["type"] for rule in steps]
+
+
+def _of_type(
+  kind: str, steps: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+  """The last of the steps of a kind; empty if there is none."""
+  found: Mapping[str, Any] = {}
+  for rule in steps:
+    found = rule if rule["type"] == kind else found
+  return found
 
 
 def _steps(rule: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]]:

@@ -361,6 +361,7 @@ def _check_ids(
   missing = set(qwen_files.byte_alphabet()) - set(vocabulary.tokens)
   if missing:
     wrong.append(f"no token for {len(missing)} of the 256 bytes")
+  wrong += filter(None, [qwen_files.misplaced(vocabulary)])
   names = QWEN3_CONTROL + QWEN3_WRITTEN
   wanted = {
     name: (ordinary + i, name in QWEN3_CONTROL) for i, name in enumerate(names)
