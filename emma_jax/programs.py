@@ -40,6 +40,10 @@ _used: str | None = None  # what `use` told JAX last
 # Compiling turns JAX's cache off for a while, which is one for all threads.
 _LOCK = threading.RLock()
 _IMPORTED = time.time()
+# Says what is so anyway. With an option of its own a program is compiled, where
+# JAX would hand out again the executable that its jit has from the disk: that
+# one cannot be serialised (`_without_jaxs_cache`), newer ones end the process.
+_OWN = {"xla_dump_hlo_as_text": False}
 
 
 def directory() -> pathlib.Path:
@@ -157,16 +161,22 @@ class _Kept:
             return made
           except Exception:  # one that loads and does not run is damaged too
             program_files.forget(folder, text)
-        program = self._compiled(args, kwargs, text is not None)
-        if text:
+        program, own = self._compiled(args, kwargs, text is not None)
+        if text and own:
           program_files.write(folder, text, program)
         self._programs[key] = program
     return program(*rest, **more)
 
-  def _compiled(self, args: Any, kwargs: Any, keep: bool) -> Any:
+  def _compiled(self, args: Any, kwargs: Any, keep: bool) -> tuple[Any, bool]:
+    """An executable, and whether XLA has compiled it just now."""
     lowered = self._jitted.lower(*args, **kwargs)
-    with _without_jaxs_cache() if keep else contextlib.nullcontext():
-      return lowered.compile()
+    if not keep:
+      return lowered.compile(), False
+    with _without_jaxs_cache():
+      try:
+        return lowered.compile(compiler_options=_OWN), True
+      except Exception:  # an option that a compiler does not know, or anything
+        return lowered.compile(), False
 
   def _key(
     self, static: Mapping[str, Any], tree: Any, shapes: Sequence[Hashable]

@@ -189,6 +189,35 @@ def test_what_jaxs_cache_holds_is_kept_as_well(folder, own_options):
   assert jax.config.jax_enable_compilation_cache
 
 
+def many_kernels(x_CC: jax.Array) -> jax.Array:
+  """Of more functions than one, each of which a file has to have."""
+  for _ in range(30):
+    x_CC = jnp.tanh(x_CC @ x_CC.T @ x_CC) + jnp.sum(x_CC)
+  return x_CC
+
+
+def test_what_jit_has_from_its_cache_is_compiled_for_the_file(
+  folder, own_options
+):
+  """Its executable is in memory, without the code that a file needs."""
+  jax.config.update("jax_enable_compilation_cache", True)
+  jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  compilation_cache.reset_cache()
+  x_CC = np.eye(64, dtype=np.float32)
+  first = programs.kept()(many_kernels)
+  wanted = np.asarray(first._jitted(x_CC))
+  jax.clear_caches()
+  assert np.array_equal(first._jitted(x_CC), wanted)  # from the disk
+  with programs.using(folder / "programs"):
+    assert program_files.make(folder / "programs")
+    assert np.array_equal(first(x_CC), wanted)
+    (file,) = (folder / "programs").iterdir()
+    before = file.stat().st_ino
+    assert np.array_equal(programs.kept()(many_kernels)(x_CC), wanted)
+    assert file.stat().st_ino == before  # it ran, and was not made anew
+
+
 def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path):
   (tmp_path / "file").write_text("")
   traced.clear()
