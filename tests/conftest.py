@@ -8,6 +8,8 @@ REPO = Path(__file__).resolve().parent.parent
 # Before jax is imported, and as variables, so that child processes follow.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".cache" / "jax"))
+# Executables that commands keep: not in the cache of who runs the tests.
+os.environ.setdefault("EMMA_CACHE", str(REPO / ".cache" / "emma"))
 # 0.3 s: below it, reading a program back is no faster than compiling it.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault(
@@ -88,6 +90,15 @@ def shared_dir() -> Path:
 def exact_products():
   """Float32 products, also where the backend would round them."""
   with jax.default_matmul_precision("highest"):
+    yield
+
+
+@pytest.fixture(autouse=True)
+def no_kept_programs():
+  """A command that was called in a test keeps no programs of the next one's."""
+  from emma_jax import programs
+
+  with programs.using(None):
     yield
 
 
