@@ -25,15 +25,21 @@ class CheckpointDamaged(CheckpointError):
   exit_code = Exit.DATA
 
 
+_SHOWN = 20  # differences of two configs
+
+
 class ContradictionError(ValueError):
   """A config that contradicts the one a run was started with."""
 
   def __init__(self, differences: Sequence[str], where: str = "checkpoint"):
     self.differences = list(differences)
-    lines = "\n  ".join(self.differences)
+    lines = "\n  ".join(self.differences[:_SHOWN])
+    more = len(self.differences) - _SHOWN
     super().__init__(
       f"The config contradicts the {where}:\n  {lines}\n"
-      "Restore these values, or start in a new working directory."
+      + (f"  and {more} more\n" if more > 0 else "")
+      + "Restore these values, or start in a new working directory; a stage "
+      "there begins with these weights by load=(('.*', 'weights:FOLDER'),)."
     )
 
 

@@ -307,6 +307,8 @@ def test_config_differences():
     "gone: checkpoint null, now absent",
   ]
   assert "data.seed" in str(integrity.ContradictionError(lines))
+  told = str(integrity.ContradictionError([f"key.{i}: x" for i in range(50)]))
+  assert "key.19: x" in told and "key.20" not in told and "30 more" in told
 
 
 # --------------------------------------------------------------- weights
