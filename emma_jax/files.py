@@ -152,29 +152,45 @@ def instead(path: str | os.PathLike) -> str:
       return ""
     size = path.stat().st_size
     with open(path, "rb") as file:
-      head = file.read(_HEAD)
+      head = file.read(HEAD)
   except OSError:
     return ""
   if not size:
     return "it is empty; download it again"
-  if head.startswith(b"version https://git-lfs"):
-    return (
-      "it is a pointer of git-lfs, not the file; run `git lfs pull` in its"
-      " folder, or download it again"
-    )
-  if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-    return (
-      "it is a web page, as servers send it to whom they do not know; log in"
-      " where it came from, and download it again"
-    )
-  if head.lstrip().startswith((b'{"error', b"Entry not found")):
-    return (
-      f"it is a server's answer, {head[:200].decode('utf-8', 'replace')!r};"
-      " download it again"
-    )
-  if not head.strip(b"\0"):
-    return "it begins with zeros, as a download does that was not finished"
+  if found := stand_in(head):
+    return f"it is {found}"
+  if head.lstrip().startswith(b"<?xml"):
+    return "it is a text in XML, as servers answer; download it again"
   return ""
 
 
-_HEAD = 512  # bytes that are looked at
+def is_pointer(head: bytes) -> bool:
+  """Whether it is Git LFS's word for a file: a text like any other."""
+  return head.startswith(b"version https://git-lfs")
+
+
+def stand_in(head: bytes) -> str:
+  """What a download left in place of a file, and what to do; "" if unknown.
+
+  >>> stand_in(b"<!DOCTYPE html><html>")
+  'a web page, saved in its place; log in where it is from, and get it anew'
+
+  Args:
+    head: the first `HEAD` bytes of it.
+  """
+  if is_pointer(head):
+    return "a Git LFS pointer; `git lfs pull` in its folder gets the file"
+  text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+  if text.lower().startswith((b"<!doctype", b"<html")):
+    return (
+      "a web page, saved in its place; log in where it is from, and get it anew"
+    )
+  if text.startswith((b'{"error', b"Entry not found")):
+    answer = text[:200].decode("utf-8", "replace")
+    return f"a server's answer, {answer!r}; get it anew"
+  if head and not head.strip(b"\0"):
+    return "zeros, as of a download that was not finished; get it anew"
+  return ""
+
+
+HEAD = 512  # bytes that tell

@@ -43,7 +43,7 @@ _IMPORTED = time.time()
 # Says what is so anyway. With an option of its own a program is compiled, where
 # JAX would hand out again the executable that its jit has from the disk: that
 # one cannot be serialised (`_without_jaxs_cache`), newer ones end the process.
-_OWN = {"xla_dump_hlo_as_text": False}
+_OWN: dict[str, str | bool] = {"xla_dump_hlo_as_text": False}
 
 
 def directory() -> pathlib.Path:

@@ -117,7 +117,7 @@ def test_a_giant_is_refused_before_its_names_are_made(whole, monkeypatch):
     ("w.npz", b"PK\3\4", "is no .safetensors file, and others are not read"),
     ("w.gguf", b"GGUF", "is no .safetensors file, and others are not read"),
     ("config.json", None, "is no .safetensors file"),
-    ("a.safetensors", b"version https://git-lfs", "a pointer of git-lfs"),
+    ("a.safetensors", b"version https://git-lfs", "a Git LFS pointer"),
     ("b.safetensors", b"<!DOCTYPE html>", "a web page"),
     ("c.safetensors", b"", "is empty; download it again"),
   ],

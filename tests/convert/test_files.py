@@ -183,7 +183,7 @@ def only_bin(path: Path):
     (lambda p: (p / "model.safetensors").unlink(), "holds no safetensors"),
     (only_bin, "but pytorch_model.bin, which only torch reads"),
     (cut, "bytes where there must be"),
-    (pointer, "pointer of git-lfs"),
+    (pointer, "Git LFS pointer"),
     (longer, "bytes where there must be"),
     (overlapping, r"b, float32 \(2,\), cannot be bytes 0 to 8"),
     (no_object, "holds no JSON object"),

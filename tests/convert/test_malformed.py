@@ -158,7 +158,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     lambda f: weights(whole(f) + b"\0")(f),
     "where there must be",
   ),
-  "weights are a text": (weights(b"version https://git-lfs"), "git-lfs"),
+  "weights are a text": (weights(b"version https://git-lfs"), "Git LFS"),
   "weights are a folder": (folder_at(MODEL), "it is no file"),
   "weights are a loop": (loop(MODEL), "is a link to .*, which is not there"),
   "weights are a pipe": (pipe(MODEL), "it is no file"),

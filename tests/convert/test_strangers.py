@@ -275,13 +275,13 @@ def shard_linked(folder: Path) -> None:
 
 
 FOLDERS: dict[str, tuple[Harm, str]] = {
-  "a pointer for weights": (text(MODEL, POINTER), "of git-lfs.*git lfs pull"),
-  "a pointer for config": (text(CONFIG, POINTER), "of git-lfs.*git lfs pull"),
+  "a pointer for weights": (text(MODEL, POINTER), "LFS pointer.*git lfs pull"),
+  "a pointer for config": (text(CONFIG, POINTER), "LFS pointer.*git lfs pull"),
   "a page for weights": (text(MODEL, PAGE), "a web page.*log in"),
   "a page for config": (text(CONFIG, PAGE), "a web page.*log in"),
   "an answer": (text(MODEL, '{"error": "gated"}'), "a server's answer.*gated"),
   "nothing came": (text(MODEL, ""), "is empty; download it again"),
-  "only the size": (text(MODEL, "\0" * 999), "begins with zeros"),
+  "only the size": (text(MODEL, "\0" * 999), "is zeros"),
   "a link to nothing": (linked(MODEL), "a link to .*blobs/x.*cp -rL"),
   "config is one": (linked(CONFIG), "a link to .*blobs/x.*cp -rL"),
   "a shard is one": (shard_linked, "00002-of.*a link to .*cp -rL"),

@@ -135,7 +135,7 @@ def pictures() -> list[Case]:
       "a Git LFS pointer",
     ),
     Case("HEIC as .png", b"\0\0\0\x18ftypheic" + bytes(99), "it is HEIC"),
-    Case("zeros", bytes(5000), "zeros alone"),
+    Case("zeros", bytes(5000), "zeros, as of"),
     Case("PDF", b"%PDF-1.7\n" + b" " * 500, "cannot read"),
     Case("SVG", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "cannot read"),
     Case(

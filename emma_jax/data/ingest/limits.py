@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import os
 from typing import IO, Any
 
+from emma_jax import files
 from emma_jax.data.pictures import stand_ins
 from emma_jax.data.pictures.bad_record import MAX_BYTES
 
@@ -96,7 +97,7 @@ def check_stand_in(path: str) -> None:
   if not os.path.isfile(path):
     return  # who opens it says so
   with open(path, "rb") as file:
-    head = file.read(stand_ins.HEAD)
+    head = file.read(files.HEAD)
   # An archive without files is zeros.
   instead = stand_ins.told(head) if head.strip(b"\0") else ""
   if instead:

@@ -25,6 +25,7 @@ import re
 import tempfile
 from typing import IO, Any
 
+from emma_jax import files
 from emma_jax.data.ingest import archives, limits, suffixes, trees
 from emma_jax.data.ingest.archives import Member
 from emma_jax.data.pictures import budget, stand_ins
@@ -208,7 +209,7 @@ def text_of(data: bytes) -> str:
 
   Raises ValueError for any other encoding, and for what is another's pointer.
   """
-  if stand_ins.is_pointer(data):
+  if files.is_pointer(data):
     raise ValueError(f"it is {stand_ins.told(data)}")
   text = _decoded(data).lstrip("\ufeff")  # some editors put a second one
   return text.replace("\r\n", "\n").replace("\r", "\n").strip()

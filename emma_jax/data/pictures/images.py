@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
+from emma_jax import files
 from emma_jax.data.pictures import budget, modes, stand_ins
 from emma_jax.data.pictures.bad_record import MAX_BYTES as MAX_BYTES
 from emma_jax.data.pictures.bad_record import BadRecord as BadRecord
@@ -149,10 +150,10 @@ def _unreadable(raw: bytes | str, where: str, error: Exception) -> BadRecord:
 
 def _head(raw: bytes | str) -> bytes:
   if isinstance(raw, bytes):
-    return raw[: stand_ins.HEAD]
+    return raw[: files.HEAD]
   try:
     with open(raw, "rb") as file:
-      return file.read(stand_ins.HEAD)
+      return file.read(files.HEAD)
   except OSError:  # which is the error that is told
     return b""
 

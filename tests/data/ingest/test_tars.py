@@ -176,7 +176,7 @@ def test_a_caption_that_is_a_pointer_is_told(tmp_path):
   rows, bad = _read(
     tmp_path / "a.tar", _bytes(("1.jpg", b"1"), ("1.txt", text))
   )
-  assert not rows and "1.txt: it is a Git LFS pointer; git lfs pull" in bad[0]
+  assert not rows and "1.txt: it is a Git LFS pointer; `git lfs pull`" in bad[0]
 
 
 def test_accents_apart_or_as_one_are_one_key(tmp_path):

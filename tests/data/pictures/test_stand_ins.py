@@ -10,10 +10,10 @@ from tests.data import made
 _LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
 # (bytes, what is told of a picture); the first three also of any other file.
 FILES = {
-  "a pointer": (_LFS, "a Git LFS pointer; git lfs pull"),
+  "a pointer": (_LFS, "a Git LFS pointer; `git lfs pull"),
   "a page": (b"\n<!DOCTYPE html><p>404", "a web page, .* get it anew"),
   "a refusal": (b"<?xml version='1.0'?><Error>Denied", "a text in XML"),
-  "nothing": (bytes(600), "zeros alone"),
+  "nothing": (bytes(600), "zeros, as of"),
   "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "HEIC; save it as JPEG or PNG"),
   "a film": (b"\0\0\0\x18ftypmp42\0\0\0\0isom", "a video"),
   "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL; save it as"),

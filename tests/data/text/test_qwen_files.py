@@ -113,10 +113,10 @@ def test_merges_that_were_cut_short_are_refused(tmp_path, lines):
 @pytest.mark.parametrize(
   "content, words",
   [
-    (POINTER, "a pointer of git-lfs.*git lfs pull"),
+    (POINTER, "a Git LFS pointer.*git lfs pull"),
     (b"<!DOCTYPE html>\n<html></html>", "is a web page.*log in"),
     (b"", "is empty; download it again"),
-    (bytes(99), "begins with zeros"),
+    (bytes(99), "is zeros"),
     (None, "is a link to .*blobs/x, which is not there.*cp -rL"),
   ],
 )
