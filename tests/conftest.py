@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import signal
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -91,6 +92,14 @@ def exact_products():
   """Float32 products, also where the backend would round them."""
   with jax.default_matmul_precision("highest"):
     yield
+
+
+@pytest.fixture
+def hangups_heard():
+  """SIGHUP as a shell leaves it, also where nohup runs the tests."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  yield
+  signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True)

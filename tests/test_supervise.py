@@ -123,6 +123,7 @@ while True: time.sleep(0.05)
   assert ended(process)[0] == code
 
 
+@pytest.mark.usefixtures("hangups_heard")
 def test_a_closed_terminal_asks_once_however_often_it_says_so():
   """The kernel and the shell both do."""
   program = """

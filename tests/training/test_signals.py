@@ -12,6 +12,7 @@ from emma_jax.exits import Exit
 from emma_jax.training.signals import Interrupted, StopRequest
 
 
+@pytest.mark.usefixtures("hangups_heard")
 @pytest.mark.parametrize(
   "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 )
