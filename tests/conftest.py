@@ -1,10 +1,13 @@
 """What every test shares: the CPU, a compilation cache, the shared folder."""
 
+import gc
 import os
 from pathlib import Path
 import signal
 
 REPO = Path(__file__).resolve().parent.parent
+# Pieces of a process's memory at which it forgets compiled programs.
+MOST_MAPS = 20_000
 
 # Before jax is imported, and as variables, so that child processes follow.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -100,6 +103,20 @@ def hangups_heard():
   before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
   yield
   signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+  """Programs of files that are done go, once there are very many.
+
+  Each lies in pieces of memory of its own. Where there are as many as Linux
+  allows (vm.max_map_count, 65,530), XLA ends the process when it asks for one.
+  """
+  yield
+  maps = Path("/proc/self/maps")
+  if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ def given(tmp_path, monkeypatch):
 def test_the_tokenizer_is_that_of_qwen3(given, tmp_path, capsys):
   argv, called = given
   assert cli.main(argv) == 2  # the folder has none
-  assert "no tokenizer.json" in capsys.readouterr().err
+  assert "Download the tokenizer.json" in capsys.readouterr().err
   qwen.write(tmp_path / "qwen3", "vocab.json")
   assert cli.main(argv) == 0
   assert called[-1].data.tokenizer == f"qwen3:{tmp_path / 'qwen3'}"
