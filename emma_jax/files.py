@@ -172,8 +172,8 @@ def is_pointer(head: bytes) -> bool:
 def stand_in(head: bytes) -> str:
   """What a download left in place of a file, and what to do; "" if unknown.
 
-  >>> stand_in(b"<!DOCTYPE html><html>")
-  'a web page, saved in its place; log in where it is from, and get it anew'
+  >>> stand_in(b"version https://git-lfs.github.com/spec/v1")
+  'a Git LFS pointer; `git lfs pull` in its folder gets the file'
 
   Args:
     head: the first `HEAD` bytes of it.

@@ -140,7 +140,8 @@ VALUES = {
       "accuracy": SHOWN,
       "pictures": 1234,
       "stem_share": 0.5,
-      "rows": [(EVIL, 1, 2)],
+      "experts": [EVIL, "STEM"],
+      "rows": [(EVIL, [1, 2])],
     },
     "tables": [
       {
