@@ -43,7 +43,7 @@ BOUNDS: dict[str, Range] = {
   "evaluate.benchmarks.every": _COUNT,
   "evaluate.benchmarks.limit": _SOME,
   "evaluate.held_out_samples": _SOME,
-  "evaluate.router.samples": _SOME,
+  "evaluate.router.samples": _COUNT,
   "evaluate.samples": _SOME,
   "evaluate.stage_samples": _SOME,
   "evaluate.steps": _COUNT,

@@ -209,7 +209,7 @@ def still(params, batch, draw):
       },
       "freezes vision/router",
     ),
-    ({"evaluate__router__samples": -1}, "samples=-1 is negative"),
+    ({"evaluate__router__samples": -1}, "router.samples=-1 is not a"),
     ({"evaluate__router__sources": ("world:stem:train",)}, "does not train on"),
     ({"evaluate__router__sources": ("world:stem:test",)}, "0 general"),
     ({"evaluate__router__sources": ("records:/none",)}, "router.samples=0"),
