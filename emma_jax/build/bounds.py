@@ -41,7 +41,7 @@ BOUNDS: dict[str, Range] = {
   "data.workers": _COUNT,
   "evaluate.batch": _SOME,
   "evaluate.benchmarks.every": _COUNT,
-  "evaluate.benchmarks.limit": _SOME,
+  "evaluate.benchmarks.limit": _COUNT,
   "evaluate.held_out_samples": _SOME,
   "evaluate.router.samples": _COUNT,
   "evaluate.samples": _SOME,
