@@ -42,7 +42,7 @@ _LOCK = threading.RLock()
 _IMPORTED = time.time()
 # Says what is so anyway. With an option of its own a program is compiled, where
 # JAX would hand out again the executable that its jit has from the disk: that
-# one cannot be serialised (`_without_jaxs_cache`), newer ones end the process.
+# one cannot be serialised (`_without_jaxs_cache`).
 _OWN: dict[str, str | bool] = {"xla_dump_hlo_as_text": False}
 
 
