@@ -109,6 +109,8 @@ def _sha256(path: str, size: int, time: int) -> str:
 
 # ------------------------------------------------- what comes from elsewhere
 
+HEAD = 512  # bytes that tell what a file is
+
 
 def parse_json(text: str) -> Any:
   """JSON as its standard has it, whatever Python adds to it.
@@ -191,6 +193,3 @@ def stand_in(head: bytes) -> str:
   if head and not head.strip(b"\0"):
     return "zeros, as of a download that was not finished; get it anew"
   return ""
-
-
-HEAD = 512  # bytes that tell

@@ -12,7 +12,6 @@ from multiprocessing import connection, shared_memory, util
 import os
 import pathlib
 import re
-import resource
 import secrets
 import shlex
 import signal
@@ -39,6 +38,8 @@ def peak_memory() -> int:
   try:
     status = pathlib.Path("/proc/self/status").read_text()
   except OSError:  # not Linux
+    import resource  # which not every system has
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
   (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))

@@ -100,6 +100,14 @@ def test_exit_codes(program, code, words):
   assert (got, words in err) == (code, True), err
 
 
+def start_two(program: str) -> subprocess.Popen:
+  """Two processes, both of which have said that they are ready."""
+  process = start(program, "--processes", "2")
+  for _ in range(2):
+    assert process.stdout.readline() == "ready\n"
+  return process
+
+
 @pytest.mark.parametrize("signals, code", [(1, Exit.STOPPED), (2, Exit.KILLED)])
 def test_sigterm_is_passed_on_and_a_second_one_kills(signals, code):
   """The children obey the first only where there is just one."""
@@ -112,9 +120,7 @@ signal.signal(signal.SIGTERM, stop)
 os.write(1, b"ready\\n")
 while True: time.sleep(0.05)
 """
-  process = start(program, "--processes", "2")
-  for _ in range(2):
-    assert process.stdout.readline() == "ready\n"
+  process = start_two(program)
   process.terminate()
   for _ in range(2):
     assert process.stdout.readline() == "asked\n"
@@ -135,9 +141,7 @@ signal.signal(signal.SIGTERM, stop)
 os.write(1, b"ready\\n")
 while True: time.sleep(0.05)
 """
-  process = start(program, "--processes", "2")
-  for _ in range(2):
-    assert process.stdout.readline() == "ready\n"
+  process = start_two(program)
   for _ in range(3):
     process.send_signal(signal.SIGHUP)
     time.sleep(0.1)

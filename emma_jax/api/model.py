@@ -306,13 +306,10 @@ class Model:
   def _note(self, task: str, texts: Sequence[str]) -> None:
     if self.known is None:
       return
-    for text in dict.fromkeys(texts):
-      note = self.known.note(
-        self.name, task, text, self.session.requests.tokenizer
-      )
-      if note:
-        # Of the caller of draw, edit or ask.
-        warnings.warn(note.removeprefix("note: "), UnlikeTraining, stacklevel=3)
+    tokenizer = self.session.requests.tokenizer
+    for note in self.known.notes(self.name, task, texts, tokenizer):
+      # Of the caller of draw, edit or ask.
+      warnings.warn(note.removeprefix("note: "), UnlikeTraining, stacklevel=3)
 
 
 def _with_seeds(

@@ -84,8 +84,8 @@ class PromptStatistics:
 
   def knows(self, task: str) -> bool:
     """Whether it has learned the task."""
-    later = self.earlier is not None and self.earlier.knows(task)
-    return task in self.tasks or later
+    before = self.earlier is not None and self.earlier.knows(task)
+    return task in self.tasks or before
 
   def note(
     self, name: str, task: str, text: str, tokenizer: Tokenizer
@@ -118,6 +118,13 @@ class PromptStatistics:
       f"note: {short!r} is unlike the texts {name} learned {task} from: "
       f"{'; '.join(reasons)}."
     )
+
+  def notes(
+    self, name: str, task: str, texts: Iterable[str], tokenizer: Tokenizer
+  ) -> list[str]:
+    """The `note` of each text that has one, once."""
+    found = (self.note(name, task, x, tokenizer) for x in dict.fromkeys(texts))
+    return [note for note in found if note]
 
   def to_json(self) -> str:
     """The same, as `from_json` reads it."""

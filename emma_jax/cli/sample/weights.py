@@ -111,10 +111,8 @@ def note_prompts(
   known = prompts.statistics_of(args.checkpoint)
   if known is None:
     return
-  for text in dict.fromkeys(texts):
-    note = known.note(found.name, task, text, found.requests.tokenizer)
-    if note:
-      print(note, file=sys.stderr)
+  for note in known.notes(found.name, task, texts, found.requests.tokenizer):
+    print(note, file=sys.stderr)
 
 
 def check_pictures(files: Sequence[str]) -> None:
